@@ -1,0 +1,18 @@
+# Flags that every target of ours gets through berth_options: warnings, sanitizers, include root.
+add_library(berth_options INTERFACE)
+target_include_directories(berth_options INTERFACE ${CMAKE_SOURCE_DIR})
+option(BERTH_WERROR "Treat warnings as errors" OFF)
+target_compile_options(berth_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${BERTH_WERROR}>>:-Werror>)
+if(BERTH_SANITIZE)
+  target_compile_options(berth_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g>)
+  target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
+endif()
+
+find_program(BERTH_CCACHE ccache)
+if(BERTH_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${BERTH_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${BERTH_CCACHE})
+endif()

@@ -1,0 +1,70 @@
+// Strict reading of YAML: every mistake is an Error that names file, line and field.
+//
+// A YamlMap hands out the values of one mapping by key and remembers which keys were asked for;
+// finish() then rejects every key nobody asked for, naming the nearest known one:
+//   deploy.yaml:7: devices[1].capcity: unknown key (did you mean 'capacity'?)
+// Duplicate keys are errors too. Not thread-safe; cheap to copy views are the yaml-cpp nodes.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+// A node together with where it came from: "devices[1]" in "deploy.yaml".
+struct YamlValue {
+  YAML::Node node;
+  std::string file;
+  std::string field;
+
+  // Throws Error "file:line: field: message".
+  [[noreturn]] void fail(const std::string& message) const;
+
+  std::string as_text() const;  // any scalar, as written
+  std::int64_t as_integer() const;
+  double as_number() const;
+  bool as_boolean() const;
+  std::vector<YamlValue> as_list() const;
+};
+
+class YamlMap {
+ public:
+  // Throws Error if `value` is not a mapping, or has a duplicate or a non-scalar key.
+  explicit YamlMap(YamlValue value);
+
+  bool has(std::string_view key) const;
+  // The value under `key`; nullopt where the key is absent or null.
+  std::optional<YamlValue> get(std::string_view key);
+  // The value under `key`; Error where it is absent.
+  YamlValue require(std::string_view key);
+  // All keys in file order (and marks them all as asked for).
+  std::vector<std::string> keys();
+
+  // Throws Error for the first key that get() or require() never asked for.
+  void finish() const;
+
+  const YamlValue& value() const { return value_; }
+
+ private:
+  YamlValue value_;
+  std::vector<std::string> known_;
+};
+
+// Parses the first document of a file or of text. Throws Error "file:line: ..." on bad syntax.
+// Aliases that would expand to very many nodes, and nesting deeper than 64, are errors.
+YamlValue read_yaml_file(const std::filesystem::path& path);
+YamlValue parse_yaml(const std::string& text, const std::string& source);
+
+// The candidate nearest to `word` by edit distance, if any is near enough to be a likely typo.
+std::optional<std::string> nearest(std::string_view word,
+                                   const std::vector<std::string>& candidates);
+
+}  // namespace berth

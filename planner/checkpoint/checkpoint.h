@@ -1,0 +1,67 @@
+// What a checkpoint holds on disk, known from its headers alone: no weight byte is ever read here.
+//
+// Opens a folder of safetensors (one file, shards with an index, or shards whose index is missing)
+// or one .safetensors file, and enforces every rule of the format: size and count limits, exact
+// contiguity, checked arithmetic, unique names, shard names that stay in the folder.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/base/error.h"
+#include "planner/checkpoint/dtype.h"
+
+namespace berth {
+
+// One tensor's place: bytes [begin, end) of the shard's file, offsets from the start of the file.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::uint64_t> shape;
+  std::uint32_t shard = 0;  // index into Checkpoint::shards
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+
+  std::uint64_t bytes() const { return end - begin; }
+};
+
+// A file as it was when its header was read; a loader compares it again before and after reading.
+struct Shard {
+  std::filesystem::path path;
+  std::uint64_t file_bytes = 0;
+  std::uint64_t device = 0;   // st_dev
+  std::uint64_t inode = 0;    // st_ino
+  std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
+};
+
+struct Checkpoint {
+  std::filesystem::path folder;     // holds the shards; config.json is looked for here
+  std::vector<Shard> shards;        // sorted by name
+  std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
+
+  std::uint64_t bytes() const;  // of all tensors
+};
+
+// Limits of the format's reference implementation, and ours where it has none.
+struct CheckpointLimits {
+  std::uint64_t header_bytes = 100'000'000;
+  std::uint64_t tensors = 2'000'000;  // in all shards
+  std::uint64_t shards = 100'000;
+  std::uint64_t rank = 64;
+  std::uint64_t name_bytes = 4096;
+};
+
+// Opens `model`, a folder or a .safetensors file.
+// Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
+Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
+
+// Parses one header as it stands in a file of `file_bytes` bytes: `head` begins with the eight
+// length bytes and holds the whole header. Appends to `tensors`. The unit that is fuzzed.
+void parse_safetensors_header(std::string_view head, std::uint64_t file_bytes, std::uint32_t shard,
+                              const std::string& source, const CheckpointLimits& limits,
+                              std::vector<TensorInfo>& tensors);
+
+}  // namespace berth

@@ -1,0 +1,60 @@
+// The hardware that a plan is made for: devices, links, and what is free on them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
+std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
+
+// Rates are 0 where unknown until fill_defaults() has run; defaults are documented there.
+struct Device {
+  std::string name;  // "0", "1", ... (CUDA ordinals), "cpu", "disk"
+  DeviceKind kind = DeviceKind::kCuda;
+  std::uint64_t capacity = 0;   // bytes usable now: free memory when probed, stated in a file
+  std::uint64_t total = 0;      // bytes installed; = capacity where only that is known
+  std::uint64_t reserve = 0;    // bytes to leave free beside the ledger
+  double memory_bandwidth = 0;  // bytes/s; sequential reads for the disk
+  double flops = 0;             // dense 16-bit FLOP/s; 0 for the disk
+  std::string description;      // "NVIDIA H200", "" where unknown
+  std::string uuid;             // of a probed GPU
+  std::string pci_bus_id;       // of a probed GPU
+  bool probed = false;          // found on this machine, not described
+};
+
+// One direction. A pair without a link goes through the CPU.
+struct Link {
+  std::string from;
+  std::string to;
+  double bandwidth = 0;  // bytes/s
+  double latency = 0;    // seconds
+};
+
+struct Machine {
+  std::string source;           // "this machine" or the file's name
+  std::vector<Device> devices;  // GPUs by ordinal, then "cpu", then "disk"
+  std::vector<Link> links;
+
+  const Device* find(std::string_view name) const;
+};
+
+// Documented defaults for what a description leaves out (rates, links).
+void fill_defaults(Machine& machine);
+
+// A machine file (format: docs/guide.md). `name` may be a path, or the bare name of a file in
+// configs/hardware. Throws Error with file, line and field.
+Machine read_machine_file(const std::filesystem::path& name);
+
+// This machine: GPUs through NVML opened at run time (no CUDA context is made), honouring
+// CUDA_VISIBLE_DEVICES by index and UUID; host RAM as the smallest of MemAvailable and every
+// cgroup limit above this process; disk space at `folder`. Never throws for absent hardware.
+Machine probe_machine(const std::filesystem::path& folder);
+
+}  // namespace berth

@@ -1,0 +1,48 @@
+// config.json of a Hugging Face model, with old and new spellings read alike.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+// Immutable after reading; const methods are safe from many threads.
+// A key may be dotted ("rope_parameters.rope_theta"). An absent key and a null are the same:
+// nullopt. A value of another type than asked for throws Error "config.json: key: ...".
+// Spellings are normalised on reading: `rope_theta` + `rope_scaling` and `rope_parameters` both
+// answer under "rope_parameters.*"; `torch_dtype` answers under "dtype".
+class ModelConfig {
+ public:
+  using Value = std::variant<bool, std::int64_t, double, std::string>;
+
+  static ModelConfig read(const std::filesystem::path& file);
+  static ModelConfig parse(std::string_view json, const std::string& source);
+
+  bool has(std::string_view key) const;
+  std::optional<std::int64_t> integer(std::string_view key) const;
+  std::optional<double> number(std::string_view key) const;  // integers too
+  std::optional<bool> boolean(std::string_view key) const;
+  std::optional<std::string> text(std::string_view key) const;
+  std::vector<Value> list(std::string_view key) const;  // empty where absent
+
+  std::int64_t require_integer(std::string_view key) const;  // Error where absent
+
+  const std::string& model_type() const { return model_type_; }
+  const std::string& source() const { return source_; }
+
+ private:
+  std::map<std::string, Value, std::less<>> values_;              // flattened, dotted keys
+  std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
+  std::string model_type_;
+  std::string source_;
+};
+
+}  // namespace berth

@@ -1,0 +1,113 @@
+// The meta skeleton: a model's modules and tensors with names, shapes and dtypes but no storage.
+//
+// Modules stand in registration order, as in PyTorch, because Accelerate's policies depend on it.
+// A ModelTree is built from a template and config.json (with or without a checkpoint), from the
+// names of a checkpoint without a template, or from a module tree written as JSON.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/checkpoint/checkpoint.h"
+#include "planner/model/config.h"
+
+namespace berth {
+
+using ModuleId = std::uint32_t;
+using TensorId = std::uint32_t;
+inline constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+
+struct ModelTensor {
+  std::string name;            // full dotted name in the tree: "model.norm.weight"
+  DType stored = DType::kF32;  // in the checkpoint
+  DType dtype = DType::kF32;   // in memory: `stored`, or what --dtype asks for
+  std::vector<std::uint64_t> shape;
+  ModuleId module = kNone;       // owner
+  bool buffer = false;           // else a parameter
+  bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
+  std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
+  TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
+
+  std::uint64_t bytes() const;  // in memory, 0 never wraps: checked when the tree is built
+};
+
+struct Module {
+  std::string name;  // full dotted name; "" is the root
+  std::string cls;   // class name: "LlamaDecoderLayer"
+  ModuleId parent = kNone;
+  std::vector<ModuleId> children;  // registration order
+  std::vector<TensorId> tensors;   // direct ones: parameters, then buffers
+  bool no_split = false;           // its class must stay on one device
+  bool expert = false;             // a mixture-of-experts expert, or the list of them
+};
+
+// What one layer costs besides its weights; one entry per decoder block, in order.
+struct LayerFacts {
+  ModuleId module = kNone;
+  std::uint64_t kv_elements = 0;  // cached per position: 2 x kv_heads x head_dim, or MLA's latent
+  std::uint64_t window = 0;       // sliding window in positions; 0: full attention
+  std::uint64_t experts = 0;      // routed experts in the layer; 0: dense
+  std::uint64_t experts_per_token = 0;
+};
+
+// Figures for the memory and time models; all zero where unknown (no config, fallback tree).
+struct ModelFacts {
+  std::uint64_t hidden = 0;
+  std::uint64_t intermediate = 0;  // widest feed-forward activation of a dense layer
+  std::uint64_t vocabulary = 0;
+  std::uint64_t heads = 0;
+  std::uint64_t max_positions = 0;
+  std::vector<LayerFacts> layers;
+  ModuleId embedding = kNone;  // module of the input embedding
+  ModuleId head = kNone;       // module of the output projection
+};
+
+struct ModelTree {
+  std::string name;             // for people: folder or file name
+  std::string model_type;       // "llama"; "" for a fallback or JSON tree
+  std::vector<Module> modules;  // modules[0] is the root; parents before children
+  std::vector<ModelTensor> tensors;
+  std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
+  ModelFacts facts;
+  std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
+
+  // Unique elements of parameters, tied ones once: transformers' num_parameters().
+  std::uint64_t parameters() const;
+  // Bytes in memory of all tensors that a checkpoint stores, tied ones once.
+  std::uint64_t bytes() const;
+  const Module* find_module(std::string_view name) const;
+};
+
+// Modules that run one after another, in execution order: embeddings, blocks, norm, head. They
+// cover every tensor; each is a no-split module, a leaf, or a module with direct tensors.
+std::vector<ModuleId> execution_units(const ModelTree& tree);
+
+// Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
+// `config` may be null (fallback tree from the tensor names, natural order).
+// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors only; nullopt keeps each.
+// Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that the
+// checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
+ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
+                           const Checkpoint* checkpoint, std::optional<DType> dtype);
+
+// Reads a module tree from JSON with the keys `root`, `no_split_classes` and `ties`.
+ModelTree read_tree_json(const std::filesystem::path& file, std::optional<DType> dtype);
+
+// A model as a command names it.
+struct Model {
+  std::filesystem::path path;
+  std::optional<Checkpoint> checkpoint;  // absent for a config.json or a tree
+  std::optional<ModelConfig> config;     // absent for a bare checkpoint or a tree
+  ModelTree tree;
+};
+
+// Opens MODEL: a checkpoint folder, a .safetensors file, a config.json, or a tree JSON.
+// A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
+Model open_model(const std::filesystem::path& path, std::optional<DType> dtype);
+
+}  // namespace berth

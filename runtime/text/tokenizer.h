@@ -1,0 +1,31 @@
+// Byte-level BPE from a Hugging Face tokenizer.json.
+//
+// Gives the ids that Hugging Face tokenizers gives (no special tokens added). What a file asks for
+// and this code does not do is an Error naming it, never a wrong id.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+// Immutable after loading; const methods are safe from many threads.
+class Tokenizer {
+ public:
+  static std::unique_ptr<Tokenizer> read(const std::filesystem::path& tokenizer_json);
+  virtual ~Tokenizer() = default;
+
+  // `text` is UTF-8; ill-formed bytes are an Error naming the offset.
+  virtual std::vector<std::int64_t> encode(std::string_view text) const = 0;
+  // Bytes of the ids; may end inside a UTF-8 sequence. Special tokens are kept if asked for.
+  virtual std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const = 0;
+  virtual std::uint64_t vocabulary() const = 0;
+};
+
+}  // namespace berth
