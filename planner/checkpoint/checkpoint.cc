@@ -1,0 +1,236 @@
+#include "planner/checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <system_error>
+#include <unordered_map>
+
+#include "planner/checkpoint/file.h"
+#include "planner/checkpoint/quote.h"
+#include "planner/checkpoint/safetensors.h"
+#include "planner/checkpoint/shard_index.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+// Reads the headers of `files`, which become the checkpoint's shards in this order.
+void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
+                  const CheckpointLimits& limits) {
+  if (files.size() > limits.shards) {
+    throw Error(checkpoint.folder.string() + ": more than " + std::to_string(limits.shards) +
+                " shards");
+  }
+  HeaderParser parser;
+  std::vector<char> buffer;
+  for (const fs::path& path : files) {
+    const File file(path);
+    const std::string source = path.string();
+    // Exactly the header is read, in two calls: not one byte of the weights behind it.
+    char first[8] = {};
+    file.read_exactly(0, first, std::min<std::uint64_t>(sizeof first, file.size()));
+    const std::uint64_t length =
+        read_header_length({first, sizeof first}, file.size(), source, limits);
+    buffer.resize(length + simdjson::SIMDJSON_PADDING);
+    file.read_exactly(sizeof first, buffer.data(), length);
+    std::fill_n(buffer.data() + length, simdjson::SIMDJSON_PADDING, '\0');
+    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
+    parser.parse({buffer.data(), length}, file.size(), shard, source, limits, checkpoint.tensors);
+    checkpoint.shards.push_back(file.identity());
+  }
+  checkpoint.tensors.shrink_to_fit();
+}
+
+using NameTable = std::unordered_map<std::string_view, std::uint32_t>;
+
+std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
+  return checkpoint.shards[shard].path.filename().string();
+}
+
+// Tensors by name. Throws Error for a name that two shards hold.
+NameTable table_of(const Checkpoint& checkpoint) {
+  NameTable table;
+  table.reserve(checkpoint.tensors.size());
+  for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
+    const TensorInfo& tensor = checkpoint.tensors[i];
+    const auto [found, fresh] = table.emplace(tensor.name, i);
+    if (fresh) continue;
+    throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
+                " is also in " +
+                quote(shard_name(checkpoint, checkpoint.tensors[found->second].shard)));
+  }
+  return table;
+}
+
+// Asks that index and shards tell the same story, tensor for tensor.
+void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
+  NameTable table = table_of(checkpoint);
+  for (const auto& entry : index.entries) {
+    const auto found = table.find(entry.tensor);
+    if (found == table.end()) {
+      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
+                  quote(index.shards[entry.shard]) + ", which does not hold it");
+    }
+    const std::uint32_t actual = checkpoint.tensors[found->second].shard;
+    if (actual != entry.shard) {
+      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
+                  quote(index.shards[entry.shard]) + ", but it is in " +
+                  quote(shard_name(checkpoint, actual)));
+    }
+    table.erase(found);
+  }
+  // What is left is not in the index; the first by place is named.
+  const auto first = std::ranges::min_element(
+      table, {}, [](const NameTable::value_type& entry) { return entry.second; });
+  if (first != table.end()) {
+    const TensorInfo& tensor = checkpoint.tensors[first->second];
+    throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
+                " is not in " + kIndex);
+  }
+}
+
+void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
+  const fs::path file = checkpoint.folder / kIndex;
+  const ShardIndex index =
+      parse_shard_index(read_text_file(file, limits.header_bytes), file.string(), limits);
+  std::vector<fs::path> files;
+  std::size_t missing = 0;
+  std::string first;
+  for (const std::string& name : index.shards) {
+    std::error_code ignored;
+    files.push_back(checkpoint.folder / name);
+    if (!fs::exists(files.back(), ignored) && missing++ == 0) first = name;
+  }
+  if (missing > 0) {
+    throw Error(file.string() + ": shard " + quote(first) + " is missing from the folder" +
+                (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
+  }
+  read_headers(checkpoint, files, limits);
+  compare(checkpoint, index, file.string());
+}
+
+// The parts of "model-00002-of-00005.safetensors".
+struct Numbered {
+  std::string stem;  // "model"
+  std::uint32_t part = 0;
+  std::uint32_t parts = 0;
+  std::size_t digits = 0;
+};
+
+std::optional<Numbered> parse_numbered(std::string_view name) {
+  name.remove_suffix(std::string_view(".safetensors").size());
+  const auto of = name.rfind("-of-");
+  if (of == name.npos) return std::nullopt;
+  const auto dash = name.rfind('-', of == 0 ? 0 : of - 1);
+  if (dash == name.npos || dash >= of) return std::nullopt;
+  const std::string_view part = name.substr(dash + 1, of - dash - 1);
+  const std::string_view parts = name.substr(of + 4);
+  Numbered numbered{std::string(name.substr(0, dash)), 0, 0, part.size()};
+  const auto whole = [](std::string_view text, std::uint32_t& out) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return error == std::errc() && end == text.data() + text.size();
+  };
+  if (!whole(part, numbered.part) || !whole(parts, numbered.parts)) return std::nullopt;
+  return numbered;
+}
+
+// Without an index, names that count themselves say whether all of them are here.
+void check_complete(const fs::path& folder, const std::vector<fs::path>& files) {
+  std::map<std::string, std::pair<Numbered, std::vector<std::uint32_t>>> series;
+  for (const fs::path& file : files) {
+    const auto numbered = parse_numbered(file.filename().string());
+    if (!numbered) continue;
+    auto& [first, parts] = series[numbered->stem + "/" + std::to_string(numbered->parts)];
+    first = *numbered;
+    parts.push_back(numbered->part);
+  }
+  for (auto& [key, entry] : series) {
+    auto& [name, parts] = entry;
+    std::ranges::sort(parts);
+    for (std::uint32_t expected = 1; expected <= name.parts; ++expected) {
+      if (expected <= parts.size() && parts[expected - 1] == expected) continue;
+      const auto padded = [&](std::uint32_t number) {
+        std::string digits = std::to_string(number);
+        if (digits.size() < name.digits) digits.insert(0, name.digits - digits.size(), '0');
+        return digits;
+      };
+      throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected) + "-of-" +
+                  padded(name.parts) + ".safetensors' is missing (" + std::to_string(parts.size()) +
+                  " of " + std::to_string(name.parts) + " are here)");
+    }
+  }
+}
+
+// What else lies in a folder without safetensors, so that the error can say it.
+[[noreturn]] void fail_without_shards(const fs::path& folder) {
+  std::error_code error;
+  std::string other;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string extension = it->path().extension().string();
+    if (extension != ".bin" && extension != ".gguf" && extension != ".pt" && extension != ".pth") {
+      continue;
+    }
+    const std::string name = it->path().filename().string();
+    if (other.empty() || name < other) other = name;
+  }
+  if (other.empty()) throw Error(folder.string() + ": holds no .safetensors file");
+  throw Error(folder.string() + ": found " + quote(other) +
+              " but no .safetensors file: only safetensors checkpoints are read (convert it)");
+}
+
+void open_unindexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  fs::directory_iterator it(checkpoint.folder, error);
+  for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.ends_with(".safetensors") && !name.starts_with('.')) files.push_back(it->path());
+  }
+  if (error) throw Error(checkpoint.folder.string() + ": cannot be listed: " + error.message());
+  if (files.empty()) fail_without_shards(checkpoint.folder);
+  std::ranges::sort(files);
+  check_complete(checkpoint.folder, files);
+  read_headers(checkpoint, files, limits);
+  table_of(checkpoint);
+}
+
+}  // namespace
+
+std::uint64_t Checkpoint::bytes() const {
+  std::uint64_t sum = 0;
+  for (const TensorInfo& tensor : tensors) sum += tensor.bytes();
+  return sum;
+}
+
+Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits) {
+  std::error_code error;
+  const fs::file_status status = fs::status(model, error);
+  if (!fs::exists(status)) throw Error(model.string() + ": no such file or folder");
+  Checkpoint checkpoint;
+  if (!fs::is_directory(status)) {
+    if (model.extension() != ".safetensors") {
+      throw Error(model.string() + ": is neither a folder nor a .safetensors file");
+    }
+    checkpoint.folder = model.parent_path();
+    read_headers(checkpoint, {model}, limits);
+    return checkpoint;
+  }
+  checkpoint.folder = model;
+  // As transformers looks: the whole file first, then the index, then whatever is there.
+  if (fs::exists(model / kSingle, error)) {
+    read_headers(checkpoint, {model / kSingle}, limits);
+  } else if (fs::exists(fs::symlink_status(model / kIndex, error))) {
+    open_indexed(checkpoint, limits);
+  } else {
+    open_unindexed(checkpoint, limits);
+  }
+  return checkpoint;
+}
+
+}  // namespace berth

@@ -1,0 +1,31 @@
+#include "planner/base/configs.h"
+
+#include <cstdlib>
+#include <string>
+#include <system_error>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+namespace fs = std::filesystem;
+
+fs::path find_config_dir() {
+  std::error_code ignored;
+  // A set variable is a decision: nothing else is tried, so a typo in it cannot go unnoticed.
+  if (const char* chosen = std::getenv("BERTH_CONFIGS"); chosen != nullptr && *chosen != '\0') {
+    if (!fs::is_directory(chosen, ignored)) {
+      throw Error(std::string("BERTH_CONFIGS: '") + chosen + "' is not a folder");
+    }
+    return chosen;
+  }
+  const fs::path exe = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path installed = exe.parent_path().parent_path() / "share/berth/configs";
+  if (!exe.empty() && fs::is_directory(installed, ignored)) return installed;
+  const fs::path built_from = BERTH_SOURCE_CONFIGS;
+  if (fs::is_directory(built_from, ignored)) return built_from;
+  throw Error("no configs folder: neither " + installed.string() + " nor " + built_from.string() +
+              " exists (set BERTH_CONFIGS to the folder that holds architectures/)");
+}
+
+}  // namespace berth

@@ -1,0 +1,34 @@
+// A file opened for reading metadata: one descriptor, exact reads, and the file's identity.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "planner/checkpoint/checkpoint.h"
+
+namespace berth {
+
+class File {
+ public:
+  // Throws Error if `path` cannot be opened or is not a regular file. Symlinks are followed.
+  explicit File(const std::filesystem::path& path);
+  ~File();
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  const Shard& identity() const { return identity_; }
+  std::uint64_t size() const { return identity_.file_bytes; }
+
+  // Fills `out` with `count` bytes from `offset`; Error naming both if the file ends before.
+  void read_exactly(std::uint64_t offset, char* out, std::uint64_t count) const;
+
+ private:
+  int descriptor_ = -1;
+  Shard identity_;
+};
+
+// The whole of a small text file. Throws Error if it cannot be read or is over `limit` bytes.
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t limit);
+
+}  // namespace berth

@@ -1,0 +1,39 @@
+// The header of one safetensors file: eight length bytes, little-endian, then a JSON object.
+//
+// HeaderParser keeps its buffers between files, so that opening hundreds of shards allocates once.
+// Internal to the room; parse_safetensors_header() in checkpoint.h is the public, fuzzed form.
+#pragma once
+
+#include <simdjson.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "planner/checkpoint/checkpoint.h"
+
+namespace berth {
+
+// The header's length from the first eight bytes of a file of `file_bytes` bytes.
+// Throws Error if it is over the limit or past the end of the file.
+std::uint64_t read_header_length(std::string_view first_bytes, std::uint64_t file_bytes,
+                                 const std::string& source, const CheckpointLimits& limits);
+
+// Not thread-safe.
+class HeaderParser {
+ public:
+  // `json` is the header without its length bytes; simdjson::SIMDJSON_PADDING bytes after its end
+  // must be readable. Appends the tensors to `tensors` by offset. Throws Error for every violation
+  // of the format, naming `source`, the tensor, and the byte of the file.
+  void parse(std::string_view json, std::uint64_t file_bytes, std::uint32_t shard,
+             const std::string& source, const CheckpointLimits& limits,
+             std::vector<TensorInfo>& tensors);
+
+ private:
+  simdjson::ondemand::parser parser_;
+  std::unordered_set<std::string_view> names_;
+};
+
+}  // namespace berth

@@ -1,0 +1,125 @@
+#include "planner/checkpoint/shard_index.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <map>
+#include <unordered_set>
+
+#include "planner/checkpoint/quote.h"
+
+namespace berth {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+// Empty where `name` is a plain file name ending in .safetensors, else what is wrong with it.
+std::string objection(std::string_view name) {
+  constexpr std::string_view kSuffix = ".safetensors";
+  if (name.empty()) return "is empty";
+  if (name.find('/') != name.npos || name.find('\\') != name.npos || name == "." || name == "..") {
+    return "leads out of the folder";
+  }
+  if (name.find('\0') != name.npos) return "holds a NUL byte";
+  if (!name.ends_with(kSuffix)) return "is not a .safetensors file";
+  return "";
+}
+
+class IndexReader {
+ public:
+  IndexReader(const std::string& source, const CheckpointLimits& limits)
+      : source_(source), limits_(limits) {}
+
+  ShardIndex read(std::string_view json) {
+    const simdjson::padded_string padded(json);
+    ondemand::parser parser;
+    ondemand::document document;
+    ondemand::object object;
+    if (auto error = parser.iterate(padded).get(document)) fail_json(error);
+    if (auto error = document.get_object().get(object)) fail_json(error);
+    bool found = false;
+    for (auto result : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (auto error = std::move(result).get(field)) fail_json(error);
+      if (auto error = field.unescaped_key().get(key)) fail_json(error);
+      if (key != "weight_map") continue;  // `metadata` is free-form
+      if (std::exchange(found, true)) fail("the key 'weight_map' appears twice");
+      read_map(field.value());
+    }
+    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
+      fail("the file goes on after its closing '}'");
+    }
+    if (!found) fail("the key 'weight_map' is missing");
+    return finish();
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const { throw Error(source_ + ": " + what); }
+  [[noreturn]] void fail_json(simdjson::error_code error) const {
+    fail(std::string("not a valid JSON object: ") + simdjson::error_message(error));
+  }
+
+  void read_map(ondemand::value value) {
+    ondemand::object object;
+    if (value.get_object().get(object)) fail("weight_map: not an object");
+    std::unordered_set<std::string_view> seen;  // views into the parser's own buffer
+    for (auto result : object) {
+      ondemand::field field;
+      std::string_view tensor;
+      std::string_view shard;
+      if (auto error = std::move(result).get(field)) fail_json(error);
+      if (auto error = field.unescaped_key().get(tensor)) fail_json(error);
+      if (field.value().get_string().get(shard)) {
+        fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
+      }
+      if (!seen.insert(tensor).second) {
+        fail("weight_map: tensor " + quote(tensor) + " appears twice");
+      }
+      if (seen.size() > limits_.tensors) {
+        fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
+      }
+      index_.entries.push_back({std::string(tensor), number_of(shard, tensor)});
+    }
+  }
+
+  std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
+    if (const auto known = numbers_.find(shard); known != numbers_.end()) return known->second;
+    if (const std::string wrong = objection(shard); !wrong.empty()) {
+      fail("weight_map: the shard name " + quote(shard) + " of tensor " + quote(tensor) + " " +
+           wrong);
+    }
+    if (numbers_.size() >= limits_.shards) {
+      fail("weight_map: more than " + std::to_string(limits_.shards) + " shards");
+    }
+    const auto number = static_cast<std::uint32_t>(numbers_.size());
+    numbers_.emplace(shard, number);
+    return number;
+  }
+
+  // Numbers were given in order of appearance; shards stand sorted by name.
+  ShardIndex finish() {
+    if (index_.entries.empty()) fail("weight_map: names no tensor");
+    std::vector<std::uint32_t> sorted(numbers_.size());
+    for (const auto& [name, number] : numbers_) {
+      sorted[number] = static_cast<std::uint32_t>(index_.shards.size());
+      index_.shards.push_back(name);
+    }
+    for (auto& entry : index_.entries) entry.shard = sorted[entry.shard];
+    return std::move(index_);
+  }
+
+  const std::string& source_;
+  const CheckpointLimits& limits_;
+  ShardIndex index_;
+  std::map<std::string, std::uint32_t, std::less<>> numbers_;
+};
+
+}  // namespace
+
+ShardIndex parse_shard_index(std::string_view json, const std::string& source,
+                             const CheckpointLimits& limits) {
+  return IndexReader(source, limits).read(json);
+}
+
+}  // namespace berth

@@ -1,0 +1,26 @@
+// model.safetensors.index.json: which shard holds which tensor.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/checkpoint/checkpoint.h"
+
+namespace berth {
+
+struct ShardIndex {
+  struct Entry {
+    std::string tensor;
+    std::uint32_t shard;  // into `shards`
+  };
+  std::vector<std::string> shards;  // file names in the index's folder, sorted, unique
+  std::vector<Entry> entries;       // in file order
+};
+
+// Throws Error for text that is not such an index, a tensor named twice, and a shard name that is
+// not a plain file name (an index must not lead out of its folder).
+ShardIndex parse_shard_index(std::string_view json, const std::string& source,
+                             const CheckpointLimits& limits = {});
+
+}  // namespace berth
