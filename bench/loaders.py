@@ -52,7 +52,7 @@ def peer_numbers(run):
     private = run.peak(h.private, *window) - before["RssAnon"] - before["RssShmem"]
     mapped = run.peak(lambda s: s.file, *window) - before["RssFile"]
     after = said["after"]
-    return {"seconds": said["seconds"], "process": (end - run.start_ns) / 1e9,
+    return {"seconds": said["seconds"], "process": (end - run.start_ns) / 1e9 - said["prime_seconds"],
             "private_peak": max(private, after["RssAnon"] - before["RssAnon"], 0),
             "mapped_peak": max(mapped, after["RssFile"] - before["RssFile"], 0),
             "build_seconds": said.get("build_seconds", 0), "before": before, "after": after}

@@ -54,8 +54,10 @@ class Timed:
     """with Timed() as t: ...; then t.report(...) prints the arm's JSON."""
 
     def __enter__(self):
+        begin = time.monotonic()
         if os.environ.get("BERTH_BENCH_PRIME"):
             subprocess.run(os.environ["BERTH_BENCH_PRIME"].split(), check=True)
+        self.prime_seconds = time.monotonic() - begin
         self.before = memory()
         reset_peak()
         self.start_ns = time.monotonic_ns()
@@ -68,4 +70,4 @@ class Timed:
     def report(self, **more):
         print(json.dumps({"start_ns": self.start_ns, "end_ns": self.end_ns,
                           "seconds": (self.end_ns - self.start_ns) / 1e9, "before": self.before,
-                          "after": self.after, **more}), flush=True)
+                          "after": self.after, "prime_seconds": self.prime_seconds, **more}), flush=True)
