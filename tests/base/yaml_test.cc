@@ -170,9 +170,11 @@ TEST(Yaml, RefusesAliasesThatExplode) {
 
 TEST(Yaml, CountsTheDepthThatAliasesAdd) {
   std::string text = "a0: &a0 [x]\n";
-  for (int i = 1; i < 80; ++i)
-    text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) +
-            "]\n";
+  for (int i = 1; i < 80; ++i) {
+    const std::string name = "a" + std::to_string(i);
+    text.append(name).append(": &").append(name).append(" [*a");
+    text.append(std::to_string(i - 1)).append("]\n");
+  }
   EXPECT_THAT(parse_message(text), HasSubstr("nested deeper than 64 levels"));
 }
 
@@ -255,7 +257,7 @@ TEST(Yaml, SurvivesEveryMutationOfAGoodFile) {
         text[at] = good[random() % good.size()];
       else
         text.erase(at, 1 + random() % 8);
-      if (text.empty()) text = " ";
+      if (text.empty()) text.assign(1, ' ');
     }
     try {
       walk(parse_yaml(text, "f.yaml"));
