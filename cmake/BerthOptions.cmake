@@ -20,3 +20,8 @@ if(BERTH_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${BERTH_CCACHE})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${BERTH_CCACHE})
 endif()
+
+if(BERTH_FUZZ)  # coverage for the fuzzers in every library; their own binaries bring the driver
+  target_compile_options(berth_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+endif()
