@@ -11,8 +11,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 if(BERTH_SANITIZE)
   target_compile_options(berth_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
+endif()
+if(BERTH_FUZZ)  # what is fuzzed has to report its coverage; the targets link -fsanitize=fuzzer
+  target_compile_options(berth_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
 find_program(BERTH_CCACHE ccache)
