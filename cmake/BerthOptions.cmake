@@ -15,9 +15,6 @@ if(BERTH_SANITIZE)
     -fno-omit-frame-pointer -g>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
-if(BERTH_FUZZ)  # what is fuzzed has to report its coverage; the targets link -fsanitize=fuzzer
-  target_compile_options(berth_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
-endif()
 
 find_program(BERTH_CCACHE ccache)
 if(BERTH_CCACHE)
