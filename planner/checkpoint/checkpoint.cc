@@ -155,9 +155,9 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files) 
     std::ranges::sort(parts);
     for (std::uint32_t expected = 1; expected <= name.parts; ++expected) {
       if (expected <= parts.size() && parts[expected - 1] == expected) continue;
-      const auto padded = [&](std::uint32_t number) {
+      const auto padded = [digits_wanted = name.digits](std::uint32_t number) {
         std::string digits = std::to_string(number);
-        if (digits.size() < name.digits) digits.insert(0, name.digits - digits.size(), '0');
+        if (digits.size() < digits_wanted) digits.insert(0, digits_wanted - digits.size(), '0');
         return digits;
       };
       throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected) + "-of-" +

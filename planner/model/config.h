@@ -18,7 +18,8 @@ namespace berth {
 // A key may be dotted ("rope_parameters.rope_theta"). An absent key and a null are the same:
 // nullopt. A value of another type than asked for throws Error "config.json: key: ...".
 // Spellings are normalised on reading: `rope_theta` + `rope_scaling` and `rope_parameters` both
-// answer under "rope_parameters.*"; `torch_dtype` answers under "dtype".
+// answer under "rope_parameters.*", with `rope_type` for the older `type`; `torch_dtype` answers
+// under "dtype". The keys of a nested `text_config` answer at the top too where the top lacks them.
 class ModelConfig {
  public:
   using Value = std::variant<bool, std::int64_t, double, std::string>;
@@ -35,10 +36,16 @@ class ModelConfig {
 
   std::int64_t require_integer(std::string_view key) const;  // Error where absent
 
+  // The scalars under `key` where it is a list of nothing but scalars, else null.
+  const std::vector<Value>* find_list(std::string_view key) const;
+  const Value* find(std::string_view key) const;
+
   const std::string& model_type() const { return model_type_; }
   const std::string& source() const { return source_; }
 
  private:
+  friend class ConfigReader;
+
   std::map<std::string, Value, std::less<>> values_;              // flattened, dotted keys
   std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
   std::string model_type_;

@@ -1,0 +1,124 @@
+#include "planner/model/model_tree.h"
+
+#include <algorithm>
+
+#include "planner/checkpoint/quote.h"
+#include "planner/model/build.h"
+
+namespace berth {
+
+std::uint64_t ModelTensor::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
+
+std::uint64_t ModelTree::parameters() const {
+  std::uint64_t sum = 0;
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.buffer || tensor.tied_to != kNone) continue;
+    std::uint64_t elements = 1;
+    for (const std::uint64_t size : tensor.shape) elements *= size;
+    sum += elements;
+  }
+  return sum;
+}
+
+std::uint64_t ModelTree::bytes() const {
+  std::uint64_t sum = 0;
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.persistent && tensor.tied_to == kNone) sum += tensor.bytes();
+  }
+  return sum;
+}
+
+// Walks down by name: a child is a prefix of what is looked for, up to a dot.
+const Module* ModelTree::find_module(std::string_view wanted) const {
+  if (modules.empty()) return nullptr;
+  const Module* at = &modules[0];
+  while (at->name != wanted) {
+    const auto next = std::ranges::find_if(at->children, [&](ModuleId id) {
+      const std::string& child = modules[id].name;
+      return wanted.starts_with(child) &&
+             (wanted.size() == child.size() || wanted[child.size()] == '.');
+    });
+    if (next == at->children.end()) return nullptr;
+    at = &modules[*next];
+  }
+  return at;
+}
+
+namespace {
+
+bool holds_tensors(const ModelTree& tree, ModuleId id) {
+  const Module& module = tree.modules[id];
+  return !module.tensors.empty() || std::ranges::any_of(module.children, [&](ModuleId child) {
+    return holds_tensors(tree, child);
+  });
+}
+
+void gather_units(const ModelTree& tree, ModuleId id, std::vector<ModuleId>& units) {
+  const Module& module = tree.modules[id];
+  if (module.no_split || module.children.empty()) {
+    if (holds_tensors(tree, id)) units.push_back(id);
+    return;
+  }
+  if (!module.tensors.empty()) units.push_back(id);
+  for (const ModuleId child : module.children) gather_units(tree, child, units);
+}
+
+}  // namespace
+
+std::vector<ModuleId> execution_units(const ModelTree& tree) {
+  std::vector<ModuleId> units;
+  if (tree.modules.empty()) return units;
+  gather_units(tree, 0, units);
+  const auto is_block = [&](ModuleId id) { return tree.modules[id].no_split; };
+  const auto first_block = std::ranges::find_if(units, is_block);
+  if (first_block == units.end()) return units;
+  const auto last_block = std::ranges::find_if(units.rbegin(), units.rend(), is_block).base();
+  // Registration order, but for what a template says runs on the other side of the blocks.
+  std::vector<ModuleId> before;
+  std::vector<ModuleId> blocks;
+  std::vector<ModuleId> after_early;
+  std::vector<ModuleId> after;
+  for (auto unit = units.begin(); unit != units.end(); ++unit) {
+    const int stage = tree.modules[*unit].stage;
+    if (stage < 0) {
+      before.push_back(*unit);
+    } else if (stage > 0) {
+      after_early.push_back(*unit);
+    } else if (unit < first_block) {
+      before.push_back(*unit);
+    } else if (unit < last_block) {
+      blocks.push_back(*unit);
+    } else {
+      after.push_back(*unit);
+    }
+  }
+  units = std::move(before);
+  for (const auto& part : {blocks, after_early, after}) {
+    units.insert(units.end(), part.begin(), part.end());
+  }
+  return units;
+}
+
+ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
+                           const Checkpoint* checkpoint, std::optional<DType> dtype) {
+  if (config == nullptr && checkpoint == nullptr) {
+    throw Error(name + ": neither a config nor a checkpoint");
+  }
+  const auto architecture = config ? find_architecture(config->model_type()) : nullptr;
+  ModelTree tree;
+  if (architecture) {
+    BuiltTree built = build_from_template(*architecture, *config, dtype);
+    if (checkpoint) match_checkpoint(built, *architecture, *config, *checkpoint, dtype);
+    tree = std::move(built.tree);
+  } else if (checkpoint) {
+    tree = build_from_names(*checkpoint, config, dtype);
+  } else {
+    throw Error(config->source() + ": model_type " + quote(config->model_type()) +
+                " has no template in configs/architectures, and there is no checkpoint whose "
+                "names could spell the model");
+  }
+  tree.name = name;
+  return tree;
+}
+
+}  // namespace berth

@@ -44,6 +44,7 @@ struct Module {
   std::vector<TensorId> tensors;   // direct ones: parameters, then buffers
   bool no_split = false;           // its class must stay on one device
   bool expert = false;             // a mixture-of-experts expert, or the list of them
+  std::int8_t stage = 0;           // -1: runs before the blocks, +1: after; 0: as registered
 };
 
 // What one layer costs besides its weights; one entry per decoder block, in order.
@@ -84,7 +85,8 @@ struct ModelTree {
 };
 
 // Modules that run one after another, in execution order: embeddings, blocks, norm, head. They
-// cover every tensor; each is a no-split module, a leaf, or a module with direct tensors.
+// cover every tensor once; each is a no-split module or a leaf, which stand for all below them, or
+// another module with direct tensors, which stands for those alone.
 std::vector<ModuleId> execution_units(const ModelTree& tree);
 
 // Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);

@@ -32,14 +32,15 @@ std::int32_t skip_space_right(const UnicodeString& text, std::int32_t at) {
 
 }  // namespace
 
-void AddedTokenFinder::add(const AddedToken& token, const UnicodeString& content) {
+void AddedTokenFinder::add(const AddedToken& token) {
+  const UnicodeString& content = token.content;
   if (content.isEmpty()) return;
   auto& entries = by_first_[content.charAt(0)];
   const auto longer = [&](const AddedToken& other) {
     return other.content.length() >= content.length();
   };
   const auto at = std::partition_point(entries.begin(), entries.end(), longer);
-  entries.insert(at, token)->content = content;
+  entries.insert(at, token);
 }
 
 const AddedToken* AddedTokenFinder::match_at(const UnicodeString& text, std::int32_t at) const {

@@ -13,11 +13,11 @@ namespace berth {
 
 struct AddedToken {
   std::uint32_t id = 0;
-  icu::UnicodeString content;
-  bool single_word = false;  // no match inside a longer word
-  bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // takes the white space after it
-  bool normalized = false;   // looked for in the normalized text, else in the text as given
+  icu::UnicodeString content;  // as it is looked for: normalized where `normalized`
+  bool single_word = false;    // no match inside a longer word
+  bool lstrip = false;         // takes the white space before it
+  bool rstrip = false;         // takes the white space after it
+  bool normalized = false;     // looked for in the normalized text, else in the text as given
   bool special = false;
 };
 
@@ -31,15 +31,14 @@ struct Segment {
 // Immutable once filled; safe from many threads.
 class AddedTokenFinder {
  public:
-  // `content`: what to look for, which is the token's own content, normalized or not.
-  void add(const AddedToken& token, const icu::UnicodeString& content);
+  void add(const AddedToken& token);
   // Appends the segments of `text`; no segment for an empty text.
   void split(const icu::UnicodeString& text, std::vector<Segment>& segments) const;
 
  private:
   const AddedToken* match_at(const icu::UnicodeString& text, std::int32_t at) const;
 
-  // By the first UTF-16 unit of what to look for, longest first; `content` is what to look for.
+  // By the first UTF-16 unit, longest first.
   std::unordered_map<char16_t, std::vector<AddedToken>> by_first_;
 };
 

@@ -5,7 +5,7 @@
 namespace berth {
 namespace {
 
-constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 
 // One pass over a pattern; `out` grows as `at` moves.
 class Rewriter {
@@ -113,7 +113,8 @@ class Rewriter {
     }
   }
 
-  // "(?imx-imx)" and "(?imx-imx:": Oniguruma's m lets the dot match newlines, which ICU calls s.
+  // "(?imx-imx)" and "(?imx-imx:". Oniguruma's m lets the dot match a newline; ICU's flag for that
+  // makes it match \r\n as one, so there is no counterpart.
   void group() {
     copy(2);
     if (at_ < pattern_.size() && (pattern_[at_] == '~' || pattern_[at_] == '(')) {
@@ -121,7 +122,8 @@ class Rewriter {
     }
     const auto end = pattern_.find_first_not_of("imx-", at_);
     if (end == std::string_view::npos || (pattern_[end] != ':' && pattern_[end] != ')')) return;
-    for (; at_ < end; ++at_) out_.push_back(pattern_[at_] == 'm' ? 's' : pattern_[at_]);
+    if (pattern_.substr(at_, end - at_).find('m') != std::string_view::npos) fail("the flag 'm'");
+    copy(end - at_);
   }
 
   std::string_view pattern_;

@@ -15,7 +15,7 @@
 namespace berth {
 
 // `pattern` rewritten to mean the same to ICU. The two differ in \s and \S (White_Space for
-// Oniguruma), \w, \W, \h, \H, \v, in (?m), and in ^ and $, which Oniguruma matches at every line.
+// Oniguruma), \w, \W, \h, \H, \v, and in ^ and $, which Oniguruma matches at every line.
 // Throws Error for a construct that has no counterpart.
 std::string onig_to_icu(std::string_view pattern);
 

@@ -150,13 +150,14 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
     AddedToken token;
     const auto content = value.require("content").text();
     token.id = as_id(value.require("id"));
-    token.content = UnicodeString::fromUTF8(content);
     token.single_word = value.flag("single_word");
     token.lstrip = value.flag("lstrip");
     token.rstrip = value.flag("rstrip");
     token.special = value.flag("special");
     token.normalized = value.flag("normalized", !token.special);
     if (content.empty()) continue;
+    token.content = UnicodeString::fromUTF8(content);
+    if (token.normalized && normalizer_) token.content = normalizer_(token.content);
     const auto in_model = bpe_.id_of(content);
     const std::string* other = bpe_.token_of(token.id);
     if (in_model ? *in_model != token.id : other != nullptr) {
@@ -168,11 +169,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
       value.fail("id " + std::to_string(token.id) + " is given to two added tokens");
     }
     if (!in_model) ++added_outside_model_;
-    if (token.normalized) {
-      normalized_.add(token, normalizer_ ? normalizer_(token.content) : token.content);
-    } else {
-      as_given_.add(token, token.content);
-    }
+    (token.normalized ? normalized_ : as_given_).add(token);
   }
 }
 

@@ -1,0 +1,51 @@
+// How trees come to be: from a template, from names, and joined with a checkpoint.
+// Internal to the room; build_model_tree() in model_tree.h puts the pieces together.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "planner/model/architecture.h"
+#include "planner/model/model_tree.h"
+
+namespace berth {
+
+// Limits on what a config or a tree file may ask for, far above any model that exists.
+inline constexpr std::uint64_t kMaxModules = 2'000'000;
+inline constexpr std::uint64_t kMaxTensors = 2'000'000;
+inline constexpr std::int64_t kMaxRepeat = 65'536;
+
+// "a.b" + "c"; the root's name is empty.
+std::string join_names(const std::string& parent, const std::string& child);
+
+// Appends a module under `parent` (kNone for the root). Throws Error over kMaxModules.
+ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name, std::string cls);
+
+// Appends a tensor to its module. Throws Error over kMaxTensors and for a size over 2^63 bytes.
+TensorId add_tensor(ModelTree& tree, ModelTensor tensor);
+
+// Ties all tensors of `group` to the first one.
+void tie(ModelTree& tree, std::vector<TensorId> group);
+
+// The dtype in memory of a tensor stored as `stored` when --dtype asks for `wanted`.
+DType memory_dtype(DType stored, std::optional<DType> wanted);
+
+struct BuiltTree {
+  ModelTree tree;
+  std::vector<std::string> ignored;  // globs of stored names that the model does not use
+};
+
+// The tree that `architecture` spells for `config`, dtypes as the config says.
+BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
+                              std::optional<DType> dtype);
+
+// Gives the tree's tensors their stored form. Throws Error for tensors missing on either side and
+// for shapes that differ; see build_model_tree().
+void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
+                      const Checkpoint& checkpoint, std::optional<DType> dtype);
+
+// The tree that the names spell. `config` may be null; it fills facts where it has common keys.
+ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* config,
+                           std::optional<DType> dtype);
+
+}  // namespace berth

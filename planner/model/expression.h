@@ -1,0 +1,94 @@
+// The small language in which templates say shapes, counts and conditions in terms of config keys:
+//   (num_key_value_heads ?? num_attention_heads) * head_dim
+//   layer >= first_k_dense_replace and (layer + 1) % decoder_sparse_step == 0
+//
+// From loosest to tightest: `a if c else b`, or, and, not, comparisons, ?? (the left side unless it
+// is null), + -, * // / %, unary minus, calls and subscripts. Values: null (an absent name),
+// true and false, 64-bit integers, numbers with a point, 'strings'. A list is only used by name:
+// list[i], len(list), contains(list, x). Functions: min, max, int (toward zero).
+// Integer arithmetic is exact or an Error; // rounds down; a dotted name is one name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "planner/base/error.h"
+
+namespace berth {
+
+// null remembers the name that was absent, so that its use can be reported by name.
+struct Null {
+  std::string name;
+  bool operator==(const Null&) const { return true; }
+};
+using ExprValue = std::variant<Null, bool, std::int64_t, double, std::string>;
+
+// Where names get their values. Both may be absent: Null and null pointer.
+class Scope {
+ public:
+  virtual ~Scope() = default;
+  virtual ExprValue value_of(std::string_view name) = 0;
+  virtual const std::vector<ExprValue>* list_of(std::string_view name) = 0;
+};
+
+// A parsed expression: immutable, cheap to evaluate often.
+class Expression {
+ public:
+  // Throws Error quoting `text` for bad syntax, or nesting over 64 levels.
+  explicit Expression(std::string_view text);
+
+  // Throws Error for a missing name, a wrong type, division by zero, or overflow of 64 bits.
+  ExprValue evaluate(Scope& scope) const;
+  std::int64_t integer(Scope& scope) const;  // Error where the value is another type
+  bool boolean(Scope& scope) const;
+
+  const std::string& text() const { return text_; }
+
+ private:
+  friend class ExpressionParser;
+  friend class Evaluator;
+
+  enum class Op : std::uint8_t {
+    kLiteral,
+    kName,
+    kSubscript,
+    kNegate,
+    kNot,
+    kAdd,
+    kSubtract,
+    kMultiply,
+    kDivide,
+    kFloorDivide,
+    kModulo,
+    kEqual,
+    kNotEqual,
+    kLess,
+    kLessEqual,
+    kGreater,
+    kGreaterEqual,
+    kCoalesce,
+    kAnd,
+    kOr,
+    kIf,  // operands: condition, then, else
+    kMin,
+    kMax,
+    kInt,
+    kLen,
+    kContains,
+  };
+  struct Node {
+    Op op = Op::kLiteral;
+    ExprValue literal;               // kLiteral
+    std::string name;                // kName, kSubscript, kLen, kContains
+    std::uint32_t operands[3] = {};  // indices into nodes_
+  };
+
+  std::string text_;
+  std::vector<Node> nodes_;
+  std::uint32_t root_ = 0;
+};
+
+}  // namespace berth

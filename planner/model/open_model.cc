@@ -1,0 +1,95 @@
+// MODEL as a command names it: a folder, a .safetensors file, a config.json, or a tree as JSON.
+
+#include <simdjson.h>
+
+#include <system_error>
+
+#include "planner/checkpoint/file.h"
+#include "planner/checkpoint/quote.h"
+#include "planner/model/model_tree.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The last real component: "models/tiny/" and "." inside it are both called "tiny".
+std::string folder_name(const fs::path& folder) {
+  std::error_code ignored;
+  fs::path whole = fs::weakly_canonical(fs::absolute(folder, ignored), ignored);
+  if (whole.filename().empty()) whole = whole.parent_path();
+  return whole.filename().string();
+}
+
+// True for a JSON file with the key `root` at the top: a module tree, not a config.
+bool is_tree_json(const fs::path& path) {
+  const simdjson::padded_string text(read_text_file(path, 512u << 20));
+  simdjson::ondemand::parser parser;
+  simdjson::ondemand::document document;
+  simdjson::ondemand::object object;
+  if (parser.iterate(text).get(document) || document.get_object().get(object)) return false;
+  simdjson::ondemand::value root;
+  return !object.find_field_unordered("root").get(root);
+}
+
+Model open_folder(const fs::path& path, std::optional<DType> dtype) {
+  std::error_code ignored;
+  const fs::path config = path / "config.json";
+  Model model;
+  model.path = path;
+  if (!fs::exists(config, ignored)) {
+    // Said first where the folder holds nothing that could be read either way.
+    open_checkpoint(path);
+    throw Error(path.string() +
+                ": holds no config.json (name a .safetensors file to plan it alone)");
+  }
+  model.config = ModelConfig::read(config);
+  model.checkpoint = open_checkpoint(path);
+  model.tree = build_model_tree(folder_name(path), &*model.config, &*model.checkpoint, dtype);
+  return model;
+}
+
+Model open_safetensors(const fs::path& path, std::optional<DType> dtype) {
+  std::error_code ignored;
+  const fs::path config = path.parent_path() / "config.json";
+  Model model;
+  model.path = path;
+  if (fs::exists(config, ignored)) model.config = ModelConfig::read(config);
+  model.checkpoint = open_checkpoint(path);
+  model.tree = build_model_tree(path.stem().string(), model.config ? &*model.config : nullptr,
+                                &*model.checkpoint, dtype);
+  return model;
+}
+
+}  // namespace
+
+Model open_model(const fs::path& path, std::optional<DType> dtype) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
+  if (fs::is_directory(status)) return open_folder(path, dtype);
+  const std::string extension = path.extension().string();
+  if (extension == ".safetensors") return open_safetensors(path, dtype);
+  if (extension != ".json") {
+    throw Error(path.string() + ": " +
+                (extension.empty() ? "a file without an extension" : quote(extension)) +
+                " is not supported (a checkpoint folder, a .safetensors file, a config.json, or a "
+                "module tree as .json)");
+  }
+  Model model;
+  model.path = path;
+  if (is_tree_json(path)) {
+    model.tree = read_tree_json(path, dtype);
+    return model;
+  }
+  model.config = ModelConfig::read(path);
+  if (model.config->model_type().empty()) {
+    throw Error(path.string() +
+                ": neither a config ('model_type' is missing) nor a module tree "
+                "('root' is missing)");
+  }
+  model.tree = build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype);
+  return model;
+}
+
+}  // namespace berth
