@@ -86,15 +86,16 @@ std::string load_report(const Planned& planned, const LoadReport& report, bool v
   out += fmt::format("load peak   host RAM {} measured, {} planned (the plain way: {})\n",
                      format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes),
                      format_size(planned.plan.load_peak.naive_host_bytes));
-  out += "\n" + device_lines(report) + "\n";
+  out += fmt::format("\n{}\n", device_lines(report));
   // A model of hundreds of shards says the same of most of them; three are enough to know.
   const std::size_t shown = verbose ? report.io_choices.size() : 3;
   for (std::size_t i = 0; i < report.io_choices.size() && i < shown; ++i) {
-    out += "io          " + report.io_choices[i] + "\n";
+    out += fmt::format("io          {}\n", report.io_choices[i]);
   }
   if (report.io_choices.size() > shown) {
     out += fmt::format("            and {} more (--verbose)\n", report.io_choices.size() - shown);
   }
+  for (const std::string& note : report.notes) out += fmt::format("note        {}\n", note);
   return out + plain_words(report);
 }
 
@@ -134,6 +135,8 @@ void write_load(JsonWriter& json, const LoadReport& report) {
   json.end_object();
   json.key("io").begin_array();
   for (const std::string& choice : report.io_choices) json.value(choice);
+  json.end_array().key("notes").begin_array();
+  for (const std::string& note : report.notes) json.value(note);
   json.end_array().end_object();
 }
 

@@ -66,7 +66,7 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
       recheck(planned.plan, probe_machine(folder_of(planned.model)), emulate);
   if (!trouble.empty()) throw Error(trouble);
 
-  const LoaderEntry& library = loader_library();
+  const LoaderApi& library = loader_library();
   ProgressBar bar;
   LoadOptions load;
   load.prefault = settings.prefault.value_or(load.prefault);

@@ -5,7 +5,6 @@
 
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <system_error>
 
 #include "planner/base/error.h"
@@ -13,7 +12,7 @@
 namespace berth {
 namespace {
 
-std::filesystem::path find_library(const std::string& name, const char* command) {
+std::filesystem::path find_library(const std::string& name) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::filesystem::path folder = self.parent_path();
@@ -21,40 +20,40 @@ std::filesystem::path find_library(const std::string& name, const char* command)
     if (std::filesystem::exists(candidate, error)) return candidate.lexically_normal();
   }
   throw Error(fmt::format(
-      "{} needs {}, which is neither beside {} nor in ../lib: this is a build of the planner alone "
-      "(configure with -DBERTH_RUNTIME=ON)",
-      command, name, self.string()));
+      "{} is neither beside {} nor in ../lib: this berth was built to plan only (configure with "
+      "-DBERTH_RUNTIME=ON)",
+      name, self.string()));
 }
 
-// Opens `name` and returns what its function `symbol` returns.
-template <typename Entry>
-const Entry& open_library(const std::string& name, const char* symbol, const char* command) {
-  const std::filesystem::path path = find_library(name, command);
+// Opens `name` and returns the table behind its door.
+template <typename Api>
+const Api& open_library(const std::string& name, const char* door, int version) {
+  const std::filesystem::path path = find_library(name);
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw Error(fmt::format("{}: cannot be opened: {}", path.string(), ::dlerror()));
-  const auto entry = reinterpret_cast<const Entry* (*)()>(::dlsym(library, symbol));
-  if (!entry)
-    throw Error(fmt::format("{}: has no {}: not a library of berth", path.string(), symbol));
-  const Entry& table = *entry();
-  if (std::string_view(table.version) != BERTH_VERSION) {
-    throw Error(fmt::format("{}: is of version {}, berth of {}: install both from one build",
-                            path.string(), table.version, BERTH_VERSION));
+  const auto open = reinterpret_cast<const Api* (*)()>(::dlsym(library, door));
+  if (!open) throw Error(fmt::format("{}: has no {}: not a library of berth", path.string(), door));
+  const Api& api = *open();
+  if (api.version != version) {
+    throw Error(
+        fmt::format("{}: has interface {}, this berth needs {}: install both from one build",
+                    path.string(), api.version, version));
   }
-  return table;
+  return api;
 }
 
 }  // namespace
 
-const LoaderEntry& loader_library() {
-  static const LoaderEntry& entry =
-      open_library<LoaderEntry>("libberth_loader.so", "berth_loader_entry", "loading");
-  return entry;
+const LoaderApi& loader_library() {
+  static const LoaderApi& api =
+      open_library<LoaderApi>("libberth_loader.so", kLoaderDoor, kLoaderApiVersion);
+  return api;
 }
 
-const ExecutorEntry& executor_library() {
-  static const ExecutorEntry& entry =
-      open_library<ExecutorEntry>("libberth_executor.so", "berth_executor_entry", "running");
-  return entry;
+const ExecutorApi& executor_library() {
+  static const ExecutorApi& api =
+      open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
+  return api;
 }
 
 }  // namespace berth

@@ -1,14 +1,15 @@
 // The shared libraries of the runtime, opened when a command first needs them.
 #pragma once
 
-#include "cli/runtime_entry.h"
+#include "cli/executor_api.h"
+#include "runtime/stream/loader_api.h"
 
 namespace berth {
 
 // libberth_loader.so or libberth_executor.so from beside the executable or from ../lib, opened once
 // and kept for the life of the process. Throws Error where it is absent (a build without the
 // runtime), cannot be opened, or is of another version.
-const LoaderEntry& loader_library();
-const ExecutorEntry& executor_library();
+const LoaderApi& loader_library();
+const ExecutorApi& executor_library();
 
 }  // namespace berth

@@ -47,26 +47,15 @@ jobs() {
   echo $((by_memory < 1 ? 1 : by_memory < $(nproc) ? by_memory : $(nproc)))
 }
 
-# With the compiler that CI builds with, warnings are errors; another one may have opinions of its own.
-warnings_are_errors() { "${CXX:-c++}" --version | grep -q '^[^ ]*++[^ ]* (Debian 12\.'; }
-
 # configure PRESET OPTION...: runs CMake where something that decides its outcome has changed. What
 # CMake itself watches (CMakeLists.txt and what they include) is left to ninja.
 configure() {
   local preset=$1 folder=build-$1 options=("${@:2}") wanted
   [ "$preset" != release ] || folder=build
-  ! warnings_are_errors || options+=(-DBERTH_WERROR=ON)
   wanted="$(sha256sum CMakePresets.json) ${options[*]} ${CC:-} ${CXX:-}"
   if [ ! -e "$folder/build.ninja" ] || [ "$wanted" != "$(cat "$folder/.configured" 2>/dev/null)" ]; then
     say "configuring $folder"
     cmake --preset "$preset" "${options[@]}" >&2
     echo "$wanted" >"$folder/.configured"
   fi
-}
-
-# The CMake options that name the CUDA compiler, the machine's or the one in .venv.
-cuda_options() {
-  local nvcc
-  nvcc=$(machine_nvcc)
-  echo "-DCMAKE_CUDA_COMPILER=${nvcc:-$PWD/$(venv_cuda)/bin/nvcc}"
 }
