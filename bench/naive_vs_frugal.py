@@ -49,10 +49,12 @@ def berth_naive_arm(folder):
         h.prime_memory(FRESH)
         run = h.run([berth, "load", folder, "--json", "--compare-naive"], env=NO_GPU)
         naive = json.loads(run.stdout)["naive"]
-        return {"seconds": naive["seconds"], "process": naive["seconds"], "build_seconds": 0,
+        if "skipped" in naive:
+            raise h.Unavailable(naive["skipped"])
+        return {"seconds": naive["seconds"], "build_seconds": 0,
                 "private_peak": naive["host_peak_bytes"], "mapped_peak": 0,
-                "rss_before": naive.get("rss_before", 0), "rss_after": naive.get("rss_after", 0),
-                "anonymous_after": 0, "mapped_after": 0}
+                "rss_before": naive["rss_before"], "rss_after": naive["rss_after"],
+                "anonymous_after": naive["anonymous_after"], "mapped_after": naive["file_after"]}
     return Arm(BERTH_NAIVE, measure)
 
 
@@ -113,7 +115,8 @@ def main(options, out):
                  for key in ("rss_before", "rss_after", "anonymous_after", "mapped_after")]
         rows.append([arm.label, *after, h.gb(m("private_peak")), h.gb(m("mapped_peak")), saving,
                      f"{m('seconds') - m('build_seconds'):.2f}",
-                     f"{m('build_seconds'):.2f}", f"{m('process'):.2f}"])
+                     f"{m('build_seconds'):.2f}",
+                     "-" if arm.label == BERTH_NAIVE else f"{m('process'):.2f}"])
     head = ["", "RSS before GB", "RSS after GB", "anonymous after", "mapped after", "private peak",
             "mapped peak", "saving %", "load s", "build s", "process s"]
     body = ["354,823,168 parameters in float32, random weights, 1.42 GB, warm page cache, medians of "
