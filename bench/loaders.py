@@ -52,7 +52,8 @@ def peer_numbers(run):
     private = run.peak(h.private, *window) - before["RssAnon"] - before["RssShmem"]
     mapped = run.peak(lambda s: s.file, *window) - before["RssFile"]
     after = said["after"]
-    return {"seconds": said["seconds"], "process": (end - run.start_ns) / 1e9 - said["prime_seconds"],
+    process = (end - run.start_ns) / 1e9 - said["prime_seconds"]
+    return {"seconds": said["seconds"], "process": process,
             "private_peak": max(private, after["RssAnon"] - before["RssAnon"], 0),
             "mapped_peak": max(mapped, after["RssFile"] - before["RssFile"], 0),
             "build_seconds": said.get("build_seconds", 0), "before": before, "after": after}
@@ -155,8 +156,8 @@ def main(options, out):
         h.interleave_round(cold, round_, lambda: h.make_cold(files), "cold, ")
         h.interleave_round(warm, round_, lambda: h.make_warm(files), "warm, ")
 
-    body = [f"{h.gb(size)} GB of bfloat16 in {len(files)} shards to resident CPU memory, medians of "
-            f"{options.repetitions} interleaved runs, each a process of its own. *load*: the arm's "
+    body = [f"{h.gb(size)} GB of bfloat16 in {len(files)} shards to resident CPU memory, medians "
+            f"of {options.repetitions} interleaved runs, each a process of its own. *load*: the arm's "
             "own clock, imports not counted; *process*: with start and imports. *private*: "
             "anonymous and shared memory; *mapped*: pages of files.",
             "### Cold (page cache emptied of these files and checked)", table(cold, size),
