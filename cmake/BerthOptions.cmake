@@ -11,7 +11,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 if(BERTH_SANITIZE)
   target_compile_options(berth_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 
@@ -19,4 +20,9 @@ find_program(BERTH_CCACHE ccache)
 if(BERTH_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${BERTH_CCACHE})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${BERTH_CCACHE})
+endif()
+
+if(BERTH_FUZZ)  # coverage for the fuzzers in every library; their own binaries bring the driver
+  target_compile_options(berth_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
 endif()

@@ -76,8 +76,8 @@ DeviceArena::DeviceArena(int device, std::size_t bytes) : device_(device) {
                 " of " + std::to_string(memory.total) +
                 " are free; give the device a smaller budget with --max-memory");
   }
-  BERTH_CUDA_CHECK(status, "allocating " + std::to_string(bytes) + " bytes on device " +
-                               std::to_string(device));
+  BERTH_CUDA_CHECK(
+      status, "allocating " + std::to_string(bytes) + " bytes on device " + std::to_string(device));
   data_ = static_cast<std::byte*>(data);
 }
 

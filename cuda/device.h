@@ -16,7 +16,8 @@
 namespace berth {
 
 // Number of usable GPUs; 0 without a driver. Makes no context. Unless CUDA_DEVICE_ORDER is set, the
-// first call fixes the order by PCI bus, which is NVML's, so that ordinals mean the same everywhere.
+// first call fixes the order by PCI bus, which is NVML's, so that ordinals mean the same
+// everywhere.
 int cuda_device_count();
 
 struct CudaMemory {
@@ -27,8 +28,8 @@ struct CudaMemory {
 CudaMemory cuda_memory(int device);
 std::string cuda_device_name(int device);
 
-// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives. The memory belongs to
-// the caller and must outlive it. Default-constructed: registers nothing.
+// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives. The memory belongs
+// to the caller and must outlive it. Default-constructed: registers nothing.
 class HostRegistration {
  public:
   HostRegistration() = default;

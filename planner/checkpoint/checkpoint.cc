@@ -140,29 +140,34 @@ std::optional<Numbered> parse_numbered(std::string_view name) {
   return numbered;
 }
 
+std::string padded(std::uint32_t number, std::size_t digits) {
+  std::string text = std::to_string(number);
+  return text.size() < digits ? std::string(digits - text.size(), '0') + text : text;
+}
+
 // Without an index, names that count themselves say whether all of them are here.
 void check_complete(const fs::path& folder, const std::vector<fs::path>& files) {
-  std::map<std::string, std::pair<Numbered, std::vector<std::uint32_t>>> series;
+  struct Series {
+    Numbered name;
+    std::vector<std::uint32_t> parts;
+  };
+  std::map<std::string, Series> all;
   for (const fs::path& file : files) {
     const auto numbered = parse_numbered(file.filename().string());
     if (!numbered) continue;
-    auto& [first, parts] = series[numbered->stem + "/" + std::to_string(numbered->parts)];
-    first = *numbered;
-    parts.push_back(numbered->part);
+    Series& series = all[numbered->stem + "/" + std::to_string(numbered->parts)];
+    series.name = *numbered;
+    series.parts.push_back(numbered->part);
   }
-  for (auto& [key, entry] : series) {
-    auto& [name, parts] = entry;
-    std::ranges::sort(parts);
+  for (auto& [key, series] : all) {
+    const Numbered& name = series.name;
+    std::ranges::sort(series.parts);
     for (std::uint32_t expected = 1; expected <= name.parts; ++expected) {
-      if (expected <= parts.size() && parts[expected - 1] == expected) continue;
-      const auto padded = [digits_wanted = name.digits](std::uint32_t number) {
-        std::string digits = std::to_string(number);
-        if (digits.size() < digits_wanted) digits.insert(0, digits_wanted - digits.size(), '0');
-        return digits;
-      };
-      throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected) + "-of-" +
-                  padded(name.parts) + ".safetensors' is missing (" + std::to_string(parts.size()) +
-                  " of " + std::to_string(name.parts) + " are here)");
+      if (expected <= series.parts.size() && series.parts[expected - 1] == expected) continue;
+      throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected, name.digits) +
+                  "-of-" + padded(name.parts, name.digits) + ".safetensors' is missing (" +
+                  std::to_string(series.parts.size()) + " of " + std::to_string(name.parts) +
+                  " are here)");
     }
   }
 }

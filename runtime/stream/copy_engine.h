@@ -1,8 +1,9 @@
 // Where staged bytes go: the memory of one device of the plan, and the way into it.
 //
-// Two implementations: a CUDA device (copies and casts on a stream of its own), and host memory (the
-// CPU itself, and devices that are emulated), which copies before it returns. Everything up to the
-// copy call is the same for all. Safe for use from many threads; a slot belongs to one at a time.
+// Two implementations: a CUDA device (copies and casts on a stream of its own), and host memory
+// (the CPU itself, and devices that are emulated), which copies before it returns. Everything up to
+// the copy call is the same for all. Safe for use from many threads; a slot belongs to one at a
+// time.
 #pragma once
 
 #include <cstddef>

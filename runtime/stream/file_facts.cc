@@ -20,16 +20,16 @@ struct KnownFileSystem {
 
 // Magic numbers of statfs(2). What is not listed counts as a local disk.
 constexpr KnownFileSystem kKnown[] = {
-    {0xEF53, "ext4", false, false},        {0x58465342, "xfs", false, false},
-    {0x9123683E, "btrfs", false, false},   {0xF2F52010, "f2fs", false, false},
-    {0x2FC12FC1, "zfs", false, false},     {0x794C7630, "overlayfs", false, false},
+    {0xEF53, "ext4", false, false},         {0x58465342, "xfs", false, false},
+    {0x9123683E, "btrfs", false, false},    {0xF2F52010, "f2fs", false, false},
+    {0x2FC12FC1, "zfs", false, false},      {0x794C7630, "overlayfs", false, false},
     {0x73717368, "squashfs", false, false}, {0x01021994, "tmpfs", false, true},
-    {0x858458F6, "ramfs", false, true},    {0x958458F6, "hugetlbfs", false, true},
-    {0x6969, "nfs", true, false},          {0xFF534D42, "cifs", true, false},
-    {0xFE534D42, "smb", true, false},      {0x517B, "smb", true, false},
-    {0x65735546, "fuse", true, false},     {0x0BD00BD0, "lustre", true, false},
-    {0x01021997, "9p", true, false},       {0x00C36400, "ceph", true, false},
-    {0x47504653, "gpfs", true, false},     {0x5346414F, "afs", true, false},
+    {0x858458F6, "ramfs", false, true},     {0x958458F6, "hugetlbfs", false, true},
+    {0x6969, "nfs", true, false},           {0xFF534D42, "cifs", true, false},
+    {0xFE534D42, "smb", true, false},       {0x517B, "smb", true, false},
+    {0x65735546, "fuse", true, false},      {0x0BD00BD0, "lustre", true, false},
+    {0x01021997, "9p", true, false},        {0x00C36400, "ceph", true, false},
+    {0x47504653, "gpfs", true, false},      {0x5346414F, "afs", true, false},
     {0x19830326, "beegfs", true, false},
 };
 

@@ -1,5 +1,5 @@
-// What the kernel knows about a file that decides how to read it: its file system, and how much of it
-// is in the page cache.
+// What the kernel knows about a file that decides how to read it: its file system, and how much of
+// it is in the page cache.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,9 @@ namespace berth {
 Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
                std::span<const std::unique_ptr<CopyEngine>> engines,
                const std::vector<bool>& emulated, WrapReader wrap_reader)
-    : places_(schedule.places), mappings_(std::move(mappings)), wrap_reader_(std::move(wrap_reader)) {
+    : places_(schedule.places),
+      mappings_(std::move(mappings)),
+      wrap_reader_(std::move(wrap_reader)) {
   for (const auto& engine : engines) {
     if (engine) memory_.push_back(engine->memory_owner());
   }
@@ -67,7 +69,8 @@ HostBlock Loaded::fetch(TensorId id) const {
   const bool converts = info.dtype != wanted.dtype;
   const std::uint64_t from_bytes = dtype_bits(info.dtype) / 8;
   HostBlock block;
-  block.bytes = converts ? info.bytes() / from_bytes * (dtype_bits(wanted.dtype) / 8) : info.bytes();
+  block.bytes =
+      converts ? info.bytes() / from_bytes * (dtype_bits(wanted.dtype) / 8) : info.bytes();
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (!converts) {

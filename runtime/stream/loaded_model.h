@@ -1,4 +1,5 @@
-// The result of a load: tensors, the memory they live in, and an index into the shards for the rest.
+// The result of a load: tensors, the memory they live in, and an index into the shards for the
+// rest.
 #pragma once
 
 #include <map>
@@ -6,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "cuda/device.h"
 #include "runtime/stream/copy_engine.h"
 #include "runtime/stream/environment.h"
 #include "runtime/stream/loader.h"

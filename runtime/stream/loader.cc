@@ -68,8 +68,8 @@ class Loading {
       throw Error(model_.path.string() + ": there are no weights here to load, only a description");
     }
     if (!plan_.fits()) {
-      throw Error("the plan does not fit its devices: " +
-                  std::to_string(plan_.shortfall->bytes) + " bytes are missing");
+      throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
+                  " bytes are missing");
     }
     if (options_.staging < kLeastStaging) {
       throw Error("--staging " + std::to_string(options_.staging) + ": at least " +
@@ -151,8 +151,10 @@ class Loading {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
       if (!problem.empty()) throw Error(problem);
     }
-    const Device* cpu = now.find("cpu");
-    if (cpu && host_bytes() > cpu->capacity) {
+    const auto cpu = std::find_if(now.devices.begin(), now.devices.end(), [](const Device& device) {
+      return device.kind == DeviceKind::kCpu;
+    });
+    if (cpu != now.devices.end() && host_bytes() > cpu->capacity) {
       throw Error("host memory: the load needs " + std::to_string(host_bytes()) +
                   " bytes (weights there, emulated devices and staging), " +
                   std::to_string(cpu->capacity) + " are free now, " +
@@ -172,10 +174,9 @@ class Loading {
           [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
       if (!holds) continue;
       if (ordinal_[i] >= 0) {
-        const bool casts =
-            std::any_of(schedule_.pieces.begin(), schedule_.pieces.end(), [&](const Piece& piece) {
-              return piece.device == i && piece.stored != piece.dtype;
-            });
+        const bool casts = std::any_of(
+            schedule_.pieces.begin(), schedule_.pieces.end(),
+            [&](const Piece& piece) { return piece.device == i && piece.stored != piece.dtype; });
         engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, casts);
         page_lock = true;
       } else {
@@ -251,7 +252,8 @@ class Loading {
     report.notes = notes_;
     for (const Place& place : schedule_.places) report.tensors += place.kind != PlaceKind::kNothing;
     std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
-    for (const MappedRange& range : schedule_.mapped) mapped[range.shard] += range.end - range.begin;
+    for (const MappedRange& range : schedule_.mapped)
+      mapped[range.shard] += range.end - range.begin;
     for (std::uint32_t i = 0; i < mapped.size(); ++i) {
       report.bytes_mapped += mapped[i];
       std::string choice = mapped[i] > 0 ? "mapped (" + systems_[i].name + ")" : "";
@@ -280,10 +282,10 @@ class Loading {
   const LoadOptions& options_;
   const LoadEnvironment& environment_;
   std::chrono::steady_clock::time_point start_;
-  std::vector<bool> emulated_;            // by device
-  std::vector<int> ordinal_;              // by device; -1: not a GPU of this machine
+  std::vector<bool> emulated_;             // by device
+  std::vector<int> ordinal_;               // by device; -1: not a GPU of this machine
   std::vector<std::uint64_t> gpu_before_;  // by device
-  std::vector<FileSystemFacts> systems_;  // by shard
+  std::vector<FileSystemFacts> systems_;   // by shard
   Schedule schedule_;
   std::uint64_t slot_bytes_ = 0;
   std::uint32_t slots_ = 0;

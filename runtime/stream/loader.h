@@ -70,7 +70,7 @@ struct LoadReport {
   std::vector<DeviceLoad> devices;
   HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;
-  std::uint64_t host_peak_bytes = 0;  // anonymous + shared above `before`, highest seen
+  std::uint64_t host_peak_bytes = 0;     // anonymous + shared above `before`, highest seen
   std::uint64_t planned_peak_bytes = 0;  // private and emulated memory, and the staging ring
   // One line a shard: "model-00001-of-00005.safetensors: direct (0% in page cache, ext4)".
   std::vector<std::string> io_choices;

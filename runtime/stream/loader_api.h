@@ -4,8 +4,8 @@
 //   auto* door = reinterpret_cast<berth::LoaderDoor>(dlsym(library, berth::kLoaderDoor));
 //   const berth::LoaderApi* api = door();   // compare api->version with kLoaderApiVersion first
 //
-// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never dlclose
-// it while a LoadedModel lives.
+// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
+// dlclose it while a LoadedModel lives.
 #pragma once
 
 #include "runtime/stream/loader.h"

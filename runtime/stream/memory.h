@@ -11,8 +11,9 @@
 
 namespace berth {
 
-// Anonymous private memory that begins on a huge page and is exactly as long as asked for, rounded up
-// to a small page. Nothing is resident until touched. Throws Error naming `purpose` and the size.
+// Anonymous private memory that begins on a huge page and is exactly as long as asked for, rounded
+// up to a small page. Nothing is resident until touched. Throws Error naming `purpose` and the
+// size.
 class HostArena {
  public:
   HostArena() = default;

@@ -63,8 +63,7 @@ NaiveReport load_naively(const Model& model) {
   }
   state.clear();
 
-  report.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.after = host_memory();
   report.host_peak_bytes = sampler.stop();
   return report;

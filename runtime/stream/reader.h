@@ -1,8 +1,8 @@
 // Reading bytes of one open file at given offsets: the small interface behind which engines live.
 //
-// An engine is one Reader: buffered pread, O_DIRECT pread, io_uring. Faults are injected by wrapping
-// one. read_range() is the only loop over them: it continues short reads and interrupted calls, and
-// keeps an engine that bypasses the page cache on block boundaries.
+// An engine is one Reader: buffered pread, O_DIRECT pread, io_uring. Faults are injected by
+// wrapping one. read_range() is the only loop over them: it continues short reads and interrupted
+// calls, and keeps an engine that bypasses the page cache on block boundaries.
 #pragma once
 
 #include <cstddef>
@@ -47,9 +47,9 @@ struct ReadOutcome {
   int error = 0;
 };
 
-// Reads file bytes [begin, end) to `at_begin`. With `whole_blocks`, reads the blocks around the range
-// too: memory from `at_begin` down to the block boundary below and up to the one above `end` is
-// written, and the address of file offset 0 must be a multiple of kBlock. An engine that stops
+// Reads file bytes [begin, end) to `at_begin`. With `whole_blocks`, reads the blocks around the
+// range too: memory from `at_begin` down to the block boundary below and up to the one above `end`
+// is written, and the address of file offset 0 must be a multiple of kBlock. An engine that stops
 // inside a block without reaching `end` or the end of the file gives EINVAL there.
 ReadOutcome read_range(Reader& reader, std::uint64_t begin, std::uint64_t end, std::byte* at_begin,
                        bool whole_blocks);

@@ -115,8 +115,7 @@ class Builder {
     const TensorInfo& info = stored_[demand.source];
     const bool single = demands_[last - 1].key() == demand.key();
     const bool in_place = single && plan_.devices[demand.device].kind == DeviceKind::kCpu &&
-                          info.dtype == demand.dtype &&
-                          info.begin % element_bytes(info.dtype) == 0;
+                          info.dtype == demand.dtype && info.begin % element_bytes(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
     std::uint64_t offset = 0;
     for (std::size_t i = first; i < last; ++i) {
@@ -162,8 +161,7 @@ class Builder {
     schedule_.bytes_to_read += run_.end - run_.begin;
     if (run_.in_place) {
       cut_in_place();
-      schedule_.arena_bytes[run_.device] =
-          round_up(run_.to + (run_.end - run_.begin), kBlock);
+      schedule_.arena_bytes[run_.device] = round_up(run_.to + (run_.end - run_.begin), kBlock);
     } else {
       cut_staged();
       run_pieces_.clear();
@@ -217,8 +215,8 @@ class Builder {
     const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
     if (stop <= part.from) return;
     part.bytes = stop - part.from;
-    part.to = piece.to + (part.from - piece.from) / element_bytes(piece.stored) *
-                             element_bytes(piece.dtype);
+    part.to = piece.to +
+              (part.from - piece.from) / element_bytes(piece.stored) * element_bytes(piece.dtype);
     if (piece.stored == piece.dtype) {
       part.to = piece.to + (part.from - piece.from);
       if (schedule_.pieces.size() > before) {

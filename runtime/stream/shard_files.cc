@@ -94,8 +94,7 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
   if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
-    file->direct =
-        Descriptor(::open(shards_[shard].path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    file->direct = Descriptor(::open(shards_[shard].path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (file->direct.get() >= 0) {
       check_unchanged(shards_[shard], file->direct.get());
       file->direct_works = true;
@@ -132,14 +131,12 @@ IoEngine ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t
   if (wanted_ == IoEngine::kBuffered || wanted_ == IoEngine::kUring) return wanted_;
   if (!file.direct_works.load(std::memory_order_relaxed)) return IoEngine::kBuffered;
   if (wanted_ == IoEngine::kDirect) return wanted_;
-  const std::optional<double> fraction =
-      resident_fraction(file.buffered.get(), begin, end - begin);
+  const std::optional<double> fraction = resident_fraction(file.buffered.get(), begin, end - begin);
   if (!fraction) return IoEngine::kDirect;
   Tally& tally = tallies_[shard];
   tally.probed.fetch_add(end - begin, std::memory_order_relaxed);
-  tally.resident.fetch_add(
-      static_cast<std::uint64_t>(*fraction * static_cast<double>(end - begin)),
-      std::memory_order_relaxed);
+  tally.resident.fetch_add(static_cast<std::uint64_t>(*fraction * static_cast<double>(end - begin)),
+                           std::memory_order_relaxed);
   return *fraction >= 0.5 ? IoEngine::kBuffered : IoEngine::kDirect;
 }
 
@@ -151,10 +148,10 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
   ReadOutcome outcome{begin, 0};
   for (;;) {
     const std::uint64_t from = outcome.reached;
-    const bool blocks = engine == IoEngine::kDirect ||
-                        (engine == IoEngine::kUring && file->direct.get() >= 0);
-    outcome = read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin),
-                         blocks);
+    const bool blocks =
+        engine == IoEngine::kDirect || (engine == IoEngine::kUring && file->direct.get() >= 0);
+    outcome =
+        read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin), blocks);
     tally.bytes[index_of(engine)].fetch_add(outcome.reached - from, std::memory_order_relaxed);
     bytes_read_.fetch_add(outcome.reached - from, std::memory_order_relaxed);
     const bool refused = outcome.error == EINVAL || outcome.error == EOPNOTSUPP;

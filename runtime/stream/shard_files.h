@@ -1,8 +1,8 @@
 // The shards of a checkpoint, open for reading, each chunk through the engine that suits it.
 //
-// A shard is opened at its first chunk and closed after its last, so that thousands of shards need a
-// handful of descriptors. On opening and on closing the file is compared with what it was when its
-// header was read. Safe for use from many threads.
+// A shard is opened at its first chunk and closed after its last, so that thousands of shards need
+// a handful of descriptors. On opening and on closing the file is compared with what it was when
+// its header was read. Safe for use from many threads.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "planner/checkpoint/checkpoint.h"

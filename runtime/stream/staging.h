@@ -1,9 +1,9 @@
 // The staging ring: the only host memory that bytes on their way elsewhere may use.
 //
-// One anonymous mapping on huge pages, cut into equal slots. A slot is handed to one thread, filled,
-// given back with the devices that still copy out of it, and handed out again when they are done,
-// oldest first. Slots are touched, and page-locked where a GPU needs that, at their first use: a
-// small load pays for few. Safe for use from many threads; with no fewer slots than threads,
+// One anonymous mapping on huge pages, cut into equal slots. A slot is handed to one thread,
+// filled, given back with the devices that still copy out of it, and handed out again when they are
+// done, oldest first. Slots are touched, and page-locked where a GPU needs that, at their first
+// use: a small load pays for few. Safe for use from many threads; with no fewer slots than threads,
 // acquire() waits for devices only, never for another thread.
 #pragma once
 

@@ -20,8 +20,7 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
             std::size_t threads, WorkControl& control);
 
 // "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
-std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
-                           std::uint64_t offset);
+std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t offset);
 
 // Throws the Error for a read of [begin, end) that did not come to its end.
 void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,

@@ -31,8 +31,8 @@ class Ring {
 
   // Reads up to kDepth * kRequest bytes; the unbroken prefix counts, as with a short read.
   std::int64_t read(int fd, std::uint64_t offset, std::size_t bytes, std::byte* buffer) {
-    const auto parts = static_cast<unsigned>(
-        std::min<std::size_t>(kDepth, (bytes + kRequest - 1) / kRequest));
+    const auto parts =
+        static_cast<unsigned>(std::min<std::size_t>(kDepth, (bytes + kRequest - 1) / kRequest));
     for (unsigned i = 0; i < parts; ++i) {
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       io_uring_prep_read(sqe, fd, buffer + i * kRequest,

@@ -48,8 +48,8 @@ void work(Shift& shift, std::size_t count, WorkControl& control,
 
 void report(WorkControl& control) {
   if (!control.on_progress) return;
-  control.on_progress({control.bytes_done.load(), control.bytes_total,
-                       control.elapsed ? control.elapsed() : 0});
+  control.on_progress(
+      {control.bytes_done.load(), control.bytes_total, control.elapsed ? control.elapsed() : 0});
 }
 
 // Reports until all have ended. A failing callback stops the others like a failing job.

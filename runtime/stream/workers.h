@@ -1,4 +1,5 @@
-// Threads that work through numbered jobs together, stop at the first failure, and are always joined.
+// Threads that work through numbered jobs together, stop at the first failure, and are always
+// joined.
 #pragma once
 
 #include <atomic>
@@ -19,8 +20,8 @@ struct WorkControl {
 };
 
 // Runs job(0) ... job(count - 1), in order of their start, on up to `threads` threads. The calling
-// thread waits and reports progress. Rethrows the first exception of a job, or of on_progress, after
-// every thread has ended; throws Error("...cancelled...") when control.cancel becomes true.
+// thread waits and reports progress. Rethrows the first exception of a job, or of on_progress,
+// after every thread has ended; throws Error("...cancelled...") when control.cancel becomes true.
 void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
                  const std::function<void(std::size_t)>& job);
 

@@ -1,0 +1,184 @@
+// Every file of the seed corpora, and the exact rule that it breaks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <set>
+#include <string>
+
+#include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/shard_index.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+// File name to the message expected, without the source's name; "" for a valid file.
+using Expectations = std::map<std::string, std::string>;
+
+const Expectations kSafetensors = {
+    {"array", "the header does not begin with '{' (byte 8): this is not a safetensors file"},
+    {"data_surplus",
+     "the file has 71 bytes, the header accounts for 70, up to tensor 'a': 1 surplus bytes at the "
+     "end"},
+    {"data_truncated",
+     "the file is truncated: the header accounts for 70 bytes, up to tensor 'a', the file has 69"},
+    {"dtype_not_string", "tensor 'a': dtype is not a string (byte 14)"},
+    {"dtype_unknown", "tensor 'a': unknown dtype 'I4' (byte 14)"},
+    {"entry_key_twice", "tensor 'a': the key 'dtype' appears twice (byte 27)"},
+    {"entry_no_dtype", "tensor 'a': the key 'dtype' is missing (byte 26)"},
+    {"entry_no_offsets", "tensor 'a': the key 'data_offsets' is missing (byte 28)"},
+    {"entry_no_shape", "tensor 'a': the key 'shape' is missing (byte 28)"},
+    {"entry_not_object", "tensor 'a': the entry is not an object (byte 9)"},
+    {"entry_unknown_key", "tensor 'a': unknown key 'strides' (byte 61)"},
+    {"f4_odd", "tensor 'a': F4 needs a last dimension that is even (byte 41)"},
+    {"f6_part_byte",
+     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 44)"},
+    {"file_empty",
+     "the file has 0 bytes, too few for a safetensors header: it is truncated or empty"},
+    {"file_seven_bytes",
+     "the file has 7 bytes, too few for a safetensors header: it is truncated or empty"},
+    {"first_byte", "the header does not begin with '{' (byte 8): this is not a safetensors file"},
+    {"header_empty", "the header does not begin with '{' (byte 8): this is not a safetensors file"},
+    {"length_over_limit",
+     "the header claims 100000001 bytes, the limit is 100000000 (byte 0): this is not a "
+     "safetensors file"},
+    {"length_past_end", "the header claims 3 bytes (byte 0), but the file has 10: it is truncated"},
+    {"length_wraps",
+     "the header claims 18446744073709551611 bytes, the limit is 100000000 (byte 0): this is not a "
+     "safetensors file"},
+    {"metadata_key_twice", "'__metadata__': the key 'a' appears twice (byte 33)"},
+    {"metadata_nested", "'__metadata__': the value of 'a' is not a string (byte 25)"},
+    {"metadata_not_object", "'__metadata__' is not an object (byte 9)"},
+    {"metadata_not_strings", "'__metadata__': the value of 'a' is not a string (byte 25)"},
+    {"metadata_twice", "the key '__metadata__' appears twice (byte 27)"},
+    {"name_empty", "a tensor has an empty name (byte 9)"},
+    {"name_long", "tensor '" + std::string(80, 'n') + "..." + std::string(80, 'n') +
+                      "': the name has 5000 bytes, the limit is 4096 (byte 9)"},
+    {"name_twice", "tensor 'a': the name appears twice (byte 61)"},
+    {"name_twice_escaped", "tensor 'a': the name appears twice (byte 61)"},
+    {"not_json", "tensor 'a': the entry is not an object (byte 9)"},
+    {"not_utf8", "the header is not valid UTF-8"},
+    {"offsets_backwards", "tensor 'a': data_offsets end before they begin (byte 40)"},
+    {"offsets_begin_late",
+     "tensor 'a': its data_offsets begin at 4, but the data begins at 0: the bytes between belong "
+     "to no tensor"},
+    {"offsets_float", "tensor 'a': data_offsets[1] is not a non-negative 64-bit integer (byte 40)"},
+    {"offsets_hole",
+     "tensor 'b': its data_offsets begin at 12, but tensor 'a' ends at 8: the bytes between belong "
+     "to no tensor"},
+    {"offsets_negative",
+     "tensor 'a': data_offsets[0] is not a non-negative 64-bit integer (byte 40)"},
+    {"offsets_not_array", "tensor 'a': data_offsets is not an array (byte 40)"},
+    {"offsets_one", "tensor 'a': data_offsets has fewer than two elements (byte 40)"},
+    {"offsets_overlap",
+     "tensor 'b': its data_offsets begin at 4, but tensor 'a' ends at 8: they overlap"},
+    {"offsets_same",
+     "tensor 'b': its data_offsets begin at 0, but tensor 'a' ends at 8: they overlap"},
+    {"offsets_span", "tensor 'a': data_offsets span 7 bytes, dtype and shape need 8 (byte 40)"},
+    {"offsets_three", "tensor 'a': data_offsets has more than two elements (byte 40)"},
+    {"offsets_wrap",
+     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 58)"},
+    {"ok_any_order", ""},
+    {"ok_empty", ""},
+    {"ok_escaped_name", ""},
+    {"ok_f4", ""},
+    {"ok_metadata", ""},
+    {"ok_padded", ""},
+    {"ok_scalar", ""},
+    {"ok_unaligned", ""},
+    {"ok_zero_size", ""},
+    {"padding_not_spaces", "the header does not end with '}' and padding spaces (byte 10)"},
+    {"padding_nul", "the header does not end with '}' and padding spaces (byte 10)"},
+    {"second_object", "the header goes on after its closing '}'"},
+    {"shape_bits_wrap",
+     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 58)"},
+    {"shape_exponent", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_float", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_negative", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_nested", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_not_array", "tensor 'a': shape is not an array (byte 28)"},
+    {"shape_rank", "tensor 'a': more than 64 dimensions (byte 28)"},
+    {"shape_string", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_too_big", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
+    {"shape_wraps_to_zero",
+     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 60)"},
+    {"unclosed",
+     "the header is not valid JSON: The JSON document has an improper structure: missing or "
+     "superfluous commas, braces, missing keys, etc. (byte 9)"},
+};
+
+const Expectations kShardIndex = {
+    {"map_empty", "weight_map: names no tensor"},
+    {"map_not_object", "weight_map: not an object"},
+    {"map_twice", "the key 'weight_map' appears twice"},
+    {"no_map", "the key 'weight_map' is missing"},
+    {"not_json",
+     "not a valid JSON object: JSON document ended early in the middle of an object or array."},
+    {"not_object", "not a valid JSON object: The JSON element does not have the requested type."},
+    {"ok", ""},
+    {"shard_absolute",
+     "weight_map: the shard name '/m.safetensors' of tensor 'a' leads out of the folder"},
+    {"shard_bin",
+     "weight_map: the shard name 'pytorch_model.bin' of tensor 'a' is not a .safetensors file"},
+    {"shard_dots", "weight_map: the shard name '..' of tensor 'a' leads out of the folder"},
+    {"shard_empty", "weight_map: the shard name '' of tensor 'a' is empty"},
+    {"shard_folder",
+     "weight_map: the shard name 'sub/m.safetensors' of tensor 'a' leads out of the folder"},
+    {"shard_not_string", "weight_map: the shard of tensor 'a' is not a string"},
+    {"shard_nul", "weight_map: the shard name 'm\\x00.safetensors' of tensor 'a' holds a NUL byte"},
+    {"shard_parent",
+     "weight_map: the shard name '../m.safetensors' of tensor 'a' leads out of the folder"},
+    {"tensor_twice", "weight_map: tensor 'a' appears twice"},
+    {"trailing", "the file goes on after its closing '}'"},
+};
+
+std::string slurp(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// The message that `parse` throws on the file's bytes, "" if it throws none.
+std::string answer(const fs::path& path, const std::function<void(const std::string&)>& parse) {
+  try {
+    parse(slurp(path));
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+void check_corpus(const std::string& folder, const Expectations& expected,
+                  const std::function<void(const std::string&)>& parse) {
+  std::set<std::string> seen;
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus" / folder)) {
+    const std::string name = entry.path().filename().string();
+    seen.insert(name);
+    const auto rule = expected.find(name);
+    ASSERT_NE(rule, expected.end()) << folder << "/" << name << " has no expectation";
+    const std::string message = rule->second.empty() ? "" : "f: " + rule->second;
+    EXPECT_EQ(answer(entry.path(), parse), message) << folder << "/" << name;
+  }
+  EXPECT_EQ(seen.size(), expected.size()) << "files are missing from " << folder;
+}
+
+TEST(Corpus, EachSafetensorsFileTripsItsRule) {
+  check_corpus("safetensors", kSafetensors, [](const std::string& bytes) {
+    std::vector<TensorInfo> tensors;
+    parse_safetensors_header(bytes, bytes.size(), 0, "f", {}, tensors);
+  });
+}
+
+TEST(Corpus, EachIndexFileTripsItsRule) {
+  check_corpus("shard_index", kShardIndex,
+               [](const std::string& bytes) { parse_shard_index(bytes, "f"); });
+}
+
+}  // namespace
+}  // namespace berth
