@@ -317,8 +317,8 @@ def interleave_round(arms, round_, prepare=lambda: None, words=""):
             progress(f"  {words}{arm.label}: {arm.failure}")
 
 
-def failures(arms):
-    return [f"{arm.label}: not measured: {arm.failure}" for arm in arms if arm.failure]
+def failures(arms, words=""):
+    return [f"{words}{arm.label}: not measured: {arm.failure}" for arm in arms if arm.failure]
 
 
 def verdict(words, value, limit, at_least=True, unit=""):
