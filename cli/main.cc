@@ -1,1 +1,54 @@
-int main() { return 0; }
+// berth: parse, dispatch, and turn every error into one line on stderr.
+
+#include <csignal>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/terminal.h"
+
+namespace {
+
+int dispatch(int argc, char** argv) {
+  const berth::CommandLine line = berth::parse_command_line(argc, argv);
+  if (!line.options) {
+    berth::write_stdout(line.text);
+    return berth::kExitDone;
+  }
+  switch (line.options->command) {
+    case berth::Command::kPlan:
+      return berth::cmd_plan(*line.options);
+    case berth::Command::kLoad:
+      return berth::cmd_load(*line.options);
+    case berth::Command::kRun:
+      return berth::cmd_run(*line.options);
+  }
+  return berth::kExitUsage;
+}
+
+// Always exactly one line, whatever a message holds.
+int report(std::string message, int exit_code) {
+  for (char& c : message) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  berth::write_stderr("error: " + message + "\n");
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that went away (| head) is an error of write(), not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return dispatch(argc, argv);
+  } catch (const berth::UsageError& error) {
+    return report(error.what(), berth::kExitUsage);
+  } catch (const std::bad_alloc&) {
+    return report("out of host memory", berth::kExitError);
+  } catch (const std::exception& error) {
+    return report(error.what(), berth::kExitError);
+  }
+}

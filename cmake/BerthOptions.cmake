@@ -5,9 +5,14 @@ option(BERTH_WERROR "Treat warnings as errors" OFF)
 target_compile_options(berth_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion>
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${BERTH_WERROR}>>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 sees overlap in "text" + std::string (gcc.gnu.org/PR105329).
+  target_compile_options(berth_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+endif()
 if(BERTH_SANITIZE)
   target_compile_options(berth_options INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer -g>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 

@@ -25,4 +25,12 @@ inline std::string printable(std::string_view text, std::size_t limit = 80) {
   return out;
 }
 
+// 'text', printable and in quotes.
+inline std::string in_quotes(std::string_view text) {
+  std::string out = "'";
+  out += printable(text);
+  out += '\'';
+  return out;
+}
+
 }  // namespace berth

@@ -134,7 +134,7 @@ void check_text(std::string_view text, const std::string& source) {
     const char c = text[i];
     const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
     if (control && c != '\t' && c != '\n' && c != '\r')
-      fail_at(source, line, "not YAML: control byte '" + printable(text.substr(i, 1)) + "'");
+      fail_at(source, line, "not YAML: control byte " + in_quotes(text.substr(i, 1)));
     const std::size_t length = utf8_length(text.substr(i));
     if (length == 0) fail_at(source, line, "not YAML: the text is not valid UTF-8");
     if (c == '\n') ++line;
@@ -145,7 +145,7 @@ void check_text(std::string_view text, const std::string& source) {
 std::string describe(const YAML::Node& node) {
   switch (node.Type()) {
     case YAML::NodeType::Scalar:
-      return "'" + printable(node.Scalar()) + "'";
+      return in_quotes(node.Scalar());
     case YAML::NodeType::Sequence:
       return "a list";
     case YAML::NodeType::Map:
@@ -189,6 +189,18 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     above.swap(row);
   }
   return above[b.size()];
+}
+
+// Refuses `key` of the mapping `parent`, where only `known` keys have a meaning.
+[[noreturn]] void fail_unknown(const YAML::Node& key, const YamlValue& parent,
+                               const std::vector<std::string>& known) {
+  const std::string& name = key.Scalar();
+  const YamlValue where{key, parent.file, child_field(parent.field, name)};
+  if (const auto hint = nearest(name, known))
+    where.fail("unknown key (did you mean '" + *hint + "'?)");
+  std::string all;
+  for (const std::string& one : known) all += (all.empty() ? "" : ", ") + one;
+  where.fail("unknown key" + (all.empty() ? "" : " (known here: " + all + ")"));
 }
 
 std::string lower(std::string_view text) {
@@ -283,7 +295,14 @@ std::optional<YamlValue> YamlMap::get(std::string_view key) {
 
 YamlValue YamlMap::require(std::string_view key) {
   if (std::optional<YamlValue> found = get(key)) return *found;
-  value_.fail("'" + printable(key) + "' is missing");
+  // A misspelt key is the likelier mistake than a forgotten one.
+  for (const auto& entry : value_.node) {
+    const std::string& name = entry.first.Scalar();
+    if (std::find(known_.begin(), known_.end(), name) == known_.end() &&
+        nearest(name, {std::string(key)}))
+      fail_unknown(entry.first, value_, {std::string(key)});
+  }
+  value_.fail(in_quotes(key) + " is missing");
 }
 
 std::vector<std::string> YamlMap::keys() {
@@ -298,12 +317,7 @@ void YamlMap::finish() const {
   for (const auto& entry : value_.node) {
     const std::string& name = entry.first.Scalar();
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
-    const YamlValue key{entry.first, value_.file, child_field(value_.field, name)};
-    if (const auto hint = nearest(name, known_))
-      key.fail("unknown key (did you mean '" + *hint + "'?)");
-    std::string all;
-    for (const std::string& known : known_) all += (all.empty() ? "" : ", ") + known;
-    key.fail("unknown key" + (all.empty() ? "" : " (known here: " + all + ")"));
+    fail_unknown(entry.first, value_, known_);
   }
 }
 

@@ -43,7 +43,8 @@ class YamlMap {
   bool has(std::string_view key) const;
   // The value under `key`; nullopt where the key is absent or null.
   std::optional<YamlValue> get(std::string_view key);
-  // The value under `key`; Error where it is absent.
+  // The value under `key`; Error where it is absent or null, at a misspelling of it if there is
+  // one.
   YamlValue require(std::string_view key);
   // All keys in file order (and marks them all as asked for).
   std::vector<std::string> keys();
@@ -58,8 +59,10 @@ class YamlMap {
   std::vector<std::string> known_;
 };
 
-// Parses the first document of a file or of text. Throws Error "file:line: ..." on bad syntax.
-// Aliases that would expand to very many nodes, and nesting deeper than 64, are errors.
+// Parses a file or a text of one document; an empty one is a null value. Throws Error
+// "file:line: ..." on bad syntax, bytes that are no UTF-8 text, a second document, nesting deeper
+// than 64, aliases inside their own anchor or that expand to more than 2^18 values, and "file: ..."
+// on what cannot be read or exceeds 16 MiB.
 YamlValue read_yaml_file(const std::filesystem::path& path);
 YamlValue parse_yaml(const std::string& text, const std::string& source);
 

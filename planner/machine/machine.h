@@ -11,6 +11,8 @@
 
 namespace berth {
 
+struct YamlValue;  // planner/base/yaml.h
+
 enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
 std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
 
@@ -41,20 +43,38 @@ struct Machine {
   std::string source;           // "this machine" or the file's name
   std::vector<Device> devices;  // GPUs by ordinal, then "cpu", then "disk"
   std::vector<Link> links;
+  std::vector<std::string> notes;  // what probing passed over or had to guess, one line each
 
   const Device* find(std::string_view name) const;
+  const Link* find_link(std::string_view from, std::string_view to) const;
 };
 
-// Documented defaults for what a description leaves out (rates, links).
+// Fills in what a description leaves out; what it says stays as it is. Running it twice is running
+// it once. Rates, where 0:
+//   cuda  the published figures of the GPU that `description` names, else 1 TB/s and 150 TFLOP/s
+//   cpu   50 GB/s and 1 TFLOP/s (a probed CPU comes with an estimate from its cores)
+//   disk  2 GB/s, no FLOPs
+// Links: every GPU has one to "cpu" and back, "disk" too. A direction that is missing gets the
+// bandwidth and latency of its reverse; a pair that is missing, 80 % of PCIe x16 of the GPU's
+// generation (gen 4, so 25 GB/s, where unknown) at 10 us, and for the disk its own rate at 100 us.
+// No link between GPUs is made up.
 void fill_defaults(Machine& machine);
 
-// A machine file (format: docs/guide.md). `name` may be a path, or the bare name of a file in
-// configs/hardware. Throws Error with file, line and field.
+// A machine file, see docs/guide.md: a mapping with
+//   devices  a list of {name, kind, capacity, reserve, memory_bandwidth, flops, description};
+//            name and capacity are needed, kind follows from the name
+//   links    a list of {from, to, bandwidth, latency}, one direction each, or of
+//            {among: [names], bandwidth, latency} for every pair of these, both ways
+// `name` is a path, or the bare name of a file in configs/hardware ("h200"). Devices come sorted:
+// GPUs by ordinal, cpu, disk. Throws Error with file, line and field. Does not fill defaults.
 Machine read_machine_file(const std::filesystem::path& name);
+// The same from a mapping that stands in another file: the inline machine of a deployment.
+Machine parse_machine(const YamlValue& document);
 
 // This machine: GPUs through NVML opened at run time (no CUDA context is made), honouring
 // CUDA_VISIBLE_DEVICES by index and UUID; host RAM as the smallest of MemAvailable and every
-// cgroup limit above this process; disk space at `folder`. Never throws for absent hardware.
+// cgroup limit above this process; disk space at `folder`. Never throws for absent hardware:
+// what could not be asked is in `notes`.
 Machine probe_machine(const std::filesystem::path& folder);
 
 }  // namespace berth

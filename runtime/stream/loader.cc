@@ -1,0 +1,317 @@
+// load(): checks, then places, then reads, then looks again, then reports.
+#include "runtime/stream/loader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <thread>
+
+#include "cuda/device.h"
+#include "runtime/stream/environment.h"
+#include "runtime/stream/loaded_model.h"
+#include "runtime/stream/streamer.h"
+
+namespace berth {
+namespace {
+
+constexpr std::uint64_t kLeastStaging = 256u << 10;
+constexpr std::uint64_t kMostChunk = 8u << 20;
+constexpr std::uint64_t kLeastChunk = 64u << 10;
+constexpr std::uint64_t kPrefaultWindow = 64u << 20;
+constexpr std::size_t kMostThreads = 8;
+
+constexpr std::string_view kEngineNames[] = {"auto", "buffered", "direct", "uring"};
+
+// The largest chunk, halving from 8 MiB, of which the budget holds at least eight.
+std::uint64_t chunk_for(std::uint64_t staging) {
+  std::uint64_t chunk = kMostChunk;
+  while (chunk > kLeastChunk && staging / slot_bytes(chunk) < 8) chunk /= 2;
+  return chunk;
+}
+
+// One load, step by step. What a step made is freed in reverse order if a later one throws.
+class Loading {
+ public:
+  Loading(const Model& model, const Plan& plan, const LoadOptions& options,
+          const LoadEnvironment& environment)
+      : model_(model), plan_(plan), options_(options), environment_(environment) {}
+
+  std::unique_ptr<LoadedModel> run() {
+    check_request();
+    resolve_devices();
+    const HostMemory before = host_memory();
+    PeakSampler sampler(before);
+    start_ = std::chrono::steady_clock::now();
+
+    for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
+    make_plan_concrete();
+    check_room();
+    make_memory();
+    read_all();
+    map_all();
+    for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
+
+    auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), engines_,
+                                           emulated_, environment_.wrap_reader);
+    if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
+    ring_.reset();
+    engines_.clear();
+    report(*loaded, before, sampler);
+    return loaded;
+  }
+
+ private:
+  void check_request() const {
+    require_plan_of(model_, plan_);
+    if (!plan_.fits()) {
+      throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
+                  " bytes are missing");
+    }
+    if (options_.staging < kLeastStaging) {
+      throw Error("--staging " + std::to_string(options_.staging) + ": at least " +
+                  std::to_string(kLeastStaging) + " bytes are needed to load anything");
+    }
+  }
+
+  // Which GPUs are here, which are emulated. Makes contexts on the former, so that the baseline
+  // does not take their memory for the load's.
+  void resolve_devices() {
+    emulated_.assign(plan_.devices.size(), false);
+    ordinal_.assign(plan_.devices.size(), -1);
+    gpu_before_.assign(plan_.devices.size(), 0);
+    std::vector<bool> used(plan_.devices.size(), false);
+    for (const std::uint32_t device : plan_.tensor_device) {
+      if (device < used.size()) used[device] = true;
+    }
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      if (!used[i] || plan_.devices[i].kind != DeviceKind::kCuda) continue;
+      const std::string& name = plan_.devices[i].name;
+      int ordinal = -1;
+      std::from_chars(name.data(), name.data() + name.size(), ordinal);
+      if (ordinal >= 0 && ordinal < cuda_device_count()) {
+        ordinal_[i] = ordinal;
+        gpu_before_[i] = gpu_used(ordinal);
+      } else if (options_.emulate) {
+        emulated_[i] = true;
+      } else {
+        throw Error("device " + name + " of the plan is not on this machine (it has " +
+                    std::to_string(cuda_device_count()) +
+                    " usable GPUs); --emulate puts absent devices into host memory");
+      }
+    }
+  }
+
+  static std::uint64_t gpu_used(int ordinal) {
+    const CudaMemory memory = cuda_memory(ordinal);
+    return memory.total - memory.free;
+  }
+
+  void make_plan_concrete() {
+    std::map<std::uint64_t, FileSystemFacts> by_disk;
+    for (const Shard& shard : model_.checkpoint->shards) {
+      auto [at, is_new] = by_disk.try_emplace(shard.device);
+      if (is_new) at->second = environment_.file_system(shard.path);
+      systems_.push_back(at->second);
+    }
+    ScheduleOptions options;
+    options.chunk_bytes = chunk_for(options_.staging);
+    options.mappable = [this](std::uint32_t shard) { return !systems_[shard].network; };
+    schedule_ = make_schedule(model_, plan_, options);
+    slot_bytes_ = slot_bytes(options.chunk_bytes);
+
+    threads_ = std::min<std::size_t>(
+        kMostThreads, std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
+    if (schedule_.staged_chunks > 0) {
+      std::uint64_t slots = std::min(options_.staging / slot_bytes_, schedule_.staged_chunks);
+      threads_ = std::min<std::size_t>(threads_, options_.staging / slot_bytes_);
+      const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
+      // Host engines are done when they return: a slot for each thread is all they use.
+      if (!gpu) slots = std::min<std::uint64_t>(slots, threads_);
+      slots_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(slots, threads_));
+    }
+  }
+
+  std::uint64_t host_bytes() const {
+    std::uint64_t total = slots_ * slot_bytes_;
+    for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
+      if (ordinal_[i] < 0) total += schedule_.arena_bytes[i];
+    }
+    return total;
+  }
+
+  // What was free when the plan was made may be gone now.
+  void check_room() const {
+    if (!environment_.probe) return;
+    const Machine now = environment_.probe(model_.checkpoint->folder);
+    if (environment_.recheck) {
+      const std::string problem = environment_.recheck(plan_, now, options_.emulate);
+      if (!problem.empty()) throw Error(problem);
+    }
+    const auto cpu = std::find_if(now.devices.begin(), now.devices.end(), [](const Device& device) {
+      return device.kind == DeviceKind::kCpu;
+    });
+    if (cpu != now.devices.end() && host_bytes() > cpu->capacity) {
+      throw Error("host memory: the load needs " + std::to_string(host_bytes()) +
+                  " bytes (weights there, emulated devices and staging), " +
+                  std::to_string(cpu->capacity) + " are free now, " +
+                  std::to_string(host_bytes() - cpu->capacity) +
+                  " too few; free some, or plan with a smaller budget for cpu");
+    }
+  }
+
+  void make_memory() {
+    engines_.resize(plan_.devices.size());
+    bool page_lock = false;
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      const DeviceLedger& device = plan_.devices[i];
+      const std::uint64_t bytes = schedule_.arena_bytes[i];
+      const bool holds = std::any_of(
+          schedule_.places.begin(), schedule_.places.end(),
+          [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
+      if (!holds) continue;
+      if (ordinal_[i] >= 0) {
+        const bool casts = std::any_of(
+            schedule_.pieces.begin(), schedule_.pieces.end(),
+            [&](const Piece& piece) { return piece.device == i && piece.stored != piece.dtype; });
+        engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, casts);
+        page_lock = true;
+      } else {
+        const std::uint64_t kept = std::min(device.capacity, device.reserved);
+        engines_[i] =
+            make_host_engine(device.name, bytes, emulated_[i] ? device.capacity - kept : ~0ull);
+      }
+    }
+    if (slots_ > 0) ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, page_lock);
+  }
+
+  void read_all() {
+    std::vector<std::uint32_t> uses(model_.checkpoint->shards.size(), 0);
+    for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
+    files_ = std::make_unique<ShardFiles>(model_.checkpoint->shards, systems_, std::move(uses),
+                                          options_.io, environment_.wrap_reader);
+    control_.cancel = options_.cancel;
+    control_.on_progress = options_.on_progress;
+    control_.elapsed = [this] { return seconds(); };
+    control_.bytes_total = schedule_.bytes_to_read;
+    if (options_.prefault) {
+      for (const MappedRange& range : schedule_.mapped) {
+        control_.bytes_total += range.end - range.begin;
+      }
+    }
+    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), threads_, control_);
+  }
+
+  void map_all() {
+    std::vector<MappedRange> windows;
+    for (const MappedRange& range : schedule_.mapped) {
+      if (!mappings_[range.shard]) {
+        mappings_[range.shard] =
+            std::make_unique<FileMapping>(model_.checkpoint->shards[range.shard]);
+      }
+      for (std::uint64_t at = range.begin; options_.prefault && at < range.end;) {
+        const std::uint64_t stop = std::min(range.end, at + kPrefaultWindow);
+        windows.push_back({range.shard, at, stop});
+        at = stop;
+      }
+    }
+    run_workers(windows.size(), threads_, control_, [&](std::size_t i) {
+      const MappedRange& window = windows[i];
+      if (!mappings_.at(window.shard)->populate(window.begin, window.end)) {
+        throw Error(place_in_shard(*model_.checkpoint, window.shard, window.begin) +
+                    "cannot read the mapped shard: it became shorter, or the disk fails");
+      }
+      control_.bytes_done += window.end - window.begin;
+    });
+  }
+
+  void page_lock(Loaded& loaded) {
+    if (cuda_device_count() == 0) {
+      notes_.push_back(
+          "pinned memory needs a GPU's driver, and there is none: the CPU's weights are in "
+          "private memory instead");
+      return;
+    }
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      if (plan_.devices[i].kind != DeviceKind::kCpu || !engines_[i]) continue;
+      loaded.keep_locked(HostRegistration(engines_[i]->memory(), schedule_.arena_bytes[i]));
+    }
+  }
+
+  void report(Loaded& loaded, const HostMemory& before, PeakSampler& sampler) {
+    LoadReport& report = loaded.mutable_report();
+    report.before = before;
+    report.seconds = seconds();
+    report.after = host_memory();
+    report.host_peak_bytes = sampler.stop();
+    report.planned_peak_bytes = host_bytes();
+    report.bytes_read = files_->bytes_read();
+    report.notes = notes_;
+    for (const Place& place : schedule_.places) report.tensors += place.kind != PlaceKind::kNothing;
+    std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
+    for (const MappedRange& range : schedule_.mapped)
+      mapped[range.shard] += range.end - range.begin;
+    for (std::uint32_t i = 0; i < mapped.size(); ++i) {
+      report.bytes_mapped += mapped[i];
+      std::string choice = mapped[i] > 0 ? "mapped (" + systems_[i].name + ")" : "";
+      const std::string engine = files_->choice(i);
+      if (!choice.empty() && !engine.empty()) choice += "; ";
+      choice += engine;
+      if (choice.empty()) continue;
+      report.io_choices.push_back(model_.checkpoint->shards[i].path.filename().string() + ": " +
+                                  choice);
+    }
+    report.bytes_mapped_resident = loaded.resident(schedule_.mapped);
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      const DeviceLedger& device = plan_.devices[i];
+      report.devices.push_back({device.name, device.kind, emulated_[i], device.weights,
+                                loaded.bytes_on(i), gpu_before_[i],
+                                ordinal_[i] >= 0 ? gpu_used(ordinal_[i]) : 0});
+    }
+  }
+
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+  const Model& model_;
+  const Plan& plan_;
+  const LoadOptions& options_;
+  const LoadEnvironment& environment_;
+  std::chrono::steady_clock::time_point start_;
+  std::vector<bool> emulated_;             // by device
+  std::vector<int> ordinal_;               // by device; -1: not a GPU of this machine
+  std::vector<std::uint64_t> gpu_before_;  // by device
+  std::vector<FileSystemFacts> systems_;   // by shard
+  Schedule schedule_;
+  std::uint64_t slot_bytes_ = 0;
+  std::uint32_t slots_ = 0;
+  std::size_t threads_ = 0;
+  std::vector<std::string> notes_;
+  std::unique_ptr<StagingRing> ring_;  // before engines_: freed after what copies out of it
+  std::vector<std::unique_ptr<CopyEngine>> engines_;  // by device; null where nothing goes
+  std::unique_ptr<ShardFiles> files_;
+  WorkControl control_;
+  Mappings mappings_;
+};
+
+}  // namespace
+
+std::string_view io_engine_name(IoEngine engine) {
+  return kEngineNames[static_cast<std::size_t>(engine)];
+}
+
+std::optional<IoEngine> parse_io_engine(std::string_view name) {
+  for (std::size_t i = 0; i < std::size(kEngineNames); ++i) {
+    if (kEngineNames[i] == name) return static_cast<IoEngine>(i);
+  }
+  return std::nullopt;
+}
+
+std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options,
+                                  const LoadEnvironment& environment) {
+  return Loading(model, plan, options, environment).run();
+}
+
+}  // namespace berth

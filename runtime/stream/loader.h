@@ -62,15 +62,19 @@ struct DeviceLoad {
 struct LoadReport {
   double seconds = 0;
   std::uint64_t tensors = 0;
-  std::uint64_t bytes_read = 0;             // through read engines; mapped bytes are not read here
+  // Delivered by read engines, every needed byte once. Mapped bytes are not read here, and what
+  // O_DIRECT reads around a range to fill its blocks is not counted.
+  std::uint64_t bytes_read = 0;
   std::uint64_t bytes_mapped = 0;           // handed out as mappings of the checkpoint
   std::uint64_t bytes_mapped_resident = 0;  // of those, in RAM when the load ended
   std::vector<DeviceLoad> devices;
-  HostMemory before;
+  HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;
-  std::uint64_t host_peak_bytes = 0;  // anonymous + shared above `before`, highest seen
-  std::uint64_t planned_peak_bytes = 0;
-  std::vector<std::string> io_choices;  // "model-00001-of-00005.safetensors: direct (cold, ext4)"
+  std::uint64_t host_peak_bytes = 0;     // anonymous + shared above `before`, highest seen
+  std::uint64_t planned_peak_bytes = 0;  // private and emulated memory, and the staging ring
+  // One line a shard: "model-00001-of-00005.safetensors: direct (0% in page cache, ext4)".
+  std::vector<std::string> io_choices;
+  std::vector<std::string> notes;  // what was done otherwise than asked, and why
 };
 
 // A tensor where it ended. `data` points into device memory for a real GPU, else host memory; it

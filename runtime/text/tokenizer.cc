@@ -1,0 +1,279 @@
+#include "runtime/text/tokenizer.h"
+
+#include <unicode/unistr.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "runtime/text/added_tokens.h"
+#include "runtime/text/bpe.h"
+#include "runtime/text/byte_level.h"
+#include "runtime/text/json_value.h"
+#include "runtime/text/pretokenizer.h"
+#include "runtime/text/utf8.h"
+
+namespace berth {
+namespace {
+
+using icu::UnicodeString;
+
+std::uint32_t as_id(const JsonValue& value) {
+  const std::uint64_t id = value.unsigned_integer();
+  if (id > std::numeric_limits<std::uint32_t>::max()) value.fail("is no token id");
+  return static_cast<std::uint32_t>(id);
+}
+
+void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
+  for (const auto [token, element] : vocabulary.object()) {
+    const JsonValue value(element, vocabulary.file(),
+                          "model.vocab[" + in_quotes(lossy_utf8(token)) + "]");
+    const std::uint32_t id = as_id(value);
+    if (!bpe.add_token(token, id)) {
+      value.fail("id " + std::to_string(id) + " is taken by " + in_quotes(*bpe.token_of(id)));
+    }
+  }
+}
+
+// A merge is "left right" or ["left", "right"].
+void read_merges(const JsonValue& merges, Bpe& bpe) {
+  for (const JsonValue& merge : merges.list()) {
+    std::string_view left;
+    std::string_view right;
+    if (merge.is_text()) {
+      const auto text = merge.text();
+      const auto space = text.find(' ');
+      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
+        merge.fail(in_quotes(text) + " is not two tokens with a space between");
+      }
+      left = text.substr(0, space);
+      right = text.substr(space + 1);
+    } else {
+      const auto pair = merge.list();
+      if (pair.size() != 2) merge.fail("must be two tokens");
+      left = pair[0].text();
+      right = pair[1].text();
+    }
+    if (!bpe.add_merge(left, right)) {
+      merge.fail(in_quotes(left) + ", " + in_quotes(right) +
+                 " and the two joined must all be in model.vocab");
+    }
+  }
+}
+
+Bpe read_bpe(const JsonValue& model) {
+  const auto type = model.get("type");  // old files leave it out
+  if (type && type->text() != "BPE") {
+    type->fail(in_quotes(type->text()) + " is not supported (BPE is)");
+  }
+  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    const auto value = model.get(affix);
+    if (value && !value->text().empty()) value->fail("is not supported");
+  }
+  if (model.get("dropout")) model.get("dropout")->fail("is not supported: it makes ids random");
+  Bpe bpe;
+  read_vocabulary(model.require("vocab"), bpe);
+  read_merges(model.require("merges"), bpe);
+  bpe.options.ignore_merges = model.flag("ignore_merges");
+  bpe.options.byte_fallback = model.flag("byte_fallback");
+  bpe.options.fuse_unknown = model.flag("fuse_unk");
+  if (const auto unknown = model.get("unk_token")) {
+    bpe.options.unknown = bpe.id_of(unknown->text());
+    if (!bpe.options.unknown) unknown->fail("is not in model.vocab");
+  }
+  return bpe;
+}
+
+// Null for no decoder; only ByteLevel, alone or in a Sequence, is another.
+bool has_byte_level_decoder(const std::optional<JsonValue>& decoder) {
+  if (!decoder) return false;
+  const auto type = decoder->type();
+  if (type == "ByteLevel") return true;
+  if (type == "Fuse") return false;
+  if (type != "Sequence") {
+    decoder->fail("type " + in_quotes(type) + " is not supported (ByteLevel is)");
+  }
+  bool byte_level = false;
+  for (const auto& step : decoder->require("decoders").list()) {
+    byte_level = has_byte_level_decoder(step) || byte_level;
+  }
+  if (!byte_level) decoder->fail("is not supported without ByteLevel");
+  return byte_level;
+}
+
+class HuggingFaceTokenizer final : public Tokenizer {
+ public:
+  explicit HuggingFaceTokenizer(const JsonValue& file)
+      : bpe_(read_bpe(file.require("model"))),
+        normalizer_(make_normalizer(file.get("normalizer"))),
+        pretokenizer_(make_pretokenizer(file.get("pre_tokenizer"))),
+        byte_level_decoder_(has_byte_level_decoder(file.get("decoder"))) {
+    read_added_tokens(file);
+    if (const auto truncation = file.get("truncation")) {
+      max_ids_ = truncation->require("max_length").unsigned_integer();
+    }
+    if (const auto padding = file.get("padding")) {
+      if (!padding->require("strategy").is_text() || padding->get("pad_to_multiple_of")) {
+        padding->fail("to a fixed length is not supported");
+      }
+    }
+  }
+
+  std::vector<std::int64_t> encode(std::string_view text) const override;
+  std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const override;
+
+  std::uint64_t vocabulary() const override { return bpe_.size() + added_outside_model_; }
+
+ private:
+  void read_added_tokens(const JsonValue& file);
+  void encode_words(const UnicodeString& text,
+                    std::unordered_map<std::string, std::vector<std::int64_t>>& known,
+                    std::vector<std::int64_t>& ids) const;
+
+  Bpe bpe_;
+  Normalizer normalizer_;
+  PreTokenizer pretokenizer_;
+  bool byte_level_decoder_;
+  std::unordered_map<std::uint32_t, AddedToken> added_;
+  AddedTokenFinder as_given_;    // tokens looked for in the text as given
+  AddedTokenFinder normalized_;  // tokens looked for in the normalized text
+  std::uint64_t added_outside_model_ = 0;
+  std::optional<std::uint64_t> max_ids_;
+};
+
+void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
+  const auto tokens = file.get("added_tokens");
+  if (!tokens) return;
+  for (const JsonValue& value : tokens->list()) {
+    AddedToken token;
+    const auto content = value.require("content").text();
+    token.id = as_id(value.require("id"));
+    token.single_word = value.flag("single_word");
+    token.lstrip = value.flag("lstrip");
+    token.rstrip = value.flag("rstrip");
+    token.special = value.flag("special");
+    token.normalized = value.flag("normalized", !token.special);
+    if (content.empty()) continue;
+    token.content = UnicodeString::fromUTF8(content);
+    if (token.normalized && normalizer_) token.content = normalizer_(token.content);
+    const auto in_model = bpe_.id_of(content);
+    const std::string* other = bpe_.token_of(token.id);
+    if (in_model ? *in_model != token.id : other != nullptr) {
+      value.fail(in_quotes(content) + " has id " + std::to_string(token.id) +
+                 ", against model.vocab");
+    }
+    if (const auto [entry, fresh] = added_.try_emplace(token.id, token); !fresh) {
+      if (entry->second.content == token.content) continue;  // the first entry counts
+      value.fail("id " + std::to_string(token.id) + " is given to two added tokens");
+    }
+    if (!in_model) ++added_outside_model_;
+    (token.normalized ? normalized_ : as_given_).add(token);
+  }
+}
+
+// `known`: the ids of words seen before in this text; words repeat.
+void HuggingFaceTokenizer::encode_words(
+    const UnicodeString& text, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
+    std::vector<std::int64_t>& ids) const {
+  std::vector<UnicodeString> words{text};
+  if (pretokenizer_) pretokenizer_(words);
+  for (const UnicodeString& word : words) {
+    std::string bytes;
+    word.toUTF8String(bytes);
+    const auto [entry, fresh] = known.try_emplace(std::move(bytes));
+    if (fresh) bpe_.encode(entry->first, entry->second);
+    ids.insert(ids.end(), entry->second.begin(), entry->second.end());
+  }
+}
+
+std::vector<std::int64_t> HuggingFaceTokenizer::encode(std::string_view text) const {
+  if (const auto bad = find_ill_formed_utf8(text)) {
+    throw Error("the text is not UTF-8: ill-formed at byte " + std::to_string(*bad));
+  }
+  if (text.size() > std::size_t{1} << 29) throw Error("the text is longer than 512 MiB");
+  std::vector<std::int64_t> ids;
+  std::unordered_map<std::string, std::vector<std::int64_t>> known;
+  std::vector<Segment> segments;
+  as_given_.split(UnicodeString::fromUTF8({text.data(), static_cast<std::int32_t>(text.size())}),
+                  segments);
+  std::vector<Segment> parts;
+  for (const Segment& segment : segments) {
+    if (segment.id) {
+      ids.push_back(*segment.id);
+      continue;
+    }
+    parts.clear();
+    normalized_.split(normalizer_ ? normalizer_(segment.text) : segment.text, parts);
+    for (const Segment& part : parts) {
+      if (part.id) {
+        ids.push_back(*part.id);
+      } else {
+        encode_words(part.text, known, ids);
+      }
+    }
+  }
+  if (max_ids_ && ids.size() > *max_ids_) {
+    throw Error("the text has " + std::to_string(ids.size()) +
+                " tokens, but tokenizer.json truncates to " + std::to_string(*max_ids_));
+  }
+  return ids;
+}
+
+std::string HuggingFaceTokenizer::decode(const std::vector<std::int64_t>& ids,
+                                         bool keep_special) const {
+  std::string bytes;
+  bool first = true;
+  for (const std::int64_t id : ids) {
+    if (id < 0 || id > std::numeric_limits<std::uint32_t>::max()) continue;
+    std::string token;
+    if (const auto added = added_.find(static_cast<std::uint32_t>(id)); added != added_.end()) {
+      if (added->second.special && !keep_special) continue;
+      added->second.content.toUTF8String(token);
+    } else if (const std::string* known = bpe_.token_of(static_cast<std::uint32_t>(id))) {
+      token = *known;
+    } else {
+      continue;  // a model's vocabulary is often padded beyond the tokenizer's
+    }
+    if (!byte_level_decoder_) {
+      bytes += (first ? "" : " ") + token;
+      first = false;
+      continue;
+    }
+    const UnicodeString characters = UnicodeString::fromUTF8(token);
+    std::string mapped;
+    for (std::int32_t at = 0; at < characters.length(); at = characters.moveIndex32(at, 1)) {
+      const auto byte = byte_of(characters.char32At(at));
+      if (!byte) {  // not a byte-level token: it stands for itself
+        mapped = token;
+        break;
+      }
+      mapped.push_back(*byte);
+    }
+    bytes += mapped;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json) {
+  const std::string name = tokenizer_json.string();
+  simdjson::padded_string text;
+  if (simdjson::padded_string::load(name).get(text) != simdjson::SUCCESS) {
+    throw Error(name + ": cannot be read");
+  }
+  simdjson::dom::parser parser;
+  simdjson::dom::element root;
+  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
+    throw Error(name + ": not valid JSON: " + simdjson::error_message(error));
+  }
+  try {
+    return std::make_unique<HuggingFaceTokenizer>(JsonValue(root, name, ""));
+  } catch (const simdjson::simdjson_error& error) {
+    throw Error(name + ": " + error.what());
+  }
+}
+
+}  // namespace berth

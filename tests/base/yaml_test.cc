@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <sstream>
 
 namespace berth {
 namespace {
@@ -70,6 +71,15 @@ TEST(Yaml, NamesFileLineAndFieldOfAnUnknownKeyWithTheNearestKnownOne) {
   second.get("capacity");
   EXPECT_EQ(message_of([&] { second.finish(); }),
             "f.yaml:5: devices[1].capcity: unknown key (did you mean 'capacity'?)");
+}
+
+TEST(Yaml, TakesAMisspeltKeyForTheRequiredOneThatIsMissing) {
+  YamlMap map = map_of("nmae: x\nname2: y");
+  EXPECT_EQ(message_of([&] { map.require("name"); }),
+            "f.yaml:1: nmae: unknown key (did you mean 'name'?)");
+  map.get("nmae");
+  map.get("name2");
+  EXPECT_EQ(message_of([&] { map.require("name"); }), "f.yaml:1: 'name' is missing");
 }
 
 TEST(Yaml, ListsKnownKeysWhereNoneIsNear) {
@@ -158,22 +168,21 @@ TEST(Yaml, RefusesDeepNestingOfEveryForm) {
 }
 
 TEST(Yaml, RefusesAliasesThatExplode) {
-  std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n";
+  std::ostringstream bomb;
+  bomb << "a0: &a0 [x, x, x, x, x, x, x, x, x]\n";
   for (int i = 1; i < 12; ++i) {
-    const std::string before = "*a" + std::to_string(i - 1);
-    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [";
-    for (int j = 0; j < 9; ++j) bomb += (j ? ", " : "") + before;
-    bomb += "]\n";
+    bomb << "a" << i << ": &a" << i << " [";
+    for (int j = 0; j < 9; ++j) bomb << (j ? ", *a" : "*a") << i - 1;
+    bomb << "]\n";
   }
-  EXPECT_THAT(parse_message(bomb), HasSubstr("once aliases are expanded"));
+  EXPECT_THAT(parse_message(bomb.str()), HasSubstr("once aliases are expanded"));
 }
 
 TEST(Yaml, CountsTheDepthThatAliasesAdd) {
-  std::string text = "a0: &a0 [x]\n";
-  for (int i = 1; i < 80; ++i)
-    text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) +
-            "]\n";
-  EXPECT_THAT(parse_message(text), HasSubstr("nested deeper than 64 levels"));
+  std::ostringstream text;
+  text << "a0: &a0 [x]\n";
+  for (int i = 1; i < 80; ++i) text << "a" << i << ": &a" << i << " [*a" << i - 1 << "]\n";
+  EXPECT_THAT(parse_message(text.str()), HasSubstr("nested deeper than 64 levels"));
 }
 
 TEST(Yaml, RefusesAnAliasInsideItsOwnAnchor) {
@@ -255,7 +264,7 @@ TEST(Yaml, SurvivesEveryMutationOfAGoodFile) {
         text[at] = good[random() % good.size()];
       else
         text.erase(at, 1 + random() % 8);
-      if (text.empty()) text = " ";
+      if (text.empty()) text.assign(1, ' ');
     }
     try {
       walk(parse_yaml(text, "f.yaml"));

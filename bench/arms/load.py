@@ -1,0 +1,86 @@
+"""One peer loading one checkpoint folder to resident CPU memory, the way its documentation shows.
+
+  load.py ARM FOLDER
+
+The clock starts after every import and stops when the last page of the last tensor is in memory.
+"""
+import glob
+import importlib
+import json
+import os
+import sys
+
+import probe
+
+
+def transformers_default(folder, files):
+    import torch  # noqa: F401  (imports are not timed)
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    with open(os.path.join(folder, "config.json")) as config:
+        family = json.load(config)["model_type"]
+    importlib.import_module(f"transformers.models.{family}.modeling_{family}")
+    auto = transformers.AutoModelForCausalLM
+    with probe.Timed() as timed:
+        model = auto.from_pretrained(folder)
+        tensors = dict(model.named_parameters(remove_duplicate=False))
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
+def safetensors_mapped(folder, files):
+    import safetensors.torch
+    with probe.Timed() as timed:
+        tensors = {}
+        for file in files:
+            tensors.update(safetensors.torch.load_file(file))
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
+def safetensors_copy(folder, files):
+    import safetensors.torch
+    with probe.Timed() as timed:
+        tensors = {}
+        for file in files:
+            shard = safetensors.torch.load_file(file)
+            tensors.update((name, tensor.clone()) for name, tensor in shard.items())
+            del shard
+    probe.check(files, tensors)
+    timed.report()
+
+
+def fastsafetensors(folder, files):
+    import torch  # noqa: F401
+    from fastsafetensors import SafeTensorsFileLoader, SingleGroup
+    with probe.Timed() as timed:
+        loader = SafeTensorsFileLoader(SingleGroup(), device="cpu", nogds=True)
+        loader.add_filenames({0: files})
+        buffer = loader.copy_files_to_device()
+        tensors = {name: buffer.get_tensor(name) for name in loader.get_keys()}
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
+def runai_streamer(folder, files):
+    import torch  # noqa: F401
+    from runai_model_streamer import SafetensorsStreamer
+    with probe.Timed() as timed:
+        tensors = {}
+        with SafetensorsStreamer() as streamer:
+            streamer.stream_files(files)
+            for name, tensor in streamer.get_tensors():
+                tensors[name] = tensor
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
+ARMS = {f.__name__: f for f in (transformers_default, safetensors_mapped, safetensors_copy,
+                                fastsafetensors, runai_streamer)}
+
+if __name__ == "__main__":
+    ARMS[sys.argv[1]](sys.argv[2], sorted(glob.glob(os.path.join(sys.argv[2], "*.safetensors"))))

@@ -1,0 +1,74 @@
+"""What the peers' arms share: the clock, memory of the own process, touching, and a check that what
+was loaded is what the files hold. Runs inside the peers' environment."""
+import json
+import os
+import random
+import subprocess
+import time
+
+
+def memory():
+    """{VmRSS, RssAnon, RssFile, RssShmem, VmHWM} of this process in bytes."""
+    fields = {}
+    with open("/proc/self/status") as status:
+        for line in status:
+            key, _, value = line.partition(":")
+            if key in ("VmRSS", "RssAnon", "RssFile", "RssShmem", "VmHWM"):
+                fields[key] = int(value.split()[0]) * 1024
+    return fields
+
+
+def reset_peak():
+    """VmHWM counts from here on."""
+    try:
+        with open("/proc/self/clear_refs", "w") as refs:
+            refs.write("5")
+    except OSError:
+        pass
+
+
+def touch(tensors):
+    """Reads a byte of every page, so that mapped tensors are resident."""
+    import torch
+    total = 0
+    for tensor in tensors:
+        if tensor.numel():
+            flat = tensor.detach().reshape(-1).view(torch.uint8)
+            total += int(flat[:: 4096].sum(dtype=torch.int64)) + int(flat[-1])
+    return total
+
+
+def check(files, tensors, names=None, count=8):
+    """Compares a few whole tensors with what safetensors reads. Raises ValueError."""
+    import torch
+    from safetensors import safe_open
+    rng = random.Random(0)
+    for file in files:
+        with safe_open(file, "pt") as shard:
+            for key in rng.sample(list(shard.keys()), min(count, len(shard.keys()))):
+                if not torch.equal(shard.get_tensor(key), tensors[key].detach()):
+                    raise ValueError(f"{key} differs from the file")
+
+
+class Timed:
+    """with Timed() as t: ...; then t.report(...) prints the arm's JSON."""
+
+    def __enter__(self):
+        begin = time.monotonic()
+        if os.environ.get("BERTH_BENCH_PRIME"):
+            subprocess.run(os.environ["BERTH_BENCH_PRIME"].split(), check=True)
+        self.prime_seconds = time.monotonic() - begin
+        self.before = memory()
+        reset_peak()
+        self.start_ns = time.monotonic_ns()
+        return self
+
+    def __exit__(self, *exc):
+        self.end_ns = time.monotonic_ns()
+        self.after = memory()
+
+    def report(self, **more):
+        print(json.dumps({"start_ns": self.start_ns, "end_ns": self.end_ns,
+                          "seconds": (self.end_ns - self.start_ns) / 1e9, "before": self.before,
+                          "after": self.after, "prime_seconds": self.prime_seconds, **more}),
+              flush=True)

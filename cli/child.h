@@ -1,0 +1,19 @@
+// Runs this executable again, in a process of its own, and returns what it wrote.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace berth {
+
+struct ChildResult {
+  int exit_code = 0;  // 128 + signal where a signal ended it
+  std::string out;    // its stdout
+  std::string talk;   // its stderr
+};
+
+// Starts /proc/self/exe with `arguments` (without argv[0]) and waits for its end. The child is
+// asked to end when this process does. Throws Error where it cannot be started.
+ChildResult run_self(const std::vector<std::string>& arguments);
+
+}  // namespace berth

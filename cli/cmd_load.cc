@@ -1,0 +1,56 @@
+// berth load: plan, load, and report planned beside measured.
+
+#include "cli/commands.h"
+#include "cli/compare_naive.h"
+#include "cli/files.h"
+#include "cli/interrupt.h"
+#include "cli/load_report.h"
+#include "cli/loading.h"
+#include "cli/plan_json.h"
+#include "cli/plan_report.h"
+#include "cli/terminal.h"
+
+namespace berth {
+namespace {
+
+int refuse(const Options& options, const Planned& planned) {
+  if (options.json) write_stdout(plan_json(planned));
+  write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
+  return kExitDoesNotFit;
+}
+
+}  // namespace
+
+int cmd_load(const Options& options) {
+  if (options.measure) {
+    write_stdout(measure_here(options));
+    return kExitDone;
+  }
+  const Planned planned = make_planned(options);
+  if (!planned.plan.fits()) return refuse(options, planned);
+
+  LoadReport report;
+  {
+    const InterruptGuard interrupt;
+    report = load_by_plan(options, planned, interrupt.flag())->report();
+  }
+  std::optional<Comparison> comparison;
+  if (options.compare_naive) comparison = compare_with_naive(options, planned);
+
+  if (options.json) {
+    JsonWriter json;
+    json.begin_object();
+    write_plan(json, planned);
+    write_load(json, report);
+    if (comparison) write_comparison(json, *comparison);
+    json.end_object();
+    write_stdout(json.take());
+    return kExitDone;
+  }
+  std::string text = load_report(planned, report, options.verbose);
+  if (comparison) text += comparison_report(*comparison);
+  write_stdout(text);
+  return kExitDone;
+}
+
+}  // namespace berth

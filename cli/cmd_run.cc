@@ -1,0 +1,92 @@
+// berth run: plan, load, generate. Text goes to stdout as it is decided, the reports to stderr.
+
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/interrupt.h"
+#include "cli/json_writer.h"
+#include "cli/load_report.h"
+#include "cli/loading.h"
+#include "cli/plan_report.h"
+#include "cli/runtime_library.h"
+#include "cli/terminal.h"
+
+namespace berth {
+namespace {
+
+RunOptions run_options(const Options& options) {
+  const Settings& settings = options.settings;
+  RunOptions run;
+  run.prompt = settings.prompt;
+  run.prompt_ids = settings.prompt_ids.value_or(std::vector<std::int64_t>{});
+  run.new_tokens = settings.tokens.value_or(run.new_tokens);
+  // A number asked for is a number given; without one, a finished text is finished.
+  run.stop_at_end_of_text = settings.stop_at_eos.value_or(!settings.tokens.has_value());
+  run.logits_file = settings.logits;
+  return run;
+}
+
+std::string run_summary(const Plan& plan, const RunReport& report) {
+  std::string out = fmt::format("prompt      {} tokens in {:.3f} s", report.prompt_ids.size(),
+                                report.prefill_seconds);
+  if (report.prefill_seconds > 0) {
+    out += fmt::format(" ({:.1f} tokens/s)",
+                       static_cast<double>(report.prompt_ids.size()) / report.prefill_seconds);
+  }
+  out += fmt::format("\nnew         {} tokens", report.new_ids.size());
+  // The first new token comes out of the prefill.
+  if (report.new_ids.size() > 1 && report.decode_seconds > 0) {
+    out += fmt::format(" ({:.1f} tokens/s)",
+                       static_cast<double>(report.new_ids.size() - 1) / report.decode_seconds);
+  }
+  out += fmt::format("\nhops        {} between devices, each forward pass\n", report.hops);
+  return out + device_spread(plan);
+}
+
+void write_answer(const RunReport& report) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("prompt_ids").begin_array();
+  for (const std::int64_t id : report.prompt_ids) json.value(id);
+  json.end_array();
+  json.key("new_ids").begin_array();
+  for (const std::int64_t id : report.new_ids) json.value(id);
+  json.end_array();
+  json.member("text", report.text);
+  json.end_object();
+  write_stdout(json.take());
+}
+
+}  // namespace
+
+int cmd_run(const Options& options) {
+  const Settings& settings = options.settings;
+  if (!settings.prompt && !settings.prompt_ids) {
+    throw UsageError("berth run needs --prompt TEXT or --prompt-ids 1,2,3");
+  }
+  const Planned planned = make_planned(options);
+  if (!planned.plan.fits()) {
+    write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
+    return kExitDoesNotFit;
+  }
+  const InterruptGuard interrupt;
+  const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, interrupt.flag());
+  write_stderr(options.verbose ? load_report(planned, loaded->report(), true)
+                               : short_load_report(loaded->report()));
+
+  RunOptions run = run_options(options);
+  run.cancel = interrupt.flag();
+  if (!options.json) run.on_text = [](const std::string& piece) { write_stdout(piece); };
+  const RunReport report = executor_library().run(planned.model, planned.plan, *loaded, run);
+
+  if (options.json) {
+    write_answer(report);
+  } else {
+    write_stdout("\n");
+  }
+  write_stderr(run_summary(planned.plan, report));
+  return kExitDone;
+}
+
+}  // namespace berth

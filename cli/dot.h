@@ -1,0 +1,14 @@
+// The module graph as Graphviz DOT: a node a module in the order of execution, coloured by device.
+#pragma once
+
+#include <string>
+
+#include "cli/planning.h"
+
+namespace berth {
+
+// Solid edges follow the activations, bold where they hop to another device; dashed edges join the
+// modules that share tied weights.
+std::string plan_dot(const Planned& planned);
+
+}  // namespace berth

@@ -1,0 +1,18 @@
+// Loading as load and run do it: check what is free, open the library, show progress, load.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "cli/planning.h"
+#include "runtime/stream/loader.h"
+
+namespace berth {
+
+// Throws Error where the plan no longer fits what is free, a device is not here (without
+// --emulate), or loading fails or is cancelled; nothing half-loaded survives. Draws a progress bar
+// on stderr where that is a terminal. The plan must fit.
+std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned& planned,
+                                          const std::atomic<bool>* cancel);
+
+}  // namespace berth

@@ -1,0 +1,32 @@
+// A plan as text for people: what the model is, a table of devices whose rows add up as printed,
+// runs of layers with the reason each is where it is, load peak and after load told apart, verdict.
+#pragma once
+
+#include <string>
+
+#include "cli/planning.h"
+
+namespace berth {
+
+struct ReportStyle {
+  bool verbose = false;  // list every module
+  bool colour = false;   // of the verdict
+};
+
+// The whole report, at most 100 columns wide where names allow. Ends in a newline.
+std::string plan_report(const Planned& planned, const ReportStyle& style);
+
+// Its parts, shared with the reports of load and run; each ends in a newline.
+std::string model_line(const Model& model);        // name, type, layers, dtype, parameters, bytes
+std::string device_table(const Planned& planned);  // DEVICE CAPACITY ... LAYERS
+std::string after_load_line(const Plan& plan);     // weights by device
+std::string device_spread(const Plan& plan);       // share of the weights by device
+std::string verdict(const Plan& plan, bool colour);
+
+// Layers as the model has them: decoder blocks, 0 where unknown.
+std::uint64_t layer_count(const ModelTree& tree);
+
+// True where GPUs are given no weights at all.
+bool nothing_on_gpu(const Plan& plan);
+
+}  // namespace berth

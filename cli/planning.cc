@@ -1,0 +1,114 @@
+#include "cli/planning.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cli/plan_file.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+namespace {
+
+Request make_request(const Settings& settings) {
+  Request request;
+  request.policy = settings.policy.value_or(request.policy);
+  request.max_memory = settings.max_memory;
+  if (settings.device_map) {
+    const DeviceMapChoice& choice = *settings.device_map;
+    const auto* file = std::get_if<std::filesystem::path>(&choice);
+    request.device_map = file ? read_device_map(*file) : std::get<DeviceMap>(choice);
+    request.policy = Policy::kDeviceMap;
+  }
+  request.overrides = settings.overrides.value_or(std::vector<Override>{});
+  request.excluded = settings.excluded.value_or(std::vector<std::string>{});
+  request.never_offload = settings.never_offload.value_or(false);
+
+  Workload& workload = request.workload;
+  workload.batch = settings.batch.value_or(workload.batch);
+  workload.context = settings.context.value_or(workload.context);
+  workload.prompt_tokens = settings.prompt_tokens.value_or(workload.prompt_tokens);
+  workload.new_tokens = settings.new_tokens.value_or(workload.new_tokens);
+  workload.kv_dtype = settings.kv_dtype;
+
+  request.cpu_memory = settings.cpu_memory.value_or(request.cpu_memory);
+  request.staging = settings.staging.value_or(request.staging);
+  return request;
+}
+
+// Where this machine's disk is looked at: the folder that holds the model.
+std::filesystem::path folder_of(const std::filesystem::path& model) {
+  if (std::filesystem::is_directory(model)) return model;
+  return model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
+}
+
+void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
+  for (const Reserve& entry : reserve) {
+    if (!entry.device.empty() && !machine.find(entry.device)) {
+      throw Error(fmt::format("reserve: device '{}' is not on {}", entry.device, machine.source));
+    }
+    for (Device& device : machine.devices) {
+      const bool meant =
+          entry.device.empty() ? device.kind == DeviceKind::kCuda : device.name == entry.device;
+      if (meant) device.reserve = entry.bytes;
+    }
+  }
+}
+
+Machine choose_machine(const Options& options) {
+  const Settings& settings = options.settings;
+  Machine machine;
+  if (settings.machine) {
+    const auto* file = std::get_if<std::filesystem::path>(&*settings.machine);
+    machine = file ? read_machine_file(*file) : std::get<Machine>(*settings.machine);
+  } else if (settings.max_memory) {
+    machine = budget_machine(*settings.max_memory);
+  } else {
+    machine = probe_machine(folder_of(options.model));
+  }
+  fill_defaults(machine);
+  if (settings.reserve) apply_reserve(*settings.reserve, machine);
+  return machine;
+}
+
+}  // namespace
+
+Planned make_planned(const Options& options) {
+  const Settings& settings = options.settings;
+  for (const auto& [flag, count] :
+       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
+        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
+    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
+  }
+
+  std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
+  if (options.plan) {
+    const PlanFile file = read_plan_file(*options.plan);
+    if (!settings.dtype) dtype = file.dtype;
+    Planned planned{open_model(options.model, dtype), {}, {}};
+    planned.plan = adopt_plan(file, planned.model.tree, settings);
+    return planned;
+  }
+  Planned planned{open_model(options.model, dtype), choose_machine(options), {}};
+  planned.plan = make_plan(planned.model.tree, planned.machine, make_request(settings));
+  return planned;
+}
+
+std::string device_label(const DeviceLedger& device) {
+  return device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
+}
+
+std::string shortfall_sentence(const Plan& plan) {
+  std::string sentence = fmt::format("does not fit: short by {} GiB",
+                                     format_gib(plan.shortfall ? plan.shortfall->bytes : 0));
+  const auto worst = std::max_element(
+      plan.devices.begin(), plan.devices.end(),
+      [](const DeviceLedger& a, const DeviceLedger& b) { return a.over < b.over; });
+  if (worst != plan.devices.end() && worst->over > 0) {
+    sentence += " on " + device_label(*worst);
+  }
+  return sentence;
+}
+
+}  // namespace berth

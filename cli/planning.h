@@ -1,0 +1,28 @@
+// From options to a plan: the steps that plan, load and run share.
+#pragma once
+
+#include "cli/options.h"
+#include "planner/placement/planner.h"
+
+namespace berth {
+
+// A model, the machine it is planned for, and the plan.
+struct Planned {
+  Model model;
+  Machine machine;
+  Plan plan;
+};
+
+// Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
+// The machine is --machine; else, with --max-memory, what the budgets say; else this one, probed.
+// Where --plan names a plan made earlier, that one is taken over after checking that it is for
+// this model. Throws Error.
+Planned make_planned(const Options& options);
+
+// "gpu 0", "cpu", "disk".
+std::string device_label(const DeviceLedger& device);
+
+// One sentence for a plan that does not fit: how much is missing, and on which device.
+std::string shortfall_sentence(const Plan& plan);
+
+}  // namespace berth

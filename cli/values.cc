@@ -1,0 +1,170 @@
+#include "cli/values.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <optional>
+
+#include "planner/base/yaml.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+namespace {
+
+constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct", "uring"};
+
+// Throws: `text` is none of `choices`.
+[[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
+                              const std::vector<std::string>& choices) {
+  const std::optional<std::string> near = nearest(text, choices);
+  throw UsageError(fmt::format("'{}' is not {} ({})", text, noun,
+                               near ? fmt::format("did you mean '{}'?", *near)
+                                    : fmt::format("choose from: {}", fmt::join(choices, ", "))));
+}
+
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return {};
+  return number;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t at = text.find(separator);
+    parts.push_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+std::string_view trim(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// A dtype by its torch name, if it is among `choices`.
+DType listed_dtype(std::string_view text, std::string_view noun,
+                   const std::vector<std::string>& choices) {
+  const bool listed = std::find(choices.begin(), choices.end(), text) != choices.end();
+  const std::optional<DType> dtype = listed ? parse_torch_dtype(text) : std::nullopt;
+  if (!dtype) fail_choice(text, noun, choices);
+  return *dtype;
+}
+
+}  // namespace
+
+Policy policy_from(std::string_view text) {
+  const std::optional<Policy> policy = parse_policy(text);
+  if (!policy || *policy == Policy::kDeviceMap) {
+    fail_choice(text, "a policy",
+                {"auto", "balanced", "balanced_low_0", "sequential", "throughput"});
+  }
+  return *policy;
+}
+
+DTypeChoice dtype_from(std::string_view text) {
+  if (text == "auto") return {};
+  const std::vector<std::string> choices{"float32", "float16", "bfloat16"};
+  if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+    fail_choice(text, "a dtype", {"auto", "float32", "float16", "bfloat16"});
+  }
+  return {listed_dtype(text, "a dtype", choices)};
+}
+
+DType kv_dtype_from(std::string_view text) {
+  return listed_dtype(text, "a dtype of the KV cache",
+                      {"float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"});
+}
+
+CpuMemory cpu_memory_from(std::string_view text) {
+  const std::optional<CpuMemory> mode = parse_cpu_memory(text);
+  if (!mode) fail_choice(text, "a kind of CPU memory", {"mmap", "private", "pinned"});
+  return *mode;
+}
+
+IoEngine io_engine_from(std::string_view text) {
+  const auto found = std::find(kIoEngines.begin(), kIoEngines.end(), text);
+  if (found == kIoEngines.end()) {
+    fail_choice(text, "a read engine", {kIoEngines.begin(), kIoEngines.end()});
+  }
+  return static_cast<IoEngine>(found - kIoEngines.begin());
+}
+
+std::string_view io_engine_text(IoEngine engine) {
+  return kIoEngines.at(static_cast<std::size_t>(engine));
+}
+
+std::string device_from(std::string_view text) {
+  if (text == "cpu" || text == "disk") return std::string(text);
+  std::string_view ordinal = text;
+  for (const std::string_view prefix : {"cuda:", "gpu "}) {
+    if (ordinal.substr(0, prefix.size()) == prefix) ordinal.remove_prefix(prefix.size());
+  }
+  const std::optional<std::uint64_t> number = whole_number(ordinal);
+  if (!number || *number > 9999) {
+    throw Error(fmt::format("'{}' is not a device (GPUs are 0, 1, ...; then cpu and disk)", text));
+  }
+  return std::to_string(*number);
+}
+
+std::vector<std::string> devices_from(std::string_view text) {
+  std::vector<std::string> devices;
+  for (const std::string_view part : split(text, ',')) devices.push_back(device_from(trim(part)));
+  return devices;
+}
+
+std::vector<Budget> budgets_from(std::string_view text) {
+  std::vector<Budget> budgets;
+  for (const std::string_view part : split(text, ',')) {
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      throw Error(fmt::format("'{}' is not DEVICE=SIZE (for example 0=24GiB,cpu=64GiB)", part));
+    }
+    Budget budget{device_from(trim(part.substr(0, equals))),
+                  parse_size(trim(part.substr(equals + 1)))};
+    for (const Budget& earlier : budgets) {
+      if (earlier.device == budget.device) {
+        throw Error(fmt::format("device '{}' is given twice", budget.device));
+      }
+    }
+    budgets.push_back(std::move(budget));
+  }
+  return budgets;
+}
+
+std::vector<Reserve> reserve_from(std::string_view text) {
+  if (text.find('=') == std::string_view::npos) return {{"", parse_size(trim(text))}};
+  std::vector<Reserve> reserve;
+  for (Budget& budget : budgets_from(text)) {
+    reserve.push_back({std::move(budget.device), budget.bytes});
+  }
+  return reserve;
+}
+
+std::uint64_t count_from(std::string_view text) {
+  const std::optional<std::uint64_t> number = whole_number(text);
+  if (!number || *number > kMaxCount) {
+    throw UsageError(fmt::format("'{}' is not a whole number from 0 to {}", text, kMaxCount));
+  }
+  return *number;
+}
+
+std::vector<std::int64_t> ids_from(std::string_view text) {
+  std::vector<std::int64_t> ids;
+  if (trim(text).empty()) return ids;
+  for (const std::string_view part : split(text, ',')) {
+    const std::optional<std::uint64_t> id = whole_number(trim(part));
+    if (!id || *id > INT64_MAX) {
+      throw Error(fmt::format("'{}' is not a token id (write them as 504,3575,282)", part));
+    }
+    ids.push_back(static_cast<std::int64_t>(*id));
+  }
+  return ids;
+}
+
+}  // namespace berth

@@ -1,0 +1,187 @@
+#include "cuda/device.h"
+
+#include <cstdlib>
+
+#include "cuda/check.h"
+
+namespace berth {
+namespace {
+
+void select_device(int device) {
+  BERTH_CUDA_CHECK(cudaSetDevice(device), "selecting device " + std::to_string(device));
+}
+
+cudaStream_t stream_of(void* handle) { return static_cast<cudaStream_t>(handle); }
+cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
+
+}  // namespace
+
+int cuda_device_count() {
+  // A function-local static: setenv must not race with another thread's first call.
+  static const bool ordered = setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0) == 0;
+  (void)ordered;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+CudaMemory cuda_memory(int device) {
+  select_device(device);
+  std::size_t free = 0;
+  std::size_t total = 0;
+  BERTH_CUDA_CHECK(cudaMemGetInfo(&free, &total),
+                   "asking for the memory of device " + std::to_string(device));
+  return {free, total};
+}
+
+std::string cuda_device_name(int device) {
+  cudaDeviceProp properties{};
+  BERTH_CUDA_CHECK(cudaGetDeviceProperties(&properties, device),
+                   "asking for the name of device " + std::to_string(device));
+  return properties.name;
+}
+
+HostRegistration::HostRegistration(void* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  BERTH_CUDA_CHECK(cudaHostRegister(data, bytes, cudaHostRegisterPortable),
+                   "page-locking " + std::to_string(bytes) + " bytes of host memory");
+  data_ = data;
+}
+
+HostRegistration::~HostRegistration() {
+  if (data_) cudaHostUnregister(data_);
+}
+
+HostRegistration::HostRegistration(HostRegistration&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)) {}
+
+HostRegistration& HostRegistration::operator=(HostRegistration&& other) noexcept {
+  std::swap(data_, other.data_);
+  return *this;
+}
+
+DeviceArena::DeviceArena(int device, std::size_t bytes) : device_(device) {
+  if (bytes == 0) return;
+  select_device(device);
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    const CudaMemory memory = cuda_memory(device);
+    throw Error("device " + std::to_string(device) + ": out of memory: the weights need " +
+                std::to_string(bytes) + " bytes in one piece, " + std::to_string(memory.free) +
+                " of " + std::to_string(memory.total) +
+                " are free; give the device a smaller budget with --max-memory");
+  }
+  BERTH_CUDA_CHECK(
+      status, "allocating " + std::to_string(bytes) + " bytes on device " + std::to_string(device));
+  data_ = static_cast<std::byte*>(data);
+}
+
+DeviceArena::~DeviceArena() {
+  if (!data_) return;
+  cudaSetDevice(device_);
+  cudaFree(data_);
+}
+
+DeviceArena::DeviceArena(DeviceArena&& other) noexcept
+    : device_(other.device_), data_(std::exchange(other.data_, nullptr)) {}
+
+DeviceArena& DeviceArena::operator=(DeviceArena&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(data_, other.data_);
+  return *this;
+}
+
+CopyEvent::CopyEvent(int device) {
+  select_device(device);
+  cudaEvent_t event = nullptr;
+  BERTH_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+  event_ = event;
+}
+
+CopyEvent::~CopyEvent() {
+  if (event_) cudaEventDestroy(event_of(event_));
+}
+
+CopyEvent::CopyEvent(CopyEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+
+CopyEvent& CopyEvent::operator=(CopyEvent&& other) noexcept {
+  std::swap(event_, other.event_);
+  return *this;
+}
+
+bool CopyEvent::done() const {
+  if (!event_) return true;
+  const cudaError_t status = cudaEventQuery(event_of(event_));
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  BERTH_CUDA_CHECK(status, "copying to a device");
+  return true;
+}
+
+void CopyEvent::wait() const {
+  if (event_) BERTH_CUDA_CHECK(cudaEventSynchronize(event_of(event_)), "copying to a device");
+}
+
+CopyStream::CopyStream(int device) : device_(device) {
+  select_device(device);
+  cudaStream_t stream = nullptr;
+  BERTH_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  stream_ = stream;
+}
+
+CopyStream::~CopyStream() {
+  if (!stream_) return;
+  drain();
+  cudaStreamDestroy(stream_of(stream_));
+}
+
+CopyStream::CopyStream(CopyStream&& other) noexcept
+    : device_(other.device_), stream_(std::exchange(other.stream_, nullptr)) {}
+
+CopyStream& CopyStream::operator=(CopyStream&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(stream_, other.stream_);
+  return *this;
+}
+
+void CopyStream::copy_to_device(void* to, const void* from, std::size_t bytes) {
+  select_device(device_);
+  BERTH_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(stream_)),
+                   "copying to device " + std::to_string(device_));
+}
+
+void CopyStream::copy_to_host(void* to, const void* from, std::size_t bytes) {
+  select_device(device_);
+  BERTH_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(stream_)),
+                   "copying from device " + std::to_string(device_));
+}
+
+void CopyStream::cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
+                      std::size_t count) {
+  select_device(device_);
+  cast_on_device(from, from_format, to, to_format, count, stream_);
+}
+
+void CopyStream::record(CopyEvent& event) {
+  BERTH_CUDA_CHECK(cudaEventRecord(event_of(event.event_), stream_of(stream_)),
+                   "recording an event on device " + std::to_string(device_));
+}
+
+void CopyStream::synchronize() {
+  if (!stream_) return;
+  BERTH_CUDA_CHECK(cudaStreamSynchronize(stream_of(stream_)),
+                   "waiting for device " + std::to_string(device_));
+}
+
+void CopyStream::drain() noexcept {
+  if (stream_ && cudaStreamSynchronize(stream_of(stream_)) != cudaSuccess) cudaGetLastError();
+}
+
+}  // namespace berth

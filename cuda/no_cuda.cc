@@ -1,0 +1,49 @@
+// The same interface in a build without CUDA: no devices, and a clear Error for who insists.
+#include "cuda/cast.h"
+#include "cuda/device.h"
+#include "planner/base/error.h"
+
+namespace berth {
+namespace {
+
+[[noreturn]] void refuse() { throw Error("this build of Berth has no CUDA support"); }
+
+}  // namespace
+
+int cuda_device_count() { return 0; }
+CudaMemory cuda_memory(int) { refuse(); }
+std::string cuda_device_name(int) { refuse(); }
+
+HostRegistration::HostRegistration(void*, std::size_t) { refuse(); }
+HostRegistration::~HostRegistration() = default;
+HostRegistration::HostRegistration(HostRegistration&&) noexcept = default;
+HostRegistration& HostRegistration::operator=(HostRegistration&&) noexcept = default;
+
+DeviceArena::DeviceArena(int, std::size_t) { refuse(); }
+DeviceArena::~DeviceArena() = default;
+DeviceArena::DeviceArena(DeviceArena&&) noexcept = default;
+DeviceArena& DeviceArena::operator=(DeviceArena&&) noexcept = default;
+
+CopyEvent::CopyEvent(int) { refuse(); }
+CopyEvent::~CopyEvent() = default;
+CopyEvent::CopyEvent(CopyEvent&&) noexcept = default;
+CopyEvent& CopyEvent::operator=(CopyEvent&&) noexcept = default;
+bool CopyEvent::done() const { return true; }
+void CopyEvent::wait() const {}
+
+CopyStream::CopyStream(int) { refuse(); }
+CopyStream::~CopyStream() = default;
+CopyStream::CopyStream(CopyStream&&) noexcept = default;
+CopyStream& CopyStream::operator=(CopyStream&&) noexcept = default;
+void CopyStream::copy_to_device(void*, const void*, std::size_t) { refuse(); }
+void CopyStream::copy_to_host(void*, const void*, std::size_t) { refuse(); }
+void CopyStream::cast(const void*, FloatFormat, void*, FloatFormat, std::size_t) { refuse(); }
+void CopyStream::record(CopyEvent&) { refuse(); }
+void CopyStream::synchronize() {}
+void CopyStream::drain() noexcept {}
+
+void cast_on_device(const void*, FloatFormat, void*, FloatFormat, std::size_t, CudaStreamHandle) {
+  refuse();
+}
+
+}  // namespace berth

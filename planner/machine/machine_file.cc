@@ -1,0 +1,214 @@
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <system_error>
+#include <tuple>
+#include <utility>
+
+#include "planner/base/configs.h"
+#include "planner/base/text.h"
+#include "planner/base/yaml.h"
+#include "planner/machine/machine.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Bounds that keep sums of capacities within 64 bits; no device comes near them.
+constexpr std::uint64_t kMostMemory = std::uint64_t{1} << 50;
+constexpr std::uint64_t kMostDisk = std::uint64_t{1} << 60;
+
+// Runs one of the parsers of sizes.h on a value, and says where a refusal happened.
+template <class Parse>
+auto parsed(const YamlValue& value, Parse parse) {
+  const std::string text = value.as_text();
+  try {
+    return parse(text);
+  } catch (const Error& error) {
+    value.fail(error.what());
+  }
+}
+
+double positive_rate(const YamlValue& value, double (*parse)(std::string_view)) {
+  const double rate = parsed(value, parse);
+  if (rate < 1) value.fail(in_quotes(value.as_text()) + " is too small: it must be above 0");
+  return rate;
+}
+
+// "0", "17": digits without a leading zero.
+std::optional<unsigned> ordinal_of(std::string_view name) {
+  unsigned ordinal = 0;
+  const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), ordinal);
+  const bool whole = error == std::errc() && stop == name.data() + name.size();
+  if (!whole || name.size() > 4 || (name.size() > 1 && name[0] == '0')) return std::nullopt;
+  return ordinal;
+}
+
+DeviceKind kind_of_name(const YamlValue& value) {
+  const std::string name = value.as_text();
+  if (name == "cpu") return DeviceKind::kCpu;
+  if (name == "disk") return DeviceKind::kDisk;
+  if (ordinal_of(name)) return DeviceKind::kCuda;
+  std::string advice = "devices are called 0, 1, ... (CUDA ordinals), cpu and disk";
+  if (name.starts_with("cuda:") && ordinal_of(std::string_view(name).substr(5)))
+    advice = "write " + name.substr(5);
+  else if (const auto hint = nearest(name, {"cpu", "disk"}))
+    advice = "did you mean '" + *hint + "'?";
+  value.fail(in_quotes(name) + " is no device name (" + advice + ")");
+}
+
+void check_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
+  const std::string kind = value.as_text();
+  if (kind == device_kind_name(expected)) return;
+  if (kind != "cuda" && kind != "cpu" && kind != "disk") {
+    const auto hint = nearest(kind, {"cuda", "cpu", "disk"});
+    value.fail(in_quotes(kind) + " is no kind of device (" +
+               (hint ? "did you mean '" + *hint + "'?" : "cuda, cpu or disk") + ")");
+  }
+  const std::string wanted = kind == "cuda" ? "a CUDA ordinal: 0, 1, ..." : in_quotes(kind);
+  value.fail("a " + kind + " device must be named " + wanted + ", not '" + name + "'");
+}
+
+std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
+  const std::uint64_t bytes = parsed(value, parse_size);
+  const std::uint64_t most = kind == DeviceKind::kDisk ? kMostDisk : kMostMemory;
+  if (bytes == 0) value.fail("must be above 0 (leave the device out instead)");
+  if (bytes > most)
+    value.fail(in_quotes(value.as_text()) + " is more than any " +
+               (kind == DeviceKind::kDisk ? "disk" : "memory") + " holds (at most " +
+               format_size(most) + ")");
+  return bytes;
+}
+
+Device read_device(const YamlValue& value, const Machine& machine) {
+  YamlMap map(value);
+  Device device;
+  const YamlValue name = map.require("name");
+  device.name = name.as_text();
+  device.kind = kind_of_name(name);
+  if (machine.find(device.name)) name.fail("device '" + device.name + "' is described twice");
+  if (const auto kind = map.get("kind")) check_kind(*kind, device.name, device.kind);
+  device.capacity = device.total = read_capacity(map.require("capacity"), device.kind);
+  if (const auto reserve = map.get("reserve")) {
+    device.reserve = parsed(*reserve, parse_size);
+    if (device.reserve > device.capacity)
+      reserve->fail(in_quotes(reserve->as_text()) + " is more than the device's capacity");
+  }
+  if (const auto rate = map.get("memory_bandwidth"))
+    device.memory_bandwidth = positive_rate(*rate, parse_bandwidth);
+  if (const auto rate = map.get("flops")) {
+    if (device.kind == DeviceKind::kDisk) rate->fail("a disk computes nothing (leave it out)");
+    device.flops = positive_rate(*rate, parse_flops);
+  }
+  if (const auto text = map.get("description")) device.description = printable(text->as_text());
+  map.finish();
+  return device;
+}
+
+std::string end_of_link(const YamlValue& value, const Machine& machine) {
+  const std::string name = value.as_text();
+  if (machine.find(name)) return name;
+  std::string known;
+  for (const Device& device : machine.devices) known += (known.empty() ? "" : ", ") + device.name;
+  value.fail("no device '" + printable(name) + "' here (devices: " + known + ")");
+}
+
+void add_link(const YamlValue& where, Link link, Machine& machine) {
+  if (link.from == link.to) where.fail("a link from '" + link.from + "' to itself");
+  if (machine.find_link(link.from, link.to))
+    where.fail("the link from '" + link.from + "' to '" + link.to + "' is described twice");
+  machine.links.push_back(std::move(link));
+}
+
+void read_link(const YamlValue& value, Machine& machine) {
+  YamlMap map(value);
+  Link link;
+  const auto among = map.get("among");
+  const auto from = map.get("from");
+  const auto to = map.get("to");
+  if (among && (from || to)) value.fail("either 'among', or 'from' and 'to'");
+  link.bandwidth = positive_rate(map.require("bandwidth"), parse_bandwidth);
+  if (const auto latency = map.get("latency")) link.latency = parsed(*latency, parse_duration);
+  map.finish();
+  if (!among) {
+    link.from = end_of_link(map.require("from"), machine);
+    link.to = end_of_link(map.require("to"), machine);
+    add_link(value, link, machine);
+    return;
+  }
+  std::vector<std::string> names;
+  for (const YamlValue& item : among->as_list()) names.push_back(end_of_link(item, machine));
+  if (names.size() < 2) among->fail("needs two devices or more");
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    for (std::size_t j = 0; j < names.size(); ++j) {
+      if (i == j) continue;
+      link.from = names[i];
+      link.to = names[j];
+      add_link(value, link, machine);
+    }
+  }
+}
+
+// GPUs by ordinal, then cpu, then disk.
+bool before(const Device& a, const Device& b) {
+  const auto rank = [](const Device& device) {
+    return std::make_tuple(device.kind, ordinal_of(device.name).value_or(0));
+  };
+  return rank(a) < rank(b);
+}
+
+// The names that files in `folder` go by.
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end;
+       it.increment(ignored))
+    if (it->path().extension() == ".yaml") names.push_back(it->path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+fs::path find_file(const fs::path& name) {
+  std::error_code ignored;
+  const auto is_file = [&](const fs::path& path) {
+    return fs::exists(path, ignored) && !fs::is_directory(path, ignored);
+  };
+  const bool bare = name == name.filename() && !name.empty();
+  if (is_file(name) || !bare) return name;
+  const fs::path folder = find_config_dir() / "hardware";
+  if (is_file(folder / name)) return folder / name;
+  const fs::path with_suffix = folder / (name.string() + ".yaml");
+  if (is_file(with_suffix)) return with_suffix;
+  const std::vector<std::string> known = names_in(folder);
+  std::string advice;
+  for (const std::string& one : known) advice += (advice.empty() ? "there: " : ", ") + one;
+  if (const auto hint = nearest(name.stem().string(), known))
+    advice = "did you mean '" + *hint + "'?";
+  throw Error(printable(name.string()) + ": no such machine file, neither here nor in " +
+              folder.string() + (advice.empty() ? "" : " (" + advice + ")"));
+}
+
+}  // namespace
+
+Machine parse_machine(const YamlValue& document) {
+  YamlMap map(document);
+  Machine machine;
+  machine.source = document.file;
+  const YamlValue devices = map.require("devices");
+  for (const YamlValue& device : devices.as_list())
+    machine.devices.push_back(read_device(device, machine));
+  if (machine.devices.empty()) devices.fail("the list is empty: a machine needs a device");
+  std::stable_sort(machine.devices.begin(), machine.devices.end(), before);
+  if (const auto links = map.get("links"))
+    for (const YamlValue& link : links->as_list()) read_link(link, machine);
+  map.finish();
+  return machine;
+}
+
+Machine read_machine_file(const fs::path& name) {
+  return parse_machine(read_yaml_file(find_file(name)));
+}
+
+}  // namespace berth

@@ -1,0 +1,60 @@
+// Where staged bytes go: the memory of one device of the plan, and the way into it.
+//
+// Two implementations: a CUDA device (copies and casts on a stream of its own), and host memory
+// (the CPU itself, and devices that are emulated), which copies before it returns. Everything up to
+// the copy call is the same for all. Safe for use from many threads; a slot belongs to one at a
+// time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "planner/checkpoint/dtype.h"
+
+namespace berth {
+
+// `bytes` bytes of `stored` elements at `from` become `dtype` elements `to` bytes into the memory.
+struct CopyJob {
+  const std::byte* from = nullptr;
+  std::uint64_t bytes = 0;
+  std::uint64_t to = 0;
+  DType stored = DType::kF32;
+  DType dtype = DType::kF32;
+};
+
+class CopyEngine {
+ public:
+  virtual ~CopyEngine() = default;
+
+  // The device's memory; a host address only for host engines.
+  virtual std::byte* memory() const = 0;
+  // Keeps memory() alive after the engine is gone.
+  virtual std::shared_ptr<void> memory_owner() const = 0;
+
+  // Starts the copies out of staging slot `slot`, whose bytes must stay until wait(slot) returns.
+  virtual void copy(std::span<const CopyJob> jobs, std::uint32_t slot) = 0;
+  virtual bool done(std::uint32_t slot) = 0;
+  virtual void wait(std::uint32_t slot) = 0;
+  // Waits for all copies; throws Error if one failed.
+  virtual void finish() = 0;
+  // The same on the way out of an error.
+  virtual void drain() noexcept = 0;
+};
+
+// Host memory of `bytes` bytes for `device`. `capacity` is what an emulated device has for weights;
+// throws Error where it is too small.
+std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes,
+                                             std::uint64_t capacity);
+
+// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; where `casts`, scratch for
+// raw pieces of up to `slot_bytes`. Throws Error where the device cannot give that much.
+std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
+                                             std::uint64_t slot_bytes, bool casts);
+
+// One job on the host: memcpy, or a cast. `to` is where the first element goes.
+void copy_on_host(const CopyJob& job, std::byte* to);
+
+}  // namespace berth

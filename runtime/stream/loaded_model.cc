@@ -1,0 +1,115 @@
+#include "runtime/stream/loaded_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "runtime/stream/streamer.h"
+
+namespace berth {
+
+Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
+               std::span<const std::unique_ptr<CopyEngine>> engines,
+               const std::vector<bool>& emulated, WrapReader wrap_reader)
+    : places_(schedule.places),
+      mappings_(std::move(mappings)),
+      wrap_reader_(std::move(wrap_reader)) {
+  for (const auto& engine : engines) {
+    if (engine) memory_.push_back(engine->memory_owner());
+  }
+  const bool any_disk = std::any_of(places_.begin(), places_.end(),
+                                    [](const Place& p) { return p.kind == PlaceKind::kDisk; });
+  if (any_disk) checkpoint_ = *model.checkpoint;
+  std::size_t ranks = 0;
+  for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
+  shapes_.reserve(ranks);  // never reallocated: tensors point into it
+  tensors_.resize(places_.size());
+  for (TensorId id = 0; id < places_.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    const Place& place = places_[id];
+    LoadedTensor& loaded = tensors_[id];
+    loaded.id = id;
+    loaded.dtype = tensor.dtype;
+    loaded.shape = shapes_.data() + shapes_.size();
+    loaded.rank = tensor.shape.size();
+    shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
+    loaded.device = plan.tensor_device[id];
+    if (place.kind == PlaceKind::kNothing) continue;
+    loaded.bytes = place.bytes;
+    loaded.emulated = emulated[place.device];
+    if (place.kind == PlaceKind::kArena) {
+      loaded.data = engines[place.device]->memory() + place.offset;
+    } else if (place.kind == PlaceKind::kMapped) {
+      const std::uint32_t shard = model.checkpoint->tensors[place.source].shard;
+      loaded.data = mappings_.at(shard)->data() + place.offset;
+    }
+  }
+}
+
+const LoadedTensor& Loaded::tensor(TensorId id) const {
+  if (id >= tensors_.size()) throw Error("no tensor has the id " + std::to_string(id));
+  return tensors_[id];
+}
+
+HostBlock Loaded::fetch(TensorId id) const {
+  const LoadedTensor& wanted = tensor(id);
+  const Place& place = places_[id];
+  if (place.kind != PlaceKind::kDisk) {
+    throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
+  }
+  const TensorInfo& info = checkpoint_.tensors[place.source];
+  const Shard& shard = checkpoint_.shards[info.shard];
+  const Descriptor fd = open_shard(shard);
+  std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
+  if (wrap_reader_) reader = wrap_reader_(std::move(reader), info.shard, IoEngine::kBuffered);
+  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::byte* to) {
+    require_complete(checkpoint_, info.shard, end, read_range(*reader, begin, end, to, false));
+  };
+
+  const bool converts = info.dtype != wanted.dtype;
+  const std::uint64_t from_bytes = dtype_bits(info.dtype) / 8;
+  HostBlock block;
+  block.bytes =
+      converts ? info.bytes() / from_bytes * (dtype_bits(wanted.dtype) / 8) : info.bytes();
+  auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
+  block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+  if (!converts) {
+    read(info.begin, info.end, block.data.get());
+  } else {
+    constexpr std::uint64_t kPart = 1u << 20;  // converted while it is in the processor's cache
+    const HostArena part(std::min(kPart, info.bytes()), "converting a tensor");
+    std::byte* to = block.data.get();
+    for (std::uint64_t at = info.begin; at < info.end;) {
+      const std::uint64_t stop = std::min(info.end, at + kPart);
+      read(at, stop, part.data());
+      copy_on_host({part.data(), stop - at, 0, info.dtype, wanted.dtype}, to);
+      to += (stop - at) / from_bytes * (dtype_bits(wanted.dtype) / 8);
+      at = stop;
+    }
+  }
+  check_unchanged(shard, fd.get());
+  return block;
+}
+
+std::uint64_t Loaded::resident(const std::vector<MappedRange>& ranges) const {
+  std::uint64_t total = 0;
+  for (const MappedRange& range : ranges) {
+    total += mappings_.at(range.shard)->resident(range.begin, range.end);
+  }
+  return total;
+}
+
+std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
+  std::set<std::pair<const void*, std::uint32_t>> seen;
+  std::uint64_t total = 0;
+  for (const LoadedTensor& tensor : tensors_) {
+    const Place& place = places_[tensor.id];
+    if (place.kind == PlaceKind::kNothing || tensor.device != device || tensor.bytes == 0) continue;
+    const bool disk = place.kind == PlaceKind::kDisk;
+    if (!disk && !tensor.data) continue;
+    if (seen.emplace(tensor.data, disk ? place.source : 0).second) total += tensor.bytes;
+  }
+  return total;
+}
+
+}  // namespace berth

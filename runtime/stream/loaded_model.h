@@ -1,0 +1,53 @@
+// The result of a load: tensors, the memory they live in, and an index into the shards for the
+// rest.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cuda/device.h"
+#include "runtime/stream/copy_engine.h"
+#include "runtime/stream/environment.h"
+#include "runtime/stream/loader.h"
+#include "runtime/stream/memory.h"
+#include "runtime/stream/schedule.h"
+
+namespace berth {
+
+using Mappings = std::map<std::uint32_t, std::unique_ptr<FileMapping>>;  // by shard
+
+// Copies what it needs of model and plan: neither must outlive it.
+class Loaded final : public LoadedModel {
+ public:
+  Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
+         std::span<const std::unique_ptr<CopyEngine>> engines, const std::vector<bool>& emulated,
+         WrapReader wrap_reader);
+
+  const LoadReport& report() const override { return report_; }
+  const LoadedTensor& tensor(TensorId id) const override;
+  HostBlock fetch(TensorId id) const override;
+
+  // While the load is being finished.
+  LoadReport& mutable_report() { return report_; }
+  // Page-locks host memory for as long as the model lives.
+  void keep_locked(HostRegistration registration) { locked_.push_back(std::move(registration)); }
+  // Bytes of the tensors that are on a device now, shared storage once; on disk: as stored.
+  std::uint64_t bytes_on(std::uint32_t device) const;
+  // Bytes of mapped ranges in RAM now.
+  std::uint64_t resident(const std::vector<MappedRange>& ranges) const;
+
+ private:
+  std::vector<Place> places_;
+  std::vector<std::uint64_t> shapes_;  // of all tensors, one after another
+  std::vector<LoadedTensor> tensors_;
+  Checkpoint checkpoint_;  // of what stayed on disk: shards, and the tensors in file order
+  std::vector<std::shared_ptr<void>> memory_;
+  std::vector<HostRegistration> locked_;  // after memory_, so released before it
+  Mappings mappings_;
+  WrapReader wrap_reader_;
+  LoadReport report_;
+};
+
+}  // namespace berth

@@ -1,0 +1,9 @@
+#include "runtime/stream/loader_api.h"
+
+#include "cuda/device.h"
+
+const berth::LoaderApi* berth_loader_api() {
+  static const berth::LoaderApi api{berth::kLoaderApiVersion, berth::load, berth::load_naively,
+                                    berth::host_memory, berth::cuda_device_count};
+  return &api;
+}

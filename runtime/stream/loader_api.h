@@ -1,0 +1,30 @@
+// The door into libberth_loader.so for a program that opens it by name instead of linking it.
+//
+//   void* library = dlopen(".../libberth_loader.so", RTLD_NOW | RTLD_LOCAL);
+//   auto* door = reinterpret_cast<berth::LoaderDoor>(dlsym(library, berth::kLoaderDoor));
+//   const berth::LoaderApi* api = door();   // compare api->version with kLoaderApiVersion first
+//
+// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
+// dlclose it while a LoadedModel lives.
+#pragma once
+
+#include "runtime/stream/loader.h"
+
+namespace berth {
+
+inline constexpr int kLoaderApiVersion = 1;
+inline constexpr const char* kLoaderDoor = "berth_loader_api";
+
+struct LoaderApi {
+  int version = kLoaderApiVersion;
+  std::unique_ptr<LoadedModel> (*load)(const Model&, const Plan&, const LoadOptions&) = nullptr;
+  NaiveReport (*load_naively)(const Model&) = nullptr;
+  HostMemory (*host_memory)() = nullptr;
+  int (*cuda_device_count)() = nullptr;  // usable GPUs; 0 without a driver
+};
+
+using LoaderDoor = const LoaderApi* (*)();
+
+}  // namespace berth
+
+extern "C" __attribute__((visibility("default"))) const berth::LoaderApi* berth_loader_api();

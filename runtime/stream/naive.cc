@@ -1,0 +1,74 @@
+// The plain way of loading, done straightforwardly and not slowed down, for comparison.
+#include <malloc.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "runtime/stream/loader.h"
+#include "runtime/stream/memory.h"
+#include "runtime/stream/schedule.h"
+#include "runtime/stream/shard_files.h"
+#include "runtime/stream/streamer.h"
+
+namespace berth {
+namespace {
+
+// As a framework allocates a tensor: plain memory of its own.
+using Block = std::unique_ptr<std::byte[]>;
+
+Block make_block(std::uint64_t bytes) { return Block(new std::byte[bytes]); }
+
+}  // namespace
+
+NaiveReport load_naively(const Model& model) {
+  if (!model.checkpoint) {
+    throw Error(model.path.string() + ": there are no weights here to load, only a description");
+  }
+  const Checkpoint& checkpoint = *model.checkpoint;
+  NaiveReport report;
+  malloc_trim(0);  // what the heap holds unused would hide allocations from the baseline
+  report.before = host_memory();
+  PeakSampler sampler(report.before);
+  const auto start = std::chrono::steady_clock::now();
+
+  // The model as its constructor makes it: every parameter allocated and initialised.
+  std::vector<Block> built(model.tree.tensors.size());
+  for (TensorId id = 0; id < built.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    if (!tensor.persistent || tensor.tied_to != kNone) continue;
+    built[id] = make_block(tensor.bytes());
+    std::memset(built[id].get(), 0, tensor.bytes());
+  }
+
+  // The whole state dict beside it.
+  std::vector<Block> state(checkpoint.tensors.size());
+  for (std::uint32_t shard = 0, next = 0; shard < checkpoint.shards.size(); ++shard) {
+    const Descriptor fd = open_shard(checkpoint.shards[shard]);
+    const std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
+    for (; next < checkpoint.tensors.size() && checkpoint.tensors[next].shard == shard; ++next) {
+      const TensorInfo& info = checkpoint.tensors[next];
+      state[next] = make_block(info.bytes());
+      require_complete(checkpoint, shard, info.end,
+                       read_range(*reader, info.begin, info.end, state[next].get(), false));
+    }
+  }
+
+  // load_state_dict(): one into the other.
+  for (TensorId id = 0; id < built.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    if (!built[id] || tensor.source == kNone) continue;
+    const TensorInfo& info = checkpoint.tensors[tensor.source];
+    copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype},
+                 built[id].get());
+  }
+  state.clear();
+
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.after = host_memory();
+  report.host_peak_bytes = sampler.stop();
+  return report;
+}
+
+}  // namespace berth

@@ -1,0 +1,95 @@
+// The schedule: which bytes of which shard go where, in file order. Pure computation, no I/O.
+//
+// Every needed byte appears once, whatever the number of tensors and devices that want it; bytes
+// that no tensor wants never appear. Neighbours are merged, and runs are cut into chunks on a fixed
+// grid of file offsets, so that chunks meet on block boundaries.
+//
+// A chunk has one of two lanes. In place: bytes that end unchanged in private host memory are read
+// straight there; the arena is laid out so that memory and file agree modulo kBlock and no two runs
+// share a block, which lets O_DIRECT write it too. Staged: everything else is read into a staging
+// slot, and its pieces go on from there, copied or converted, perhaps to several devices.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "planner/placement/plan.h"
+
+namespace berth {
+
+// Where a tensor will be when the load is done.
+enum class PlaceKind : std::uint8_t {
+  kNothing,  // not loaded: computed by the executor (a non-persistent buffer)
+  kArena,    // `offset` bytes into the memory of its device
+  kMapped,   // `offset` bytes into the mapping of its shard
+  kDisk,     // left in its shard
+};
+struct Place {
+  PlaceKind kind = PlaceKind::kNothing;
+  std::uint32_t source = kNone;  // index into Checkpoint::tensors
+  std::uint32_t device = kNone;  // index into Plan::devices
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;  // in memory; on disk: as stored
+};
+
+// Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
+// `dtype` at `to` in the memory of `device`.
+struct Piece {
+  std::uint64_t from = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t to = 0;
+  std::uint32_t device = 0;
+  DType stored = DType::kF32;
+  DType dtype = DType::kF32;
+};
+
+// File bytes [begin, end) of a shard, read at once.
+struct Chunk {
+  std::uint32_t shard = 0;
+  bool in_place = false;
+  std::uint32_t device = 0;  // in place: whose memory
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::uint64_t to = 0;           // in place: where `begin` goes
+  std::uint32_t first_piece = 0;  // staged: index into Schedule::pieces
+  std::uint32_t pieces = 0;
+};
+
+// A run of a shard that is handed out as a mapping.
+struct MappedRange {
+  std::uint32_t shard = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+struct Schedule {
+  std::vector<Chunk> chunks;  // by shard, then by offset
+  std::vector<Piece> pieces;
+  std::vector<MappedRange> mapped;         // by shard, then by offset; merged
+  std::vector<Place> places;               // by TensorId
+  std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate
+  std::uint64_t bytes_to_read = 0;         // sum of all chunks
+  std::uint64_t staged_chunks = 0;
+};
+
+struct ScheduleOptions {
+  std::uint64_t chunk_bytes = 8u << 20;         // staged chunks; a multiple of kBlock
+  std::function<bool(std::uint32_t)> mappable;  // may this shard be mapped? Default: every one
+};
+
+// Bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below the grid so as not
+// to cut an element, and is read in whole blocks.
+std::uint64_t slot_bytes(std::uint64_t chunk_bytes);
+
+// Throws Error where the model has no weights, or the plan is for another model.
+void require_plan_of(const Model& model, const Plan& plan);
+
+// Throws Error as require_plan_of() does, and naming the tensor for one without a place or without
+// a source, or for a conversion that does not exist.
+Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options);
+
+// True where `from` can be turned into `to`: equal, or both of BF16, F16, F32, F64.
+bool can_convert(DType from, DType to);
+
+}  // namespace berth

@@ -1,0 +1,90 @@
+// The shards of a checkpoint, open for reading, each chunk through the engine that suits it.
+//
+// A shard is opened at its first chunk and closed after its last, so that thousands of shards need
+// a handful of descriptors. On opening and on closing the file is compared with what it was when
+// its header was read. Safe for use from many threads.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "planner/checkpoint/checkpoint.h"
+#include "runtime/stream/file_facts.h"
+#include "runtime/stream/loader.h"
+#include "runtime/stream/reader.h"
+
+namespace berth {
+
+// Wraps an engine's reader before use; tests inject faults with it. `engine` is what it reads with.
+using WrapReader = std::function<std::unique_ptr<Reader>(std::unique_ptr<Reader> reader,
+                                                         std::uint32_t shard, IoEngine engine)>;
+
+// Throws Error where the file at shard.path is not the one whose header was read.
+void check_unchanged(const Shard& shard);
+void check_unchanged(const Shard& shard, int fd);
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  ~Descriptor();
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// Opens a shard for buffered reading and checks that it is unchanged. Throws Error.
+Descriptor open_shard(const Shard& shard);
+
+class ShardFiles {
+ public:
+  // `uses[shard]` is how many read() calls will be made for each shard. Throws Error for an engine
+  // that this machine does not have.
+  ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
+             std::vector<std::uint32_t> uses, IoEngine wanted, WrapReader wrap);
+  ~ShardFiles();
+
+  // Reads [begin, end) of a shard to `at_begin`. Memory down to the block boundary below and up to
+  // the one above the range must be writable, and file offset 0 stand at a multiple of kBlock.
+  // Throws Error where the file cannot be opened or has changed; other failures are the outcome's.
+  ReadOutcome read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                   std::byte* at_begin);
+
+  // Payload bytes that engines have delivered. O_DIRECT's rounding to blocks is not in it.
+  std::uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
+  // "direct (0% in page cache, ext4)"; empty for a shard that was never read.
+  std::string choice(std::uint32_t shard) const;
+
+ private:
+  struct Open;
+  struct Tally;
+  std::shared_ptr<Open> open(std::uint32_t shard);
+  void close_after_last_use(std::uint32_t shard);
+  IoEngine choose(std::uint32_t shard, const Open& file, std::uint64_t begin, std::uint64_t end);
+  Reader* reader_for(IoEngine engine, Open& file);
+
+  const std::vector<Shard>& shards_;
+  std::vector<FileSystemFacts> systems_;
+  IoEngine wanted_;
+  WrapReader wrap_;
+  std::shared_ptr<UringPool> rings_;
+  std::atomic<std::uint64_t> bytes_read_{0};
+  std::mutex mutex_;  // guards open_ and left_
+  std::vector<std::shared_ptr<Open>> open_;
+  std::vector<std::uint32_t> left_;
+  std::unique_ptr<Tally[]> tallies_;
+};
+
+}  // namespace berth

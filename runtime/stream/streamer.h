@@ -1,0 +1,29 @@
+// The streamer: carries out a schedule. Workers read chunks side by side and send them on.
+#pragma once
+
+#include <span>
+
+#include "runtime/stream/copy_engine.h"
+#include "runtime/stream/schedule.h"
+#include "runtime/stream/shard_files.h"
+#include "runtime/stream/staging.h"
+#include "runtime/stream/workers.h"
+
+namespace berth {
+
+// Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
+// goes; `ring` may be null where nothing is staged, else has at least `threads` slots. When it
+// returns all bytes are in place, on devices too. Throws Error naming shard, tensor and offset; no
+// thread, read or copy is then in flight.
+void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
+            std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
+            std::size_t threads, WorkControl& control);
+
+// "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
+std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t offset);
+
+// Throws the Error for a read of [begin, end) that did not come to its end.
+void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
+                      const ReadOutcome& outcome);
+
+}  // namespace berth

@@ -1,0 +1,45 @@
+// Added tokens: strings that are one token wherever they stand in a text, found before anything
+// else happens to it ("<|im_end|>").
+#pragma once
+
+#include <unicode/unistr.h>
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace berth {
+
+struct AddedToken {
+  std::uint32_t id = 0;
+  icu::UnicodeString content;  // as it is looked for: normalized where `normalized`
+  bool single_word = false;    // no match inside a longer word
+  bool lstrip = false;         // takes the white space before it
+  bool rstrip = false;         // takes the white space after it
+  bool normalized = false;     // looked for in the normalized text, else in the text as given
+  bool special = false;
+};
+
+// A piece of text, or an added token where `id` is set.
+struct Segment {
+  icu::UnicodeString text;
+  std::optional<std::uint32_t> id;
+};
+
+// Finds tokens: at each place the longest one, places from left to right, without overlap.
+// Immutable once filled; safe from many threads.
+class AddedTokenFinder {
+ public:
+  void add(const AddedToken& token);
+  // Appends the segments of `text`; no segment for an empty text.
+  void split(const icu::UnicodeString& text, std::vector<Segment>& segments) const;
+
+ private:
+  const AddedToken* match_at(const icu::UnicodeString& text, std::int32_t at) const;
+
+  // By the first UTF-16 unit, longest first.
+  std::unordered_map<char16_t, std::vector<AddedToken>> by_first_;
+};
+
+}  // namespace berth

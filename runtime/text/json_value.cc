@@ -1,0 +1,67 @@
+#include "runtime/text/json_value.h"
+
+namespace berth {
+
+std::string in_quotes(std::string_view text) {
+  std::string result(1, '\'');
+  return result.append(text).append("'");
+}
+
+void JsonValue::fail(const std::string& message) const {
+  throw Error(file_ + ": " + (field_.empty() ? "" : field_ + ": ") + message);
+}
+
+std::optional<JsonValue> JsonValue::get(std::string_view key) const {
+  simdjson::dom::element value;
+  if (object().at_key(key).get(value) != simdjson::SUCCESS || value.is_null()) return std::nullopt;
+  return JsonValue(value, file_,
+                   field_.empty() ? std::string(key) : field_ + "." + std::string(key));
+}
+
+JsonValue JsonValue::require(std::string_view key) const {
+  auto value = get(key);
+  if (!value) fail(in_quotes(key) + " is missing");
+  return *value;
+}
+
+std::string_view JsonValue::text() const {
+  std::string_view value;
+  if (element_.get(value) != simdjson::SUCCESS) fail("must be a string");
+  return value;
+}
+
+bool JsonValue::boolean() const {
+  bool value = false;
+  if (element_.get(value) != simdjson::SUCCESS) fail("must be true or false");
+  return value;
+}
+
+std::uint64_t JsonValue::unsigned_integer() const {
+  std::uint64_t value = 0;
+  if (element_.get(value) != simdjson::SUCCESS) fail("must be a whole number, 0 or more");
+  return value;
+}
+
+std::vector<JsonValue> JsonValue::list() const {
+  simdjson::dom::array array;
+  if (element_.get(array) != simdjson::SUCCESS) fail("must be a list");
+  std::vector<JsonValue> values;
+  values.reserve(array.size());
+  for (const auto element : array) {
+    values.emplace_back(element, file_, field_ + "[" + std::to_string(values.size()) + "]");
+  }
+  return values;
+}
+
+simdjson::dom::object JsonValue::object() const {
+  simdjson::dom::object value;
+  if (element_.get(value) != simdjson::SUCCESS) fail("must be an object");
+  return value;
+}
+
+bool JsonValue::flag(std::string_view key, bool otherwise) const {
+  const auto value = get(key);
+  return value ? value->boolean() : otherwise;
+}
+
+}  // namespace berth

@@ -1,0 +1,214 @@
+#include "runtime/text/pretokenizer.h"
+
+#include <unicode/locid.h>
+#include <unicode/normalizer2.h>
+#include <unicode/uchar.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "runtime/text/byte_level.h"
+#include "runtime/text/regex.h"
+
+namespace berth {
+namespace {
+
+using icu::UnicodeString;
+
+// GPT-2's pattern, which ByteLevel applies unless use_regex is false.
+constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+Behavior parse_behavior(const JsonValue& value) {
+  const auto name = value.text();
+  if (name == "Removed") return Behavior::kRemoved;
+  if (name == "Isolated") return Behavior::kIsolated;
+  if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
+  if (name == "MergedWithNext") return Behavior::kMergedWithNext;
+  if (name == "Contiguous") return Behavior::kContiguous;
+  value.fail(in_quotes(name) + " is not a behavior of Split");
+}
+
+// Joins neighbours that `join(previous, next)` says belong together.
+template <typename Join>
+std::vector<Stretch> join_neighbours(const std::vector<Stretch>& stretches, Join join) {
+  std::vector<Stretch> joined;
+  for (std::size_t i = 0; i < stretches.size(); ++i) {
+    if (i > 0 && join(stretches[i - 1], stretches[i])) {
+      joined.back().end = stretches[i].end;
+    } else {
+      joined.push_back(stretches[i]);
+    }
+  }
+  return joined;
+}
+
+std::vector<Stretch> apply_behavior(std::vector<Stretch> stretches, Behavior behavior) {
+  switch (behavior) {
+    case Behavior::kRemoved:
+      std::erase_if(stretches, [](const Stretch& stretch) { return stretch.match; });
+      return stretches;
+    case Behavior::kIsolated:
+      return stretches;
+    case Behavior::kContiguous:
+      return join_neighbours(stretches,
+                             [](const Stretch& a, const Stretch& b) { return a.match == b.match; });
+    case Behavior::kMergedWithPrevious:
+      return join_neighbours(
+          stretches, [](const Stretch& a, const Stretch& b) { return b.match && !a.match; });
+    case Behavior::kMergedWithNext:
+      return join_neighbours(
+          stretches, [](const Stretch& a, const Stretch& b) { return a.match && !b.match; });
+  }
+  return stretches;
+}
+
+// A pre-tokenizer that cuts where `find` says.
+template <typename Find>
+PreTokenizer splitter(Find find, Behavior behavior) {
+  return [find = std::move(find), behavior](std::vector<UnicodeString>& pieces) {
+    std::vector<UnicodeString> cut;
+    for (const auto& piece : pieces) {
+      for (const Stretch& stretch : apply_behavior(find(piece), behavior)) {
+        if (stretch.begin < stretch.end) {
+          cut.emplace_back(piece, stretch.begin, stretch.end - stretch.begin);  // a copy
+        }
+      }
+    }
+    pieces = std::move(cut);
+  };
+}
+
+std::vector<Stretch> find_numerals(const UnicodeString& text) {
+  std::vector<Stretch> stretches;
+  std::int32_t done = 0;
+  for (std::int32_t at = 0, next = 0; at < text.length(); at = next) {
+    next = text.moveIndex32(at, 1);
+    if ((U_GET_GC_MASK(text.char32At(at)) & U_GC_N_MASK) == 0) continue;
+    if (done < at) stretches.push_back({done, at, false});
+    stretches.push_back({at, next, true});
+    done = next;
+  }
+  if (done < text.length()) stretches.push_back({done, text.length(), false});
+  return stretches;
+}
+
+PreTokenizer make_split(const JsonValue& value) {
+  const auto pattern = value.require("pattern");
+  const Behavior behavior = parse_behavior(value.require("behavior"));
+  const bool invert = value.flag("invert");
+  const auto inverted = [invert](std::vector<Stretch> stretches) {
+    if (invert) {
+      for (auto& stretch : stretches) stretch.match = !stretch.match;
+    }
+    return stretches;
+  };
+  if (const auto regex = pattern.get("Regex")) {
+    std::shared_ptr<const Regex> compiled;
+    try {
+      compiled = std::make_shared<const Regex>(regex->text());
+    } catch (const Error& error) {
+      regex->fail(error.what());
+    }
+    return splitter([compiled, inverted](
+                        const UnicodeString& text) { return inverted(compiled->find_all(text)); },
+                    behavior);
+  }
+  if (const auto plain = pattern.get("String")) {
+    return splitter([needle = UnicodeString::fromUTF8(plain->text()), inverted](
+                        const UnicodeString& text) { return inverted(find_all(text, needle)); },
+                    behavior);
+  }
+  pattern.fail("must be {\"Regex\": ..} or {\"String\": ..}");
+}
+
+PreTokenizer make_byte_level(const JsonValue& value) {
+  const bool prefix = value.flag("add_prefix_space", true);
+  PreTokenizer split;
+  if (value.flag("use_regex", true)) {
+    split = splitter([regex = std::make_shared<const Regex>(kGpt2Pattern)](
+                         const UnicodeString& text) { return regex->find_all(text); },
+                     Behavior::kIsolated);
+  }
+  return [prefix, split](std::vector<UnicodeString>& pieces) {
+    for (auto& piece : pieces) {
+      if (prefix && piece.charAt(0) != u' ') piece.insert(0, u' ');
+    }
+    if (split) split(pieces);
+    for (auto& piece : pieces) piece = to_byte_level(piece);
+  };
+}
+
+Normalizer unicode_form(const icu::Normalizer2* (*instance)(UErrorCode&)) {
+  UErrorCode status = U_ZERO_ERROR;
+  const icu::Normalizer2* form = instance(status);  // a singleton of ICU's
+  if (U_FAILURE(status)) throw Error(std::string("ICU: ") + u_errorName(status));
+  return [form](const UnicodeString& text) {
+    UErrorCode failed = U_ZERO_ERROR;
+    UnicodeString normalized = form->normalize(text, failed);
+    if (U_FAILURE(failed)) throw Error(std::string("normalizing text: ") + u_errorName(failed));
+    return normalized;
+  };
+}
+
+// Character by character, as Rust's char::to_lowercase: no context (final sigma), no language.
+UnicodeString lowercase(const UnicodeString& text) {
+  UnicodeString lowered;
+  for (std::int32_t at = 0; at < text.length(); at = text.moveIndex32(at, 1)) {
+    lowered.append(UnicodeString(text.char32At(at)).toLower(icu::Locale::getRoot()));
+  }
+  return lowered;
+}
+
+}  // namespace
+
+Normalizer make_normalizer(const std::optional<JsonValue>& value) {
+  if (!value) return nullptr;
+  const auto type = value->type();
+  if (type == "NFC") return unicode_form(&icu::Normalizer2::getNFCInstance);
+  if (type == "NFD") return unicode_form(&icu::Normalizer2::getNFDInstance);
+  if (type == "NFKC") return unicode_form(&icu::Normalizer2::getNFKCInstance);
+  if (type == "NFKD") return unicode_form(&icu::Normalizer2::getNFKDInstance);
+  if (type == "Lowercase") return lowercase;
+  if (type != "Sequence") {
+    value->fail("type " + in_quotes(type) +
+                " is not supported (NFC, NFD, NFKC, NFKD, Lowercase and Sequence are)");
+  }
+  std::vector<Normalizer> steps;
+  for (const auto& step : value->require("normalizers").list()) {
+    steps.push_back(make_normalizer(step));
+  }
+  return [steps](const UnicodeString& text) {
+    UnicodeString result = text;
+    for (const auto& step : steps) result = step(result);
+    return result;
+  };
+}
+
+PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
+  if (!value) return nullptr;
+  const auto type = value->type();
+  if (type == "ByteLevel") return make_byte_level(*value);
+  if (type == "Split") return make_split(*value);
+  if (type == "Digits") {
+    return splitter(find_numerals,
+                    value->flag("individual_digits") ? Behavior::kIsolated : Behavior::kContiguous);
+  }
+  if (type != "Sequence") {
+    value->fail("type " + in_quotes(type) +
+                " is not supported (ByteLevel, Split, Digits and Sequence are)");
+  }
+  std::vector<PreTokenizer> steps;
+  for (const auto& step : value->require("pretokenizers").list()) {
+    steps.push_back(make_pretokenizer(step));
+  }
+  return [steps](std::vector<UnicodeString>& pieces) {
+    for (const auto& step : steps) step(pieces);
+  };
+}
+
+}  // namespace berth

@@ -1,0 +1,34 @@
+// Runs the built `berth` and keeps what it said; and models to run it on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/cli/temporary_folder.h"
+
+namespace berth::testing {
+
+struct Answer {
+  int exit_code = 0;  // 128 + signal where one ended it
+  std::string out;
+  std::string talk;
+};
+
+Answer berth(const std::vector<std::string>& arguments, const std::string& input = {});
+
+// A safetensors file of one header and as many zero bytes as `data_bytes`.
+std::string safetensors(const std::string& header, std::size_t data_bytes);
+
+// Writes a runnable llama of two tiny layers (config.json, model.safetensors) into `name`.
+std::filesystem::path tiny_llama(const TemporaryFolder& folder, const std::string& name);
+
+// The parts of tiny_llama, to be broken one by one.
+std::string tiny_config();
+std::string tiny_header();
+std::size_t tiny_data_bytes();
+
+// A machine file with one GPU of `gpu` and a CPU of `cpu`.
+std::filesystem::path machine_file(const TemporaryFolder& folder, const std::string& gpu,
+                                   const std::string& cpu);
+
+}  // namespace berth::testing

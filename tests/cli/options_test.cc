@@ -1,0 +1,142 @@
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/cli/temporary_folder.h"
+
+namespace berth {
+namespace {
+
+using ::testing::HasSubstr;
+
+CommandLine parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "berth");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+Options options_of(std::vector<const char*> arguments) {
+  return *parse(std::move(arguments)).options;
+}
+
+template <typename Expected>
+std::string error_of(std::vector<const char*> arguments) {
+  try {
+    parse(std::move(arguments));
+  } catch (const UsageError& error) {
+    return std::is_same_v<Expected, UsageError> ? error.what() : "a usage error";
+  } catch (const Error& error) {
+    return std::is_same_v<Expected, Error> ? error.what() : "an error of the input";
+  }
+  return "no error";
+}
+
+TEST(Options, ReadEveryFlagOfPlan) {
+  const Options options = options_of({"plan",
+                                      "m",
+                                      "--max-memory",
+                                      "1=2GiB,0=1024,cpu=1GB",
+                                      "--machine",
+                                      "2x4090",
+                                      "--dtype",
+                                      "float16",
+                                      "--batch",
+                                      "2",
+                                      "--context",
+                                      "100",
+                                      "--prompt-tokens",
+                                      "10",
+                                      "--new-tokens",
+                                      "0",
+                                      "--kv-dtype",
+                                      "float32",
+                                      "--exclude",
+                                      "1,disk",
+                                      "--never-offload",
+                                      "--reserve",
+                                      "1GiB",
+                                      "--policy",
+                                      "sequential",
+                                      "--json",
+                                      "--save",
+                                      "p.json"});
+  EXPECT_EQ(options.command, Command::kPlan);
+  EXPECT_EQ(options.model, "m");
+  const Settings& settings = options.settings;
+  ASSERT_EQ(settings.max_memory->size(), 3u);
+  EXPECT_EQ(settings.max_memory->at(0).device, "1");
+  EXPECT_EQ(settings.max_memory->at(1).bytes, 1024u);
+  EXPECT_EQ(settings.max_memory->at(2).bytes, 1000000000u);
+  EXPECT_EQ(settings.policy, Policy::kSequential);
+  EXPECT_EQ(settings.dtype->dtype, DType::kF16);
+  EXPECT_EQ(settings.batch, 2u);
+  EXPECT_EQ(settings.new_tokens, 0u);
+  EXPECT_EQ(settings.kv_dtype, DType::kF32);
+  EXPECT_EQ(*settings.excluded, (std::vector<std::string>{"1", "disk"}));
+  EXPECT_EQ(settings.reserve->at(0).device, "");
+  EXPECT_TRUE(options.json);
+  EXPECT_EQ(options.save, "p.json");
+}
+
+TEST(Options, TakeAPromptAsItIs) {
+  for (const char* prompt : {"", " ", "-x", "--json", "[1]", "%%", "a,b", "\"q\"", "\u00e9"}) {
+    EXPECT_EQ(options_of({"run", "m", "--prompt", prompt}).settings.prompt, prompt);
+  }
+}
+
+TEST(Options, ReadPromptIdsAndCounts) {
+  const Options options = options_of({"run", "m", "--prompt-ids", "504,3575, 282", "-n", "0"});
+  EXPECT_EQ(*options.settings.prompt_ids, (std::vector<std::int64_t>{504, 3575, 282}));
+  EXPECT_EQ(options.settings.tokens, 0u);
+}
+
+TEST(Options, TellUsageFromInput) {
+  EXPECT_THAT(error_of<UsageError>({}), HasSubstr("plan, load or run"));
+  EXPECT_THAT(error_of<UsageError>({"plan"}), HasSubstr("berth plan needs a MODEL"));
+  EXPECT_THAT(error_of<UsageError>({"fly", "m"}), HasSubstr("fly"));
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--polcy", "auto"}), HasSubstr("--polcy"));
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--policy", "balancd"}),
+              HasSubstr("--policy: 'balancd' is not a policy (did you mean 'balanced'?)"));
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--batch", "-1"}), HasSubstr("--batch"));
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--policy", "auto", "--device-map", "f"}),
+              HasSubstr("excludes"));
+  EXPECT_THAT(error_of<UsageError>({"run", "m", "--prompt", "a", "--prompt-ids", "1"}),
+              HasSubstr("excludes"));
+  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "0=80GBs"}),
+              HasSubstr("--max-memory: '80GBs' is not a size"));
+  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "0=1GiB,0=2GiB"}),
+              HasSubstr("device '0' is given twice"));
+  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "1GiB"}), HasSubstr("DEVICE=SIZE"));
+  EXPECT_THAT(error_of<Error>({"run", "m", "--prompt-ids", "1,x"}), HasSubstr("--prompt-ids: 'x'"));
+}
+
+TEST(Options, AnswerHelpAndVersionOnStdout) {
+  EXPECT_EQ(parse({"--version"}).text.rfind("berth ", 0), 0u);
+  for (const char* command : {"plan", "load", "run"}) {
+    const std::string help = parse({command, "--help"}).text;
+    EXPECT_THAT(help, HasSubstr("Example:\n  berth " + std::string(command)));
+    EXPECT_THAT(help, ::testing::Not(HasSubstr("--measure")));
+  }
+  EXPECT_THAT(parse({"--help"}).text, HasSubstr("Exit: 0"));
+}
+
+TEST(Options, LetFlagsWinOverTheDeploymentFile) {
+  const testing::TemporaryFolder folder;
+  const std::string file = folder.write("d.yml",
+                                        "model: m\n"
+                                        "policy: balanced\n"
+                                        "workload: {batch: 3, context: 7}\n"
+                                        "run: {prompt_ids: [1]}\n");
+  const Options kept = options_of({"run", file.c_str()});
+  EXPECT_EQ(kept.model, folder.path() / "m");
+  EXPECT_EQ(kept.settings.policy, Policy::kBalanced);
+  EXPECT_EQ(kept.settings.batch, 3u);
+  const Options won = options_of(
+      {"run", file.c_str(), "--batch", "4", "--device-map", "map.json", "--prompt", "hello"});
+  EXPECT_EQ(won.settings.batch, 4u);
+  EXPECT_EQ(won.settings.context, 7u);
+  EXPECT_FALSE(won.settings.policy) << "a device map given as a flag silences the file's policy";
+  EXPECT_FALSE(won.settings.prompt_ids) << "a prompt given as a flag silences the file's ids";
+}
+
+}  // namespace
+}  // namespace berth

@@ -1,0 +1,131 @@
+// berth plan as a process: exit codes, what goes to stdout, and what never gets loaded.
+
+#include <gmock/gmock.h>
+#include <simdjson.h>
+
+#include "tests/cli/berth_process.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+simdjson::dom::element parsed(simdjson::dom::parser& parser, const std::string& json) {
+  return parser.parse(json).value();
+}
+
+TEST(PlanCommand, ExitsTwoWithTheShortfallWhereTheModelDoesNotFit) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::vector<std::string> small{"plan", model, "--max-memory", "0=1KiB,cpu=1KiB",
+                                       "--never-offload"};
+  const Answer answer = berth(small);
+  EXPECT_EQ(answer.exit_code, 2) << answer.talk;
+  EXPECT_THAT(answer.out, HasSubstr("does not fit: short by"));
+  EXPECT_EQ(berth({"plan", model, "--max-memory", "0=1GiB,cpu=1GiB"}).exit_code, 0);
+}
+
+TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
+  const TemporaryFolder folder;
+  const Answer answer = berth({"plan", tiny_llama(folder, "m"), "--json", "--machine",
+                               machine_file(folder, "24GiB", "64GiB")});
+  ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element plan = parsed(parser, answer.out);
+  for (const char* key :
+       {"model", "fits", "policy", "devices", "device_map", "placement", "load_peak", "estimate"}) {
+    EXPECT_EQ(plan.at_key(key).error(), simdjson::SUCCESS) << key;
+  }
+  EXPECT_EQ(std::string_view(plan["model"]["type"]), "llama");
+  EXPECT_EQ(std::uint64_t(plan["model"]["layers"]), 2u);
+  std::uint64_t weights = 0;
+  for (const simdjson::dom::element device : plan["devices"]) {
+    weights += std::uint64_t(device["weights"]);
+    EXPECT_EQ(std::int64_t(device["capacity"]),
+              std::int64_t(device["reserved"]) + std::int64_t(device["weights"]) +
+                  std::int64_t(device["kv_cache"]) + std::int64_t(device["workspace"]) +
+                  std::int64_t(device["free"]));
+  }
+  EXPECT_EQ(weights, std::uint64_t(plan["model"]["bytes"]));
+  EXPECT_EQ(weights, tiny_data_bytes());
+}
+
+TEST(PlanCommand, PrintsTheDeviceMapAndNothingElse) {
+  const TemporaryFolder folder;
+  const Answer answer = berth({"plan", tiny_llama(folder, "m"), "--policy", "sequential",
+                               "--max-memory", "0=3000,cpu=1GiB", "--print-device-map"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+  simdjson::dom::parser parser;
+  EXPECT_TRUE(parsed(parser, answer.out).is_object());
+  EXPECT_EQ(answer.talk, "");
+}
+
+TEST(PlanCommand, AcceptsItsOwnDeviceMap) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string map = folder.path() / "map.json";
+  const Answer first = berth(
+      {"plan", model, "--machine", machine_file(folder, "24GiB", "64GiB"), "--print-device-map"});
+  folder.write("map.json", first.out);
+  const Answer again = berth({"plan", model, "--machine", machine_file(folder, "24GiB", "64GiB"),
+                              "--device-map", map, "--print-device-map"});
+  EXPECT_EQ(again.exit_code, 0) << again.talk;
+  EXPECT_EQ(first.out, again.out);
+}
+
+TEST(PlanCommand, WritesDotToStdoutOrToAFile) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer answer = berth({"plan", model, "--max-memory", "cpu=1GiB", "--dot", "-"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_EQ(answer.out.rfind("digraph", 0), 0u);
+  const std::string file = folder.path() / "g.dot";
+  const Answer both = berth({"plan", model, "--max-memory", "cpu=1GiB", "--dot", file});
+  EXPECT_THAT(both.out, HasSubstr("DEVICE"));
+  EXPECT_TRUE(std::filesystem::exists(file));
+}
+
+TEST(PlanCommand, PlansFromADeploymentFileWithFlagsOnTop) {
+  const TemporaryFolder folder;
+  tiny_llama(folder, "models/m");
+  const std::string deployment = folder.write("deployments/d.yaml",
+                                              "model: ../models/m\n"
+                                              "machine:\n"
+                                              "  devices:\n"
+                                              "    - {name: \"0\", kind: cuda, capacity: 24GiB}\n"
+                                              "    - {name: cpu, kind: cpu, capacity: 64GiB}\n"
+                                              "overrides:\n"
+                                              "  - {match: \"model.layers.1\", device: cpu}\n");
+  const Answer answer = berth({"plan", deployment, "--print-device-map"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_THAT(answer.out, HasSubstr("\"cpu\""));
+  const Answer excluded = berth({"plan", deployment, "--exclude", "cpu", "--print-device-map"});
+  EXPECT_NE(excluded.exit_code, 0) << "an override to an excluded device cannot be honoured";
+}
+
+TEST(PlanCommand, PrintsNoEscapesAndNoCarriageReturnsIntoAPipe) {
+  const TemporaryFolder folder;
+  const Answer answer = berth({"plan", tiny_llama(folder, "m"), "--max-memory", "cpu=1GiB"});
+  EXPECT_THAT(answer.out, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(answer.out, Not(HasSubstr("\r")));
+}
+
+TEST(PlanCommand, PlansFromConfigAlone) {
+  const TemporaryFolder folder;
+  const Answer answer = berth(
+      {"plan", folder.write("config.json", tiny_config()), "--json", "--max-memory", "cpu=1GiB"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+  simdjson::dom::parser parser;
+  EXPECT_EQ(std::uint64_t(parsed(parser, answer.out)["model"]["bytes"]), tiny_data_bytes());
+}
+
+TEST(PlanCommand, SaysTheSameTwice) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> call{"plan", tiny_llama(folder, "m"), "--json", "--machine",
+                                      machine_file(folder, "24GiB", "64GiB")};
+  EXPECT_EQ(berth(call).out, berth(call).out);
+}
+
+}  // namespace
+}  // namespace berth::testing

@@ -1,0 +1,106 @@
+// One suite over all engines, destinations and layouts: whatever the way, every tensor arrives.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/stream/support.h"
+
+namespace berth {
+namespace {
+
+using testing::expect_loaded;
+using testing::TempFolder;
+using testing::TestTensor;
+
+struct Way {
+  IoEngine engine;
+  CpuMemory cpu_memory;
+  std::vector<std::string> devices;
+  bool convert;
+  bool odd_headers;
+};
+
+class EveryWay : public ::testing::TestWithParam<Way> {};
+
+TEST_P(EveryWay, DeliversEveryTensorExactlyOnce) {
+  const Way& way = GetParam();
+  if (way.engine == IoEngine::kUring && !testing::uring_is_available()) {
+    GTEST_SKIP() << "io_uring is not permitted here";
+  }
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937 random(seed);
+    const TempFolder folder;
+    const std::uint32_t shards = 1 + seed % 4;
+    std::vector<TestTensor> tensors =
+        testing::random_tensors(random, 60, shards, way.devices, way.convert);
+    const Model model =
+        testing::write_model(folder.path(), tensors, shards, random, way.odd_headers);
+    const Plan plan = testing::make_test_plan(model, tensors, way.cpu_memory);
+    LoadOptions options;
+    options.io = way.engine;
+    options.emulate = true;
+    options.prefault = seed % 2 == 0;
+    options.staging = seed % 3 == 0 ? 256u << 10 : 2u << 20;
+
+    const std::size_t descriptors = testing::open_descriptors();
+    const auto loaded = load(model, plan, options, LoadEnvironment{});
+    EXPECT_EQ(testing::open_descriptors(), descriptors);
+    expect_loaded(model, plan, tensors, *loaded);
+
+    // Every stored byte that someone wants in memory is read or mapped, once; nothing else is.
+    std::vector<bool> read(tensors.size());
+    std::vector<bool> mapped(tensors.size());
+    for (TensorId id = 0; id < tensors.size(); ++id) {
+      const TestTensor& tensor = tensors[id];
+      const std::size_t root = tensor.tied_to >= 0 ? static_cast<std::size_t>(tensor.tied_to) : id;
+      if (tensor.device == "disk") continue;
+      const TensorInfo& info = model.checkpoint->tensors[model.tree.tensors[root].source];
+      const bool zero_copy = way.cpu_memory == CpuMemory::kMmap && tensor.device == "cpu" &&
+                             tensor.stored == tensor.dtype &&
+                             info.begin % (dtype_bits(tensor.stored) / 8) == 0;
+      (zero_copy ? mapped : read)[root] = true;
+    }
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_mapped = 0;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (read[i]) bytes_read += tensors[i].bytes.size();
+      if (mapped[i]) bytes_mapped += tensors[i].bytes.size();
+    }
+    EXPECT_EQ(loaded->report().bytes_read, bytes_read);
+    EXPECT_EQ(loaded->report().bytes_mapped, bytes_mapped);
+    if (options.prefault) {
+      EXPECT_EQ(loaded->report().bytes_mapped_resident, bytes_mapped);
+    }
+  }
+}
+
+std::vector<Way> all_ways() {
+  std::vector<Way> ways;
+  const std::vector<std::vector<std::string>> destinations = {
+      {"cpu"}, {"0"}, {"0", "1"}, {"disk"}, {"0", "cpu", "disk"}, {"0", "1", "cpu"}};
+  for (const IoEngine engine :
+       {IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect, IoEngine::kUring}) {
+    for (const auto& devices : destinations) {
+      for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate, CpuMemory::kPinned}) {
+        for (const bool convert : {false, true}) {
+          ways.push_back({engine, mode, devices, convert, convert != (mode == CpuMemory::kMmap)});
+        }
+      }
+    }
+  }
+  return ways;
+}
+
+std::string way_name(const ::testing::TestParamInfo<Way>& info) {
+  constexpr const char* kModes[] = {"_mmap_", "_private_", "_pinned_"};
+  std::string name = std::string(io_engine_name(info.param.engine)) +
+                     kModes[static_cast<std::size_t>(info.param.cpu_memory)];
+  for (const std::string& device : info.param.devices) name += device;
+  return name + (info.param.convert ? "_converted" : "_as_stored") +
+         (info.param.odd_headers ? "_odd" : "_even");
+}
+
+INSTANTIATE_TEST_SUITE_P(Load, EveryWay, ::testing::ValuesIn(all_ways()), way_name);
+
+}  // namespace
+}  // namespace berth
