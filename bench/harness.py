@@ -37,8 +37,8 @@ def build_tools():
     for tool in ("watch", "prime", "raw_read"):
         source, out = ROOT / "bench" / f"{tool}.cc", WORK / "bin" / tool
         if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run([os.environ.get("CXX", "c++"), "-std=c++20", "-O2", "-pthread", "-static",
-                            source, "-o", out], check=True)
+            subprocess.run([os.environ.get("CXX", "c++"), "-std=c++20", "-O2", "-pthread",
+                            "-static", source, "-o", out], check=True)
 
 
 def checkpoint(preset):
@@ -148,7 +148,8 @@ def run(command, sample_ms=SAMPLE_MS, env=None, timeout=900):
     if end is None or end[2] not in (0, 2):
         words = (stderr.strip().splitlines() or stdout.strip().splitlines() or ["no output"])[-1]
         raise RuntimeError(f"{Path(str(command[0])).name}: exit {end[2] if end else '?'}: {words}")
-    return Run(end[2], stdout, stderr, end[0], min(answer_ns, end[1]), end[1], end[3] * 1024, samples)
+    start, stop, status, maxrss = end
+    return Run(status, stdout, stderr, start, min(answer_ns, stop), stop, maxrss * 1024, samples)
 
 
 def read_answer(process, timeout):
@@ -301,8 +302,8 @@ class Arm:
 
 
 def interleave_round(arms, round_, prepare=lambda: None, words=""):
-    """Runs every arm once, `prepare` before each. Each round starts one arm later, so that drift and
-    neighbours' leftovers hit all alike. An arm that fails is out, with its reason."""
+    """Runs every arm once, `prepare` before each. Each round starts one arm later, so that drift
+    and neighbours' leftovers hit all alike. An arm that fails is out, with its reason."""
     shift = round_ % len(arms)
     for arm in arms[shift:] + arms[:shift]:
         if arm.failure:
@@ -316,8 +317,8 @@ def interleave_round(arms, round_, prepare=lambda: None, words=""):
             progress(f"  {words}{arm.label}: {arm.failure}")
 
 
-def failures(arms):
-    return [f"{arm.label}: not measured: {arm.failure}" for arm in arms if arm.failure]
+def failures(arms, words=""):
+    return [f"{words}{arm.label}: not measured: {arm.failure}" for arm in arms if arm.failure]
 
 
 def verdict(words, value, limit, at_least=True, unit=""):

@@ -52,7 +52,8 @@ def peer_numbers(run):
     private = run.peak(h.private, *window) - before["RssAnon"] - before["RssShmem"]
     mapped = run.peak(lambda s: s.file, *window) - before["RssFile"]
     after = said["after"]
-    return {"seconds": said["seconds"], "process": (end - run.start_ns) / 1e9 - said["prime_seconds"],
+    process = (end - run.start_ns) / 1e9 - said["prime_seconds"]
+    return {"seconds": said["seconds"], "process": process,
             "private_peak": max(private, after["RssAnon"] - before["RssAnon"], 0),
             "mapped_peak": max(mapped, after["RssFile"] - before["RssFile"], 0),
             "build_seconds": said.get("build_seconds", 0), "before": before, "after": after}
@@ -127,6 +128,10 @@ def verdicts(cold, warm, size):
                   h.ratio(w(RAW_PAGES), w(PRIVATE)), 0.9),
         h.verdict("warm, private: times transformers", h.ratio(w(transformers), w(PRIVATE)), 2),
         h.verdict("warm, private: times safetensors with a copy", h.ratio(w(copy), w(PRIVATE)), 5),
+        h.verdict("cold, mapped and resident: times transformers (mapped, too)",
+                  h.ratio(c(transformers), c(MAPPED)), 1),
+        h.verdict("warm, mapped and resident: times transformers (mapped, too)",
+                  h.ratio(w(transformers), w(MAPPED)), 1),
         h.verdict("mmap, cold, not resident", c(LAZY), 0.05, at_least=False, unit=" s")]
     for state, arms in (("cold", cold), ("warm", warm)):
         arm = next(a for a in arms if a.label == PRIVATE)
@@ -155,14 +160,15 @@ def main(options, out):
         h.interleave_round(cold, round_, lambda: h.make_cold(files), "cold, ")
         h.interleave_round(warm, round_, lambda: h.make_warm(files), "warm, ")
 
-    body = [f"{h.gb(size)} GB of bfloat16 in {len(files)} shards to resident CPU memory, medians of "
-            f"{options.repetitions} interleaved runs, each a process of its own. *load*: the arm's "
+    body = [f"{h.gb(size)} GB of bfloat16 in {len(files)} shards to resident CPU memory, medians "
+            f"of {options.repetitions} interleaved runs, each a process of its own. *load*: the arm's "
             "own clock, imports not counted; *process*: with start and imports. *private*: "
-            "anonymous and shared memory; *mapped*: pages of files.",
+            "anonymous and shared memory; *mapped*: pages of files. transformers and a plain "
+            "load_file leave the weights mapped: the like of Berth's mmap, not of its private.",
             "### Cold (page cache emptied of these files and checked)", table(cold, size),
             "### Warm (all in the page cache, checked)", table(warm, size),
             "### Targets", "\n".join(f"- {line}" for line in verdicts(cold, warm, size))]
-    notes = h.failures(cold) + h.failures(warm)
+    notes = h.failures(cold, "cold, ") + h.failures(warm, "warm, ")
     if notes:
         body += ["### Notes", "\n".join(f"- {line}" for line in notes)]
     body.append(f"Raw reads: O_DIRECT {' '.join(direct)}; page cache {' '.join(pages)}.")

@@ -1,5 +1,5 @@
-"""GPT-2 medium's shapes in float32 (354,823,168 parameters, 1.42 GB): the plain way of loading, which
-builds the model, reads a whole state dict beside it and copies, and the frugal way."""
+"""GPT-2 medium's shapes in float32 (354,823,168 parameters, 1.42 GB): the plain way of loading,
+which builds the model, reads a whole state dict beside it and copies, and the frugal way."""
 import json
 import os
 
@@ -119,8 +119,8 @@ def main(options, out):
                      "-" if arm.label == BERTH_NAIVE else f"{m('process'):.2f}"])
     head = ["", "RSS before GB", "RSS after GB", "anonymous after", "mapped after", "private peak",
             "mapped peak", "saving %", "load s", "build s", "process s"]
-    body = ["354,823,168 parameters in float32, random weights, 1.42 GB, warm page cache, medians of "
-            f"{options.repetitions} interleaved runs, each a process of its own. Peaks are above "
+    body = ["354,823,168 parameters in float32, random weights, 1.42 GB, warm page cache, medians "
+            f"of {options.repetitions} interleaved runs, each a process of its own. Peaks are above "
             "what the process held before; *private* is anonymous and shared memory, *mapped* is "
             "pages of the checkpoint, which the kernel can take back. *saving* is of the private "
             "peak, against the first row. *build*: making a model with random weights before "

@@ -77,6 +77,7 @@ std::vector<Reserve> read_reserve(const YamlValue& value) {
 
 // A name in configs/hardware, a file beside the deployment, or the description itself.
 MachineChoice read_machine(const YamlValue& value, const std::filesystem::path& folder) {
+  if (value.node.IsMap()) return parse_machine(value);
   const std::filesystem::path named = value.as_text();
   const bool is_file =
       named.has_parent_path() || named.extension() == ".yaml" || named.extension() == ".yml";

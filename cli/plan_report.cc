@@ -149,20 +149,20 @@ std::string seconds_text(double seconds) {
 std::string estimate_section(const Plan& plan) {
   const Estimate& estimate = plan.estimate;
   if (estimate.score_seconds <= 0) return {};
-  std::string out = fmt::format(
-      "estimate    {} in {}, then {} a token", plural(plan.workload.prompt_tokens, "prompt token"),
-      seconds_text(estimate.prefill_seconds), seconds_text(estimate.seconds_per_token));
+  std::string text =
+      fmt::format("{} in {}, then {} a token", plural(plan.workload.prompt_tokens, "prompt token"),
+                  seconds_text(estimate.prefill_seconds), seconds_text(estimate.seconds_per_token));
   if (estimate.seconds_per_token > 0) {
-    out += fmt::format(" ({:.1f} tokens/s)",
-                       static_cast<double>(plan.workload.batch) / estimate.seconds_per_token);
+    const auto batch = static_cast<double>(plan.workload.batch);
+    text += fmt::format(" ({:.1f} tokens/s)", batch / estimate.seconds_per_token);
   }
-  out += fmt::format("; with {} {}\n", plural(plan.workload.new_tokens, "new token"),
-                     seconds_text(estimate.score_seconds));
+  text += fmt::format("; {} with {}", seconds_text(estimate.score_seconds),
+                      plural(plan.workload.new_tokens, "new token"));
   if (plan.policy == Policy::kAuto && estimate.optimality_gap > 0) {
-    out += fmt::format("            at most {:.1f} % above the lower bound of any placement\n",
-                       estimate.optimality_gap * 100);
+    text += fmt::format("; at most {:.1f} % from the best of any placement",
+                        estimate.optimality_gap * 100);
   }
-  return out;
+  return "estimate    " + wrap_words(text, 12) + "\n";
 }
 
 std::string request_line(const Plan& plan) {

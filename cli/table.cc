@@ -23,7 +23,7 @@ std::vector<std::string> wrap(const std::string& text, std::size_t width) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t comma = text.find(", ", at);
     const bool last = comma == std::string::npos;
-    const std::string piece = text.substr(at, last ? last : comma + 1 - at);
+    const std::string piece = text.substr(at, last ? comma : comma + 1 - at);
     if (!lines.back().empty() && lines.back().size() + 1 + piece.size() > width) {
       lines.emplace_back();
     }
@@ -70,7 +70,10 @@ std::string Table::text() const {
 }
 
 std::int64_t gib_hundredths(std::uint64_t bytes) {
-  return hundredths_down(bytes) + (remainder_of(bytes) >= kGiB / 2 ? 1 : 0);
+  const std::int64_t down = hundredths_down(bytes);
+  const std::uint64_t remainder = remainder_of(bytes);
+  const bool up = remainder > kGiB / 2 || (remainder == kGiB / 2 && down % 2 == 1);
+  return down + (up ? 1 : 0);
 }
 
 std::string format_hundredths(std::int64_t hundredths) {

@@ -21,7 +21,7 @@ class Table {
   std::size_t width_;
 };
 
-// Bytes as hundredths of a GiB, rounded to nearest.
+// Bytes as hundredths of a GiB, rounded to nearest, halves to even: as format_gib() prints them.
 std::int64_t gib_hundredths(std::uint64_t bytes);
 std::string format_hundredths(std::int64_t hundredths);  // "-12.30"
 

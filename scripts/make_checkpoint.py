@@ -207,7 +207,7 @@ PRESETS = {
                 "rms_norm_eps": 1e-6, "max_position_embeddings": 4096, "rope_interleave": True,
                 "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
                 "vocab_size": 129280, "tie_word_embeddings": False},
-        parameters=671_026_419_200),
+        parameters=671_026_419_200, shard_size=8_000_000_000),
     # Qwen3-30B-A3B's 18,867 tensors with narrow matrices: what one tensor costs a loader.
     "many-tensors": dict(
         config={"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
@@ -273,15 +273,17 @@ class RandomWeights:
         self.masks = {}
         for dtype, (width, keep, put) in self.BITS.items():
             count = self.CHUNK * 8 // width
-            repeat = lambda word: int.from_bytes(word.to_bytes(width // 8, "little") * count, "little")
-            self.masks[dtype] = repeat(keep), repeat(put)
+            self.masks[dtype] = tuple(
+                int.from_bytes(word.to_bytes(width // 8, "little") * count, "little")
+                for word in (keep, put))
 
     def write(self, file, dtype, nbytes):
         keep, put = self.masks[dtype]
-        while nbytes:
-            chunk = ((self.random.getrandbits(self.CHUNK * 8) & keep) | put).to_bytes(
-                self.CHUNK, "little")
-            nbytes -= file.write(chunk[:nbytes] if nbytes < self.CHUNK else chunk)
+        for left in range(nbytes, 0, -self.CHUNK):
+            size = min(left, self.CHUNK)
+            spare = (self.CHUNK - size) * 8  # the masks repeat: any stretch of them will do
+            bits = (self.random.getrandbits(size * 8) & (keep >> spare)) | (put >> spare)
+            file.write(bits.to_bytes(size, "little"))
 
 
 def write_shard(path, tensors, weights):
@@ -317,14 +319,16 @@ def list_tensors(config, source):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", help=f"config.json, a folder with one, or {', '.join(PRESETS)}")
     parser.add_argument("out", type=Path, help="folder to make; must not exist unless --force")
     parser.add_argument("--fill", choices=["none", "random"], help="default: none, or the preset's")
     parser.add_argument("--seed", type=int, default=1, help="of the random weights (default 1)")
-    parser.add_argument("--shard-size", type=parse_size, default=parse_size("5GB"), metavar="SIZE",
-                        help="start a shard before it grows past SIZE (default 5GB)")
-    parser.add_argument("--shards", type=int, help="make that many shards of even size instead")
+    parser.add_argument("--shard-size", type=parse_size, metavar="SIZE",
+                        help="start a shard before one grows past SIZE (default 5GB)")
+    parser.add_argument("--shards", type=int,
+                        help="that many of even size instead; fewer where a tensor fills several")
     parser.add_argument("--dtype", choices=list(TORCH_DTYPES), help="instead of the config's")
     parser.add_argument("--force", action="store_true", help="replace OUT")
     return parser.parse_args()
@@ -357,7 +361,8 @@ def main():
     partial.mkdir(parents=True)
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
-    shards = split(tensors, a.shard_size, a.shards or preset.get("shards"))
+    shard_size = a.shard_size or preset.get("shard_size", 5_000_000_000)
+    shards = split(tensors, shard_size, a.shards or (not a.shard_size and preset.get("shards")))
     weights = RandomWeights(a.seed) if fill == "random" else None
     weight_map, total = {}, sum(nbytes for *_, nbytes in tensors)
     for i, shard in enumerate(shards):

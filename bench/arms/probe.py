@@ -70,4 +70,5 @@ class Timed:
     def report(self, **more):
         print(json.dumps({"start_ns": self.start_ns, "end_ns": self.end_ns,
                           "seconds": (self.end_ns - self.start_ns) / 1e9, "before": self.before,
-                          "after": self.after, "prime_seconds": self.prime_seconds, **more}), flush=True)
+                          "after": self.after, "prime_seconds": self.prime_seconds, **more}),
+              flush=True)

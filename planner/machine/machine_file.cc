@@ -192,11 +192,10 @@ fs::path find_file(const fs::path& name) {
 
 }  // namespace
 
-Machine read_machine_file(const fs::path& name) {
-  const fs::path path = find_file(name);
-  YamlMap map(read_yaml_file(path));
+Machine parse_machine(const YamlValue& document) {
+  YamlMap map(document);
   Machine machine;
-  machine.source = path.string();
+  machine.source = document.file;
   const YamlValue devices = map.require("devices");
   for (const YamlValue& device : devices.as_list())
     machine.devices.push_back(read_device(device, machine));
@@ -206,6 +205,10 @@ Machine read_machine_file(const fs::path& name) {
     for (const YamlValue& link : links->as_list()) read_link(link, machine);
   map.finish();
   return machine;
+}
+
+Machine read_machine_file(const fs::path& name) {
+  return parse_machine(read_yaml_file(find_file(name)));
 }
 
 }  // namespace berth

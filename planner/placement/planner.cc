@@ -1,0 +1,355 @@
+// make_plan: a placement by the policy asked for, then the same ledger, estimate and verdict for
+// all of them.
+#include "planner/placement/planner.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "planner/base/text.h"
+#include "planner/placement/accelerate.h"
+#include "planner/placement/auto.h"
+#include "planner/placement/device_map.h"
+#include "planner/placement/reasons.h"
+#include "planner/placement/setting.h"
+#include "planner/placement/shortfall.h"
+
+namespace berth {
+namespace {
+
+// What a policy decides; the rest of a plan follows from it.
+struct Decision {
+  std::vector<std::uint32_t> tensor_device;
+  DeviceMap device_map;                   // empty: to be made from the tensors
+  std::vector<std::string> unit_reasons;  // by unit; empty: by_device says it
+  std::map<std::uint32_t, std::string> by_device;
+  std::vector<std::string> notes;
+  std::uint32_t stream = kNone;
+  std::uint64_t slot = 0;
+  double gap = 0;
+  std::uint64_t missing = 0;  // beyond what the ledger shows
+};
+
+std::vector<std::string> device_names(const Machine& machine) {
+  std::vector<std::string> names;
+  for (const Device& device : machine.devices) names.push_back(device.name);
+  return names;
+}
+
+// Tensors that overrides pin, where the policy is not ours to begin with.
+void apply_pins(const Setting& setting, Decision& decision) {
+  bool any = false;
+  for (TensorId t = 0; t < setting.pinned.size(); ++t) {
+    if (setting.pinned[t] == kNone || setting.pinned[t] == decision.tensor_device[t]) continue;
+    decision.tensor_device[t] = setting.pinned[t];
+    any = true;
+  }
+  if (any) decision.device_map.clear();
+}
+
+Decision decide_accelerate(const Setting& setting) {
+  const Request& request = setting.request;
+  std::vector<Budget> budgets;
+  if (request.max_memory) {
+    budgets = *request.max_memory;
+  } else {
+    for (const Device& device : setting.machine.devices) {
+      if (device.kind != DeviceKind::kDisk) budgets.push_back({device.name, device.capacity});
+    }
+  }
+  std::erase_if(budgets, [&](const Budget& budget) {
+    const std::uint32_t d = setting.device(budget.device);
+    return d != kNone && !setting.usable[d];
+  });
+  AccelerateResult result =
+      accelerate_place(setting.tree, request.policy, budgets, !request.max_memory.has_value());
+  Decision decision;
+  decision.notes = std::move(result.notes);
+  decision.device_map = std::move(result.device_map);
+  std::vector<std::uint32_t> device_of;
+  bool first = true;
+  for (const Budget& budget : result.budgets) {
+    const std::uint32_t d = setting.device(budget.device);
+    device_of.push_back(d);
+    if (d == kNone) continue;
+    const bool holds_back = (first && budget.device != "disk") || budget.device == "cpu";
+    decision.by_device[d] =
+        budget.device == "disk"
+            ? "no budget had room"
+            : "next in order, within its budget of " + gib(budget.bytes) +
+                  (holds_back ? " less room for the largest layer to come" : "");
+    first = false;
+  }
+  for (std::uint32_t index : result.tensor_device) {
+    if (device_of[index] == kNone) {
+      throw Error(std::string(policy_name(request.policy)) +
+                  ": the model overflows to the disk, and the machine has none");
+    }
+    decision.tensor_device.push_back(device_of[index]);
+  }
+  apply_pins(setting, decision);
+  return decision;
+}
+
+Decision decide_map(const Setting& setting) {
+  const ModelTree& tree = setting.tree;
+  DeviceMap map = *setting.request.device_map;
+  std::vector<std::uint32_t> devices;
+  for (DeviceMapEntry& entry : map) {
+    entry.device = normal_device_name(entry.device);
+    devices.push_back(setting.device(entry.device));
+  }
+  const DeviceMapIndex index(map);
+  Decision decision;
+  std::vector<bool> used(map.size(), false);
+  std::vector<std::string> uncovered;
+  for (const ModelTensor& tensor : tree.tensors) {
+    const std::uint32_t entry = index.find(tensor.name);
+    if (entry == kNone) {
+      uncovered.push_back(tensor.name);
+      decision.tensor_device.push_back(kNone);
+      continue;
+    }
+    used[entry] = true;
+    decision.tensor_device.push_back(devices[entry]);
+    if (devices[entry] == kNone) {
+      std::string known;
+      for (const std::string& name : device_names(setting.machine)) {
+        known += (known.empty() ? "" : ", ") + name;
+      }
+      throw Error("device map: key '" + printable(map[entry].module) + "': there is no device '" +
+                  printable(map[entry].device) + "' on " + setting.machine.source +
+                  " (devices: " + known + ")");
+    }
+    if (!setting.usable[devices[entry]]) {
+      throw Error("device map: key '" + printable(map[entry].module) + "': device '" +
+                  map[entry].device + "' is excluded");
+    }
+  }
+  if (uncovered.size() == tree.tensors.size()) {
+    throw Error("device map: no key names a module of " + tree.name +
+                " (is it the map of another model?): first key '" +
+                printable(map.empty() ? "" : map[0].module) + "'");
+  }
+  if (!uncovered.empty()) {
+    std::string names;
+    for (std::size_t i = 0; i < uncovered.size() && i < 4; ++i) {
+      names += (i > 0 ? ", " : "") + uncovered[i];
+    }
+    if (uncovered.size() > 4) names += ", and " + std::to_string(uncovered.size() - 4) + " more";
+    throw Error("device map: no key covers " + names + " (the key \"\" covers everything)");
+  }
+  std::set<std::string_view> modules;
+  for (const Module& module : tree.modules) modules.insert(module.name);
+  for (std::size_t i = 0; i < map.size(); ++i) {
+    if (!used[i] && modules.count(map[i].module) == 0) {
+      decision.notes.push_back("device map: key '" + printable(map[i].module) +
+                               "' names no module of this model; ignored");
+    }
+  }
+  decision.device_map = map;
+  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
+    decision.by_device[d] = "as the device map says";
+  }
+  apply_pins(setting, decision);
+  return decision;
+}
+
+Decision decide_auto(const Setting& setting) {
+  AutoPlan plan = auto_place(setting);
+  Decision decision;
+  const bool placed = !setting.chain.units.empty() && plan.tensor_device.size() > 0 &&
+                      std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
+                          plan.tensor_device.end();
+  if (placed) {
+    const Ledger ledger = make_ledger(setting.tree, setting.machine, setting.chain, setting.rooms,
+                                      setting.time, plan.tensor_device, plan.stream, plan.slot);
+    decision.unit_reasons = auto_reasons(setting, plan, ledger);
+  }
+  if (!plan.exact) {
+    decision.notes.push_back(
+        "more unlike GPUs than the exact planner tries in every order: they "
+        "are used in order of speed");
+  }
+  if (plan.stream != kNone) {
+    decision.notes.push_back("layers in host RAM are estimated as streamed through gpu " +
+                             setting.machine.devices[plan.stream].name +
+                             " where that is quicker than computing on the cpu");
+  }
+  if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
+  decision.tensor_device = std::move(plan.tensor_device);
+  decision.stream = plan.stream;
+  decision.slot = plan.slot;
+  decision.gap = plan.gap;
+  return decision;
+}
+
+// Modules placed whole, in execution order; a unit that is cut is told by its parts.
+class Placements {
+ public:
+  Placements(const Setting& setting, const Decision& decision)
+      : setting_(setting), decision_(decision) {}
+
+  std::vector<ModulePlacement> list() {
+    for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+      unit_ = u;
+      const Unit& unit = setting_.chain.units[u];
+      const Module& module = setting_.tree.modules[unit.module];
+      const bool own_only = !module.no_split && !module.children.empty();
+      const bool whole = std::all_of(unit.tensors.begin(), unit.tensors.end(), [&](TensorId t) {
+        return decision_.tensor_device[t] == decision_.tensor_device[unit.tensors[0]];
+      });
+      if (whole) {
+        add(unit.module, unit.tensors);
+      } else if (own_only) {
+        by_device(unit.module);
+      } else {
+        cut(unit.module);
+      }
+    }
+    return std::move(out_);
+  }
+
+ private:
+  void add(ModuleId module, const std::vector<TensorId>& tensors) {
+    if (tensors.empty() || decision_.tensor_device[tensors[0]] == kNone) return;
+    ModulePlacement placed;
+    placed.module = module;
+    placed.device = decision_.tensor_device[tensors[0]];
+    for (TensorId t : tensors) {
+      const TensorId first = setting_.tree.tensors[t].tied_to;
+      const TensorId storage = first == kNone ? t : first;
+      if (setting_.tree.ties.empty() || seen_.emplace(placed.device, storage).second) {
+        placed.bytes += setting_.tree.tensors[t].bytes();
+      }
+    }
+    if (unit_ < decision_.unit_reasons.size()) {
+      placed.reason = decision_.unit_reasons[unit_];
+    } else if (const auto words = decision_.by_device.find(placed.device);
+               words != decision_.by_device.end()) {
+      placed.reason = words->second;
+    }
+    for (TensorId t : tensors) {
+      if (setting_.pinned_by[t] == kNone) continue;
+      placed.reason = "override '" + setting_.request.overrides[setting_.pinned_by[t]].match + "'";
+      break;
+    }
+    out_.push_back(std::move(placed));
+  }
+
+  void by_device(ModuleId module) {
+    std::map<std::uint32_t, std::vector<TensorId>> parts;
+    for (TensorId t : setting_.tree.modules[module].tensors) {
+      parts[decision_.tensor_device[t]].push_back(t);
+    }
+    for (const auto& [device, tensors] : parts) add(module, tensors);
+  }
+
+  std::vector<TensorId> below(ModuleId module) const {
+    std::vector<TensorId> tensors = setting_.tree.modules[module].tensors;
+    for (ModuleId child : setting_.tree.modules[module].children) {
+      const std::vector<TensorId> more = below(child);
+      tensors.insert(tensors.end(), more.begin(), more.end());
+    }
+    return tensors;
+  }
+
+  void cut(ModuleId module) {
+    const std::vector<TensorId> tensors = below(module);
+    const bool whole = std::all_of(tensors.begin(), tensors.end(), [&](TensorId t) {
+      return decision_.tensor_device[t] == decision_.tensor_device[tensors[0]];
+    });
+    if (whole) return add(module, tensors);
+    by_device(module);
+    for (ModuleId child : setting_.tree.modules[module].children) cut(child);
+  }
+
+  const Setting& setting_;
+  const Decision& decision_;
+  std::uint32_t unit_ = 0;
+  std::set<std::pair<std::uint32_t, TensorId>> seen_;
+  std::vector<ModulePlacement> out_;
+};
+
+// Host memory while loading: weights that stay private, and the staging beside them. Staging
+// shrinks to what the host has; below 16 MiB it no longer fits.
+std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& plan) {
+  constexpr std::uint64_t kLeastStaging = 16ull << 20;
+  plan.load_peak =
+      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, plan.staging);
+  const std::uint32_t host = setting.device("cpu");
+  if (host == kNone || setting.rooms[host].budget_only) return 0;
+  const std::uint64_t room = setting.rooms[host].bytes;
+  if (plan.load_peak.host_bytes <= room || ledger.devices[host].over > 0) return 0;
+  const std::uint64_t bare =
+      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, 0).host_bytes;
+  plan.staging = std::max(kLeastStaging, room > bare ? room - bare : 0);
+  plan.load_peak =
+      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, plan.staging);
+  return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
+}
+
+std::uint64_t offloaded(const Setting& setting, const Ledger& ledger) {
+  std::uint64_t bytes = 0;
+  for (const DeviceLedger& row : ledger.devices) {
+    if (row.kind != DeviceKind::kCuda) bytes += row.weights;
+  }
+  return setting.request.never_offload ? bytes : 0;
+}
+
+Plan make(const ModelTree& tree, const Machine& machine, const Request& request, bool suggest) {
+  if (tree.modules.empty() || tree.tensors.empty()) {
+    throw Error((tree.name.empty() ? "model" : tree.name) + ": there is nothing to place");
+  }
+  if (machine.devices.empty() && !request.max_memory) {
+    throw Error("machine " + machine.source + ": there is no device to place anything on");
+  }
+  const Setting setting(tree, machine, request);
+  const bool own = request.policy == Policy::kAuto || request.policy == Policy::kThroughput;
+  Decision decision = request.device_map ? decide_map(setting)
+                      : own              ? decide_auto(setting)
+                                         : decide_accelerate(setting);
+  Plan plan;
+  plan.policy = request.device_map ? Policy::kDeviceMap : request.policy;
+  plan.machine = setting.machine.source;
+  plan.workload = setting.workload;
+  plan.cpu_memory = request.cpu_memory;
+  plan.staging = request.staging;
+  plan.tensor_device = decision.tensor_device;
+  plan.notes = std::move(decision.notes);
+  Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
+                              plan.tensor_device, decision.stream, decision.slot);
+  const std::uint64_t load_short = settle_load(setting, ledger, plan);
+  const bool all = std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
+                   plan.tensor_device.end();
+  if (all) {
+    plan.estimate =
+        estimate_placement(tree, setting.chain, setting.time, plan.tensor_device, decision.stream);
+    plan.estimate.optimality_gap = decision.gap;
+    plan.device_map =
+        decision.device_map.empty()
+            ? collapse_device_map(tree, plan.tensor_device, device_names(setting.machine))
+            : std::move(decision.device_map);
+  }
+  plan.placement = Placements(setting, decision).list();
+  const std::uint64_t missing =
+      std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
+  if (missing > 0) {
+    plan.shortfall = Shortfall{missing, {}};
+    if (suggest) plan.shortfall->suggestions = find_suggestions(setting);
+  }
+  plan.devices = std::move(ledger.devices);
+  return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, true);
+}
+
+Plan plan_once(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, false);
+}
+
+}  // namespace berth

@@ -1,0 +1,175 @@
+#include "runtime/exec/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <string_view>
+#include <variant>
+
+#include "runtime/exec/decoder.h"
+#include "runtime/exec/family.h"
+#include "runtime/exec/logits_file.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/utf8.h"
+
+namespace berth {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::filesystem::path folder_of(const Model& model) {
+  if (model.checkpoint) return model.checkpoint->folder;
+  return std::filesystem::is_directory(model.path) ? model.path : model.path.parent_path();
+}
+
+// The tokenizer, where text goes in or is wanted out. A prompt of ids runs without one.
+std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
+  const auto file = folder_of(model) / "tokenizer.json";
+  if (options.prompt) {
+    if (!std::filesystem::exists(file)) {
+      throw Error(file.string() + ": missing; a text prompt needs it (token ids do without)");
+    }
+    return Tokenizer::read(file);
+  }
+  try {
+    return std::filesystem::exists(file) ? Tokenizer::read(file) : nullptr;
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+// The ids under `key`: an integer or a list of them.
+std::vector<std::int64_t> ids_of(const ModelConfig& config, std::string_view key) {
+  std::vector<std::int64_t> ids;
+  if (!config.has(key)) return ids;
+  try {
+    for (const auto& value : config.list(key)) {
+      if (const auto* id = std::get_if<std::int64_t>(&value)) ids.push_back(*id);
+    }
+  } catch (const Error&) {  // not a list
+    ids.push_back(config.require_integer(key));
+  }
+  return ids;
+}
+
+// Where text ends: generation_config.json says, else config.json.
+std::vector<std::int64_t> end_of_text(const Model& model) {
+  const auto file = folder_of(model) / "generation_config.json";
+  if (std::filesystem::exists(file)) {
+    auto ids = ids_of(ModelConfig::read(file), "eos_token_id");
+    if (!ids.empty()) return ids;
+  }
+  return ids_of(*model.config, "eos_token_id");
+}
+
+std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* tokenizer) {
+  auto ids = options.prompt ? tokenizer->encode(*options.prompt) : options.prompt_ids;
+  if (ids.empty()) throw Error("the prompt is empty: nothing to continue");
+  return ids;
+}
+
+void check_prompt(const std::vector<std::int64_t>& ids, std::uint64_t new_tokens,
+                  std::int64_t vocabulary, const Recipe& recipe) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocabulary) {
+      throw Error("prompt id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
+                  " is outside the model's vocabulary of " + std::to_string(vocabulary));
+    }
+  }
+  const std::uint64_t room = recipe.max_positions;
+  if (room > 0 && (ids.size() > room || new_tokens > room - ids.size())) {
+    throw Error("the prompt's " + std::to_string(ids.size()) + " tokens and " +
+                std::to_string(new_tokens) + " new ones are more than the model's " +
+                std::to_string(room) + " positions");
+  }
+}
+
+std::int64_t greedy(const std::vector<float>& logits) {
+  const auto best = std::max_element(logits.begin(), logits.end());  // the first of equals
+  if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); })) {
+    throw Error("the logits are not numbers: the weights hold NaN, or overflow in their dtype");
+  }
+  return best - logits.begin();
+}
+
+// Decoded text so far, handed out as whole characters.
+class TextStream {
+ public:
+  TextStream(const Tokenizer* tokenizer, const RunOptions& options)
+      : tokenizer_(tokenizer), options_(options) {}
+
+  void update(const std::vector<std::int64_t>& ids) {
+    if (tokenizer_ == nullptr) return;
+    const std::string bytes = tokenizer_->decode(ids, /*keep_special=*/false);
+    emit(stream_.push(std::string_view(bytes).substr(done_)));
+    done_ = bytes.size();
+  }
+  std::string finish() {
+    emit(stream_.finish());
+    return std::move(text_);
+  }
+
+ private:
+  void emit(const std::string& piece) {
+    if (piece.empty()) return;
+    text_ += piece;
+    if (options_.on_text) options_.on_text(piece);
+  }
+
+  const Tokenizer* tokenizer_;
+  const RunOptions& options_;
+  Utf8Stream stream_;
+  std::size_t done_ = 0;  // bytes given to stream_
+  std::string text_;
+};
+
+}  // namespace
+
+RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
+              const RunOptions& options) {
+  const Recipe recipe = make_recipe(model);
+  const auto tokenizer = read_tokenizer(model, options);
+  const auto ends = options.stop_at_end_of_text ? end_of_text(model) : std::vector<std::int64_t>{};
+  RunReport report;
+  report.prompt_ids = prompt_of(options, tokenizer.get());
+  const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
+  if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens are asked for");
+
+  // The last new token is never fed back, so that it needs no place in the cache.
+  const auto capacity =
+      prompt_size + std::max<std::int64_t>(0, static_cast<std::int64_t>(options.new_tokens) - 1);
+  const auto decoder = Decoder::make(recipe, model, plan, loaded, capacity, options.cancel);
+  check_prompt(report.prompt_ids, options.new_tokens, decoder->vocabulary(), recipe);
+
+  std::optional<LogitsFile> logits_file;
+  LogitsSink sink;
+  if (options.logits_file) {
+    logits_file.emplace(*options.logits_file, static_cast<std::uint64_t>(prompt_size),
+                        static_cast<std::uint64_t>(decoder->logits_width()));
+    sink = [&](std::span<const float> rows) { logits_file->append(rows); };
+  }
+  const auto prefill_start = Clock::now();
+  std::vector<float> logits = decoder->forward(report.prompt_ids, sink);
+  report.prefill_seconds = seconds_since(prefill_start);
+  if (logits_file) logits_file->finish();
+
+  TextStream text(tokenizer.get(), options);
+  const auto decode_start = Clock::now();
+  while (report.new_ids.size() < options.new_tokens) {
+    const std::int64_t id = greedy(logits);
+    report.new_ids.push_back(id);
+    text.update(report.new_ids);
+    if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
+    if (report.new_ids.size() < options.new_tokens) logits = decoder->forward({&id, 1}, nullptr);
+  }
+  report.decode_seconds = seconds_since(decode_start);
+  report.text = text.finish();
+  report.hops = decoder->hops();
+  return report;
+}
+
+}  // namespace berth

@@ -64,9 +64,7 @@ class Loading {
 
  private:
   void check_request() const {
-    if (!model_.checkpoint) {
-      throw Error(model_.path.string() + ": there are no weights here to load, only a description");
-    }
+    require_plan_of(model_, plan_);
     if (!plan_.fits()) {
       throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
                   " bytes are missing");

@@ -277,7 +277,7 @@ bool can_convert(DType from, DType to) {
   return from == to || (is_convertible(from) && is_convertible(to));
 }
 
-Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options) {
+void require_plan_of(const Model& model, const Plan& plan) {
   if (!model.checkpoint) {
     throw Error(model.path.string() + ": there are no weights here to load, only a description");
   }
@@ -286,6 +286,10 @@ Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptio
                 std::to_string(plan.tensor_device.size()) + " tensors, '" + model.tree.name +
                 "' has " + std::to_string(model.tree.tensors.size()));
   }
+}
+
+Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options) {
+  require_plan_of(model, plan);
   return Builder(model, plan, options).build();
 }
 

@@ -82,8 +82,11 @@ struct ScheduleOptions {
 // to cut an element, and is read in whole blocks.
 std::uint64_t slot_bytes(std::uint64_t chunk_bytes);
 
-// Throws Error naming the tensor for a plan that is not this model's, a tensor without a place, a
-// tensor without a source, or a conversion that does not exist.
+// Throws Error where the model has no weights, or the plan is for another model.
+void require_plan_of(const Model& model, const Plan& plan);
+
+// Throws Error as require_plan_of() does, and naming the tensor for one without a place or without
+// a source, or for a conversion that does not exist.
 Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options);
 
 // True where `from` can be turned into `to`: equal, or both of BF16, F16, F32, F64.

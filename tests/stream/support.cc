@@ -36,7 +36,11 @@ void write_shard(const fs::path& file, std::uint32_t shard, std::vector<TestTens
   for (TestTensor& tensor : tensors) {
     if (tensor.shard != shard || tensor.tied_to >= 0) continue;
     tensor.bytes.resize(elements(tensor) * dtype_bits(tensor.stored) / 8);
-    for (char& byte : tensor.bytes) byte = static_cast<char>(random());
+    for (std::size_t i = 0; i < tensor.bytes.size(); i += 4) {
+      const auto word = static_cast<std::uint32_t>(random());
+      std::memcpy(tensor.bytes.data() + i, &word,
+                  std::min<std::size_t>(4, tensor.bytes.size() - i));
+    }
     std::string shape;
     for (const std::uint64_t extent : tensor.shape) {
       shape += (shape.empty() ? "" : ",") + std::to_string(extent);

@@ -1,0 +1,142 @@
+#include "planner/machine/probe.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "planner/machine/cgroup.h"
+#include "planner/machine/gpus.h"
+#include "planner/machine/host.h"
+#include "planner/machine/nvml.h"
+#include "planner/machine/sizes.h"
+#include "planner/machine/visible.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kReached = 0.8;  // of a link's published rate, by large copies
+
+std::optional<std::string> environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? std::optional<std::string>(value) : std::nullopt;
+}
+
+unsigned usable_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+    return static_cast<unsigned>(CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// PCIe between this GPU and the host, bytes/s; 0 where the driver tells too little.
+double host_bandwidth(const GpuReport& gpu) {
+  int generation = gpu.pcie_generation;
+  if (generation == 0) {
+    const GpuFigures* figures = find_gpu(gpu.name);
+    generation = figures ? figures->pcie_generation : 0;
+  }
+  return pcie_bandwidth(generation, gpu.pcie_lanes ? gpu.pcie_lanes : 16);
+}
+
+void add_gpus(const Surroundings& around, Machine& machine) {
+  NvmlReport report = read_nvml(around.nvml);
+  machine.notes = std::move(report.notes);
+  const std::vector<std::size_t> shown =
+      visible_gpus(report.gpus, around.visible_devices, around.device_order, machine.notes);
+  std::vector<std::pair<std::string, std::size_t>> named;  // usable ones keep their ordinals
+  for (std::size_t ordinal = 0; ordinal < shown.size(); ++ordinal) {
+    const GpuReport& gpu = report.gpus[shown[ordinal]];
+    if (!gpu.usable) continue;
+    Device device;
+    device.name = std::to_string(ordinal);
+    device.kind = DeviceKind::kCuda;
+    device.capacity = gpu.free;
+    device.total = gpu.total;
+    device.description = gpu.name;
+    device.uuid = gpu.uuid;
+    device.pci_bus_id = gpu.pci_bus_id;
+    device.probed = true;
+    named.emplace_back(device.name, shown[ordinal]);
+    machine.devices.push_back(std::move(device));
+  }
+  for (const auto& [name, index] : named) {
+    if (const double rate = host_bandwidth(report.gpus[index]); rate > 0) {
+      machine.links.push_back({"cpu", name, rate, 10e-6});
+      machine.links.push_back({name, "cpu", rate, 10e-6});
+    }
+    for (const auto& [peer_name, peer] : named) {
+      if (peer == index) continue;
+      if (const double rate = report.nvlink[index][peer]; rate > 0)
+        machine.links.push_back({name, peer_name, kReached * rate, 3e-6});
+      else if (const double pcie =
+                   std::min(host_bandwidth(report.gpus[index]), host_bandwidth(report.gpus[peer]));
+               report.peer[index][peer] && pcie > 0)
+        machine.links.push_back({name, peer_name, pcie, 8e-6});
+    }
+  }
+}
+
+void add_cpu(const Surroundings& around, Machine& machine) {
+  const HostMemory memory = read_host_memory(around.root);
+  const CpuReport cpu = read_cpu(around.threads, around.root);
+  if (memory.total == 0) machine.notes.push_back("the host's memory is unknown: no /proc/meminfo");
+  if (!memory.limited_by.empty())
+    machine.notes.push_back("host memory is limited by a control group: " +
+                            format_size(memory.available) + " left under " + memory.limited_by);
+  Device device;
+  device.name = "cpu";
+  device.kind = DeviceKind::kCpu;
+  device.capacity = memory.available;
+  device.total = memory.total;
+  device.memory_bandwidth = cpu.memory_bandwidth;
+  device.flops = cpu.flops;
+  device.description = cpu.model;
+  device.probed = true;
+  machine.devices.push_back(std::move(device));
+}
+
+void add_disk(const Surroundings& around, Machine& machine) {
+  Device device;
+  device.name = "disk";
+  device.kind = DeviceKind::kDisk;
+  device.probed = true;
+  if (const auto disk = read_disk(around.folder)) {
+    device.capacity = disk->free;
+    device.total = disk->total;
+    device.description = disk->path.string();
+  } else {
+    machine.notes.push_back("the disk of " + around.folder.string() + " does not tell its room");
+  }
+  machine.devices.push_back(std::move(device));
+}
+
+}  // namespace
+
+Surroundings real_surroundings(const fs::path& folder) {
+  Surroundings around;
+  around.folder = folder;
+  around.threads = usable_threads();
+  around.visible_devices = environment("CUDA_VISIBLE_DEVICES");
+  around.device_order = environment("CUDA_DEVICE_ORDER");
+  return around;
+}
+
+Machine probe(const Surroundings& around) {
+  Machine machine;
+  machine.source = "this machine";
+  add_gpus(around, machine);
+  add_cpu(around, machine);
+  add_disk(around, machine);
+  return machine;
+}
+
+Machine probe_machine(const fs::path& folder) { return probe(real_surroundings(folder)); }
+
+}  // namespace berth

@@ -1,0 +1,26 @@
+// Probing with its surroundings given: what probe_machine() (machine.h) does, open to tests.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "planner/machine/machine.h"
+
+namespace berth {
+
+struct Surroundings {
+  std::string nvml = "libnvidia-ml.so.1";
+  std::filesystem::path root = "/";            // holds proc/ and the cgroup mounts
+  std::filesystem::path folder;                // whose disk is asked
+  unsigned threads = 1;                        // that this process may run on
+  std::optional<std::string> visible_devices;  // CUDA_VISIBLE_DEVICES
+  std::optional<std::string> device_order;     // CUDA_DEVICE_ORDER
+};
+
+// Those of this process.
+Surroundings real_surroundings(const std::filesystem::path& folder);
+
+Machine probe(const Surroundings& around);
+
+}  // namespace berth

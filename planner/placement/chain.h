@@ -1,0 +1,64 @@
+// The chain of units that the planner places: what runs one after another, with what each unit
+// weighs, caches and costs. Also which units must share a device, and which are spoken for.
+//
+// A unit is one entry of execution_units(): an embedding, a decoder block, a norm, the head.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/model/model_tree.h"
+#include "planner/placement/plan.h"
+
+namespace berth {
+
+struct Unit {
+  ModuleId module = kNone;
+  std::vector<TensorId> tensors;   // all that the unit stands for
+  std::uint64_t weights = 0;       // bytes in memory; tied storage counts in the first unit only
+  std::uint64_t kv_bytes = 0;      // KV cache of the whole workload
+  std::uint64_t kv_position = 0;   // bytes of KV cache a position, all sequences of the batch
+  std::uint64_t kv_window = 0;     // positions that a token attends to at most
+  std::uint64_t activation = 0;    // workspace while it runs
+  std::uint64_t logits = 0;        // further workspace of the head
+  std::uint64_t dense_bytes = 0;   // weights that every token reads
+  std::uint64_t expert_bytes = 0;  // weights of routed experts
+  std::uint64_t row_bytes = 0;     // of an input embedding: what one token reads instead
+  double elements = 0;             // parameters that every token multiplies with
+  double expert_elements = 0;      // the same of all routed experts
+  double experts_fraction = 0;     // experts a token uses / experts
+  double attention_width = 0;      // hidden size where the unit attends, else 0
+  bool block = false;              // a decoder block
+};
+
+struct Chain {
+  std::vector<Unit> units;                         // in execution order
+  std::vector<std::uint32_t> unit_of;              // by TensorId
+  std::vector<std::uint32_t> layer_unit;           // by index into ModelFacts::layers
+  std::vector<std::vector<std::uint32_t>> joined;  // units that share tied storage, two or more
+  std::uint64_t activation_bytes = 2;              // width of an activation element
+  bool known = false;                              // the model's facts are known
+};
+
+// The workload with its defaults filled in for this model (plan.h says which).
+Workload fill_workload(const ModelTree& tree, const Workload& asked);
+
+Chain make_chain(const ModelTree& tree, const Workload& workload);
+
+// Bytes of KV cache that one layer needs for the workload:
+// kv_elements x min(context, window) x batch x bytes an element.
+std::uint64_t kv_cache_bytes(const LayerFacts& layer, const Workload& workload);
+
+// Workspace of one decoder block while a prompt goes through it, all in the activation dtype:
+// batch x prompt x (4 x hidden + 3 x intermediate) for residual, q/k/v, attention output and the
+// gated feed-forward, and batch x heads x min(prompt, 512) x prompt x 4 bytes of attention scores
+// for a tile of 512 queries.
+std::uint64_t activation_workspace(const ModelFacts& facts, const Workload& workload,
+                                   std::uint64_t activation_bytes);
+
+// The head's: the last position's logits of each sequence, as computed and in float32.
+std::uint64_t logits_workspace(const ModelFacts& facts, const Workload& workload,
+                               std::uint64_t activation_bytes);
+
+}  // namespace berth

@@ -1,0 +1,141 @@
+#include "planner/placement/memory_model.h"
+
+#include <algorithm>
+#include <set>
+
+namespace berth {
+
+std::vector<Room> device_rooms(const Machine& machine, const Request& request) {
+  std::vector<Room> rooms;
+  for (const Device& device : machine.devices) {
+    Room room;
+    const std::uint64_t context = device.kind == DeviceKind::kCuda ? kCudaContext : 0;
+    room.reserved = context + std::min(device.reserve, kUnlimited);
+    room.budget_only = machine.source == kBudgetSource || device.description == kBudgetDevice;
+    const std::uint64_t capacity = std::min(device.capacity, kUnlimited);
+    room.bytes = capacity > room.reserved ? capacity - room.reserved : 0;
+    if (room.budget_only) {
+      room.bytes = kUnlimited;
+      room.weight_bytes = capacity;
+    }
+    if (request.max_memory) {
+      for (const Budget& budget : *request.max_memory) {
+        if (budget.device == device.name) {
+          room.weight_bytes = std::min(budget.bytes, kUnlimited);
+        }
+      }
+    }
+    rooms.push_back(room);
+  }
+  return rooms;
+}
+
+Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
+                   const std::vector<Room>& rooms, const TimeModel& time,
+                   const std::vector<std::uint32_t>& tensor_device, std::uint32_t stream,
+                   std::uint64_t slot) {
+  Ledger ledger;
+  for (std::size_t d = 0; d < machine.devices.size(); ++d) {
+    DeviceLedger row;
+    row.name = machine.devices[d].name;
+    row.kind = machine.devices[d].kind;
+    row.reserved = rooms[d].reserved;
+    ledger.devices.push_back(row);
+  }
+  std::set<std::pair<std::uint32_t, TensorId>> shared;
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const std::uint32_t device = tensor_device[t];
+    if (device == kNone) continue;
+    const ModelTensor& tensor = tree.tensors[t];
+    const bool alone = tensor.tied_to == kNone && tree.ties.empty();
+    const TensorId storage = tensor.tied_to == kNone ? t : tensor.tied_to;
+    if (alone || shared.emplace(device, storage).second) {
+      ledger.devices[device].weights += tensor.bytes();
+    }
+  }
+  std::vector<std::uint64_t> activation(machine.devices.size(), 0);
+  std::vector<std::uint64_t> logits(machine.devices.size(), 0);
+  std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the largest unit
+  for (const Unit& unit : chain.units) {
+    std::uint32_t home = kNone;
+    for (TensorId t : unit.tensors) {
+      if (tensor_device[t] == kNone) continue;
+      const std::uint32_t runner = time.runs_on(tensor_device[t]);
+      if (home == kNone) home = runner;
+      activation[runner] = std::max(activation[runner], unit.activation);
+      if (runner != tensor_device[t]) {
+        from_disk[runner] = std::max(from_disk[runner], unit.weights);
+      }
+    }
+    if (home == kNone) continue;
+    ledger.devices[home].kv_cache += unit.kv_bytes;
+    logits[home] += unit.logits;
+  }
+  if (stream != kNone && slot > 0) {
+    activation[stream] = std::max(
+        activation[stream],
+        std::max_element(chain.units.begin(), chain.units.end(), [](const Unit& a, const Unit& b) {
+          return a.activation < b.activation;
+        })->activation);
+  }
+  for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
+    DeviceLedger& row = ledger.devices[d];
+    row.workspace = activation[d] + logits[d] + 2 * from_disk[d] + (d == stream ? 2 * slot : 0);
+    const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
+    if (rooms[d].budget_only) {
+      row.capacity = used - row.weights + rooms[d].weight_bytes;
+    } else {
+      row.capacity = machine.devices[d].capacity;
+    }
+    const std::uint64_t least = row.weights == 0 && row.kv_cache == 0 && row.workspace == 0
+                                    ? std::min(row.reserved, row.capacity)
+                                    : row.reserved;
+    row.reserved = least;  // an unused device smaller than its overhead is not over
+    const std::uint64_t total = row.reserved + row.weights + row.kv_cache + row.workspace;
+    row.free = row.capacity > total ? row.capacity - total : 0;
+    row.over = total > row.capacity ? total - row.capacity : 0;
+    std::uint64_t budget_short = 0;
+    if (row.weights > rooms[d].weight_bytes) budget_short = row.weights - rooms[d].weight_bytes;
+    ledger.short_bytes += std::max(row.over, budget_short);
+  }
+  return ledger;
+}
+
+LoadPeak load_peak(const ModelTree& tree, const Machine& machine,
+                   const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,
+                   std::uint64_t staging) {
+  LoadPeak peak;
+  std::uint64_t staged = 0;
+  std::set<std::pair<std::uint32_t, TensorId>> seen;
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const ModelTensor& tensor = tree.tensors[t];
+    const bool tied = tensor.tied_to != kNone;
+    const std::uint64_t stored = tensor_bytes(tensor.stored, tensor.shape).value_or(0);
+    if (!tied || (tensor.source != kNone && tensor.source != tree.tensors[tensor.tied_to].source)) {
+      if (tensor.persistent) peak.naive_host_bytes += stored;
+    }
+    if (!tied) peak.naive_host_bytes += tensor.bytes();
+    const std::uint32_t device = tensor_device[t];
+    if (device == kNone) continue;
+    if (!tree.ties.empty() && !seen.emplace(device, tied ? tensor.tied_to : t).second) continue;
+    const bool converted = tensor.stored != tensor.dtype;
+    switch (machine.devices[device].kind) {
+      case DeviceKind::kCuda:
+        if (tensor.persistent) staged += stored;
+        break;
+      case DeviceKind::kCpu:
+        if (mode != CpuMemory::kMmap || converted || !tensor.persistent) {
+          peak.host_bytes += tensor.bytes();
+        }
+        if (converted && tensor.persistent) staged += stored;
+        break;
+      case DeviceKind::kDisk:
+        break;
+    }
+  }
+  peak.naive_host_bytes += tree.ignored_bytes;
+  peak.host_bytes += std::min(staging, staged);
+  return peak;
+}
+
+}  // namespace berth

@@ -1,0 +1,53 @@
+// The memory model: what stands on each device, to the byte, while the model loads and afterwards.
+//
+// capacity = reserved + weights + kv_cache + workspace + free, or free = 0 and the rest in `over`.
+// reserved is the CUDA context with its libraries (kCudaContext) and the device's own reserve.
+// Weights count as placed, in their dtype in memory, a tied tensor once a device. KV cache and
+// workspace stand where a layer runs: units on disk run on the host. Formulas: chain.h.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "planner/machine/machine.h"
+#include "planner/placement/chain.h"
+#include "planner/placement/time_model.h"
+
+namespace berth {
+
+inline constexpr std::uint64_t kCudaContext = 512ull << 20;
+inline constexpr std::uint64_t kUnlimited = 1ull << 62;
+inline constexpr char kBudgetSource[] = "--max-memory";  // Machine::source of budget_machine()
+inline constexpr char kBudgetDevice[] = "known from its budget alone";  // Device::description
+
+// What a device offers.
+struct Room {
+  std::uint64_t reserved = 0;
+  std::uint64_t bytes = 0;                  // for weights, KV cache and workspace
+  std::uint64_t weight_bytes = kUnlimited;  // for weights, where a budget limits them
+  bool budget_only = false;  // known from its budget alone: weights are all that is limited
+};
+
+// By Machine::devices. Budgets limit weights; devices that no budget names are not limited.
+std::vector<Room> device_rooms(const Machine& machine, const Request& request);
+
+struct Ledger {
+  std::vector<DeviceLedger> devices;
+  std::uint64_t short_bytes = 0;  // all that devices are over, and weights over their budgets
+};
+
+// `slot`: bytes of one streaming slot on `stream` (two are kept), 0 where nothing streams.
+Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
+                   const std::vector<Room>& rooms, const TimeModel& time,
+                   const std::vector<std::uint32_t>& tensor_device, std::uint32_t stream,
+                   std::uint64_t slot);
+
+// Host memory while loading: bytes that stay private in host RAM (all of them in `private` and
+// `pinned` mode, in `mmap` mode only what is converted or computed), and the staging, of which no
+// more is used than passes through it: bytes for GPUs, and bytes converted.
+// The naive way: the state dict as stored, and the built model beside it.
+LoadPeak load_peak(const ModelTree& tree, const Machine& machine,
+                   const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,
+                   std::uint64_t staging);
+
+}  // namespace berth

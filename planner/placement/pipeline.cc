@@ -1,0 +1,347 @@
+#include "planner/placement/pipeline.h"
+
+#include <algorithm>
+
+#include "planner/placement/pipeline_problem.h"
+
+namespace berth {
+namespace {
+
+using namespace pipeline;
+
+class Latency {
+ public:
+  explicit Latency(const Problem& problem)
+      : problem_(problem), states_(problem), n_(problem.count()), kinds_(problem.kinds.size()) {}
+  std::optional<PipelinePlan> solve();
+
+ private:
+  // best(state, kind)[j]: the first j units placed, the last run on the newest device of `kind`.
+  std::vector<double>& best(std::size_t state, std::size_t kind) {
+    return best_[state * kinds_ + kind];
+  }
+  std::uint32_t newest(std::size_t state, std::size_t kind) const {
+    return problem_.kinds[kind][states_.used(state, kind) - 1];
+  }
+  // start[i]: the cheapest way to have i units placed and stand at the newest device of `kind`.
+  void fill_start(std::size_t state, std::size_t kind);
+  double arrival(std::size_t before, std::size_t last, std::size_t i, std::uint32_t device) {
+    const std::vector<double>& from = best(before, last);
+    return from.empty() ? kInfinity : from[i] + problem_.cross(i, newest(before, last), device);
+  }
+  void fill(std::size_t state, std::size_t kind);
+  PipelinePlan trace(std::size_t state, std::size_t kind, double cost);
+
+  const Problem& problem_;
+  States states_;
+  std::size_t n_;
+  std::size_t kinds_;
+  std::vector<std::vector<double>> best_;
+  std::vector<double> start_;
+  std::vector<double> key_;
+  std::vector<std::uint32_t> window_;
+};
+
+void Latency::fill_start(std::size_t state, std::size_t kind) {
+  std::fill(start_.begin(), start_.end(), kInfinity);
+  const std::uint32_t device = newest(state, kind);
+  const std::size_t before = state - states_.stride[kind];
+  if (before == 0) {
+    start_[0] = problem_.cross(0, kNone, device);
+    return;
+  }
+  for (std::size_t last = 0; last < kinds_; ++last) {
+    if (states_.used(before, last) == 0) continue;
+    const std::vector<double>& from = best(before, last);
+    if (from.empty()) continue;
+    const double hop = problem_.pipeline.hop_time(newest(before, last), device);
+    for (std::size_t i = 1; i <= n_; ++i) start_[i] = std::min(start_[i], from[i] + hop);
+  }
+  for (std::size_t i = 1; i < n_; ++i) {  // boundaries with fixed units: the way leads over those
+    if (problem_.between[i].empty()) continue;
+    start_[i] = kInfinity;
+    for (std::size_t last = 0; last < kinds_; ++last) {
+      if (states_.used(before, last) > 0) {
+        start_[i] = std::min(start_[i], arrival(before, last, i, device));
+      }
+    }
+  }
+}
+
+void Latency::fill(std::size_t state, std::size_t kind) {
+  fill_start(state, kind);
+  const std::vector<double>& sum = problem_.prefix[kind];
+  const std::vector<double>& through = problem_.through[kind];
+  const std::vector<std::uint32_t>& first = problem_.first[kind];
+  for (std::size_t i = 0; i <= n_; ++i) {
+    // Detours over boundaries i+1 .. j-1 belong to a run [i, j); through[j] counts up to j-1.
+    key_[i] = start_[i] - sum[i] - (i < n_ ? through[i + 1] : 0);
+  }
+  std::vector<double> out(n_ + 1, kInfinity);
+  bool any = false;
+  std::size_t head = 0;
+  window_.clear();
+  for (std::uint32_t j = 1; j <= n_; ++j) {
+    while (window_.size() > head && key_[window_.back()] >= key_[j - 1]) window_.pop_back();
+    window_.push_back(j - 1);
+    while (window_.size() > head && window_[head] < first[j]) ++head;
+    if (window_.size() <= head) continue;
+    out[j] = sum[j] + through[j] + key_[window_[head]];
+    any = any || out[j] < kInfinity;
+  }
+  if (any) best(state, kind) = std::move(out);
+}
+
+// Walks back from the cheapest end. Among equals: later runs begin as late as they can, so that
+// preferred devices fill up first.
+PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
+  PipelinePlan plan;
+  plan.cost = cost;
+  plan.device.resize(problem_.pipeline.units.size());
+  for (std::size_t u = 0; u < plan.device.size(); ++u) {
+    plan.device[u] = problem_.pipeline.units[u].fixed;
+  }
+  for (std::size_t end = n_; end > 0;) {
+    fill_start(state, kind);
+    const std::vector<double>& sum = problem_.prefix[kind];
+    const std::vector<double>& through = problem_.through[kind];
+    std::size_t begin = end;
+    double least = kInfinity;
+    for (std::size_t i = end; i-- > problem_.first[kind][end];) {
+      const double value = start_[i] - sum[i] - through[i + 1];
+      if (value < least) {
+        least = value;
+        begin = i;
+      }
+    }
+    const std::uint32_t device = newest(state, kind);
+    for (std::size_t i = begin; i < end; ++i) plan.device[problem_.movable[i]] = device;
+    const std::size_t before = state - states_.stride[kind];
+    end = begin;
+    if (end == 0) break;
+    std::size_t previous = kinds_;
+    for (std::size_t last = kinds_; last-- > 0;) {
+      if (states_.used(before, last) == 0) continue;
+      if (arrival(before, last, begin, device) <= start_[begin] && previous == kinds_) {
+        previous = last;
+      }
+    }
+    state = before;
+    kind = previous;
+  }
+  return plan;
+}
+
+std::optional<PipelinePlan> Latency::solve() {
+  best_.resize(states_.count * kinds_);
+  start_.resize(n_ + 1);
+  key_.resize(n_ + 1);
+  double least = kInfinity;
+  std::size_t best_state = 0;
+  std::size_t best_kind = 0;
+  for (std::size_t state = 1; state < states_.count; ++state) {
+    for (std::size_t kind = 0; kind < kinds_; ++kind) {
+      if (states_.used(state, kind) == 0) continue;
+      fill(state, kind);
+      const std::vector<double>& out = best(state, kind);
+      if (out.empty()) continue;
+      const double cost = out[n_] + problem_.cross(n_, newest(state, kind), kNone);
+      if (cost < least) {
+        least = cost;
+        best_state = state;
+        best_kind = kind;
+      }
+    }
+  }
+  if (least == kInfinity) return std::nullopt;
+  return trace(best_state, best_kind, least + problem_.fixed_total);
+}
+
+// The furthest that every set of devices can carry the chain with no device slower than `limit`.
+// A run begun further along reaches at least as far, so the furthest is all that matters.
+class Reach {
+ public:
+  explicit Reach(const Problem& problem) : problem_(problem), states_(problem) {}
+
+  bool reaches(double limit, Path* device);
+
+ private:
+  std::uint32_t extend(std::size_t kind, std::uint32_t from, double limit) const;
+
+  const Problem& problem_;
+  States states_;
+};
+
+std::uint32_t Reach::extend(std::size_t kind, std::uint32_t from, double limit) const {
+  const std::vector<std::uint32_t>& first = problem_.first[kind];
+  const std::vector<double>& sum = problem_.prefix[kind];
+  const double base = problem_.fixed_time[problem_.kinds[kind][0]];
+  std::uint32_t good = from;
+  std::uint32_t bad = static_cast<std::uint32_t>(problem_.count()) + 1;
+  while (good + 1 < bad) {
+    const std::uint32_t middle = good + (bad - good) / 2;
+    if (first[middle] <= from && sum[middle] - sum[from] + base <= limit) {
+      good = middle;
+    } else {
+      bad = middle;
+    }
+  }
+  return good;
+}
+
+bool Reach::reaches(double limit, Path* device) {
+  const std::size_t kinds = problem_.kinds.size();
+  std::vector<std::uint32_t> furthest(states_.count, 0);
+  std::vector<std::uint32_t> via(states_.count, 0);
+  for (std::size_t state = 0; state < states_.count; ++state) {
+    for (std::size_t kind = 0; kind < kinds; ++kind) {
+      if (states_.used(state, kind) == 0) continue;
+      const std::size_t before = state - states_.stride[kind];
+      const std::uint32_t to = extend(kind, furthest[before], limit);
+      if (to > furthest[state]) {
+        furthest[state] = to;
+        via[state] = static_cast<std::uint32_t>(kind);
+      }
+    }
+    if (furthest[state] < problem_.count()) continue;
+    if (device == nullptr) return true;
+    std::size_t at = state;
+    for (auto end = static_cast<std::uint32_t>(problem_.count()); end > 0;) {
+      const std::size_t kind = via[at];
+      const std::uint32_t newest = problem_.kinds[kind][states_.used(at, kind) - 1];
+      const std::size_t before = at - states_.stride[kind];
+      for (std::uint32_t i = furthest[before]; i < end; ++i) {
+        (*device)[problem_.movable[i]] = newest;
+      }
+      end = furthest[before];
+      at = before;
+    }
+    return true;
+  }
+  return false;
+}
+
+// The same two questions where devices are used in the order given: too many unlike ones to try
+// every order.
+std::optional<PipelinePlan> solve_in_order(const Problem& problem) {
+  const std::size_t n = problem.count();
+  std::vector<std::pair<std::uint32_t, std::size_t>> order;  // device, kind
+  for (std::size_t kind = 0; kind < problem.kinds.size(); ++kind) {
+    for (std::uint32_t device : problem.kinds[kind]) order.emplace_back(device, kind);
+  }
+  std::sort(order.begin(), order.end());
+  struct From {
+    double cost = kInfinity;
+    std::uint32_t begin = 0;
+    std::uint32_t before = kNone;  // position in `order`
+  };
+  std::vector<std::vector<From>> best(order.size(), std::vector<From>(n + 1));
+  From end;
+  for (std::uint32_t at = 0; at < order.size(); ++at) {
+    const auto [device, kind] = order[at];
+    std::vector<From> start(n);
+    start[0] = {problem.cross(0, kNone, device), 0, kNone};
+    for (std::uint32_t before = 0; before < at; ++before) {
+      for (std::uint32_t i = 1; i < n; ++i) {
+        const double cost = best[before][i].cost + problem.cross(i, order[before].first, device);
+        if (cost < start[i].cost) start[i] = {cost, i, before};
+      }
+    }
+    for (std::uint32_t j = 1; j <= n; ++j) {
+      for (std::uint32_t i = problem.first[kind][j]; i < j; ++i) {
+        const double run = problem.prefix[kind][j] - problem.prefix[kind][i] +
+                           problem.through[kind][j] - problem.through[kind][i + 1];
+        if (start[i].cost + run < best[at][j].cost) {
+          best[at][j] = {start[i].cost + run, i, start[i].before};
+        }
+      }
+    }
+    const double total = best[at][n].cost + problem.cross(n, device, kNone);
+    if (total < end.cost) end = {total, static_cast<std::uint32_t>(n), at};
+  }
+  if (end.cost == kInfinity) return std::nullopt;
+  PipelinePlan plan;
+  plan.exact = false;
+  plan.cost = end.cost + problem.fixed_total;
+  for (const PipelineUnit& unit : problem.pipeline.units) plan.device.push_back(unit.fixed);
+  for (std::uint32_t at = end.before, j = end.begin; at != kNone;) {
+    const From& from = best[at][j];
+    for (std::uint32_t i = from.begin; i < j; ++i) {
+      plan.device[problem.movable[i]] = order[at].first;
+    }
+    j = from.begin;
+    at = from.before;
+  }
+  return plan;
+}
+
+std::optional<PipelinePlan> all_fixed(const Problem& problem) {
+  PipelinePlan plan;
+  for (const PipelineUnit& unit : problem.pipeline.units) plan.device.push_back(unit.fixed);
+  plan.cost = problem.fixed_total + problem.cross(0, kNone, kNone);
+  return plan;
+}
+
+}  // namespace
+
+std::optional<PipelinePlan> solve_latency(const Pipeline& given) {
+  const Problem problem(given);
+  if (!problem.fits_alone) return std::nullopt;
+  if (problem.count() == 0) return all_fixed(problem);
+  if (States(problem).too_many) return solve_in_order(problem);
+  return Latency(problem).solve();
+}
+
+std::optional<PipelinePlan> solve_bottleneck(const Pipeline& given) {
+  const Problem problem(given);
+  if (!problem.fits_alone) return std::nullopt;
+  PipelinePlan plan = *all_fixed(problem);
+  double low = *std::max_element(problem.fixed_time.begin(), problem.fixed_time.end());
+  if (problem.count() == 0) {
+    plan.cost = low;
+    return plan;
+  }
+  if (States(problem).too_many) {  // the least sum is a placement too, if not the best one
+    std::optional<PipelinePlan> ordered = solve_in_order(problem);
+    if (ordered) ordered->cost = slowest_of(given, ordered->device);
+    return ordered;
+  }
+  Reach reach(problem);
+  double high = low;
+  for (const auto& sum : problem.prefix) high = std::max(high, sum.back() + low);
+  if (!reach.reaches(high, nullptr)) return std::nullopt;
+  while (high - low > 0.5) {  // whole nanoseconds
+    const double middle = low + (high - low) / 2;
+    (reach.reaches(middle, nullptr) ? high : low) = middle;
+  }
+  reach.reaches(high, &plan.device);
+  plan.cost = slowest_of(given, plan.device);
+  return plan;
+}
+
+bool is_feasible(const Pipeline& given) {
+  const Problem problem(given);
+  if (!problem.fits_alone) return false;
+  if (problem.count() == 0) return true;
+  if (States(problem).too_many) return solve_in_order(problem).has_value();
+  return Reach(problem).reaches(kInfinity, nullptr);
+}
+
+double latency_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device) {
+  double cost = 0;
+  for (std::size_t u = 0; u < device.size(); ++u) {
+    cost += pipeline.unit_time(u, device[u]);
+    if (u > 0) cost += pipeline.hop_time(device[u - 1], device[u]);
+  }
+  return cost;
+}
+
+double slowest_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device) {
+  std::vector<double> total(pipeline.devices.size(), 0);
+  for (std::size_t u = 0; u < device.size(); ++u) {
+    total[device[u]] += pipeline.unit_time(u, device[u]);
+  }
+  return total.empty() ? 0 : *std::max_element(total.begin(), total.end());
+}
+
+}  // namespace berth

@@ -1,0 +1,71 @@
+// The exact placement of a chain over devices: every unit on one device, every device used for at
+// most one contiguous run, in any order, within every device's room.
+//
+// latency: the least sum of unit times and hops between devices. bottleneck: the least time of the
+// slowest device (hops overlap with computing and are left out). Both exact, by dynamic programming
+// over (devices used, last device, units placed); identical devices are used in index order, which
+// loses nothing. Cost: states x kinds x (kinds + 1) x units, where states is the product of (count
+// + 1) over kinds of devices. More than kMaxStates states: devices are used in the order given
+// only, and the result says that it is not exact.
+//
+// Times are whole numbers of nanoseconds held in doubles, so that sums are exact and ties are ties.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "planner/model/model_tree.h"
+
+namespace berth {
+
+struct PipelineDevice {
+  std::uint64_t room = 0;         // bytes for weights, KV cache and workspace
+  std::uint64_t weight_room = 0;  // bytes for weights alone
+  bool open = true;               // false: for fixed units only
+};
+
+struct PipelineUnit {
+  std::uint64_t weights = 0;
+  std::uint64_t resident = 0;   // weights, KV cache, logits
+  std::uint64_t workspace = 0;  // the largest of a device's units counts, once
+  std::uint32_t fixed = kNone;  // stands on this device whatever else happens there
+};
+
+struct Pipeline {
+  std::vector<PipelineDevice> devices;  // in order of preference
+  std::vector<PipelineUnit> units;
+  std::vector<double> time;  // [unit * devices + device], ns
+  std::vector<double> hop;   // [from * devices + to], ns; 0 on the diagonal
+
+  double unit_time(std::size_t unit, std::size_t device) const {
+    return time[unit * devices.size() + device];
+  }
+  double hop_time(std::size_t from, std::size_t to) const {
+    return hop[from * devices.size() + to];
+  }
+};
+
+struct PipelinePlan {
+  std::vector<std::uint32_t> device;  // by unit
+  double cost = 0;                    // ns: the sum, or the slowest device's
+  bool exact = true;
+};
+
+inline constexpr std::size_t kMaxStates = 4096;
+
+// Nothing where no such placement fits.
+std::optional<PipelinePlan> solve_latency(const Pipeline& pipeline);
+std::optional<PipelinePlan> solve_bottleneck(const Pipeline& pipeline);
+bool is_feasible(const Pipeline& pipeline);
+
+// What a placement costs: all unit times and hops in order. Does not look at room.
+double latency_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device);
+double slowest_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device);
+
+// No placement of whole units, contiguous or not, costs less than this: a Lagrangian bound on the
+// sum of times under each device's room, and the hops between as few devices as can hold the chain.
+// `upper` is a cost known to be reachable; it only steers the search.
+double latency_bound(const Pipeline& pipeline, double upper);
+
+}  // namespace berth

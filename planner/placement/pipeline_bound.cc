@@ -1,0 +1,118 @@
+// The lower bound behind optimality_gap. With a price per byte on every device, each unit picks its
+// cheapest device by itself; whatever the prices, the sum less the price of all room is a bound.
+#include <algorithm>
+#include <map>
+
+#include "planner/placement/pipeline.h"
+#include "planner/placement/pipeline_problem.h"
+
+namespace berth {
+namespace {
+
+using pipeline::kInfinity;
+
+// The most bytes that units can fill of `room`: room that no set of units can fill is worth
+// nothing. Exact for chains of one common size and a few others; else `room` itself.
+double fillable(const std::map<std::uint64_t, std::uint64_t>& sizes, std::uint64_t room) {
+  std::uint64_t common = 0;
+  std::uint64_t most = 0;
+  std::uint64_t tries = 1;
+  for (const auto& [size, count] : sizes) {
+    if (count > most) {
+      most = count;
+      common = size;
+    }
+  }
+  std::vector<std::uint64_t> sums{0};
+  for (const auto& [size, count] : sizes) {
+    if (size == common) continue;
+    tries *= count + 1;
+    if (tries > 4096) return static_cast<double>(room);
+    const std::size_t before = sums.size();
+    for (std::uint64_t k = 1; k <= count; ++k) {
+      for (std::size_t i = 0; i < before; ++i) sums.push_back(sums[i] + k * size);
+    }
+  }
+  std::uint64_t best = 0;
+  for (const std::uint64_t sum : sums) {
+    if (sum > room) continue;
+    const std::uint64_t more = common == 0 ? 0 : std::min(most, (room - sum) / common);
+    best = std::max(best, sum + more * common);
+  }
+  return static_cast<double>(best);
+}
+
+double hop_bound(const Pipeline& pipeline, double total) {
+  std::vector<double> rooms;
+  for (const PipelineDevice& device : pipeline.devices) {
+    rooms.push_back(static_cast<double>(device.room));
+  }
+  std::sort(rooms.rbegin(), rooms.rend());
+  double hops = -1;
+  for (std::size_t i = 0; i < rooms.size() && total > 0; ++i, ++hops) total -= rooms[i];
+  double least = kInfinity;
+  for (std::size_t i = 0; i < pipeline.hop.size(); ++i) {
+    if (i / rooms.size() != i % rooms.size()) least = std::min(least, pipeline.hop[i]);
+  }
+  return hops > 0 && least < kInfinity ? hops * least : 0;
+}
+
+}  // namespace
+
+double latency_bound(const Pipeline& pipeline, double upper) {
+  const std::size_t devices = pipeline.devices.size();
+  std::map<std::uint64_t, std::uint64_t> sizes;
+  double total = 0;
+  for (const PipelineUnit& unit : pipeline.units) {
+    ++sizes[unit.resident];
+    total += static_cast<double>(unit.resident);
+  }
+  std::vector<double> room;
+  for (const PipelineDevice& device : pipeline.devices) {
+    room.push_back(fillable(sizes, device.room));
+  }
+  const double hops = hop_bound(pipeline, total);
+
+  std::vector<double> price(devices, 0);  // ns a byte
+  double best = 0;
+  double damping = 1;
+  for (int round = 0; round < 300 && best + hops < upper; ++round) {
+    double value = 0;
+    std::vector<double> slope(devices, 0);
+    for (std::size_t d = 0; d < devices; ++d) {
+      value -= price[d] * room[d];
+      slope[d] = -room[d];
+    }
+    for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
+      const auto bytes = static_cast<double>(pipeline.units[u].resident);
+      const std::uint32_t fixed = pipeline.units[u].fixed;
+      double least = kInfinity;
+      std::size_t at = 0;
+      for (std::size_t d = 0; d < devices; ++d) {
+        if (fixed != kNone ? fixed != d : !pipeline.devices[d].open) continue;
+        const double cost = pipeline.unit_time(u, d) + price[d] * bytes;
+        if (cost < least) {
+          least = cost;
+          at = d;
+        }
+      }
+      value += least;
+      slope[at] += bytes;
+    }
+    if (value > best) {
+      best = value;
+    } else {
+      damping *= 0.95;
+    }
+    double norm = 0;
+    for (std::size_t d = 0; d < devices; ++d) {
+      if (price[d] > 0 || slope[d] > 0) norm += slope[d] * slope[d];
+    }
+    if (norm == 0) break;
+    const double step = damping * (upper - hops - value) / norm;
+    for (std::size_t d = 0; d < devices; ++d) price[d] = std::max(0.0, price[d] + step * slope[d]);
+  }
+  return best + hops;
+}
+
+}  // namespace berth

@@ -1,0 +1,66 @@
+// What the programs of pipeline.h work on: movable units, kinds of devices, prefix sums. Private to
+// the pipeline's sources.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "planner/placement/pipeline.h"
+
+namespace berth::pipeline {
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+using Path = std::vector<std::uint32_t>;
+
+// The units that may move, the devices grouped into kinds, and everything that the programs below
+// need as prefix sums. Units 0..units-1 are the movable ones; boundary i lies before unit i.
+struct Problem {
+  explicit Problem(const Pipeline& given);
+
+  const Pipeline& pipeline;
+  std::size_t devices;
+  std::vector<std::uint32_t> movable;  // movable unit -> unit of the pipeline
+  std::vector<Path> between;           // by boundary: devices of the fixed units there
+  std::vector<std::uint64_t> fixed_weights, fixed_resident, fixed_workspace;  // by device
+  std::vector<double> fixed_time;                                             // by device
+  double fixed_total = 0;
+  bool fits_alone = true;  // the fixed units fit by themselves
+
+  std::vector<std::vector<std::uint32_t>> kinds;  // devices of each kind, ascending
+  std::vector<std::vector<double>> prefix;        // by kind: unit times before a boundary
+  std::vector<std::vector<double>> through;       // by kind: detours over boundaries 1..i
+  std::vector<std::vector<std::uint32_t>> first;  // by kind, by end: earliest start that fits
+
+  std::size_t count() const { return movable.size(); }
+  // Going from device a to device b over boundary i; kNone is the outside of the chain.
+  double cross(std::size_t i, std::uint32_t a, std::uint32_t b) const;
+
+ private:
+  bool same_kind(std::uint32_t a, std::uint32_t b) const;
+  void fill_kind(std::uint32_t device);
+};
+
+// States of "how many of each kind are used", as mixed-radix numbers.
+struct States {
+  explicit States(const Problem& problem) {
+    for (const auto& kind : problem.kinds) {
+      stride.push_back(count);
+      radix.push_back(kind.size() + 1);
+      if (count > kMaxStates * 64 / radix.back()) {
+        too_many = true;
+        return;
+      }
+      count *= radix.back();
+    }
+    too_many = count > kMaxStates;
+  }
+  bool too_many = false;
+  std::size_t used(std::size_t state, std::size_t kind) const {
+    return state / stride[kind] % radix[kind];
+  }
+  std::size_t count = 1;
+  std::vector<std::size_t> stride, radix;
+};
+
+}  // namespace berth::pipeline

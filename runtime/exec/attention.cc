@@ -1,0 +1,83 @@
+#include "runtime/exec/attention.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/softmax.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace berth {
+namespace {
+
+constexpr std::int64_t kScoreElements = 16 << 20;  // of one block: 64 MiB in float32
+
+// True where query row r (position first + r) must not see key column c (position low + c).
+at::Tensor hidden_keys(std::int64_t first, std::int64_t rows, std::int64_t low,
+                       std::int64_t columns, std::uint64_t window, at::Device device) {
+  const auto options = at::TensorOptions(at::kLong).device(device);
+  const at::Tensor query = at::arange(first, first + rows, options).unsqueeze(1);
+  const at::Tensor key = at::arange(low, low + columns, options).unsqueeze(0);
+  at::Tensor hidden = key.gt(query);
+  if (window > 0) hidden = hidden.logical_or(key.le(query - static_cast<std::int64_t>(window)));
+  return hidden;
+}
+
+}  // namespace
+
+void KvCache::append(const Placed& key, const Placed& value, std::int64_t capacity) {
+  require_together({&key, &value});
+  const std::int64_t count = key.value.size(1);
+  if (!keys_.value.defined()) {
+    const auto allocate = [&](const Placed& like) {
+      return Placed{
+          at::empty({like.value.size(0), capacity, like.value.size(2)}, like.value.options()),
+          like.device};
+    };
+    keys_ = allocate(key);
+    values_ = allocate(value);
+  }
+  require_together({&key, &keys_});
+  keys_.value.narrow(1, positions_, count).copy_(key.value);
+  values_.value.narrow(1, positions_, count).copy_(value.value);
+  positions_ += count;
+}
+
+Placed KvCache::attend(const Placed& query, const AttentionOptions& options) const {
+  require_together({&query, &keys_, &values_});
+  const std::int64_t heads = query.value.size(0);
+  const std::int64_t count = query.value.size(1);
+  const std::int64_t head_dim = query.value.size(2);
+  const std::int64_t kv_heads = keys_.value.size(0);
+  const std::int64_t groups = heads / kv_heads;
+  const std::int64_t past = positions_ - count;
+  const std::int64_t block =
+      std::clamp<std::int64_t>(kScoreElements / (heads * positions_), 1, count);
+  at::Tensor result = at::empty({heads, count, head_dim}, query.value.options());
+  for (std::int64_t begin = 0; begin < count; begin += block) {
+    const std::int64_t rows = std::min(block, count - begin);
+    const std::int64_t first = past + begin;  // position of the block's first query
+    const auto window = static_cast<std::int64_t>(
+        std::min<std::uint64_t>(options.window, std::numeric_limits<std::int64_t>::max()));
+    const std::int64_t low = window > 0 ? std::max<std::int64_t>(0, first - window + 1) : 0;
+    const std::int64_t columns = first + rows - low;
+    const at::Tensor keys = keys_.value.narrow(1, low, columns);
+    const at::Tensor values = values_.value.narrow(1, low, columns);
+    const at::Tensor queries =
+        query.value.narrow(1, begin, rows).reshape({kv_heads, groups * rows, head_dim});
+    at::Tensor scores = at::bmm(queries, keys.transpose(1, 2)).mul_(options.scale);
+    if (options.softcap > 0) scores.div_(options.softcap).tanh_().mul_(options.softcap);
+    if (rows > 1) {  // one query sees just the keys from `low` on
+      scores.view({kv_heads, groups, rows, columns})
+          .masked_fill_(hidden_keys(first, rows, low, columns, options.window, scores.device()),
+                        -std::numeric_limits<double>::infinity());
+    }
+    const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(query.value.scalar_type());
+    result.narrow(1, begin, rows).copy_(at::bmm(weights, values).view({heads, rows, head_dim}));
+  }
+  return {result, query.device};
+}
+
+}  // namespace berth

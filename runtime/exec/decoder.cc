@@ -1,0 +1,177 @@
+#include "runtime/exec/decoder.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <string>
+
+#include "runtime/exec/attention.h"
+#include "runtime/exec/operations.h"
+#include "runtime/exec/placed.h"
+#include "runtime/exec/weights.h"
+
+namespace berth {
+namespace {
+
+constexpr std::int64_t kLogitElements = 16 << 20;  // computed at once: 64 MiB in float32
+
+class PlacedDecoder final : public Decoder {
+ public:
+  PlacedDecoder(const Recipe& recipe, const Model& model, const Plan& plan,
+                const LoadedModel& loaded, std::int64_t capacity, const std::atomic<bool>* cancel)
+      : recipe_(recipe),
+        family_(*recipe.family),
+        placement_(plan, model.tree, loaded),
+        weights_(model.tree, plan, loaded, placement_),
+        operations_(weights_, placement_, recipe),
+        embedding_(std::string(family_.embedding) + ".weight"),
+        head_(std::string(family_.head) + ".weight"),
+        capacity_(capacity),
+        cancel_(cancel),
+        caches_(recipe.layers.size()) {
+    if (!weights_.has(head_)) head_ = embedding_;
+  }
+
+  std::int64_t vocabulary() const override {
+    return static_cast<std::int64_t>(weights_.shape(embedding_).at(0));
+  }
+  std::int64_t logits_width() const override {
+    return static_cast<std::int64_t>(weights_.shape(head_).at(0));
+  }
+  std::uint64_t hops() const override { return placement_.hops(); }
+
+  std::vector<float> forward(std::span<const std::int64_t> ids, const LogitsSink& all) override;
+
+ private:
+  Placed embed(std::span<const std::int64_t> ids);
+  Placed attention(std::size_t layer, const Placed& input);
+  Placed residual_block(const Placed& stream, const std::string& norm, const std::string& out_norm,
+                        const std::function<Placed(const Placed&)>& block);
+  std::vector<float> logits(const Placed& hidden);
+  void check_cancel() const {
+    if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
+      throw Error("interrupted while computing");
+    }
+  }
+
+  const Recipe& recipe_;
+  const Family& family_;
+  Placement placement_;
+  Weights weights_;
+  Operations operations_;
+  std::string embedding_;
+  std::string head_;
+  std::int64_t capacity_;
+  const std::atomic<bool>* cancel_;
+  std::vector<KvCache> caches_;
+  std::int64_t positions_ = 0;
+};
+
+Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
+  const at::Tensor host = at::from_blob(const_cast<std::int64_t*>(ids.data()),
+                                        {static_cast<std::int64_t>(ids.size())}, at::kLong);
+  const Placed table = weights_.get(embedding_);
+  Placed hidden{at::embedding(table.value, host.to(table.value.device())), table.device};
+  if (recipe_.embedding_scale != 1) {
+    // transformers rounds the factor to the dtype first
+    hidden.value =
+        hidden.value * at::empty({}, hidden.value.options()).fill_(recipe_.embedding_scale);
+  }
+  if (!family_.positions.empty()) {
+    const Placed learned = weights_.get(std::string(family_.positions) + ".weight");
+    const auto count = static_cast<std::int64_t>(ids.size());
+    const Placed rows{learned.value.narrow(0, positions_, count), learned.device};
+    hidden = operations_.add(hidden, placement_.move(rows, hidden.device));
+  }
+  return hidden;
+}
+
+// stream + out_norm(block(norm(stream))): one half of a layer. The stream goes to where the norm
+// is, and the sum is made where the block ended.
+Placed PlacedDecoder::residual_block(const Placed& stream, const std::string& norm,
+                                     const std::string& out_norm,
+                                     const std::function<Placed(const Placed&)>& block) {
+  const Placed here = placement_.move(stream, weights_.device(norm + ".weight"));
+  Placed change = block(operations_.norm(here, norm));
+  if (!out_norm.empty()) change = operations_.norm(change, out_norm);
+  return operations_.add(placement_.move(here, change.device), change);
+}
+
+Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
+  const LayerRecipe& recipe = recipe_.layers[layer];
+  Heads heads = operations_.project_heads(recipe.name, input);
+  if (recipe_.rotary) operations_.rotate(heads, positions_, capacity_);
+  KvCache& cache = caches_[layer];
+  cache.append(heads.key, heads.value, capacity_);
+  const Placed attended =
+      cache.attend(heads.query, {recipe.attention_scale, recipe_.attention_softcap, recipe.window});
+  return operations_.join_heads(recipe.name, attended);
+}
+
+std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
+  const Placed result = operations_.linear(hidden, head_.substr(0, head_.rfind('.')), false);
+  at::Tensor values = result.value;
+  if (recipe_.logit_softcap > 0) {
+    values = (values / recipe_.logit_softcap).tanh() * recipe_.logit_softcap;
+  }
+  values = values.to(at::Device(c10::DeviceType::CPU), at::kFloat).contiguous();
+  const float* begin = values.const_data_ptr<float>();
+  return {begin, begin + values.numel()};
+}
+
+std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids,
+                                          const LogitsSink& all) {
+  const c10::InferenceMode inference;
+  const auto count = static_cast<std::int64_t>(ids.size());
+  if (count == 0 || positions_ + count > capacity_) {
+    throw Error("internal error: " + std::to_string(count) + " ids after " +
+                std::to_string(positions_) + " of " + std::to_string(capacity_) + " positions");
+  }
+  placement_.reset_hops();
+  Placed hidden = embed(ids);
+  for (std::size_t layer = 0; layer < recipe_.layers.size(); ++layer) {
+    check_cancel();
+    const std::string prefix = recipe_.layers[layer].name + ".";
+    const auto name = [&](std::string_view suffix) {
+      return suffix.empty() ? std::string() : prefix + std::string(suffix);
+    };
+    hidden = residual_block(hidden, name(family_.attention_norm), name(family_.attention_out_norm),
+                            [&](const Placed& input) { return attention(layer, input); });
+    hidden = residual_block(hidden, name(family_.feed_forward_norm),
+                            name(family_.feed_forward_out_norm), [&](const Placed& input) {
+                              return operations_.feed_forward(recipe_.layers[layer].name, input);
+                            });
+  }
+  check_cancel();
+  positions_ += count;
+  const std::string norm(family_.final_norm);
+  hidden = operations_.norm(placement_.move(hidden, weights_.device(norm + ".weight")), norm);
+  hidden = placement_.move(hidden, weights_.device(head_));
+  const auto rows = [&](std::int64_t begin, std::int64_t number) {
+    return Placed{hidden.value.narrow(0, begin, number), hidden.device};
+  };
+  if (!all) return logits(rows(count - 1, 1));
+  std::vector<float> block;
+  const std::int64_t width = logits_width();
+  const std::int64_t at_once = std::max<std::int64_t>(1, kLogitElements / width);
+  for (std::int64_t begin = 0; begin < count; begin += at_once) {
+    check_cancel();
+    block = logits(rows(begin, std::min(at_once, count - begin)));
+    all(block);
+  }
+  return {block.end() - width, block.end()};
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> Decoder::make(const Recipe& recipe, const Model& model, const Plan& plan,
+                                       const LoadedModel& loaded, std::int64_t capacity,
+                                       const std::atomic<bool>* cancel) {
+  return std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel);
+}
+
+}  // namespace berth

@@ -1,0 +1,6 @@
+#include "runtime/exec/executor_api.h"
+
+const berth::ExecutorApi* berth_executor_api() {
+  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::run};
+  return &api;
+}

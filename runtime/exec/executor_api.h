@@ -1,0 +1,27 @@
+// The door into libberth_executor.so for a program that opens it by name instead of linking it.
+//
+//   void* library = dlopen(".../libberth_executor.so", RTLD_NOW | RTLD_LOCAL);
+//   auto* door = reinterpret_cast<berth::ExecutorDoor>(dlsym(library, berth::kExecutorDoor));
+//   const berth::ExecutorApi* api = door();  // compare api->version with kExecutorApiVersion first
+//
+// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
+// dlclose it: libtorch does not survive that.
+#pragma once
+
+#include "runtime/exec/executor.h"
+
+namespace berth {
+
+inline constexpr int kExecutorApiVersion = 1;
+inline constexpr const char* kExecutorDoor = "berth_executor_api";
+
+struct ExecutorApi {
+  int version = kExecutorApiVersion;
+  RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
+};
+
+using ExecutorDoor = const ExecutorApi* (*)();
+
+}  // namespace berth
+
+extern "C" __attribute__((visibility("default"))) const berth::ExecutorApi* berth_executor_api();

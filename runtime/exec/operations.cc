@@ -1,0 +1,235 @@
+#include "runtime/exec/operations.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/topk.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+
+namespace berth {
+
+Placed Operations::add(const Placed& left, const Placed& right) const {
+  require_together({&left, &right});
+  return {left.value + right.value, left.device};
+}
+
+// A module's smaller tensor, which a device map may have put elsewhere than its weight.
+Placed Operations::weight_of(const std::string& name, DeviceIndex device) {
+  return placement_.move(weights_.get(name), device);
+}
+
+Placed Operations::norm(const Placed& input, const std::string& module) {
+  Placed result = normalize(placement_.move(input, weights_.device(module + ".weight")), module);
+  result.value = result.value.to(dtype_);
+  return result;
+}
+
+Placed Operations::normalize(const Placed& input, const std::string& module) {
+  const Placed weight = weights_.get(module + ".weight");
+  require_together({&input, &weight});
+  const std::int64_t width = input.value.size(-1);
+  if (recipe_.family->norm == Norm::kLayer) {
+    const Placed bias = weight_of(module + ".bias", weight.device);
+    return {at::layer_norm(input.value.to(weight.value.scalar_type()), {width}, weight.value,
+                           bias.value, recipe_.norm_eps),
+            weight.device};
+  }
+  const at::Tensor wide = input.value.to(at::kFloat);
+  const at::Tensor scaled =
+      wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + recipe_.norm_eps);
+  if (recipe_.family->norm == Norm::kRmsPlusOne) {
+    return {scaled * (1.0 + weight.value.to(at::kFloat)), weight.device};
+  }
+  return {weight.value * scaled.to(input.value.scalar_type()), weight.device};
+}
+
+Placed Operations::linear(const Placed& input, const std::string& module, bool transposed) {
+  const Placed weight = weights_.get(module + ".weight");
+  const Placed here = placement_.move(input, weight.device);
+  require_together({&here, &weight});
+  const at::Tensor x = here.value.to(weight.value.scalar_type());
+  const std::string bias_name = module + ".bias";
+  at::Tensor bias;
+  if (weights_.has(bias_name)) {
+    bias = weight_of(bias_name, weight.device).value.to(weight.value.scalar_type());
+  }
+  at::Tensor y;
+  if (!transposed) {
+    y = bias.defined() ? at::linear(x, weight.value, bias) : at::linear(x, weight.value);
+  } else {
+    y = bias.defined() ? at::addmm(bias, x, weight.value) : at::mm(x, weight.value);
+  }
+  return {y.to(dtype_), weight.device};
+}
+
+// [positions, heads x head size] to [heads, positions, head size], each head normalized where the
+// family does that.
+Placed Operations::split_heads(const Placed& projected, const std::string& head_norm) {
+  Placed heads{projected.value.view({projected.value.size(0), -1, recipe_.head_dim}),
+               projected.device};
+  if (!head_norm.empty()) heads = norm(heads, head_norm);
+  heads.value = heads.value.transpose(0, 1);
+  return heads;
+}
+
+Heads Operations::project_heads(const std::string& layer, const Placed& input) {
+  const Family& family = *recipe_.family;
+  const auto name = [&](std::string_view suffix) {
+    return suffix.empty() ? std::string() : layer + "." + std::string(suffix);
+  };
+  if (family.fused_qkv.empty()) {
+    const Placed query = linear(input, name(family.query), family.transposed_weights);
+    const Placed key = linear(input, name(family.key), family.transposed_weights);
+    const Placed value = linear(input, name(family.value), family.transposed_weights);
+    Heads heads{split_heads(query, name(family.query_norm)),
+                split_heads(key, name(family.key_norm)), split_heads(value, "")};
+    // Where a device map parts them, attention is computed where the keys are made.
+    const DeviceIndex device = key.device;
+    heads.query = placement_.move(heads.query, device);
+    heads.key = placement_.move(heads.key, device);
+    heads.value = placement_.move(heads.value, device);
+    return heads;
+  }
+  const Placed fused = linear(input, name(family.fused_qkv), family.transposed_weights);
+  const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
+  const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
+  const auto part = [&](std::int64_t begin, std::int64_t width) {
+    return split_heads({fused.value.narrow(1, begin, width), fused.device}, "");
+  };
+  return {part(0, query_width), part(query_width, kv_width),
+          part(query_width + kv_width, kv_width)};
+}
+
+const Operations::Angles& Operations::angles(DeviceIndex device, std::int64_t capacity) {
+  const auto known = angles_.find(device);
+  if (known != angles_.end()) return known->second;
+  const auto& frequencies = recipe_.rotary->inverse_frequency;
+  const at::Tensor frequency =
+      at::from_blob(const_cast<float*>(frequencies.data()),
+                    {1, static_cast<std::int64_t>(frequencies.size())}, at::kFloat);
+  const at::Tensor position = at::arange(capacity, at::kFloat).unsqueeze(1);
+  const at::Tensor half = position * frequency;
+  const at::Tensor angle = at::cat({half, half}, 1);
+  const auto target = placement_.torch_device(device);
+  return angles_
+      .emplace(device, Angles{angle.cos().to(target, dtype_), angle.sin().to(target, dtype_)})
+      .first->second;
+}
+
+// Pairs dimension i with dimension i + half of those that rotate; the rest passes.
+at::Tensor Operations::rotated(const at::Tensor& heads, const Angles& angles,
+                               std::int64_t position) const {
+  const std::int64_t rotating = angles.cosine.size(1);
+  const std::int64_t half = rotating / 2;
+  const std::int64_t rest = heads.size(2) - rotating;
+  const at::Tensor cosine = angles.cosine.narrow(0, position, heads.size(1));
+  const at::Tensor sine = angles.sine.narrow(0, position, heads.size(1));
+  const at::Tensor turning = heads.narrow(2, 0, rotating);
+  const at::Tensor swapped =
+      at::cat({turning.narrow(2, half, half).neg(), turning.narrow(2, 0, half)}, 2);
+  const at::Tensor turned = turning * cosine + swapped * sine;
+  return rest == 0 ? turned : at::cat({turned, heads.narrow(2, rotating, rest)}, 2);
+}
+
+void Operations::rotate(Heads& heads, std::int64_t position, std::int64_t capacity) {
+  require_together({&heads.query, &heads.key});
+  const Angles& here = angles(heads.key.device, capacity);
+  heads.query.value = rotated(heads.query.value, here, position);
+  heads.key.value = rotated(heads.key.value, here, position);
+}
+
+Placed Operations::join_heads(const std::string& layer, const Placed& heads) {
+  const std::int64_t positions = heads.value.size(1);
+  const Placed joined{heads.value.transpose(0, 1).reshape({positions, -1}), heads.device};
+  return linear(joined, layer + "." + std::string(recipe_.family->attention_out),
+                recipe_.family->transposed_weights);
+}
+
+at::Tensor Operations::activate(const at::Tensor& input) const {
+  switch (recipe_.activation) {
+    case Activation::kSilu:
+      return at::silu(input);
+    case Activation::kGelu:
+      return at::gelu(input);
+    case Activation::kGeluTanh:
+      return at::gelu(input, "tanh");
+    case Activation::kRelu:
+      return at::relu(input);
+  }
+  return input;
+}
+
+Placed Operations::gated(const Placed& input, const std::string& gate, const std::string& up,
+                         const std::string& down) {
+  Placed opened = linear(input, gate, false);
+  const Placed wide = linear(input, up, false);
+  opened.value = activate(opened.value);
+  opened = placement_.move(opened, wide.device);
+  require_together({&opened, &wide});
+  return linear({opened.value * wide.value, wide.device}, down, false);
+}
+
+Placed Operations::feed_forward(const std::string& layer, const Placed& input) {
+  const Family& family = *recipe_.family;
+  const auto name = [&](std::string_view suffix) { return layer + "." + std::string(suffix); };
+  switch (family.feed_forward) {
+    case FeedForward::kPlain: {
+      Placed wide = linear(input, name(family.up), family.transposed_weights);
+      wide.value = activate(wide.value);
+      return linear(wide, name(family.down), family.transposed_weights);
+    }
+    case FeedForward::kGated:
+      return gated(input, name(family.gate), name(family.up), name(family.down));
+    case FeedForward::kFusedGated: {
+      const Placed both = linear(input, name(family.up), false);
+      const std::int64_t width = both.value.size(1) / 2;
+      const at::Tensor wide =
+          activate(both.value.narrow(1, 0, width)) * both.value.narrow(1, width, width);
+      return linear({wide, both.device}, name(family.down), false);
+    }
+    case FeedForward::kExperts:
+      return experts(layer, input);
+  }
+  throw Error("internal error: an unknown feed-forward");
+}
+
+// Each position goes through the experts that the router scores highest, weighted by their share
+// of the picked ones' probability. Only experts that some position picked run at all.
+Placed Operations::experts(const std::string& layer, const Placed& input) {
+  const Placed router = linear(input, layer + ".mlp.gate", false);
+  const at::Tensor probability = at::softmax(router.value, -1, at::kFloat);
+  auto [weight, picked] = at::topk(probability, recipe_.experts_per_token, -1);
+  weight = weight / weight.sum(-1, /*keepdim=*/true);
+  const Placed here = placement_.move(input, router.device);
+  const Placed sum{at::zeros_like(here.value), here.device};
+  const Placed shares{weight.to(dtype_), router.device};
+  for (std::int64_t expert = 0; expert < recipe_.experts; ++expert) {
+    const at::Tensor chosen = picked.eq(expert).nonzero();  // rows of (position, rank)
+    if (chosen.size(0) == 0) continue;
+    const at::Tensor position = chosen.select(1, 0);
+    const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);
+    const std::string module = layer + ".mlp.experts." + std::to_string(expert) + ".";
+    const Family& family = *recipe_.family;
+    const Placed rows{here.value.index_select(0, position), here.device};
+    Placed result = gated(rows, module + std::string(family.gate), module + std::string(family.up),
+                          module + std::string(family.down));
+    result = placement_.move(result, sum.device);
+    require_together({&sum, &result, &shares});
+    sum.value.index_add_(0, position, result.value * share);
+  }
+  return sum;
+}
+
+}  // namespace berth

@@ -1,0 +1,32 @@
+// The state of the fake libnvidia-ml that the tests open: what it says and which calls fail.
+#pragma once
+
+#include <string>
+#include <vector>
+
+struct FakeGpu {
+  std::string name = "NVIDIA H100 80GB HBM3";
+  std::string uuid;
+  std::string bus_id;
+  unsigned long long total = 80ull << 30;
+  unsigned long long free = 79ull << 30;
+  unsigned generation = 5, lanes = 16;
+  unsigned cores = 16896, clock = 1980;
+  unsigned mig = 0;
+  int switch_links = 0;              // the first links go to a switch,
+  std::vector<int> links;            // the next to these GPUs, by index,
+  int dead_links = 0;                // and the last are down
+  unsigned link_speed_mbps = 25000;  // 0: the driver does not say
+};
+
+struct FakeNvml {
+  std::vector<FakeGpu> gpus;
+  std::string fails;     // the name of the function that returns `error`, "" for none
+  int failing_gpu = -1;  // ... for this GPU only, -1 for all
+  int error = 999;
+  bool peers = false;  // PCIe peer access between all
+  int claims = -1;     // GPUs claimed to exist, -1 for as many as there are
+  int inits = 0, shutdowns = 0;
+};
+
+extern "C" FakeNvml* fake_nvml();

@@ -1,0 +1,143 @@
+// The schedule against its definition, on random models: brute force over every byte.
+#include "runtime/stream/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "runtime/stream/reader.h"
+#include "tests/stream/support.h"
+
+namespace berth {
+namespace {
+
+using testing::TestTensor;
+
+class Schedules : public ::testing::TestWithParam<unsigned> {
+ protected:
+  void SetUp() override {
+    random_.seed(GetParam());
+    tensors_ = testing::random_tensors(random_, 50, 3, {"0", "1", "cpu", "disk"}, GetParam() % 2);
+    model_ = testing::write_model(folder_.path(), tensors_, 3, random_, GetParam() % 3 == 0);
+    plan_ = testing::make_test_plan(model_, tensors_,
+                                    GetParam() % 4 == 0 ? CpuMemory::kMmap : CpuMemory::kPrivate);
+    options_.chunk_bytes = 64u << 10;
+    schedule_ = make_schedule(model_, plan_, options_);
+  }
+
+  std::mt19937 random_;
+  testing::TempFolder folder_;
+  std::vector<TestTensor> tensors_;
+  Model model_;
+  Plan plan_;
+  ScheduleOptions options_;
+  Schedule schedule_;
+};
+
+TEST_P(Schedules, ReadEveryWantedByteOnceInFileOrder) {
+  enum Byte : char { kUnwanted, kWanted, kRead };
+  std::vector<std::vector<Byte>> bytes;  // by shard
+  for (const Shard& shard : model_.checkpoint->shards) bytes.emplace_back(shard.file_bytes);
+  for (TensorId id = 0; id < tensors_.size(); ++id) {
+    if (schedule_.places[id].kind != PlaceKind::kArena) continue;
+    const TensorInfo& info = model_.checkpoint->tensors[schedule_.places[id].source];
+    for (std::uint64_t at = info.begin; at < info.end; ++at) bytes[info.shard][at] = kWanted;
+  }
+  std::pair<std::uint32_t, std::uint64_t> last{0, 0};
+  for (const Chunk& chunk : schedule_.chunks) {
+    ASSERT_LT(chunk.begin, chunk.end);
+    ASSERT_LE(last, std::pair(chunk.shard, chunk.begin));
+    last = {chunk.shard, chunk.end};
+    for (std::uint64_t at = chunk.begin; at < chunk.end; ++at) {
+      ASSERT_EQ(bytes[chunk.shard][at], kWanted) << "byte " << at << " is read twice or for nobody";
+      bytes[chunk.shard][at] = kRead;
+    }
+  }
+  for (const auto& shard : bytes) {
+    ASSERT_EQ(std::count(shard.begin(), shard.end(), kWanted), 0) << "bytes are left out";
+  }
+}
+
+TEST_P(Schedules, StagedChunksFitTheirSlotsAndCutNoConvertedElement) {
+  for (const Chunk& chunk : schedule_.chunks) {
+    if (chunk.in_place) continue;
+    EXPECT_LE(block_up(chunk.end) - block_down(chunk.begin), slot_bytes(options_.chunk_bytes));
+    ASSERT_GT(chunk.pieces, 0u);
+    for (std::uint32_t i = 0; i < chunk.pieces; ++i) {
+      const Piece& piece = schedule_.pieces[chunk.first_piece + i];
+      EXPECT_GE(piece.from, chunk.begin);
+      EXPECT_LE(piece.from + piece.bytes, chunk.end);
+      if (piece.stored != piece.dtype) {
+        EXPECT_EQ(piece.bytes % (dtype_bits(piece.stored) / 8), 0u);
+      }
+    }
+  }
+}
+
+TEST_P(Schedules, PlacesDoNotOverlapAndStayInTheirMemory) {
+  std::map<std::uint32_t, std::map<std::uint64_t, std::pair<std::uint64_t, std::uint32_t>>> taken;
+  for (const Place& place : schedule_.places) {
+    if (place.kind != PlaceKind::kArena || place.bytes == 0) continue;
+    ASSERT_LE(place.offset + place.bytes, schedule_.arena_bytes[place.device]);
+    const auto [at, is_new] =
+        taken[place.device].try_emplace(place.offset, place.offset + place.bytes, place.source);
+    if (!is_new) {
+      EXPECT_EQ(at->second, std::pair(place.offset + place.bytes, place.source));
+    }
+  }
+  for (const auto& [device, ranges] : taken) {
+    std::uint64_t end = 0;
+    for (const auto& [begin, range] : ranges) {
+      EXPECT_GE(begin, end);
+      end = range.first;
+      if (plan_.devices[device].kind == DeviceKind::kCuda) {
+        EXPECT_EQ(begin % 512, 0u);
+      }
+    }
+  }
+}
+
+TEST_P(Schedules, RunsReadInPlaceOwnTheirBlocks) {
+  // O_DIRECT writes whole blocks: none may be shared between runs, in memory or at their ends.
+  std::map<std::pair<std::uint32_t, std::uint64_t>, std::pair<std::uint32_t, std::uint64_t>> owner;
+  for (const Chunk& chunk : schedule_.chunks) {
+    if (!chunk.in_place) continue;
+    ASSERT_EQ(chunk.to % kBlock, chunk.begin % kBlock);
+    ASSERT_LE(block_up(chunk.to + (chunk.end - chunk.begin)), schedule_.arena_bytes[chunk.device]);
+    for (std::uint64_t at = block_down(chunk.begin); at < chunk.end; at += kBlock) {
+      const std::uint64_t block = chunk.to - chunk.begin + at;
+      const auto [entry, is_new] =
+          owner.try_emplace(std::pair(chunk.device, block), chunk.shard, at);
+      ASSERT_TRUE(is_new || entry->second == std::pair(chunk.shard, at));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Random, Schedules, ::testing::Range(0u, 12u));
+
+TEST(Schedule, MergesNeighboursIntoFewReads) {
+  testing::TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(1000);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].name = "t" + std::to_string(i);
+    tensors[i].shape = {128};
+    tensors[i].device = "0";
+  }
+  const Model model = testing::write_model(folder.path(), tensors, 1, random, false);
+  const Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kMmap);
+  const Schedule schedule = make_schedule(model, plan, {});
+  EXPECT_EQ(schedule.chunks.size(), 1u);
+  EXPECT_EQ(schedule.pieces.size(), 1u);  // 512-byte tensors follow each other on the device too
+}
+
+TEST(Schedule, RefusesConversionsThatDoNotExist) {
+  EXPECT_TRUE(can_convert(DType::kF32, DType::kBF16));
+  EXPECT_TRUE(can_convert(DType::kI64, DType::kI64));
+  EXPECT_FALSE(can_convert(DType::kI64, DType::kF32));
+  EXPECT_FALSE(can_convert(DType::kF8E4M3, DType::kBF16));
+}
+
+}  // namespace
+}  // namespace berth
