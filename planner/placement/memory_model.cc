@@ -69,7 +69,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
       if (home == kNone) home = runner;
       activation[runner] = std::max(activation[runner], unit.activation);
       if (runner != tensor_device[t]) {
-        from_disk[runner] = std::max(from_disk[runner], unit.weights);
+        from_disk[runner] = std::max(from_disk[runner], unit.dense_bytes + unit.expert_bytes);
       }
     }
     if (home == kNone) continue;
