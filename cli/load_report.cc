@@ -52,11 +52,11 @@ std::string speed_lines(const LoadReport& report) {
 }
 
 std::string device_lines(const LoadReport& report) {
-  Table table({"AFTER LOAD", "PLANNED", "MEASURED", "UNIT", ""});
+  Table table({"AFTER LOAD", "PLANNED BYTES", "MEASURED BYTES", ""});
   std::string gpus;
   for (const DeviceLoad& device : report.devices) {
-    table.add({label(device), std::to_string(device.planned), std::to_string(device.loaded),
-               "bytes", device.planned == device.loaded ? "" : "differs"});
+    table.add({label(device), with_commas(device.planned), with_commas(device.loaded),
+               device.planned == device.loaded ? "" : "differs"});
     if (device.kind == DeviceKind::kCuda && !device.emulated && device.gpu_used_after > 0) {
       gpus += fmt::format("gpu memory  {} used before {}, after {} (whole device)\n", label(device),
                           format_size(device.gpu_used_before), format_size(device.gpu_used_after));

@@ -174,6 +174,15 @@ void add_run_flags(CLI::App& app, Settings& settings, Options& options) {
   output.on("--verbose", options.verbose, "print the whole loading report");
 }
 
+// Help without CLI11's notes on types and exclusions: the text says what matters.
+class Help : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const std::string shape = option->get_type_name();
+    return shape.empty() ? "" : " " + shape;
+  }
+};
+
 bool is_deployment(const std::filesystem::path& model) {
   return model.extension() == ".yaml" || model.extension() == ".yml";
 }
@@ -211,6 +220,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   CLI::App app("Berth decides where a model's weights will live, and gets them there.", "berth");
   app.set_version_flag("--version", "berth " BERTH_VERSION);
   app.footer(kExamples);
+  app.formatter(std::make_shared<Help>());
   app.get_formatter()->column_width(26);
 
   struct Entry {

@@ -18,12 +18,6 @@ constexpr std::size_t kWidth = 100;
 // A capacity from here up is "as much as you like": the disk of a machine known from budgets.
 constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 60;
 
-std::string with_commas(std::uint64_t number) {
-  std::string text = std::to_string(number);
-  for (std::size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
-  return text;
-}
-
 std::string plural(std::uint64_t count, const std::string& noun) {
   return fmt::format("{} {}{}", with_commas(count), noun, count == 1 ? "" : "s");
 }
@@ -96,9 +90,9 @@ std::string wrap_words(const std::string& text, std::size_t indent) {
 }
 
 std::string run_size(const LayerRun& run) {
-  if (run.count == 1) return format_gib(run.bytes) + " GiB";
-  if (run.least == run.most) return fmt::format("{} x {} GiB", run.count, format_gib(run.least));
-  return fmt::format("{} x {}-{} GiB", run.count, format_gib(run.least), format_gib(run.most));
+  if (run.count == 1) return format_size(run.bytes);
+  if (run.least == run.most) return fmt::format("{} x {}", run.count, format_size(run.least));
+  return fmt::format("{} in all {}", run.count, format_size(run.bytes));
 }
 
 // One line a run: device (once), names, how many of what size, and why they are there.
@@ -143,8 +137,10 @@ std::string modules_section(const Planned& planned) {
 std::string seconds_text(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
   if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
-  return fmt::format("{:.2f} s", seconds);
+  return fmt::format("{:.{}f} s", seconds, seconds < 100 ? 2 : 0);
 }
+
+std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate < 1 ? 3 : 1); }
 
 std::string estimate_section(const Plan& plan) {
   const Estimate& estimate = plan.estimate;
@@ -154,7 +150,7 @@ std::string estimate_section(const Plan& plan) {
                   seconds_text(estimate.prefill_seconds), seconds_text(estimate.seconds_per_token));
   if (estimate.seconds_per_token > 0) {
     const auto batch = static_cast<double>(plan.workload.batch);
-    text += fmt::format(" ({:.1f} tokens/s)", batch / estimate.seconds_per_token);
+    text += fmt::format(" ({} tokens/s)", rate_text(batch / estimate.seconds_per_token));
   }
   text += fmt::format("; {} with {}", seconds_text(estimate.score_seconds),
                       plural(plan.workload.new_tokens, "new token"));
@@ -173,13 +169,13 @@ std::string request_line(const Plan& plan) {
   out += fmt::format("; batch {}, context {}", plan.workload.batch,
                      with_commas(plan.workload.context));
   if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
-  return out + "; sizes in GiB\n";
+  return wrap_words(out + "; table in GiB", 4) + "\n";
 }
 
 std::string load_peak_line(const Plan& plan) {
-  return fmt::format("load peak   host RAM {} GiB (the plain way: {} GiB)\n",
-                     format_gib(plan.load_peak.host_bytes),
-                     format_gib(plan.load_peak.naive_host_bytes));
+  return fmt::format("load peak   host RAM {} (the plain way: {})\n",
+                     format_size(plan.load_peak.host_bytes),
+                     format_size(plan.load_peak.naive_host_bytes));
 }
 
 }  // namespace
@@ -202,7 +198,7 @@ std::string model_line(const Model& model) {
   if (stored != dtype) dtype += " (stored as " + stored + ")";
   if (!dtype.empty()) facts.push_back(dtype);
   facts.push_back(plural(tree.parameters(), "parameter"));
-  std::string size = format_gib(tree.bytes()) + " GiB";
+  std::string size = format_size(tree.bytes());
   if (model.checkpoint) size += " in " + plural(model.checkpoint->shards.size(), "shard");
   facts.push_back(size);
   return tree.name + "   " + join(facts, ", ") + "\n";
@@ -273,7 +269,7 @@ std::string verdict(const Plan& plan, bool colour) {
 
 std::string plan_report(const Planned& planned, const ReportStyle& style) {
   const Plan& plan = planned.plan;
-  std::string out = wrap_words(model_line(planned.model), 4);
+  std::string out = model_line(planned.model);
   out += request_line(plan) + "\n";
   out += device_table(planned) + "\n";
   out += runs_section(planned, layer_runs(planned.model.tree, plan));

@@ -1,7 +1,7 @@
 // The shared libraries of the runtime, opened when a command first needs them.
 #pragma once
 
-#include "cli/executor_api.h"
+#include "runtime/exec/executor_api.h"
 #include "runtime/stream/loader_api.h"
 
 namespace berth {

@@ -69,6 +69,12 @@ std::string Table::text() const {
   return out;
 }
 
+std::string with_commas(std::uint64_t number) {
+  std::string text = std::to_string(number);
+  for (std::size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, 1, ',');
+  return text;
+}
+
 std::int64_t gib_hundredths(std::uint64_t bytes) {
   const std::int64_t down = hundredths_down(bytes);
   const std::uint64_t remainder = remainder_of(bytes);

@@ -21,6 +21,8 @@ class Table {
   std::size_t width_;
 };
 
+std::string with_commas(std::uint64_t number);  // "70,553,706,496"
+
 // Bytes as hundredths of a GiB, rounded to nearest, halves to even: as format_gib() prints them.
 std::int64_t gib_hundredths(std::uint64_t bytes);
 std::string format_hundredths(std::int64_t hundredths);  // "-12.30"

@@ -176,8 +176,11 @@ class ArchitectureReader {
       Expression out_size = sizes[linear ? 0 : 1];
       leaf(linear ? "Linear" : "Conv1D", std::move(sizes));
       const auto has_bias = map.get("bias");
-      if (!linear) bias(std::move(out_size), std::nullopt);
-      if (linear && has_bias) bias(std::move(out_size), expression(*has_bias));
+      if (!linear) {
+        bias(std::move(out_size), std::nullopt);
+      } else if (has_bias) {
+        bias(std::move(out_size), expression(*has_bias));
+      }
     } else if ((shape = map.get("embedding"))) {
       leaf("Embedding", expressions(*shape, 2));
     } else if ((shape = map.get("layer_norm"))) {

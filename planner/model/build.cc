@@ -136,7 +136,7 @@ class TemplateBuilder : public Scope {
   }
 
   void build_module(const ModuleSpec& spec, ModuleId parent, const std::string& name) {
-    if (spec.when && !condition(spec, *spec.when, parent, name)) return;
+    if (spec.when && !condition(*spec.when, parent, name)) return;
     const ModuleId id = add_module(tree_, parent, name, spec.cls);
     Module& module = tree_.modules[id];
     module.expert = spec.expert;
@@ -162,9 +162,7 @@ class TemplateBuilder : public Scope {
     loops_.pop_back();
   }
 
-  bool condition(const ModuleSpec& spec, const Expression& when, ModuleId parent,
-                 const std::string& name) {
-    (void)spec;
+  bool condition(const Expression& when, ModuleId parent, const std::string& name) {
     where_ = quote(join_names(tree_.modules[parent].name, name));
     return when.boolean(*this);
   }

@@ -97,7 +97,7 @@ class ConfigReader {
       const std::string element_key = key + "." + std::to_string(number++);
       ondemand::value element;
       ondemand::json_type type;
-      if (auto error = std::move(result).get(element)) fail(element_key, error);
+      if (auto error = result.get(element)) fail(element_key, error);
       if (auto error = element.type().get(type)) fail(element_key, error);
       if (type == ondemand::json_type::object || type == ondemand::json_type::array) {
         scalars = false;

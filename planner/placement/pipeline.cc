@@ -140,7 +140,7 @@ std::optional<PipelinePlan> Latency::solve() {
   std::size_t best_state = 0;
   std::size_t best_kind = 0;
   for (std::size_t state = 1; state < states_.count; ++state) {
-    for (std::size_t kind = 0; kind < kinds_; ++kind) {
+    for (std::size_t kind = kinds_; kind-- > 0;) {  // of equals, the preferred device comes first
       if (states_.used(state, kind) == 0) continue;
       fill(state, kind);
       const std::vector<double>& out = best(state, kind);

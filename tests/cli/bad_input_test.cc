@@ -201,10 +201,10 @@ const Broken kBroken[] = {
        const std::string machine = machine_file(f, "1GiB", "900TiB");
        // Planned on a CPU with 900 TiB for a KV cache that no machine has room for today.
        berth({"plan", model, "--machine", machine, "--exclude", "0", "--save", saved, "--context",
-              "1000000000", "--batch", "100000"});
+              "100000000", "--batch", "10000"});
        return std::vector<std::string>{"load", model, "--plan", saved};
      },
-     "cpu"},
+     "the plan no longer fits"},
     {"SaveIntoAFolderThatIsNotThere",
      [](const auto& f) {
        return std::vector<std::string>{"plan",         tiny_llama(f, "m"),

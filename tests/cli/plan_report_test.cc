@@ -25,7 +25,7 @@ std::vector<double> numbers_in(const std::string& line) {
 TEST(PlanReport, ShowsTheWholePlanOfASmallModel) {
   EXPECT_EQ(plan_report(testing::made_plan(), {}),
             R"(made   llama, 6 layers, bfloat16, 8,053,063,680 parameters, 15.00 GiB
-policy auto, on a made machine; batch 1, context 4,096; sizes in GiB
+policy auto, on a made machine; batch 1, context 4,096; table in GiB
 
 DEVICE  CAPACITY  RESERVED  WEIGHTS    KV  WORKSPACE   FREE  LAYERS
 gpu 0      12.00      0.50    11.00  0.13       0.06   0.31  embed_tokens, layers.0-3, norm, lm_head
@@ -37,7 +37,7 @@ gpu 0  model.embed_tokens      1.00 GiB  the fastest device with room
        lm_head                 1.00 GiB
 cpu    model.layers.4-5    2 x 2.00 GiB  gpu 0 is full
 
-load peak   host RAM 0.12 GiB (the plain way: 30.00 GiB)
+load peak   host RAM 128.0 MiB (the plain way: 30.00 GiB)
 after load  gpu 0 11.00, cpu 4.00 GiB
 estimate    512 prompt tokens in 250.0 ms, then 50.0 ms a token (20.0 tokens/s); 6.65 s with 128 new
             tokens

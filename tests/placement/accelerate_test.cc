@@ -9,7 +9,7 @@
 #include <map>
 
 #include "compact_tree.h"
-#include "planner/placement/planner.h"
+#include "planner/placement/device_map.h"
 
 namespace berth {
 namespace {
@@ -37,13 +37,16 @@ TEST(Accelerate, PlacesEveryTensorAsAccelerateDoes) {
   for (const CompactModel& model : oracle()) {
     for (const CompactCase& c : model.cases) {
       const AccelerateResult got = accelerate_place(model.tree, c.policy, c.max_memory, false);
+      const DeviceMapIndex want_index(c.device_map);
+      const DeviceMapIndex have_index(got.device_map);
       std::string wrong;
       for (TensorId t = 0; t < model.tree.tensors.size() && wrong.empty(); ++t) {
         const std::string& name = model.tree.tensors[t].name;
-        const std::string* want = lookup(c.device_map, name);
-        const std::string* have = lookup(got.device_map, name);
-        if (want == nullptr || have == nullptr || *want != *have ||
-            got.budgets[got.tensor_device[t]].device != *have) {
+        const std::uint32_t want = want_index.find(name);
+        const std::uint32_t have = have_index.find(name);
+        if (want == kNone || have == kNone ||
+            c.device_map[want].device != got.device_map[have].device ||
+            got.budgets[got.tensor_device[t]].device != got.device_map[have].device) {
           wrong = name;
         }
       }

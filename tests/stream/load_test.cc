@@ -82,6 +82,9 @@ std::vector<Way> all_ways() {
        {IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect, IoEngine::kUring}) {
     for (const auto& devices : destinations) {
       for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate, CpuMemory::kPinned}) {
+        // Without a GPU pinned memory is private memory: one destination shows it.
+        if (mode == CpuMemory::kPinned && devices.size() != 1) continue;
+        if (mode != CpuMemory::kPrivate && devices[0] != "cpu" && devices.size() == 1) continue;
         for (const bool convert : {false, true}) {
           ways.push_back({engine, mode, devices, convert, convert != (mode == CpuMemory::kMmap)});
         }

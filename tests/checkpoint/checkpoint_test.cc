@@ -1,0 +1,247 @@
+#include "planner/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "tests/checkpoint/fixtures.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+using test::index_json;
+using test::TempFolder;
+using test::write_safetensors;
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+
+// The message of the Error that opening throws; "" if it throws none.
+std::string open_error(const fs::path& path, const CheckpointLimits& limits = {}) {
+  try {
+    open_checkpoint(path, limits);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+// Two shards of one tensor each, with their index.
+void write_pair(const TempFolder& folder) {
+  write_safetensors(folder / "model-00001-of-00002.safetensors", {{"a", DType::kF32, {2}}});
+  write_safetensors(folder / "model-00002-of-00002.safetensors", {{"b", DType::kBF16, {3}}});
+  folder.write("model.safetensors.index.json",
+               index_json({{"b", "model-00002-of-00002.safetensors"},
+                           {"a", "model-00001-of-00002.safetensors"}}));
+}
+
+TEST(Checkpoint, OpensOneFileWithPlacesCountedFromItsStart) {
+  TempFolder folder;
+  const fs::path file = folder / "model.safetensors";
+  const std::uint64_t size =
+      write_safetensors(file, {{"a", DType::kF16, {2, 3}}, {"b", DType::kI64, {}}});
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  ASSERT_EQ(checkpoint.tensors.size(), 2u);
+  EXPECT_EQ(checkpoint.tensors[0].name, "a");
+  EXPECT_EQ(checkpoint.tensors[0].dtype, DType::kF16);
+  EXPECT_THAT(checkpoint.tensors[0].shape, testing::ElementsAre(2u, 3u));
+  EXPECT_EQ(checkpoint.tensors[0].bytes(), 12u);
+  EXPECT_EQ(checkpoint.tensors[1].begin, checkpoint.tensors[0].end);
+  EXPECT_EQ(checkpoint.tensors[1].end, size);
+  EXPECT_EQ(checkpoint.bytes(), 20u);
+  EXPECT_EQ(checkpoint.folder, folder.path());
+}
+
+TEST(Checkpoint, RecordsWhichFileItRead) {
+  TempFolder folder;
+  const fs::path file = folder / "model.safetensors";
+  const std::uint64_t size = write_safetensors(file, {{"a", DType::kF32, {2}}});
+  struct stat info {};
+  ASSERT_EQ(::stat(file.c_str(), &info), 0);
+  const Shard shard = open_checkpoint(file).shards.at(0);
+  EXPECT_EQ(shard.path, file);
+  EXPECT_EQ(shard.file_bytes, size);
+  EXPECT_EQ(shard.inode, info.st_ino);
+  EXPECT_EQ(shard.device, info.st_dev);
+  EXPECT_EQ(shard.mtime_ns, info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec);
+}
+
+TEST(Checkpoint, OrdersTensorsByShardThenOffset) {
+  TempFolder folder;
+  write_pair(folder);
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  ASSERT_EQ(checkpoint.shards.size(), 2u);
+  EXPECT_EQ(checkpoint.shards[1].path.filename(), "model-00002-of-00002.safetensors");
+  EXPECT_EQ(checkpoint.tensors[0].name, "a");
+  EXPECT_EQ(checkpoint.tensors[1].name, "b");
+  EXPECT_EQ(checkpoint.tensors[1].shard, 1u);
+}
+
+TEST(Checkpoint, FollowsLinksAsInAHubCache) {
+  TempFolder folder;
+  fs::create_directory(folder / "blobs");
+  fs::create_directory(folder / "snapshot");
+  write_safetensors(folder / "blobs/0123abcd", {{"a", DType::kF32, {2}}});
+  fs::create_symlink("../blobs/0123abcd", folder / "snapshot/model.safetensors");
+  EXPECT_EQ(open_checkpoint(folder / "snapshot").tensors.size(), 1u);
+}
+
+TEST(Checkpoint, TakesAllShardsWhereTheIndexIsMissing) {
+  TempFolder folder;
+  write_pair(folder);
+  fs::remove(folder / "model.safetensors.index.json");
+  EXPECT_EQ(open_checkpoint(folder.path()).tensors.size(), 2u);
+}
+
+TEST(Checkpoint, NamesTheShardThatIsMissingWithoutAnIndex) {
+  TempFolder folder;
+  write_safetensors(folder / "model-00001-of-00003.safetensors", {{"a", DType::kF32, {2}}});
+  write_safetensors(folder / "model-00003-of-00003.safetensors", {{"b", DType::kF32, {2}}});
+  EXPECT_THAT(open_error(folder.path()),
+              EndsWith("shard 'model-00002-of-00003.safetensors' is missing (2 of 3 are here)"));
+}
+
+TEST(Checkpoint, NamesTheShardThatTheIndexMisses) {
+  TempFolder folder;
+  write_pair(folder);
+  fs::remove(folder / "model-00002-of-00002.safetensors");
+  EXPECT_THAT(open_error(folder.path()),
+              AllOf(HasSubstr("model.safetensors.index.json: "),
+                    HasSubstr("'model-00002-of-00002.safetensors' is missing")));
+}
+
+TEST(Checkpoint, RejectsATensorThatItsShardDoesNotHold) {
+  TempFolder folder;
+  write_pair(folder);
+  folder.write("model.safetensors.index.json",
+               index_json({{"a", "model-00001-of-00002.safetensors"},
+                           {"b", "model-00002-of-00002.safetensors"},
+                           {"c", "model-00002-of-00002.safetensors"}}));
+  EXPECT_THAT(
+      open_error(folder.path()),
+      HasSubstr("tensor 'c' should be in 'model-00002-of-00002.safetensors', which does not"));
+}
+
+TEST(Checkpoint, RejectsATensorInAnotherShardThanTheIndexSays) {
+  TempFolder folder;
+  write_pair(folder);
+  folder.write("model.safetensors.index.json",
+               index_json({{"a", "model-00002-of-00002.safetensors"},
+                           {"b", "model-00001-of-00002.safetensors"}}));
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("should be in 'model-00002-of-00002.safetensors', but it is in "
+                        "'model-00001-of-00002.safetensors'"));
+}
+
+TEST(Checkpoint, RejectsATensorThatTheIndexDoesNotName) {
+  TempFolder folder;
+  write_pair(folder);
+  write_safetensors(folder / "model-00002-of-00002.safetensors",
+                    {{"b", DType::kBF16, {3}}, {"extra", DType::kF32, {1}}});
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("model-00002-of-00002.safetensors: tensor 'extra' is not in"));
+}
+
+TEST(Checkpoint, RejectsATensorInTwoShards) {
+  TempFolder folder;
+  write_safetensors(folder / "x.safetensors", {{"a", DType::kF32, {2}}});
+  write_safetensors(folder / "y.safetensors", {{"a", DType::kF32, {2}}});
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("y.safetensors: tensor 'a' is also in 'x.safetensors'"));
+}
+
+TEST(Checkpoint, RejectsAShardOutsideTheFolder) {
+  TempFolder folder;
+  fs::create_directory(folder / "model");
+  write_safetensors(folder / "secret.safetensors", {{"a", DType::kF32, {2}}});
+  folder.write("model/model.safetensors.index.json", index_json({{"a", "../secret.safetensors"}}));
+  EXPECT_THAT(open_error(folder / "model"), HasSubstr("leads out of the folder"));
+}
+
+TEST(Checkpoint, SaysWhereATruncatedShardShouldEnd) {
+  TempFolder folder;
+  write_pair(folder);
+  const fs::path shard = folder / "model-00001-of-00002.safetensors";
+  const auto size = fs::file_size(shard);
+  fs::resize_file(shard, size - 3);
+  EXPECT_THAT(open_error(folder.path()),
+              AllOf(HasSubstr(shard.string()), HasSubstr("truncated"), HasSubstr("tensor 'a'"),
+                    HasSubstr(std::to_string(size)), HasSubstr(std::to_string(size - 3))));
+  fs::resize_file(shard, 20);
+  EXPECT_THAT(open_error(folder.path()), AllOf(HasSubstr(shard.string()), HasSubstr("truncated")));
+  fs::resize_file(shard, 0);
+  EXPECT_THAT(open_error(folder.path()), AllOf(HasSubstr(shard.string()), HasSubstr("truncated")));
+}
+
+TEST(Checkpoint, SaysWhatItFoundInsteadOfSafetensors) {
+  TempFolder folder;
+  EXPECT_THAT(open_error(folder.path()), EndsWith("holds no .safetensors file"));
+  folder.write("pytorch_model.bin", "x");
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("'pytorch_model.bin' but no .safetensors file: only safetensors"));
+  folder.write("model.gguf", "x");
+  EXPECT_THAT(open_error(folder.path()), HasSubstr("'model.gguf'"));
+}
+
+TEST(Checkpoint, NamesAPathThatIsNoCheckpoint) {
+  TempFolder folder;
+  EXPECT_THAT(open_error(folder / "absent"), EndsWith("absent: no such file or folder"));
+  folder.write("model.gguf", "x");
+  EXPECT_THAT(open_error(folder / "model.gguf"), HasSubstr("neither a folder nor"));
+  // A pipe must neither block nor be read.
+  ASSERT_EQ(::mkfifo((folder / "model.safetensors").c_str(), 0600), 0);
+  EXPECT_THAT(open_error(folder.path()), EndsWith("is not a regular file"));
+}
+
+TEST(Checkpoint, StopsAtItsLimits) {
+  TempFolder folder;
+  write_safetensors(folder / "model.safetensors",
+                    {{"first", DType::kF32, {2, 2}}, {"b", DType::kF32, {1}}});
+  CheckpointLimits limits;
+  limits.tensors = 1;
+  EXPECT_THAT(open_error(folder.path(), limits), HasSubstr("more than 1 tensors"));
+  limits = {};
+  limits.rank = 1;
+  EXPECT_THAT(open_error(folder.path(), limits), HasSubstr("more than 1 dimensions"));
+  limits = {};
+  limits.name_bytes = 4;
+  EXPECT_THAT(open_error(folder.path(), limits), HasSubstr("the name has 5 bytes, the limit is 4"));
+  limits = {};
+  limits.header_bytes = 50;
+  EXPECT_THAT(open_error(folder.path(), limits), HasSubstr("the limit is 50"));
+}
+
+TEST(Checkpoint, KeepsMessagesOnOneLine) {
+  TempFolder folder;
+  write_safetensors(folder / "x.safetensors", {{"a\\nb", DType::kF32, {2}}});
+  write_safetensors(folder / "y.safetensors", {{"a\\nb", DType::kF32, {2}}});
+  EXPECT_THAT(open_error(folder.path()), HasSubstr("'a\\x0ab'"));
+}
+
+TEST(DType, NamesReadBackAsThemselves) {
+  for (int i = 0; i <= static_cast<int>(DType::kU64); ++i) {
+    const auto dtype = static_cast<DType>(i);
+    EXPECT_EQ(parse_dtype(dtype_name(dtype)), dtype);
+    if (!torch_dtype_name(dtype).empty()) {
+      EXPECT_EQ(parse_torch_dtype(torch_dtype_name(dtype)), dtype);
+      EXPECT_EQ(parse_torch_dtype("torch." + std::string(torch_dtype_name(dtype))), dtype);
+    }
+  }
+  EXPECT_EQ(parse_dtype("I4"), std::nullopt);
+  EXPECT_EQ(parse_torch_dtype(""), std::nullopt);
+}
+
+TEST(DType, SizesAreExactOrAbsent) {
+  const std::vector<std::uint64_t> none;
+  const std::vector<std::uint64_t> huge = {1ull << 40, 1ull << 40};
+  const std::vector<std::uint64_t> odd = {3};
+  EXPECT_EQ(tensor_bytes(DType::kC64, none), 8u);
+  EXPECT_EQ(tensor_bytes(DType::kU8, huge), std::nullopt);
+  EXPECT_EQ(tensor_bytes(DType::kF4, odd), std::nullopt);
+  EXPECT_TRUE(is_convertible(DType::kF64));
+  EXPECT_FALSE(is_convertible(DType::kF8E4M3));
+}
+
+}  // namespace
+}  // namespace berth

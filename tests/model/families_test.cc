@@ -1,0 +1,143 @@
+// Every template against the module tree that transformers builds from the same config.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "planner/model/model_tree.h"
+#include "tests/checkpoint/fixtures.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path data_folder() { return fs::path(BERTH_SOURCE_DIR) / "tests/model/data"; }
+
+std::vector<std::string> cases() {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(data_folder())) {
+    if (fs::exists(entry.path() / "tree.txt")) names.insert(entry.path().filename().string());
+  }
+  return {names.begin(), names.end()};
+}
+
+std::string shape_text(const ModelTensor& tensor) {
+  std::string out = "[";
+  for (const std::uint64_t size : tensor.shape) {
+    out += (out.size() > 1 ? ", " : "") + std::to_string(size);
+  }
+  return out + "]";
+}
+
+// The form of tree.txt; the inside of a list of experts is left out, as it is there.
+std::string outline(const ModelTree& tree) {
+  std::ostringstream out;
+  for (const Module& module : tree.modules) {
+    if (module.name.find(".experts.") != std::string::npos) continue;
+    out << module.name << '\t' << module.cls << '\n';
+    for (const TensorId id : module.tensors) {
+      const ModelTensor& tensor = tree.tensors[id];
+      out << "  " << tensor.name.substr(module.name.size() + 1) << '\t' << shape_text(tensor)
+          << '\t'
+          << (!tensor.buffer      ? "parameter"
+              : tensor.persistent ? "buffer"
+                                  : "computed")
+          << '\n';
+    }
+  }
+  out << tree.parameters() << " parameters\n";
+  return out.str();
+}
+
+class Family : public testing::TestWithParam<std::string> {
+ protected:
+  fs::path folder() const { return data_folder() / GetParam(); }
+};
+
+TEST_P(Family, RegistersModulesAsTransformersDoes) {
+  const Model model = open_model(folder() / "config.json", std::nullopt);
+  std::ifstream in(folder() / "tree.txt");
+  std::stringstream expected;
+  expected << in.rdbuf();
+  EXPECT_EQ(outline(model.tree), expected.str());
+}
+
+TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
+  const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
+  const auto layers = static_cast<std::size_t>(
+      std::ranges::count_if(tree.modules, [](const Module& module) { return module.no_split; }));
+  ASSERT_GT(layers, 1u);
+  ASSERT_EQ(tree.facts.layers.size(), layers);
+  for (const LayerFacts& layer : tree.facts.layers) {
+    EXPECT_TRUE(tree.modules[layer.module].no_split);
+    EXPECT_GT(layer.kv_elements, 0u);
+    const bool routed = std::ranges::any_of(tree.modules, [&](const Module& module) {
+      return module.expert && module.name.starts_with(tree.modules[layer.module].name + ".");
+    });
+    EXPECT_EQ(layer.experts > 0, routed) << tree.modules[layer.module].name;
+    EXPECT_EQ(layer.experts_per_token > 0, routed);
+  }
+  EXPECT_GT(tree.facts.hidden, 0u);
+  EXPECT_GT(tree.facts.intermediate, 0u);
+  EXPECT_GT(tree.facts.vocabulary, 0u);
+  EXPECT_GT(tree.facts.heads, 0u);
+  ASSERT_NE(tree.facts.embedding, kNone);
+  ASSERT_NE(tree.facts.head, kNone);
+}
+
+TEST_P(Family, RunsEmbeddingsThenBlocksThenHead) {
+  const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
+  const std::vector<ModuleId> units = execution_units(tree);
+  const auto place = [&](ModuleId id) { return std::ranges::find(units, id) - units.begin(); };
+  const auto first = place(tree.facts.layers.front().module);
+  const auto last = place(tree.facts.layers.back().module);
+  EXPECT_LT(place(tree.facts.embedding), first);
+  EXPECT_EQ(last - first + 1, static_cast<std::ptrdiff_t>(tree.facts.layers.size()));
+  EXPECT_EQ(place(tree.facts.head), static_cast<std::ptrdiff_t>(units.size()) - 1);
+  // Every tensor is in exactly one unit.
+  std::vector<int> covered(tree.tensors.size(), 0);
+  for (const ModuleId unit : units) {
+    const Module& module = tree.modules[unit];
+    const bool whole = module.no_split || module.children.empty();
+    for (TensorId id = 0; id < tree.tensors.size(); ++id) {
+      const std::string& owner = tree.modules[tree.tensors[id].module].name;
+      if (owner == module.name || (whole && owner.starts_with(module.name + "."))) ++covered[id];
+    }
+  }
+  EXPECT_THAT(covered, testing::Each(1));
+}
+
+TEST_P(Family, MatchesACheckpointOfItsOwnTensors) {
+  const ModelTree alone = open_model(folder() / "config.json", std::nullopt).tree;
+  test::TempFolder made;
+  std::vector<test::FakeTensor> tensors;
+  for (const ModelTensor& tensor : alone.tensors) {
+    if (!tensor.persistent || tensor.tied_to != kNone) continue;
+    tensors.push_back({tensor.name, DType::kBF16, tensor.shape});
+  }
+  test::write_safetensors(made / "model.safetensors", tensors);
+  fs::copy(folder() / "config.json", made / "config.json");
+  const Model model = open_model(made.path(), std::nullopt);
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+  EXPECT_EQ(model.tree.parameters(), alone.parameters());
+  for (const ModelTensor& tensor : model.tree.tensors) {
+    if (!tensor.persistent || tensor.tied_to != kNone) continue;
+    EXPECT_EQ(model.checkpoint->tensors.at(tensor.source).name, tensor.name);
+    EXPECT_EQ(tensor.dtype, DType::kBF16);
+  }
+}
+
+std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(cases()), test_name);
+
+}  // namespace
+}  // namespace berth
