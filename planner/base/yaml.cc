@@ -23,7 +23,7 @@
 namespace berth {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = std::size_t{16} << 20;
+constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxDepth = 64;
 constexpr std::uint64_t kMaxNodes = std::uint64_t{1} << 18;  // aliases expanded
 
@@ -267,58 +267,54 @@ std::vector<YamlValue> YamlValue::as_list() const {
 
 YamlMap::YamlMap(YamlValue value) : value_(std::move(value)) {
   if (!value_.node.IsMap()) value_.fail("expected a mapping, found " + describe(value_.node));
-  std::map<std::string, int> lines;
+  std::map<std::string_view, int> lines;
   for (const auto& entry : value_.node) {
     YamlValue key{entry.first, value_.file, value_.field};
     if (!key.node.IsScalar()) key.fail("a key must be text, found " + describe(key.node));
-    const auto [first, fresh] = lines.emplace(key.node.Scalar(), key.node.Mark().line);
-    if (fresh) continue;
+    const auto [added, fresh] = entries_.emplace(key.node.Scalar(), Entry{entry.second});
+    if (fresh) {
+      lines[added->first] = key.node.Mark().line;
+      continue;
+    }
     key.field = child_field(value_.field, key.node.Scalar());
-    key.fail("given twice (first on line " + std::to_string(first->second + 1) + ")");
+    key.fail("given twice (first on line " + std::to_string(lines[added->first] + 1) + ")");
   }
 }
 
-// Looked up by walking: operator[] of a yaml-cpp node would add the key.
-bool YamlMap::has(std::string_view key) const {
-  for (const auto& entry : value_.node)
-    if (entry.first.Scalar() == key) return true;
-  return false;
-}
+bool YamlMap::has(std::string_view key) const { return entries_.find(key) != entries_.end(); }
 
 std::optional<YamlValue> YamlMap::get(std::string_view key) {
-  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
-  for (const auto& entry : value_.node)
-    if (entry.first.Scalar() == key && !entry.second.IsNull())
-      return YamlValue{entry.second, value_.file, child_field(value_.field, key)};
-  return std::nullopt;
+  const auto found = entries_.find(key);
+  const bool asked = found != entries_.end() && std::exchange(found->second.asked, true);
+  if (!asked && std::find(known_.begin(), known_.end(), key) == known_.end())
+    known_.emplace_back(key);
+  if (found == entries_.end() || found->second.value.IsNull()) return std::nullopt;
+  return YamlValue{found->second.value, value_.file, child_field(value_.field, key)};
 }
 
 YamlValue YamlMap::require(std::string_view key) {
   if (std::optional<YamlValue> found = get(key)) return *found;
   // A misspelt key is the likelier mistake than a forgotten one.
+  const std::vector<std::string> wanted = {std::string(key)};
   for (const auto& entry : value_.node) {
     const std::string& name = entry.first.Scalar();
-    if (std::find(known_.begin(), known_.end(), name) == known_.end() &&
-        nearest(name, {std::string(key)}))
-      fail_unknown(entry.first, value_, {std::string(key)});
+    if (!entries_.at(name).asked && nearest(name, wanted))
+      fail_unknown(entry.first, value_, wanted);
   }
   value_.fail(in_quotes(key) + " is missing");
 }
 
 std::vector<std::string> YamlMap::keys() {
   std::vector<std::string> names;
-  names.reserve(value_.node.size());
+  names.reserve(entries_.size());
   for (const auto& entry : value_.node) names.push_back(entry.first.Scalar());
-  known_.insert(known_.end(), names.begin(), names.end());
+  for (auto& [name, entry] : entries_) entry.asked = true;
   return names;
 }
 
 void YamlMap::finish() const {
-  for (const auto& entry : value_.node) {
-    const std::string& name = entry.first.Scalar();
-    if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
-    fail_unknown(entry.first, value_, known_);
-  }
+  for (const auto& entry : value_.node)
+    if (!entries_.at(entry.first.Scalar()).asked) fail_unknown(entry.first, value_, known_);
 }
 
 YamlValue parse_yaml(const std::string& text, const std::string& source) {

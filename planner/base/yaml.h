@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -55,14 +57,20 @@ class YamlMap {
   const YamlValue& value() const { return value_; }
 
  private:
+  struct Entry {
+    YAML::Node value;
+    bool asked = false;
+  };
+
   YamlValue value_;
-  std::vector<std::string> known_;
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::vector<std::string> known_;  // asked for by name, for hints
 };
 
 // Parses a file or a text of one document; an empty one is a null value. Throws Error
 // "file:line: ..." on bad syntax, bytes that are no UTF-8 text, a second document, nesting deeper
 // than 64, aliases inside their own anchor or that expand to more than 2^18 values, and "file: ..."
-// on what cannot be read or exceeds 16 MiB.
+// on what cannot be read or exceeds 4 MiB.
 YamlValue read_yaml_file(const std::filesystem::path& path);
 YamlValue parse_yaml(const std::string& text, const std::string& source);
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <map>
 #include <unordered_map>
 
 namespace berth {
@@ -18,6 +19,30 @@ constexpr Eighths kUnlimited = std::numeric_limits<Eighths>::max() / 4;
 Eighths to_eighths(std::uint64_t bytes) {
   constexpr std::uint64_t kMost = static_cast<std::uint64_t>(kUnlimited) / 8;
   return static_cast<Eighths>(std::min(bytes, kMost) * 8);
+}
+
+// The float dtype that holds most bytes of the parameters.
+DType main_float(const ModelTree& tree) {
+  std::map<DType, std::uint64_t> bytes;
+  for (const ModelTensor& tensor : tree.tensors) {
+    if (!tensor.buffer && is_convertible(tensor.dtype)) bytes[tensor.dtype] += tensor.bytes();
+  }
+  DType main = DType::kF32;
+  std::uint64_t most = 0;
+  for (const auto& [dtype, sum] : bytes) {
+    if (sum > most) {
+      most = sum;
+      main = dtype;
+    }
+  }
+  return main;
+}
+
+// Buffers that are computed at load (rotary frequencies) count in the dtype of the weights:
+// Accelerate measures a model that was cast as a whole.
+std::uint64_t counted_bytes(const ModelTensor& tensor, DType floats) {
+  if (tensor.persistent || !is_convertible(tensor.dtype)) return tensor.bytes();
+  return tensor_bytes(floats, tensor.shape).value_or(tensor.bytes());
 }
 
 // The tree as Accelerate sees it. A node is a module or a tensor; tensor t is node modules + t.
@@ -78,6 +103,7 @@ Sizes::Sizes(const ModelTree& model_tree)
     ties.push_back(std::move(parameters));
   }
 
+  const DType floats = main_float(tree);
   std::vector<bool> counted(ties.size(), false);
   std::uint32_t rank = 0;
   for (const bool buffers : {false, true}) {
@@ -89,7 +115,7 @@ Sizes::Sizes(const ModelTree& model_tree)
           if (counted[group[t]]) continue;
           counted[group[t]] = true;
         }
-        const Eighths bytes = to_eighths(tensor.bytes());
+        const Eighths bytes = to_eighths(counted_bytes(tensor, floats));
         size[modules + t] = tensor.dtype == DType::kBool ? bytes / 8 : bytes;
         for (ModuleId m = module; m != kNone; m = tree.modules[m].parent) {
           size[m] += size[modules + t];

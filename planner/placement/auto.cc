@@ -154,7 +154,7 @@ Pipeline Planner::build(const Tier& tier, std::uint32_t stream, bool slots) cons
     const Unit& unit = chain.units[u];
     PipelineUnit piece;
     piece.weights = less(unit.weights, pins_.gone[u]);
-    piece.resident = piece.weights + unit.kv_bytes + unit.logits;
+    piece.resident = piece.weights + unit.computed + unit.kv_bytes + unit.logits;
     piece.workspace = unit.activation;
     if (pins_.fixed[u] != kNone) {
       const auto at = std::find(devices.begin(), devices.end(), pins_.fixed[u]);

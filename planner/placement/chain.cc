@@ -81,6 +81,10 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
     for (TensorId t : unit.tensors) {
       const ModelTensor& tensor = tree.tensors[t];
       const std::uint64_t bytes = tensor.bytes();
+      if (!tensor.persistent) {
+        unit.computed += bytes;
+        continue;
+      }
       if (const TensorId storage = storage_of(tree, t); !counted[storage]) {
         counted[storage] = true;
         unit.weights += bytes;

@@ -17,6 +17,7 @@ struct Unit {
   ModuleId module = kNone;
   std::vector<TensorId> tensors;   // all that the unit stands for
   std::uint64_t weights = 0;       // bytes in memory; tied storage counts in the first unit only
+  std::uint64_t computed = 0;      // buffers that no checkpoint stores
   std::uint64_t kv_bytes = 0;      // KV cache of the whole workload
   std::uint64_t kv_position = 0;   // bytes of KV cache a position, all sequences of the batch
   std::uint64_t kv_window = 0;     // positions that a token attends to at most

@@ -101,7 +101,8 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
       continue;
     }
     try {
-      patterns_.push_back({std::regex(key, std::regex::ECMAScript | std::regex::optimize), i});
+      // The match must end where a name does, or at a dot.
+      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)"), i});
     } catch (const std::regex_error&) {
       throw Error("device map: key '" + printable(key) +
                   "' is neither a module's name nor a regular expression");
@@ -122,13 +123,10 @@ std::uint32_t DeviceMapIndex::find(std::string_view name) const {
   }
   for (const Pattern& pattern : patterns_) {
     if (best != kNone && !beats(map_[pattern.entry].module, map_[best].module)) continue;
-    std::match_results<std::string_view::const_iterator> match;
-    if (!std::regex_search(name.begin(), name.end(), match, pattern.regex,
-                           std::regex_constants::match_continuous)) {
-      continue;
+    if (std::regex_search(name.begin(), name.end(), pattern.regex,
+                          std::regex_constants::match_continuous)) {
+      best = pattern.entry;
     }
-    const auto end = static_cast<std::size_t>(match.length());
-    if (end == name.size() || name[end] == '.') best = pattern.entry;
   }
   return best;
 }

@@ -43,10 +43,15 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
     ledger.devices.push_back(row);
   }
   std::set<std::pair<std::uint32_t, TensorId>> shared;
+  std::vector<std::uint64_t> computed(machine.devices.size(), 0);  // buffers no checkpoint stores
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const std::uint32_t device = tensor_device[t];
     if (device == kNone) continue;
     const ModelTensor& tensor = tree.tensors[t];
+    if (!tensor.persistent) {
+      computed[device] += tensor.bytes();
+      continue;
+    }
     const bool alone = tensor.tied_to == kNone && tree.ties.empty();
     const TensorId storage = tensor.tied_to == kNone ? t : tensor.tied_to;
     if (alone || shared.emplace(device, storage).second) {
@@ -64,7 +69,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
       if (home == kNone) home = runner;
       activation[runner] = std::max(activation[runner], unit.activation);
       if (runner != tensor_device[t]) {
-        from_disk[runner] = std::max(from_disk[runner], unit.weights);
+        from_disk[runner] = std::max(from_disk[runner], unit.dense_bytes + unit.expert_bytes);
       }
     }
     if (home == kNone) continue;
@@ -80,7 +85,8 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
   }
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     DeviceLedger& row = ledger.devices[d];
-    row.workspace = activation[d] + logits[d] + 2 * from_disk[d] + (d == stream ? 2 * slot : 0);
+    row.workspace =
+        computed[d] + activation[d] + logits[d] + 2 * from_disk[d] + (d == stream ? 2 * slot : 0);
     const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
     if (rooms[d].budget_only) {
       row.capacity = used - row.weights + rooms[d].weight_bytes;
@@ -116,18 +122,16 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine,
     }
     if (!tied) peak.naive_host_bytes += tensor.bytes();
     const std::uint32_t device = tensor_device[t];
-    if (device == kNone) continue;
+    if (device == kNone || !tensor.persistent) continue;
     if (!tree.ties.empty() && !seen.emplace(device, tied ? tensor.tied_to : t).second) continue;
     const bool converted = tensor.stored != tensor.dtype;
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
-        if (tensor.persistent) staged += stored;
+        staged += stored;
         break;
       case DeviceKind::kCpu:
-        if (mode != CpuMemory::kMmap || converted || !tensor.persistent) {
-          peak.host_bytes += tensor.bytes();
-        }
-        if (converted && tensor.persistent) staged += stored;
+        if (mode != CpuMemory::kMmap || converted) peak.host_bytes += tensor.bytes();
+        if (converted) staged += stored;
         break;
       case DeviceKind::kDisk:
         break;

@@ -2,8 +2,9 @@
 //
 // capacity = reserved + weights + kv_cache + workspace + free, or free = 0 and the rest in `over`.
 // reserved is the CUDA context with its libraries (kCudaContext) and the device's own reserve.
-// Weights count as placed, in their dtype in memory, a tied tensor once a device. KV cache and
-// workspace stand where a layer runs: units on disk run on the host. Formulas: chain.h.
+// Weights count as placed, in their dtype in memory, a tied tensor once a device; buffers that no
+// checkpoint stores (rotary frequencies) are workspace, so weights are what a load brings. KV cache
+// and workspace stand where a layer runs: units on disk run on the host. Formulas: chain.h.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
                    std::uint64_t slot);
 
 // Host memory while loading: bytes that stay private in host RAM (all of them in `private` and
-// `pinned` mode, in `mmap` mode only what is converted or computed), and the staging, of which no
+// `pinned` mode, in `mmap` mode only what is converted), and the staging, of which no
 // more is used than passes through it: bytes for GPUs, and bytes converted.
 // The naive way: the state dict as stored, and the built model beside it.
 LoadPeak load_peak(const ModelTree& tree, const Machine& machine,

@@ -11,9 +11,11 @@ namespace {
 
 using pipeline::kInfinity;
 
+using Sizes = std::map<std::uint64_t, std::uint64_t>;  // bytes of a unit -> how many there are
+
 // The most bytes that units can fill of `room`: room that no set of units can fill is worth
 // nothing. Exact for chains of one common size and a few others; else `room` itself.
-double fillable(const std::map<std::uint64_t, std::uint64_t>& sizes, std::uint64_t room) {
+double fillable(const Sizes& sizes, std::uint64_t room) {
   std::uint64_t common = 0;
   std::uint64_t most = 0;
   std::uint64_t tries = 1;
@@ -42,6 +44,19 @@ double fillable(const std::map<std::uint64_t, std::uint64_t>& sizes, std::uint64
   return static_cast<double>(best);
 }
 
+// The same beside the workspace that the units need: whichever of them is the hungriest.
+double usable_room(const Pipeline& pipeline, std::uint64_t room) {
+  std::map<std::uint64_t, Sizes> by_workspace;
+  for (const PipelineUnit& unit : pipeline.units) ++by_workspace[unit.workspace][unit.resident];
+  Sizes so_far;
+  double best = 0;
+  for (const auto& [workspace, sizes] : by_workspace) {
+    for (const auto& [size, count] : sizes) so_far[size] += count;
+    if (workspace <= room) best = std::max(best, fillable(so_far, room - workspace));
+  }
+  return best;
+}
+
 double hop_bound(const Pipeline& pipeline, double total) {
   std::vector<double> rooms;
   for (const PipelineDevice& device : pipeline.devices) {
@@ -61,22 +76,18 @@ double hop_bound(const Pipeline& pipeline, double total) {
 
 double latency_bound(const Pipeline& pipeline, double upper) {
   const std::size_t devices = pipeline.devices.size();
-  std::map<std::uint64_t, std::uint64_t> sizes;
   double total = 0;
-  for (const PipelineUnit& unit : pipeline.units) {
-    ++sizes[unit.resident];
-    total += static_cast<double>(unit.resident);
-  }
+  for (const PipelineUnit& unit : pipeline.units) total += static_cast<double>(unit.resident);
   std::vector<double> room;
   for (const PipelineDevice& device : pipeline.devices) {
-    room.push_back(fillable(sizes, device.room));
+    room.push_back(usable_room(pipeline, device.room));
   }
   const double hops = hop_bound(pipeline, total);
 
   std::vector<double> price(devices, 0);  // ns a byte
   double best = 0;
   double damping = 1;
-  for (int round = 0; round < 300 && best + hops < upper; ++round) {
+  for (int round = 0; round < 400 && best + hops < upper; ++round) {
     double value = 0;
     std::vector<double> slope(devices, 0);
     for (std::size_t d = 0; d < devices; ++d) {

@@ -217,6 +217,7 @@ class Placements {
     placed.module = module;
     placed.device = decision_.tensor_device[tensors[0]];
     for (TensorId t : tensors) {
+      if (!setting_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
       const TensorId first = setting_.tree.tensors[t].tied_to;
       const TensorId storage = first == kNone ? t : first;
       if (setting_.tree.ties.empty() || seen_.emplace(placed.device, storage).second) {

@@ -7,6 +7,12 @@
 namespace berth {
 namespace {
 
+// True where the placement is ours to choose.
+bool is_own(const Request& request) {
+  return !request.device_map &&
+         (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
+}
+
 bool would_fit(const ModelTree& tree, const Machine& machine, const Request& request) {
   return plan_once(tree, machine, request).fits();
 }
@@ -158,7 +164,7 @@ std::vector<std::string> find_suggestions(const Setting& setting) {
     }
   }
   suggest_devices(setting, out);
-  if (setting.request.policy != Policy::kAuto && setting.request.policy != Policy::kThroughput) {
+  if (!is_own(setting.request)) {
     Request request = setting.request;
     request.policy = Policy::kAuto;
     request.device_map.reset();

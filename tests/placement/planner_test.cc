@@ -1,0 +1,480 @@
+#include "planner/placement/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "compact_tree.h"
+#include "planner/placement/chain.h"
+#include "planner/placement/memory_model.h"
+
+namespace berth {
+namespace {
+
+using testing::AnyOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr std::uint64_t kMiB = 1ull << 20;
+constexpr std::uint64_t kGiB = 1ull << 30;
+
+Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1e12) {
+  Device device;
+  device.name = name;
+  device.capacity = device.total = capacity;
+  device.memory_bandwidth = bandwidth;
+  device.flops = bandwidth * 150;
+  return device;
+}
+
+Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t disk) {
+  Machine machine;
+  machine.source = "a test";
+  machine.devices = std::move(gpus);
+  Device cpu;
+  cpu.name = "cpu";
+  cpu.kind = DeviceKind::kCpu;
+  cpu.capacity = cpu.total = host;
+  if (host > 0) machine.devices.push_back(cpu);
+  cpu.name = "disk";
+  cpu.kind = DeviceKind::kDisk;
+  cpu.capacity = cpu.total = disk;
+  if (disk > 0) machine.devices.push_back(cpu);
+  fill_defaults(machine);
+  return machine;
+}
+
+struct Shape {
+  std::uint64_t layers = 4;
+  std::uint64_t hidden = 1024;
+  std::uint64_t layer_bytes = 64 * kMiB;
+  std::uint64_t vocabulary = 8192;
+  std::uint64_t kv_elements = 512;
+  std::uint64_t window = 0;
+  bool tied = false;
+};
+
+// embed, layers.N.{attn, mlp}, norm, head: bfloat16.
+ModelTree model_of(const Shape& shape) {
+  ModelTree tree;
+  tree.name = "test";
+  add_module(tree, kNone, "", "Model");
+  const auto embed = add_module(tree, 0, "embed", "Embedding");
+  add_tensor(tree, embed, "weight", DType::kBF16, {shape.vocabulary, shape.hidden});
+  const auto layers = add_module(tree, 0, "layers", "ModuleList");
+  for (std::uint64_t i = 0; i < shape.layers; ++i) {
+    const auto layer = add_module(tree, layers, std::to_string(i), "Block", true);
+    const auto attn = add_module(tree, layer, "attn", "Attention");
+    add_tensor(tree, attn, "weight", DType::kBF16, {shape.layer_bytes / 8});
+    const auto mlp = add_module(tree, layer, "mlp", "Mlp");
+    add_tensor(tree, mlp, "weight", DType::kBF16, {shape.layer_bytes / 8, 3});
+    LayerFacts facts;
+    facts.module = layer;
+    facts.kv_elements = shape.kv_elements;
+    facts.window = shape.window;
+    tree.facts.layers.push_back(facts);
+  }
+  const auto norm = add_module(tree, 0, "norm", "Norm");
+  add_tensor(tree, norm, "weight", DType::kBF16, {shape.hidden});
+  const auto head = add_module(tree, 0, "head", "Linear");
+  add_tensor(tree, head, "weight", DType::kBF16, {shape.vocabulary, shape.hidden});
+  if (shape.tied) tie_tensors(tree, {"embed.weight", "head.weight"});
+  tree.facts.hidden = shape.hidden;
+  tree.facts.intermediate = 4 * shape.hidden;
+  tree.facts.vocabulary = shape.vocabulary;
+  tree.facts.heads = 16;
+  tree.facts.max_positions = 8192;
+  tree.facts.embedding = embed;
+  tree.facts.head = head;
+  return tree;
+}
+
+std::string device_of(const ModelTree& tree, const Plan& plan, const std::string& tensor) {
+  return plan.devices[plan.tensor_device[tensor_id(tree, tensor)]].name;
+}
+
+// What must hold for every plan, whatever the policy.
+void expect_sound(const ModelTree& tree, const Plan& plan, const std::string& what) {
+  ASSERT_EQ(plan.tensor_device.size(), tree.tensors.size()) << what;
+  std::uint64_t over = 0;
+  for (const DeviceLedger& row : plan.devices) {
+    EXPECT_EQ(row.capacity + row.over,
+              row.reserved + row.weights + row.kv_cache + row.workspace + row.free)
+        << what << " " << row.name;
+    EXPECT_TRUE(row.over == 0 || row.free == 0) << what;
+    over += row.over;
+  }
+  EXPECT_FALSE(plan.fits() && over > 0) << what;
+
+  std::map<std::uint32_t, std::set<TensorId>> storages;
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    ASSERT_LT(plan.tensor_device[t], plan.devices.size()) << what;
+    const TensorId first = tree.tensors[t].tied_to;
+    storages[plan.tensor_device[t]].insert(first == kNone ? t : first);
+    const std::string* mapped = lookup(plan.device_map, tree.tensors[t].name);
+    ASSERT_NE(mapped, nullptr) << what << " " << tree.tensors[t].name;
+    EXPECT_EQ(*mapped, plan.devices[plan.tensor_device[t]].name) << what;
+  }
+  std::vector<std::uint64_t> placed(plan.devices.size(), 0);
+  for (const ModulePlacement& placement : plan.placement) {
+    placed[placement.device] += placement.bytes;
+    EXPECT_FALSE(placement.reason.empty()) << what;
+  }
+  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
+    std::uint64_t bytes = 0;
+    for (TensorId t : storages[d]) bytes += tree.tensors[t].bytes();
+    EXPECT_EQ(plan.devices[d].weights, bytes) << what;
+    EXPECT_EQ(placed[d], bytes) << what;
+  }
+}
+
+void expect_whole(const ModelTree& tree, const Plan& plan, const std::string& what) {
+  for (const auto& group : tree.ties) {
+    for (TensorId t : group) EXPECT_EQ(plan.tensor_device[t], plan.tensor_device[group[0]]) << what;
+  }
+  const Chain chain = make_chain(tree, plan.workload);
+  for (const Unit& unit : chain.units) {
+    for (TensorId t : unit.tensors) {
+      EXPECT_EQ(plan.tensor_device[t], plan.tensor_device[unit.tensors[0]]) << what;
+    }
+  }
+}
+
+TEST(MemoryModel, CachesKeysAndValuesAsPublishedConfigsSay) {
+  Workload workload;
+  workload.context = 1;
+  workload.kv_dtype = DType::kBF16;
+  LayerFacts llama70b;  // 8 KV heads x 128, keys and values
+  llama70b.kv_elements = 2 * 8 * 128;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 327'680u);
+  workload.context = 4096;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 1'342'177'280u);  // 1.25 GiB
+  workload.batch = 3;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 4'026'531'840u);
+
+  LayerFacts mistral = llama70b;  // 32 layers, a window of 4,096
+  mistral.window = 4096;
+  workload = {1, 32768, 512, 128, DType::kBF16};
+  EXPECT_EQ(32 * kv_cache_bytes(mistral, workload), 536'870'912u);
+  workload.kv_dtype = DType::kF8E4M3;
+  EXPECT_EQ(32 * kv_cache_bytes(mistral, workload), 268'435'456u);
+
+  LayerFacts deepseek;  // MLA: a latent of 512 and a rotary key of 64
+  deepseek.kv_elements = 512 + 64;
+  workload = {1, 4096, 512, 128, DType::kBF16};
+  EXPECT_EQ(61 * kv_cache_bytes(deepseek, workload), 287'834'112u);
+}
+
+TEST(MemoryModel, NeverWrapsOnAnAbsurdWorkload) {
+  LayerFacts layer;
+  layer.kv_elements = 1 << 20;
+  Workload workload{~0ull, ~0ull, 512, 128, DType::kF16};
+  EXPECT_GE(kv_cache_bytes(layer, workload), 1ull << 60);
+}
+
+TEST(MemoryModel, FillsTheWorkloadsDefaults) {
+  ModelTree tree = model_of({});
+  Workload workload = fill_workload(tree, {});
+  EXPECT_EQ(workload.context, 4096u);
+  EXPECT_EQ(workload.prompt_tokens, 512u);
+  EXPECT_EQ(workload.kv_dtype, DType::kBF16);
+  tree.facts.max_positions = 256;
+  workload = fill_workload(tree, {});
+  EXPECT_EQ(workload.context, 256u);
+  EXPECT_EQ(workload.prompt_tokens, 256u);
+  for (ModelTensor& tensor : tree.tensors) tensor.dtype = DType::kF32;
+  EXPECT_EQ(fill_workload(tree, {}).kv_dtype, DType::kF16);
+}
+
+TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
+  ModelTree tree = model_of({});
+  const std::uint64_t bytes = tree.bytes();
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.staging = 16 * kMiB;
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 16 * kMiB);
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 2 * bytes);
+  request.staging = 64 * kGiB;  // not more than is needed
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, bytes);
+
+  request.excluded = {"0"};
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 0u);  // mapped
+  request.cpu_memory = CpuMemory::kPrivate;
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, bytes);
+  request.cpu_memory = CpuMemory::kMmap;
+  request.staging = 16 * kMiB;
+  for (ModelTensor& tensor : tree.tensors) tensor.dtype = DType::kF32;  // converted: no mapping
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 2 * bytes + 16 * kMiB);
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 3 * bytes);
+}
+
+TEST(Auto, KeepsOnUnlikeGpusWhatAcceleratesBalancedSpills) {
+  Shape shape;
+  shape.layers = 39;
+  shape.layer_bytes = kGiB;
+  shape.kv_elements = 0;
+  const ModelTree tree = model_of(shape);
+  const std::vector<Budget> budgets{
+      {"0", 24 * kGiB}, {"1", 8 * kGiB}, {"2", 8 * kGiB}, {"3", 8 * kGiB}, {"cpu", 64 * kGiB}};
+  Request request;
+  request.max_memory = budgets;
+  const Plan ours = make_plan(tree, budget_machine(budgets), request);
+  expect_sound(tree, ours, "auto");
+  EXPECT_TRUE(ours.fits());
+  EXPECT_EQ(ours.devices[4].weights, 0u);
+  request.policy = Policy::kBalanced;
+  const Plan theirs = make_plan(tree, budget_machine(budgets), request);
+  expect_sound(tree, theirs, "balanced");
+  EXPECT_GT(theirs.devices[4].weights, 4 * kGiB);
+}
+
+TEST(Auto, FillsTheFastestGpuFirstWithinTheFullLedger) {
+  const ModelTree tree = model_of({});  // 4 x 64 MiB, and 2 x 16 MiB
+  const Machine machine =
+      machine_of({gpu("0", 712 * kMiB, 5e11), gpu("1", 782 * kMiB, 2e12)}, 8 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  expect_sound(tree, plan, "auto");
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[2].weights, 0u);
+  EXPECT_GT(plan.devices[1].weights, plan.devices[0].weights);
+  EXPECT_EQ(plan.devices[1].reserved, kCudaContext);
+  EXPECT_GT(plan.devices[1].kv_cache, 0u);
+  EXPECT_GT(plan.devices[1].workspace, 0u);
+  EXPECT_GT(plan.estimate.score_seconds, 0);
+}
+
+TEST(Planner, KeepsTiedWeightsOnOneDevice) {
+  Shape shape;
+  shape.tied = true;
+  const ModelTree tree = model_of(shape);
+  const Machine machine =
+      machine_of({gpu("0", 700 * kMiB), gpu("1", 700 * kMiB), gpu("2", 700 * kMiB)}, 8 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  expect_sound(tree, plan, "tied");
+  expect_whole(tree, plan, "tied");
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[3].weights, 0u);
+}
+
+TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
+  std::mt19937 random(5);
+  const auto pick = [&](std::uint64_t low, std::uint64_t high) {
+    return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
+  };
+  int fitting = 0;
+  for (int i = 0; i < 1000; ++i) {
+    Shape shape;
+    shape.layers = pick(1, 9);
+    shape.layer_bytes = 8 * kMiB * pick(1, 12);
+    shape.hidden = 64 * pick(1, 16);
+    shape.tied = pick(0, 1) == 0;
+    shape.window = pick(0, 2) == 0 ? 128 : 0;
+    const ModelTree tree = model_of(shape);
+    std::vector<Device> gpus;
+    for (std::uint64_t g = pick(0, 3); g > 0; --g) {
+      gpus.push_back(gpu(std::to_string(gpus.size()), 512 * kMiB + kMiB * pick(0, 400),
+                         1e11 * static_cast<double>(pick(2, 20))));
+    }
+    const std::uint64_t host = gpus.empty() || pick(0, 4) > 0 ? kMiB * pick(64, 900) : 0;
+    Machine machine = machine_of(gpus, host, pick(0, 2) == 0 ? 0 : 100 * kGiB);
+    Request request;
+    constexpr Policy kPolicies[] = {Policy::kAuto, Policy::kThroughput, Policy::kBalanced,
+                                    Policy::kBalancedLow0, Policy::kSequential};
+    request.policy = kPolicies[pick(0, 4)];
+    if (request.policy == Policy::kAuto && pick(0, 3) == 0) request.never_offload = !gpus.empty();
+    const std::string what =
+        "instance " + std::to_string(i) + " " + std::string(policy_name(request.policy));
+    const Plan plan = make_plan(tree, machine, request);
+    expect_sound(tree, plan, what);
+    const Plan again = make_plan(tree, machine, request);
+    EXPECT_EQ(plan.tensor_device, again.tensor_device) << what;
+    if (request.policy != Policy::kAuto && request.policy != Policy::kThroughput) continue;
+    expect_whole(tree, plan, what);
+    if (!plan.fits()) {
+      EXPECT_GT(plan.shortfall->bytes, 0u) << what;
+      continue;
+    }
+    ++fitting;
+    EXPECT_GE(plan.estimate.optimality_gap, 0) << what;
+    EXPECT_LT(plan.estimate.optimality_gap, 1) << what;
+    if (gpus.empty() || request.policy == Policy::kThroughput || plan.devices.back().weights > 0) {
+      continue;
+    }
+    for (Device& device : machine.devices) {
+      if (device.kind == DeviceKind::kCuda) device.capacity += kMiB * pick(0, 100);
+    }
+    const Plan roomier = make_plan(tree, machine, request);
+    EXPECT_TRUE(roomier.fits()) << what;
+    EXPECT_LE(roomier.estimate.score_seconds, plan.estimate.score_seconds * (1 + 1e-6)) << what;
+  }
+  EXPECT_GT(fitting, 200);
+}
+
+TEST(Planner, SuggestsOnlyWhatFits) {
+  Shape shape;
+  shape.layers = 8;
+  shape.kv_elements = 4096;
+  const ModelTree tree = model_of(shape);
+  const Machine machine = machine_of({gpu("0", 1280 * kMiB)}, 8 * kGiB, 0);
+  Request request;
+  request.never_offload = true;
+  request.workload.context = 8192;
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  expect_sound(tree, plan, "short");
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--context ")));
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--never-offload")));
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("1 more GPU")));
+  for (const std::string& words : plan.shortfall->suggestions) {
+    if (words.rfind("--context ", 0) != 0) continue;
+    Request smaller = request;
+    smaller.workload.context = std::stoull(words.substr(10));
+    EXPECT_TRUE(make_plan(tree, machine, smaller).fits());
+    smaller.workload.context += 256;
+    EXPECT_FALSE(make_plan(tree, machine, smaller).fits());
+  }
+  // The shortfall is the least that would do.
+  Machine larger = machine;
+  larger.devices[0].capacity += plan.shortfall->bytes;
+  EXPECT_TRUE(make_plan(tree, larger, request).fits());
+  larger.devices[0].capacity -= 1;
+  EXPECT_FALSE(make_plan(tree, larger, request).fits());
+}
+
+TEST(Planner, HonoursOverridesExclusionsAndBudgets) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB), gpu("1", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"layers.[01]", "cpu"}, {"head", "1"}};
+  Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "overrides");
+  EXPECT_EQ(device_of(tree, plan, "layers.0.attn.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.1.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.2.mlp.weight"), "1");  // where the head is: one hop less
+  EXPECT_EQ(device_of(tree, plan, "head.weight"), "1");
+
+  request.overrides = {{"*.mlp", "cpu"}};  // part of every block
+  plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "parts");
+  EXPECT_EQ(device_of(tree, plan, "layers.3.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.3.attn.weight"), "0");
+
+  request = {};
+  request.excluded = {"0", "cpu"};
+  plan = make_plan(tree, machine, request);
+  EXPECT_EQ(plan.devices[0].weights + plan.devices[2].weights, 0u);
+
+  request = {};
+  request.max_memory = {{"0", 100 * kMiB}};
+  plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "budget");
+  EXPECT_LE(plan.devices[0].weights, 100 * kMiB);
+  EXPECT_EQ(plan.devices[2].weights, 0u);
+}
+
+std::string error_of(const ModelTree& tree, const Machine& machine, const Request& request) {
+  try {
+    make_plan(tree, machine, request);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Planner, RefusesWhatMakesNoSense) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"layers.0", "3"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '3'"));
+  request.overrides = {{"layer.0", "cpu"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("matches no module"));
+  request = {};
+  request.excluded = {"9"};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '9'"));
+  request = {};
+  request.device_map = DeviceMap{{"transformer.h", "0"}, {"lm_head", "cpu"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("another model"));
+  request.device_map = DeviceMap{{"embed", "0"}, {"layers", "cpu"}, {"norm", "0"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("covers head.weight"));
+  request.device_map = DeviceMap{{"", "2"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '2'"));
+}
+
+TEST(Planner, PricesAGivenMapLikeAnyPlan) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB), gpu("1", 600 * kMiB)}, 8 * kGiB, 0);
+  Request request;
+  request.device_map = DeviceMap{{"layers.(0|1)", "cpu"}, {"", "0"}, {"spare", "cpu"}};
+  Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "map");
+  EXPECT_EQ(plan.policy, Policy::kDeviceMap);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(device_of(tree, plan, "layers.1.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.2.mlp.weight"), "0");
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("'spare'")));
+  EXPECT_GT(plan.estimate.score_seconds, make_plan(tree, machine, {}).estimate.score_seconds);
+
+  request.device_map = DeviceMap{{"", "cuda:1"}};
+  plan = make_plan(tree, machine, request);
+  EXPECT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, plan.devices[1].over);
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--policy auto")));
+}
+
+TEST(Planner, NeverLetsAutoBeWorseThanAnyOtherPolicy) {
+  Shape shape;
+  shape.layers = 12;
+  const ModelTree tree = model_of(shape);
+  const Machine machine = machine_of(
+      {gpu("0", 800 * kMiB, 4e11), gpu("1", 1000 * kMiB, 1e12), gpu("2", 900 * kMiB, 8e11)},
+      8 * kGiB, 100 * kGiB);
+  const Plan best = make_plan(tree, machine, {});
+  ASSERT_TRUE(best.fits());
+  for (const Policy policy :
+       {Policy::kBalanced, Policy::kBalancedLow0, Policy::kSequential, Policy::kThroughput}) {
+    Request request;
+    request.policy = policy;
+    const Plan other = make_plan(tree, machine, request);
+    if (!other.fits()) continue;
+    EXPECT_LE(best.estimate.score_seconds, other.estimate.score_seconds * (1 + 1e-6))
+        << policy_name(policy);
+  }
+}
+
+TEST(Planner, NoticesThatMemoryShrankSinceThePlanWasMade) {
+  const ModelTree tree = model_of({});
+  Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  EXPECT_EQ(recheck(plan, machine, false), "");
+  machine.devices[0].capacity = 600 * kMiB;
+  EXPECT_THAT(recheck(plan, machine, false), HasSubstr("gpu 0 has 600"));
+  machine = machine_of({}, 8 * kGiB, 0);
+  EXPECT_THAT(recheck(plan, machine, false), HasSubstr("does not have"));
+  EXPECT_EQ(recheck(plan, machine, true), "");
+  machine.devices[0].capacity = 100 * kMiB;
+  EXPECT_THAT(recheck(plan, machine, true), HasSubstr("the host"));
+}
+
+TEST(Planner, GivesBudgetsTheirFullRoomForWeights) {
+  Shape shape;
+  shape.kv_elements = 4096;
+  const ModelTree tree = model_of(shape);
+  const std::uint64_t bytes = tree.bytes();
+  Request request;
+  request.max_memory = {{"0", bytes}};
+  const Plan plan = make_plan(tree, budget_machine(*request.max_memory), request);
+  expect_sound(tree, plan, "budget");
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[0].weights, bytes);
+  EXPECT_EQ(plan.devices[0].free, 0u);
+  EXPECT_THAT(plan.devices, SizeIs(2));  // the disk is always there
+}
+
+}  // namespace
+}  // namespace berth
