@@ -32,7 +32,8 @@ int cmd_load(const Options& options) {
   LoadReport report;
   {
     const InterruptGuard interrupt;
-    report = load_by_plan(options, planned, interrupt.flag())->report();
+    report =
+        interrupt.run([&] { return load_by_plan(options, planned, interrupt.flag())->report(); });
   }
   std::optional<Comparison> comparison;
   if (options.compare_naive) comparison = compare_with_naive(options, planned);

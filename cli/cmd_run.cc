@@ -58,6 +58,17 @@ void write_answer(const RunReport& report) {
   write_stdout(json.take());
 }
 
+RunReport load_and_run(const Options& options, const Planned& planned,
+                       const std::atomic<bool>* cancel) {
+  const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, cancel);
+  write_stderr(options.verbose ? load_report(planned, loaded->report(), true)
+                               : short_load_report(loaded->report()));
+  RunOptions run = run_options(options);
+  run.cancel = cancel;
+  if (!options.json) run.on_text = [](const std::string& piece) { write_stdout(piece); };
+  return executor_library().run(planned.model, planned.plan, *loaded, run);
+}
+
 }  // namespace
 
 int cmd_run(const Options& options) {
@@ -71,15 +82,8 @@ int cmd_run(const Options& options) {
     return kExitDoesNotFit;
   }
   const InterruptGuard interrupt;
-  const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, interrupt.flag());
-  write_stderr(options.verbose ? load_report(planned, loaded->report(), true)
-                               : short_load_report(loaded->report()));
-
-  RunOptions run = run_options(options);
-  run.cancel = interrupt.flag();
-  if (!options.json) run.on_text = [](const std::string& piece) { write_stdout(piece); };
-  const RunReport report = executor_library().run(planned.model, planned.plan, *loaded, run);
-
+  const RunReport report =
+      interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });
   if (options.json) {
     write_answer(report);
   } else {

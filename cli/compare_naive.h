@@ -30,7 +30,7 @@ struct Comparison {
 // The child's part: loads as `options.measure` says and returns the figures as one JSON object.
 std::string measure_here(const Options& options);
 
-// The parent's part. The page cache is warm for all: the report's own load came first.
+// The parent's part. The page cache is warmed before each.
 Comparison compare_with_naive(const Options& options, const Planned& planned);
 
 std::string comparison_report(const Comparison& comparison);

@@ -112,7 +112,7 @@ std::string plan_dot(const Planned& planned) {
   };
   std::ostringstream out;
   boost::write_graphviz(out, graph, write_node, write_edge, write_head);
-  return out.str();
+  return out.str() + "\n";
 }
 
 }  // namespace berth

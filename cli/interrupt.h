@@ -2,6 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <string>
+
+#include "planner/base/error.h"
 
 namespace berth {
 
@@ -15,6 +18,17 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 
   const std::atomic<bool>* flag() const;
+
+  // Runs `work`; an Error that it throws after the flag was set comes out as "interrupted: ...".
+  template <typename Work>
+  auto run(Work work) const {
+    try {
+      return work();
+    } catch (const Error& error) {
+      if (*flag()) throw Error(std::string("interrupted: ") + error.what());
+      throw;
+    }
+  }
 };
 
 }  // namespace berth
