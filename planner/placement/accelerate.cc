@@ -156,7 +156,11 @@ std::int64_t balance_margin(const Sizes& sizes) {
   Eighths leaf_sum = 0;
   std::int64_t leaves = 0;
   for (ModuleId m : sizes.order) {
-    if (m == 0 || sizes.first_seen[m] == kNone || has_counted_child[m]) continue;
+    const ModuleId parent = tree.modules[m].parent;
+    // transformers 5 keeps all experts of a layer in one module without children.
+    const bool experts = tree.modules[m].expert;
+    if (m != 0 && tree.modules[parent].expert) continue;
+    if (m == 0 || sizes.first_seen[m] == kNone || (has_counted_child[m] && !experts)) continue;
     leaf_sum += sizes.size[m];
     ++leaves;
   }
