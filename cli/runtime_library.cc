@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -51,6 +52,9 @@ const LoaderApi& loader_library() {
 }
 
 const ExecutorApi& executor_library() {
+  // libtorch's threads spin in their barriers for milliseconds by default, which costs a factor of
+  // ten where other work shares the cores. libgomp reads this once, when it is loaded.
+  ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
   static const ExecutorApi& api =
       open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
   return api;

@@ -5,9 +5,9 @@
 #include <map>
 #include <optional>
 #include <system_error>
-#include <unordered_map>
 
 #include "planner/checkpoint/file.h"
+#include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
 #include "planner/checkpoint/safetensors.h"
 #include "planner/checkpoint/shard_index.h"
@@ -44,10 +44,7 @@ void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
     parser.parse({buffer.data(), length}, file.size(), shard, source, limits, checkpoint.tensors);
     checkpoint.shards.push_back(file.identity());
   }
-  checkpoint.tensors.shrink_to_fit();
 }
-
-using NameTable = std::unordered_map<std::string_view, std::uint32_t>;
 
 std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
@@ -55,41 +52,38 @@ std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
 
 // Tensors by name. Throws Error for a name that two shards hold.
 NameTable table_of(const Checkpoint& checkpoint) {
-  NameTable table;
-  table.reserve(checkpoint.tensors.size());
+  NameTable table(checkpoint.tensors.size());
   for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
     const TensorInfo& tensor = checkpoint.tensors[i];
-    const auto [found, fresh] = table.emplace(tensor.name, i);
-    if (fresh) continue;
+    const std::uint32_t known = table.insert(tensor.name, i);
+    if (known == NameTable::kAbsent) continue;
     throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
-                " is also in " +
-                quote(shard_name(checkpoint, checkpoint.tensors[found->second].shard)));
+                " is also in " + quote(shard_name(checkpoint, checkpoint.tensors[known].shard)));
   }
   return table;
 }
 
 // Asks that index and shards tell the same story, tensor for tensor.
 void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
-  NameTable table = table_of(checkpoint);
+  const NameTable table = table_of(checkpoint);
+  std::vector<bool> named(checkpoint.tensors.size());
   for (const auto& entry : index.entries) {
-    const auto found = table.find(entry.tensor);
-    if (found == table.end()) {
+    const std::uint32_t found = table.find(entry.tensor);
+    if (found == NameTable::kAbsent) {
       throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
                   quote(index.shards[entry.shard]) + ", which does not hold it");
     }
-    const std::uint32_t actual = checkpoint.tensors[found->second].shard;
+    const std::uint32_t actual = checkpoint.tensors[found].shard;
     if (actual != entry.shard) {
       throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
                   quote(index.shards[entry.shard]) + ", but it is in " +
                   quote(shard_name(checkpoint, actual)));
     }
-    table.erase(found);
+    named[found] = true;
   }
-  // What is left is not in the index; the first by place is named.
-  const auto first = std::ranges::min_element(
-      table, {}, [](const NameTable::value_type& entry) { return entry.second; });
-  if (first != table.end()) {
-    const TensorInfo& tensor = checkpoint.tensors[first->second];
+  const auto first = std::ranges::find(named, false);
+  if (first != named.end()) {
+    const TensorInfo& tensor = checkpoint.tensors[first - named.begin()];
     throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
                 " is not in " + kIndex);
   }
@@ -97,8 +91,7 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::s
 
 void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
   const fs::path file = checkpoint.folder / kIndex;
-  const ShardIndex index =
-      parse_shard_index(read_text_file(file, limits.header_bytes), file.string(), limits);
+  const ShardIndex index = read_shard_index(file, limits);
   std::vector<fs::path> files;
   std::size_t missing = 0;
   std::string first;
@@ -111,6 +104,7 @@ void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
     throw Error(file.string() + ": shard " + quote(first) + " is missing from the folder" +
                 (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
   }
+  checkpoint.tensors.reserve(index.entries.size());
   read_headers(checkpoint, files, limits);
   compare(checkpoint, index, file.string());
 }

@@ -24,8 +24,7 @@ std::string describe(simdjson::error_code error) {
 class Header {
  public:
   Header(std::string_view json, std::uint32_t shard, const std::string& source,
-         const CheckpointLimits& limits, std::vector<TensorInfo>& tensors,
-         std::unordered_set<std::string_view>& names)
+         const CheckpointLimits& limits, std::vector<TensorInfo>& tensors, NameTable& names)
       : json_(json),
         shard_(shard),
         source_(source),
@@ -61,7 +60,7 @@ class Header {
   const CheckpointLimits& limits_;
   std::vector<TensorInfo>& tensors_;
   std::size_t first_;  // of this header in tensors_
-  std::unordered_set<std::string_view>& names_;
+  NameTable& names_;
 };
 
 // The format asks for '{' first and allows spaces, nothing else, after the closing '}'.
@@ -107,7 +106,7 @@ void Header::read(ondemand::parser& parser) {
 void Header::read_metadata(ondemand::value value, const char* at) {
   ondemand::object object;
   if (value.get_object().get(object)) fail_at(at, "'__metadata__' is not an object");
-  std::unordered_set<std::string_view> keys;
+  NameTable keys;
   for (auto result : object) {
     ondemand::field field;
     if (auto error = std::move(result).get(field)) fail_at(at, describe(error));
@@ -115,7 +114,7 @@ void Header::read_metadata(ondemand::value value, const char* at) {
     std::string_view key;
     std::string_view text;
     if (auto error = field.unescaped_key().get(key)) fail_at(at, describe(error));
-    if (!keys.insert(key).second) {
+    if (keys.insert(key, 0) != NameTable::kAbsent) {
       fail_at(at, "'__metadata__': the key " + quote(key) + " appears twice");
     }
     if (field.value().get_string().get(text)) {
@@ -131,7 +130,7 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                 "the name has " + std::to_string(name.size()) + " bytes, the limit is " +
                     std::to_string(limits_.name_bytes));
   }
-  if (!names_.insert(name).second) fail_tensor(name, at, "the name appears twice");
+  if (names_.insert(name, 0) != NameTable::kAbsent) fail_tensor(name, at, "the name appears twice");
   if (tensors_.size() >= limits_.tensors) {
     fail_tensor(name, at, "more than " + std::to_string(limits_.tensors) + " tensors");
   }

@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/name_table.h"
 
 namespace berth {
 
@@ -33,7 +33,7 @@ class HeaderParser {
 
  private:
   simdjson::ondemand::parser parser_;
-  std::unordered_set<std::string_view> names_;
+  NameTable names_;  // of the header being read
 };
 
 }  // namespace berth

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <map>
-#include <unordered_set>
+#include <utility>
 
+#include "planner/checkpoint/file.h"
+#include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
@@ -30,12 +32,14 @@ class IndexReader {
   IndexReader(const std::string& source, const CheckpointLimits& limits)
       : source_(source), limits_(limits) {}
 
+  // `json` is followed by simdjson::SIMDJSON_PADDING readable bytes.
   ShardIndex read(std::string_view json) {
-    const simdjson::padded_string padded(json);
+    index_.names.reserve(json.size());
     ondemand::parser parser;
     ondemand::document document;
     ondemand::object object;
-    if (auto error = parser.iterate(padded).get(document)) fail_json(error);
+    if (auto error = parser.iterate(json, json.size() + simdjson::SIMDJSON_PADDING).get(document))
+      fail_json(error);
     if (auto error = document.get_object().get(object)) fail_json(error);
     bool found = false;
     for (auto result : object) {
@@ -63,7 +67,7 @@ class IndexReader {
   void read_map(ondemand::value value) {
     ondemand::object object;
     if (value.get_object().get(object)) fail("weight_map: not an object");
-    std::unordered_set<std::string_view> seen;  // views into the parser's own buffer
+    NameTable seen(index_.names.capacity() / 128);
     for (auto result : object) {
       ondemand::field field;
       std::string_view tensor;
@@ -73,14 +77,22 @@ class IndexReader {
       if (field.value().get_string().get(shard)) {
         fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
       }
-      if (!seen.insert(tensor).second) {
+      tensor = keep(tensor);
+      if (seen.insert(tensor, 0) != NameTable::kAbsent) {
         fail("weight_map: tensor " + quote(tensor) + " appears twice");
       }
       if (seen.size() > limits_.tensors) {
         fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
       }
-      index_.entries.push_back({std::string(tensor), number_of(shard, tensor)});
+      index_.entries.push_back({tensor, number_of(shard, tensor)});
     }
+  }
+
+  // Copies a name out of the parser's buffer. All names together are shorter than the text.
+  std::string_view keep(std::string_view name) {
+    const std::size_t at = index_.names.size();
+    index_.names.insert(index_.names.end(), name.begin(), name.end());
+    return {index_.names.data() + at, name.size()};
   }
 
   std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
@@ -119,7 +131,21 @@ class IndexReader {
 
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits) {
-  return IndexReader(source, limits).read(json);
+  const simdjson::padded_string padded(json);
+  return IndexReader(source, limits).read(padded);
+}
+
+ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointLimits& limits) {
+  const File file(path);
+  if (file.size() > limits.header_bytes) {
+    throw Error(path.string() + ": has " + std::to_string(file.size()) +
+                " bytes, the limit for an index is " + std::to_string(limits.header_bytes));
+  }
+  // Read where it is parsed: an index of a large model has several MB.
+  std::vector<char> text(file.size() + simdjson::SIMDJSON_PADDING);
+  file.read_exactly(0, text.data(), file.size());
+  const std::string source = path.string();
+  return IndexReader(source, limits).read({text.data(), file.size()});
 }
 
 }  // namespace berth

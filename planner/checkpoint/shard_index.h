@@ -11,9 +11,10 @@ namespace berth {
 
 struct ShardIndex {
   struct Entry {
-    std::string tensor;
-    std::uint32_t shard;  // into `shards`
+    std::string_view tensor;  // into `names`
+    std::uint32_t shard;      // into `shards`
   };
+  std::vector<char> names;          // one block for all of them; moving the index keeps it in place
   std::vector<std::string> shards;  // file names in the index's folder, sorted, unique
   std::vector<Entry> entries;       // in file order
 };
@@ -22,5 +23,8 @@ struct ShardIndex {
 // not a plain file name (an index must not lead out of its folder).
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits = {});
+
+// The same from a file.
+ShardIndex read_shard_index(const std::filesystem::path& file, const CheckpointLimits& limits);
 
 }  // namespace berth

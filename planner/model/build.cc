@@ -68,7 +68,9 @@ class TemplateBuilder : public Scope {
     stored_ = *parsed;
   }
 
-  BuiltTree build() {
+  BuiltTree build(std::size_t expected_tensors) {
+    tree_.tensors.reserve(expected_tensors);
+    tree_.modules.reserve(expected_tensors * 3 / 2);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {
@@ -313,8 +315,8 @@ class TemplateBuilder : public Scope {
 }  // namespace
 
 BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
-                              std::optional<DType> dtype) {
-  return TemplateBuilder(architecture, config, dtype).build();
+                              std::optional<DType> dtype, std::size_t expected_tensors) {
+  return TemplateBuilder(architecture, config, dtype).build(expected_tensors);
 }
 
 }  // namespace berth

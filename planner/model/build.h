@@ -35,9 +35,10 @@ struct BuiltTree {
   std::vector<std::string> ignored;  // globs of stored names that the model does not use
 };
 
-// The tree that `architecture` spells for `config`, dtypes as the config says.
+// The tree that `architecture` spells for `config`, dtypes as the config says. `expected_tensors`
+// is a hint that saves growing.
 BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
-                              std::optional<DType> dtype);
+                              std::optional<DType> dtype, std::size_t expected_tensors = 0);
 
 // Gives the tree's tensors their stored form. Throws Error for tensors missing on either side and
 // for shapes that differ; see build_model_tree().

@@ -3,9 +3,9 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <unordered_map>
 #include <utility>
 
+#include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
 #include "planner/model/build.h"
 
@@ -35,12 +35,12 @@ class Matcher {
         architecture_(architecture),
         config_(config),
         checkpoint_(checkpoint),
-        wanted_(dtype) {}
+        wanted_(dtype),
+        by_name_(built.tree.tensors.size()) {}
 
   void run() {
-    by_name_.reserve(tree_.tensors.size());
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
-      if (tree_.tensors[id].persistent) by_name_.emplace(tree_.tensors[id].name, id);
+      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id);
     }
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
     settle_ties();
@@ -53,10 +53,9 @@ class Matcher {
     return checkpoint_.shards[stored(index).shard].path.string();
   }
 
-  TensorId find(std::string_view name) const {
-    const auto found = by_name_.find(name);
-    return found == by_name_.end() ? kNone : found->second;
-  }
+  // kNone where there is none, as NameTable says it too.
+  static_assert(NameTable::kAbsent == kNone);
+  TensorId find(std::string_view name) const { return by_name_.find(name); }
 
   // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
   TensorId find_variant(const std::string& name) const {
@@ -160,7 +159,7 @@ class Matcher {
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
   std::optional<DType> wanted_;
-  std::unordered_map<std::string_view, TensorId> by_name_;
+  NameTable by_name_;  // persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };
 

@@ -107,7 +107,8 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
   const auto architecture = config ? find_architecture(config->model_type()) : nullptr;
   ModelTree tree;
   if (architecture) {
-    BuiltTree built = build_from_template(*architecture, *config, dtype);
+    BuiltTree built = build_from_template(*architecture, *config, dtype,
+                                          checkpoint ? checkpoint->tensors.size() + 16 : 0);
     if (checkpoint) match_checkpoint(built, *architecture, *config, *checkpoint, dtype);
     tree = std::move(built.tree);
   } else if (checkpoint) {

@@ -14,6 +14,8 @@ constexpr Family kLlama{
     .head = "lm_head",
     .norm = Norm::kRms,
     .norm_eps_key = "rms_norm_eps",
+    .norm_eps = 1e-6,
+    .rope_theta = 10000,
     .attention_norm = "input_layernorm",
     .query = "self_attn.q_proj",
     .key = "self_attn.k_proj",
@@ -49,6 +51,7 @@ constexpr Family qwen3() {
 
 constexpr Family phi3() {
   Family family = like_llama("phi3");
+  family.norm_eps = 1e-5;
   family.query = family.key = family.value = "";
   family.fused_qkv = "self_attn.qkv_proj";
   family.feed_forward = FeedForward::kFusedGated;
@@ -59,6 +62,8 @@ constexpr Family phi3() {
 
 constexpr Family mixtral() {
   Family family = like_llama("mixtral");
+  family.norm_eps = 1e-5;
+  family.rope_theta = 1e6;
   family.feed_forward = FeedForward::kExperts;
   family.gate = "w1";
   family.up = "w3";
@@ -84,6 +89,7 @@ constexpr Family gpt2() {
   family.final_norm = "transformer.ln_f";
   family.norm = Norm::kLayer;
   family.norm_eps_key = "layer_norm_epsilon";
+  family.norm_eps = 1e-5;
   family.attention_norm = "ln_1";
   family.query = family.key = family.value = "";
   family.fused_qkv = "attn.c_attn";
@@ -181,10 +187,11 @@ Recipe make_recipe(const Model& model) {
   recipe.head_dim = require_positive(
       config, "head_dim",
       static_cast<std::int64_t>(tree.facts.layers.front().kv_elements) / (2 * recipe.kv_heads));
-  recipe.norm_eps = config.number(recipe.family->norm_eps_key)
-                        .value_or(recipe.family->norm == Norm::kLayer ? 1e-5 : 1e-6);
+  recipe.norm_eps = config.number(recipe.family->norm_eps_key).value_or(recipe.family->norm_eps);
   recipe.activation = find_activation(config, *recipe.family);
-  if (recipe.family->positions.empty()) recipe.rotary = make_rotary(config, recipe.head_dim);
+  if (recipe.family->positions.empty()) {
+    recipe.rotary = make_rotary(config, recipe.head_dim, recipe.family->rope_theta);
+  }
   for (const LayerFacts& layer : tree.facts.layers) {
     recipe.layers.push_back({tree.modules[layer.module].name, layer.window,
                              attention_scale(config, recipe.head_dim, recipe.layers.size())});

@@ -37,6 +37,8 @@ struct Family {
   std::string_view head;
   Norm norm;
   std::string_view norm_eps_key;
+  double norm_eps;    // where the config names none
+  double rope_theta;  // likewise
 
   std::string_view attention_norm;
   std::string_view query, key, value;     // apart, or
@@ -89,6 +91,7 @@ struct Recipe {
 Recipe make_recipe(const Model& model);
 
 // Rotary frequencies as rope_parameters says: default, linear or llama3. Error for other types.
-Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim);
+// `theta` is the base where the config names none.
+Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double theta);
 
 }  // namespace berth

@@ -33,7 +33,7 @@ at::Device cuda_device(const std::string& name) {
 Placement::Placement(const Plan& plan, const ModelTree& tree, const LoadedModel& loaded) {
   std::vector<bool> real(plan.devices.size(), false);
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
-    if (tree.tensors[id].source == kNone) continue;  // computed, never loaded
+    if (tree.tensors[id].buffer) continue;  // computed, never loaded
     const LoadedTensor& tensor = loaded.tensor(id);
     if (tensor.device < real.size() && tensor.data != nullptr && !tensor.emulated) {
       real[tensor.device] = true;

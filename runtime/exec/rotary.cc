@@ -37,8 +37,8 @@ void scale_llama3(const ModelConfig& config, std::vector<float>& frequencies) {
 
 }  // namespace
 
-Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim) {
-  const double base = config.number("rope_parameters.rope_theta").value_or(10000.0);
+Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double theta) {
+  const double base = config.number("rope_parameters.rope_theta").value_or(theta);
   const double partial = config.number("rope_parameters.partial_rotary_factor").value_or(1.0);
   const auto dimensions = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
   if (dimensions <= 0 || dimensions > head_dim || dimensions % 2 != 0) {

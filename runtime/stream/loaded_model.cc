@@ -34,10 +34,10 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     loaded.rank = tensor.shape.size();
     shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
     loaded.device = plan.tensor_device[id];
-    if (place.kind == PlaceKind::kNothing) continue;
     loaded.bytes = place.bytes;
+    if (place.device == kNone) continue;
     loaded.emulated = emulated[place.device];
-    if (place.kind == PlaceKind::kArena) {
+    if (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kComputed) {
       loaded.data = engines[place.device]->memory() + place.offset;
     } else if (place.kind == PlaceKind::kMapped) {
       const std::uint32_t shard = model.checkpoint->tensors[place.source].shard;
@@ -100,14 +100,16 @@ std::uint64_t Loaded::resident(const std::vector<MappedRange>& ranges) const {
 }
 
 std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
-  std::set<std::pair<const void*, std::uint32_t>> seen;
+  std::set<std::pair<const void*, std::uint32_t>> seen;  // storage, or the stored tensor on disk
   std::uint64_t total = 0;
   for (const LoadedTensor& tensor : tensors_) {
-    const Place& place = places_[tensor.id];
-    if (place.kind == PlaceKind::kNothing || tensor.device != device || tensor.bytes == 0) continue;
-    const bool disk = place.kind == PlaceKind::kDisk;
-    if (!disk && !tensor.data) continue;
-    if (seen.emplace(tensor.data, disk ? place.source : 0).second) total += tensor.bytes;
+    if (tensor.device != device || tensor.bytes == 0) continue;
+    const std::uint32_t key = tensor.data ? kNone : places_[tensor.id].source;
+    if (!tensor.data && key == kNone) {
+      total += tensor.bytes;  // computed when it is needed, on the disk tier
+    } else if (seen.emplace(tensor.data, key).second) {
+      total += tensor.bytes;
+    }
   }
   return total;
 }

@@ -56,6 +56,7 @@ class Loading {
     auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), engines_,
                                            emulated_, environment_.wrap_reader);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
+    sampler.look();  // everything is still held: a short load may end between two samples
     ring_.reset();
     engines_.clear();
     report(*loaded, before, sampler);
@@ -124,12 +125,14 @@ class Loading {
     threads_ = std::min<std::size_t>(
         kMostThreads, std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
     if (schedule_.staged_chunks > 0) {
-      std::uint64_t slots = std::min(options_.staging / slot_bytes_, schedule_.staged_chunks);
-      threads_ = std::min<std::size_t>(threads_, options_.staging / slot_bytes_);
+      // A slot for each chunk or, where they are reused, for each thread; host engines are done
+      // when they return and use no more, a GPU copies out of the others meanwhile.
+      const std::uint64_t budget = options_.staging / slot_bytes_;
+      threads_ = std::min<std::size_t>(threads_, budget);
       const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
-      // Host engines are done when they return: a slot for each thread is all they use.
-      if (!gpu) slots = std::min<std::uint64_t>(slots, threads_);
-      slots_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(slots, threads_));
+      slots_ =
+          static_cast<std::uint32_t>(std::min(schedule_.staged_chunks, gpu ? budget : threads_));
+      slot_bytes_ = std::min(slot_bytes_, schedule_.largest_staged);
     }
   }
 
@@ -167,9 +170,11 @@ class Loading {
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
       const std::uint64_t bytes = schedule_.arena_bytes[i];
-      const bool holds = std::any_of(
-          schedule_.places.begin(), schedule_.places.end(),
-          [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
+      const bool holds =
+          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
+            return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kComputed) &&
+                   place.device == i;
+          });
       if (!holds) continue;
       if (ordinal_[i] >= 0) {
         const bool casts = std::any_of(
@@ -248,7 +253,7 @@ class Loading {
     report.planned_peak_bytes = host_bytes();
     report.bytes_read = files_->bytes_read();
     report.notes = notes_;
-    for (const Place& place : schedule_.places) report.tensors += place.kind != PlaceKind::kNothing;
+    for (const Place& place : schedule_.places) report.tensors += place.source != kNone;
     std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
     for (const MappedRange& range : schedule_.mapped)
       mapped[range.shard] += range.end - range.begin;

@@ -54,7 +54,9 @@ struct DeviceLoad {
   DeviceKind kind = DeviceKind::kCuda;
   bool emulated = false;
   std::uint64_t planned = 0;  // weights by plan
-  std::uint64_t loaded = 0;   // bytes of the tensors that are there now (disk: left in place)
+  // Bytes of the tensors that are there now, shared storage once; for the disk, of what fetch()
+  // gives.
+  std::uint64_t loaded = 0;
   std::uint64_t gpu_used_before = 0;  // whole device, from the driver; 0 where there is none
   std::uint64_t gpu_used_after = 0;
 };
@@ -78,7 +80,8 @@ struct LoadReport {
 };
 
 // A tensor where it ended. `data` points into device memory for a real GPU, else host memory; it
-// is null for a tensor left on disk. Valid as long as the LoadedModel.
+// is null for a tensor left on disk. A non-persistent buffer is in no checkpoint: it has its bytes,
+// but they are not initialised. Valid as long as the LoadedModel.
 struct LoadedTensor {
   TensorId id = kNone;
   DType dtype = DType::kF32;

@@ -147,6 +147,11 @@ void PeakSampler::sample() {
   if (used > baseline_) peak_ = std::max(peak_, used - baseline_);
 }
 
+void PeakSampler::look() {
+  const std::scoped_lock lock(state_->mutex);
+  sample();
+}
+
 std::uint64_t PeakSampler::stop() {
   {
     const std::scoped_lock lock(state_->mutex);

@@ -57,6 +57,7 @@ class PeakSampler {
  public:
   explicit PeakSampler(const HostMemory& baseline);
   ~PeakSampler();
+  void look();  // one sample now, from the caller's thread
   // Stops and returns the highest excess over the baseline, in bytes.
   std::uint64_t stop();
 
@@ -64,7 +65,7 @@ class PeakSampler {
   struct State;
   void sample();
   std::uint64_t baseline_;
-  std::uint64_t peak_ = 0;  // the thread's until it is joined
+  std::uint64_t peak_ = 0;  // guarded by the state's mutex
   std::unique_ptr<State> state_;
   std::thread thread_;
 };

@@ -55,6 +55,7 @@ class Builder {
       first = last;
     }
     close_run();
+    for (const TensorId id : computed_) make_room_for_computed(id);
     merge_mapped();
     return std::move(schedule_);
   }
@@ -72,7 +73,10 @@ class Builder {
 
   void place(TensorId id) {
     const ModelTensor& tensor = model_.tree.tensors[id];
-    if (!tensor.persistent) return;
+    if (!tensor.persistent) {
+      computed_.push_back(id);
+      return;
+    }
     const std::uint32_t source = group_source_[root_of(id)];
     if (source >= stored_.size()) {
       fail(tensor, "the checkpoint holds nothing for it, so it cannot be loaded");
@@ -88,7 +92,6 @@ class Builder {
     at = {PlaceKind::kArena, source, device, 0, memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
       at.kind = PlaceKind::kDisk;
-      at.bytes = info.bytes();
     } else if (mappable(info, tensor, device)) {
       at.kind = PlaceKind::kMapped;
       at.offset = info.begin;
@@ -155,6 +158,25 @@ class Builder {
     return offset;
   }
 
+  // The ledger counts such a buffer, so it gets its bytes; what they hold is the executor's affair.
+  void make_room_for_computed(TensorId id) {
+    const ModelTensor& tensor = model_.tree.tensors[id];
+    const std::uint32_t device = plan_.tensor_device[id];
+    if (device >= plan_.devices.size()) return;
+    const TensorId root = root_of(id);
+    Place& place = schedule_.places[id];
+    if (root != id && plan_.tensor_device[root] == device) {
+      place = schedule_.places[root];
+      return;
+    }
+    place = {PlaceKind::kNothing, kNone, device, 0, tensor.bytes()};
+    if (plan_.devices[device].kind == DeviceKind::kDisk) return;
+    std::uint64_t& used = schedule_.arena_bytes[device];
+    place.kind = PlaceKind::kComputed;
+    place.offset = round_up(used, kDeviceAlignment);
+    used = place.offset + place.bytes;
+  }
+
   void close_run() {
     if (!run_.open) return;
     run_.open = false;
@@ -193,6 +215,8 @@ class Builder {
                                   static_cast<std::uint32_t>(before),
                                   static_cast<std::uint32_t>(schedule_.pieces.size() - before)});
       ++schedule_.staged_chunks;
+      schedule_.largest_staged =
+          std::max(schedule_.largest_staged, block_up(stop) - block_down(at));
       at = stop;
     }
   }
@@ -264,6 +288,7 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
+  std::vector<TensorId> computed_;
   std::vector<Piece> run_pieces_;  // of the open staged run, by `from`
   Run run_;
   Schedule schedule_;

@@ -20,17 +20,18 @@ namespace berth {
 
 // Where a tensor will be when the load is done.
 enum class PlaceKind : std::uint8_t {
-  kNothing,  // not loaded: computed by the executor (a non-persistent buffer)
-  kArena,    // `offset` bytes into the memory of its device
-  kMapped,   // `offset` bytes into the mapping of its shard
-  kDisk,     // left in its shard
+  kNothing,   // no bytes in memory: unplaced, or a computed buffer whose device is the disk
+  kArena,     // `offset` bytes into the memory of its device
+  kMapped,    // `offset` bytes into the mapping of its shard
+  kDisk,      // left in its shard
+  kComputed,  // as kArena, but the bytes are not in the checkpoint: the executor computes them
 };
 struct Place {
   PlaceKind kind = PlaceKind::kNothing;
   std::uint32_t source = kNone;  // index into Checkpoint::tensors
   std::uint32_t device = kNone;  // index into Plan::devices
   std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;  // in memory; on disk: as stored
+  std::uint64_t bytes = 0;  // in memory; on disk: what they will be once fetched
 };
 
 // Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
@@ -71,6 +72,7 @@ struct Schedule {
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate
   std::uint64_t bytes_to_read = 0;         // sum of all chunks
   std::uint64_t staged_chunks = 0;
+  std::uint64_t largest_staged = 0;  // bytes of memory the largest staged chunk touches, in blocks
 };
 
 struct ScheduleOptions {

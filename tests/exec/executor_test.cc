@@ -1,0 +1,307 @@
+// What run() computes, against transformers, wherever the weights are.
+
+#include "runtime/exec/executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "made_model.h"
+#include "runtime/exec/family.h"
+#include "runtime/exec/logits_file.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "berth-exec-XXXXXX").string();
+    path_ = ::mkdtemp(name.data());
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+  std::size_t files() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct Result {
+  RunReport report;
+  std::vector<std::vector<float>> logits;
+};
+
+RunOptions options_for(const Expected& expected) {
+  RunOptions options;
+  options.prompt_ids = expected.prompt;
+  options.new_tokens = expected.greedy.size();
+  options.stop_at_end_of_text = false;
+  return options;
+}
+
+Result run_made(const Model& model, const Plan& plan, const LoadedModel& loaded,
+                RunOptions options) {
+  const Folder folder;
+  options.logits_file = folder.path() / "logits.safetensors";
+  Result result{run(model, plan, loaded, options), {}};
+  result.logits = read_logits(*options.logits_file);
+  EXPECT_EQ(folder.files(), 1u);
+  return result;
+}
+
+Result run_placed(const std::string& name, const Where& where) {
+  const Model model = open_made(name);
+  const Plan plan = made_plan(model.tree, where);
+  const MadeLoad loaded(model.tree, plan);
+  return run_made(model, plan, loaded, options_for(read_expected(name)));
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// The number of the layer that a tensor belongs to; -1 for one outside the layers.
+int layer_of(const ModelTensor& tensor) {
+  for (const std::string& part : {std::string(".layers."), std::string(".h.")}) {
+    const auto at = tensor.name.find(part);
+    if (at != std::string::npos) return std::stoi(tensor.name.substr(at + part.size()));
+  }
+  return -1;
+}
+
+class Families : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
+  const Expected expected = read_expected(GetParam());
+  const Result result = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  ASSERT_EQ(result.logits.size(), expected.logits.size());
+  for (std::size_t row = 0; row < expected.logits.size(); ++row) {
+    ASSERT_EQ(result.logits[row].size(), expected.logits[row].size());
+    for (std::size_t i = 0; i < expected.logits[row].size(); ++i) {
+      EXPECT_NEAR(result.logits[row][i], expected.logits[row][i], 1e-4) << row << ", " << i;
+    }
+  }
+  EXPECT_THAT(result.report.new_ids, ElementsAreArray(expected.greedy));
+  EXPECT_EQ(result.report.hops, 0u);
+}
+
+TEST_P(Families, ComputeTheSameBitsWithLayersSpreadOverDevices) {
+  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  const Result spread = run_placed(GetParam(), [](const ModelTensor& tensor, TensorId) {
+    return static_cast<std::uint32_t>(layer_of(tensor) + 1) % 3;  // 0: 0, 1: 1, 2: cpu, rest: 0
+  });
+  EXPECT_EQ(spread.logits, whole.logits);
+  EXPECT_EQ(spread.report.new_ids, whole.report.new_ids);
+  EXPECT_EQ(spread.report.hops, 3u);  // 0 -> 1 -> cpu -> 0; the last layer stays with the head
+}
+
+TEST_P(Families, ComputeTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbour) {
+  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  for (const std::uint32_t shift : {0u, 1u, 2u}) {
+    const Result odd =
+        run_placed(GetParam(), [&](const ModelTensor&, TensorId id) { return (id + shift) % 4; });
+    EXPECT_EQ(odd.logits, whole.logits);
+    EXPECT_EQ(odd.report.new_ids, whole.report.new_ids);
+    EXPECT_GT(odd.report.hops, 10u);
+  }
+}
+
+TEST_P(Families, RunFromTheDiskHoldingOneModuleAtATime) {
+  const Model model = open_made(GetParam());
+  const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kDisk; });
+  const MadeLoad loaded(model.tree, plan);
+  const Result result = run_made(model, plan, loaded, options_for(read_expected(GetParam())));
+  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  EXPECT_EQ(result.logits, whole.logits);
+  EXPECT_EQ(result.report.new_ids, whole.report.new_ids);
+  EXPECT_GT(loaded.fetched(), model.tree.facts.layers.size() * 8);
+  EXPECT_LE(loaded.live_blocks_at_most(), 2u);  // a weight and its bias
+}
+
+INSTANTIATE_TEST_SUITE_P(Run, Families,
+                         ::testing::Values("gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3",
+                                           "phi3", "mixtral", "gemma2"),
+                         [](const auto& family) { return std::string(family.param); });
+
+// One model on the CPU, for what does not depend on the family.
+class Executor : public ::testing::Test {
+ protected:
+  explicit Executor(const std::string& name = "mistral")
+      : model_(open_made(name)),
+        plan_(made_plan(model_.tree, [](const auto&, TensorId) { return kCpu; })),
+        loaded_(model_.tree, plan_),
+        expected_(read_expected(name)),
+        options_(options_for(expected_)) {}
+
+  RunReport go() const { return run(model_, plan_, loaded_, options_); }
+  std::string error() const {
+    return error_of([this] { go(); });
+  }
+  void set_config(const std::string& from, const std::string& to) {
+    std::ifstream in(model_.path);
+    std::string json{std::istreambuf_iterator<char>(in), {}};
+    const auto at = json.find(from);
+    ASSERT_NE(at, std::string::npos);
+    model_.config = ModelConfig::parse(json.replace(at, from.size(), to), "config.json");
+  }
+
+  Model model_;
+  Plan plan_;
+  MadeLoad loaded_;
+  Expected expected_;
+  RunOptions options_;
+};
+
+TEST_F(Executor, GivesTheSameIdsOneByOneAsFromALongerPrompt) {
+  options_.prompt_ids.insert(options_.prompt_ids.end(), expected_.greedy.begin(),
+                             expected_.greedy.begin() + 4);
+  options_.new_tokens = 4;
+  EXPECT_THAT(go().new_ids, ElementsAreArray(expected_.greedy.begin() + 4, expected_.greedy.end()));
+}
+
+TEST_F(Executor, ComputesThePromptAloneWhereNoNewTokenIsAskedFor) {
+  options_.new_tokens = 0;
+  const Result result = run_made(model_, plan_, loaded_, options_);
+  EXPECT_TRUE(result.report.new_ids.empty());
+  EXPECT_EQ(result.logits.size(), expected_.prompt.size());
+}
+
+TEST_F(Executor, StopsAtTheEndOfTextOnlyWhereAskedTo) {
+  set_config("\"eos_token_id\": 2", "\"eos_token_id\": [63, 31]");
+  EXPECT_EQ(go().new_ids.size(), expected_.greedy.size());
+  options_.stop_at_end_of_text = true;
+  EXPECT_THAT(go().new_ids, ElementsAreArray({5, 31}));
+  set_config("\"eos_token_id\": 2", "\"eos_token_id\": 5");
+  EXPECT_THAT(go().new_ids, ElementsAreArray({5}));
+}
+
+TEST_F(Executor, LetsTheGenerationConfigSayWhereTextEnds) {
+  const Folder folder;
+  std::ofstream(folder.path() / "generation_config.json") << R"({"eos_token_id": [31]})";
+  model_.path = folder.path();
+  options_.stop_at_end_of_text = true;
+  EXPECT_THAT(go().new_ids, ElementsAreArray({5, 31}));
+}
+
+TEST_F(Executor, RefusesPromptsThatCannotBeRun) {
+  options_.prompt_ids = {};
+  EXPECT_THAT(error(), HasSubstr("prompt is empty"));
+  options_.prompt_ids = {1, 64};
+  EXPECT_THAT(error(), HasSubstr("prompt id 64 at position 1 is outside the model's vocabulary"));
+  options_.prompt_ids = {-1};
+  EXPECT_THAT(error(), HasSubstr("prompt id -1"));
+  options_.prompt_ids.assign(12, 1);
+  options_.new_tokens = 29;
+  EXPECT_THAT(error(), HasSubstr("12 tokens and 29 new ones are more than the model's 40"));
+  options_.new_tokens = 28;
+  EXPECT_EQ(go().new_ids.size(), 28u);
+}
+
+TEST_F(Executor, NeedsATokenizerForText) {
+  options_.prompt = "Hello";
+  EXPECT_THAT(error(), HasSubstr("tokenizer.json: missing"));
+}
+
+TEST_F(Executor, NamesTheModelsItCanRunWhereItCannotRunOne) {
+  set_config("\"mistral\"", "\"mamba\"");
+  EXPECT_THAT(error(), HasSubstr("model_type 'mamba' cannot be run (these can: gpt2, llama, "));
+}
+
+TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
+  set_config("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"");
+  EXPECT_THAT(error(), HasSubstr("rope_type: 'yarn' cannot be run"));
+  set_config("\"vocab_size\": 64", "\"vocab_size\": 64, \"hidden_act\": \"mish\"");
+  EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
+  set_config("\"vocab_size\": 64",
+             "\"vocab_size\": 64, \"quantization_config\": {\"quant_method\": \"gptq\"}");
+  EXPECT_THAT(error(), HasSubstr("'gptq' weights cannot be run"));
+}
+
+TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {
+  model_.tree.tensors[3].dtype = DType::kF8E4M3;
+  EXPECT_THAT(error(), HasSubstr("tensor '" + model_.tree.tensors[3].name + "' is F8_E4M3"));
+}
+
+TEST_F(Executor, SaysThatLogitsAreNotNumbers) {
+  loaded_.set_first(0, std::nanf(""));
+  options_.prompt_ids = {0};
+  EXPECT_THAT(error(), HasSubstr("not numbers"));
+}
+
+TEST_F(Executor, StopsWhenCancelledAndLeavesNoLogitsFile) {
+  const Folder folder;
+  options_.logits_file = folder.path() / "logits.safetensors";
+  const std::atomic<bool> cancel{true};
+  options_.cancel = &cancel;
+  EXPECT_THAT(error(), HasSubstr("interrupted"));
+  EXPECT_EQ(folder.files(), 0u);
+}
+
+TEST_F(Executor, NamesALogitsFileThatCannotBeWritten) {
+  options_.logits_file = "/nowhere/logits.safetensors";
+  EXPECT_THAT(error(), HasSubstr("/nowhere/logits.safetensors: cannot create"));
+}
+
+TEST(BFloat16, ComputesInItsDtypeNearFloat32) {
+  Model model = open_made("llama");
+  for (ModelTensor& tensor : model.tree.tensors) {
+    if (!tensor.buffer) tensor.dtype = DType::kBF16;
+  }
+  const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });
+  const MadeLoad loaded(model.tree, plan);
+  const Expected expected = read_expected("llama");
+  const Result result = run_made(model, plan, loaded, options_for(expected));
+  float largest = 0;
+  for (std::size_t row = 0; row < expected.logits.size(); ++row) {
+    for (std::size_t i = 0; i < expected.logits[row].size(); ++i) {
+      largest = std::max(largest, std::abs(result.logits[row][i] - expected.logits[row][i]));
+    }
+  }
+  EXPECT_LT(largest, 0.1F);
+  EXPECT_GT(largest, 1e-4F);  // it was not computed in float32
+}
+
+TEST(LogitsFile, IsNotThereUntilItIsFinished) {
+  const Folder folder;
+  const auto path = folder.path() / "logits.safetensors";
+  const std::vector<float> row{1, 2, 3};
+  {
+    LogitsFile file(path, 2, 3);
+    file.append(row);
+    EXPECT_FALSE(std::filesystem::exists(path));
+  }
+  EXPECT_EQ(folder.files(), 0u);
+  LogitsFile file(path, 2, 3);
+  file.append(row);
+  file.append(row);
+  file.finish();
+  EXPECT_EQ(read_logits(path), (std::vector<std::vector<float>>{row, row}));
+}
+
+TEST(Rotary, BlendsTheFrequenciesOfLlama3BetweenLongAndShortWaves) {
+  const Model model = open_made("llama3");
+  const Rotary rotary = make_rotary(*model.config, 8, 10000);
+  // Waves of 10^(i) x 2 pi positions; those over 16 are slowed down eight times, under 4 kept.
+  ASSERT_EQ(rotary.inverse_frequency.size(), 4u);
+  const float smooth = (16 / (2 * static_cast<float>(M_PI)) - 1) / 3;
+  EXPECT_FLOAT_EQ(rotary.inverse_frequency[0], (1 - smooth) / 8 + smooth);
+  EXPECT_FLOAT_EQ(rotary.inverse_frequency[1], 0.1F / 8);
+  EXPECT_FLOAT_EQ(rotary.inverse_frequency[2], 0.01F / 8);
+  EXPECT_FLOAT_EQ(rotary.inverse_frequency[3], 0.001F / 8);
+}
+
+}  // namespace
+}  // namespace berth::testing

@@ -1,0 +1,277 @@
+// Ids and texts against those of Hugging Face tokenizers, and errors for files that are broken.
+
+#include "runtime/text/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <simdjson.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "runtime/text/bpe.h"
+#include "runtime/text/utf8.h"
+
+namespace berth {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::filesystem::path data(const std::string& name) {
+  return std::filesystem::path(BERTH_SOURCE_DIR) / "tests/text/data" / name;
+}
+
+struct Golden {
+  std::string text;
+  std::vector<std::int64_t> ids;
+  std::string decoded;  // with special tokens
+  std::optional<std::string> plain;
+};
+
+std::vector<Golden> read_goldens(const std::string& name, std::uint64_t* vocabulary = nullptr) {
+  simdjson::dom::parser parser;
+  const simdjson::dom::element file = parser.load(data(name).string());
+  std::uint64_t size = 0;
+  if (vocabulary != nullptr && file["vocabulary"].get(size) == simdjson::SUCCESS) {
+    *vocabulary = size;
+  }
+  std::vector<Golden> goldens;
+  for (const simdjson::dom::element value : file["cases"].get_array()) {
+    Golden golden;
+    golden.text = std::string(std::string_view(value["text"]));
+    golden.decoded = std::string(std::string_view(value["decoded"]));
+    for (const std::int64_t id : value["ids"].get_array()) golden.ids.push_back(id);
+    std::string_view plain;
+    if (value["plain"].get(plain) == simdjson::SUCCESS) golden.plain = std::string(plain);
+    goldens.push_back(golden);
+  }
+  return goldens;
+}
+
+void expect_goldens(const Tokenizer& tokenizer, const std::vector<Golden>& goldens) {
+  for (const Golden& golden : goldens) {
+    EXPECT_EQ(tokenizer.encode(golden.text), golden.ids) << golden.text;
+    EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, true)), golden.decoded) << golden.text;
+    if (golden.plain) {
+      EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, false)), *golden.plain) << golden.text;
+    }
+  }
+}
+
+class Goldens : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Goldens, AgreeWithHuggingFace) {
+  const std::string name = GetParam();
+  const auto tokenizer = Tokenizer::read(data(name + ".json"));
+  std::uint64_t vocabulary = 0;
+  const auto goldens = read_goldens(name + ".goldens.json", &vocabulary);
+  ASSERT_GT(goldens.size(), 30u);
+  EXPECT_EQ(tokenizer->vocabulary(), vocabulary);
+  expect_goldens(*tokenizer, goldens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokenizers, Goldens,
+                         ::testing::Values("gpt2", "prefix_space", "smollm2", "digit_runs",
+                                           "llama3", "qwen2", "strips", "lowercase", "falcon",
+                                           "split_Removed", "split_Removed_inverted",
+                                           "split_MergedWithPrevious",
+                                           "split_MergedWithPrevious_inverted",
+                                           "split_MergedWithNext", "split_MergedWithNext_inverted",
+                                           "split_Contiguous", "split_Contiguous_inverted"),
+                         [](const auto& file) { return std::string(file.param); });
+
+TEST(DemoTokenizer, AgreesWithHuggingFace) {
+  std::filesystem::path folder =
+      std::filesystem::path(BERTH_SOURCE_DIR) / "models/SmolLM2-135M-Instruct";
+  if (const char* other = std::getenv("BERTH_DEMO_MODEL")) folder = other;
+  if (!std::filesystem::exists(folder / "tokenizer.json")) {
+    GTEST_SKIP() << folder << " holds no demo model (scripts/demo fetches it, or set "
+                 << "BERTH_DEMO_MODEL to its folder)";
+  }
+  const auto goldens = read_goldens("smollm2_demo.goldens.json");
+  ASSERT_GT(goldens.size(), 50u);
+  expect_goldens(*Tokenizer::read(folder / "tokenizer.json"), goldens);
+}
+
+// A tokenizer.json with parts replaced, as a file that goes away.
+class BrokenFile : public ::testing::Test {
+ protected:
+  BrokenFile() {
+    std::string name = (std::filesystem::temp_directory_path() / "berth-text-XXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~BrokenFile() override { std::filesystem::remove_all(folder_); }
+
+  std::string error_of(const std::string& json) const {
+    const auto file = folder_ / "tokenizer.json";
+    std::ofstream(file) << json;
+    try {
+      Tokenizer::read(file);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  static std::string with(const std::string& model, const std::string& rest = "") {
+    return R"({"model":{"type":"BPE",)" + model + "}" + rest + "}";
+  }
+
+  std::filesystem::path folder_;
+};
+
+constexpr const char* kVocabulary = R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"])";
+
+TEST_F(BrokenFile, IsAnErrorThatNamesFileAndField) {
+  EXPECT_THAT(error_of("{"), HasSubstr("tokenizer.json: not valid JSON"));
+  EXPECT_THAT(error_of("[]"), HasSubstr("must be an object"));
+  EXPECT_THAT(error_of("{}"), HasSubstr("'model' is missing"));
+  EXPECT_THAT(error_of(R"({"model":{"type":"Unigram"}})"),
+              HasSubstr("model.type: 'Unigram' is not supported"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":-1},"merges":[])")),
+              HasSubstr("model.vocab['a']: must be a whole number"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":4294967296},"merges":[])")), HasSubstr("no token id"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":1,"b":1},"merges":[])")),
+              HasSubstr("model.vocab['b']: id 1 is taken by 'a'"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":0})")), HasSubstr("'merges' is missing"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":0,"b":1},"merges":["a b"])")),
+              HasSubstr("model.merges[0]: 'a', 'b' and the two joined must all be in model.vocab"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":0},"merges":["a"])")),
+              HasSubstr("model.merges[0]: 'a' is not two tokens"));
+  EXPECT_THAT(error_of(with(R"("vocab":{"a":0},"merges":[["a"]])")), HasSubstr("two tokens"));
+  EXPECT_EQ(error_of(with(kVocabulary)), "no error");
+}
+
+TEST_F(BrokenFile, IsAnErrorWhereItAsksForWhatIsNotSupported) {
+  const auto with_rest = [&](const std::string& rest) { return error_of(with(kVocabulary, rest)); };
+  EXPECT_THAT(with_rest(R"(,"normalizer":{"type":"Nmt"})"), HasSubstr("normalizer: type 'Nmt'"));
+  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Metaspace"})"),
+              HasSubstr("pre_tokenizer: type 'Metaspace' is not supported"));
+  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"X"}]})"),
+              HasSubstr("pre_tokenizer.pretokenizers[0]: type 'X'"));
+  EXPECT_THAT(
+      with_rest(
+          R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Removed"})"),
+      HasSubstr("pre_tokenizer.pattern.Regex: regular expression '(' is not understood"));
+  EXPECT_THAT(
+      with_rest(R"(,"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Some"})"),
+      HasSubstr("pre_tokenizer.behavior: 'Some' is not a behavior"));
+  EXPECT_THAT(with_rest(R"(,"decoder":{"type":"WordPiece"})"), HasSubstr("decoder: type"));
+  EXPECT_THAT(with_rest(R"(,"added_tokens":[{"id":1,"content":"<x>"}])"),
+              HasSubstr("added_tokens[0]: '<x>' has id 1, against model.vocab"));
+  EXPECT_THAT(with_rest(R"(,"added_tokens":[{"id":7,"content":"<x>"},{"id":7,"content":"<y>"}])"),
+              HasSubstr("added_tokens[1]: id 7 is given to two added tokens"));
+  EXPECT_THAT(error_of(with(std::string(kVocabulary) + R"(,"end_of_word_suffix":"</w>")")),
+              HasSubstr("model.end_of_word_suffix: is not supported"));
+  EXPECT_THAT(error_of(with(std::string(kVocabulary) + R"(,"unk_token":"?")")),
+              HasSubstr("model.unk_token: is not in model.vocab"));
+}
+
+TEST_F(BrokenFile, IsAnErrorWhereItIsNotThere) {
+  EXPECT_THROW(Tokenizer::read(folder_ / "tokenizer.json"), Error);
+}
+
+TEST(Encoding, RefusesIllFormedTextNamingTheByte) {
+  const auto tokenizer = Tokenizer::read(data("gpt2.json"));
+  try {
+    tokenizer->encode("ab\xFF");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("not UTF-8: ill-formed at byte 2"));
+  }
+}
+
+TEST(Decoding, PassesOverIdsWithoutAToken) {
+  const auto tokenizer = Tokenizer::read(data("gpt2.json"));
+  auto ids = tokenizer->encode("The byte");
+  ids.insert(ids.begin() + 1, {100000, -1, std::int64_t{1} << 40});
+  EXPECT_EQ(tokenizer->decode(ids, true), "The byte");
+}
+
+// The textbook algorithm: merge the leftmost pair of the lowest rank, again and again.
+std::vector<std::int64_t> slow_encode(
+    const Bpe& bpe, const std::vector<std::pair<std::string, std::string>>& merges,
+    const std::string& word) {
+  std::vector<std::string> symbols;
+  for (const char c : word) symbols.emplace_back(1, c);
+  for (bool merged = true; merged;) {
+    merged = false;
+    for (const auto& [left, right] : merges) {
+      for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+        if (symbols[i] != left || symbols[i + 1] != right) continue;
+        symbols[i] += symbols[i + 1];
+        symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        merged = true;
+        break;
+      }
+      if (merged) break;
+    }
+  }
+  std::vector<std::int64_t> ids;
+  for (const auto& symbol : symbols) ids.push_back(*bpe.id_of(symbol));
+  return ids;
+}
+
+TEST(BytePairs, MergeLikeTheTextbookAlgorithmOnEveryShortWord) {
+  const std::vector<std::pair<std::string, std::string>> merges{
+      {"b", "a"}, {"a", "a"}, {"aa", "b"}, {"a", "ba"}, {"aa", "aa"}, {"ba", "ba"}, {"aab", "c"}};
+  Bpe bpe;
+  std::uint32_t id = 0;
+  for (const char* token : {"a", "b", "c", "ba", "aa", "aab", "aba", "aaaa", "baba", "aabc"}) {
+    bpe.add_token(token, id++);
+  }
+  for (const auto& [left, right] : merges) ASSERT_TRUE(bpe.add_merge(left, right));
+  for (int length = 1, words = 3; length <= 8; ++length, words *= 3) {
+    for (int number = 0; number < words; ++number) {
+      std::string word;
+      for (int i = 0, rest = number; i < length; ++i, rest /= 3) {
+        word.push_back(static_cast<char>('a' + rest % 3));
+      }
+      std::vector<std::int64_t> ids;
+      bpe.encode(word, ids);
+      ASSERT_EQ(ids, slow_encode(bpe, merges, word)) << word;
+    }
+  }
+}
+
+TEST(BytePairs, FallBackToBytesOrTheUnknownToken) {
+  Bpe bpe;
+  bpe.add_token("a", 0);
+  bpe.add_token("?", 1);
+  std::vector<std::int64_t> ids;
+  bpe.encode("aéé", ids);
+  EXPECT_EQ(ids, (std::vector<std::int64_t>{0}));
+  bpe.options.unknown = 1;
+  bpe.encode("éé", ids);
+  EXPECT_EQ(ids, (std::vector<std::int64_t>{0, 1, 1}));
+  bpe.options.fuse_unknown = true;
+  bpe.encode("ééa", ids);
+  EXPECT_EQ(ids, (std::vector<std::int64_t>{0, 1, 1, 1, 0}));
+  bpe.add_token("<0xC3>", 2);
+  bpe.add_token("<0xA9>", 3);
+  bpe.options.byte_fallback = true;
+  bpe.encode("é", ids);
+  EXPECT_EQ(ids, (std::vector<std::int64_t>{0, 1, 1, 1, 0, 2, 3}));
+}
+
+TEST(Utf8, HoldsBackUnfinishedCharacters) {
+  Utf8Stream stream;
+  EXPECT_EQ(stream.push("a\xF0\x9F"), "a");
+  EXPECT_EQ(stream.push("\x91"), "");
+  EXPECT_EQ(stream.push("\x8D!"), "\xF0\x9F\x91\x8D!");
+  EXPECT_EQ(stream.finish(), "");
+  EXPECT_EQ(stream.push("\xE2\x82"), "");
+  EXPECT_EQ(stream.finish(), "\xEF\xBF\xBD");
+}
+
+TEST(Utf8, ReplacesEachMaximalSubpart) {
+  const std::string bad = "\xEF\xBF\xBD";
+  EXPECT_EQ(lossy_utf8("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64"),
+            "a" + bad + bad + bad + "b" + bad + "c" + bad + bad + "d");  // Unicode, table 3-11
+  EXPECT_EQ(lossy_utf8("\xC0\xAF"), bad + bad);                          // overlong
+  EXPECT_EQ(lossy_utf8("\xED\xA0\x80"), bad + bad + bad);                // a surrogate
+  EXPECT_EQ(find_ill_formed_utf8("ab\xC3\xA9"), std::nullopt);
+  EXPECT_EQ(find_ill_formed_utf8("ab\xC3"), 2u);
+}
+
+}  // namespace
+}  // namespace berth
