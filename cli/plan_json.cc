@@ -79,7 +79,7 @@ std::string_view dtype_asked_for(const ModelTree& tree) {
   std::optional<DType> common;
   bool converted = false;
   for (const ModelTensor& tensor : tree.tensors) {
-    if (!is_convertible(tensor.dtype)) continue;
+    if (!tensor.persistent || !is_convertible(tensor.dtype)) continue;
     if (common && *common != tensor.dtype) return "auto";
     common = tensor.dtype;
     converted |= tensor.dtype != tensor.stored;

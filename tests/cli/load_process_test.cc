@@ -1,0 +1,77 @@
+// berth load as a process, on a machine without GPUs: what it reports, follows and refuses.
+
+#include <gmock/gmock.h>
+#include <simdjson.h>
+
+#include "tests/cli/berth_process.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+// GPU 0 takes some of the tiny model, the CPU the rest; the GPU is one that no machine has.
+std::vector<std::string> spread(const std::string& command, const std::string& model) {
+  return {command, model, "--policy", "sequential", "--max-memory", "77=4000,cpu=1GiB"};
+}
+
+std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+TEST(LoadCommand, FollowsAPlanMadeEarlierWithItsDtype) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string saved = folder.path() / "plan.json";
+  const Answer plan = berth(spread("plan", model) +
+                            std::vector<std::string>{"--dtype", "float16", "--save", saved});
+  ASSERT_EQ(plan.exit_code, 0) << plan.talk;
+  const Answer load = berth({"load", model, "--plan", saved, "--emulate", "--json"});
+  ASSERT_EQ(load.exit_code, 0) << load.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element report = parser.parse(load.out).value();
+  EXPECT_EQ(std::uint64_t(report["model"]["bytes"]), tiny_data_bytes() / 2);
+  EXPECT_GT(std::uint64_t(report["after_load"]["77"]), 0u);
+  EXPECT_EQ(std::uint64_t(report["after_load"]["77"]) + std::uint64_t(report["after_load"]["cpu"]),
+            tiny_data_bytes() / 2);
+  EXPECT_TRUE(bool(report["measured"]["gpu"]["77"]["emulated"]));
+  EXPECT_EQ(berth({"load", model, "--plan", saved}).exit_code, 1) << "without --emulate";
+}
+
+TEST(LoadCommand, LabelsEmulatedDevicesAndSaysThatNothingIsOnAGpu) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer load = berth(spread("load", model) + std::vector<std::string>{"--emulate"});
+  ASSERT_EQ(load.exit_code, 0) << load.talk;
+  EXPECT_THAT(load.out, HasSubstr("gpu 77 (emulated)"));
+  EXPECT_THAT(load.out, HasSubstr("nothing is on a GPU"));
+  EXPECT_THAT(load.out + load.talk, Not(HasSubstr("\r"))) << "no progress bar into a pipe";
+}
+
+TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer load = berth({"load", model, "--max-memory", "cpu=1GiB", "--cpu-memory", "private",
+                             "--compare-naive", "--json"});
+  ASSERT_EQ(load.exit_code, 0) << load.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element naive = parser.parse(load.out).value()["naive"];
+  EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * tiny_data_bytes());
+  EXPECT_GT(std::uint64_t(naive["frugal"]["host_peak_bytes"]), 0u);
+  EXPECT_GT(double(naive["seconds"]), 0);
+}
+
+TEST(LoadCommand, LoadsNothingThatDoesNotFitAndExitsTwo) {
+  const TemporaryFolder folder;
+  const Answer load =
+      berth({"load", tiny_llama(folder, "m"), "--max-memory", "cpu=1KiB", "--exclude", "disk"});
+  EXPECT_EQ(load.exit_code, 2) << load.talk;
+  EXPECT_EQ(load.out, "");
+  EXPECT_THAT(load.talk, StartsWith("does not fit: short by"));
+}
+
+}  // namespace
+}  // namespace berth::testing
