@@ -81,6 +81,7 @@ int cmd_run(const Options& options) {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;
   }
+  executor_library().check_run(planned.model, run_options(options));  // before any weight is read
   const InterruptGuard interrupt;
   const RunReport report =
       interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });

@@ -36,9 +36,6 @@ class PlacedDecoder final : public Decoder {
     if (!weights_.has(head_)) head_ = embedding_;
   }
 
-  std::int64_t vocabulary() const override {
-    return static_cast<std::int64_t>(weights_.shape(embedding_).at(0));
-  }
   std::int64_t logits_width() const override {
     return static_cast<std::int64_t>(weights_.shape(head_).at(0));
   }

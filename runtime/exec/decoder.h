@@ -27,12 +27,11 @@ class Decoder {
                                        const std::atomic<bool>* cancel);
   virtual ~Decoder() = default;
 
-  // Rows of the embedding: ids are below it. Width of the logits: of the head.
-  virtual std::int64_t vocabulary() const = 0;
-  virtual std::int64_t logits_width() const = 0;
+  virtual std::int64_t logits_width() const = 0;  // rows of the head
 
-  // Runs `ids` at the positions after those run before; returns the last one's logits. Where
-  // `all` is set, it is given the logits of every position of `ids`, in float32.
+  // Runs `ids`, each below the number of the embedding's rows, at the positions after those run
+  // before; returns the last one's logits. Where `all` is set, it is given the logits of every
+  // position of `ids`, in float32.
   virtual std::vector<float> forward(std::span<const std::int64_t> ids, const LogitsSink& all) = 0;
 
   // Activations moved between devices in the last pass.

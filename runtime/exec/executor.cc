@@ -72,6 +72,17 @@ std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* 
   return ids;
 }
 
+// Rows of the embedding.
+std::int64_t vocabulary_of(const Model& model, const Recipe& recipe) {
+  const std::string name = std::string(recipe.family->embedding) + ".weight";
+  for (const ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.name == name && tensor.shape.size() == 2) {
+      return static_cast<std::int64_t>(tensor.shape[0]);
+    }
+  }
+  throw Error(model.path.string() + ": the model has no tensor '" + name + "'");
+}
+
 void check_prompt(const std::vector<std::int64_t>& ids, std::uint64_t new_tokens,
                   std::int64_t vocabulary, const Recipe& recipe) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -94,6 +105,26 @@ std::int64_t greedy(const std::vector<float>& logits) {
     throw Error("the logits are not numbers: the weights hold NaN, or overflow in their dtype");
   }
   return best - logits.begin();
+}
+
+// All that is known before a weight is needed.
+struct Prepared {
+  Recipe recipe;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<std::int64_t> prompt_ids;
+  std::vector<std::int64_t> end_of_text;
+};
+
+Prepared prepare(const Model& model, const RunOptions& options) {
+  Prepared prepared;
+  prepared.recipe = make_recipe(model);
+  prepared.tokenizer = read_tokenizer(model, options);
+  if (options.stop_at_end_of_text) prepared.end_of_text = end_of_text(model);
+  prepared.prompt_ids = prompt_of(options, prepared.tokenizer.get());
+  if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens are asked for");
+  check_prompt(prepared.prompt_ids, options.new_tokens, vocabulary_of(model, prepared.recipe),
+               prepared.recipe);
+  return prepared;
 }
 
 // Decoded text so far, handed out as whole characters.
@@ -129,21 +160,22 @@ class TextStream {
 
 }  // namespace
 
+void check_run(const Model& model, const RunOptions& options) { prepare(model, options); }
+
 RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
               const RunOptions& options) {
-  const Recipe recipe = make_recipe(model);
-  const auto tokenizer = read_tokenizer(model, options);
-  const auto ends = options.stop_at_end_of_text ? end_of_text(model) : std::vector<std::int64_t>{};
+  const Prepared prepared = prepare(model, options);
+  const Tokenizer* tokenizer = prepared.tokenizer.get();
+  const auto& ends = prepared.end_of_text;
   RunReport report;
-  report.prompt_ids = prompt_of(options, tokenizer.get());
+  report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
-  if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens are asked for");
 
   // The last new token is never fed back, so that it needs no place in the cache.
   const auto capacity =
       prompt_size + std::max<std::int64_t>(0, static_cast<std::int64_t>(options.new_tokens) - 1);
-  const auto decoder = Decoder::make(recipe, model, plan, loaded, capacity, options.cancel);
-  check_prompt(report.prompt_ids, options.new_tokens, decoder->vocabulary(), recipe);
+  const auto decoder =
+      Decoder::make(prepared.recipe, model, plan, loaded, capacity, options.cancel);
 
   std::optional<LogitsFile> logits_file;
   LogitsSink sink;
@@ -157,7 +189,7 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   report.prefill_seconds = seconds_since(prefill_start);
   if (logits_file) logits_file->finish();
 
-  TextStream text(tokenizer.get(), options);
+  TextStream text(tokenizer, options);
   const auto decode_start = Clock::now();
   while (report.new_ids.size() < options.new_tokens) {
     const std::int64_t id = greedy(logits);

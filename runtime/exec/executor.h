@@ -34,8 +34,13 @@ struct RunReport {
   std::uint64_t hops = 0;     // activations moved between devices, per forward pass
 };
 
-// Generates. Throws Error for a model family that cannot be run, a prompt that is empty or too
-// long, an id outside the vocabulary, a missing or unsupported tokenizer.json (text only).
+// Throws Error for a model family that cannot be run, a prompt that is empty or too long, an id
+// outside the vocabulary, a missing or unsupported tokenizer.json (text only). Needs no weights: to
+// be asked before they are loaded.
+void check_run(const Model& model, const RunOptions& options);
+
+// Generates. Throws Error for all that check_run() refuses, for weights that cannot be computed
+// with, and when cancelled; no logits file is left behind then.
 RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
               const RunOptions& options);
 

@@ -1,6 +1,6 @@
 #include "runtime/exec/executor_api.h"
 
 const berth::ExecutorApi* berth_executor_api() {
-  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::run};
+  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::check_run, &berth::run};
   return &api;
 }

@@ -17,6 +17,7 @@ inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {
   int version = kExecutorApiVersion;
+  void (*check_run)(const Model&, const RunOptions&) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
 };
 

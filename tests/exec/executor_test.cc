@@ -210,6 +210,15 @@ TEST_F(Executor, RefusesPromptsThatCannotBeRun) {
   EXPECT_EQ(go().new_ids.size(), 28u);
 }
 
+TEST_F(Executor, SaysBeforeWeightsAreLoadedThatItCannotRun) {
+  EXPECT_NO_THROW(check_run(model_, options_));
+  options_.prompt_ids = {64};
+  EXPECT_THROW(check_run(model_, options_), Error);
+  options_.prompt_ids = {1};
+  set_config("\"mistral\"", "\"mamba\"");
+  EXPECT_THROW(check_run(model_, options_), Error);
+}
+
 TEST_F(Executor, NeedsATokenizerForText) {
   options_.prompt = "Hello";
   EXPECT_THAT(error(), HasSubstr("tokenizer.json: missing"));

@@ -20,7 +20,7 @@ TEXTS = [
     "", "a", " ", "  ", "\n", "\n\n  \n", "The planner reads every byte once.",
     "Hello, y'all! I'm fine; we've, they'll, it'd.", "I'LL DON'T we'Re 'ſ", "tab\tnew\r\nCRLF\x0b\x0c\x85",
     "   leading and trailing   ", "1234567890 12 ٣ Ⅷ ½ x²", "def f(x):\n    return x**2  # square\n",
-    "naïve café résumé", "cafe\u0301 e\u0301", "Привет, мир", "你好，世界！", "한국어 हिन्दी ไทย",
+    "naïve café résumé", "cafe\u0301 e\u0301! é!", "Привет, мир", "你好，世界！", "한국어 हिन्दी ไทย",
     "\u00a0nbsp\u2003em\u200bzero\u2028line", "\x00\x01 control \x1c\x1d", "👍🏽 👨\u200d👩\u200d👧 🏳️",
     "<|end|>", "not<|end|>special", "a <|end|> b  <mask>  c", "word words sword word, word", "ﬁ İ ǅ ß",
     "<|e<|end|>", "<mask><mask> <mask>", "thethethethe", "A" * 40, "they" * 20, "...!!!???", "日本語<x>",
@@ -58,7 +58,7 @@ VARIANTS = {
     "llama3": dict(pre_tokenizer=sequence(split(dict(Regex=LLAMA3)), BYTES), ignore_merges=True,
                    pairs=True, added_tokens=[END, added("<tool>"), added("<tool_call>")]),
     "qwen2": dict(pre_tokenizer=sequence(split(dict(Regex=QWEN)), BYTES),
-                  normalizer=dict(type="NFC"), added_tokens=[END, added("é", normalized=True)]),
+                  normalizer=dict(type="NFC"), added_tokens=[END, added("é!", normalized=True)]),
     "strips": dict(pre_tokenizer=GPT2, added_tokens=[
         END, added("<mask>", lstrip=True, rstrip=True), added("word", single_word=True),
         added("<|e"), added("<x>", rstrip=True, normalized=True)]),
