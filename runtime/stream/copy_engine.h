@@ -44,10 +44,8 @@ class CopyEngine {
   virtual void drain() noexcept = 0;
 };
 
-// Host memory of `bytes` bytes for `device`. `capacity` is what an emulated device has for weights;
-// throws Error where it is too small.
-std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes,
-                                             std::uint64_t capacity);
+// Host memory of `bytes` bytes for `device`.
+std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes);
 
 // `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; where `casts`, scratch for
 // raw pieces of up to `slot_bytes`. Throws Error where the device cannot give that much.

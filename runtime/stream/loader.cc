@@ -164,6 +164,14 @@ class Loading {
     }
   }
 
+  // Where a real device would refuse the allocation.
+  static void enforce_capacity(const DeviceLedger& device, std::uint64_t weights) {
+    const std::uint64_t room = device.capacity - std::min(device.capacity, device.reserved);
+    if (weights <= room) return;
+    throw Error("device " + device.name + " (emulated): out of memory: the weights need " +
+                std::to_string(weights) + " bytes, the device has " + std::to_string(room));
+  }
+
   void make_memory() {
     engines_.resize(plan_.devices.size());
     bool page_lock = false;
@@ -183,9 +191,8 @@ class Loading {
         engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, casts);
         page_lock = true;
       } else {
-        const std::uint64_t kept = std::min(device.capacity, device.reserved);
-        engines_[i] =
-            make_host_engine(device.name, bytes, emulated_[i] ? device.capacity - kept : ~0ull);
+        if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
+        engines_[i] = make_host_engine(device.name, bytes);
       }
     }
     if (slots_ > 0) ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, page_lock);
@@ -255,8 +262,9 @@ class Loading {
     report.notes = notes_;
     for (const Place& place : schedule_.places) report.tensors += place.source != kNone;
     std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
-    for (const MappedRange& range : schedule_.mapped)
+    for (const MappedRange& range : schedule_.mapped) {
       mapped[range.shard] += range.end - range.begin;
+    }
     for (std::uint32_t i = 0; i < mapped.size(); ++i) {
       report.bytes_mapped += mapped[i];
       std::string choice = mapped[i] > 0 ? "mapped (" + systems_[i].name + ")" : "";

@@ -35,6 +35,7 @@ class Builder {
       : model_(model), plan_(plan), options_(options), stored_(model.checkpoint->tensors) {
     schedule_.places.resize(model.tree.tensors.size());
     schedule_.arena_bytes.resize(plan.devices.size());
+    schedule_.held_bytes.resize(plan.devices.size());
     const auto& tensors = model.tree.tensors;
     group_source_.resize(tensors.size(), kNone);
     for (TensorId id = 0; id < tensors.size(); ++id) group_source_[id] = tensors[id].source;
@@ -124,6 +125,7 @@ class Builder {
     for (std::size_t i = first; i < last; ++i) {
       if (i == first || demands_[i].key() != demands_[i - 1].key()) {
         offset = in_place ? in_place_offset(info) : staged_offset(info, demands_[i]);
+        schedule_.held_bytes[demands_[i].device] += memory_bytes(info, demands_[i].dtype);
       }
       schedule_.places[demands_[i].tensor].offset = offset;
     }
@@ -175,6 +177,7 @@ class Builder {
     place.kind = PlaceKind::kComputed;
     place.offset = round_up(used, kDeviceAlignment);
     used = place.offset + place.bytes;
+    schedule_.held_bytes[device] += place.bytes;
   }
 
   void close_run() {

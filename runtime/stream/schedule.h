@@ -70,6 +70,7 @@ struct Schedule {
   std::vector<MappedRange> mapped;         // by shard, then by offset; merged
   std::vector<Place> places;               // by TensorId
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate
+  std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
   std::uint64_t bytes_to_read = 0;         // sum of all chunks
   std::uint64_t staged_chunks = 0;
   std::uint64_t largest_staged = 0;  // bytes of memory the largest staged chunk touches, in blocks
