@@ -4,6 +4,9 @@ set -euo pipefail
 started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Compilations are told apart by what they compile, not by where the clone stands.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 # Says what happens, on stderr: stdout is for answers.
 say() { echo "${0##*/}: $*" >&2; }
 
