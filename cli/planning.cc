@@ -72,6 +72,14 @@ Machine choose_machine(const Options& options) {
   return machine;
 }
 
+// Weights of the disk tier stay in the checkpoint: on this machine's disk their room is taken
+// already and is not asked of what is free.
+void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
+  for (Device& device : machine.devices) {
+    if (device.kind == DeviceKind::kDisk && device.probed) device.capacity += checkpoint.bytes();
+  }
+}
+
 }  // namespace
 
 Planned make_planned(const Options& options) {
@@ -91,6 +99,9 @@ Planned make_planned(const Options& options) {
     return planned;
   }
   Planned planned{open_model(options.model, dtype), choose_machine(options), {}};
+  if (planned.model.checkpoint) {
+    count_checkpoint_room(*planned.model.checkpoint, planned.machine);
+  }
   planned.plan = make_plan(planned.model.tree, planned.machine, make_request(settings));
   return planned;
 }
@@ -100,8 +111,8 @@ std::string device_label(const DeviceLedger& device) {
 }
 
 std::string shortfall_sentence(const Plan& plan) {
-  std::string sentence = fmt::format("does not fit: short by {} GiB",
-                                     format_gib(plan.shortfall ? plan.shortfall->bytes : 0));
+  std::string sentence = fmt::format("does not fit: short by {}",
+                                     format_size(plan.shortfall ? plan.shortfall->bytes : 0));
   const auto worst = std::max_element(
       plan.devices.begin(), plan.devices.end(),
       [](const DeviceLedger& a, const DeviceLedger& b) { return a.over < b.over; });

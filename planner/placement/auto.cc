@@ -108,6 +108,8 @@ class Planner {
   void with_groups_at(Pipeline& pipeline, std::size_t group, Try attempt) const;
   double bound(const Tier& tier, double cost) const;
   AutoPlan finish(const Tier& tier, const Choice& choice) const;
+  // The host's ledger under a placement with the plan's streaming.
+  DeviceLedger host_row(const AutoPlan& plan, const Ids& tensor_device) const;
 
   const Setting& setting_;
   bool bottleneck_;
@@ -122,6 +124,10 @@ class Planner {
 double nanoseconds(double seconds) { return std::round(std::min(seconds, 4e6) * 1e9); }
 
 std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+
+std::uint64_t used(const DeviceLedger& row) {
+  return row.reserved + row.weights + row.kv_cache + row.workspace;
+}
 
 Ids Planner::with_pinned(const Tier& tier) const {
   Ids devices = tier.devices;
@@ -196,6 +202,12 @@ std::optional<PipelinePlan> Planner::solve(Pipeline pipeline) const {
   return best;
 }
 
+DeviceLedger Planner::host_row(const AutoPlan& plan, const Ids& tensor_device) const {
+  const Ledger ledger = make_ledger(setting_.tree, setting_.machine, setting_.chain, setting_.rooms,
+                                    setting_.time, tensor_device, plan.stream, plan.slot);
+  return ledger.devices[setting_.device("cpu")];
+}
+
 std::optional<AutoPlan> Planner::place(const Tier& tier) {
   host_short_ = 0;
   for (int round = 0; round < 8; ++round) {
@@ -213,14 +225,19 @@ std::optional<AutoPlan> Planner::place(const Tier& tier) {
     if (!plan) return std::nullopt;
     const Choice choice{*plan, stream};
     AutoPlan done = finish(tier, choice);
-    const Ledger ledger =
-        make_ledger(setting_.tree, setting_.machine, setting_.chain, setting_.rooms, setting_.time,
-                    done.tensor_device, done.stream, done.slot);
     // What units on disk keep on the host is known only now: solve again with that room gone.
     const std::uint32_t host = setting_.device("cpu");
-    const std::uint64_t over = host == kNone ? 0 : ledger.devices[host].over;
-    if (!tier.disk || over == 0 || host == stretched_) return done;
-    host_short_ += over;
+    if (!tier.disk || host == kNone || host == stretched_) return done;
+    const DeviceLedger all = host_row(done, done.tensor_device);
+    if (all.over == 0) return done;
+    Ids resident_only = done.tensor_device;
+    for (std::uint32_t& device : resident_only) {
+      if (device != kNone && setting_.machine.devices[device].kind == DeviceKind::kDisk) {
+        device = kNone;
+      }
+    }
+    const std::uint64_t for_disk = less(used(all), used(host_row(done, resident_only)));
+    host_short_ = std::max(host_short_ + all.over, for_disk);
   }
   return std::nullopt;
 }

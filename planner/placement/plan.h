@@ -100,13 +100,19 @@ struct LoadPeak {
 struct Estimate {
   double prefill_seconds = 0;
   double seconds_per_token = 0;
-  double score_seconds = 0;   // prefill + new_tokens x seconds_per_token
-  double optimality_gap = 0;  // (score - lower bound) / score; 0: proven optimal
+  double score_seconds = 0;  // prefill + new_tokens x seconds_per_token
+  // (score - lower bound) / score, where no placement of whole units on the devices considered,
+  // contiguous or not, scores below the bound; 0: proven optimal. `throughput`: the same of the
+  // slowest device. 0 for the other policies, which prove nothing.
+  double optimality_gap = 0;
 };
 
 struct Shortfall {
+  // `auto`, `throughput`: the least memory that, added to the roomiest device, makes it fit. Other
+  // policies and maps: the sum of what devices are over. Weights off the GPUs with never_offload;
+  // what loading lacks on the host.
   std::uint64_t bytes = 0;
-  std::vector<std::string> suggestions;
+  std::vector<std::string> suggestions;  // each was planned again, and fits
 };
 
 struct Plan {

@@ -10,7 +10,7 @@ namespace berth {
 
 // Changes of the request or the machine that would make it fit, the smallest of each sort: context,
 // KV dtype, weight dtype, batch, offloading, one more GPU of the largest kind, another policy. Each
-// was planned again and fits. `explore` plans without suggestions.
+// was planned again and fits.
 std::vector<std::string> find_suggestions(const Setting& setting);
 
 // make_plan() without suggestions.

@@ -37,7 +37,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     loaded.bytes = place.bytes;
     if (place.device == kNone) continue;
     loaded.emulated = emulated[place.device];
-    if (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kComputed) {
+    if (place.kind == PlaceKind::kArena) {
       loaded.data = engines[place.device]->memory() + place.offset;
     } else if (place.kind == PlaceKind::kMapped) {
       const std::uint32_t shard = model.checkpoint->tensors[place.source].shard;
@@ -105,11 +105,7 @@ std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
   for (const LoadedTensor& tensor : tensors_) {
     if (tensor.device != device || tensor.bytes == 0) continue;
     const std::uint32_t key = tensor.data ? kNone : places_[tensor.id].source;
-    if (!tensor.data && key == kNone) {
-      total += tensor.bytes;  // computed when it is needed, on the disk tier
-    } else if (seen.emplace(tensor.data, key).second) {
-      total += tensor.bytes;
-    }
+    if (seen.emplace(tensor.data, key).second) total += tensor.bytes;
   }
   return total;
 }

@@ -178,11 +178,9 @@ class Loading {
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
       const std::uint64_t bytes = schedule_.arena_bytes[i];
-      const bool holds =
-          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
-            return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kComputed) &&
-                   place.device == i;
-          });
+      const bool holds = std::any_of(
+          schedule_.places.begin(), schedule_.places.end(),
+          [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
       if (!holds) continue;
       if (ordinal_[i] >= 0) {
         const bool casts = std::any_of(

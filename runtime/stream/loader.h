@@ -80,8 +80,8 @@ struct LoadReport {
 };
 
 // A tensor where it ended. `data` points into device memory for a real GPU, else host memory; it
-// is null for a tensor left on disk. A non-persistent buffer is in no checkpoint: it has its bytes,
-// but they are not initialised. Valid as long as the LoadedModel.
+// is null for a tensor left on disk, and for a buffer that no checkpoint stores (0 bytes: whoever
+// runs the model computes it). Valid as long as the LoadedModel.
 struct LoadedTensor {
   TensorId id = kNone;
   DType dtype = DType::kF32;

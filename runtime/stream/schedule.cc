@@ -56,7 +56,6 @@ class Builder {
       first = last;
     }
     close_run();
-    for (const TensorId id : computed_) make_room_for_computed(id);
     merge_mapped();
     return std::move(schedule_);
   }
@@ -74,10 +73,7 @@ class Builder {
 
   void place(TensorId id) {
     const ModelTensor& tensor = model_.tree.tensors[id];
-    if (!tensor.persistent) {
-      computed_.push_back(id);
-      return;
-    }
+    if (!tensor.persistent) return;  // in no checkpoint: the executor computes it
     const std::uint32_t source = group_source_[root_of(id)];
     if (source >= stored_.size()) {
       fail(tensor, "the checkpoint holds nothing for it, so it cannot be loaded");
@@ -158,26 +154,6 @@ class Builder {
     run_pieces_.push_back(
         {info.begin, info.bytes(), offset, demand.device, info.dtype, demand.dtype});
     return offset;
-  }
-
-  // The ledger counts such a buffer, so it gets its bytes; what they hold is the executor's affair.
-  void make_room_for_computed(TensorId id) {
-    const ModelTensor& tensor = model_.tree.tensors[id];
-    const std::uint32_t device = plan_.tensor_device[id];
-    if (device >= plan_.devices.size()) return;
-    const TensorId root = root_of(id);
-    Place& place = schedule_.places[id];
-    if (root != id && plan_.tensor_device[root] == device) {
-      place = schedule_.places[root];
-      return;
-    }
-    place = {PlaceKind::kNothing, kNone, device, 0, tensor.bytes()};
-    if (plan_.devices[device].kind == DeviceKind::kDisk) return;
-    std::uint64_t& used = schedule_.arena_bytes[device];
-    place.kind = PlaceKind::kComputed;
-    place.offset = round_up(used, kDeviceAlignment);
-    used = place.offset + place.bytes;
-    schedule_.held_bytes[device] += place.bytes;
   }
 
   void close_run() {
@@ -291,7 +267,6 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
-  std::vector<TensorId> computed_;
   std::vector<Piece> run_pieces_;  // of the open staged run, by `from`
   Run run_;
   Schedule schedule_;

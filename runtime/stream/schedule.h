@@ -20,11 +20,10 @@ namespace berth {
 
 // Where a tensor will be when the load is done.
 enum class PlaceKind : std::uint8_t {
-  kNothing,   // no bytes in memory: unplaced, or a computed buffer whose device is the disk
-  kArena,     // `offset` bytes into the memory of its device
-  kMapped,    // `offset` bytes into the mapping of its shard
-  kDisk,      // left in its shard
-  kComputed,  // as kArena, but the bytes are not in the checkpoint: the executor computes them
+  kNothing,  // no bytes: unplaced, or a buffer that the executor computes
+  kArena,    // `offset` bytes into the memory of its device
+  kMapped,   // `offset` bytes into the mapping of its shard
+  kDisk,     // left in its shard
 };
 struct Place {
   PlaceKind kind = PlaceKind::kNothing;
