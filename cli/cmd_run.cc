@@ -1,6 +1,7 @@
 // berth run: plan, load, generate. Text goes to stdout as it is decided, the reports to stderr.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/files.h"
@@ -87,6 +88,8 @@ int cmd_run(const Options& options) {
       interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });
   if (options.json) {
     write_answer(report);
+  } else if (report.text.empty()) {
+    write_stdout(fmt::format("{}\n", fmt::join(report.new_ids, ",")));  // no tokenizer: ids
   } else {
     write_stdout("\n");
   }

@@ -56,7 +56,37 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
   }
 }
 
-Machine choose_machine(const Options& options) {
+bool is_ordinal(std::string_view name) {
+  return !name.empty() && name.size() <= 4 &&
+         name.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// To rehearse a device map without describing its hardware: a GPU that the request names and the
+// machine lacks is given as much room as host RAM has, where it will be emulated.
+void add_emulated(const Request& request, Machine& machine) {
+  const Device* host = machine.find("cpu");
+  std::vector<std::string> names;
+  for (const DeviceMapEntry& entry : request.device_map.value_or(DeviceMap{})) {
+    names.push_back(entry.device);
+  }
+  for (const Override& entry : request.overrides) names.push_back(entry.device);
+  for (const std::string& name : names) {
+    if (!is_ordinal(name) || machine.find(name) != nullptr) continue;
+    Device device;
+    device.name = name;
+    device.kind = DeviceKind::kCuda;
+    device.capacity = device.total = host ? host->capacity : 0;
+    device.description = "emulated";
+    const auto after =
+        std::find_if(machine.devices.begin(), machine.devices.end(), [&](const Device& other) {
+          return other.kind != DeviceKind::kCuda || std::stoi(other.name) > std::stoi(name);
+        });
+    machine.devices.insert(after, device);
+    host = machine.find("cpu");
+  }
+}
+
+Machine choose_machine(const Options& options, const Request& request) {
   const Settings& settings = options.settings;
   Machine machine;
   if (settings.machine) {
@@ -66,6 +96,7 @@ Machine choose_machine(const Options& options) {
     machine = budget_machine(*settings.max_memory);
   } else {
     machine = probe_machine(folder_of(options.model));
+    if (settings.emulate.value_or(false)) add_emulated(request, machine);
   }
   fill_defaults(machine);
   if (settings.reserve) apply_reserve(*settings.reserve, machine);
@@ -98,11 +129,12 @@ Planned make_planned(const Options& options) {
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }
-  Planned planned{open_model(options.model, dtype), choose_machine(options), {}};
+  const Request request = make_request(settings);
+  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}};
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
-  planned.plan = make_plan(planned.model.tree, planned.machine, make_request(settings));
+  planned.plan = make_plan(planned.model.tree, planned.machine, request);
   return planned;
 }
 

@@ -51,6 +51,19 @@ TEST(LoadCommand, LabelsEmulatedDevicesAndSaysThatNothingIsOnAGpu) {
   EXPECT_THAT(load.out + load.talk, Not(HasSubstr("\r"))) << "no progress bar into a pipe";
 }
 
+TEST(LoadCommand, RehearsesADeviceMapWithoutADescribedMachine) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string map =
+      folder.write("map.json", R"({"": 77, "lm_head": 78, "model.norm": "cpu"})");
+  const Answer load = berth({"load", model, "--device-map", map, "--emulate", "--json"});
+  ASSERT_EQ(load.exit_code, 0) << load.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element after = parser.parse(load.out).value()["after_load"].value();
+  for (const char* device : {"77", "78", "cpu"}) EXPECT_GT(std::uint64_t(after[device]), 0u);
+  EXPECT_EQ(berth({"load", model, "--device-map", map}).exit_code, 1) << "without --emulate";
+}
+
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
