@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,10 +26,13 @@ struct Device {
   std::uint64_t reserve = 0;    // bytes to leave free beside the ledger
   double memory_bandwidth = 0;  // bytes/s; sequential reads for the disk
   double flops = 0;             // dense 16-bit FLOP/s; 0 for the disk
-  std::string description;      // "NVIDIA H200", "" where unknown
-  std::string uuid;             // of a probed GPU
-  std::string pci_bus_id;       // of a probed GPU
-  bool probed = false;          // found on this machine, not described
+  // Bytes of weights a second that a matrix-vector product reads, by torch dtype name ("bfloat16"):
+  // what one token costs where computing, not memory, is the limit. Empty: memory_bandwidth is.
+  std::map<std::string, double, std::less<>> matvec;
+  std::string description;  // "NVIDIA H200", "" where unknown
+  std::string uuid;         // of a probed GPU
+  std::string pci_bus_id;   // of a probed GPU
+  bool probed = false;      // found on this machine, not described
 };
 
 // One direction. A pair without a link goes through the CPU.

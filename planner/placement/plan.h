@@ -44,6 +44,13 @@ struct Budget {
   std::uint64_t bytes = 0;
 };
 
+// How soon `auto` takes a GPU: one of a lower level only where the higher ones cannot hold the
+// model.
+struct Priority {
+  std::string device;
+  int level = 0;  // Default of devices that nobody named: 0
+};
+
 // A per-pattern placement override; `match` is a glob over module and tensor names (*, ?, [..]).
 struct Override {
   std::string match;
@@ -63,6 +70,8 @@ struct Request {
   std::optional<DeviceMap> device_map;  // set: use and price this map instead of a policy
   std::vector<Override> overrides;
   std::vector<std::string> excluded;  // devices that must stay empty
+  std::vector<Priority> priority;     // devices that `auto` takes sooner or later than the others
+  std::vector<std::string> no_split;  // globs over module and class names that stay on one device
   bool never_offload = false;         // only GPUs, or it does not fit
   Workload workload;
   CpuMemory cpu_memory = CpuMemory::kMmap;
@@ -96,8 +105,22 @@ struct LoadPeak {
   std::uint64_t naive_host_bytes = 0;  // whole state dict beside a built model
 };
 
+// What one device adds to an estimate: the units that run there, wherever their weights are.
+struct Stage {
+  std::uint32_t device = 0;  // index into Plan::devices
+  double prefill_seconds = 0;
+  double seconds_per_token = 0;
+  // What the seconds are spent on, each token and the prompt: "memory bandwidth", "FLOP/s",
+  // "link cpu -> gpu 0", "disk reads".
+  std::string prefill_limit;
+  std::string token_limit;
+};
+
 // All zero where the machine's speeds or the model's facts are unknown.
 struct Estimate {
+  std::vector<Stage> stages;  // devices that compute, in machine order; with the hops they add up
+  double hops_prefill_seconds = 0;  // activations on their way between devices
+  double hops_seconds_per_token = 0;
   double prefill_seconds = 0;
   double seconds_per_token = 0;
   double score_seconds = 0;  // prefill + new_tokens x seconds_per_token
@@ -112,7 +135,8 @@ struct Shortfall {
   // policies and maps: the sum of what devices are over. Weights off the GPUs with never_offload;
   // what loading lacks on the host.
   std::uint64_t bytes = 0;
-  std::vector<std::string> suggestions;  // each was planned again, and fits
+  std::string cause;                     // the constraint or resource that stands in the way
+  std::vector<std::string> suggestions;  // each was planned again, and fits; the smallest first
 };
 
 struct Plan {
@@ -127,6 +151,8 @@ struct Plan {
   std::uint64_t staging = 0;
   LoadPeak load_peak;
   Estimate estimate;
+  std::uint32_t streamer = kNone;  // the GPU that layers in host RAM are streamed through, or kNone
+  std::uint64_t slot_bytes = 0;    // of each of its two slots, within its workspace
   std::optional<Shortfall> shortfall;
   std::vector<std::string> notes;  // oddities worth a line: untied pairs, ignored keys
 
