@@ -2,332 +2,330 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 
-#include "planner/placement/pipeline.h"
+#include "planner/placement/bounds.h"
+#include "planner/placement/exhaustive.h"
+#include "planner/placement/spread.h"
+#include "planner/placement/tiers.h"
 
 namespace berth {
 namespace {
 
-using Ids = std::vector<std::uint32_t>;
-
-// The devices of a tier, the quickest first: the order in which equals fill up.
-struct Tier {
-  Ids devices;  // indices into Machine::devices
-  bool host = false;
-  bool disk = false;
+// A placement that fits, and how good it is.
+struct Found {
+  Candidate candidate;
+  Pricing::Priced priced;
+  double cost = 0;  // what the policy minimises: seconds of the score, or of the slowest device
+  bool exact = true;
 };
 
-std::vector<Tier> make_tiers(const Setting& setting) {
-  Ids gpus, cpu, disk;
-  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
-    if (!setting.usable[d]) continue;
-    const DeviceKind kind = setting.machine.devices[d].kind;
-    (kind == DeviceKind::kCuda ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
-  }
-  std::stable_sort(gpus.begin(), gpus.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const Device& x = setting.machine.devices[a];
-    const Device& y = setting.machine.devices[b];
-    return std::pair(x.memory_bandwidth, x.flops) > std::pair(y.memory_bandwidth, y.flops);
-  });
-  std::vector<Tier> tiers;
-  if (!gpus.empty()) tiers.push_back({gpus, false, false});
-  if (setting.request.never_offload) return tiers;
-  Ids both = gpus;
-  both.insert(both.end(), cpu.begin(), cpu.end());
-  if (!cpu.empty()) tiers.push_back({both, true, false});
-  both.insert(both.end(), disk.begin(), disk.end());
-  if (!disk.empty()) tiers.push_back({both, !cpu.empty(), true});
-  return tiers;
-}
-
-// What overrides settle before anything is chosen: whole units, and loose tensors of others.
-struct Pins {
-  Ids fixed;                         // by unit: device, or kNone
-  std::vector<std::uint64_t> loose;  // by device: bytes of pinned parts of units that are not
-  std::vector<std::uint64_t> gone;   // by unit: bytes that went with them
-};
-
-Pins make_pins(const Setting& setting) {
-  const Chain& chain = setting.chain;
-  Pins pins{Ids(chain.units.size(), kNone),
-            std::vector<std::uint64_t>(setting.machine.devices.size(), 0),
-            std::vector<std::uint64_t>(chain.units.size(), 0)};
-  for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
-    const Unit& unit = chain.units[u];
-    const bool whole = std::all_of(unit.tensors.begin(), unit.tensors.end(),
-                                   [&](TensorId t) { return setting.pinned[t] != kNone; });
-    if (whole && !unit.tensors.empty()) pins.fixed[u] = setting.pinned[unit.tensors[0]];
-    for (TensorId t : unit.tensors) {
-      const std::uint32_t device = setting.pinned[t];
-      if (device == kNone || device == pins.fixed[u]) continue;
-      if (setting.tree.tensors[t].tied_to != kNone) continue;  // counted with its first member
-      pins.loose[device] += setting.tree.tensors[t].bytes();
-      pins.gone[u] += setting.tree.tensors[t].bytes();
-    }
-  }
-  for (const auto& group : chain.joined) {
-    const auto pinned = std::find_if(group.begin(), group.end(),
-                                     [&](std::uint32_t u) { return pins.fixed[u] != kNone; });
-    if (pinned == group.end()) continue;
-    for (std::uint32_t u : group) {
-      if (pins.fixed[u] == kNone) pins.fixed[u] = pins.fixed[*pinned];
-    }
-  }
-  return pins;
-}
-
-class Planner {
+class Search {
  public:
-  Planner(const Setting& setting, bool bottleneck)
-      : setting_(setting), bottleneck_(bottleneck), pins_(make_pins(setting)) {
-    for (const auto& group : setting.chain.joined) {
-      if (pins_.fixed[group[0]] == kNone) free_groups_.push_back(group);
-    }
-    for (const Unit& unit : setting.chain.units) {
-      if (unit.block) slot_ = std::max(slot_, unit.weights);
-    }
-  }
+  explicit Search(const Setting& setting)
+      : setting_(setting),
+        bottleneck_(setting.request.policy == Policy::kThroughput),
+        judge_(setting),
+        builder_(setting, judge_) {}
 
   std::optional<AutoPlan> place(const Tier& tier);
+  bool fits(const Tier& tier);
   // The least room that, added to the tier's roomiest device, makes it fit.
   AutoPlan stretch(const Tier& tier);
 
  private:
-  struct Choice {
-    PipelinePlan plan;
-    std::uint32_t stream = kNone;
-  };
-  // The tier's devices, then those of later tiers that pinned units stand on.
-  Ids with_pinned(const Tier& tier) const;
-  Pipeline build(const Tier& tier, std::uint32_t stream, bool slots) const;
-  // Solves for every device that the groups of tied units could share.
-  std::optional<PipelinePlan> solve(Pipeline pipeline) const;
-  template <typename Try>
-  void with_groups_at(Pipeline& pipeline, std::size_t group, Try attempt) const;
-  double bound(const Tier& tier, double cost) const;
-  AutoPlan finish(const Tier& tier, const Choice& choice) const;
-  // The host's ledger under a placement with the plan's streaming.
-  DeviceLedger host_row(const AutoPlan& plan, const Ids& tensor_device) const;
+  // Ways to build the tier's pipeline; those that stream only where that is ever quicker.
+  std::vector<Variant> variants(const Tier& tier) const;
+  bool may_part(const Tier& tier) const;
+  bool may_move_embedding(const Tier& tier) const;
+  std::vector<Streaming> streamings(const Tier& tier) const;
+
+  void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
+  void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
+  bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
+                      std::optional<Found>& best);
+  std::optional<PipelinePlan> solve(const Tier& tier, const Variant& variant) const;
+  std::optional<PipelinePlan> solve_groups(Pipeline& pipeline,
+                                           const std::vector<std::vector<std::uint32_t>>& groups,
+                                           std::size_t next) const;
+  void improve(const Tier& tier, Found& found, bool& proven);
+  AutoPlan finish(const Tier& tier, const Found& found, bool proven) const;
 
   const Setting& setting_;
   bool bottleneck_;
-  Pins pins_;
-  std::vector<Ids> free_groups_;
-  std::uint64_t slot_ = 0;
-  std::uint64_t host_short_ = 0;  // room of the host that units on disk turned out to need
-  std::uint32_t stretched_ = kNone;
-  std::uint64_t extra_ = 0;
+  Judge judge_;
+  PipelineBuilder builder_;
 };
 
-double nanoseconds(double seconds) { return std::round(std::min(seconds, 4e6) * 1e9); }
-
-std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
-
-std::uint64_t used(const DeviceLedger& row) {
-  return row.reserved + row.weights + row.kv_cache + row.workspace;
+bool Search::may_part(const Tier& tier) const {
+  if (builder_.sides(tier).empty()) return false;
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    if (judge_.freedom(u).part > 0) return true;
+  }
+  return false;
 }
 
-Ids Planner::with_pinned(const Tier& tier) const {
-  Ids devices = tier.devices;
-  for (std::uint32_t d = 0; d < setting_.machine.devices.size(); ++d) {
-    const bool used = std::find(pins_.fixed.begin(), pins_.fixed.end(), d) != pins_.fixed.end();
-    if (used && std::find(devices.begin(), devices.end(), d) == devices.end()) devices.push_back(d);
+bool Search::may_move_embedding(const Tier& tier) const {
+  if (!tier.host) return false;
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    if (setting_.chain.units[u].module != setting_.tree.facts.embedding) continue;
+    const bool joined = std::any_of(
+        setting_.chain.joined.begin(), setting_.chain.joined.end(),
+        [&](const auto& group) { return std::find(group.begin(), group.end(), u) != group.end(); });
+    return !joined && judge_.freedom(u).fixed == kNone;
   }
-  return devices;
+  return false;
 }
 
-Pipeline Planner::build(const Tier& tier, std::uint32_t stream, bool slots) const {
-  const Chain& chain = setting_.chain;
-  Pipeline out;
-  const Ids devices = with_pinned(tier);
-  for (std::uint32_t d : devices) {
-    const Room& room = setting_.rooms[d];
-    PipelineDevice device;
-    std::uint64_t taken = pins_.loose[d];
-    if (slots && d == stream) taken += 2 * slot_;
-    if (tier.disk && setting_.machine.devices[d].kind == DeviceKind::kCpu) taken += host_short_;
-    const std::uint64_t more = d == stretched_ ? extra_ : 0;
-    device.room = less(room.bytes + more, taken);
-    device.weight_room = less(room.weight_bytes + more, pins_.loose[d]);
-    const bool chosen =
-        std::find(tier.devices.begin(), tier.devices.end(), d) != tier.devices.end();
-    device.open = chosen;
-    out.devices.push_back(device);
+std::vector<Streaming> Search::streamings(const Tier& tier) const {
+  std::vector<Streaming> out{{}};
+  const std::uint32_t host = setting_.time.host();
+  if (!tier.host || bottleneck_) return out;
+  const auto& all = setting_.time.streamers();
+  const auto gpu = std::find_if(all.begin(), all.end(), [&](auto d) { return setting_.usable[d]; });
+  if (gpu == all.end()) return out;
+  bool prompt = false;
+  bool token = false;
+  for (const Unit& unit : setting_.chain.units) {
+    if (!unit.block) continue;
+    const Seconds copy = setting_.time.transfer(unit, *gpu, {});
+    const Seconds there = setting_.time.piece(unit, *gpu);
+    const Seconds here = setting_.time.piece(unit, host);
+    prompt = prompt || std::max(copy.prefill, there.prefill) < here.prefill;
+    token = token || std::max(copy.token, there.token) < here.token;
   }
-  for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
-    const Unit& unit = chain.units[u];
-    PipelineUnit piece;
-    piece.weights = less(unit.weights, pins_.gone[u]);
-    piece.resident = piece.weights + unit.computed + unit.kv_bytes + unit.logits;
-    piece.workspace = unit.activation;
-    if (pins_.fixed[u] != kNone) {
-      const auto at = std::find(devices.begin(), devices.end(), pins_.fixed[u]);
-      piece.fixed = static_cast<std::uint32_t>(at - devices.begin());
-    }
-    out.units.push_back(piece);
-    for (std::uint32_t d : devices) {
-      out.time.push_back(nanoseconds(setting_.time.score(setting_.time.unit(unit, d, stream))));
-    }
-  }
-  for (std::uint32_t a : devices) {
-    for (std::uint32_t b : devices) {
-      out.hop.push_back(a == b ? 0 : nanoseconds(setting_.time.score(setting_.time.hop(a, b))));
+  if (prompt) out.push_back({true, false, *gpu});
+  if (token) out.push_back({true, true, *gpu});
+  return out;
+}
+
+std::vector<Variant> Search::variants(const Tier& tier) const {
+  std::vector<Variant> out;
+  for (const Streaming& streaming : streamings(tier)) {
+    for (const bool on_host : {false, true}) {
+      if (on_host && !may_move_embedding(tier)) continue;
+      Variant variant;
+      variant.streaming = streaming;
+      variant.parts = may_part(tier);
+      variant.embedding_on_host = on_host;
+      out.push_back(variant);
     }
   }
   return out;
 }
 
-template <typename Try>
-void Planner::with_groups_at(Pipeline& pipeline, std::size_t group, Try attempt) const {
-  if (group == free_groups_.size()) return attempt();
-  // Many groups are rare; past two, the rest go with the first.
-  const bool follow = group >= 2;
-  const std::uint32_t leader = follow ? pipeline.units[free_groups_[0][0]].fixed : 0;
-  for (std::uint32_t d = 0; d < pipeline.devices.size(); ++d) {
-    if (follow && d != leader) continue;
-    for (std::uint32_t u : free_groups_[group]) pipeline.units[u].fixed = d;
-    with_groups_at(pipeline, group + 1, attempt);
+// Tries the groups' devices one by one. Past two groups, which are rare, the rest go with the
+// first.
+std::optional<PipelinePlan> Search::solve_groups(
+    Pipeline& pipeline, const std::vector<std::vector<std::uint32_t>>& groups,
+    std::size_t next) const {
+  if (next == groups.size()) {
+    return bottleneck_ ? solve_bottleneck(pipeline) : solve_latency(pipeline);
   }
-}
-
-std::optional<PipelinePlan> Planner::solve(Pipeline pipeline) const {
   std::optional<PipelinePlan> best;
-  with_groups_at(pipeline, 0, [&] {
-    std::optional<PipelinePlan> plan =
-        bottleneck_ ? solve_bottleneck(pipeline) : solve_latency(pipeline);
+  const std::uint32_t was = pipeline.units[groups[next][0]].fixed;
+  for (std::uint32_t d = 0; d < pipeline.devices.size(); ++d) {
+    if (next >= 2 && d != pipeline.units[groups[0][0]].fixed) continue;
+    if (was != kNone && d != was) continue;
+    if (!pipeline.devices[d].open && was == kNone) continue;
+    std::vector<std::uint32_t> before;
+    for (const std::uint32_t u : groups[next]) {
+      before.push_back(pipeline.units[u].fixed);
+      pipeline.units[u].fixed = d;
+      pipeline.units[u].part = 0;
+    }
+    std::optional<PipelinePlan> plan = solve_groups(pipeline, groups, next + 1);
+    for (std::size_t i = 0; i < before.size(); ++i)
+      pipeline.units[groups[next][i]].fixed = before[i];
     if (plan && (!best || plan->cost < best->cost)) best = std::move(plan);
-  });
+  }
   return best;
 }
 
-DeviceLedger Planner::host_row(const AutoPlan& plan, const Ids& tensor_device) const {
-  const Ledger ledger = make_ledger(setting_.tree, setting_.machine, setting_.chain, setting_.rooms,
-                                    setting_.time, tensor_device, plan.stream, plan.slot);
-  return ledger.devices[setting_.device("cpu")];
+// Tied units: a relaxation in which only the first of a group weighs anything is a bound, and the
+// answer where it puts the group on one device. Else every device in turn, or apart with copies.
+std::optional<PipelinePlan> Search::solve(const Tier& tier, const Variant& variant) const {
+  const auto& joined = setting_.chain.joined;
+  std::vector<std::vector<std::uint32_t>> tied;
+  for (const auto& group : setting_.chain.tied) {
+    if (judge_.freedom(group[0]).fixed == kNone) tied.push_back(group);
+  }
+  Variant apart = variant;
+  apart.copies = true;
+  if (!tied.empty() && variant.embedding_on_host) {
+    Pipeline pipeline = builder_.build(tier, apart);
+    return solve_groups(pipeline, joined, 0);
+  }
+  Pipeline relaxed = builder_.build(tier, variant);
+  std::optional<PipelinePlan> best = solve_groups(relaxed, joined, 0);
+  if (!best || tied.empty()) return best;
+  const bool together = std::all_of(tied.begin(), tied.end(), [&](const auto& group) {
+    return std::all_of(group.begin(), group.end(),
+                       [&](auto u) { return best->device[u] == best->device[group[0]]; });
+  });
+  if (together) return best;
+  const double least = best->cost;
+  std::vector<std::vector<std::uint32_t>> groups = joined;
+  groups.insert(groups.end(), tied.begin(), tied.end());
+  best = solve_groups(relaxed, groups, 0);
+  if (best && best->cost <= least) return best;
+  Pipeline copies = builder_.build(tier, apart);
+  std::optional<PipelinePlan> other = solve_groups(copies, joined, 0);
+  return other && (!best || other->cost < best->cost) ? other : best;
 }
 
-std::optional<AutoPlan> Planner::place(const Tier& tier) {
-  host_short_ = 0;
+bool Search::keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
+                            std::optional<Found>& best) {
+  Found found;
+  found.candidate = builder_.candidate(tier, variant, plan);
+  std::optional<Pricing::Priced> priced = judge_.price(found.candidate);
+  if (!priced) return false;
+  found.priced = std::move(*priced);
+  found.cost = bottleneck_ ? plan.cost * 1e-9 : found.priced.score;
+  found.exact = plan.exact;
+  if (!best || found.cost < best->cost * (1 - 1e-12)) best = std::move(found);
+  return true;
+}
+
+void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& best) {
+  const std::uint32_t host = setting_.time.host();
+  if (bottleneck_ && variant.parts) {  // experts aside load the host, which is no stage of its own
+    variant.parts = false;
+    attempt(tier, variant, best);
+    if (best) return;
+    variant.parts = true;
+  }
   for (int round = 0; round < 8; ++round) {
-    const Pipeline resident = build(tier, kNone, false);
-    std::optional<PipelinePlan> plan = solve(resident);
-    std::uint32_t stream = kNone;
-    const std::uint32_t streamer = setting_.time.best_streamer();
-    if (tier.host && streamer != kNone && setting_.usable[streamer] && slot_ > 0) {
-      std::optional<PipelinePlan> streamed = solve(build(tier, streamer, true));
-      if (streamed && (!plan || streamed->cost < plan->cost)) {
-        plan = std::move(streamed);
-        stream = streamer;
-      }
+    const std::optional<PipelinePlan> plan = solve(tier, variant);
+    if (!plan || keep_if_better(tier, variant, *plan, best)) return;
+    if (host == kNone) return;
+    const Candidate candidate = builder_.candidate(tier, variant, *plan);
+    const std::uint64_t over = judge_.over(judge_.usage(candidate), host);
+    if (over == 0) return;
+    if (!tier.disk) {
+      if (!plan->aside.empty()) ration_host(tier, variant, best);
+      return;
     }
-    if (!plan) return std::nullopt;
-    const Choice choice{*plan, stream};
-    AutoPlan done = finish(tier, choice);
-    // What units on disk keep on the host is known only now: solve again with that room gone.
-    const std::uint32_t host = setting_.device("cpu");
-    if (!tier.disk || host == kNone || host == stretched_) return done;
-    const DeviceLedger all = host_row(done, done.tensor_device);
-    if (all.over == 0) return done;
-    Ids resident_only = done.tensor_device;
-    for (std::uint32_t& device : resident_only) {
-      if (device != kNone && setting_.machine.devices[device].kind == DeviceKind::kDisk) {
-        device = kNone;
-      }
-    }
-    const std::uint64_t for_disk = less(used(all), used(host_row(done, resident_only)));
-    host_short_ = std::max(host_short_ + all.over, for_disk);
+    variant.host_short += over;  // what units on disk keep on the host is known only now
   }
-  return std::nullopt;
 }
 
-AutoPlan Planner::finish(const Tier& tier, const Choice& choice) const {
-  const Ids devices = with_pinned(tier);
+// Experts aside of all GPUs together are too much for the host: a price on its bytes, found by
+// bisection, makes the GPUs keep more of them.
+void Search::ration_host(const Tier& tier, Variant variant, std::optional<Found>& best) {
+  double low = 0;
+  double high = 1e-2;
+  const auto attempt_at = [&](double price) {
+    variant.host_price = price;
+    const std::optional<PipelinePlan> plan = solve(tier, variant);
+    return plan && keep_if_better(tier, variant, *plan, best);
+  };
+  while (!attempt_at(high)) {
+    low = high;
+    high *= 8;
+    if (high > 1e6) return;
+  }
+  for (int round = 0; round < 10; ++round) {
+    const double middle = low + (high - low) / 2;
+    (attempt_at(middle) ? high : low) = middle;
+  }
+}
+
+void Search::improve(const Tier& tier, Found& found, bool& proven) {
+  if (bottleneck_) return;
+  for (Candidate& candidate : spread(setting_, judge_, found.candidate, found.priced.streaming)) {
+    std::optional<Pricing::Priced> priced = judge_.price(candidate);
+    if (!priced || priced->score >= found.cost * (1 - 1e-9)) continue;
+    found.cost = priced->score;
+    found.priced = std::move(*priced);
+    found.candidate = std::move(candidate);
+  }
+  Exhausted all = exhaust(setting_, judge_, builder_, tier, found.cost);
+  proven = all.complete;
+  if (!all.best) return;
+  found.priced = *judge_.price(*all.best);
+  found.cost = found.priced.score;
+  found.candidate = std::move(*all.best);
+}
+
+AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const {
   AutoPlan out;
-  out.tensor_device = setting_.pinned;
-  bool streamed = false;
-  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
-    const std::uint32_t device = devices[choice.plan.device[u]];
-    streamed = streamed || setting_.machine.devices[device].kind == DeviceKind::kCpu;
-    for (TensorId t : setting_.chain.units[u].tensors) {
-      if (out.tensor_device[t] == kNone) out.tensor_device[t] = device;
-    }
+  out.tensor_device = judge_.tensor_device(found.candidate);
+  out.exact = found.exact || proven;
+  if (proven || found.cost <= 0) return out;
+  double least = 0;
+  if (bottleneck_) {
+    Variant variant;
+    const Pipeline pipeline = builder_.build(tier, variant);
+    least = slowest_bound(pipeline) * 1e-9;
+  } else {
+    least = score_bound(setting_, judge_, builder_, tier, found.cost);
   }
-  out.exact = choice.plan.exact;
-  if (choice.stream != kNone && streamed) {
-    out.stream = choice.stream;
-    out.slot = slot_;
-  }
-  const double least = bound(tier, choice.plan.cost);
-  if (choice.plan.cost > 0) {
-    out.gap = std::max(0.0, (choice.plan.cost - least) / choice.plan.cost);
-    if (out.gap < 1e-6) out.gap = 0;
-  }
+  out.gap = std::max(0.0, (found.cost - least) / found.cost);
+  if (out.gap < 1e-6) out.gap = 0;
   return out;
 }
 
-double Planner::bound(const Tier& tier, double cost) const {
-  const std::uint32_t streamer = tier.host ? setting_.time.best_streamer() : kNone;
-  const Pipeline pipeline = build(tier, streamer, false);
-  if (!bottleneck_) return latency_bound(pipeline, cost);
-  // Sharing the work in proportion to speed, memory aside: for any weights w that sum to one, the
-  // slowest device takes at least the sum over units of the least w x time.
-  std::vector<double> weight(pipeline.devices.size(), 0);
-  for (std::size_t d = 0; d < weight.size(); ++d) {
-    double all = 0;
-    for (std::size_t u = 0; u < pipeline.units.size(); ++u) all += pipeline.unit_time(u, d);
-    weight[d] = all > 0 ? 1 / all : 0;
+std::optional<AutoPlan> Search::place(const Tier& tier) {
+  std::optional<Found> best;
+  for (const Variant& variant : variants(tier)) attempt(tier, variant, best);
+  if (!best) {
+    const std::optional<Candidate> any = any_that_fits(setting_, judge_, builder_, tier);
+    if (!any) return std::nullopt;
+    best.emplace();
+    best->candidate = *any;
+    best->priced = *judge_.price(*any);
+    best->cost = best->priced.score;
   }
-  const double sum = std::accumulate(weight.begin(), weight.end(), 0.0);
-  double least = 0;
-  for (std::size_t u = 0; u < pipeline.units.size() && sum > 0; ++u) {
-    double best = pipeline.unit_time(u, 0) * weight[0];
-    for (std::size_t d = 1; d < weight.size(); ++d) {
-      best = std::min(best, pipeline.unit_time(u, d) * weight[d]);
-    }
-    least += best / sum;
-  }
-  return least;
+  bool proven = false;
+  improve(tier, *best, proven);
+  return finish(tier, *best, proven);
 }
 
-AutoPlan Planner::stretch(const Tier& tier) {
-  stretched_ = *std::max_element(
-      tier.devices.begin(), tier.devices.end(), [&](std::uint32_t a, std::uint32_t b) {
-        const Room& x = setting_.rooms[a];
-        const Room& y = setting_.rooms[b];
-        return std::min(x.bytes, x.weight_bytes) < std::min(y.bytes, y.weight_bytes);
-      });
+bool Search::fits(const Tier& tier) {
+  std::optional<Found> best;
+  for (const Variant& variant : variants(tier)) {
+    if (variant.streaming.any()) continue;
+    attempt(tier, variant, best);
+    if (best) return true;
+  }
+  return any_that_fits(setting_, judge_, builder_, tier).has_value();
+}
+
+AutoPlan Search::stretch(const Tier& tier) {
+  const auto weight_room = [&](std::uint32_t d) {
+    return std::min(setting_.rooms[d].bytes, setting_.rooms[d].weight_bytes);
+  };
+  const std::uint32_t roomiest = *std::max_element(
+      tier.devices.begin(), tier.devices.end(),
+      [&](std::uint32_t a, std::uint32_t b) { return weight_room(a) < weight_room(b); });
+  const auto fits_with = [&](std::uint64_t extra) {
+    judge_.stretch(roomiest, extra);
+    return fits(tier);
+  };
   std::uint64_t low = 0;
   std::uint64_t high = 1ull << 20;
-  const auto fits = [&](std::uint64_t extra) {
-    extra_ = extra;
-    Pipeline pipeline = build(tier, kNone, false);
-    bool any = false;
-    with_groups_at(pipeline, 0, [&] { any = any || is_feasible(pipeline); });
-    return any;
-  };
-  while (!fits(high) && high < kUnlimited) {
+  while (!fits_with(high) && high < kUnlimited) {
     low = high;
     high *= 2;
   }
   while (high - low > 1) {
     const std::uint64_t middle = low + (high - low) / 2;
-    (fits(middle) ? high : low) = middle;
+    (fits_with(middle) ? high : low) = middle;
   }
-  extra_ = high;
+  judge_.stretch(roomiest, high);
   AutoPlan out;
   if (std::optional<AutoPlan> placed = place(tier)) {
     out = std::move(*placed);
-  } else {  // pinned units alone are too much: everything else goes to the roomiest device
+  } else {  // overridden units alone are too much: everything else goes to the roomiest device
     out.tensor_device = setting_.pinned;
     for (std::uint32_t& device : out.tensor_device) {
-      if (device == kNone) device = stretched_;
+      if (device == kNone) device = roomiest;
     }
   }
   out.fits = false;
   out.missing = high;
-  out.roomiest = stretched_;
+  out.roomiest = roomiest;
   return out;
 }
 
@@ -335,16 +333,21 @@ AutoPlan Planner::stretch(const Tier& tier) {
 
 AutoPlan auto_place(const Setting& setting) {
   const std::vector<Tier> tiers = make_tiers(setting);
-  Planner planner(setting, setting.request.policy == Policy::kThroughput);
+  Search search(setting);
   for (const Tier& tier : tiers) {
-    if (std::optional<AutoPlan> plan = planner.place(tier)) return std::move(*plan);
+    if (std::optional<AutoPlan> plan = search.place(tier)) return std::move(*plan);
   }
-  if (!tiers.empty()) return planner.stretch(tiers.back());
+  if (!tiers.empty()) return search.stretch(tiers.back());
   AutoPlan none;
   none.fits = false;
   none.tensor_device.assign(setting.tree.tensors.size(), kNone);
   for (const Unit& unit : setting.chain.units) none.missing += unit.weights + unit.kv_bytes;
   return none;
+}
+
+bool auto_fits(const Setting& setting) {
+  const std::vector<Tier> tiers = make_tiers(setting);
+  return !tiers.empty() && Search(setting).fits(tiers.back());
 }
 
 }  // namespace berth

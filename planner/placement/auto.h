@@ -1,10 +1,16 @@
 // The policies of our own: `auto` (least time for the workload) and `throughput` (the least time of
 // the slowest device), within the whole ledger.
 //
-// Devices are taken in tiers: GPUs; GPUs and the CPU; those and the disk. A later tier is looked at
-// only where nothing fits in the one before, so that what fits on GPUs is never spilled. In a tier
-// the placement is exact among contiguous pipelines (pipeline.h). Units that share tied storage
-// stay together on whichever device makes the best whole; pinned units stay where they are pinned.
+// Devices are taken in tiers: GPUs, those of the highest priority first; all GPUs and the CPU;
+// those and the disk. A later tier is looked at only where nothing fits in the one before, so that
+// what fits on GPUs is never spilled. In a tier these are tried, and the best by pricing.h wins:
+// - the exact contiguous pipeline (pipeline.h), with experts aside of the layers that need it;
+// - the same with slots for streaming, for the prompt alone and for tokens too;
+// - the same with the input embedding on the host;
+// - tied units on one device, on each in turn, or apart, each with its copy;
+// - layers that stream spread among those that stand on the GPU, at several spacings (spread.h);
+// - where the chain is short, every placement whatever, by branch and bound (exhaustive.h).
+// How far from optimal the winner can be is told by a bound over all placements (bounds.h).
 #pragma once
 
 #include <cstdint>
@@ -17,10 +23,8 @@ namespace berth {
 
 struct AutoPlan {
   std::vector<std::uint32_t> tensor_device;
-  std::uint32_t stream = kNone;  // the GPU that streams units of the host, if that is quicker
-  std::uint64_t slot = 0;        // bytes of a streaming slot there
-  double gap = 0;                // (cost - lower bound) / cost
-  bool exact = true;
+  double gap = 0;     // (cost - lower bound) / cost
+  bool exact = true;  // the pipeline tried every order of devices
   bool fits = true;
   // Where it does not fit: the least memory that would make it fit, added to device `roomiest`; the
   // placement is the one with that much more.
@@ -29,5 +33,8 @@ struct AutoPlan {
 };
 
 AutoPlan auto_place(const Setting& setting);
+
+// Whether auto_place() would find a plan that fits, without looking for the best one.
+bool auto_fits(const Setting& setting);
 
 }  // namespace berth

@@ -1,7 +1,15 @@
 #include "planner/placement/chain.h"
 
 #include <algorithm>
+#include <boost/graph/adjacency_list.hpp>
+#include <boost/graph/connected_components.hpp>
+#include <cmath>
 #include <limits>
+#include <map>
+#include <utility>
+
+#include "planner/base/text.h"
+#include "planner/placement/device_map.h"
 
 namespace berth {
 namespace {
@@ -36,13 +44,6 @@ double elements_of(const ModelTensor& tensor) {
   return count;
 }
 
-bool is_expert(const ModelTree& tree, ModuleId module) {
-  for (; module != kNone; module = tree.modules[module].parent) {
-    if (tree.modules[module].expert) return true;
-  }
-  return false;
-}
-
 void gather(const ModelTree& tree, ModuleId module, std::vector<TensorId>& tensors) {
   const Module& at = tree.modules[module];
   tensors.insert(tensors.end(), at.tensors.begin(), at.tensors.end());
@@ -55,22 +56,29 @@ TensorId storage_of(const ModelTree& tree, TensorId t) {
   return first == kNone ? t : first;
 }
 
-void join_tied_units(const ModelTree& tree, Chain& chain) {
-  std::vector<std::uint32_t> root(chain.units.size());
-  for (std::uint32_t u = 0; u < root.size(); ++u) root[u] = u;
-  const auto find = [&](std::uint32_t u) {
-    while (root[u] != u) u = root[u] = root[root[u]];
-    return u;
-  };
+// Units that share storage, and those that --no-split keeps together, as the connected components
+// of a graph of units. A component that no-split reaches into stays together as a whole.
+void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32_t>>& kept,
+                Chain& chain) {
+  boost::adjacency_list<boost::vecS, boost::vecS, boost::undirectedS> graph(chain.units.size());
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
-    const std::uint32_t a = find(chain.unit_of[t]);
-    const std::uint32_t b = find(chain.unit_of[storage_of(tree, t)]);
-    root[std::max(a, b)] = std::min(a, b);
+    if (tree.tensors[t].tied_to == kNone) continue;
+    boost::add_edge(chain.unit_of[t], chain.unit_of[storage_of(tree, t)], graph);
   }
-  std::vector<std::vector<std::uint32_t>> groups(root.size());
-  for (std::uint32_t u = 0; u < root.size(); ++u) groups[find(u)].push_back(u);
+  std::vector<bool> must(chain.units.size(), false);
+  for (const auto& group : kept) {
+    for (std::size_t i = 1; i < group.size(); ++i) boost::add_edge(group[0], group[i], graph);
+    if (group.size() > 1) must[group[0]] = true;
+  }
+  if (boost::num_edges(graph) == 0) return;
+  std::vector<std::uint32_t> component(chain.units.size());
+  const std::uint32_t count = boost::connected_components(graph, component.data());
+  std::vector<std::vector<std::uint32_t>> groups(count);
+  for (std::uint32_t u = 0; u < component.size(); ++u) groups[component[u]].push_back(u);
   for (auto& group : groups) {
-    if (group.size() > 1) chain.joined.push_back(std::move(group));
+    if (group.size() < 2) continue;
+    const bool together = std::any_of(group.begin(), group.end(), [&](auto u) { return must[u]; });
+    (together ? chain.joined : chain.tied).push_back(std::move(group));
   }
 }
 
@@ -81,20 +89,25 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
     for (TensorId t : unit.tensors) {
       const ModelTensor& tensor = tree.tensors[t];
       const std::uint64_t bytes = tensor.bytes();
+      const bool expert = is_expert_tensor(tree, t);
+      if (unit.anchor == kNone && !expert) unit.anchor = t;
       if (!tensor.persistent) {
         unit.computed += bytes;
         continue;
       }
-      if (const TensorId storage = storage_of(tree, t); !counted[storage]) {
+      if (const TensorId storage = storage_of(tree, t); counted[storage]) {
+        unit.tied += bytes;
+      } else {
         counted[storage] = true;
         unit.weights += bytes;
+        if (expert) unit.experts += bytes;
       }
       if (tensor.buffer) continue;
       if (embedding) {
         if (!tensor.shape.empty() && tensor.shape[0] > 0) {
           unit.row_bytes += bytes / tensor.shape[0];
         }
-      } else if (is_expert(tree, tensor.module)) {
+      } else if (expert) {
         unit.expert_bytes += bytes;
         unit.expert_elements += elements_of(tensor);
       } else {
@@ -102,7 +115,58 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
         unit.elements += elements_of(tensor);
       }
     }
+    if (unit.experts == unit.weights) unit.experts = 0;  // nothing to part
+    if (unit.anchor == kNone && !unit.tensors.empty()) unit.anchor = unit.tensors[0];
   }
+}
+
+// True where one group of modules holds both experts and something else of the unit.
+bool parts_experts(const ModelTree& tree, const Unit& unit,
+                   const std::vector<std::uint32_t>& group_of) {
+  std::map<std::uint32_t, std::pair<bool, bool>> held;  // experts, others
+  for (TensorId t : unit.tensors) {
+    const std::uint32_t group = group_of[tree.tensors[t].module];
+    if (group == kNone) continue;
+    auto& [experts, others] = held[group];
+    (is_expert_tensor(tree, t) ? experts : others) = true;
+  }
+  return std::any_of(held.begin(), held.end(),
+                     [](const auto& entry) { return entry.second.first && entry.second.second; });
+}
+
+// The units below each module that a glob names, by name or by class; such units also keep their
+// experts. Throws Error for a glob that matches nothing.
+std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
+                                                      const std::vector<std::string>& globs,
+                                                      Chain& chain) {
+  std::vector<std::vector<std::uint32_t>> groups;
+  if (globs.empty()) return groups;
+  std::vector<std::uint32_t> group_of(tree.modules.size(), kNone);
+  std::vector<bool> used(globs.size(), false);
+  for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
+    const Module& module = tree.modules[m];
+    group_of[m] = group_of[module.parent];
+    for (std::size_t i = 0; i < globs.size(); ++i) {
+      if (!glob_matches(globs[i], module.name) && !glob_matches(globs[i], module.cls)) continue;
+      used[i] = true;
+      if (group_of[m] != kNone) continue;
+      group_of[m] = static_cast<std::uint32_t>(groups.size());
+      groups.emplace_back();
+    }
+  }
+  for (std::size_t i = 0; i < globs.size(); ++i) {
+    if (!used[i]) {
+      throw Error("no_split: '" + printable(globs[i]) + "' matches no module and no class of " +
+                  tree.name);
+    }
+  }
+  for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
+    Unit& unit = chain.units[u];
+    if (group_of[unit.module] != kNone) groups[group_of[unit.module]].push_back(u);
+    // A module below the unit that holds experts and more keeps the two pieces in one, too.
+    if (group_of[unit.module] != kNone || parts_experts(tree, unit, group_of)) unit.experts = 0;
+  }
+  return groups;
 }
 
 }  // namespace
@@ -143,11 +207,20 @@ std::uint64_t logits_workspace(const ModelFacts& facts, const Workload& workload
   return times(times(workload.batch, facts.vocabulary), activation_bytes + 4);
 }
 
-Chain make_chain(const ModelTree& tree, const Workload& workload) {
+bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
+  for (ModuleId m = tree.tensors[tensor].module; m != kNone; m = tree.modules[m].parent) {
+    if (tree.modules[m].expert) return true;
+  }
+  return false;
+}
+
+Chain make_chain(const ModelTree& tree, const Workload& workload,
+                 const std::vector<std::string>& no_split) {
   const ModelFacts& facts = tree.facts;
   Chain chain;
   chain.known = !facts.layers.empty() && facts.hidden > 0;
   chain.activation_bytes = dtype_bits(compute_dtype(tree)) / 8;
+  chain.weight_dtype = torch_dtype_name(widest_weights(tree));
   chain.unit_of.assign(tree.tensors.size(), kNone);
 
   std::vector<std::uint32_t> unit_of_module(tree.modules.size(), kNone);
@@ -186,12 +259,18 @@ Chain make_chain(const ModelTree& tree, const Workload& workload) {
     unit.experts_fraction = layer.experts > 0 ? static_cast<double>(layer.experts_per_token) /
                                                     static_cast<double>(layer.experts)
                                               : 1;
+    // Each of so many tokens picks its experts by itself.
+    const auto batch = static_cast<double>(workload.batch);
+    const double unused = 1 - unit.experts_fraction;
+    unit.routed_token = 1 - std::pow(unused, batch);
+    unit.routed_prompt = 1 - std::pow(unused, batch * static_cast<double>(workload.prompt_tokens));
   }
   if (facts.head != kNone && unit_of_module[facts.head] != kNone) {
-    chain.units[unit_of_module[facts.head]].logits =
-        logits_workspace(facts, workload, chain.activation_bytes);
+    Unit& head = chain.units[unit_of_module[facts.head]];
+    head.head = true;
+    head.logits = logits_workspace(facts, workload, chain.activation_bytes);
   }
-  join_tied_units(tree, chain);
+  join_units(tree, keep_together(tree, no_split, chain), chain);
   return chain;
 }
 

@@ -32,8 +32,7 @@ std::vector<Room> device_rooms(const Machine& machine, const Request& request) {
 
 Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<Room>& rooms, const TimeModel& time,
-                   const std::vector<std::uint32_t>& tensor_device, std::uint32_t stream,
-                   std::uint64_t slot) {
+                   const std::vector<std::uint32_t>& tensor_device, const Slots& slots) {
   Ledger ledger;
   for (std::size_t d = 0; d < machine.devices.size(); ++d) {
     DeviceLedger row;
@@ -58,35 +57,32 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
       ledger.devices[device].weights += tensor.bytes();
     }
   }
-  std::vector<std::uint64_t> activation(machine.devices.size(), 0);
+  std::vector<std::uint64_t>& activation = ledger.activation;
+  activation.assign(machine.devices.size(), 0);
   std::vector<std::uint64_t> logits(machine.devices.size(), 0);
-  std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the largest unit
+  std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the most that a unit reads
   for (const Unit& unit : chain.units) {
-    std::uint32_t home = kNone;
+    std::uint64_t read = 0;
     for (TensorId t : unit.tensors) {
       if (tensor_device[t] == kNone) continue;
       const std::uint32_t runner = time.runs_on(tensor_device[t]);
-      if (home == kNone) home = runner;
       activation[runner] = std::max(activation[runner], unit.activation);
-      if (runner != tensor_device[t]) {
-        from_disk[runner] = std::max(from_disk[runner], unit.dense_bytes + unit.expert_bytes);
-      }
+      if (runner == tensor_device[t]) continue;
+      if (tree.tensors[t].persistent) read += tree.tensors[t].bytes();
+      from_disk[runner] = std::max(from_disk[runner], read);
     }
-    if (home == kNone) continue;
+    if (unit.tensors.empty() || tensor_device[unit.anchor] == kNone) continue;
+    const std::uint32_t home = time.runs_on(tensor_device[unit.anchor]);
     ledger.devices[home].kv_cache += unit.kv_bytes;
     logits[home] += unit.logits;
   }
-  if (stream != kNone && slot > 0) {
-    activation[stream] = std::max(
-        activation[stream],
-        std::max_element(chain.units.begin(), chain.units.end(), [](const Unit& a, const Unit& b) {
-          return a.activation < b.activation;
-        })->activation);
+  const auto slot = [&](std::size_t d) { return d < slots.bytes.size() ? slots.bytes[d] : 0; };
+  for (std::size_t d = 0; d < slots.activation.size(); ++d) {
+    activation[d] = std::max(activation[d], slots.activation[d]);
   }
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     DeviceLedger& row = ledger.devices[d];
-    row.workspace =
-        computed[d] + activation[d] + logits[d] + 2 * from_disk[d] + (d == stream ? 2 * slot : 0);
+    row.workspace = computed[d] + activation[d] + logits[d] + 2 * from_disk[d] + 2 * slot(d);
     const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
     if (rooms[d].budget_only) {
       row.capacity = used - row.weights + rooms[d].weight_bytes;

@@ -21,6 +21,12 @@ inline constexpr std::uint64_t kUnlimited = 1ull << 62;
 inline constexpr char kBudgetSource[] = "--max-memory";  // Machine::source of budget_machine()
 inline constexpr char kBudgetDevice[] = "known from its budget alone";  // Device::description
 
+// What streaming takes of each device, by device; empty where nothing streams (pricing.h).
+struct Slots {
+  std::vector<std::uint64_t> bytes;       // of one slot; two are kept
+  std::vector<std::uint64_t> activation;  // workspace of what is run there while it streams
+};
+
 // What a device offers.
 struct Room {
   std::uint64_t reserved = 0;
@@ -34,14 +40,14 @@ std::vector<Room> device_rooms(const Machine& machine, const Request& request);
 
 struct Ledger {
   std::vector<DeviceLedger> devices;
+  std::vector<std::uint64_t> activation;  // by device: of the workspace, that of activations
   std::uint64_t short_bytes = 0;  // all that devices are over, and weights over their budgets
 };
 
-// `slot`: bytes of one streaming slot on `stream` (two are kept), 0 where nothing streams.
+// `slots`: what streaming takes of each device; empty where nothing streams.
 Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<Room>& rooms, const TimeModel& time,
-                   const std::vector<std::uint32_t>& tensor_device, std::uint32_t stream,
-                   std::uint64_t slot);
+                   const std::vector<std::uint32_t>& tensor_device, const Slots& slots = {});
 
 // Host memory while loading: bytes that stay private in host RAM (all of them in `private` and
 // `pinned` mode, in `mmap` mode only what is converted), and the staging, of which no

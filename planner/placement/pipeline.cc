@@ -30,6 +30,7 @@ class Latency {
     return from.empty() ? kInfinity : from[i] + problem_.cross(i, newest(before, last), device);
   }
   void fill(std::size_t state, std::size_t kind);
+  void fill_with_aside(std::size_t kind, std::vector<double>& out) const;
   PipelinePlan trace(std::size_t state, std::size_t kind, double cost);
 
   const Problem& problem_;
@@ -78,6 +79,11 @@ void Latency::fill(std::size_t state, std::size_t kind) {
     key_[i] = start_[i] - sum[i] - (i < n_ ? through[i + 1] : 0);
   }
   std::vector<double> out(n_ + 1, kInfinity);
+  if (problem_.has_aside(kind)) {
+    fill_with_aside(kind, out);
+    if (*std::min_element(out.begin(), out.end()) < kInfinity) best(state, kind) = std::move(out);
+    return;
+  }
   bool any = false;
   std::size_t head = 0;
   window_.clear();
@@ -92,11 +98,25 @@ void Latency::fill(std::size_t state, std::size_t kind) {
   if (any) best(state, kind) = std::move(out);
 }
 
+// Prices of runs that leave parts aside are no sums over units: every start is tried.
+void Latency::fill_with_aside(std::size_t kind, std::vector<double>& out) const {
+  const std::vector<double>& sum = problem_.prefix[kind];
+  const std::vector<double>& through = problem_.through[kind];
+  for (std::uint32_t j = 1; j <= n_; ++j) {
+    double least = kInfinity;
+    for (std::uint32_t i = problem_.first[kind][j]; i < j; ++i) {
+      least = std::min(least, key_[i] + problem_.aside(kind, i, j));
+    }
+    out[j] = sum[j] + through[j] + least;
+  }
+}
+
 // Walks back from the cheapest end. Among equals: later runs begin as late as they can, so that
 // preferred devices fill up first.
 PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
   PipelinePlan plan;
   plan.cost = cost;
+  plan.exact = problem_.exact_aside;
   plan.device.resize(problem_.pipeline.units.size());
   for (std::size_t u = 0; u < plan.device.size(); ++u) {
     plan.device[u] = problem_.pipeline.units[u].fixed;
@@ -108,7 +128,7 @@ PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
     std::size_t begin = end;
     double least = kInfinity;
     for (std::size_t i = end; i-- > problem_.first[kind][end];) {
-      const double value = start_[i] - sum[i] - through[i + 1];
+      const double value = start_[i] - sum[i] - through[i + 1] + problem_.aside(kind, i, end);
       if (value < least) {
         least = value;
         begin = i;
@@ -116,6 +136,10 @@ PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
     }
     const std::uint32_t device = newest(state, kind);
     for (std::size_t i = begin; i < end; ++i) plan.device[problem_.movable[i]] = device;
+    for (const std::uint32_t u : problem_.parts_aside(kind, begin, end)) {
+      plan.aside.resize(plan.device.size(), false);
+      plan.aside[u] = true;
+    }
     const std::size_t before = state - states_.stride[kind];
     end = begin;
     if (end == 0) break;
@@ -163,7 +187,7 @@ class Reach {
  public:
   explicit Reach(const Problem& problem) : problem_(problem), states_(problem) {}
 
-  bool reaches(double limit, Path* device);
+  bool reaches(double limit, PipelinePlan* plan);
 
  private:
   std::uint32_t extend(std::size_t kind, std::uint32_t from, double limit) const;
@@ -180,7 +204,8 @@ std::uint32_t Reach::extend(std::size_t kind, std::uint32_t from, double limit) 
   std::uint32_t bad = static_cast<std::uint32_t>(problem_.count()) + 1;
   while (good + 1 < bad) {
     const std::uint32_t middle = good + (bad - good) / 2;
-    if (first[middle] <= from && sum[middle] - sum[from] + base <= limit) {
+    const double aside = first[middle] <= from ? problem_.aside(kind, from, middle) : kInfinity;
+    if (aside < kInfinity && sum[middle] - sum[from] + aside + base <= limit) {
       good = middle;
     } else {
       bad = middle;
@@ -189,7 +214,7 @@ std::uint32_t Reach::extend(std::size_t kind, std::uint32_t from, double limit) 
   return good;
 }
 
-bool Reach::reaches(double limit, Path* device) {
+bool Reach::reaches(double limit, PipelinePlan* plan) {
   const std::size_t kinds = problem_.kinds.size();
   std::vector<std::uint32_t> furthest(states_.count, 0);
   std::vector<std::uint32_t> via(states_.count, 0);
@@ -204,14 +229,18 @@ bool Reach::reaches(double limit, Path* device) {
       }
     }
     if (furthest[state] < problem_.count()) continue;
-    if (device == nullptr) return true;
+    if (plan == nullptr) return true;
     std::size_t at = state;
     for (auto end = static_cast<std::uint32_t>(problem_.count()); end > 0;) {
       const std::size_t kind = via[at];
       const std::uint32_t newest = problem_.kinds[kind][states_.used(at, kind) - 1];
       const std::size_t before = at - states_.stride[kind];
       for (std::uint32_t i = furthest[before]; i < end; ++i) {
-        (*device)[problem_.movable[i]] = newest;
+        plan->device[problem_.movable[i]] = newest;
+      }
+      for (const std::uint32_t u : problem_.parts_aside(kind, furthest[before], end)) {
+        plan->aside.resize(plan->device.size(), false);
+        plan->aside[u] = true;
       }
       end = furthest[before];
       at = before;
@@ -250,7 +279,8 @@ std::optional<PipelinePlan> solve_in_order(const Problem& problem) {
     for (std::uint32_t j = 1; j <= n; ++j) {
       for (std::uint32_t i = problem.first[kind][j]; i < j; ++i) {
         const double run = problem.prefix[kind][j] - problem.prefix[kind][i] +
-                           problem.through[kind][j] - problem.through[kind][i + 1];
+                           problem.through[kind][j] - problem.through[kind][i + 1] +
+                           problem.aside(kind, i, j);
         if (start[i].cost + run < best[at][j].cost) {
           best[at][j] = {start[i].cost + run, i, start[i].before};
         }
@@ -268,6 +298,10 @@ std::optional<PipelinePlan> solve_in_order(const Problem& problem) {
     const From& from = best[at][j];
     for (std::uint32_t i = from.begin; i < j; ++i) {
       plan.device[problem.movable[i]] = order[at].first;
+    }
+    for (const std::uint32_t u : problem.parts_aside(order[at].second, from.begin, j)) {
+      plan.aside.resize(plan.device.size(), false);
+      plan.aside[u] = true;
     }
     j = from.begin;
     at = from.before;
@@ -303,19 +337,22 @@ std::optional<PipelinePlan> solve_bottleneck(const Pipeline& given) {
   }
   if (States(problem).too_many) {  // the least sum is a placement too, if not the best one
     std::optional<PipelinePlan> ordered = solve_in_order(problem);
-    if (ordered) ordered->cost = slowest_of(given, ordered->device);
+    if (ordered) ordered->cost = slowest_of(given, *ordered);
     return ordered;
   }
   Reach reach(problem);
   double high = low;
   for (const auto& sum : problem.prefix) high = std::max(high, sum.back() + low);
+  for (const double price : given.aside) {
+    if (price < kInfinity) high += price;
+  }
   if (!reach.reaches(high, nullptr)) return std::nullopt;
   while (high - low > 0.5) {  // whole nanoseconds
     const double middle = low + (high - low) / 2;
     (reach.reaches(middle, nullptr) ? high : low) = middle;
   }
-  reach.reaches(high, &plan.device);
-  plan.cost = slowest_of(given, plan.device);
+  reach.reaches(high, &plan);
+  plan.cost = slowest_of(given, plan);
   return plan;
 }
 
@@ -327,19 +364,22 @@ bool is_feasible(const Pipeline& given) {
   return Reach(problem).reaches(kInfinity, nullptr);
 }
 
-double latency_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device) {
+double latency_of(const Pipeline& pipeline, const PipelinePlan& plan) {
   double cost = 0;
-  for (std::size_t u = 0; u < device.size(); ++u) {
-    cost += pipeline.unit_time(u, device[u]);
-    if (u > 0) cost += pipeline.hop_time(device[u - 1], device[u]);
+  for (std::size_t u = 0; u < plan.device.size(); ++u) {
+    cost += pipeline.unit_time(u, plan.device[u]);
+    if (u < plan.aside.size() && plan.aside[u]) cost += pipeline.aside_time(u, plan.device[u]);
+    if (u > 0) cost += pipeline.hop_time(plan.device[u - 1], plan.device[u]);
   }
   return cost;
 }
 
-double slowest_of(const Pipeline& pipeline, const std::vector<std::uint32_t>& device) {
+double slowest_of(const Pipeline& pipeline, const PipelinePlan& plan) {
   std::vector<double> total(pipeline.devices.size(), 0);
-  for (std::size_t u = 0; u < device.size(); ++u) {
-    total[device[u]] += pipeline.unit_time(u, device[u]);
+  for (std::size_t u = 0; u < plan.device.size(); ++u) {
+    double& sum = total[plan.device[u]];
+    sum += pipeline.unit_time(u, plan.device[u]);
+    if (u < plan.aside.size() && plan.aside[u]) sum += pipeline.aside_time(u, plan.device[u]);
   }
   return total.empty() ? 0 : *std::max_element(total.begin(), total.end());
 }

@@ -47,7 +47,11 @@ double fillable(const Sizes& sizes, std::uint64_t room) {
 // The same beside the workspace that the units need: whichever of them is the hungriest.
 double usable_room(const Pipeline& pipeline, std::uint64_t room) {
   std::map<std::uint64_t, Sizes> by_workspace;
-  for (const PipelineUnit& unit : pipeline.units) ++by_workspace[unit.workspace][unit.resident];
+  for (const PipelineUnit& unit : pipeline.units) {
+    const std::uint64_t part = pipeline.aside.empty() ? 0 : unit.part;
+    ++by_workspace[unit.workspace][unit.resident - part];
+    if (part > 0) ++by_workspace[unit.workspace][part];
+  }
   Sizes so_far;
   double best = 0;
   for (const auto& [workspace, sizes] : by_workspace) {
@@ -72,56 +76,96 @@ double hop_bound(const Pipeline& pipeline, double total) {
   return hops > 0 && least < kInfinity ? hops * least : 0;
 }
 
+// The prices of one round, and what every unit answers to them.
+class Round {
+ public:
+  explicit Round(const Pipeline& pipeline)
+      : pipeline_(pipeline), price(pipeline.devices.size(), 0), bytes(price.size(), 0) {}
+
+  // The cheapest way for every unit by itself; `bytes` is what that puts on each device.
+  double answer() {
+    std::fill(bytes.begin(), bytes.end(), 0.0);
+    std::uint32_t side = kNone;
+    for (const std::uint32_t d : pipeline_.aside_devices) {
+      if (side == kNone || price[d] < price[side]) side = d;
+    }
+    double value = 0;
+    for (std::size_t u = 0; u < pipeline_.units.size(); ++u) value += place(u, side);
+    return value;
+  }
+
+ private:
+  double place(std::size_t u, std::uint32_t side) {
+    const PipelineUnit& unit = pipeline_.units[u];
+    const auto all = static_cast<double>(unit.resident);
+    const auto part = static_cast<double>(unit.part);
+    double least = kInfinity;
+    std::size_t at = 0;
+    bool aside = false;
+    for (std::size_t d = 0; d < price.size(); ++d) {
+      if (unit.fixed != kNone ? unit.fixed != d : !pipeline_.devices[d].open) continue;
+      const double whole = pipeline_.unit_time(u, d) + price[d] * all;
+      if (whole < least) {
+        least = whole;
+        at = d;
+        aside = false;
+      }
+      if (unit.part == 0 || side == kNone) continue;
+      const double parted = pipeline_.unit_time(u, d) + pipeline_.aside_time(u, d) +
+                            price[d] * (all - part) + price[side] * part;
+      if (parted < least) {
+        least = parted;
+        at = d;
+        aside = true;
+      }
+    }
+    bytes[at] += aside ? all - part : all;
+    if (aside) bytes[side] += part;
+    return least;
+  }
+
+  const Pipeline& pipeline_;
+
+ public:
+  std::vector<double> price;  // ns a byte
+  std::vector<double> bytes;
+};
+
 }  // namespace
 
 double latency_bound(const Pipeline& pipeline, double upper) {
   const std::size_t devices = pipeline.devices.size();
   double total = 0;
-  for (const PipelineUnit& unit : pipeline.units) total += static_cast<double>(unit.resident);
+  for (const PipelineUnit& unit : pipeline.units) {
+    total += static_cast<double>(unit.resident - (pipeline.aside.empty() ? 0 : unit.part));
+  }
   std::vector<double> room;
   for (const PipelineDevice& device : pipeline.devices) {
     room.push_back(usable_room(pipeline, device.room));
   }
   const double hops = hop_bound(pipeline, total);
 
-  std::vector<double> price(devices, 0);  // ns a byte
+  Round round(pipeline);
   double best = 0;
   double damping = 1;
-  for (int round = 0; round < 400 && best + hops < upper; ++round) {
-    double value = 0;
-    std::vector<double> slope(devices, 0);
+  for (int i = 0; i < 400 && best + hops < upper; ++i) {
+    double value = round.answer();
+    double norm = 0;
+    for (std::size_t d = 0; d < devices; ++d) value -= round.price[d] * room[d];
     for (std::size_t d = 0; d < devices; ++d) {
-      value -= price[d] * room[d];
-      slope[d] = -room[d];
-    }
-    for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
-      const auto bytes = static_cast<double>(pipeline.units[u].resident);
-      const std::uint32_t fixed = pipeline.units[u].fixed;
-      double least = kInfinity;
-      std::size_t at = 0;
-      for (std::size_t d = 0; d < devices; ++d) {
-        if (fixed != kNone ? fixed != d : !pipeline.devices[d].open) continue;
-        const double cost = pipeline.unit_time(u, d) + price[d] * bytes;
-        if (cost < least) {
-          least = cost;
-          at = d;
-        }
-      }
-      value += least;
-      slope[at] += bytes;
+      const double slope = round.bytes[d] - room[d];
+      if (round.price[d] > 0 || slope > 0) norm += slope * slope;
     }
     if (value > best) {
       best = value;
     } else {
       damping *= 0.95;
     }
-    double norm = 0;
-    for (std::size_t d = 0; d < devices; ++d) {
-      if (price[d] > 0 || slope[d] > 0) norm += slope[d] * slope[d];
-    }
     if (norm == 0) break;
     const double step = damping * (upper - hops - value) / norm;
-    for (std::size_t d = 0; d < devices; ++d) price[d] = std::max(0.0, price[d] + step * slope[d]);
+    for (std::size_t d = 0; d < devices; ++d) {
+      round.price[d] = std::max(0.0, round.price[d] + step * (round.bytes[d] - room[d]));
+    }
   }
   return best + hops;
 }

@@ -41,6 +41,7 @@ Problem::Problem(const Pipeline& given)
     if (kind == kinds.end()) {
       kinds.push_back({d});
       fill_kind(d);
+      fill_aside(d);
     } else {
       kind->push_back(d);
     }
@@ -66,6 +67,7 @@ bool Problem::same_kind(std::uint32_t a, std::uint32_t b) const {
   }
   for (std::uint32_t u : movable) {
     if (pipeline.unit_time(u, a) != pipeline.unit_time(u, b)) return false;
+    if (pipeline.aside_time(u, a) != pipeline.aside_time(u, b)) return false;
   }
   return true;
 }
@@ -88,6 +90,10 @@ void Problem::fill_kind(std::uint32_t device) {
   std::vector<double> detour(n + 1, 0);
   std::vector<std::uint32_t> earliest(n + 1, 0);
   const PipelineDevice& room = pipeline.devices[device];
+  // With every part aside that can stand there: fill_aside() prices what that takes.
+  const auto part = [&](std::uint32_t u) {
+    return pipeline.aside_time(u, device) < kInfinity ? pipeline.units[u].part : 0;
+  };
   std::uint64_t weights = fixed_weights[device];
   std::uint64_t resident = fixed_resident[device];
   std::vector<std::uint32_t> widest;  // candidates for the largest workspace, largest first
@@ -99,8 +105,8 @@ void Problem::fill_kind(std::uint32_t device) {
     sum[end] = sum[last] + pipeline.unit_time(movable[last], device);
     detour[end] =
         detour[last] + (last > 0 && !between[last].empty() ? cross(last, device, device) : 0);
-    weights += unit.weights;
-    resident += unit.resident;
+    weights += unit.weights - part(movable[last]);
+    resident += unit.resident - part(movable[last]);
     const auto workspace = [&](std::uint32_t u) { return pipeline.units[movable[u]].workspace; };
     while (widest.size() > head && workspace(widest.back()) <= unit.workspace) widest.pop_back();
     widest.push_back(last);
@@ -108,8 +114,8 @@ void Problem::fill_kind(std::uint32_t device) {
       const std::uint64_t work = std::max(fixed_workspace[device], workspace(widest[head]));
       if (resident + work <= room.room && weights <= room.weight_room) break;
       const PipelineUnit& gone = pipeline.units[movable[start]];
-      weights -= gone.weights;
-      resident -= gone.resident;
+      weights -= gone.weights - part(movable[start]);
+      resident -= gone.resident - part(movable[start]);
       if (widest[head] == start) ++head;
       ++start;
       if (start == end) break;
@@ -119,6 +125,131 @@ void Problem::fill_kind(std::uint32_t device) {
   prefix.push_back(std::move(sum));
   through.push_back(std::move(detour));
   first.push_back(std::move(earliest));
+}
+
+std::uint64_t Problem::lacking(std::uint32_t device, std::uint64_t resident, std::uint64_t weights,
+                               std::uint64_t workspace) const {
+  const PipelineDevice& at = pipeline.devices[device];
+  const std::uint64_t used = resident + workspace;
+  const std::uint64_t lack = std::max(used > at.room ? used - at.room : 0,
+                                      weights > at.weight_room ? weights - at.weight_room : 0);
+  if (lack == 0) return 0;
+  return std::max(lack,
+                  used + pipeline.aside_room > at.room ? used + pipeline.aside_room - at.room : 0);
+}
+
+void Problem::count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const {
+  const std::uint64_t bytes = pipeline.units[unit].part;
+  const double price = pipeline.aside_time(unit, device);
+  if (bytes == 0 || price == kInfinity) return;
+  for (Sort& sort : sorts) {
+    if (sort.bytes != bytes || sort.price != price) continue;
+    ++sort.count;
+    return;
+  }
+  sorts.push_back({bytes, price, 1});
+}
+
+// The cheapest parts of at least `bytes` together: every number of the first sort with the least of
+// the second; beyond two sorts, the best price a byte first.
+Problem::Choice Problem::cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes) {
+  Choice best;
+  if (sorts.empty()) return best;
+  if (sorts.size() <= 2) {
+    for (std::uint32_t k = 0; k <= sorts[0].count; ++k) {
+      const std::uint64_t taken = k * sorts[0].bytes;
+      std::uint64_t more = 0;
+      if (taken < bytes) {
+        if (sorts.size() == 1) continue;
+        more = (bytes - taken + sorts[1].bytes - 1) / sorts[1].bytes;
+        if (more > sorts[1].count) continue;
+      }
+      const double price =
+          k * sorts[0].price + (more > 0 ? static_cast<double>(more) * sorts[1].price : 0);
+      if (price >= best.price) continue;
+      best = {price, {k, static_cast<std::uint32_t>(more)}};
+    }
+    return best;
+  }
+  std::vector<std::size_t> order(sorts.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return sorts[a].price / static_cast<double>(sorts[a].bytes) <
+           sorts[b].price / static_cast<double>(sorts[b].bytes);
+  });
+  Choice greedy{0, std::vector<std::uint32_t>(sorts.size(), 0)};
+  std::uint64_t left = bytes;
+  for (const std::size_t i : order) {
+    const std::uint64_t need = (left + sorts[i].bytes - 1) / sorts[i].bytes;
+    const std::uint64_t take = std::min<std::uint64_t>(need, sorts[i].count);
+    greedy.take[i] = static_cast<std::uint32_t>(take);
+    greedy.price += static_cast<double>(take) * sorts[i].price;
+    left -= std::min(left, take * sorts[i].bytes);
+  }
+  return left == 0 ? greedy : best;
+}
+
+void Problem::fill_aside(std::uint32_t device) {
+  aside_.emplace_back();
+  const bool any = std::any_of(movable.begin(), movable.end(), [&](std::uint32_t u) {
+    return pipeline.units[u].part > 0 && pipeline.aside_time(u, device) < kInfinity;
+  });
+  if (!any) return;
+  const std::size_t n = count();
+  std::vector<double>& table = aside_.back();
+  table.assign(n * (n + 1) / 2, kInfinity);
+  std::vector<Sort> sorts;
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint64_t resident = fixed_resident[device];
+    std::uint64_t weights = fixed_weights[device];
+    std::uint64_t workspace = fixed_workspace[device];
+    sorts.clear();
+    for (std::size_t j = i + 1; j <= n && first.back()[j] <= i; ++j) {
+      const PipelineUnit& unit = pipeline.units[movable[j - 1]];
+      resident += unit.resident;
+      weights += unit.weights;
+      workspace = std::max(workspace, unit.workspace);
+      count_part(sorts, movable[j - 1], device);
+      const std::uint64_t lack = lacking(device, resident, weights, workspace);
+      double& price = table[j * (j - 1) / 2 + i];
+      price = lack == 0 ? 0 : cheapest(sorts, lack).price;
+      if (price == kInfinity) break;  // a longer run lacks more
+      exact_aside = exact_aside && (lack == 0 || sorts.size() <= 2);
+    }
+  }
+}
+
+std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
+                                                std::size_t j) const {
+  std::vector<std::uint32_t> out;
+  if (!has_aside(kind)) return out;
+  const std::uint32_t device = kinds[kind][0];
+  std::uint64_t resident = fixed_resident[device];
+  std::uint64_t weights = fixed_weights[device];
+  std::uint64_t workspace = fixed_workspace[device];
+  std::vector<Sort> sorts;
+  for (std::size_t k = i; k < j; ++k) {
+    const PipelineUnit& unit = pipeline.units[movable[k]];
+    resident += unit.resident;
+    weights += unit.weights;
+    workspace = std::max(workspace, unit.workspace);
+    count_part(sorts, movable[k], device);
+  }
+  const std::uint64_t lack = lacking(device, resident, weights, workspace);
+  if (lack == 0) return out;
+  std::vector<std::uint32_t> take = cheapest(sorts, lack).take;
+  for (std::size_t k = i; k < j; ++k) {
+    const std::uint32_t u = movable[k];
+    for (std::size_t s = 0; s < sorts.size() && s < take.size(); ++s) {
+      if (take[s] == 0 || pipeline.units[u].part != sorts[s].bytes ||
+          pipeline.aside_time(u, device) != sorts[s].price) {
+        continue;
+      }
+      --take[s];
+      out.push_back(u);
+    }
+  }
+  return out;
 }
 
 }  // namespace berth::pipeline

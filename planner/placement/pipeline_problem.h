@@ -3,14 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "planner/placement/pipeline.h"
 
 namespace berth::pipeline {
 
-inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+inline constexpr double kInfinity = kNever;
 using Path = std::vector<std::uint32_t>;
 
 // The units that may move, the devices grouped into kinds, and everything that the programs below
@@ -31,12 +30,39 @@ struct Problem {
   std::vector<std::vector<double>> prefix;        // by kind: unit times before a boundary
   std::vector<std::vector<double>> through;       // by kind: detours over boundaries 1..i
   std::vector<std::vector<std::uint32_t>> first;  // by kind, by end: earliest start that fits
+  bool exact_aside = true;                        // no run had more than two kinds of parts
 
   std::size_t count() const { return movable.size(); }
   // Going from device a to device b over boundary i; kNone is the outside of the chain.
   double cross(std::size_t i, std::uint32_t a, std::uint32_t b) const;
 
+  // The price of the parts that stand aside of the run [i, j) on a device of `kind`; kInfinity
+  // where it does not fit all the same.
+  double aside(std::size_t kind, std::size_t i, std::size_t j) const {
+    return aside_[kind].empty() ? 0 : aside_[kind][j * (j - 1) / 2 + i];
+  }
+  bool has_aside(std::size_t kind) const { return !aside_[kind].empty(); }
+  // Which units of that run those parts belong to: the first ones of each sort.
+  std::vector<std::uint32_t> parts_aside(std::size_t kind, std::size_t i, std::size_t j) const;
+
  private:
+  // Parts of one sort: equal bytes and price.
+  struct Sort {
+    std::uint64_t bytes = 0;
+    double price = 0;
+    std::uint32_t count = 0;
+  };
+  struct Choice {
+    double price = kInfinity;
+    std::vector<std::uint32_t> take;  // by sort: how many
+  };
+  static Choice cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes);
+  std::uint64_t lacking(std::uint32_t device, std::uint64_t resident, std::uint64_t weights,
+                        std::uint64_t workspace) const;
+  void count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const;
+  void fill_aside(std::uint32_t device);
+
+  std::vector<std::vector<double>> aside_;  // by kind: [j (j - 1) / 2 + i]; empty: never needed
   bool same_kind(std::uint32_t a, std::uint32_t b) const;
   void fill_kind(std::uint32_t device);
 };

@@ -10,6 +10,7 @@
 #include "planner/placement/accelerate.h"
 #include "planner/placement/auto.h"
 #include "planner/placement/device_map.h"
+#include "planner/placement/pricing.h"
 #include "planner/placement/reasons.h"
 #include "planner/placement/setting.h"
 #include "planner/placement/shortfall.h"
@@ -20,12 +21,9 @@ namespace {
 // What a policy decides; the rest of a plan follows from it.
 struct Decision {
   std::vector<std::uint32_t> tensor_device;
-  DeviceMap device_map;                   // empty: to be made from the tensors
-  std::vector<std::string> unit_reasons;  // by unit; empty: by_device says it
+  DeviceMap device_map;  // empty: to be made from the tensors
   std::map<std::uint32_t, std::string> by_device;
   std::vector<std::string> notes;
-  std::uint32_t stream = kNone;
-  std::uint64_t slot = 0;
   double gap = 0;
   std::uint64_t missing = 0;  // beyond what the ledger shows
 };
@@ -158,28 +156,14 @@ Decision decide_map(const Setting& setting) {
 Decision decide_auto(const Setting& setting) {
   AutoPlan plan = auto_place(setting);
   Decision decision;
-  const bool placed = !setting.chain.units.empty() && plan.tensor_device.size() > 0 &&
-                      std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
-                          plan.tensor_device.end();
-  if (placed) {
-    const Ledger ledger = make_ledger(setting.tree, setting.machine, setting.chain, setting.rooms,
-                                      setting.time, plan.tensor_device, plan.stream, plan.slot);
-    decision.unit_reasons = auto_reasons(setting, plan, ledger);
-  }
   if (!plan.exact) {
     decision.notes.push_back(
-        "more unlike GPUs than the exact planner tries in every order: they "
-        "are used in order of speed");
-  }
-  if (plan.stream != kNone) {
-    decision.notes.push_back("layers in host RAM are estimated as streamed through gpu " +
-                             setting.machine.devices[plan.stream].name +
-                             " where that is quicker than computing on the cpu");
+        "more unlike devices or layers than the exact planner tries in every order: it may not "
+        "have "
+        "seen the best pipeline; the estimate says how far from optimal this one can be");
   }
   if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
   decision.tensor_device = std::move(plan.tensor_device);
-  decision.stream = plan.stream;
-  decision.slot = plan.slot;
   decision.gap = plan.gap;
   return decision;
 }
@@ -187,8 +171,8 @@ Decision decide_auto(const Setting& setting) {
 // Modules placed whole, in execution order; a unit that is cut is told by its parts.
 class Placements {
  public:
-  Placements(const Setting& setting, const Decision& decision)
-      : setting_(setting), decision_(decision) {}
+  Placements(const Setting& setting, const Decision& decision, const Reasons& reasons)
+      : setting_(setting), decision_(decision), reasons_(reasons) {}
 
   std::vector<ModulePlacement> list() {
     for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
@@ -224,8 +208,11 @@ class Placements {
         placed.bytes += setting_.tree.tensors[t].bytes();
       }
     }
-    if (unit_ < decision_.unit_reasons.size()) {
-      placed.reason = decision_.unit_reasons[unit_];
+    if (unit_ < reasons_.units.size()) {
+      const std::string& aside = reasons_.experts[unit_];
+      const bool home =
+          placed.device == decision_.tensor_device[setting_.chain.units[unit_].anchor];
+      placed.reason = home || aside.empty() ? reasons_.units[unit_] : aside;
     } else if (const auto words = decision_.by_device.find(placed.device);
                words != decision_.by_device.end()) {
       placed.reason = words->second;
@@ -267,6 +254,7 @@ class Placements {
 
   const Setting& setting_;
   const Decision& decision_;
+  const Reasons& reasons_;
   std::uint32_t unit_ = 0;
   std::set<std::pair<std::uint32_t, TensorId>> seen_;
   std::vector<ModulePlacement> out_;
@@ -288,6 +276,38 @@ std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& pl
   plan.load_peak =
       load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, plan.staging);
   return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
+}
+
+// The estimate, with the streaming that there is room for; its slots go into the ledger.
+Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
+  const Pricing pricing(setting.machine, setting.chain, setting.time, setting.usable);
+  const Layout layout = layout_of(setting.tree, setting.chain, plan.tensor_device);
+  std::vector<std::uint64_t> spare;
+  for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
+    const DeviceLedger& row = ledger.devices[d];
+    const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
+    const std::uint64_t room = setting.rooms[d].reserved + setting.rooms[d].bytes;
+    spare.push_back(room > used ? room - used : 0);
+  }
+  const Pricing::Priced priced = pricing.best(layout, spare, ledger.activation);
+  const Streaming& streaming = priced.streaming;
+  if (streaming.any()) {
+    ledger = make_ledger(setting.tree, setting.machine, setting.chain, setting.rooms, setting.time,
+                         plan.tensor_device, priced.slots);
+    const auto most = std::max_element(priced.slots.bytes.begin(), priced.slots.bytes.end()) -
+                      priced.slots.bytes.begin();
+    plan.streamer = streaming.gpu == kNone ? static_cast<std::uint32_t>(most) : streaming.gpu;
+    plan.slot_bytes = priced.slots.bytes[plan.streamer];
+    const char* when = streaming.prompt && streaming.token ? ""
+                       : streaming.prompt                  ? " for the prompt"
+                                                           : " for each token";
+    plan.notes.push_back("the estimate has what stands in host RAM streamed through " +
+                         (streaming.gpu == kNone ? std::string("the gpu of its layer")
+                                                 : setting.label(streaming.gpu)) +
+                         when + ", where that is quicker than computing on the cpu");
+  }
+  plan.estimate = pricing.estimate(layout, streaming);
+  return streaming;
 }
 
 std::uint64_t offloaded(const Setting& setting, const Ledger& ledger) {
@@ -319,20 +339,24 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   plan.tensor_device = decision.tensor_device;
   plan.notes = std::move(decision.notes);
   Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
-                              plan.tensor_device, decision.stream, decision.slot);
-  const std::uint64_t load_short = settle_load(setting, ledger, plan);
+                              plan.tensor_device);
   const bool all = std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
                    plan.tensor_device.end();
+  Streaming streaming;
   if (all) {
-    plan.estimate =
-        estimate_placement(tree, setting.chain, setting.time, plan.tensor_device, decision.stream);
+    streaming = price_plan(setting, ledger, plan);
     plan.estimate.optimality_gap = decision.gap;
     plan.device_map =
         decision.device_map.empty()
             ? collapse_device_map(tree, plan.tensor_device, device_names(setting.machine))
             : std::move(decision.device_map);
   }
-  plan.placement = Placements(setting, decision).list();
+  const std::uint64_t load_short = settle_load(setting, ledger, plan);
+  Reasons reasons;
+  if (own && all && !request.device_map) {
+    reasons = auto_reasons(setting, plan.tensor_device, ledger, streaming);
+  }
+  plan.placement = Placements(setting, decision, reasons).list();
   const std::uint64_t missing =
       std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
   if (missing > 0) {

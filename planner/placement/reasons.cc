@@ -15,12 +15,13 @@ struct Run {
   std::uint32_t device = kNone;
 };
 
-std::vector<Run> find_runs(const Setting& setting, const AutoPlan& plan) {
+std::vector<Run> find_runs(const Setting& setting,
+                           const std::vector<std::uint32_t>& tensor_device) {
   std::vector<Run> runs;
   for (std::uint32_t u = 0; u < setting.chain.units.size(); ++u) {
     const Unit& unit = setting.chain.units[u];
     if (unit.tensors.empty()) continue;
-    const std::uint32_t device = plan.tensor_device[unit.tensors[0]];
+    const std::uint32_t device = tensor_device[unit.anchor];
     if (!runs.empty() && runs.back().device == device) {
       runs.back().last = u;
     } else {
@@ -98,17 +99,31 @@ std::string spill_reason(const Setting& setting, const Ledger& ledger, const Run
   return out + "all of these " + gib(bytes);
 }
 
-std::string run_reason(const Setting& setting, const AutoPlan& plan, const Ledger& ledger,
+// "; streamed to gpu 0 for the prompt", or nothing where the cpu computes.
+std::string how_it_runs(const Setting& setting, const Streaming& streaming, std::uint32_t gpu) {
+  if (!streaming.any() || gpu == kNone) return "; the cpu computes them";
+  const std::string where = "; streamed to " + setting.label(gpu);
+  if (streaming.prompt && streaming.token) return where;
+  return where + (streaming.prompt ? " for the prompt, computed by the cpu for each token"
+                                   : " for each token, computed by the cpu for the prompt");
+}
+
+std::string run_reason(const Setting& setting, const Ledger& ledger, const Streaming& streaming,
                        const Run& run, const std::set<std::uint32_t>& used) {
   const DeviceKind kind = setting.machine.devices[run.device].kind;
+  const bool embedding = run.first == run.last &&
+                         setting.chain.units[run.first].module == setting.tree.facts.embedding;
   if (kind == DeviceKind::kDisk) {
     return "neither gpu nor host RAM has room; read from the checkpoint when needed";
   }
   if (kind == DeviceKind::kCpu) {
-    std::string out = spill_reason(setting, ledger, run);
-    if (plan.stream != kNone)
-      out += "; the prompt streams them through " + setting.label(plan.stream);
-    return out;
+    if (embedding && used.size() > 1) {
+      return "a token reads one row of it: in host RAM it costs next to nothing, and the gpu has " +
+             gib(resident(setting.chain.units[run.first])) + " more for layers";
+    }
+    const bool blocks = setting.chain.units[run.last].block || setting.chain.units[run.first].block;
+    return spill_reason(setting, ledger, run) +
+           (blocks ? how_it_runs(setting, streaming, streaming.gpu) : "");
   }
   if (used.size() == 1) {
     return rank(setting, run.device) + "; holds the whole model, " +
@@ -118,32 +133,51 @@ std::string run_reason(const Setting& setting, const AutoPlan& plan, const Ledge
          margin(setting, ledger.devices[run.device], setting.rooms[run.device], run.last + 1);
 }
 
+std::string experts_reason(const Setting& setting, const Unit& unit, std::uint32_t home,
+                           std::uint32_t device, const Streaming& streaming) {
+  const int percent = static_cast<int>(unit.experts_fraction * 100 + 0.5);
+  std::string out = "a token reads " + (percent > 0 ? std::to_string(percent) : "under 1") +
+                    " % of the experts: the gpus keep what every token reads";
+  if (setting.machine.devices[device].kind == DeviceKind::kDisk) {
+    return out + "; host RAM is full, so they are read from the checkpoint";
+  }
+  return out + how_it_runs(setting, streaming, home);
+}
+
 }  // namespace
 
 std::string gib(std::uint64_t bytes) { return format_size(bytes); }
 
-std::vector<std::string> auto_reasons(const Setting& setting, const AutoPlan& plan,
-                                      const Ledger& ledger) {
+Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& tensor_device,
+                     const Ledger& ledger, const Streaming& streaming) {
   const Chain& chain = setting.chain;
-  std::vector<std::string> reasons(chain.units.size());
-  const std::vector<Run> runs = find_runs(setting, plan);
+  Reasons reasons;
+  reasons.units.resize(chain.units.size());
+  reasons.experts.resize(chain.units.size());
+  const std::vector<Run> runs = find_runs(setting, tensor_device);
   std::set<std::uint32_t> used;
   for (const Run& run : runs) used.insert(run.device);
   for (const Run& run : runs) {
-    const std::string words = run_reason(setting, plan, ledger, run, used);
-    for (std::uint32_t u = run.first; u <= run.last; ++u) reasons[u] = words;
+    const std::string words = run_reason(setting, ledger, streaming, run, used);
+    for (std::uint32_t u = run.first; u <= run.last; ++u) reasons.units[u] = words;
   }
-  for (const auto& group : chain.joined) {
-    for (std::size_t i = 1; i < group.size(); ++i) {
-      const std::string& partner = setting.tree.modules[chain.units[group[0]].module].name;
-      std::string& words = reasons[group[i]];
-      if (used.size() > 1) words = "tied to " + partner + ", stored once, so on its device";
+  for (const auto& group : chain.tied) {
+    const std::string& partner = setting.tree.modules[chain.units[group[0]].module].name;
+    const std::uint32_t with = tensor_device[chain.units[group[0]].anchor];
+    for (std::size_t i = 1; i < group.size() && used.size() > 1; ++i) {
+      reasons.units[group[i]] = tensor_device[chain.units[group[i]].anchor] == with
+                                    ? "tied to " + partner + ", stored once, so on its device"
+                                    : "tied to " + partner + "; a copy of " +
+                                          gib(chain.units[group[i]].tied) +
+                                          " here saves a hop for each token";
     }
   }
   for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
-    for (TensorId t : chain.units[u].tensors) {
-      if (setting.pinned_by[t] == kNone) continue;
-      reasons[u] = "override '" + setting.request.overrides[setting.pinned_by[t]].match + "'";
+    const Unit& unit = chain.units[u];
+    for (TensorId t : unit.tensors) {
+      const std::uint32_t home = tensor_device[unit.anchor];
+      if (tensor_device[t] == home || !is_expert_tensor(setting.tree, t)) continue;
+      reasons.experts[u] = experts_reason(setting, unit, home, tensor_device[t], streaming);
       break;
     }
   }

@@ -101,14 +101,25 @@ Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& 
       request(asked),
       machine(complete(on, asked)),
       workload(fill_workload(model_tree, asked.workload)),
-      chain(make_chain(model_tree, workload)),
+      chain(make_chain(model_tree, workload, asked.no_split)),
       rooms(device_rooms(machine, asked)),
       time(machine, chain, workload),
-      usable(machine.devices.size(), true) {
+      usable(machine.devices.size(), true),
+      level(machine.devices.size(), 0) {
   for (std::string& name : request.excluded) {
     name = normal_device_name(name);
     require_device(machine, name, "exclude");
     usable[device(name)] = false;
+  }
+  for (Priority& priority : request.priority) {
+    priority.device = normal_device_name(priority.device);
+    require_device(machine, priority.device, "priority");
+    const std::uint32_t d = device(priority.device);
+    if (!is_gpu(d)) {
+      throw Error("priority: '" + priority.device +
+                  "' is not a GPU; the cpu and the disk are used " + "where the GPUs are full");
+    }
+    level[d] = priority.level;
   }
   if (request.max_memory) {
     for (std::size_t i = 0; i < request.max_memory->size(); ++i) {

@@ -24,6 +24,7 @@ struct Setting {
   std::vector<Room> rooms;  // by device
   TimeModel time;
   std::vector<bool> usable;              // by device: not excluded
+  std::vector<int> level;                // by device: its priority
   std::vector<std::uint32_t> pinned;     // by tensor: the device an override names, or kNone
   std::vector<std::uint32_t> pinned_by;  // by tensor: index of that override
 

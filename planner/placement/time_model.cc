@@ -1,22 +1,11 @@
 #include "planner/placement/time_model.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
 
 #include "planner/placement/routes.h"
 
 namespace berth {
 namespace {
-
-double bandwidth_between(const Machine& machine, std::uint32_t from, std::uint32_t to) {
-  for (const Link& link : machine.links) {
-    if (link.from == machine.devices[from].name && link.to == machine.devices[to].name) {
-      return link.bandwidth;
-    }
-  }
-  return 0;
-}
 
 double over(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
@@ -27,21 +16,27 @@ TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload&
       workload_(workload),
       new_tokens_(static_cast<double>(workload.new_tokens)),
       flop_scale_(chain.activation_bytes > 2 ? 0.5 : 1) {
-  for (std::uint32_t d = 0; d < machine.devices.size(); ++d) {
-    if (machine.devices[d].kind == DeviceKind::kCpu && host_ == kNone) host_ = d;
-    if (machine.devices[d].kind == DeviceKind::kCuda && first_gpu_ == kNone) first_gpu_ = d;
+  const auto devices = static_cast<std::uint32_t>(machine.devices.size());
+  for (std::uint32_t d = 0; d < devices; ++d) {
+    const Device& device = machine.devices[d];
+    if (device.kind == DeviceKind::kCpu && host_ == kNone) host_ = d;
+    if (device.kind == DeviceKind::kCuda && first_gpu_ == kNone) first_gpu_ = d;
+    const auto measured = device.matvec.find(chain.weight_dtype);
+    matvec_.push_back(measured == device.matvec.end() ? device.memory_bandwidth : measured->second);
   }
-  if (host_ != kNone) {
-    double best = 0;
-    for (std::uint32_t d = 0; d < machine.devices.size(); ++d) {
-      if (machine.devices[d].kind != DeviceKind::kCuda) continue;
-      const double rate = bandwidth_between(machine, host_, d);
-      if (rate > best) {
-        best = rate;
-        streamer_ = d;
-      }
-    }
+  from_host_.assign(devices, 0);
+  for (std::uint32_t d = 0; d < devices && host_ != kNone; ++d) {
+    const Device& device = machine.devices[d];
+    if (device.kind != DeviceKind::kCuda) continue;
+    const Link* link = machine.find_link(machine.devices[host_].name, device.name);
+    if (link == nullptr || link->bandwidth <= 0) continue;
+    from_host_[d] = link->bandwidth;
+    streamers_.push_back(d);
   }
+  std::stable_sort(streamers_.begin(), streamers_.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return std::pair(from_host_[a], machine.devices[a].memory_bandwidth) >
+           std::pair(from_host_[b], machine.devices[b].memory_bandwidth);
+  });
   double width = 0;
   for (const Unit& unit : chain.units) width = std::max(width, unit.attention_width);
   const double token =
@@ -61,105 +56,69 @@ std::uint32_t TimeModel::runs_on(std::uint32_t device) const {
   return first_gpu_ != kNone ? first_gpu_ : device;
 }
 
-double TimeModel::kv_read(const Unit& unit) const {
-  const std::uint64_t positions =
-      std::min(workload_.prompt_tokens + workload_.new_tokens / 2, unit.kv_window);
-  return static_cast<double>(unit.kv_position) * static_cast<double>(positions);
-}
-
-Seconds TimeModel::touched(const Unit& unit, double dense, double experts) const {
-  const auto batch = static_cast<double>(workload_.batch);
-  const double tokens = batch * static_cast<double>(workload_.prompt_tokens);
-  const double unused = 1 - unit.experts_fraction;
-  const double fixed = static_cast<double>(unit.dense_bytes) * dense;
-  const double routed = static_cast<double>(unit.expert_bytes) * experts;
-  const double row = static_cast<double>(unit.row_bytes) * dense;
-  return {fixed + routed * (1 - std::pow(unused, tokens)) + row * tokens,
-          fixed + routed * (1 - std::pow(unused, batch)) + row * batch};
-}
-
-Seconds TimeModel::compute(const Unit& unit, std::uint32_t device, double dense, double experts,
-                           bool attends) const {
-  const Device& at = machine_.devices[device];
-  const Seconds bytes = touched(unit, dense, experts);
+TimeModel::Work TimeModel::work(const Unit& unit, const Share& share) const {
   const auto batch = static_cast<double>(workload_.batch);
   const auto prompt = static_cast<double>(workload_.prompt_tokens);
-  const double weights =
-      2 * batch * (unit.elements * dense + unit.expert_elements * experts * unit.experts_fraction);
-  const double width = attends ? 4 * batch * unit.attention_width : 0;  // FLOPs a position
+  const double dense = static_cast<double>(unit.dense_bytes) * share.dense;
+  const double routed = static_cast<double>(unit.expert_bytes) * share.experts;
+  const double row = static_cast<double>(unit.row_bytes) * share.dense * batch;
+  Work out;
+  out.weights = {dense + routed * unit.routed_prompt + row * prompt,
+                 dense + routed * unit.routed_token + row};
+  const double active =
+      2 * batch *
+      (unit.elements * share.dense + unit.expert_elements * share.experts * unit.experts_fraction);
+  out.flops = {active * (unit.head ? 1 : prompt), active};
+  if (!share.attends) return out;
+  const std::uint64_t seen = workload_.prompt_tokens + workload_.new_tokens / 2;
+  out.kv =
+      static_cast<double>(unit.kv_position) * static_cast<double>(std::min(seen, unit.kv_window));
+  const double width = 4 * batch * unit.attention_width;  // FLOPs a position
   const auto window = static_cast<double>(unit.kv_window);
-  const double seen = std::min(prompt + new_tokens_ / 2, window);
-  const double rate = at.flops * flop_scale_;
-  const double kv = attends ? kv_read(unit) : 0;
-  return {
-      std::max(over(bytes.prefill, at.memory_bandwidth),
-               over(prompt * (weights + width * std::min(prompt / 2, window)), rate)),
-      std::max(over(bytes.token + kv, at.memory_bandwidth), over(weights + width * seen, rate))};
-}
-
-Seconds TimeModel::unit(const Unit& unit, std::uint32_t device, std::uint32_t stream, double dense,
-                        double experts, bool attends) const {
-  const Device& at = machine_.devices[device];
-  if (at.kind == DeviceKind::kDisk) {
-    const Seconds bytes = touched(unit, dense, experts);
-    const std::uint32_t runner = runs_on(device);
-    Seconds out = runner == device ? Seconds{} : compute(unit, runner, dense, experts, attends);
-    out.prefill += over(bytes.prefill, at.memory_bandwidth);
-    out.token += over(bytes.token, at.memory_bandwidth);
-    return out;
-  }
-  Seconds out = compute(unit, device, dense, experts, attends);
-  if (at.kind != DeviceKind::kCpu || stream == kNone) return out;
-  const double link = bandwidth_between(machine_, device, stream);
-  if (link <= 0) return out;
-  const Seconds bytes = touched(unit, dense, experts);
-  const Seconds there = compute(unit, stream, dense, experts, attends);
-  const double kv = attends ? kv_read(unit) : 0;
-  out.prefill = std::min(out.prefill, std::max(bytes.prefill / link, there.prefill) + kv / link);
-  out.token = std::min(out.token, std::max((bytes.token + kv) / link, there.token));
+  out.flops.prefill += prompt * width * std::min(prompt / 2, window);
+  out.flops.token += width * std::min(prompt + new_tokens_ / 2, window);
   return out;
 }
 
-Estimate estimate_placement(const ModelTree& tree, const Chain& chain, const TimeModel& time,
-                            const std::vector<std::uint32_t>& tensor_device, std::uint32_t stream) {
-  Estimate estimate;
-  if (!chain.known) return estimate;
-  Seconds total;
-  const auto add = [&](const Seconds& seconds) {
-    total.prefill += seconds.prefill;
-    total.token += seconds.token;
-  };
-  std::uint32_t before = kNone;
-  for (const Unit& unit : chain.units) {
-    if (unit.tensors.empty()) continue;
-    std::map<std::uint32_t, std::pair<double, double>> shares;  // dense, experts: bytes
-    double dense = 0;
-    double experts = 0;
-    const std::uint32_t home = tensor_device[unit.tensors[0]];
-    for (TensorId t : unit.tensors) {
-      bool routed = false;
-      for (ModuleId m = tree.tensors[t].module; m != kNone && !routed; m = tree.modules[m].parent) {
-        routed = tree.modules[m].expert;
-      }
-      const auto bytes = static_cast<double>(tree.tensors[t].bytes());
-      auto& share = shares[tensor_device[t]];
-      (routed ? share.second : share.first) += bytes;
-      (routed ? experts : dense) += bytes;
-    }
-    for (const auto& [device, share] : shares) {
-      add(time.unit(unit, device, stream, dense > 0 ? share.first / dense : 1,
-                    experts > 0 ? share.second / experts : 1, device == home));
-      if (device == home) continue;
-      add(time.hop(home, device));
-      add(time.hop(device, home));
-    }
-    if (before != kNone) add(time.hop(before, home));
-    before = home;
+Seconds TimeModel::piece(const Unit& unit, std::uint32_t device, const Share& share) const {
+  const Work work = this->work(unit, share);
+  const std::uint32_t runner = runs_on(device);
+  Seconds out;
+  if (machine_.devices[runner].kind != DeviceKind::kDisk) {
+    const Device& at = machine_.devices[runner];
+    const double rate = at.flops * flop_scale_;
+    out.prefill =
+        std::max(over(work.weights.prefill, at.memory_bandwidth), over(work.flops.prefill, rate));
+    out.token =
+        std::max(over(work.weights.token, matvec_[runner]) + over(work.kv, at.memory_bandwidth),
+                 over(work.flops.token, rate));
   }
-  estimate.prefill_seconds = total.prefill;
-  estimate.seconds_per_token = total.token;
-  estimate.score_seconds = time.score(total);
-  return estimate;
+  if (machine_.devices[device].kind == DeviceKind::kDisk) {
+    const double reads = machine_.devices[device].memory_bandwidth;
+    out.prefill += over(work.weights.prefill, reads);
+    out.token += over(work.weights.token, reads);
+  }
+  return out;
+}
+
+std::pair<Limit, Limit> TimeModel::limits(const Unit& unit, std::uint32_t device,
+                                          const Share& share) const {
+  if (machine_.devices[device].kind == DeviceKind::kDisk) return {Limit::kDisk, Limit::kDisk};
+  const Work work = this->work(unit, share);
+  const Device& at = machine_.devices[device];
+  const double rate = at.flops * flop_scale_;
+  const auto limit = [](double bytes, double flops) {
+    return flops > bytes ? Limit::kFlops : Limit::kMemory;
+  };
+  return {limit(over(work.weights.prefill, at.memory_bandwidth), over(work.flops.prefill, rate)),
+          limit(over(work.weights.token, matvec_[device]) + over(work.kv, at.memory_bandwidth),
+                over(work.flops.token, rate))};
+}
+
+Seconds TimeModel::transfer(const Unit& unit, std::uint32_t gpu, const Share& share) const {
+  const Work work = this->work(unit, share);
+  return {over(work.weights.prefill, from_host_[gpu]),
+          over(work.weights.token + work.kv, from_host_[gpu])};
 }
 
 }  // namespace berth

@@ -1,0 +1,158 @@
+#include "planner/placement/bounds.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace berth {
+namespace {
+
+// How much of a walk's bound is its copies, 0 to 1, for the prompt and for a token.
+struct Mixture {
+  double prompt = 0;
+  double token = 0;
+};
+
+// The least that any GPU could take: for what streams to one that is not yet chosen.
+Seconds least_copy(const Setting& setting, const Unit& unit, const Share& share) {
+  Seconds least{kNever, kNever};
+  for (const std::uint32_t gpu : setting.time.streamers()) {
+    const Seconds copy = setting.time.transfer(unit, gpu, share);
+    least = {std::min(least.prefill, copy.prefill), std::min(least.token, copy.token)};
+  }
+  return least;
+}
+
+Seconds least_run(const Setting& setting, const Unit& unit, const Share& share) {
+  Seconds least{kNever, kNever};
+  for (const std::uint32_t gpu : setting.time.streamers()) {
+    const Seconds run = setting.time.piece(unit, gpu, share);
+    least = {std::min(least.prefill, run.prefill), std::min(least.token, run.token)};
+  }
+  return least;
+}
+
+class Relaxation {
+ public:
+  Relaxation(const Setting& setting, const Judge& judge, const Streaming& streaming,
+             const Mixture& mixture)
+      : setting_(setting), judge_(judge), streaming_(streaming), mixture_(mixture) {}
+
+  // Seconds of a unit, its share of the copies mixed in.
+  double score(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
+    const Unit& unit = setting_.chain.units[u];
+    const std::uint32_t host = setting_.time.host();
+    const Freedom& free = judge_.freedom(u);
+    Seconds run = judge_.seconds(u, home, experts);
+    Seconds copy;
+    const bool aside = experts == host && home != host && setting_.is_gpu(home);
+    if (unit.block && free.loose.empty() && (home == host || aside)) {
+      const Share share = home == host ? Share{} : free.part_share;
+      const Seconds copied = home == host ? least_copy(setting_, unit, share)
+                                          : setting_.time.transfer(unit, home, share);
+      const Seconds streamed =
+          home == host ? least_run(setting_, unit, share) : judge_.seconds(u, home, home);
+      if (streaming_.prompt) {
+        run.prefill = streamed.prefill;
+        copy.prefill = copied.prefill;
+      }
+      if (streaming_.token) {
+        run.token = streamed.token;
+        copy.token = copied.token;
+      }
+    } else if (unit.block && !free.loose.empty()) {
+      run = Seconds{};  // rare: parts torn from a unit may stream, too
+    }
+    return setting_.time.score(
+        {mixture_.prompt * copy.prefill + (1 - mixture_.prompt) * run.prefill,
+         mixture_.token * copy.token + (1 - mixture_.token) * run.token});
+  }
+
+  double hop(std::uint32_t from, std::uint32_t to) const {
+    const std::uint32_t host = setting_.time.host();
+    Seconds hop = setting_.time.hop(from, to);
+    const bool by_host = from == host || to == host;
+    if (by_host && streaming_.prompt) hop.prefill = 0;
+    if (by_host && streaming_.token) hop.token = 0;
+    return setting_.time.score(
+        {(1 - mixture_.prompt) * hop.prefill, (1 - mixture_.token) * hop.token});
+  }
+
+ private:
+  const Setting& setting_;
+  const Judge& judge_;
+  const Streaming& streaming_;
+  const Mixture& mixture_;
+};
+
+}  // namespace
+
+double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+                   const Tier& tier, double score) {
+  const bool parts = !builder.sides(tier).empty();
+  Variant variant;
+  variant.parts = parts;
+  Pipeline pipeline = builder.build(tier, variant);
+  const std::vector<std::uint32_t> devices = builder.devices(tier);
+  const std::vector<std::uint32_t> sides = builder.sides(tier);
+  const auto bound = [&](const Streaming& streaming, const Mixture& mixture, double upper) {
+    const Relaxation relaxed(setting, judge, streaming, mixture);
+    for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
+      for (std::size_t d = 0; d < devices.size(); ++d) {
+        const std::size_t at = u * devices.size() + d;
+        pipeline.time[at] = relaxed.score(u, devices[d], devices[d]) * 1e9;
+        if (pipeline.aside.empty() || pipeline.aside[at] == kNever) continue;
+        double least = kNever;
+        for (const std::uint32_t side : sides) {
+          least = std::min(least, relaxed.score(u, devices[d], side) * 1e9);
+        }
+        pipeline.aside[at] = least - pipeline.time[at];
+      }
+    }
+    for (std::size_t a = 0; a < devices.size(); ++a) {
+      for (std::size_t b = 0; b < devices.size(); ++b) {
+        pipeline.hop[a * devices.size() + b] =
+            a == b ? 0 : relaxed.hop(devices[a], devices[b]) * 1e9;
+      }
+    }
+    return latency_bound(pipeline, upper * 1e9) / 1e9;
+  };
+  double least = bound({}, {}, score);
+  if (!tier.host || setting.time.streamers().empty()) return least;
+  static constexpr Streaming kPrompt{true, false, kNone};
+  static constexpr Streaming kBoth{true, true, kNone};
+  static constexpr Streaming kToken{false, true, kNone};
+  const std::vector<std::pair<Streaming, std::vector<Mixture>>> ways = {
+      {kPrompt, {{1, 0}, {0.5, 0}, {0, 0}}},
+      {kBoth, {{1, 1}, {1, 0}, {0.5, 0.5}, {0, 0}}},
+      {kToken, {{0, 1}, {0, 0}}}};
+  for (const auto& [streaming, mixtures] : ways) {
+    double most = 0;
+    for (const Mixture& mixture : mixtures) {
+      if (most >= least) break;  // this way of streaming is no better than another
+      most = std::max(most, bound(streaming, mixture, least));
+    }
+    least = std::min(least, most);
+  }
+  return least;
+}
+
+double slowest_bound(const Pipeline& pipeline) {
+  std::vector<double> weight(pipeline.devices.size(), 0);
+  for (std::size_t d = 0; d < weight.size(); ++d) {
+    double all = 0;
+    for (std::size_t u = 0; u < pipeline.units.size(); ++u) all += pipeline.unit_time(u, d);
+    weight[d] = all > 0 ? 1 / all : 0;
+  }
+  const double sum = std::accumulate(weight.begin(), weight.end(), 0.0);
+  double least = 0;
+  for (std::size_t u = 0; u < pipeline.units.size() && sum > 0; ++u) {
+    double best = pipeline.unit_time(u, 0) * weight[0];
+    for (std::size_t d = 1; d < weight.size(); ++d) {
+      best = std::min(best, pipeline.unit_time(u, d) * weight[d]);
+    }
+    least += best / sum;
+  }
+  return least;
+}
+
+}  // namespace berth
