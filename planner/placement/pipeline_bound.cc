@@ -131,6 +131,35 @@ class Round {
   std::vector<double> bytes;
 };
 
+// Prices to begin with: what would be right for a chain that could be cut anywhere. Devices fill up
+// in order of their time a byte; a byte on a quicker one is worth what the last one to be used, the
+// marginal one, takes longer for it.
+std::vector<double> first_prices(const Pipeline& pipeline, const std::vector<double>& room) {
+  const std::size_t devices = pipeline.devices.size();
+  double bytes = 0;
+  std::vector<double> rate(devices, 0);
+  for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
+    bytes += static_cast<double>(pipeline.units[u].resident);
+    for (std::size_t d = 0; d < devices; ++d) rate[d] += pipeline.unit_time(u, d);
+  }
+  std::vector<double> price(devices, 0);
+  if (bytes <= 0) return price;
+  std::vector<std::size_t> order;
+  for (std::size_t d = 0; d < devices; ++d) {
+    rate[d] /= bytes;
+    if (pipeline.devices[d].open) order.push_back(d);
+  }
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return rate[a] < rate[b]; });
+  double left = bytes;
+  for (const std::size_t marginal : order) {
+    left -= room[marginal];
+    if (left > 0) continue;
+    for (const std::size_t d : order) price[d] = std::max(0.0, rate[marginal] - rate[d]);
+    break;
+  }
+  return price;
+}
+
 }  // namespace
 
 double latency_bound(const Pipeline& pipeline, double upper) {
@@ -146,8 +175,10 @@ double latency_bound(const Pipeline& pipeline, double upper) {
   const double hops = hop_bound(pipeline, total);
 
   Round round(pipeline);
+  round.price = first_prices(pipeline, room);
   double best = 0;
   double damping = 1;
+  int idle = 0;  // rounds without progress
   for (int i = 0; i < 400 && best + hops < upper; ++i) {
     double value = round.answer();
     double norm = 0;
@@ -158,8 +189,9 @@ double latency_bound(const Pipeline& pipeline, double upper) {
     }
     if (value > best) {
       best = value;
-    } else {
-      damping *= 0.95;
+      idle = 0;
+    } else if (++idle % 12 == 0) {
+      damping /= 2;
     }
     if (norm == 0) break;
     const double step = damping * (upper - hops - value) / norm;
