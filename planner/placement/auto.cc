@@ -235,7 +235,7 @@ void Search::improve(const Tier& tier, Found& found, bool& proven) {
   if (bottleneck_) return;
   for (Candidate& candidate : spread(setting_, judge_, found.candidate, found.priced.streaming)) {
     std::optional<Pricing::Priced> priced = judge_.price(candidate);
-    if (!priced || priced->score >= found.cost * (1 - 1e-9)) continue;
+    if (!priced || priced->score >= found.cost * (1 - 1e-3)) continue;
     found.cost = priced->score;
     found.priced = std::move(*priced);
     found.candidate = std::move(candidate);
@@ -259,7 +259,7 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
     const Pipeline pipeline = builder_.build(tier, variant);
     least = slowest_bound(pipeline) * 1e-9;
   } else {
-    least = score_bound(setting_, judge_, builder_, tier, found.cost);
+    least = score_bound(setting_, judge_, builder_, tier, found.candidate, found.cost);
   }
   out.gap = std::max(0.0, (found.cost - least) / found.cost);
   if (out.gap < 1e-6) out.gap = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "planner/placement/pipeline_bound.h"
+
 namespace berth {
 namespace {
 
@@ -87,25 +89,51 @@ class Relaxation {
 }  // namespace
 
 double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
-                   const Tier& tier, double score) {
-  const bool parts = !builder.sides(tier).empty();
+                   const Tier& tier, const Candidate& known, double score) {
   Variant variant;
-  variant.parts = parts;
+  variant.parts = !builder.sides(tier).empty();
   Pipeline pipeline = builder.build(tier, variant);
   const std::vector<std::uint32_t> devices = builder.devices(tier);
   const std::vector<std::uint32_t> sides = builder.sides(tier);
+  const std::vector<double> room = bound_rooms(pipeline);
+  const auto index = [&](std::uint32_t d) {
+    return static_cast<std::uint32_t>(std::find(devices.begin(), devices.end(), d) -
+                                      devices.begin());
+  };
   const auto bound = [&](const Streaming& streaming, const Mixture& mixture, double upper) {
     const Relaxation relaxed(setting, judge, streaming, mixture);
+    Choices choices;
+    choices.room = room;
+    std::vector<std::uint32_t> taken;
     for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
-      for (std::size_t d = 0; d < devices.size(); ++d) {
-        const std::size_t at = u * devices.size() + d;
-        pipeline.time[at] = relaxed.score(u, devices[d], devices[d]) * 1e9;
-        if (pipeline.aside.empty() || pipeline.aside[at] == kNever) continue;
-        double least = kNever;
-        for (const std::uint32_t side : sides) {
-          least = std::min(least, relaxed.score(u, devices[d], side) * 1e9);
+      const PipelineUnit& unit = pipeline.units[u];
+      auto& options = choices.units.emplace_back();
+      taken.push_back(0);
+      const auto add = [&](std::uint32_t d, std::uint32_t side, std::uint64_t part) {
+        const bool weights = counts_weights(pipeline.devices[d]);
+        const std::uint64_t all = weights ? unit.weights : unit.resident;
+        if (known.home[u] == devices[d] && (part > 0) == (known.experts[u] != known.home[u]) &&
+            (part == 0 || known.experts[u] == devices[side])) {
+          taken.back() = static_cast<std::uint32_t>(options.size());
         }
-        pipeline.aside[at] = least - pipeline.time[at];
+        options.push_back({relaxed.score(u, devices[d], devices[part > 0 ? side : d]) * 1e9, d,
+                           side, static_cast<double>(all - part), static_cast<double>(part)});
+      };
+      const auto on_disk = [&](std::uint32_t d) {
+        return setting.machine.devices[devices[d]].kind == DeviceKind::kDisk;
+      };
+      for (std::uint32_t d = 0; d < devices.size(); ++d) {
+        if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
+        add(d, d, 0);
+        if (on_disk(d) && tier.host) {  // what runs on the host keeps its KV cache there
+          Choice& choice = options.back();
+          choice.side = index(setting.time.host());
+          choice.home_bytes = static_cast<double>(unit.weights);
+          const bool weights = counts_weights(pipeline.devices[choice.side]);
+          choice.side_bytes = weights ? 0 : static_cast<double>(unit.resident - unit.weights);
+        }
+        if (unit.part == 0 || !setting.is_gpu(devices[d])) continue;
+        for (const std::uint32_t side : sides) add(d, index(side), unit.part);
       }
     }
     for (std::size_t a = 0; a < devices.size(); ++a) {
@@ -114,7 +142,8 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
             a == b ? 0 : relaxed.hop(devices[a], devices[b]) * 1e9;
       }
     }
-    return latency_bound(pipeline, upper * 1e9) / 1e9;
+    choices.hops = hop_bound(pipeline);
+    return price_bound(choices, upper * 1e9, taken) / 1e9;
   };
   double least = bound({}, {}, score);
   if (!tier.host || setting.time.streamers().empty()) return least;

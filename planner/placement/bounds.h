@@ -9,9 +9,9 @@ namespace berth {
 // not, streamed or not. The least over the ways of streaming (prompt, tokens), each bounded by
 // pipeline.h's prices. Copies and computing overlap at best so that a walk takes the longer of
 // the two, hence at least any mixture of them: unit by unit, m x copy + (1 - m) x computing, with
-// the best of a few m. `score`: what is known to be reachable.
+// the best of a few m. `known` and `score`: the best placement found.
 double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
-                   const Tier& tier, double score);
+                   const Tier& tier, const Candidate& known, double score);
 
 // The same for the slowest device of `throughput`, in nanoseconds: sharing the work in proportion
 // to speed, memory aside. For any weights w that sum to one, the slowest device takes at least the

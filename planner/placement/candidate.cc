@@ -171,19 +171,24 @@ Judge::Usage Judge::usage(const Candidate& candidate) const {
     if (unit.tensors.empty()) continue;
     const Freedom& free = freedom_[u];
     const std::uint32_t home = setting_.time.runs_on(candidate.home[u]);
-    std::uint64_t read = 0;  // from the disk
-    const auto put = [&](std::uint32_t device, std::uint64_t weights, std::uint64_t computed) {
+    std::uint64_t read_dense = 0;  // from the disk
+    std::uint64_t read_experts = 0;
+    const auto put = [&](std::uint32_t device, std::uint64_t weights, std::uint64_t experts,
+                         std::uint64_t computed) {
       const std::uint32_t runner = setting_.time.runs_on(device);
-      out.weights[device] += weights;
+      out.weights[device] += weights + experts;
       rest[device] += computed;
       out.activation[runner] = std::max(out.activation[runner], unit.activation);
       if (runner == device) return;
-      read += weights + unit.tied;
-      from_disk[runner] = std::max(from_disk[runner], read);
+      read_dense += weights + unit.tied;
+      read_experts += experts;
+      from_disk[runner] = std::max(from_disk[runner], slot_bytes(unit, read_dense, read_experts));
     };
-    put(candidate.home[u], free.core, free.computed);
-    if (free.part > 0) put(candidate.experts[u], free.part, 0);
-    for (const Freedom::Loose& loose : free.loose) put(loose.device, loose.weights, loose.computed);
+    put(candidate.home[u], free.core, 0, free.computed);
+    if (free.part > 0) put(candidate.experts[u], 0, free.part, 0);
+    for (const Freedom::Loose& loose : free.loose) {
+      put(loose.device, loose.weights, 0, loose.computed);
+    }
     rest[home] += unit.kv_bytes + unit.logits;
   }
   add_tied(candidate, out);

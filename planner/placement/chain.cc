@@ -214,6 +214,10 @@ bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
   return false;
 }
 
+std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts) {
+  return std::max(dense, (experts + unit.expert_count - 1) / unit.expert_count);
+}
+
 Chain make_chain(const ModelTree& tree, const Workload& workload,
                  const std::vector<std::string>& no_split) {
   const ModelFacts& facts = tree.facts;
@@ -259,6 +263,7 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
     unit.experts_fraction = layer.experts > 0 ? static_cast<double>(layer.experts_per_token) /
                                                     static_cast<double>(layer.experts)
                                               : 1;
+    unit.expert_count = std::max<std::uint64_t>(1, layer.experts);
     // Each of so many tokens picks its experts by itself.
     const auto batch = static_cast<double>(workload.batch);
     const double unused = 1 - unit.experts_fraction;

@@ -37,6 +37,7 @@ struct Unit {
   double routed_prompt = 1;        // share of the experts that the whole prompt reads, 0 to 1
   double routed_token = 1;         // the same of one decoding step
   double experts_fraction = 0;     // experts a token uses / experts
+  std::uint64_t expert_count = 1;  // routed experts: they are read and streamed one by one
   double attention_width = 0;      // hidden size where the unit attends, else 0
   bool block = false;              // a decoder block
   bool head = false;               // the output projection: of a prompt it sees the last position
@@ -59,6 +60,10 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked);
 // `no_split`: globs over names and classes of modules whose units stay whole, and together.
 Chain make_chain(const ModelTree& tree, const Workload& workload,
                  const std::vector<std::string>& no_split = {});
+
+// Bytes in flight while a piece of a unit is read from the disk or streamed: `dense` bytes at once,
+// of `experts` bytes one expert at a time.
+std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts);
 
 // What of a tensor counts as routed experts: it is below a module that is one.
 bool is_expert_tensor(const ModelTree& tree, TensorId tensor);

@@ -15,7 +15,7 @@ struct Exhausted {
 };
 
 // Chains of more free units than this are left alone: branching would find nothing in time.
-inline constexpr std::size_t kExhaustiveUnits = 16;
+inline constexpr std::size_t kExhaustiveUnits = 12;
 
 // The best placement on the tier's devices that scores below `known` seconds (kNever: any that
 // fits). Gives up after a fixed number of steps, far more than 8 units on 3 devices can take, so

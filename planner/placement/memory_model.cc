@@ -62,14 +62,17 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
   std::vector<std::uint64_t> logits(machine.devices.size(), 0);
   std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the most that a unit reads
   for (const Unit& unit : chain.units) {
-    std::uint64_t read = 0;
+    std::uint64_t dense = 0;  // read from the disk
+    std::uint64_t experts = 0;
     for (TensorId t : unit.tensors) {
       if (tensor_device[t] == kNone) continue;
       const std::uint32_t runner = time.runs_on(tensor_device[t]);
       activation[runner] = std::max(activation[runner], unit.activation);
       if (runner == tensor_device[t]) continue;
-      if (tree.tensors[t].persistent) read += tree.tensors[t].bytes();
-      from_disk[runner] = std::max(from_disk[runner], read);
+      if (!tree.tensors[t].persistent) continue;
+      const bool routed = unit.expert_bytes > 0 && is_expert_tensor(tree, t);
+      (routed ? experts : dense) += tree.tensors[t].bytes();
+      from_disk[runner] = std::max(from_disk[runner], slot_bytes(unit, dense, experts));
     }
     if (unit.tensors.empty() || tensor_device[unit.anchor] == kNone) continue;
     const std::uint32_t home = time.runs_on(tensor_device[unit.anchor]);

@@ -1,9 +1,9 @@
-// The lower bound behind optimality_gap. With a price per byte on every device, each unit picks its
-// cheapest device by itself; whatever the prices, the sum less the price of all room is a bound.
+#include "planner/placement/pipeline_bound.h"
+
 #include <algorithm>
 #include <map>
+#include <utility>
 
-#include "planner/placement/pipeline.h"
 #include "planner/placement/pipeline_problem.h"
 
 namespace berth {
@@ -61,10 +61,191 @@ double usable_room(const Pipeline& pipeline, std::uint64_t room) {
   return best;
 }
 
-double hop_bound(const Pipeline& pipeline, double total) {
+class Prices {
+ public:
+  Prices(const Choices& choices, std::vector<double> room)
+      : choices_(choices),
+        room_(std::move(room)),
+        price_(room_.size(), 0),
+        bytes_(room_.size(), 0),
+        last_(choices.units.size(), 0) {}
+
+  double climb(double upper);
+  void start_from(const std::vector<std::uint32_t>& known);
+  void start_uniform();
+
+ private:
+  // The cheapest choice of every unit by itself; `bytes_` is what that puts on each device.
+  double answer();
+
+  const Choices& choices_;
+  std::vector<double> room_;
+  std::vector<double> price_;  // ns a byte
+  std::vector<double> bytes_;
+  std::vector<std::uint32_t> last_;  // by unit: the choice
+};
+
+double Prices::answer() {
+  std::fill(bytes_.begin(), bytes_.end(), 0.0);
+  double value = 0;
+  for (std::size_t u = 0; u < choices_.units.size(); ++u) {
+    double least = kInfinity;
+    const Choice* taken = nullptr;
+    for (const Choice& choice : choices_.units[u]) {
+      const double cost = choice.time + price_[choice.home] * choice.home_bytes +
+                          price_[choice.side] * choice.side_bytes;
+      if (cost >= least) continue;
+      least = cost;
+      taken = &choice;
+    }
+    if (taken == nullptr) continue;
+    value += least;
+    bytes_[taken->home] += taken->home_bytes;
+    bytes_[taken->side] += taken->side_bytes;
+  }
+  return value;
+}
+
+// Subgradient steps of Polyak's length, halved where nothing is gained any more.
+double Prices::climb(double upper) {
+  double best = 0;
+  double damping = 1;
+  int idle = 0;
+  for (int round = 0; round < 300 && best < upper; ++round) {
+    double value = answer();
+    double norm = 0;
+    for (std::size_t d = 0; d < room_.size(); ++d) {
+      value -= price_[d] * room_[d];
+      const double slope = bytes_[d] - room_[d];
+      if (price_[d] > 0 || slope > 0) norm += slope * slope;
+    }
+    if (value > best) {
+      best = value;
+      idle = 0;
+    } else if (++idle % 12 == 0) {
+      damping /= 2;
+    }
+    if (norm == 0) break;
+    const double step = damping * (upper - value) / norm;
+    for (std::size_t d = 0; d < room_.size(); ++d) {
+      price_[d] = std::max(0.0, price_[d] + step * (bytes_[d] - room_[d]));
+    }
+  }
+  return best;
+}
+
+// What would be right for a chain that could be cut anywhere: devices fill up in order of their
+// time a byte, and a byte on a quicker one is worth what the last one to be used takes longer for
+// it.
+void Prices::start_uniform() {
+  const std::size_t devices = room_.size();
+  std::vector<double> rate(devices, 0);
+  std::vector<bool> open(devices, false);
+  double bytes = 0;
+  for (const auto& unit : choices_.units) {
+    double own = 0;
+    for (const Choice& choice : unit) {
+      if (choice.side_bytes > 0) continue;
+      rate[choice.home] += choice.time;
+      open[choice.home] = true;
+      own = std::max(own, choice.home_bytes);
+    }
+    bytes += own;
+  }
+  std::fill(price_.begin(), price_.end(), 0.0);
+  if (bytes <= 0) return;
+  std::vector<std::size_t> order;
+  for (std::size_t d = 0; d < devices; ++d) {
+    rate[d] /= bytes;
+    if (open[d]) order.push_back(d);
+  }
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return rate[a] < rate[b]; });
+  for (const std::size_t marginal : order) {
+    bytes -= room_[marginal];
+    if (bytes > 0) continue;
+    for (const std::size_t d : order) price_[d] = std::max(0.0, rate[marginal] - rate[d]);
+    return;
+  }
+}
+
+// What a good placement says: bytes of a device are worth no more than it costs to move some of
+// them to another device, there included. Devices with room for another unit are free; from these
+// the prices spread like the shortest paths of Bellman and Ford.
+void Prices::start_from(const std::vector<std::uint32_t>& known) {
+  const std::size_t devices = room_.size();
+  std::vector<double> cost(devices * devices, kInfinity);  // ns a byte, from one to another
+  std::vector<double> used(devices, 0);
+  for (std::size_t u = 0; u < known.size(); ++u) {
+    const Choice& at = choices_.units[u][known[u]];
+    used[at.home] += at.home_bytes;
+    used[at.side] += at.side_bytes;
+    for (const Choice& other : choices_.units[u]) {
+      std::uint32_t from = at.home;
+      std::uint32_t to = other.home;
+      double moved = at.home_bytes;
+      if (other.home == at.home) {  // the part alone moves
+        from = at.side_bytes > 0 ? at.side : at.home;
+        to = other.side_bytes > 0 ? other.side : other.home;
+        moved = std::max(at.side_bytes, other.side_bytes);
+      } else if (at.side_bytes > 0 || other.side_bytes > 0) {
+        continue;
+      }
+      if (from == to || moved <= 0) continue;
+      double& least = cost[from * devices + to];
+      least = std::min(least, (other.time - at.time) / moved);
+    }
+  }
+  double smallest = kInfinity;
+  for (const auto& unit : choices_.units) {
+    for (const Choice& choice : unit) {
+      if (choice.home_bytes > 0) smallest = std::min(smallest, choice.home_bytes);
+    }
+  }
+  std::fill(price_.begin(), price_.end(), kInfinity);
+  for (std::size_t d = 0; d < devices; ++d) {
+    if (used[d] == 0 || room_[d] - used[d] > smallest) price_[d] = 0;
+  }
+  for (std::size_t round = 0; round < devices; ++round) {
+    for (std::size_t from = 0; from < devices; ++from) {
+      for (std::size_t to = 0; to < devices; ++to) {
+        const double by_way = price_[to] + cost[from * devices + to];
+        price_[from] = std::min(price_[from], std::max(0.0, by_way));
+      }
+    }
+  }
+  for (double& price : price_) price = price < kInfinity ? price : 0;
+}
+
+}  // namespace
+
+double price_bound(const Choices& choices, double upper, const std::vector<std::uint32_t>& known) {
+  Prices prices(choices, choices.room);
+  prices.start_uniform();
+  double best = prices.climb(upper - choices.hops);
+  if (!known.empty() && best + choices.hops < upper) {
+    prices.start_from(known);
+    best = std::max(best, prices.climb(upper - choices.hops));
+  }
+  return best + choices.hops;
+}
+
+std::vector<double> bound_rooms(const Pipeline& pipeline) {
+  std::vector<double> room;
+  for (const PipelineDevice& device : pipeline.devices) {
+    room.push_back(counts_weights(device) ? static_cast<double>(device.weight_room)
+                                          : usable_room(pipeline, device.room));
+  }
+  return room;
+}
+
+double hop_bound(const Pipeline& pipeline) {
+  double total = 0;
+  for (const PipelineUnit& unit : pipeline.units) {
+    total += static_cast<double>(unit.weights - (pipeline.aside.empty() ? 0 : unit.part));
+  }
   std::vector<double> rooms;
   for (const PipelineDevice& device : pipeline.devices) {
-    rooms.push_back(static_cast<double>(device.room));
+    rooms.push_back(static_cast<double>(std::min(device.room, device.weight_room)));
   }
   std::sort(rooms.rbegin(), rooms.rend());
   double hops = -1;
@@ -76,130 +257,28 @@ double hop_bound(const Pipeline& pipeline, double total) {
   return hops > 0 && least < kInfinity ? hops * least : 0;
 }
 
-// The prices of one round, and what every unit answers to them.
-class Round {
- public:
-  explicit Round(const Pipeline& pipeline)
-      : pipeline_(pipeline), price(pipeline.devices.size(), 0), bytes(price.size(), 0) {}
-
-  // The cheapest way for every unit by itself; `bytes` is what that puts on each device.
-  double answer() {
-    std::fill(bytes.begin(), bytes.end(), 0.0);
-    std::uint32_t side = kNone;
-    for (const std::uint32_t d : pipeline_.aside_devices) {
-      if (side == kNone || price[d] < price[side]) side = d;
-    }
-    double value = 0;
-    for (std::size_t u = 0; u < pipeline_.units.size(); ++u) value += place(u, side);
-    return value;
-  }
-
- private:
-  double place(std::size_t u, std::uint32_t side) {
-    const PipelineUnit& unit = pipeline_.units[u];
-    const auto all = static_cast<double>(unit.resident);
-    const auto part = static_cast<double>(unit.part);
-    double least = kInfinity;
-    std::size_t at = 0;
-    bool aside = false;
-    for (std::size_t d = 0; d < price.size(); ++d) {
-      if (unit.fixed != kNone ? unit.fixed != d : !pipeline_.devices[d].open) continue;
-      const double whole = pipeline_.unit_time(u, d) + price[d] * all;
-      if (whole < least) {
-        least = whole;
-        at = d;
-        aside = false;
-      }
-      if (unit.part == 0 || side == kNone) continue;
-      const double parted = pipeline_.unit_time(u, d) + pipeline_.aside_time(u, d) +
-                            price[d] * (all - part) + price[side] * part;
-      if (parted < least) {
-        least = parted;
-        at = d;
-        aside = true;
-      }
-    }
-    bytes[at] += aside ? all - part : all;
-    if (aside) bytes[side] += part;
-    return least;
-  }
-
-  const Pipeline& pipeline_;
-
- public:
-  std::vector<double> price;  // ns a byte
-  std::vector<double> bytes;
-};
-
-// Prices to begin with: what would be right for a chain that could be cut anywhere. Devices fill up
-// in order of their time a byte; a byte on a quicker one is worth what the last one to be used, the
-// marginal one, takes longer for it.
-std::vector<double> first_prices(const Pipeline& pipeline, const std::vector<double>& room) {
-  const std::size_t devices = pipeline.devices.size();
-  double bytes = 0;
-  std::vector<double> rate(devices, 0);
-  for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
-    bytes += static_cast<double>(pipeline.units[u].resident);
-    for (std::size_t d = 0; d < devices; ++d) rate[d] += pipeline.unit_time(u, d);
-  }
-  std::vector<double> price(devices, 0);
-  if (bytes <= 0) return price;
-  std::vector<std::size_t> order;
-  for (std::size_t d = 0; d < devices; ++d) {
-    rate[d] /= bytes;
-    if (pipeline.devices[d].open) order.push_back(d);
-  }
-  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return rate[a] < rate[b]; });
-  double left = bytes;
-  for (const std::size_t marginal : order) {
-    left -= room[marginal];
-    if (left > 0) continue;
-    for (const std::size_t d : order) price[d] = std::max(0.0, rate[marginal] - rate[d]);
-    break;
-  }
-  return price;
-}
-
-}  // namespace
-
 double latency_bound(const Pipeline& pipeline, double upper) {
-  const std::size_t devices = pipeline.devices.size();
-  double total = 0;
-  for (const PipelineUnit& unit : pipeline.units) {
-    total += static_cast<double>(unit.resident - (pipeline.aside.empty() ? 0 : unit.part));
-  }
-  std::vector<double> room;
-  for (const PipelineDevice& device : pipeline.devices) {
-    room.push_back(usable_room(pipeline, device.room));
-  }
-  const double hops = hop_bound(pipeline, total);
-
-  Round round(pipeline);
-  round.price = first_prices(pipeline, room);
-  double best = 0;
-  double damping = 1;
-  int idle = 0;  // rounds without progress
-  for (int i = 0; i < 400 && best + hops < upper; ++i) {
-    double value = round.answer();
-    double norm = 0;
-    for (std::size_t d = 0; d < devices; ++d) value -= round.price[d] * room[d];
-    for (std::size_t d = 0; d < devices; ++d) {
-      const double slope = round.bytes[d] - room[d];
-      if (round.price[d] > 0 || slope > 0) norm += slope * slope;
-    }
-    if (value > best) {
-      best = value;
-      idle = 0;
-    } else if (++idle % 12 == 0) {
-      damping /= 2;
-    }
-    if (norm == 0) break;
-    const double step = damping * (upper - hops - value) / norm;
-    for (std::size_t d = 0; d < devices; ++d) {
-      round.price[d] = std::max(0.0, round.price[d] + step * (round.bytes[d] - room[d]));
+  Choices choices;
+  choices.room = bound_rooms(pipeline);
+  choices.hops = hop_bound(pipeline);
+  for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
+    const PipelineUnit& unit = pipeline.units[u];
+    auto& options = choices.units.emplace_back();
+    for (std::uint32_t d = 0; d < pipeline.devices.size(); ++d) {
+      if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
+      const bool weights = counts_weights(pipeline.devices[d]);
+      const auto all = static_cast<double>(weights ? unit.weights : unit.resident);
+      const double time = pipeline.unit_time(u, d);
+      options.push_back({time, d, d, all, 0});
+      const double aside = pipeline.aside_time(u, d);
+      if (unit.part == 0 || aside == kInfinity) continue;
+      const auto part = static_cast<double>(unit.part);
+      for (const std::uint32_t side : pipeline.aside_devices) {
+        options.push_back({time + aside, d, side, all - part, part});
+      }
     }
   }
-  return best + hops;
+  return price_bound(choices, upper, {});
 }
 
 }  // namespace berth

@@ -361,7 +361,10 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
       std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
   if (missing > 0) {
     plan.shortfall = Shortfall{missing, {}, {}};
-    if (suggest) plan.shortfall->suggestions = find_suggestions(setting);
+    if (suggest) {
+      plan.shortfall->cause = find_cause(setting);
+      plan.shortfall->suggestions = find_suggestions(setting);
+    }
   }
   plan.devices = std::move(ledger.devices);
   return plan;

@@ -181,9 +181,12 @@ Slots Pricing::slots(const Layout& layout, const Streaming& streaming) const {
       const Piece& piece = layout.pieces[i];
       if (!streams(unit, home, piece, streaming)) continue;
       const std::uint32_t gpu = home.device == time_.host() ? streaming.gpu : home.device;
-      const double bytes = static_cast<double>(unit.dense_bytes) * piece.share.dense +
-                           static_cast<double>(unit.expert_bytes) * piece.share.experts;
-      out.bytes[gpu] = std::max(out.bytes[gpu], static_cast<std::uint64_t>(bytes + 0.5));
+      const auto share = [](std::uint64_t bytes, double part) {
+        return static_cast<std::uint64_t>(static_cast<double>(bytes) * part + 0.5);
+      };
+      out.bytes[gpu] =
+          std::max(out.bytes[gpu], slot_bytes(unit, share(unit.dense_bytes, piece.share.dense),
+                                              share(unit.expert_bytes, piece.share.experts)));
       out.activation[gpu] = std::max(out.activation[gpu], unit.activation);
     }
   }

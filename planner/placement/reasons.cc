@@ -156,7 +156,7 @@ Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& t
   reasons.experts.resize(chain.units.size());
   const std::vector<Run> runs = find_runs(setting, tensor_device);
   std::set<std::uint32_t> used;
-  for (const Run& run : runs) used.insert(run.device);
+  used.insert(tensor_device.begin(), tensor_device.end());
   for (const Run& run : runs) {
     const std::string words = run_reason(setting, ledger, streaming, run, used);
     for (std::uint32_t u = run.first; u <= run.last; ++u) reasons.units[u] = words;

@@ -1,7 +1,9 @@
 #include "planner/placement/shortfall.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "planner/placement/auto.h"
 #include "planner/placement/reasons.h"
 
 namespace berth {
@@ -13,9 +15,33 @@ bool is_own(const Request& request) {
          (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
 }
 
+// For a policy of ours without looking for the best plan; what comes of it is planned before it is
+// suggested.
 bool would_fit(const ModelTree& tree, const Machine& machine, const Request& request) {
+  if (is_own(request)) return auto_fits(Setting(tree, machine, request));
   return plan_once(tree, machine, request).fits();
 }
+
+// The suggestions so far; each is planned before it is taken in.
+class Suggestions {
+ public:
+  explicit Suggestions(const Setting& setting) : setting_(setting) {}
+
+  bool add(std::string words, const ModelTree& tree, const Machine& machine,
+           const Request& request) {
+    if (!plan_once(tree, machine, request).fits()) return false;
+    words_.push_back(std::move(words));
+    return true;
+  }
+  bool add(std::string words, const Request& request) {
+    return add(std::move(words), setting_.tree, setting_.machine, request);
+  }
+  std::vector<std::string> take() { return std::move(words_); }
+
+ private:
+  const Setting& setting_;
+  std::vector<std::string> words_;
+};
 
 // The largest context, in steps of 256 positions, that fits; 0 where none does.
 std::uint64_t fitting_context(const Setting& setting) {
@@ -51,55 +77,67 @@ std::optional<ModelTree> in_16_bits(const ModelTree& tree) {
   return narrow;
 }
 
-const Device* largest_gpu(const Machine& machine) {
-  const Device* largest = nullptr;
-  for (const Device& device : machine.devices) {
-    if (device.kind != DeviceKind::kCuda) continue;
-    if (largest == nullptr || device.capacity > largest->capacity) largest = &device;
+// The model with the matrices of its blocks quantised to `dtype`, scales included: one sixteenth of
+// 4-bit weights and one thirty-second of 8-bit ones more, which covers groups of 128 with 16-bit
+// scales and zero points. Nothing where no block holds 16- or 32-bit matrices.
+std::optional<ModelTree> quantised(const Setting& setting, DType dtype) {
+  ModelTree narrow = setting.tree;
+  bool any = false;
+  for (const Unit& unit : setting.chain.units) {
+    if (!unit.block) continue;
+    for (TensorId t : unit.tensors) {
+      ModelTensor& tensor = narrow.tensors[t];
+      if (!is_convertible(tensor.dtype) || tensor.shape.size() < 2 || tensor.buffer) continue;
+      tensor.dtype = tensor.stored = dtype;
+      tensor.shape[0] += (tensor.shape[0] + 15) / (dtype_bits(dtype) == 4 ? 16 : 32) + 1;
+      if (tensor.shape[0] % 2 == 1) ++tensor.shape[0];
+      any = true;
+    }
   }
-  return largest;
+  if (!any) return std::nullopt;
+  return narrow;
 }
 
-// The least number of further GPUs like the largest, up to eight, or 0.
-int more_gpus(const Setting& setting, const Device& like) {
-  Machine machine = setting.machine;
-  Request request = setting.request;
+// A GPU like `like` more, with its links to the host and its budget.
+void add_gpu(const Device& like, Machine& machine, Request& request) {
   int number = 0;
-  for (const Device& device : machine.devices) {
-    if (device.kind == DeviceKind::kCuda) ++number;
-  }
-  for (int more = 1; more <= 8; ++more) {
-    Device device = like;
-    while (machine.find(std::to_string(number)) != nullptr) ++number;
-    device.name = std::to_string(number);
-    for (const Link& link : std::vector<Link>(machine.links)) {
-      if (link.from == like.name && link.to == "cpu") {
-        machine.links.push_back({device.name, "cpu", link.bandwidth, link.latency});
-      }
-      if (link.to == like.name && link.from == "cpu") {
-        machine.links.push_back({"cpu", device.name, link.bandwidth, link.latency});
-      }
+  while (machine.find(std::to_string(number)) != nullptr) ++number;
+  Device device = like;
+  device.name = std::to_string(number);
+  for (const Link& link : std::vector<Link>(machine.links)) {
+    if (link.from == like.name && link.to == "cpu") {
+      machine.links.push_back({device.name, "cpu", link.bandwidth, link.latency});
     }
-    const auto after = std::find_if(machine.devices.begin(), machine.devices.end(),
-                                    [](const Device& d) { return d.kind != DeviceKind::kCuda; });
-    machine.devices.insert(after, device);
-    if (request.max_memory) {
-      for (const Budget& budget : std::vector<Budget>(*request.max_memory)) {
-        if (budget.device == like.name) request.max_memory->push_back({device.name, budget.bytes});
-      }
+    if (link.to == like.name && link.from == "cpu") {
+      machine.links.push_back({"cpu", device.name, link.bandwidth, link.latency});
     }
-    if (would_fit(setting.tree, machine, request)) return more;
   }
-  return 0;
+  const auto after = std::find_if(machine.devices.begin(), machine.devices.end(),
+                                  [](const Device& d) { return d.kind != DeviceKind::kCuda; });
+  machine.devices.insert(after, device);
+  if (!request.max_memory) return;
+  for (const Budget& budget : std::vector<Budget>(*request.max_memory)) {
+    if (budget.device == like.name) request.max_memory->push_back({device.name, budget.bytes});
+  }
 }
 
-void suggest_workload(const Setting& setting, std::vector<std::string>& out) {
+void suggest_workload(const Setting& setting, Suggestions& out) {
   if (const std::uint64_t context = fitting_context(setting); context > 0) {
+    Request request = setting.request;
+    request.workload.context = context;
     std::string words = "--context " + std::to_string(context);
     if (context < setting.workload.prompt_tokens) {
       words += " --prompt-tokens " + std::to_string(context);
+      request.workload.prompt_tokens = context;
     }
-    out.push_back(words + " (now " + std::to_string(setting.workload.context) + ")");
+    out.add(words + " (now " + std::to_string(setting.workload.context) + ")", request);
+  }
+  if (setting.workload.kv_dtype && dtype_bits(*setting.workload.kv_dtype) > 8) {
+    Request request = setting.request;
+    request.workload.kv_dtype = DType::kF8E4M3;
+    if (would_fit(setting.tree, setting.machine, request)) {
+      out.add("--kv-dtype float8_e4m3fn: half the KV cache", request);
+    }
   }
   if (setting.workload.batch > 1) {
     Request request = setting.request;
@@ -110,31 +148,47 @@ void suggest_workload(const Setting& setting, std::vector<std::string>& out) {
       request.workload.batch = middle;
       (would_fit(setting.tree, setting.machine, request) ? low : high) = middle;
     }
+    request.workload.batch = low;
     if (low > 0) {
-      out.push_back("--batch " + std::to_string(low) + " (now " +
-                    std::to_string(setting.workload.batch) + ")");
+      out.add("--batch " + std::to_string(low) + " (now " + std::to_string(setting.workload.batch) +
+                  ")",
+              request);
     }
   }
 }
 
-void suggest_devices(const Setting& setting, std::vector<std::string>& out) {
-  const bool own =
-      setting.request.policy == Policy::kAuto || setting.request.policy == Policy::kThroughput;
+void suggest_weights(const Setting& setting, Suggestions& out) {
+  const auto attempt = [&](const std::optional<ModelTree>& narrow, const std::string& words) {
+    return narrow && would_fit(*narrow, setting.machine, setting.request) &&
+           out.add(words + gib(narrow->bytes()), *narrow, setting.machine, setting.request);
+  };
+  if (attempt(in_16_bits(setting.tree), "--dtype bfloat16: half the weights of float32, ")) return;
+  if (attempt(quantised(setting, DType::kI8),
+              "an 8-bit checkpoint of the model (int8 or FP8, scales included): about ")) {
+    return;
+  }
+  attempt(quantised(setting, DType::kF4),
+          "a 4-bit checkpoint of the model (GPTQ, AWQ or MXFP4, scales included): about ");
+}
+
+void suggest_devices(const Setting& setting, Suggestions& out) {
   if (setting.request.never_offload) {
     Request request = setting.request;
     request.never_offload = false;
     if (would_fit(setting.tree, setting.machine, request)) {
-      out.push_back(
-          "without --never-offload, layers that the gpus have no room for go to the cpu "
-          "or the disk");
+      out.add(
+          "without --never-offload, layers that the gpus have no room for go to the cpu or the "
+          "disk",
+          request);
     }
   }
   if (!setting.request.excluded.empty()) {
     Request request = setting.request;
     request.excluded.clear();
-    if (would_fit(setting.tree, setting.machine, request)) out.push_back("exclude no device");
+    if (would_fit(setting.tree, setting.machine, request)) out.add("exclude no device", request);
   }
-  if (own && !setting.request.never_offload && setting.machine.find("disk") == nullptr) {
+  if (!is_own(setting.request)) return;
+  if (!setting.request.never_offload && setting.machine.find("disk") == nullptr) {
     Machine machine = setting.machine;
     Device disk;
     disk.name = "disk";
@@ -142,37 +196,83 @@ void suggest_devices(const Setting& setting, std::vector<std::string>& out) {
     disk.capacity = disk.total = 1ull << 50;
     machine.devices.push_back(disk);
     if (would_fit(setting.tree, machine, setting.request)) {
-      out.push_back("allow the disk: give the machine a device 'disk'");
+      out.add("allow the disk: give the machine a device 'disk'", setting.tree, machine,
+              setting.request);
     }
   }
-  const Device* gpu = largest_gpu(setting.machine);
-  if (!own || gpu == nullptr) return;
-  if (const int more = more_gpus(setting, *gpu); more > 0) {
-    out.push_back(std::to_string(more) + " more GPU" + (more > 1 ? "s" : "") + " like gpu " +
-                  gpu->name + " (" + gib(gpu->capacity) + ")");
+  std::vector<Device> kinds;
+  for (const Device& device : setting.machine.devices) {
+    const bool known = std::any_of(kinds.begin(), kinds.end(), [&](const Device& kind) {
+      return kind.capacity == device.capacity && kind.memory_bandwidth == device.memory_bandwidth;
+    });
+    if (device.kind == DeviceKind::kCuda && !known) kinds.push_back(device);
+  }
+  for (const Device& kind : kinds) {
+    Machine machine = setting.machine;
+    Request request = setting.request;
+    for (int more = 1; more <= 8; ++more) {
+      add_gpu(kind, machine, request);
+      if (!would_fit(setting.tree, machine, request)) continue;
+      out.add(std::to_string(more) + " more GPU" + (more > 1 ? "s" : "") + " like gpu " +
+                  kind.name + " (" + gib(kind.capacity) + ")",
+              setting.tree, machine, request);
+      break;
+    }
   }
 }
 
 }  // namespace
 
 std::vector<std::string> find_suggestions(const Setting& setting) {
-  std::vector<std::string> out;
+  Suggestions out(setting);
   suggest_workload(setting, out);
-  if (const std::optional<ModelTree> narrow = in_16_bits(setting.tree)) {
-    if (would_fit(*narrow, setting.machine, setting.request)) {
-      out.push_back("--dtype bfloat16: half the weights of float32");
-    }
-  }
+  suggest_weights(setting, out);
   suggest_devices(setting, out);
   if (!is_own(setting.request)) {
     Request request = setting.request;
     request.policy = Policy::kAuto;
     request.device_map.reset();
     if (would_fit(setting.tree, setting.machine, request)) {
-      out.push_back("--policy auto: it counts KV cache and workspace, and fits");
+      out.add("--policy auto: it counts KV cache and workspace, and fits", request);
     }
   }
-  return out;
+  return out.take();
+}
+
+std::string find_cause(const Setting& setting) {
+  if (!is_own(setting.request)) return "";
+  const auto fits_without = [&](const auto& lift) {
+    Request request = setting.request;
+    lift(request);
+    return would_fit(setting.tree, setting.machine, request);
+  };
+  const Request& asked = setting.request;
+  if (asked.never_offload && fits_without([](Request& r) { r.never_offload = false; })) {
+    return "--never-offload: the GPUs alone have not the room";
+  }
+  if (!asked.overrides.empty() && fits_without([](Request& r) { r.overrides.clear(); })) {
+    return "the overrides: what they put on a device does not fit there with the rest";
+  }
+  if (!asked.no_split.empty() && fits_without([](Request& r) { r.no_split.clear(); })) {
+    return "--no-split: what it keeps together fits on no device";
+  }
+  if (!asked.excluded.empty() && fits_without([](Request& r) { r.excluded.clear(); })) {
+    return "the excluded devices: without them there is too little room";
+  }
+  std::uint64_t need = 0;
+  std::uint64_t cache = 0;
+  for (const Unit& unit : setting.chain.units) {
+    need += unit.weights + unit.computed + unit.logits;
+    cache += unit.kv_bytes;
+  }
+  std::uint64_t have = 0;
+  for (std::uint32_t d = 0; d < setting.rooms.size(); ++d) {
+    if (!setting.usable[d]) continue;
+    if (asked.never_offload && !setting.is_gpu(d)) continue;
+    have += std::min({setting.rooms[d].bytes, setting.rooms[d].weight_bytes, kUnlimited / 64});
+  }
+  return "memory: weights of " + gib(need) + " and a KV cache of " + gib(cache) +
+         ", beside workspaces, for " + gib(have) + " on all devices that may be used";
 }
 
 }  // namespace berth

@@ -8,10 +8,14 @@
 
 namespace berth {
 
-// Changes of the request or the machine that would make it fit, the smallest of each sort: context,
-// KV dtype, weight dtype, batch, offloading, one more GPU of the largest kind, another policy. Each
-// was planned again and fits.
+// Changes of the request, the machine or the checkpoint that would make it fit, the smallest of
+// each sort: context, KV dtype, batch, weight dtype, offloading, the disk, more GPUs of a kind
+// there is, another policy. Each was planned again and fits.
 std::vector<std::string> find_suggestions(const Setting& setting);
+
+// What stands in the way: a constraint of the request without which it would fit, else what the
+// model needs beside what the devices have.
+std::string find_cause(const Setting& setting);
 
 // make_plan() without suggestions.
 Plan plan_once(const ModelTree& tree, const Machine& machine, const Request& request);

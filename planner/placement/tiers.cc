@@ -68,7 +68,7 @@ std::vector<std::uint32_t> PipelineBuilder::sides(const Tier& tier) const {
 std::uint64_t PipelineBuilder::block_slot() const {
   std::uint64_t most = 0;
   for (const Unit& unit : setting_.chain.units) {
-    if (unit.block) most = std::max(most, unit.dense_bytes + unit.expert_bytes);
+    if (unit.block) most = std::max(most, slot_bytes(unit, unit.dense_bytes, unit.expert_bytes));
   }
   return most;
 }
@@ -76,7 +76,7 @@ std::uint64_t PipelineBuilder::block_slot() const {
 std::uint64_t PipelineBuilder::part_slot() const {
   std::uint64_t most = 0;
   for (const Unit& unit : setting_.chain.units) {
-    if (unit.block) most = std::max(most, unit.expert_bytes);
+    if (unit.block) most = std::max(most, slot_bytes(unit, 0, unit.expert_bytes));
   }
   return most;
 }
