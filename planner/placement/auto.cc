@@ -41,6 +41,8 @@ class Search {
   std::vector<Streaming> streamings(const Tier& tier) const;
 
   void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
+  void leave_room(const Tier& tier, Variant variant, std::uint64_t over,
+                  std::optional<Found>& best);
   void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
   bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
                       std::optional<Found>& best);
@@ -195,18 +197,37 @@ void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& be
     if (best) return;
     variant.parts = true;
   }
-  for (int round = 0; round < 8; ++round) {
+  const std::uint32_t runner = builder_.disk_runner(tier);
+  const std::optional<PipelinePlan> plan = solve(tier, variant);
+  if (!plan || keep_if_better(tier, variant, *plan, best)) return;
+  const Judge::Usage usage = judge_.usage(builder_.candidate(tier, variant, *plan));
+  if (runner != kNone) {
+    leave_room(tier, variant, judge_.over(usage, runner), best);
+  } else if (host != kNone && judge_.over(usage, host) > 0 && !plan->aside.empty()) {
+    ration_host(tier, variant, best);
+  }
+}
+
+// What units on disk keep where they run (KV cache, slots) is known only after a solution: the
+// least room to leave for it, by doubling and bisection.
+void Search::leave_room(const Tier& tier, Variant variant, std::uint64_t over,
+                        std::optional<Found>& best) {
+  const auto attempt_with = [&](std::uint64_t bytes) {
+    variant.host_short = bytes;
     const std::optional<PipelinePlan> plan = solve(tier, variant);
-    if (!plan || keep_if_better(tier, variant, *plan, best)) return;
-    if (host == kNone) return;
-    const Candidate candidate = builder_.candidate(tier, variant, *plan);
-    const std::uint64_t over = judge_.over(judge_.usage(candidate), host);
-    if (over == 0) return;
-    if (!tier.disk) {
-      if (!plan->aside.empty()) ration_host(tier, variant, best);
-      return;
-    }
-    variant.host_short += over;  // what units on disk keep on the host is known only now
+    return plan && keep_if_better(tier, variant, *plan, best);
+  };
+  if (over == 0) return;
+  std::uint64_t low = 0;
+  std::uint64_t high = over;
+  while (!attempt_with(high)) {
+    low = high;
+    high *= 2;
+    if (high > judge_.room(builder_.disk_runner(tier)).bytes * 2) return;
+  }
+  for (int round = 0; round < 6; ++round) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    (attempt_with(middle) ? high : low) = middle;
   }
 }
 

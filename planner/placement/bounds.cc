@@ -119,19 +119,9 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
         options.push_back({relaxed.score(u, devices[d], devices[part > 0 ? side : d]) * 1e9, d,
                            side, static_cast<double>(all - part), static_cast<double>(part)});
       };
-      const auto on_disk = [&](std::uint32_t d) {
-        return setting.machine.devices[devices[d]].kind == DeviceKind::kDisk;
-      };
       for (std::uint32_t d = 0; d < devices.size(); ++d) {
         if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
         add(d, d, 0);
-        if (on_disk(d) && tier.host) {  // what runs on the host keeps its KV cache there
-          Choice& choice = options.back();
-          choice.side = index(setting.time.host());
-          choice.home_bytes = static_cast<double>(unit.weights);
-          const bool weights = counts_weights(pipeline.devices[choice.side]);
-          choice.side_bytes = weights ? 0 : static_cast<double>(unit.resident - unit.weights);
-        }
         if (unit.part == 0 || !setting.is_gpu(devices[d])) continue;
         for (const std::uint32_t side : sides) add(d, index(side), unit.part);
       }

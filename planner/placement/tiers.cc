@@ -65,6 +65,13 @@ std::vector<std::uint32_t> PipelineBuilder::sides(const Tier& tier) const {
   return out;
 }
 
+std::uint32_t PipelineBuilder::disk_runner(const Tier& tier) const {
+  for (const std::uint32_t d : tier.devices) {
+    if (setting_.machine.devices[d].kind == DeviceKind::kDisk) return setting_.time.runs_on(d);
+  }
+  return kNone;
+}
+
 std::uint64_t PipelineBuilder::block_slot() const {
   std::uint64_t most = 0;
   for (const Unit& unit : setting_.chain.units) {
@@ -126,12 +133,13 @@ Pipeline PipelineBuilder::build(const Tier& tier, const Variant& variant) const 
   const std::uint32_t host = setting_.time.host();
   const std::vector<std::uint32_t> devices = this->devices(tier);
   const std::vector<std::uint32_t> sides = this->sides(tier);
+  const std::uint32_t runner = disk_runner(tier);
   Pipeline out;
   for (std::uint32_t d : devices) {
     const Room& room = judge_.room(d);
     std::uint64_t taken = judge_.loose(d);
     if (variant.streaming.any() && d == variant.streaming.gpu) taken += 2 * block_slot();
-    if (tier.disk && d == host) taken += variant.host_short;
+    if (d == runner) taken += variant.host_short;
     out.devices.push_back({less(room.bytes, taken), less(room.weight_bytes, judge_.loose(d)),
                            contains(tier.devices, d)});
   }

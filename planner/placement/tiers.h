@@ -41,6 +41,8 @@ class PipelineBuilder {
   // order of the chain, then go to the disk.
   Candidate candidate(const Tier& tier, const Variant& variant, const PipelinePlan& plan) const;
 
+  // The device that units on the tier's disk run on, kNone where it has no disk.
+  std::uint32_t disk_runner(const Tier& tier) const;
   // Where experts aside may stand in this tier, the host first.
   std::vector<std::uint32_t> sides(const Tier& tier) const;
   // Bytes of one streaming slot: the largest block, or its experts alone.
