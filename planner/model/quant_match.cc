@@ -77,6 +77,12 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
     group.entries.push_back({group.weight, weight.source, std::string(leaf_of(weight.name))});
   }
   for (const Entry& entry : group.entries) {
+    const auto twin = std::ranges::find(group.parts, entry.name, &StoredPart::name);
+    if (twin != group.parts.end()) {
+      const Entry& other = group.entries[static_cast<std::size_t>(twin - group.parts.begin())];
+      throw Error(place_of(entry) + " and tensor " + quote(stored(other.index).name) +
+                  " are both " + quote(entry.name) + " of " + quote(weight.name));
+    }
     group.parts.push_back({entry.name, stored(entry.index).dtype, stored(entry.index).shape});
   }
   return group;
@@ -114,7 +120,10 @@ bool QuantMatcher::settle(Group& group) {
   if (!problem.empty() && weight.source == kNone && group.entries.size() > 1) throw Error(problem);
   // A method of its own: what is stored under a weight's name is believed to be that weight.
   if (!quantization_.present || quantization_.known) return false;
-  if (is_convertible(weight.stored) && weight.source != kNone) return false;
+  const bool plain = std::ranges::any_of(group.parts, [&](const StoredPart& part) {
+    return part.name == leaf && is_convertible(part.dtype);
+  });
+  if (plain) return false;
   accept_unknown(group);
   return true;
 }

@@ -53,6 +53,10 @@ Quantization read_quantization(const ModelConfig& config, const DTypesByName& fp
 void quantize_tree(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,
                    std::optional<DType> dtype);
 
+// Marks quantised weights in a tree that has no template: what holds parameters, what is a scale.
+// `config` may be null; its bits tell how many values a packed word holds.
+void mark_quantized_names(ModelTree& tree, const ModelConfig* config);
+
 // quant_parts() by scheme and shape, each worked out once: layers repeat. Schemes must stay where
 // they are. Not thread-safe.
 class QuantPartsCache {

@@ -286,6 +286,39 @@ TEST(QuantisedErrors, NameAMethodThatIsNotKnown) {
   }
 }
 
+TEST(QuantisedErrors, RefuseAPlainWeightOfAnotherShapeWhateverTheMethod) {
+  TempFolder folder;
+  std::vector<FakeTensor> tensors = small_tensors(plain_layer(DType::kBF16));
+  tensors[4].shape[0] = 255;
+  for (const char* quantization : {R"({"quant_method":"quanto"})", kGptq, ""}) {
+    write_checkpoint(folder, small_config(quantization), tensors);
+    EXPECT_THAT(open_error(folder.path()), HasSubstr("q_proj.weight' has shape [255, 256]"));
+  }
+}
+
+TEST(QuantisedErrors, RefuseTheSamePartTwice) {
+  TempFolder folder;
+  std::vector<FakeTensor> tensors = small_tensors(gptq_layer(4, 128));
+  tensors.push_back(
+      {"layers.0.mlp.up_proj.scales", DType::kF16, {2, 512}});  // as if from LlamaModel
+  write_checkpoint(folder, small_config(kGptq), tensors);
+  EXPECT_THAT(open_error(folder.path()),
+              AllOf(HasSubstr("'layers.0.mlp.up_proj.scales'"), HasSubstr("are both 'scales' of")));
+}
+
+// A family without a template: names and shapes tell what is a weight and what a scale.
+TEST_P(Quantised, UnknownFamiliesCountTheirParametersToo) {
+  TempFolder folder;
+  std::string config = small_config(GetParam().quantization);
+  config.replace(config.find("llama"), 5, "yet_unheard_of");
+  write_checkpoint(folder, config, small_tensors(GetParam().layer));
+  const ModelTree tree = open_model(folder.path(), std::nullopt).tree;
+  EXPECT_EQ(tree.parameters(), kSmallParameters);
+  EXPECT_FALSE(tree.quantization.empty());
+  const ModelTree wide = open_model(folder.path(), DType::kF32).tree;
+  EXPECT_EQ(wide.bytes(), tree.bytes() + 2u * (2 * 96 * 256 + 5 * 256));
+}
+
 TEST(Quantization, PlansAnUnknownMethodByWhatIsStored) {
   TempFolder folder;
   const Layer quanto = [](const std::string& name, std::uint64_t out, std::uint64_t in) {
