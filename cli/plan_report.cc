@@ -196,8 +196,7 @@ std::string model_line(const Model& model) {
   std::string dtype = dtype_summary(tree, &ModelTensor::dtype);
   const std::string stored = dtype_summary(tree, &ModelTensor::stored);
   const bool quantized = !tree.quantization.empty();
-  if (stored != dtype)
-    dtype += (quantized ? ", stored as " : " (stored as ") + stored + (quantized ? "" : ")");
+  if (stored != dtype) dtype += quantized ? ", stored as " + stored : " (stored as " + stored + ")";
   if (quantized) dtype = tree.quantization + " (" + dtype + ")";
   if (!dtype.empty()) facts.push_back(dtype);
   facts.push_back(plural(tree.parameters(), "parameter"));

@@ -205,10 +205,11 @@ class Matcher {
 
   void report() const {
     std::size_t missing = 0;
-    const ModelTensor* first = nullptr;
-    for (const ModelTensor& tensor : tree_.tensors) {
+    TensorId first = kNone;
+    for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
+      const ModelTensor& tensor = tree_.tensors[id];
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
-      if (missing++ == 0) first = &tensor;
+      if (missing++ == 0) first = id;
     }
     const std::string surplus = surplus_.empty() ? ""
                                                  : "tensor " + quote(stored(surplus_[0]).name) +
@@ -216,8 +217,8 @@ class Matcher {
                                                        and_more(surplus_.size());
     if (missing > 0) {
       throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
-                  quote(first->name) + " " + shape_text(first->shape) + and_more(missing) +
-                  ", which " + config_.source() + " asks for" +
+                  quantized_.describe_missing(first) + and_more(missing) + ", which " +
+                  config_.source() + " asks for" +
                   (surplus.empty() ? "" : "; it holds unknown " + surplus));
     }
     if (!surplus.empty()) {

@@ -63,6 +63,16 @@ void QuantMatcher::finish() {
   replace_tensors(tree_, std::move(replacements_), std::move(additions_));
 }
 
+std::string QuantMatcher::describe_missing(TensorId id) const {
+  const ModelTensor& tensor = tree_.tensors[id];
+  const Module& module = tree_.modules[tensor.module];
+  const QuantScheme* scheme = scheme_of(quantization_, tree_, tensor);
+  if (scheme == nullptr) return quote(tensor.name) + " " + shape_text(tensor.shape);
+  const QuantPart first = quant_parts(*scheme, std::string(leaf_of(tensor.name)), tensor.shape,
+                                      is_transposed(module))[0];
+  return quote(join_names(module.name, first.name)) + " " + shape_text(first.shape);
+}
+
 std::string QuantMatcher::place_of(const Entry& entry) const {
   return checkpoint_.shards[stored(entry.index).shard].path.string() + ": tensor " +
          quote(stored(entry.index).name);

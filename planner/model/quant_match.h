@@ -30,6 +30,10 @@ class QuantMatcher {
   // tensors that are part of nothing. Throws Error naming the tensor that is missing or wrong.
   std::vector<std::uint32_t> settle();
 
+  // What a message calls a tensor that is not there: with its shape, and by the name that its
+  // quantised form has.
+  std::string describe_missing(TensorId id) const;
+
   // Puts the stored tensors into the tree. Names and ids of before are void.
   void finish();
 

@@ -232,6 +232,17 @@ TEST(QuantisedErrors, SayWhatAndWhere) {
                         "[512, 256]"));
 }
 
+TEST(QuantisedErrors, NameAMissingWeightInItsQuantisedForm) {
+  TempFolder folder;
+  std::vector<FakeTensor> tensors = small_tensors(gptq_layer(4, 128));
+  std::erase_if(tensors, [](const FakeTensor& tensor) {
+    return tensor.name.starts_with("model.layers.1.mlp.up_proj.");
+  });
+  write_checkpoint(folder, small_config(kGptq), tensors);
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("lacks tensor 'model.layers.1.mlp.up_proj.qweight' [32, 512], which"));
+}
+
 TEST(QuantisedErrors, NameTheGroupSizeOfTheConfig) {
   TempFolder folder;
   write_checkpoint(folder, small_config(kGptq), small_tensors(gptq_layer(4, 64)));
