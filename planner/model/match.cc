@@ -150,7 +150,9 @@ class Matcher {
   bool is_loose_scale(std::uint32_t index) {
     const std::string& name = stored(index).name;
     const std::size_t dot = name.rfind('.');
-    const Module* module = dot == name.npos ? nullptr : tree_.find_module(name.substr(0, dot));
+    const bool scale = name.ends_with("scale") || name.ends_with("scales");
+    const Module* module =
+        dot == name.npos || !scale ? nullptr : tree_.find_module(name.substr(0, dot));
     return module != nullptr &&
            quantized_.add_loose_scale(static_cast<ModuleId>(module - tree_.modules.data()), index,
                                       std::string_view(name).substr(dot + 1));

@@ -8,8 +8,15 @@
 namespace berth {
 namespace {
 
-constexpr std::size_t kLongest = 4096;
+constexpr std::size_t kLongest = 1024;
 constexpr std::string_view kSpecial = "*+?()[]{}|^$\\";
+
+// Patterns come from files: libstdc++ is told to match in polynomial time, not by backtracking.
+#ifdef __GLIBCXX__
+constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
+#else
+constexpr auto kSyntax = std::regex::ECMAScript;
+#endif
 
 std::string regex_of_glob(std::string_view glob) {
   std::string out;
@@ -29,35 +36,37 @@ std::string regex_of_glob(std::string_view glob) {
 void ModulePatterns::add(std::string_view entry) {
   if (entry.starts_with("re:")) {
     add_pattern(entry.substr(3));
-  } else if (entry.find_first_of(kSpecial) != entry.npos) {
-    add_pattern(entry);
-  } else if (!entry.empty()) {
-    names_.emplace(entry);
+  } else if (entry.find_first_of(kSpecial) == entry.npos) {
+    if (!entry.empty()) names_.emplace(entry);
+  } else if (!compile(std::string(entry))) {
+    add_glob(entry);
   }
 }
 
 void ModulePatterns::add_glob(std::string_view glob) {
-  if (glob.find('*') == glob.npos) {
+  if (glob.find_first_of(kSpecial) == glob.npos) {
     add(glob);
-  } else {
-    add_pattern(regex_of_glob(glob));
+  } else if (!compile(regex_of_glob(glob))) {
+    fail(glob);
   }
 }
 
 void ModulePatterns::add_pattern(std::string_view regex) {
-  const auto fail = [&] {
-    throw Error(quote(regex) + " is neither a module's name nor a regular expression");
-  };
-  if (regex.size() > kLongest) fail();
+  if (!compile(std::string(regex))) fail(regex);
+}
+
+bool ModulePatterns::compile(const std::string& regex) {
+  if (regex.size() > kLongest) return false;
   try {
-    patterns_.emplace_back(std::string(regex));
+    patterns_.emplace_back(regex, kSyntax);
+    return true;
   } catch (const std::regex_error&) {
-    try {
-      patterns_.emplace_back(regex_of_glob(regex));
-    } catch (const std::regex_error&) {
-      fail();
-    }
+    return false;
   }
+}
+
+void ModulePatterns::fail(std::string_view entry) {
+  throw Error(quote(entry) + " is neither a module's name nor a regular expression");
 }
 
 bool ModulePatterns::match(std::string_view module) const {

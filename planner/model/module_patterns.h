@@ -17,7 +17,7 @@ namespace berth {
 // Immutable once filled; const methods are safe from many threads.
 class ModulePatterns {
  public:
-  // Throws Error quoting an entry that is neither a name, a pattern nor a glob.
+  // All three throw Error quoting an entry that cannot be read.
   void add(std::string_view entry);
   void add_pattern(std::string_view regex);
   void add_glob(std::string_view glob);  // only `*` is special; the whole name must match
@@ -26,6 +26,9 @@ class ModulePatterns {
   bool empty() const { return names_.empty() && patterns_.empty(); }
 
  private:
+  bool compile(const std::string& regex);  // false where it is none
+  [[noreturn]] static void fail(std::string_view entry);
+
   std::set<std::string, std::less<>> names_;
   std::vector<std::regex> patterns_;
 };

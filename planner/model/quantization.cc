@@ -48,6 +48,7 @@ class Rebuild {
   void run(std::vector<ModelTensor> additions) {
     std::size_t count = tree_.tensors.size() + additions.size();
     for (const Replacement& replacement : replacements_) count += replacement.parts.size();
+    if (count > kMaxTensors) throw Error("more than " + std::to_string(kMaxTensors) + " tensors");
     tensors_.reserve(count);
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) move(id);
     for (Module& module : tree_.modules) renumber(module);

@@ -279,5 +279,24 @@ TEST(Published, SkippedModulesByNamePatternAndGlob) {
               testing::SizeIs(10));
 }
 
+// Patterns are matched in polynomial time: backtracking would take years here.
+TEST(Published, SkippedModulesByAnUnkindPattern) {
+  const ModelTree tree = tree_of(small_config(
+      R"({"quant_method":"fbgemm_fp8","modules_to_not_convert":["((([a-z]+)+[._0-9]*)+)+[A-Z]"]})"));
+  EXPECT_EQ(find(tree, "model.layers.0.mlp.up_proj.weight")->stored, DType::kF8E4M3);
+}
+
+TEST(Published, SkippedModulesMustBeNamesOrPatterns) {
+  const std::string brackets(4000, '(');
+  for (const std::string& entry : {std::string("re:("), brackets, std::string("re:[")}) {
+    TempFolder folder;
+    folder.write("config.json", small_config(R"({"quant_method":"fbgemm_fp8",
+        "modules_to_not_convert":[")" + entry +
+                                             "\"]}"));
+    const std::string error = open_error(folder / "config.json");
+    EXPECT_THAT(error, testing::HasSubstr("modules_to_not_convert: '")) << entry.substr(0, 9);
+  }
+}
+
 }  // namespace
 }  // namespace berth
