@@ -18,6 +18,16 @@ bool in_block(const ModelTree& tree, ModuleId id) {
   return false;
 }
 
+// AutoGPTQ and AutoAWQ pack whole words only, and pass over layers that do not fill them, such as
+// the one-row gates of shared experts.
+bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
+  if (scheme.format != QuantFormat::kGptq && scheme.format != QuantFormat::kAwq) return true;
+  const std::uint64_t out = weight.shape[transposed ? 1 : 0];
+  const std::uint64_t in = weight.shape[transposed ? 0 : 1];
+  if (scheme.format == QuantFormat::kGptq) return out % 32 == 0 && in % 32 == 0;
+  return out % 8 == 0 && (scheme.group == 0 || in % scheme.group == 0);
+}
+
 // The tensors of one weight, as a config promises them.
 std::vector<ModelTensor> promised(const ModelTree& tree, const ModelTensor& weight,
                                   const std::vector<QuantPart>& parts) {
@@ -157,7 +167,9 @@ const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& 
     if (experts != (rule.scheme.format == QuantFormat::kMxfp4)) continue;
     const bool fits = experts || (linear && rule.linears) || (embedding && rule.embeddings) ||
                       (linear && rule.targets.match(module.name));
-    if (fits) return rule.plain ? nullptr : &rule.scheme;
+    if (!fits) continue;
+    const bool stays = rule.plain || !fills_words(rule.scheme, tensor, is_transposed(module));
+    return stays ? nullptr : &rule.scheme;
   }
   return nullptr;
 }

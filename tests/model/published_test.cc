@@ -233,6 +233,23 @@ TEST(Published, GptqWithDynamicLayers) {
   EXPECT_EQ(outline(open_model(folder.path(), std::nullopt).tree), outline(tree));
 }
 
+// A row that does not fill a packed word is left alone: the gate of Qwen's shared expert.
+TEST(Published, GptqAndAwqPassOverWhatFillsNoWord) {
+  const auto gate = [](const std::string& quantization) {
+    const ModelTree tree = tree_of(
+        R"({"model_type":"qwen2_moe","torch_dtype":"float16","hidden_size":64,"vocab_size":64,
+            "intermediate_size":128,"moe_intermediate_size":64,"num_hidden_layers":1,
+            "shared_expert_intermediate_size":64,"num_attention_heads":2,"num_key_value_heads":2,
+            "num_experts":2,"num_experts_per_tok":1,"max_position_embeddings":32,
+            "quantization_config":)" +
+        quantization + "}");
+    EXPECT_NE(find(tree, "model.layers.0.mlp.experts.1.up_proj.qweight"), nullptr);
+    return find(tree, "model.layers.0.mlp.shared_expert_gate.weight") != nullptr;
+  };
+  EXPECT_TRUE(gate(R"({"quant_method":"gptq","bits":4,"group_size":32})"));
+  EXPECT_TRUE(gate(R"({"quant_method":"awq","bits":4,"group_size":32})"));
+}
+
 TEST(Published, GptqOfNamedLinears) {
   const ModelTree tree = tree_of(small_config(R"({"quant_method":"gptq","bits":4,"group_size":128,
       "modules_in_block_to_quantize":[["self_attn.q_proj","self_attn.k_proj"],["mlp.up_proj"]]})"));
