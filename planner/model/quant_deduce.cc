@@ -126,7 +126,7 @@ class Deduction {
     scheme_.bits = 4;
     if (packed.shape.size() == 2 && packed.shape[1] > 0) {
       const std::uint64_t a_word = ceil_div(in_, packed.shape[1]);
-      if (a_word > 0 && a_word <= 32) scheme_.bits = static_cast<unsigned>(32 / a_word);
+      if (a_word >= 4 && a_word <= 16) scheme_.bits = static_cast<unsigned>(32 / a_word);
     }
     if (const StoredPart* scale = find(leaf_ + "_scale")) read_grain(*scale);
     scheme_.zero_points = find(leaf_ + "_zero_point") != nullptr;
