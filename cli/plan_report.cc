@@ -195,7 +195,9 @@ std::string model_line(const Model& model) {
   if (layer_count(tree) > 0) facts.push_back(plural(layer_count(tree), "layer"));
   std::string dtype = dtype_summary(tree, &ModelTensor::dtype);
   const std::string stored = dtype_summary(tree, &ModelTensor::stored);
-  if (stored != dtype) dtype += " (stored as " + stored + ")";
+  const bool quantized = !tree.quantization.empty();
+  if (stored != dtype) dtype += quantized ? ", stored as " + stored : " (stored as " + stored + ")";
+  if (quantized) dtype = tree.quantization + " (" + dtype + ")";
   if (!dtype.empty()) facts.push_back(dtype);
   facts.push_back(plural(tree.parameters(), "parameter"));
   std::string size = format_size(tree.bytes());

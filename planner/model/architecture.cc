@@ -96,6 +96,15 @@ class ArchitectureReader {
     if (const auto ignored = map.get("ignore")) {
       for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
     }
+    if (const auto dtypes = map.get("fp8")) {
+      YamlMap pairs(*dtypes);
+      for (const std::string& name : pairs.keys()) {
+        const YamlValue entry = pairs.require(name);
+        const auto dtype = parse_dtype(entry.as_text());
+        if (!dtype) entry.fail("unknown dtype");
+        out.fp8_dtypes.insert_or_assign(name, *dtype);
+      }
+    }
     map.finish();
   }
 

@@ -54,6 +54,7 @@ struct Architecture {
   std::vector<Rename> renames;        // in stored names, substring by substring
   std::vector<std::string> prefixes;  // that stored names may lack
   std::vector<std::string> ignored;   // globs of stored names; {expression} is filled in
+  std::map<std::string, DType, std::less<>> fp8_dtypes;  // last names: as FP8 releases store them
   std::map<std::string, Expression, std::less<>> facts;
   std::string embedding;  // module names
   std::string head;

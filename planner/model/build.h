@@ -3,12 +3,15 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 
 #include "planner/model/architecture.h"
 #include "planner/model/model_tree.h"
 
 namespace berth {
+
+struct Quantization;
 
 // Limits on what a config or a tree file may ask for, far above any model that exists.
 inline constexpr std::uint64_t kMaxModules = 2'000'000;
@@ -43,7 +46,11 @@ BuiltTree build_from_template(const Architecture& architecture, const ModelConfi
 // Gives the tree's tensors their stored form. Throws Error for tensors missing on either side and
 // for shapes that differ; see build_model_tree().
 void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
-                      const Checkpoint& checkpoint, std::optional<DType> dtype);
+                      const Quantization& quantization, const Checkpoint& checkpoint,
+                      std::optional<DType> dtype);
+
+// "[2, 3]"
+std::string shape_text(std::span<const std::uint64_t> shape);
 
 // The tree that the names spell. `config` may be null; it fills facts where it has common keys.
 ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* config,

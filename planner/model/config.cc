@@ -66,6 +66,9 @@ class ConfigReader {
       if (!seen.emplace(key).second) fail(quote(prefix + std::string(key)) + " appears twice");
       read_value(field.value(), prefix + std::string(key), depth);
     }
+    if (seen.empty() && !prefix.empty()) {
+      config_.lists_.insert_or_assign(prefix.substr(0, prefix.size() - 1), std::vector<Value>());
+    }
   }
 
   void read_value(ondemand::value value, const std::string& key, int depth) {
@@ -181,6 +184,19 @@ ModelConfig ModelConfig::read(const std::filesystem::path& file) {
 const ModelConfig::Value* ModelConfig::find(std::string_view key) const {
   const auto found = values_.find(key);
   return found == values_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> ModelConfig::keys(std::string_view prefix) const {
+  std::set<std::string> found;
+  const auto gather = [&](const auto& map) {
+    for (auto it = map.lower_bound(prefix); it != map.end() && it->first.starts_with(prefix);
+         ++it) {
+      found.insert(it->first);
+    }
+  };
+  gather(values_);
+  gather(lists_);
+  return {found.begin(), found.end()};
 }
 
 const std::vector<ModelConfig::Value>* ModelConfig::find_list(std::string_view key) const {

@@ -39,6 +39,9 @@ class ModelConfig {
   // The scalars under `key` where it is a list of nothing but scalars, else null.
   const std::vector<Value>* find_list(std::string_view key) const;
   const Value* find(std::string_view key) const;
+  // All keys that begin with `prefix`, for objects whose keys are not known beforehand; sorted. An
+  // object without keys counts as an empty list.
+  std::vector<std::string> keys(std::string_view prefix) const;
 
   const std::string& model_type() const { return model_type_; }
   const std::string& source() const { return source_; }

@@ -8,9 +8,9 @@
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
 #include "planner/model/build.h"
+#include "planner/model/quant_match.h"
 
 namespace berth {
-namespace {
 
 std::string shape_text(std::span<const std::uint64_t> shape) {
   std::string out = "[";
@@ -21,6 +21,8 @@ std::string shape_text(std::span<const std::uint64_t> shape) {
   return out += ']';
 }
 
+namespace {
+
 // ", and 12 more" for a list of which one was named.
 std::string and_more(std::size_t count) {
   return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
@@ -29,13 +31,15 @@ std::string and_more(std::size_t count) {
 class Matcher {
  public:
   Matcher(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
-          const Checkpoint& checkpoint, std::optional<DType> dtype)
+          const Quantization& quantization, const Checkpoint& checkpoint,
+          std::optional<DType> dtype)
       : tree_(built.tree),
         ignored_(built.ignored),
         architecture_(architecture),
         config_(config),
         checkpoint_(checkpoint),
         wanted_(dtype),
+        quantized_(built.tree, quantization, config, checkpoint),
         by_name_(built.tree.tensors.size()) {}
 
   void run() {
@@ -43,8 +47,10 @@ class Matcher {
       if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id);
     }
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
+    settle_quantized();
     settle_ties();
     report();
+    quantized_.finish();
   }
 
  private:
@@ -95,11 +101,80 @@ class Matcher {
                   quote(info.name) + " are both " + quote(tensor.name) + " of the model");
     }
     if (tensor.shape != info.shape) {
-      throw Error(shard_of(index) + ": tensor " + quote(info.name) + " has shape " +
-                  shape_text(info.shape) + ", " + config_.source() + " asks for " +
-                  shape_text(tensor.shape));
+      if (tensor.shape.size() < 2) fail_shape(tensor, index);
+      odd_.push_back({id, index});
+      return;
     }
     adopt(tensor, index);
+  }
+
+  [[noreturn]] void fail_shape(const ModelTensor& tensor, std::uint32_t index) const {
+    throw Error(shard_of(index) + ": tensor " + quote(stored(index).name) + " has shape " +
+                shape_text(stored(index).shape) + ", " + config_.source() + " asks for " +
+                shape_text(tensor.shape));
+  }
+
+  struct Owner {
+    TensorId weight = kNone;
+    std::string name;  // of the stored tensor in the weight's module
+  };
+
+  // The matrix that a stored tensor without a place of its own belongs to by its name: "m.scales"
+  // and "m.weight.absmax" to m.weight, "m.gate_up_proj_blocks" to m.gate_up_proj.
+  Owner owner_of(const std::string& name) const {
+    constexpr int kDeepest = 3;
+    std::size_t cut = name.size();
+    for (int depth = 0; depth < kDeepest && (cut = name.rfind('.', cut - 1)) != name.npos;
+         ++depth) {
+      if (cut == 0) break;
+      const std::string front = name.substr(0, cut);
+      if (const TensorId id = find_matrix(front + ".weight"); id != kNone) {
+        return {id, name.substr(cut + 1)};
+      }
+      if (const TensorId id = find_matrix(front); id != kNone) {
+        return {id, std::string(leaf_of(tree_.tensors[id].name)) + name.substr(cut)};
+      }
+    }
+    const std::size_t bar = name.rfind('_');
+    if (bar == name.npos) return {};
+    const TensorId id = find_matrix(name.substr(0, bar));
+    if (id == kNone) return {};
+    return {id, std::string(leaf_of(tree_.tensors[id].name)) + name.substr(bar)};
+  }
+
+  TensorId find_matrix(const std::string& name) const {
+    const TensorId id = find_variant(name);
+    return id != kNone && tree_.tensors[id].shape.size() >= 2 ? id : kNone;
+  }
+
+  bool is_loose_scale(std::uint32_t index) {
+    const std::string& name = stored(index).name;
+    const std::size_t dot = name.rfind('.');
+    const bool scale = name.ends_with("scale") || name.ends_with("scales");
+    const Module* module =
+        dot == name.npos || !scale ? nullptr : tree_.find_module(name.substr(0, dot));
+    return module != nullptr &&
+           quantized_.add_loose_scale(static_cast<ModuleId>(module - tree_.modules.data()), index,
+                                      std::string_view(name).substr(dot + 1));
+  }
+
+  // What has no place in the plain tree may be part of a quantised weight.
+  void settle_quantized() {
+    for (const auto& [id, index] : odd_) {
+      quantized_.add(id, index, std::string(leaf_of(tree_.tensors[id].name)));
+    }
+    std::erase_if(surplus_, [&](std::uint32_t index) {
+      Owner owner = owner_of(stored(index).name);
+      if (owner.weight == kNone) return is_loose_scale(index);
+      quantized_.add(owner.weight, index, std::move(owner.name));
+      return true;
+    });
+    for (const std::uint32_t index : quantized_.settle()) {
+      const auto odd = std::ranges::find(odd_, index, &Odd::index);
+      if (odd != odd_.end()) fail_shape(tree_.tensors[odd->id], index);
+      surplus_.push_back(index);
+    }
+    std::ranges::sort(surplus_);
   }
 
   void adopt(ModelTensor& tensor, std::uint32_t index) const {
@@ -132,10 +207,11 @@ class Matcher {
 
   void report() const {
     std::size_t missing = 0;
-    const ModelTensor* first = nullptr;
-    for (const ModelTensor& tensor : tree_.tensors) {
+    TensorId first = kNone;
+    for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
+      const ModelTensor& tensor = tree_.tensors[id];
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
-      if (missing++ == 0) first = &tensor;
+      if (missing++ == 0) first = id;
     }
     const std::string surplus = surplus_.empty() ? ""
                                                  : "tensor " + quote(stored(surplus_[0]).name) +
@@ -143,8 +219,8 @@ class Matcher {
                                                        and_more(surplus_.size());
     if (missing > 0) {
       throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
-                  quote(first->name) + " " + shape_text(first->shape) + and_more(missing) +
-                  ", which " + config_.source() + " asks for" +
+                  quantized_.describe_missing(first) + and_more(missing) + ", which " +
+                  config_.source() + " asks for" +
                   (surplus.empty() ? "" : "; it holds unknown " + surplus));
     }
     if (!surplus.empty()) {
@@ -153,12 +229,19 @@ class Matcher {
     }
   }
 
+  struct Odd {  // stored under a tensor's name in another shape
+    TensorId id;
+    std::uint32_t index;
+  };
+
   ModelTree& tree_;
   const std::vector<std::string>& ignored_;
   const Architecture& architecture_;
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
   std::optional<DType> wanted_;
+  QuantMatcher quantized_;
+  std::vector<Odd> odd_;
   NameTable by_name_;  // persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };
@@ -166,8 +249,9 @@ class Matcher {
 }  // namespace
 
 void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
-                      const Checkpoint& checkpoint, std::optional<DType> dtype) {
-  Matcher(built, architecture, config, checkpoint, dtype).run();
+                      const Quantization& quantization, const Checkpoint& checkpoint,
+                      std::optional<DType> dtype) {
+  Matcher(built, architecture, config, quantization, checkpoint, dtype).run();
 }
 
 }  // namespace berth

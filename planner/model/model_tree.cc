@@ -4,18 +4,23 @@
 
 #include "planner/checkpoint/quote.h"
 #include "planner/model/build.h"
+#include "planner/model/quantization.h"
 
 namespace berth {
 
 std::uint64_t ModelTensor::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
 
+std::uint64_t ModelTensor::elements() const {
+  if (values != kAsShaped) return values;
+  std::uint64_t product = 1;
+  for (const std::uint64_t size : shape) product *= size;
+  return product;
+}
+
 std::uint64_t ModelTree::parameters() const {
   std::uint64_t sum = 0;
   for (const ModelTensor& tensor : tensors) {
-    if (tensor.buffer || tensor.tied_to != kNone) continue;
-    std::uint64_t elements = 1;
-    for (const std::uint64_t size : tensor.shape) elements *= size;
-    sum += elements;
+    if (!tensor.buffer && tensor.tied_to == kNone) sum += tensor.elements();
   }
   return sum;
 }
@@ -109,7 +114,12 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
   if (architecture) {
     BuiltTree built = build_from_template(*architecture, *config, dtype,
                                           checkpoint ? checkpoint->tensors.size() + 16 : 0);
-    if (checkpoint) match_checkpoint(built, *architecture, *config, *checkpoint, dtype);
+    const Quantization quantization = read_quantization(*config, architecture->fp8_dtypes);
+    if (checkpoint) {
+      match_checkpoint(built, *architecture, *config, quantization, *checkpoint, dtype);
+    } else {
+      quantize_tree(built.tree, quantization, *config, dtype);
+    }
     tree = std::move(built.tree);
   } else if (checkpoint) {
     tree = build_from_names(*checkpoint, config, dtype);

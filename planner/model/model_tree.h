@@ -32,8 +32,14 @@ struct ModelTensor {
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
+  // Parameters that it holds where that is not what its shape says, as in quantised weights: many
+  // in a packed tensor, none in scales. Such a tensor keeps its stored dtype whatever --dtype says.
+  std::uint64_t values = kAsShaped;
 
-  std::uint64_t bytes() const;  // in memory, 0 never wraps: checked when the tree is built
+  static constexpr std::uint64_t kAsShaped = std::numeric_limits<std::uint64_t>::max();
+
+  std::uint64_t bytes() const;     // in memory, 0 never wraps: checked when the tree is built
+  std::uint64_t elements() const;  // parameters of the model that it holds
 };
 
 struct Module {
@@ -76,8 +82,10 @@ struct ModelTree {
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
   ModelFacts facts;
   std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
+  std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
 
-  // Unique elements of parameters, tied ones once: transformers' num_parameters().
+  // Unique parameters, tied ones once: transformers' num_parameters(). Quantised weights count what
+  // they stand for, scales and zero points do not count.
   std::uint64_t parameters() const;
   // Bytes in memory of all tensors that a checkpoint stores, tied ones once.
   std::uint64_t bytes() const;
@@ -92,8 +100,11 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 // Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
 // `config` may be null (fallback tree from the tensor names, natural order).
 // `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors only; nullopt keeps each.
-// Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that the
-// checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
+// Quantised weights are what is stored: packed values, scales and zero points in the place of each
+// `weight`. From a config alone they follow its `quantization_config`; a checkpoint is believed
+// over it (which layers, whether there is a g_idx), as long as every weight is whole in one known
+// form. Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that
+// the checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
 ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
                            const Checkpoint* checkpoint, std::optional<DType> dtype);
 

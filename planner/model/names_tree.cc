@@ -6,6 +6,7 @@
 
 #include "planner/checkpoint/quote.h"
 #include "planner/model/build.h"
+#include "planner/model/quantization.h"
 
 namespace berth {
 namespace {
@@ -245,6 +246,7 @@ ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* conf
                            std::optional<DType> dtype) {
   ModelTree tree = NamesTree(checkpoint, config, dtype).build();
   if (config != nullptr) tree.model_type = config->model_type();
+  mark_quantized_names(tree, config);
   return tree;
 }
 

@@ -38,11 +38,7 @@ DType compute_dtype(const ModelTree& tree) {
   return is_convertible(weights) ? weights : DType::kBF16;
 }
 
-double elements_of(const ModelTensor& tensor) {
-  double count = 1;
-  for (const std::uint64_t size : tensor.shape) count *= static_cast<double>(size);
-  return count;
-}
+double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }
 
 void gather(const ModelTree& tree, ModuleId module, std::vector<TensorId>& tensors) {
   const Module& at = tree.modules[module];

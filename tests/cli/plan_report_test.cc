@@ -45,6 +45,26 @@ fits
 )");
 }
 
+TEST(PlanReport, NamesTheQuantisationAndTheParametersOfTheModel) {
+  Model model = testing::made_model();
+  model.tree.quantization = "GPTQ 4-bit";
+  for (ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.name.find("layers") == std::string::npos) continue;
+    tensor.stored = tensor.dtype = DType::kI32;
+    tensor.shape[1] /= 2;
+    tensor.values = tensor.elements() * 8;
+  }
+  EXPECT_EQ(model_line(model),
+            "made   llama, 6 layers, GPTQ 4-bit (int32 + bfloat16), 27,380,416,512 parameters, "
+            "15.00 GiB\n");
+  for (ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.stored == DType::kBF16) tensor.dtype = DType::kF32;
+  }
+  EXPECT_EQ(model_line(model),
+            "made   llama, 6 layers, GPTQ 4-bit (int32 + float32, stored as int32 + bfloat16), "
+            "27,380,416,512 parameters, 18.00 GiB\n");
+}
+
 TEST(PlanReport, SaysInOneSentenceWhatIsMissingAndWhatWouldHelp) {
   Planned planned = testing::made_plan();
   DeviceLedger& gpu = planned.plan.devices[0];

@@ -1,0 +1,94 @@
+// How quantised weights are stored: which tensors take the place of one weight, of which dtypes and
+// shapes. What a config.json promises and what a checkpoint holds are both checked against this.
+//
+// Sources: the layouts that AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors, ModelOpt and
+// transformers' own quantisers write. Internal to the room.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/checkpoint/dtype.h"
+
+namespace berth {
+
+using TensorShape = std::vector<std::uint64_t>;
+
+enum class QuantFormat : std::uint8_t {
+  kScaled,       // FP8 or int8 in the weight's own shape, scales beside it
+  kGptq,         // qweight packed along the input
+  kAwq,          // qweight packed along the output
+  kAwqGemv,      // AWQ's other layout, rows of outputs
+  kPacked,       // compressed-tensors: weight_packed, integers in I32
+  kPackedFloat,  // compressed-tensors: weight_packed, FP4 pairs in U8 (NVFP4, MXFP4)
+  kModelOptFp4,  // the same under ModelOpt's names: weight, weight_scale, weight_scale_2
+  kBnb4,         // bitsandbytes: one column of pairs, absmax and its own quantisation
+  kBnb8,         // bitsandbytes: I8 and SCB
+  kMxfp4,        // gpt-oss: *_blocks and *_scales of all experts at once
+};
+
+enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kBlock };
+
+// One way to store a weight. Which fields count depends on the format.
+struct QuantScheme {
+  QuantFormat format = QuantFormat::kScaled;
+  unsigned bits = 8;
+  DType weight = DType::kF8E4M3;  // kScaled, kBnb4: dtype of the weight as stored
+  DType scales = DType::kF32;
+  ScaleGrain grain = ScaleGrain::kRow;
+  std::uint64_t group = 0;                 // input values a scale; 0: all of them
+  std::uint64_t block_rows = 0;            // kBlock: output values a scale
+  std::string_view scale_name = "_scale";  // kScaled: after the weight's own name
+  bool zero_points = false;                // kPacked, kScaled
+  bool input_order = false;                // kGptq, kPacked: an index of each input's group
+  std::string_view input_scale;            // of activations known beforehand; "" for none
+  bool nested = false;                     // kBnb4: absmax quantised once more
+  std::string_view quant_type = "nf4";     // kBnb4
+  std::string compute = "bfloat16";        // kBnb4: the dtype that the weight had
+  std::string label;                       // for people: "GPTQ 4-bit"
+};
+
+// Whether a part is there: in every such checkpoint, in those that the config's values promise, or
+// in some of them.
+enum class Presence : std::uint8_t { kNeeded, kPromised, kPossible };
+
+// One stored tensor of a quantised weight.
+struct QuantPart {
+  std::string name;  // in the module: "qweight", "weight.absmax"
+  DType dtype = DType::kF32;
+  TensorShape shape;
+  std::uint64_t values = 0;  // parameters of the model that it holds: scales hold none
+  Presence presence = Presence::kNeeded;
+  bool any_size = false;  // the size is not known beforehand (a JSON text)
+};
+
+// The tensors that stand for the weight `leaf` ("weight", "gate_up_proj") of `shape` as the model
+// has it: [out, in], or [experts, in, out] for kMxfp4. `transposed`: a Conv1D's [in, out].
+// Throws Error where the shape cannot be stored that way.
+std::vector<QuantPart> quant_parts(const QuantScheme& scheme, const std::string& leaf,
+                                   std::span<const std::uint64_t> shape, bool transposed);
+
+// True where a tensor stored as `dtype` and `shape` can be `part`: floats of any width for floats,
+// [n] for [n, 1].
+bool dtype_fits(const QuantPart& part, DType dtype);
+bool shape_fits(const QuantPart& part, std::span<const std::uint64_t> shape);
+
+struct StoredPart {
+  std::string_view name;  // in the module
+  DType dtype = DType::kF32;
+  std::span<const std::uint64_t> shape;
+};
+
+// The scheme that stored tensors speak of, taken from their names and shapes; nullopt where they
+// are of no format known here. Whether they fit it to the last size is the caller's to check.
+std::optional<QuantScheme> deduce_scheme(std::span<const StoredPart> parts, const std::string& leaf,
+                                         std::span<const std::uint64_t> shape, bool transposed);
+
+// "FP8", "GPTQ 4-bit"
+std::string scheme_label(const QuantScheme& scheme);
+
+}  // namespace berth

@@ -1,0 +1,213 @@
+#include "planner/model/quantization.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <utility>
+
+#include "planner/checkpoint/quote.h"
+#include "planner/model/build.h"
+
+namespace berth {
+namespace {
+
+bool in_block(const ModelTree& tree, ModuleId id) {
+  for (; id != kNone; id = tree.modules[id].parent) {
+    if (tree.modules[id].no_split) return true;
+  }
+  return false;
+}
+
+// AutoGPTQ and AutoAWQ pack whole words only, and pass over layers that do not fill them, such as
+// the one-row gates of shared experts.
+bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
+  if (scheme.format != QuantFormat::kGptq && scheme.format != QuantFormat::kAwq) return true;
+  const std::uint64_t out = weight.shape[transposed ? 1 : 0];
+  const std::uint64_t in = weight.shape[transposed ? 0 : 1];
+  if (scheme.format == QuantFormat::kGptq) return out % 32 == 0 && in % 32 == 0;
+  return out % 8 == 0 && (scheme.group == 0 || in % scheme.group == 0);
+}
+
+// The tensors of one weight, as a config promises them.
+std::vector<ModelTensor> promised(const ModelTree& tree, const ModelTensor& weight,
+                                  const std::vector<QuantPart>& parts) {
+  std::vector<ModelTensor> out;
+  for (const QuantPart& part : parts) {
+    if (part.presence == Presence::kPossible) continue;
+    ModelTensor& tensor = out.emplace_back();
+    tensor.name = join_names(tree.modules[weight.module].name, part.name);
+    tensor.stored = tensor.dtype = part.dtype;
+    tensor.shape = part.shape;
+    tensor.module = weight.module;
+    tensor.values = part.values;
+  }
+  return out;
+}
+
+// Rebuilds the tensors of a tree around replacements.
+class Rebuild {
+ public:
+  Rebuild(ModelTree& tree, std::vector<Replacement> replacements)
+      : tree_(tree), replacements_(std::move(replacements)), first_(tree.tensors.size(), kNone) {
+    replaced_by_.assign(tree.tensors.size(), kNone);
+    for (std::uint32_t i = 0; i < replacements_.size(); ++i) {
+      replaced_by_[replacements_[i].weight] = i;
+    }
+  }
+
+  void run(std::vector<ModelTensor> additions) {
+    std::size_t count = tree_.tensors.size() + additions.size();
+    for (const Replacement& replacement : replacements_) count += replacement.parts.size();
+    if (count > kMaxTensors) throw Error("more than " + std::to_string(kMaxTensors) + " tensors");
+    tensors_.reserve(count);
+    for (TensorId id = 0; id < tree_.tensors.size(); ++id) move(id);
+    for (Module& module : tree_.modules) renumber(module);
+    tie_again();
+    tree_.tensors = std::move(tensors_);
+    for (ModelTensor& tensor : additions) add_tensor(tree_, std::move(tensor));
+  }
+
+ private:
+  // What replaces a tensor, itself or the one that it is tied to; kNone where nothing does.
+  std::uint32_t replacement_of(TensorId id) const {
+    const TensorId storage = tree_.tensors[id].tied_to == kNone ? id : tree_.tensors[id].tied_to;
+    return replaced_by_[storage];
+  }
+
+  void move(TensorId id) {
+    first_[id] = static_cast<TensorId>(tensors_.size());
+    const std::uint32_t by = replacement_of(id);
+    ModelTensor& old = tree_.tensors[id];
+    if (by == kNone) {
+      tensors_.push_back(std::move(old));
+      return;
+    }
+    for (const ModelTensor& part : replacements_[by].parts) {
+      ModelTensor& tensor = tensors_.emplace_back(part);
+      if (replacements_[by].weight == id) continue;
+      const std::string& home = tree_.modules[replacements_[by].module()].name;
+      tensor.name = join_names(tree_.modules[old.module].name, part.name.substr(home.size() + 1));
+      tensor.module = old.module;
+      tensor.source = kNone;
+    }
+  }
+
+  std::size_t count_of(TensorId id) const {
+    const std::uint32_t by = replacement_of(id);
+    return by == kNone ? 1 : replacements_[by].parts.size();
+  }
+
+  void renumber(Module& module) const {
+    std::vector<TensorId> ids;
+    ids.reserve(module.tensors.size());
+    for (const TensorId id : module.tensors) {
+      for (std::size_t i = 0; i < count_of(id); ++i) {
+        ids.push_back(first_[id] + static_cast<TensorId>(i));
+      }
+    }
+    module.tensors = std::move(ids);
+  }
+
+  void tie_again() {
+    std::vector<std::vector<TensorId>> ties;
+    for (const std::vector<TensorId>& group : tree_.ties) {
+      for (std::size_t part = 0; part < count_of(group[0]); ++part) {
+        std::vector<TensorId>& ids = ties.emplace_back();
+        for (const TensorId id : group) ids.push_back(first_[id] + static_cast<TensorId>(part));
+        for (std::size_t i = 1; i < ids.size(); ++i) tensors_[ids[i]].tied_to = ids[0];
+      }
+    }
+    tree_.ties = std::move(ties);
+  }
+
+  ModelTree& tree_;
+  std::vector<Replacement> replacements_;
+  std::vector<std::uint32_t> replaced_by_;  // by old id: index into replacements_
+  std::vector<TensorId> first_;             // by old id: the first of the new ones
+  std::vector<ModelTensor> tensors_;
+};
+
+}  // namespace
+
+std::string_view leaf_of(std::string_view name) { return name.substr(name.rfind('.') + 1); }
+
+const std::vector<QuantPart>& QuantPartsCache::find(const QuantScheme& scheme,
+                                                    const std::string& leaf,
+                                                    const TensorShape& shape, bool transposed) {
+  const auto [known, added] =
+      known_.try_emplace({&scheme, leaf, shape, transposed}, std::vector<QuantPart>());
+  if (added) known->second = quant_parts(scheme, leaf, shape, transposed);
+  return known->second;
+}
+
+std::string join_labels(const LabelShares& shares) {
+  std::vector<std::pair<std::string, std::uint64_t>> order(shares.begin(), shares.end());
+  std::ranges::stable_sort(order, std::greater(), [](const auto& entry) { return entry.second; });
+  std::string text;
+  for (const auto& [label, share] : order) text += (text.empty() ? "" : " + ") + label;
+  return text;
+}
+
+bool is_transposed(const Module& module) { return module.cls == "Conv1D"; }
+
+const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& tree,
+                             const ModelTensor& tensor) {
+  if (tensor.buffer || !tensor.persistent || tensor.tied_to != kNone) return nullptr;
+  const Module& module = tree.modules[tensor.module];
+  const bool experts = tensor.shape.size() == 3 && module.expert;
+  const bool matrix = tensor.shape.size() == 2 && leaf_of(tensor.name) == "weight";
+  const bool linear =
+      matrix && (module.cls.ends_with("Linear") || (quantization.conv1d && is_transposed(module)));
+  const bool embedding = matrix && module.cls == "Embedding";
+  if (!experts && !linear && !embedding) return nullptr;
+  if (quantization.skips_head && tensor.module == tree.facts.head) return nullptr;
+  if (quantization.blocks_only && !in_block(tree, tensor.module)) return nullptr;
+  if (quantization.skipped.match(module.name)) return nullptr;
+  for (const QuantRule& rule : quantization.rules) {
+    if (experts != (rule.scheme.format == QuantFormat::kMxfp4)) continue;
+    const bool fits = experts || (linear && rule.linears) || (embedding && rule.embeddings) ||
+                      (linear && rule.targets.match(module.name));
+    if (!fits) continue;
+    const bool stays = rule.plain || !fills_words(rule.scheme, tensor, is_transposed(module));
+    return stays ? nullptr : &rule.scheme;
+  }
+  return nullptr;
+}
+
+void quantize_tree(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,
+                   std::optional<DType> dtype) {
+  if (!quantization.present) return;
+  if (!quantization.known) {
+    throw Error(
+        config.source() + ": quantization_config: " +
+        (quantization.method.empty() ? "no quant_method"
+                                     : "quant_method " + quote(quantization.method)) +
+        " that Berth knows the sizes of; name the checkpoint itself to plan what it stores");
+  }
+  QuantPartsCache cache;
+  LabelShares shares;
+  std::vector<Replacement> replacements;
+  for (TensorId id = 0; id < tree.tensors.size(); ++id) {
+    ModelTensor& tensor = tree.tensors[id];
+    if (const QuantScheme* scheme = scheme_of(quantization, tree, tensor)) {
+      const auto& parts = cache.find(*scheme, std::string(leaf_of(tensor.name)), tensor.shape,
+                                     is_transposed(tree.modules[tensor.module]));
+      replacements.push_back({id, promised(tree, tensor, parts)});
+      shares[scheme_label(*scheme)] += tensor.elements();
+      continue;
+    }
+    const auto fixed = quantization.dtypes.find(leaf_of(tensor.name));
+    if (fixed == quantization.dtypes.end()) continue;
+    tensor.stored = fixed->second;
+    tensor.dtype = memory_dtype(tensor.stored, dtype);
+  }
+  tree.quantization = join_labels(shares);
+  if (!replacements.empty()) replace_tensors(tree, std::move(replacements), {});
+}
+
+void replace_tensors(ModelTree& tree, std::vector<Replacement> replacements,
+                     std::vector<ModelTensor> additions) {
+  Rebuild(tree, std::move(replacements)).run(std::move(additions));
+}
+
+}  // namespace berth
