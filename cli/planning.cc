@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "cli/plan_file.h"
+#include "planner/base/text.h"
 #include "planner/machine/sizes.h"
+#include "planner/placement/device_map.h"
 
 namespace berth {
 namespace {
@@ -23,6 +25,8 @@ Request make_request(const Settings& settings) {
   }
   request.overrides = settings.overrides.value_or(std::vector<Override>{});
   request.excluded = settings.excluded.value_or(std::vector<std::string>{});
+  request.priority = settings.priority.value_or(std::vector<Priority>{});
+  request.no_split = settings.no_split.value_or(std::vector<std::string>{});
   request.never_offload = settings.never_offload.value_or(false);
 
   Workload& workload = request.workload;
@@ -52,6 +56,29 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
       const bool meant =
           entry.device.empty() ? device.kind == DeviceKind::kCuda : device.name == entry.device;
       if (meant) device.reserve = entry.bytes;
+    }
+  }
+}
+
+// Names in the request that stand for nothing: silence would look like obedience.
+void require_meaning(const Request& request, const ModelTree& tree, const Machine& machine) {
+  const std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
+  for (const Priority& entry : request.priority) {
+    const bool budgeted = std::any_of(budgets.begin(), budgets.end(), [&](const Budget& budget) {
+      return budget.device == entry.device;
+    });
+    if (!budgeted && !machine.find(entry.device)) {
+      throw Error(fmt::format("priority: device '{}' is not on {}", entry.device, machine.source));
+    }
+  }
+  for (const std::string& glob : request.no_split) {
+    const bool any =
+        std::any_of(tree.modules.begin(), tree.modules.end(), [&](const Module& module) {
+          return glob_matches(glob, module.name) || glob_matches(glob, module.cls);
+        });
+    if (!any) {
+      throw Error(fmt::format("no_split '{}': matches no module and no class of {}",
+                              printable(glob), tree.name));
     }
   }
 }
@@ -125,15 +152,16 @@ Planned make_planned(const Options& options) {
   if (options.plan) {
     const PlanFile file = read_plan_file(*options.plan);
     if (!settings.dtype) dtype = file.dtype;
-    Planned planned{open_model(options.model, dtype), {}, {}};
+    Planned planned{open_model(options.model, dtype), {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }
   const Request request = make_request(settings);
-  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}};
+  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}, request};
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
+  require_meaning(request, planned.model.tree, planned.machine);
   planned.plan = make_plan(planned.model.tree, planned.machine, request);
   return planned;
 }

@@ -6,11 +6,12 @@
 
 namespace berth {
 
-// A model, the machine it is planned for, and the plan.
+// A model, the machine it is planned for, the plan, and what it answers.
 struct Planned {
   Model model;
   Machine machine;
   Plan plan;
+  Request request = {};  // what was asked of the planner; not of a plan that was made earlier
 };
 
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
