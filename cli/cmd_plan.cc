@@ -1,6 +1,9 @@
 // berth plan: decide, say why, and stop. Loads neither CUDA nor libtorch.
 
+#include <algorithm>
+
 #include "cli/commands.h"
+#include "cli/compare.h"
 #include "cli/dot.h"
 #include "cli/files.h"
 #include "cli/plan_json.h"
@@ -8,28 +11,65 @@
 #include "cli/terminal.h"
 
 namespace berth {
+namespace {
+
+// What stdout is for; one flag at most may claim it.
+void require_one_answer(const Options& options) {
+  std::vector<std::string> claims;
+  if (options.json) claims.push_back("--json");
+  if (options.print_device_map) claims.push_back("--print-device-map");
+  if (options.dot == "-") claims.push_back("--dot -");
+  if (claims.size() > 1) {
+    throw UsageError(claims[0] + " and " + claims[1] + " both write to stdout; keep one");
+  }
+  if (options.compare && !claims.empty() && !options.json) {
+    throw UsageError("--compare and " + claims[0] + " both write to stdout; keep one");
+  }
+}
+
+// Plans by every policy; the plan of `planned` becomes that of the policy that was asked for.
+std::vector<ComparedPlan> compare(Planned& planned, bool json) {
+  std::vector<ComparedPlan> rows = compare_policies(planned);
+  const auto asked = planned.request.device_map
+                         ? rows.end() - 1
+                         : std::find_if(rows.begin(), rows.end(), [&](const ComparedPlan& row) {
+                             return row.name == policy_name(planned.request.policy);
+                           });
+  if (!asked->plan) {
+    if (!json) write_stdout(model_line(planned.model) + "\n" + comparison_report(rows));
+    throw Error(asked->error);
+  }
+  planned.plan = *asked->plan;
+  return rows;
+}
+
+std::string answer(const Options& options, const Planned& planned,
+                   const std::vector<ComparedPlan>& rows) {
+  if (options.dot == "-") return plan_dot(planned);
+  if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
+  if (options.json) return plan_json(planned, rows);
+  if (options.compare) {
+    return model_line(planned.model) + request_line(planned.plan, false) + "\n" +
+           comparison_report(rows);
+  }
+  return plan_report(planned, {options.verbose, wants_colour(Stream::kStdout)});
+}
+
+}  // namespace
 
 int cmd_plan(const Options& options) {
-  const bool dot_alone = options.dot == "-";
-  if (dot_alone && (options.json || options.print_device_map)) {
-    throw UsageError("--dot - writes to stdout, and so does --json or --print-device-map");
-  }
-  const Planned planned = make_planned(options);
+  require_one_answer(options);
+  Planned planned = options.compare ? open_planned(options) : make_planned(options);
+  std::vector<ComparedPlan> rows;
+  if (options.compare) rows = compare(planned, options.json);
 
   if (options.save) write_file(*options.save, plan_json(planned));
-  if (options.dot && !dot_alone) write_file(*options.dot, plan_dot(planned));
+  if (options.dot && options.dot != "-") write_file(*options.dot, plan_dot(planned));
+  write_stdout(answer(options, planned, rows));
 
-  if (dot_alone) {
-    write_stdout(plan_dot(planned));
-  } else if (options.print_device_map) {
-    write_stdout(device_map_json(planned.plan.device_map) + "\n");
-  } else if (options.json) {
-    write_stdout(plan_json(planned));
-  } else {
-    write_stdout(plan_report(planned, {options.verbose, wants_colour(Stream::kStdout)}));
-  }
   if (planned.plan.fits()) return kExitDone;
-  if (options.print_device_map || dot_alone) {
+  // Where the answer is for a program, people are told apart from it.
+  if (options.print_device_map || options.dot == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
   }
   return kExitDoesNotFit;

@@ -27,6 +27,7 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
+  bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
   std::optional<std::filesystem::path> save;  // plan
   std::optional<std::filesystem::path> plan;  // load, run: a plan made earlier

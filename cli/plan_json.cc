@@ -149,10 +149,11 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   write_request(json, planned);
 }
 
-std::string plan_json(const Planned& planned) {
+std::string plan_json(const Planned& planned, const std::vector<ComparedPlan>& rows) {
   JsonWriter json;
   json.begin_object();
   write_plan(json, planned);
+  if (!rows.empty()) write_policies(json, rows);
   json.end_object();
   return json.take();
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <vector>
 
@@ -51,17 +52,6 @@ std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t we
   const std::vector<std::int64_t> rest = apportion(
       {device.reserved, device.kv_cache, device.workspace, device.free}, capacity + over - weights);
   return {capacity, rest[0], weights, rest[1], rest[2], device.over > 0 ? -over : rest[3]};
-}
-
-// The WEIGHTS column in hundredths of a GiB, adding up to the total as printed.
-std::vector<std::int64_t> weights_column(const Plan& plan) {
-  std::vector<std::uint64_t> weights;
-  std::uint64_t total = 0;
-  for (const DeviceLedger& device : plan.devices) {
-    weights.push_back(device.weights);
-    total += device.weights;
-  }
-  return apportion(weights, gib_hundredths(total));
 }
 
 std::string join(const std::vector<std::string>& items, const std::string& separator) {
@@ -134,14 +124,6 @@ std::string modules_section(const Planned& planned) {
   return out;
 }
 
-std::string seconds_text(double seconds) {
-  if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
-  return fmt::format("{:.{}f} s", seconds, seconds < 100 ? 2 : 0);
-}
-
-std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate < 1 ? 3 : 1); }
-
 std::string estimate_section(const Plan& plan) {
   const Estimate& estimate = plan.estimate;
   if (estimate.score_seconds <= 0) return {};
@@ -161,17 +143,6 @@ std::string estimate_section(const Plan& plan) {
   return "estimate    " + wrap_words(text, 12) + "\n";
 }
 
-std::string request_line(const Plan& plan) {
-  std::string policy(policy_name(plan.policy));
-  std::string out =
-      plan.policy == Policy::kDeviceMap ? "placed by the given device map" : "policy " + policy;
-  if (!plan.machine.empty()) out += ", on " + plan.machine;
-  out += fmt::format("; batch {}, context {}", plan.workload.batch,
-                     with_commas(plan.workload.context));
-  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
-  return wrap_words(out + "; table in GiB", 4) + "\n";
-}
-
 std::string load_peak_line(const Plan& plan) {
   return fmt::format("load peak   host RAM {} (the plain way: {})\n",
                      format_size(plan.load_peak.host_bytes),
@@ -179,6 +150,40 @@ std::string load_peak_line(const Plan& plan) {
 }
 
 }  // namespace
+
+std::string seconds_text(double seconds) {
+  if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
+  return fmt::format("{:.{}f} s", seconds, seconds < 100 ? 2 : 0);
+}
+
+std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate < 1 ? 3 : 1); }
+
+std::string request_line(const Plan& plan, bool with_policy) {
+  std::string out;
+  if (with_policy) {
+    out = plan.policy == Policy::kDeviceMap ? "placed by the given device map"
+                                            : "policy " + std::string(policy_name(plan.policy));
+    if (!plan.machine.empty()) out += ", ";
+  }
+  if (!plan.machine.empty()) {
+    out += "on " + std::filesystem::path(plan.machine).filename().string();
+  }
+  out += fmt::format("{}batch {}, context {}", out.empty() ? "" : "; ", plan.workload.batch,
+                     with_commas(plan.workload.context));
+  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
+  return wrap_words(out + "; table in GiB", 4) + "\n";
+}
+
+std::vector<std::int64_t> weights_column(const Plan& plan) {
+  std::vector<std::uint64_t> weights;
+  std::uint64_t total = 0;
+  for (const DeviceLedger& device : plan.devices) {
+    weights.push_back(device.weights);
+    total += device.weights;
+  }
+  return apportion(weights, gib_hundredths(total));
+}
 
 std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size(); }
 

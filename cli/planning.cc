@@ -41,6 +41,14 @@ Request make_request(const Settings& settings) {
   return request;
 }
 
+void require_counts(const Settings& settings) {
+  for (const auto& [flag, count] :
+       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
+        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
+    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
+  }
+}
+
 // Where this machine's disk is looked at: the folder that holds the model.
 std::filesystem::path folder_of(const std::filesystem::path& model) {
   if (std::filesystem::is_directory(model)) return model;
@@ -140,29 +148,31 @@ void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
 
 }  // namespace
 
-Planned make_planned(const Options& options) {
+Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
-  for (const auto& [flag, count] :
-       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
-        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
-    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
-  }
-
-  std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
-  if (options.plan) {
-    const PlanFile file = read_plan_file(*options.plan);
-    if (!settings.dtype) dtype = file.dtype;
-    Planned planned{open_model(options.model, dtype), {}, {}, {}};
-    planned.plan = adopt_plan(file, planned.model.tree, settings);
-    return planned;
-  }
+  require_counts(settings);
   const Request request = make_request(settings);
+  const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}, request};
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
   require_meaning(request, planned.model.tree, planned.machine);
-  planned.plan = make_plan(planned.model.tree, planned.machine, request);
+  return planned;
+}
+
+Planned make_planned(const Options& options) {
+  if (options.plan) {
+    const Settings& settings = options.settings;
+    require_counts(settings);
+    const PlanFile file = read_plan_file(*options.plan);
+    const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
+    Planned planned{open_model(options.model, dtype), {}, {}, {}};
+    planned.plan = adopt_plan(file, planned.model.tree, settings);
+    return planned;
+  }
+  Planned planned = open_planned(options);
+  planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
   return planned;
 }
 

@@ -20,6 +20,9 @@ struct Planned {
 // this model. Throws Error.
 Planned make_planned(const Options& options);
 
+// The same without the plan itself: model, machine and request. Not for --plan.
+Planned open_planned(const Options& options);
+
 // "gpu 0", "cpu", "disk".
 std::string device_label(const DeviceLedger& device);
 

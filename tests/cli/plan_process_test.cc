@@ -79,6 +79,64 @@ TEST(PlanCommand, AcceptsItsOwnDeviceMap) {
   EXPECT_EQ(first.out, again.out);
 }
 
+TEST(PlanCommand, ComparesAllPoliciesSideBySide) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "24GiB", "64GiB");
+  const Answer text = berth({"plan", model, "--machine", machine, "--compare"});
+  EXPECT_EQ(text.exit_code, 0) << text.talk;
+  for (const char* policy : {"\nauto ", "\nthroughput ", "\nbalanced ", "\nbalanced_low_0 ",
+                             "\nsequential ", "\nauto: "}) {
+    EXPECT_THAT(text.out, HasSubstr(policy));
+  }
+  const Answer answer = berth({"plan", model, "--machine", machine, "--compare", "--json"});
+  simdjson::dom::parser parser;
+  const simdjson::dom::element rows = parsed(parser, answer.out)["compare"];
+  ASSERT_EQ(simdjson::dom::array(rows).size(), 5u);
+  for (const simdjson::dom::element row : rows) {
+    EXPECT_TRUE(bool(row["fits"]));
+    EXPECT_GT(double(row["score_seconds"]), 0);
+    EXPECT_EQ(std::uint64_t(row["weights"]["0"]), tiny_data_bytes());
+    EXPECT_EQ(std::uint64_t(row["spilled"]["cpu"]), 0u);
+  }
+}
+
+TEST(PlanCommand, ComparesTheGivenMapToo) {
+  const TemporaryFolder folder;
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--machine", machine_file(folder, "24GiB", "64GiB"),
+             "--device-map", folder.write("map.json", R"({"": "cpu"})"), "--compare"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_THAT(answer.out, HasSubstr("\ndevice map "));
+}
+
+TEST(PlanCommand, ShowsAPolicyThatCannotAnswerAndFailsWhereItWasAskedFor) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::vector<std::string> map{"plan",         model,
+                                     "--max-memory", "cpu=1GiB",
+                                     "--device-map", folder.write("map.json", R"({"": 5})"),
+                                     "--compare"};
+  const Answer answer = berth(map);
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_THAT(answer.out, HasSubstr("\nauto "));
+  EXPECT_THAT(answer.talk, HasSubstr("there is no device '5'"));
+}
+
+TEST(PlanCommand, LetsOneFlagHaveStdout) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  for (const std::vector<std::string>& flags :
+       {std::vector<std::string>{"--dot", "-", "--json"}, {"--compare", "--print-device-map"}}) {
+    std::vector<std::string> call{"plan", model, "--max-memory", "cpu=1GiB"};
+    call.insert(call.end(), flags.begin(), flags.end());
+    const Answer answer = berth(call);
+    EXPECT_EQ(answer.exit_code, 64);
+    EXPECT_THAT(answer.talk, HasSubstr("both write to stdout"));
+    EXPECT_EQ(answer.out, "");
+  }
+}
+
 TEST(PlanCommand, WritesDotToStdoutOrToAFile) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
