@@ -1,6 +1,8 @@
 // berth plan: decide, say why, and stop. Loads neither CUDA nor libtorch.
 
 #include <algorithm>
+#include <cctype>
+#include <cstring>
 
 #include "cli/commands.h"
 #include "cli/compare.h"
@@ -9,6 +11,7 @@
 #include "cli/plan_json.h"
 #include "cli/plan_report.h"
 #include "cli/terminal.h"
+#include "planner/placement/exports.h"
 
 namespace berth {
 namespace {
@@ -18,6 +21,8 @@ void require_one_answer(const Options& options) {
   std::vector<std::string> claims;
   if (options.json) claims.push_back("--json");
   if (options.print_device_map) claims.push_back("--print-device-map");
+  if (options.llama_cpp) claims.push_back("--llama-cpp");
+  if (options.vllm) claims.push_back("--vllm");
   if (options.dot == "-") claims.push_back("--dot -");
   if (claims.size() > 1) {
     throw UsageError(claims[0] + " and " + claims[1] + " both write to stdout; keep one");
@@ -43,9 +48,35 @@ std::vector<ComparedPlan> compare(Planned& planned, bool json) {
   return rows;
 }
 
+// `text` as one word of a shell.
+std::string shell_word(const std::string& text) {
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) || std::strchr("-_./=:,+@%", c);
+  });
+  if (plain) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+// The plan in another tool's words; what they leave out goes to stderr.
+std::string exported(const Options& options, const Planned& planned) {
+  const Export words = options.vllm ? export_vllm(planned.model.tree, planned.plan)
+                                    : export_llama_cpp(planned.model.tree, planned.plan);
+  for (const std::string& note : words.notes) write_stderr("note: " + note + "\n");
+  if (options.llama_cpp) return words.arguments + "\n";
+  std::filesystem::path model = options.model;
+  if (!std::filesystem::is_directory(model)) {
+    model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
+  }
+  return words.environment + " vllm serve " + shell_word(model.string()) + " " + words.arguments +
+         "\n";
+}
+
 std::string answer(const Options& options, const Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
+  if (options.llama_cpp || options.vllm) return exported(options, planned);
   if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
   if (options.json) return plan_json(planned, rows);
   if (options.compare) {
@@ -69,7 +100,7 @@ int cmd_plan(const Options& options) {
 
   if (planned.plan.fits()) return kExitDone;
   // Where the answer is for a program, people are told apart from it.
-  if (options.print_device_map || options.dot == "-") {
+  if (options.print_device_map || options.llama_cpp || options.vllm || options.dot == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
   }
   return kExitDoesNotFit;

@@ -156,6 +156,8 @@ void add_plan_flags(CLI::App& app, Options& options) {
       .on("--print-device-map", options.print_device_map,
           "only the Hugging Face device_map JSON on stdout")
       ->excludes(json);
+  flags.on("--llama-cpp", options.llama_cpp, "only llama.cpp's arguments on stdout: -ngl -ts -ot");
+  flags.on("--vllm", options.vllm, "only vLLM's command on stdout: VLLM_PP_LAYER_PARTITION");
   flags.on("--compare", options.compare,
            "all policies side by side: times, bytes per device, what is spilled, verdict");
   flags.text("--dot", "FILE", options.dot,

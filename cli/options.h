@@ -27,6 +27,8 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
+  bool llama_cpp = false;                     // plan
+  bool vllm = false;                          // plan
   bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
   std::optional<std::filesystem::path> save;  // plan

@@ -123,11 +123,37 @@ TEST(PlanCommand, ShowsAPolicyThatCannotAnswerAndFailsWhereItWasAskedFor) {
   EXPECT_THAT(answer.talk, HasSubstr("there is no device '5'"));
 }
 
+TEST(PlanCommand, SpeaksToLlamaCppAndVllm) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "24GiB", "64GiB");
+  const Answer llama =
+      berth({"plan", model, "--machine", machine, "--context", "64", "--llama-cpp"});
+  EXPECT_EQ(llama.exit_code, 0) << llama.talk;
+  EXPECT_EQ(llama.out, "-ngl 3 -c 64\n");
+  EXPECT_THAT(llama.talk, HasSubstr("note: "));
+  const Answer vllm = berth({"plan", model, "--machine", machine, "--context", "64", "--vllm"});
+  EXPECT_EQ(vllm.exit_code, 0) << vllm.talk;
+  EXPECT_EQ(vllm.out, "VLLM_PP_LAYER_PARTITION=2 vllm serve " + model +
+                          " --pipeline-parallel-size 1 --max-model-len 64\n");
+}
+
+TEST(PlanCommand, RefusesToTellVllmOfLayersOnTheCpu) {
+  const TemporaryFolder folder;
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--max-memory", "cpu=1GiB", "--vllm"});
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_EQ(answer.out, "");
+  EXPECT_THAT(answer.talk, HasSubstr("2 of 2 layers have weights off the GPUs"));
+}
+
 TEST(PlanCommand, LetsOneFlagHaveStdout) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
-  for (const std::vector<std::string>& flags :
-       {std::vector<std::string>{"--dot", "-", "--json"}, {"--compare", "--print-device-map"}}) {
+  for (const std::vector<std::string>& flags : {std::vector<std::string>{"--dot", "-", "--json"},
+                                                {"--compare", "--print-device-map"},
+                                                {"--llama-cpp", "--vllm"},
+                                                {"--compare", "--vllm"}}) {
     std::vector<std::string> call{"plan", model, "--max-memory", "cpu=1GiB"};
     call.insert(call.end(), flags.begin(), flags.end());
     const Answer answer = berth(call);
