@@ -10,6 +10,7 @@
 #include "cli/files.h"
 #include "cli/plan_json.h"
 #include "cli/plan_report.h"
+#include "cli/svg.h"
 #include "cli/terminal.h"
 #include "planner/placement/exports.h"
 
@@ -24,6 +25,7 @@ void require_one_answer(const Options& options) {
   if (options.llama_cpp) claims.push_back("--llama-cpp");
   if (options.vllm) claims.push_back("--vllm");
   if (options.dot == "-") claims.push_back("--dot -");
+  if (options.svg == "-") claims.push_back("--svg -");
   if (claims.size() > 1) {
     throw UsageError(claims[0] + " and " + claims[1] + " both write to stdout; keep one");
   }
@@ -76,6 +78,7 @@ std::string exported(const Options& options, const Planned& planned) {
 std::string answer(const Options& options, const Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
+  if (options.svg == "-") return plan_svg(planned);
   if (options.llama_cpp || options.vllm) return exported(options, planned);
   if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
   if (options.json) return plan_json(planned, rows);
@@ -96,11 +99,13 @@ int cmd_plan(const Options& options) {
 
   if (options.save) write_file(*options.save, plan_json(planned));
   if (options.dot && options.dot != "-") write_file(*options.dot, plan_dot(planned));
+  if (options.svg && options.svg != "-") write_file(*options.svg, plan_svg(planned));
   write_stdout(answer(options, planned, rows));
 
   if (planned.plan.fits()) return kExitDone;
   // Where the answer is for a program, people are told apart from it.
-  if (options.print_device_map || options.llama_cpp || options.vllm || options.dot == "-") {
+  if (options.print_device_map || options.llama_cpp || options.vllm || options.dot == "-" ||
+      options.svg == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
   }
   return kExitDoesNotFit;

@@ -163,6 +163,9 @@ void add_plan_flags(CLI::App& app, Options& options) {
   flags.text("--dot", "FILE", options.dot,
              "write the module graph, coloured by device, as DOT (- for stdout alone)",
              as_is<std::string>);
+  flags.text("--svg", "FILE", options.svg,
+             "draw the devices as columns filled to scale (- for stdout alone)",
+             as_is<std::string>);
   flags.text("--save", "FILE", options.save, "write the plan as JSON, for load and run --plan",
              as_is<std::filesystem::path>);
   flags.on("--verbose", options.verbose, "list every module");

@@ -31,6 +31,7 @@ struct Options {
   bool vllm = false;                          // plan
   bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
+  std::optional<std::string> svg;             // plan: a file, or "-"
   std::optional<std::filesystem::path> save;  // plan
   std::optional<std::filesystem::path> plan;  // load, run: a plan made earlier
   bool compare_naive = false;                 // load

@@ -44,16 +44,6 @@ std::string dtype_summary(const ModelTree& tree, DType ModelTensor::*which) {
   return text + (shares.size() > 3 ? " + ..." : "");
 }
 
-// One row's numbers in hundredths of a GiB, so rounded that they add up to the capacity as printed.
-// `weights` comes rounded already: the column adds up, too.
-std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights) {
-  const std::int64_t capacity = gib_hundredths(device.capacity);
-  const std::int64_t over = gib_hundredths(device.over);
-  const std::vector<std::int64_t> rest = apportion(
-      {device.reserved, device.kv_cache, device.workspace, device.free}, capacity + over - weights);
-  return {capacity, rest[0], weights, rest[1], rest[2], device.over > 0 ? -over : rest[3]};
-}
-
 std::string join(const std::vector<std::string>& items, const std::string& separator) {
   return fmt::format("{}", fmt::join(items, separator));
 }
@@ -173,6 +163,14 @@ std::string request_line(const Plan& plan, bool with_policy) {
                      with_commas(plan.workload.context));
   if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
   return wrap_words(out + "; table in GiB", 4) + "\n";
+}
+
+std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights) {
+  const std::int64_t capacity = gib_hundredths(device.capacity);
+  const std::int64_t over = gib_hundredths(device.over);
+  const std::vector<std::int64_t> rest = apportion(
+      {device.reserved, device.kv_cache, device.workspace, device.free}, capacity + over - weights);
+  return {capacity, rest[0], weights, rest[1], rest[2], device.over > 0 ? -over : rest[3]};
 }
 
 std::vector<std::int64_t> weights_column(const Plan& plan) {

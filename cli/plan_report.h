@@ -31,6 +31,10 @@ std::string request_line(const Plan& plan, bool with_policy = true);
 // Weights by device in hundredths of a GiB, so rounded that they add up to the total as printed.
 std::vector<std::int64_t> weights_column(const Plan& plan);
 
+// One row of the device table in hundredths of a GiB: capacity, reserved, weights, KV cache,
+// workspace, free (negative by what is missing); it adds up as printed. `weights` comes rounded.
+std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights);
+
 std::string seconds_text(double seconds);  // "1.24 s", "91.3 ms"
 std::string rate_text(double rate);        // "11.0"
 

@@ -79,6 +79,22 @@ TEST(PlanCommand, AcceptsItsOwnDeviceMap) {
   EXPECT_EQ(first.out, again.out);
 }
 
+TEST(PlanCommand, DrawsToStdoutOrToAFile) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer answer = berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", "-"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_EQ(answer.out.rfind("<?xml", 0), 0u);
+  const std::string file = folder.path() / "p.svg";
+  const Answer both = berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", file});
+  EXPECT_THAT(both.out, HasSubstr("DEVICE"));
+  EXPECT_TRUE(std::filesystem::exists(file));
+  const Answer lost =
+      berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", folder.path() / "absent/p.svg"});
+  EXPECT_EQ(lost.exit_code, 1);
+  EXPECT_THAT(lost.talk, HasSubstr("absent/p.svg"));
+}
+
 TEST(PlanCommand, ComparesAllPoliciesSideBySide) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
