@@ -195,7 +195,9 @@ void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   if (root.has("streaming")) read_streaming(root.object("streaming"), file.plan);
   if (!root.boolean("fits")) {
     file.plan.shortfall.emplace();
-    file.plan.shortfall->bytes = root.object("shortfall").size("bytes");
+    const Reader shortfall = root.object("shortfall");
+    file.plan.shortfall->bytes = shortfall.size("bytes");
+    if (shortfall.has("cause")) file.plan.shortfall->cause = shortfall.text("cause");
   }
   read_request(root.object("request"), file);
 }

@@ -1,6 +1,7 @@
 #include "cli/plan_json.h"
 
 #include "cli/plan_report.h"
+#include "planner/placement/needs.h"
 
 namespace berth {
 namespace {
@@ -74,6 +75,19 @@ void write_stages(JsonWriter& json, const Plan& plan) {
   json.end_object();
 }
 
+void write_needs(JsonWriter& json, const ModelTree& tree) {
+  json.key("needs").begin_array();
+  for (const Need& need : model_needs(tree)) {
+    json.begin_object();
+    json.member("dtype", need.dtype)
+        .member("largest_layer", need.largest_layer)
+        .member("total", need.total)
+        .member("kv_cache_per_1000_tokens", need.kv_per_1000_tokens);
+    json.end_object();
+  }
+  json.end_array();
+}
+
 void write_figures(JsonWriter& json, const Plan& plan) {
   json.key("load_peak").begin_object();
   json.member("host_bytes", plan.load_peak.host_bytes)
@@ -143,6 +157,7 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   write_devices(json, planned.plan);
   write_placement(json, planned);
   write_figures(json, planned.plan);
+  write_needs(json, planned.model.tree);
   json.key("notes").begin_array();
   for (const std::string& note : planned.plan.notes) json.value(note);
   json.end_array();

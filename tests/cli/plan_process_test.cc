@@ -33,8 +33,8 @@ TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
   ASSERT_EQ(answer.exit_code, 0) << answer.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element plan = parsed(parser, answer.out);
-  for (const char* key :
-       {"model", "fits", "policy", "devices", "device_map", "placement", "load_peak", "estimate"}) {
+  for (const char* key : {"model", "fits", "policy", "devices", "device_map", "placement",
+                          "load_peak", "estimate", "needs"}) {
     EXPECT_EQ(plan.at_key(key).error(), simdjson::SUCCESS) << key;
   }
   EXPECT_EQ(std::string_view(plan["model"]["type"]), "llama");
@@ -48,6 +48,13 @@ TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
                   std::int64_t(device["free"]));
   }
   EXPECT_EQ(std::uint64_t(plan["model"]["bytes"]), tiny_data_bytes());
+  EXPECT_EQ(plan["estimate"]["stages"].error(), simdjson::SUCCESS);
+  EXPECT_EQ(plan["estimate"]["hops"].error(), simdjson::SUCCESS);
+  ASSERT_EQ(simdjson::dom::array(plan["needs"]).size(), 4u);
+  EXPECT_EQ(std::string_view(plan["needs"].at(0)["dtype"]), "float32");
+  EXPECT_EQ(std::uint64_t(plan["needs"].at(0)["total"]),
+            4 * std::uint64_t(plan["model"]["parameters"]));
+  EXPECT_GT(std::uint64_t(plan["needs"].at(1)["kv_cache_per_1000_tokens"]), 0u);
   std::uint64_t placed = 0;
   for (const simdjson::dom::element module : plan["placement"]) {
     placed += std::uint64_t(module["bytes"]);
