@@ -6,8 +6,9 @@
 #include <charconv>
 #include <map>
 #include <optional>
-#include <set>
 #include <tuple>
+
+#include "cli/pieces.h"
 
 namespace berth {
 namespace {
@@ -133,64 +134,13 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
   return merged;
 }
 
-// By module: the decoder block that it is inside of, or kNone. Empty where no block is known.
-std::vector<ModuleId> blocks_by_module(const ModelTree& tree) {
-  std::vector<ModuleId> block_of;
-  if (tree.facts.layers.empty()) return block_of;
-  block_of.assign(tree.modules.size(), kNone);
-  for (const LayerFacts& layer : tree.facts.layers) block_of[layer.module] = layer.module;
-  for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
-    if (block_of[m] == kNone) block_of[m] = block_of[tree.modules[m].parent];
-  }
-  return block_of;
-}
-
-// A block's routed experts: the outermost module that is marked so.
-bool is_experts(const ModelTree& tree, ModuleId module) {
-  const ModuleId parent = tree.modules[module].parent;
-  return tree.modules[module].expert && (parent == kNone || !tree.modules[parent].expert);
-}
-
-// A block that is cut in two, its experts here and all else there, is told as these two pieces.
 std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
-  const std::vector<ModuleId> block_of = blocks_by_module(tree);
-  struct Cut {
-    bool experts = false;               // a piece of its own
-    std::set<std::uint32_t> elsewhere;  // devices of all that is no expert
-  };
-  std::map<ModuleId, Cut> cuts;
-  for (const ModulePlacement& placed : plan.placement) {
-    const ModuleId block = block_of.empty() ? kNone : block_of[placed.module];
-    if (block == kNone || block == placed.module) continue;
-    Cut& cut = cuts[block];
-    if (is_experts(tree, placed.module)) {
-      cut.experts = true;
-    } else {
-      cut.elsewhere.insert(placed.device);
-    }
-  }
   std::vector<Item> items;
-  std::map<ModuleId, std::size_t> rest;  // by block: index into items
-  for (const ModulePlacement& placed : plan.placement) {
-    ModuleId named = placed.module;
-    std::string piece;
-    const auto cut = cuts.find(block_of.empty() ? kNone : block_of[placed.module]);
-    if (cut != cuts.end() && cut->second.experts && cut->second.elsewhere.size() == 1) {
-      named = cut->first;
-      piece = is_experts(tree, placed.module) ? "experts" : "rest";
-    }
-    const std::uint64_t bytes = placed.bytes;
-    LayerRun run{{}, {}, placed.device, 1, bytes, bytes, bytes, placed.reason};
-    if (piece == "rest") {
-      const auto [found, fresh] = rest.try_emplace(named, items.size());
-      if (!fresh) {
-        LayerRun& whole = items[found->second].run;
-        whole.bytes += bytes;
-        whole.least = whole.most = whole.bytes;
-        continue;
-      }
-    }
-    items.push_back({cut_at_dots(tree.modules.at(named).name), piece, std::move(run)});
+  for (Piece& piece : plan_pieces(tree, plan)) {
+    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.part), {}};
+    item.run = {{},          {},          piece.device, 1,
+                piece.bytes, piece.bytes, piece.bytes,  std::move(piece.reason)};
+    items.push_back(std::move(item));
   }
   return items;
 }

@@ -54,34 +54,8 @@ TEST(LayerRuns, NamesTheFirstAndTheLastOfManyPieces) {
   EXPECT_EQ(runs[0].bytes, 20 * testing::kGiB);
 }
 
-// Layers of attention, router and experts, as the planner tells a layer that it has cut.
-Planned cut_layers(int layers) {
-  Planned planned;
-  ModelTree& tree = planned.model.tree;
-  const ModuleId body = testing::add_module(tree, "model", testing::add_module(tree, "", kNone));
-  const ModuleId list = testing::add_module(tree, "model.layers", body);
-  for (int i = 0; i < layers; ++i) {
-    const std::string name = "model.layers." + std::to_string(i);
-    const ModuleId layer = testing::add_module(tree, name, list);
-    LayerFacts facts;
-    facts.module = layer;
-    tree.facts.layers.push_back(facts);
-    const ModuleId attention = testing::add_weight(tree, name + ".self_attn", layer, 1);
-    const ModuleId mlp = testing::add_module(tree, name + ".mlp", layer);
-    const ModuleId gate = testing::add_weight(tree, name + ".mlp.gate", mlp, 1);
-    const ModuleId experts = testing::add_weight(tree, name + ".mlp.experts", mlp, 6);
-    tree.modules[experts].expert = true;
-    for (const auto& [module, device, gib] :
-         {std::tuple(attention, 0u, 1), std::tuple(gate, 0u, 1), std::tuple(experts, 1u, 6)}) {
-      planned.plan.placement.push_back({module, device, gib * testing::kGiB, ""});
-    }
-  }
-  planned.plan.devices.resize(2);
-  return planned;
-}
-
 TEST(LayerRuns, TellsALayerWhoseExpertsStandElsewhereInTwoPieces) {
-  const Planned planned = cut_layers(4);
+  const Planned planned = testing::cut_layers(4);
   const std::vector<LayerRun> runs = layer_runs(planned.model.tree, planned.plan);
   EXPECT_THAT(names(runs), ElementsAre("model.layers.0-3 rest", "model.layers.0-3 experts"));
   EXPECT_EQ(runs[0].short_name, "0-3 rest");
@@ -92,7 +66,7 @@ TEST(LayerRuns, TellsALayerWhoseExpertsStandElsewhereInTwoPieces) {
 }
 
 TEST(LayerRuns, NamesModulesWhereALayerIsCutInOtherWays) {
-  Planned planned = cut_layers(2);
+  Planned planned = testing::cut_layers(2);
   for (ModulePlacement& placed : planned.plan.placement) {
     if (planned.model.tree.modules[placed.module].name.find("gate") != std::string::npos) {
       placed.device = 1;  // attention on one device, router and experts on another

@@ -178,5 +178,17 @@ TEST(PlanDot, ColoursDevicesAndMarksHops) {
   EXPECT_NE(dot.find("model.layers.4\\n2.00 GiB\\ncpu"), std::string::npos) << dot;
 }
 
+TEST(PlanDot, SendsActivationsToTheExpertsAndBack) {
+  const std::string dot = plan_dot(testing::cut_layers(2));
+  for (const char* words :
+       {"0[label=\"model.layers.0 rest\\n2.00 GiB\\ngpu ",
+        "1[label=\"model.layers.0 experts\\n6.00 GiB", "2[label=\"model.layers.1 rest",
+        "0->1 [label=\"hop\"", "1->0 [label=\"hop\"", "0->2 ;", "2->3 [label=\"hop\"",
+        "3->2 [label=\"hop\""}) {
+    EXPECT_THAT(dot, HasSubstr(words));
+  }
+  EXPECT_THAT(dot, Not(HasSubstr("1->2")));
+}
+
 }  // namespace
 }  // namespace berth
