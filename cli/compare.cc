@@ -119,7 +119,11 @@ std::string lead(const Plan& winner, const Plan& other) {
   const double score = ratio(a.score_seconds, b.score_seconds);
   const auto times = [](double r) { return fmt::format("{:.{}f}x", r, r < 10 ? 2 : 0); };
   if (score < 1 + kAlike) return "as soon as ";
-  if (token >= 1 + kAlike && prefill >= 1 - kAlike) return times(token) + " sooner per token than ";
+  if (token >= 1 + kAlike && prefill >= 1 - kAlike) {
+    const bool more = prefill > 1.5 * token;
+    return times(token) + " sooner per token " +
+           (more ? "and " + times(prefill) + " to the first token " : "") + "than ";
+  }
   if (token >= 1 - kAlike) return times(prefill) + " sooner to the first token than ";
   return fmt::format("{} sooner with all of {} prompt and {} new tokens than ", times(score),
                      with_commas(winner.workload.prompt_tokens),

@@ -114,7 +114,8 @@ void add_placement_flags(CLI::App& app, Settings& settings) {
              "levels of GPUs: 2=-1,0=1; a lower one is used only where higher ones do not suffice",
              priority_from);
   flags.text("--no-split", "LIST", settings.no_split,
-             "modules or classes that stay on one device: LlamaMLP,model.layers.?", globs_from);
+             "modules or classes that stay on one device, as patterns: LlamaMLP,model.layers.?",
+             globs_from);
   flags.each("--override", "PATTERN=DEVICE", settings.overrides,
              "put what matches there: model.layers.2?.*=cpu; may be given again", override_from);
   flags.on("--never-offload", settings.never_offload, "weights on GPUs only, or it does not fit");
@@ -168,7 +169,7 @@ void add_plan_flags(CLI::App& app, Options& options) {
              as_is<std::string>);
   flags.text("--save", "FILE", options.save, "write the plan as JSON, for load and run --plan",
              as_is<std::filesystem::path>);
-  flags.on("--verbose", options.verbose, "list every module");
+  flags.on("--verbose", options.verbose, "list every module, and the estimate stage by stage");
 }
 
 void add_load_flags(CLI::App& app, Options& options) {

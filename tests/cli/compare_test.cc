@@ -25,6 +25,9 @@ ComparedPlan row(const std::string& name, double prefill, double token, std::uin
 TEST(Compare, NamesTheWinnerAndItsLead) {
   EXPECT_EQ(winner_line({row("auto", 1, 0.1, 0), row("balanced", 1, 0.31, 6)}),
             "auto: 3.10x sooner per token than balanced, which leaves 6.00 GiB on the cpu\n");
+  EXPECT_EQ(winner_line({row("auto", 1, 0.1, 2), row("balanced", 13, 0.2, 6)}),
+            "auto: 2.00x sooner per token and 13x to the first token than balanced, which leaves "
+            "4.00 GiB more off the gpus\n");
   EXPECT_EQ(winner_line({row("auto", 1, 0.1, 0), row("balanced", 2, 0.1, 0)}),
             "auto: 2.00x sooner to the first token than balanced\n");
   EXPECT_EQ(winner_line({row("auto", 1, 0.1, 2), row("balanced", 1, 0.1, 2)}),
