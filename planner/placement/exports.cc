@@ -174,6 +174,23 @@ void require_whole_on_gpus(const ExportLayout& layout) {
   }
 }
 
+// The output is with the last layers unless an override says otherwise. A tied output is a second
+// copy under the embedding's name: moving it by name would move the embedding along, so that it
+// stays with the last layers where there is room.
+void place_output(const ExportLayout& layout, std::uint32_t last,
+                  std::vector<std::string>& overrides, std::vector<std::string>& notes) {
+  if (layout.head == kNone || layout.head == last) return;
+  const bool stays =
+      layout.tied && layout.is_gpu(layout.head) && layout.has_room(last, layout.embedding_bytes);
+  if (stays) {
+    notes.push_back("llama.cpp keeps the tied output with the last layers: " +
+                    format_size(layout.embedding_bytes) + " more on " + layout.label(last));
+    return;
+  }
+  const char* pattern = layout.tied ? "^(output|token_embd)" : "^output";
+  overrides.push_back(ot(pattern, buffer(layout, layout.head)));
+}
+
 }  // namespace
 
 Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
@@ -198,10 +215,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   if (!gpus.empty()) {
     ++slots.counts.back();  // the output is the last slot
     for (const std::uint64_t count : slots.counts) ngl += count;
-    if (layout.head != kNone && layout.head != gpus.back()) {
-      const char* pattern = layout.tied ? "^(output|token_embd)" : "^output";
-      overrides.push_back(ot(pattern, buffer(layout, layout.head)));
-    }
+    place_output(layout, gpus.back(), overrides, out.notes);
   }
   for (const std::uint32_t gpu : gpus_of_parts(layout)) {
     if (std::find(gpus.begin(), gpus.end(), gpu) != gpus.end()) continue;

@@ -102,6 +102,18 @@ TEST(PlanCommand, DrawsToStdoutOrToAFile) {
   EXPECT_THAT(lost.talk, HasSubstr("absent/p.svg"));
 }
 
+TEST(PlanCommand, WritesIntoADeviceAndDoesNotReplaceIt) {
+  const TemporaryFolder folder;
+  const std::filesystem::path link = folder.path() / "full";
+  std::filesystem::create_symlink("/dev/full", link);
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--max-memory", "cpu=1GiB", "--svg", link});
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_THAT(answer.talk, HasSubstr("full: cannot be written"));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_character_file(link));
+}
+
 TEST(PlanCommand, ComparesAllPoliciesSideBySide) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");

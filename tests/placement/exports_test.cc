@@ -264,6 +264,21 @@ TEST(LlamaCpp, PutsTheHeadWhereThePlanHasIt) {
   expect_as_planned(head_alone, export_llama_cpp(head_alone.tree, head_alone.plan).arguments);
 }
 
+TEST(LlamaCpp, LeavesATiedOutputWithTheLastLayersWhereThereIsRoom) {
+  Made model = made(4, 2, /*free=*/4);
+  put_layers(model, 0, 1, 0);
+  put_layers(model, 2, 3, 1);
+  put(model, "model.embed_tokens", 0);
+  put(model, "lm_head", 0);
+  model.tree.tensors.back().tied_to = 0;
+  const Export words = export_llama_cpp(model.tree, model.plan);
+  EXPECT_EQ(words.arguments, "-ngl 5 -ts 2,3 -c 1");
+  EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("3.0 MiB more on gpu 1")));
+  for (DeviceLedger& device : model.plan.devices) device.free = kMiB;
+  EXPECT_THAT(export_llama_cpp(model.tree, model.plan).arguments,
+              HasSubstr("-ot \"^(output|token_embd)=CUDA0\""));
+}
+
 TEST(LlamaCpp, LetsLikeLayersTradePlaces) {
   Made model = made(6, 2);
   put_layers(model, 0, 1, 0);  // 2 and 3 stay on the host
