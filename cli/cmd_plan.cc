@@ -1,35 +1,111 @@
 // berth plan: decide, say why, and stop. Loads neither CUDA nor libtorch.
 
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
 #include "cli/commands.h"
+#include "cli/compare.h"
 #include "cli/dot.h"
 #include "cli/files.h"
 #include "cli/plan_json.h"
 #include "cli/plan_report.h"
+#include "cli/svg.h"
 #include "cli/terminal.h"
+#include "planner/placement/exports.h"
 
 namespace berth {
+namespace {
+
+// What stdout is for; one flag at most may claim it.
+void require_one_answer(const Options& options) {
+  std::vector<std::string> claims;
+  if (options.json) claims.push_back("--json");
+  if (options.print_device_map) claims.push_back("--print-device-map");
+  if (options.llama_cpp) claims.push_back("--llama-cpp");
+  if (options.vllm) claims.push_back("--vllm");
+  if (options.dot == "-") claims.push_back("--dot -");
+  if (options.svg == "-") claims.push_back("--svg -");
+  if (claims.size() > 1) {
+    throw UsageError(claims[0] + " and " + claims[1] + " both write to stdout; keep one");
+  }
+  if (options.compare && !claims.empty() && !options.json) {
+    throw UsageError("--compare and " + claims[0] + " both write to stdout; keep one");
+  }
+}
+
+// Plans by every policy; the plan of `planned` becomes that of the policy that was asked for.
+std::vector<ComparedPlan> compare(Planned& planned, bool json) {
+  std::vector<ComparedPlan> rows = compare_policies(planned);
+  const auto asked = planned.request.device_map
+                         ? rows.end() - 1
+                         : std::find_if(rows.begin(), rows.end(), [&](const ComparedPlan& row) {
+                             return row.name == policy_name(planned.request.policy);
+                           });
+  if (!asked->plan) {
+    if (!json) write_stdout(model_line(planned.model) + "\n" + comparison_report(rows));
+    throw Error(asked->error);
+  }
+  planned.plan = *asked->plan;
+  return rows;
+}
+
+// `text` as one word of a shell.
+std::string shell_word(const std::string& text) {
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) || std::strchr("-_./=:,+@%", c);
+  });
+  if (plain) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+// The plan in another tool's words; what they leave out goes to stderr.
+std::string exported(const Options& options, const Planned& planned) {
+  const Export words = options.vllm ? export_vllm(planned.model.tree, planned.plan)
+                                    : export_llama_cpp(planned.model.tree, planned.plan);
+  for (const std::string& note : words.notes) write_stderr("note: " + note + "\n");
+  if (options.llama_cpp) return words.arguments + "\n";
+  std::filesystem::path model = options.model;
+  if (!std::filesystem::is_directory(model)) {
+    model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
+  }
+  return words.environment + " vllm serve " + shell_word(model.string()) + " " + words.arguments +
+         "\n";
+}
+
+std::string answer(const Options& options, const Planned& planned,
+                   const std::vector<ComparedPlan>& rows) {
+  if (options.dot == "-") return plan_dot(planned);
+  if (options.svg == "-") return plan_svg(planned);
+  if (options.llama_cpp || options.vllm) return exported(options, planned);
+  if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
+  if (options.json) return plan_json(planned, rows);
+  if (options.compare) {
+    return model_line(planned.model) + request_line(planned.plan, false) + "\n" +
+           comparison_report(rows);
+  }
+  return plan_report(planned, {options.verbose, wants_colour(Stream::kStdout)});
+}
+
+}  // namespace
 
 int cmd_plan(const Options& options) {
-  const bool dot_alone = options.dot == "-";
-  if (dot_alone && (options.json || options.print_device_map)) {
-    throw UsageError("--dot - writes to stdout, and so does --json or --print-device-map");
-  }
-  const Planned planned = make_planned(options);
+  require_one_answer(options);
+  Planned planned = options.compare ? open_planned(options) : make_planned(options);
+  std::vector<ComparedPlan> rows;
+  if (options.compare) rows = compare(planned, options.json);
 
   if (options.save) write_file(*options.save, plan_json(planned));
-  if (options.dot && !dot_alone) write_file(*options.dot, plan_dot(planned));
+  if (options.dot && options.dot != "-") write_file(*options.dot, plan_dot(planned));
+  if (options.svg && options.svg != "-") write_file(*options.svg, plan_svg(planned));
+  write_stdout(answer(options, planned, rows));
 
-  if (dot_alone) {
-    write_stdout(plan_dot(planned));
-  } else if (options.print_device_map) {
-    write_stdout(device_map_json(planned.plan.device_map) + "\n");
-  } else if (options.json) {
-    write_stdout(plan_json(planned));
-  } else {
-    write_stdout(plan_report(planned, {options.verbose, wants_colour(Stream::kStdout)}));
-  }
   if (planned.plan.fits()) return kExitDone;
-  if (options.print_device_map || dot_alone) {
+  // Where the answer is for a program, people are told apart from it.
+  if (options.print_device_map || options.llama_cpp || options.vllm || options.dot == "-" ||
+      options.svg == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
   }
   return kExitDoesNotFit;

@@ -94,6 +94,22 @@ DeviceMapChoice read_map(const YamlValue& value, const std::filesystem::path& fo
   return entries;
 }
 
+std::vector<Priority> read_priority(const YamlValue& value) {
+  std::vector<Priority> priority;
+  YamlMap map(value);
+  for (const std::string& key : map.keys()) {
+    const YamlValue level = map.require(key);
+    Priority entry;
+    entry.device = scalar(level, [&](const std::string&) { return gpu_from(key); });
+    entry.level = scalar(level, level_from);
+    for (const Priority& earlier : priority) {
+      if (earlier.device == entry.device) level.fail("this device is given twice");
+    }
+    priority.push_back(std::move(entry));
+  }
+  return priority;
+}
+
 void read_workload(const YamlValue& value, Settings& settings) {
   YamlMap map(value);
   read_count(map, "batch", 1, settings.batch);
@@ -109,9 +125,7 @@ std::vector<Override> read_overrides(const YamlValue& value) {
   for (const YamlValue& item : value.as_list()) {
     YamlMap map(item);
     Override entry;
-    const YamlValue match = map.require("match");
-    entry.match = match.as_text();
-    if (entry.match.empty()) match.fail("an empty pattern matches nothing");
+    entry.match = scalar(map.require("match"), glob_from);
     entry.device = scalar(map.require("device"), device_from);
     map.finish();
     overrides.push_back(std::move(entry));
@@ -153,6 +167,13 @@ void read_placement(YamlMap& map, const std::filesystem::path& folder, Settings&
     settings.excluded.emplace();
     for (const YamlValue& device : excluded->as_list()) {
       settings.excluded->push_back(scalar(device, device_from));
+    }
+  }
+  if (const auto priority = map.get("priority")) settings.priority = read_priority(*priority);
+  if (const auto no_split = map.get("no_split")) {
+    settings.no_split.emplace();
+    for (const YamlValue& glob : no_split->as_list()) {
+      settings.no_split->push_back(scalar(glob, glob_from));
     }
   }
   read_boolean(map, "never_offload", settings.never_offload);

@@ -8,9 +8,11 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "cli/pieces.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -23,8 +25,8 @@ struct Edge {
 };
 
 // Bidirectional only because its edge list is walked without the tricks that GCC warns about.
-using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS,
-                                    const ModulePlacement*, Edge>;
+using Graph =
+    boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS, const Piece*, Edge>;
 
 // Fill colours of GPUs in turn (greens and blues); the CPU and the disk have their own.
 std::string colour_of(const DeviceLedger& device, std::size_t index) {
@@ -47,48 +49,63 @@ std::string escaped(const std::string& text) {
 
 // The placed module that a tensor belongs to: its own module or the nearest placed ancestor.
 std::size_t placed_of(const ModelTree& tree, const std::map<ModuleId, std::size_t>& placed,
-                      ModuleId module) {
+                      ModuleId module, std::size_t none) {
   for (; module != kNone; module = tree.modules[module].parent) {
     const auto found = placed.find(module);
     if (found != placed.end()) return found->second;
   }
-  return placed.size();
+  return none;
 }
 
-void add_ties(const ModelTree& tree, const Plan& plan, Graph& graph) {
+void add_ties(const ModelTree& tree, const std::vector<Piece>& pieces, Graph& graph) {
   std::map<ModuleId, std::size_t> placed;
-  for (std::size_t i = 0; i < plan.placement.size(); ++i) placed[plan.placement[i].module] = i;
+  for (std::size_t i = 0; i < pieces.size(); ++i) placed.emplace(pieces[i].module, i);
   std::set<std::pair<std::size_t, std::size_t>> joined;
   for (const std::vector<TensorId>& group : tree.ties) {
     for (std::size_t i = 1; i < group.size(); ++i) {
-      const std::size_t a = placed_of(tree, placed, tree.tensors[group[0]].module);
-      const std::size_t b = placed_of(tree, placed, tree.tensors[group[i]].module);
-      if (a == b || a == placed.size() || b == placed.size()) continue;
+      const std::size_t a = placed_of(tree, placed, tree.tensors[group[0]].module, pieces.size());
+      const std::size_t b = placed_of(tree, placed, tree.tensors[group[i]].module, pieces.size());
+      if (a == b || a == pieces.size() || b == pieces.size()) continue;
       if (joined.emplace(a, b).second) boost::add_edge(a, b, Edge{EdgeKind::kTied}, graph);
     }
   }
 }
 
-Graph module_graph(const Planned& planned) {
+// Activations pass from piece to piece; those that go to a block's experts come back to the block.
+Graph module_graph(const ModelTree& tree, const std::vector<Piece>& pieces) {
   Graph graph;
-  const std::vector<ModulePlacement>& placement = planned.plan.placement;
-  for (const ModulePlacement& placed : placement) boost::add_vertex(&placed, graph);
-  for (std::size_t i = 1; i < placement.size(); ++i) {
-    const bool hop = placement[i].device != placement[i - 1].device;
-    boost::add_edge(i - 1, i, Edge{hop ? EdgeKind::kHop : EdgeKind::kFlow}, graph);
+  for (const Piece& piece : pieces) boost::add_vertex(&piece, graph);
+  const auto connect = [&](std::size_t from, std::size_t to) {
+    const bool hop = pieces[from].device != pieces[to].device;
+    boost::add_edge(from, to, Edge{hop ? EdgeKind::kHop : EdgeKind::kFlow}, graph);
+  };
+  std::map<ModuleId, std::size_t> rest;
+  std::size_t before = pieces.size();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (std::string_view(pieces[i].part) == "experts") continue;
+    if (before != pieces.size()) connect(before, i);
+    before = i;
+    rest[pieces[i].module] = i;
   }
-  add_ties(planned.model.tree, planned.plan, graph);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (std::string_view(pieces[i].part) != "experts") continue;
+    connect(rest.at(pieces[i].module), i);
+    connect(i, rest.at(pieces[i].module));
+  }
+  add_ties(tree, pieces, graph);
   return graph;
 }
 
 }  // namespace
 
 std::string plan_dot(const Planned& planned) {
-  const Graph graph = module_graph(planned);
+  const std::vector<Piece> pieces = plan_pieces(planned.model.tree, planned.plan);
+  const Graph graph = module_graph(planned.model.tree, pieces);
   const auto write_node = [&](std::ostream& out, Graph::vertex_descriptor node) {
-    const ModulePlacement& placed = *graph[node];
+    const Piece& placed = *graph[node];
     const DeviceLedger& device = planned.plan.devices[placed.device];
-    const std::string& name = planned.model.tree.modules[placed.module].name;
+    std::string name = planned.model.tree.modules[placed.module].name;
+    if (*placed.part != '\0') name += std::string(" ") + placed.part;
     out << fmt::format("[label=\"{}\\n{}\\n{}\", fillcolor=\"{}\"]",
                        escaped(name.empty() ? planned.model.tree.name : name),
                        format_size(placed.bytes), device_label(device),

@@ -27,14 +27,32 @@ bool write_all(int descriptor, std::string_view text) {
   return true;
 }
 
+[[noreturn]] void fail(const std::filesystem::path& file, int error) {
+  throw Error(fmt::format("{}: cannot be written: {}", file.string(), std::strerror(error)));
+}
+
+// A pipe or a device (/dev/stdout): what is renamed over would be lost to everybody.
+bool is_special(const std::filesystem::path& file) {
+  struct stat status {};
+  return ::stat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+void write_special(const std::filesystem::path& file, std::string_view content) {
+  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) fail(file, errno);
+  const bool good = write_all(descriptor, content);
+  const int failure = errno;
+  if (::close(descriptor) != 0 && good) fail(file, errno);
+  if (!good) fail(file, failure);
+}
+
 }  // namespace
 
 void write_file(const std::filesystem::path& file, std::string_view content) {
+  if (is_special(file)) return write_special(file, content);
   std::string temporary = file.string() + ".XXXXXX";
   const int descriptor = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (descriptor < 0) {
-    throw Error(fmt::format("{}: cannot be written: {}", file.string(), std::strerror(errno)));
-  }
+  if (descriptor < 0) fail(file, errno);
   // mkostemp makes files private; a result is as readable as any other new file.
   const mode_t mask = ::umask(0);
   ::umask(mask);
@@ -50,7 +68,7 @@ void write_file(const std::filesystem::path& file, std::string_view content) {
   }
   if (!good) {
     ::unlink(temporary.c_str());
-    throw Error(fmt::format("{}: cannot be written: {}", file.string(), std::strerror(failure)));
+    fail(file, failure);
   }
 }
 

@@ -8,12 +8,15 @@
 #include <optional>
 #include <tuple>
 
+#include "cli/pieces.h"
+
 namespace berth {
 namespace {
 
 // A run while it grows: a name cut at its dots, where a part may already be a range.
 struct Item {
   std::vector<std::string> parts;
+  std::string piece;  // of a layer that is cut: "experts", or "rest" for all else of it
   LayerRun run;
 };
 
@@ -43,6 +46,13 @@ std::optional<std::uint64_t> number_of(const std::string& part) {
   return number;
 }
 
+void add_to(LayerRun& run, const LayerRun& more) {
+  run.count += more.count;
+  run.bytes += more.bytes;
+  run.least = std::min(run.least, more.least);
+  run.most = std::max(run.most, more.most);
+}
+
 // Merges items that differ only in the number `place` parts before the end, where it counts up.
 std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
   struct Open {
@@ -62,7 +72,7 @@ std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
     }
     std::vector<std::string> pattern = item.parts;
     pattern[at] = "*";
-    const auto key = std::tuple(item.run.device, join(pattern), item.run.reason);
+    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
     const auto found = open.find(key);
     if (found == open.end() || found->second.last + 1 != *number) {
       open[key] = {merged.size(), *number, *number};
@@ -73,12 +83,66 @@ std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
     range.last = *number;
     Item& target = merged[range.index];
     target.parts[at] = fmt::format("{}-{}", range.first, range.last);
-    target.run.count += item.run.count;
-    target.run.bytes += item.run.bytes;
-    target.run.least = std::min(target.run.least, item.run.least);
-    target.run.most = std::max(target.run.most, item.run.most);
+    add_to(target.run, item.run);
   }
   return merged;
+}
+
+// "3" or "3-7".
+bool is_numbers(const std::string& part) {
+  const std::size_t dash = part.find('-');
+  return number_of(part.substr(0, dash)) &&
+         (dash == std::string::npos || number_of(part.substr(dash + 1)));
+}
+
+// Brings together what differs in the layer's number alone, gaps and all: "h.0-1,3-4". Of many
+// pieces the first and the last are named: "h.0,4,8,...,76".
+std::vector<Item> merge_gaps(std::vector<Item> items) {
+  constexpr std::size_t kMostPieces = 8;
+  struct Open {
+    std::size_t index;  // into `merged`
+    std::size_t at;     // the part that holds the number
+    std::vector<std::string> pieces;
+  };
+  std::map<std::tuple<std::uint32_t, std::string, std::string>, Open> open;
+  std::vector<Item> merged;
+  for (Item& item : items) {
+    std::size_t at = 0;
+    while (at < item.parts.size() && !is_numbers(item.parts[at])) ++at;
+    if (at == item.parts.size()) {
+      merged.push_back(std::move(item));
+      continue;
+    }
+    std::vector<std::string> pattern = item.parts;
+    pattern[at] = "*";
+    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
+    const auto [found, fresh] = open.try_emplace(key, Open{merged.size(), at, {item.parts[at]}});
+    if (fresh) {
+      merged.push_back(std::move(item));
+      continue;
+    }
+    found->second.pieces.push_back(item.parts[at]);
+    add_to(merged[found->second.index].run, item.run);
+  }
+  for (auto& [key, range] : open) {
+    std::vector<std::string>& pieces = range.pieces;
+    if (pieces.size() > kMostPieces) {
+      pieces = {pieces[0], pieces[1], pieces[2], "...", pieces.back()};
+    }
+    merged[range.index].parts[range.at] = fmt::format("{}", fmt::join(pieces, ","));
+  }
+  return merged;
+}
+
+std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
+  std::vector<Item> items;
+  for (Piece& piece : plan_pieces(tree, plan)) {
+    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.part), {}};
+    item.run = {{},          {},          piece.device, 1,
+                piece.bytes, piece.bytes, piece.bytes,  std::move(piece.reason)};
+    items.push_back(std::move(item));
+  }
+  return items;
 }
 
 // How many leading parts all names share, leaving at least one part of each.
@@ -108,18 +172,13 @@ std::string usual_root(const std::vector<Item>& items) {
 }  // namespace
 
 std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan) {
-  std::vector<Item> items;
+  std::vector<Item> items = make_items(tree, plan);
   std::size_t deepest = 0;
-  for (const ModulePlacement& placed : plan.placement) {
-    const std::string& name = tree.modules.at(placed.module).name;
-    Item item{cut_at_dots(name), {}};
-    item.run = {{}, {}, placed.device, 1, placed.bytes, placed.bytes, placed.bytes, placed.reason};
-    deepest = std::max(deepest, item.parts.size());
-    items.push_back(std::move(item));
-  }
+  for (const Item& item : items) deepest = std::max(deepest, item.parts.size());
   std::stable_sort(items.begin(), items.end(),
                    [](const Item& a, const Item& b) { return a.run.device < b.run.device; });
   for (std::size_t place = 0; place < deepest; ++place) items = merge_at(std::move(items), place);
+  items = merge_gaps(std::move(items));
 
   const std::size_t common = common_parts(items);
   const std::string root = common == 0 ? usual_root(items) : std::string();
@@ -130,6 +189,10 @@ std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan) {
     const bool rooted = !root.empty() && item.parts.size() > 1 && item.parts[0] == root;
     run.short_name = join(item.parts, rooted ? 1 : common);
     if (run.name.empty()) run.name = run.short_name = "(the whole model)";
+    if (!item.piece.empty()) {
+      run.name += " " + item.piece;
+      run.short_name += " " + item.piece;
+    }
     runs.push_back(std::move(run));
   }
   return runs;

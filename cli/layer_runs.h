@@ -21,7 +21,9 @@ struct LayerRun {
 };
 
 // The plan's modules, by device in plan order and within a device in execution order. Modules whose
-// names differ in numbers only, which count up by one, and which share a reason are one run.
+// names differ in numbers only and which share a reason are one run; gaps are told by commas:
+// "layers.0-1,3-4". A block that is cut, its routed experts apart, is told as "layers.3-60 experts"
+// and "layers.3-60 rest".
 std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan);
 
 }  // namespace berth

@@ -47,6 +47,22 @@ class FlagSet {
         ->group(group_);
   }
 
+  // A flag that may be given again and again; every use adds to the list.
+  template <typename T, typename Parse>
+  CLI::Option* each(const std::string& flag, const std::string& shape,
+                    std::optional<std::vector<T>>& target, const std::string& help, Parse parse) {
+    const auto store = [flag, &target, parse](const std::vector<std::string>& texts) {
+      target.emplace();
+      for (const std::string& text : texts) {
+        target->push_back(flag_value(flag, [&] { return parse(text); }));
+      }
+    };
+    return app_.add_option_function<std::vector<std::string>>(flag, store, help)
+        ->allow_extra_args(false)
+        ->type_name(shape)
+        ->group(group_);
+  }
+
   CLI::Option* count(const std::string& flag, std::optional<std::uint64_t>& target,
                      const std::string& help) {
     return text(flag, "N", target, help, [](const std::string& text) { return count_from(text); });
@@ -94,6 +110,14 @@ void add_placement_flags(CLI::App& app, Settings& settings) {
              "keep this free beside the ledger: on every GPU, or 0=1GiB,1=2GiB", reserve_from);
   flags.text("--exclude", "LIST", settings.excluded, "devices that must stay empty: 1,cpu",
              devices_from);
+  flags.text("--priority", "LIST", settings.priority,
+             "levels of GPUs: 2=-1,0=1; a lower one is used only where higher ones do not suffice",
+             priority_from);
+  flags.text("--no-split", "LIST", settings.no_split,
+             "modules or classes that stay on one device, as patterns: LlamaMLP,model.layers.?",
+             globs_from);
+  flags.each("--override", "PATTERN=DEVICE", settings.overrides,
+             "put what matches there: model.layers.2?.*=cpu; may be given again", override_from);
   flags.on("--never-offload", settings.never_offload, "weights on GPUs only, or it does not fit");
 }
 
@@ -133,12 +157,19 @@ void add_plan_flags(CLI::App& app, Options& options) {
       .on("--print-device-map", options.print_device_map,
           "only the Hugging Face device_map JSON on stdout")
       ->excludes(json);
+  flags.on("--llama-cpp", options.llama_cpp, "only llama.cpp's arguments on stdout: -ngl -ts -ot");
+  flags.on("--vllm", options.vllm, "only vLLM's command on stdout: VLLM_PP_LAYER_PARTITION");
+  flags.on("--compare", options.compare,
+           "all policies side by side: times, bytes per device, what is spilled, verdict");
   flags.text("--dot", "FILE", options.dot,
              "write the module graph, coloured by device, as DOT (- for stdout alone)",
              as_is<std::string>);
+  flags.text("--svg", "FILE", options.svg,
+             "draw the devices as columns filled to scale (- for stdout alone)",
+             as_is<std::string>);
   flags.text("--save", "FILE", options.save, "write the plan as JSON, for load and run --plan",
              as_is<std::filesystem::path>);
-  flags.on("--verbose", options.verbose, "list every module");
+  flags.on("--verbose", options.verbose, "list every module, and the estimate stage by stage");
 }
 
 void add_load_flags(CLI::App& app, Options& options) {

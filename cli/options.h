@@ -27,7 +27,11 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
+  bool llama_cpp = false;                     // plan
+  bool vllm = false;                          // plan
+  bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
+  std::optional<std::string> svg;             // plan: a file, or "-"
   std::optional<std::filesystem::path> save;  // plan
   std::optional<std::filesystem::path> plan;  // load, run: a plan made earlier
   bool compare_naive = false;                 // load

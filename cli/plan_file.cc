@@ -45,6 +45,7 @@ class Reader {
   Reader object(std::string_view key) const {
     return Reader(get<element>(key, "an object"), source_, path(key));
   }
+  bool has(std::string_view key) const { return object_.at_key(key).error() == simdjson::SUCCESS; }
   element item(std::string_view key) const { return get<element>(key, "here"); }
 
   // Runs `parse` on a text member; its errors come back naming the member.
@@ -130,6 +131,44 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
   }
 }
 
+// Stages and streaming are newer than the rest: a plan without them is a plan all the same.
+Estimate read_estimate(const Reader& reader, const std::string& source, const Plan& plan) {
+  Estimate estimate;
+  estimate.prefill_seconds = reader.number("prefill_seconds");
+  estimate.seconds_per_token = reader.number("seconds_per_token");
+  estimate.score_seconds = reader.number("score_seconds");
+  estimate.optimality_gap = reader.number("optimality_gap");
+  if (!reader.has("stages")) return estimate;
+  std::size_t index = 0;
+  for (const element item : reader.list("stages")) {
+    const Reader member(item, source, fmt::format("estimate.stages[{}]", index++));
+    Stage stage;
+    const std::string name = member.text("device");
+    while (stage.device < plan.devices.size() && plan.devices[stage.device].name != name) {
+      ++stage.device;
+    }
+    if (stage.device == plan.devices.size()) member.fail("names a device that is not in devices");
+    stage.prefill_seconds = member.number("prefill_seconds");
+    stage.seconds_per_token = member.number("seconds_per_token");
+    stage.prefill_limit = member.text("prefill_limit");
+    stage.token_limit = member.text("token_limit");
+    estimate.stages.push_back(std::move(stage));
+  }
+  const Reader hops = reader.object("hops");
+  estimate.hops_prefill_seconds = hops.number("prefill_seconds");
+  estimate.hops_seconds_per_token = hops.number("seconds_per_token");
+  return estimate;
+}
+
+void read_streaming(const Reader& reader, Plan& plan) {
+  const std::string name = reader.text("device");
+  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
+    if (plan.devices[d].name == name) plan.streamer = d;
+  }
+  if (plan.streamer == kNone) reader.fail("names a device that is not in devices");
+  plan.slot_bytes = reader.size("slot_bytes");
+}
+
 void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   const Reader model = root.object("model");
   file.model_name = model.text("name");
@@ -152,14 +191,13 @@ void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   }
   const Reader peak = root.object("load_peak");
   file.plan.load_peak = {peak.size("host_bytes"), peak.size("naive_host_bytes")};
-  const Reader estimate = root.object("estimate");
-  file.plan.estimate.prefill_seconds = estimate.number("prefill_seconds");
-  file.plan.estimate.seconds_per_token = estimate.number("seconds_per_token");
-  file.plan.estimate.score_seconds = estimate.number("score_seconds");
-  file.plan.estimate.optimality_gap = estimate.number("optimality_gap");
+  file.plan.estimate = read_estimate(root.object("estimate"), source, file.plan);
+  if (root.has("streaming")) read_streaming(root.object("streaming"), file.plan);
   if (!root.boolean("fits")) {
     file.plan.shortfall.emplace();
-    file.plan.shortfall->bytes = root.object("shortfall").size("bytes");
+    const Reader shortfall = root.object("shortfall");
+    file.plan.shortfall->bytes = shortfall.size("bytes");
+    if (shortfall.has("cause")) file.plan.shortfall->cause = shortfall.text("cause");
   }
   read_request(root.object("request"), file);
 }
@@ -246,6 +284,8 @@ Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& set
   take_ledger(file, plan);
   plan.policy = file.plan.policy;
   plan.estimate = file.plan.estimate;
+  plan.streamer = file.plan.streamer;
+  plan.slot_bytes = file.plan.slot_bytes;
   plan.shortfall = file.plan.shortfall;
   std::map<std::string, std::string> reasons;
   for (std::size_t i = 0; i < file.modules.size(); ++i) reasons[file.modules[i]] = file.reasons[i];

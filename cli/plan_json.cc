@@ -1,6 +1,7 @@
 #include "cli/plan_json.h"
 
 #include "cli/plan_report.h"
+#include "planner/placement/needs.h"
 
 namespace berth {
 namespace {
@@ -56,6 +57,37 @@ void write_placement(JsonWriter& json, const Planned& planned) {
   json.end_array();
 }
 
+void write_stages(JsonWriter& json, const Plan& plan) {
+  json.key("stages").begin_array();
+  for (const Stage& stage : plan.estimate.stages) {
+    json.begin_object();
+    json.member("device", plan.devices[stage.device].name)
+        .member("prefill_seconds", stage.prefill_seconds)
+        .member("seconds_per_token", stage.seconds_per_token)
+        .member("prefill_limit", stage.prefill_limit)
+        .member("token_limit", stage.token_limit);
+    json.end_object();
+  }
+  json.end_array();
+  json.key("hops").begin_object();
+  json.member("prefill_seconds", plan.estimate.hops_prefill_seconds)
+      .member("seconds_per_token", plan.estimate.hops_seconds_per_token);
+  json.end_object();
+}
+
+void write_needs(JsonWriter& json, const ModelTree& tree) {
+  json.key("needs").begin_array();
+  for (const Need& need : model_needs(tree)) {
+    json.begin_object();
+    json.member("dtype", need.dtype)
+        .member("largest_layer", need.largest_layer)
+        .member("total", need.total)
+        .member("kv_cache_per_1000_tokens", need.kv_per_1000_tokens);
+    json.end_object();
+  }
+  json.end_array();
+}
+
 void write_figures(JsonWriter& json, const Plan& plan) {
   json.key("load_peak").begin_object();
   json.member("host_bytes", plan.load_peak.host_bytes)
@@ -66,10 +98,17 @@ void write_figures(JsonWriter& json, const Plan& plan) {
       .member("seconds_per_token", plan.estimate.seconds_per_token)
       .member("score_seconds", plan.estimate.score_seconds)
       .member("optimality_gap", plan.estimate.optimality_gap);
+  write_stages(json, plan);
   json.end_object();
+  if (plan.streamer != kNone) {
+    json.key("streaming").begin_object();
+    json.member("device", plan.devices[plan.streamer].name).member("slot_bytes", plan.slot_bytes);
+    json.end_object();
+  }
   if (!plan.shortfall) return;
   json.key("shortfall").begin_object();
-  json.member("bytes", plan.shortfall->bytes).key("suggestions").begin_array();
+  json.member("bytes", plan.shortfall->bytes).member("cause", plan.shortfall->cause);
+  json.key("suggestions").begin_array();
   for (const std::string& suggestion : plan.shortfall->suggestions) json.value(suggestion);
   json.end_array().end_object();
 }
@@ -118,16 +157,18 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   write_devices(json, planned.plan);
   write_placement(json, planned);
   write_figures(json, planned.plan);
+  write_needs(json, planned.model.tree);
   json.key("notes").begin_array();
   for (const std::string& note : planned.plan.notes) json.value(note);
   json.end_array();
   write_request(json, planned);
 }
 
-std::string plan_json(const Planned& planned) {
+std::string plan_json(const Planned& planned, const std::vector<ComparedPlan>& rows) {
   JsonWriter json;
   json.begin_object();
   write_plan(json, planned);
+  if (!rows.empty()) write_policies(json, rows);
   json.end_object();
   return json.take();
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "cli/compare.h"
 #include "cli/json_writer.h"
 #include "cli/planning.h"
 
@@ -11,7 +12,7 @@ namespace berth {
 // Writes the plan's members into an object that is open: load adds its own after them.
 void write_plan(JsonWriter& json, const Planned& planned);
 
-// The whole document.
-std::string plan_json(const Planned& planned);
+// The whole document, with the member `compare` where there are rows to compare.
+std::string plan_json(const Planned& planned, const std::vector<ComparedPlan>& rows = {});
 
 }  // namespace berth

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <vector>
 
 #include "cli/layer_runs.h"
 #include "cli/table.h"
 #include "planner/machine/sizes.h"
+#include "planner/placement/needs.h"
 
 namespace berth {
 namespace {
@@ -41,27 +43,6 @@ std::string dtype_summary(const ModelTree& tree, DType ModelTensor::*which) {
     text += (i > 0 ? " + " : "") + dtype_text(shares[i].first);
   }
   return text + (shares.size() > 3 ? " + ..." : "");
-}
-
-// One row's numbers in hundredths of a GiB, so rounded that they add up to the capacity as printed.
-// `weights` comes rounded already: the column adds up, too.
-std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights) {
-  const std::int64_t capacity = gib_hundredths(device.capacity);
-  const std::int64_t over = gib_hundredths(device.over);
-  const std::vector<std::int64_t> rest = apportion(
-      {device.reserved, device.kv_cache, device.workspace, device.free}, capacity + over - weights);
-  return {capacity, rest[0], weights, rest[1], rest[2], device.over > 0 ? -over : rest[3]};
-}
-
-// The WEIGHTS column in hundredths of a GiB, adding up to the total as printed.
-std::vector<std::int64_t> weights_column(const Plan& plan) {
-  std::vector<std::uint64_t> weights;
-  std::uint64_t total = 0;
-  for (const DeviceLedger& device : plan.devices) {
-    weights.push_back(device.weights);
-    total += device.weights;
-  }
-  return apportion(weights, gib_hundredths(total));
 }
 
 std::string join(const std::vector<std::string>& items, const std::string& separator) {
@@ -134,42 +115,76 @@ std::string modules_section(const Planned& planned) {
   return out;
 }
 
-std::string seconds_text(double seconds) {
-  if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
-  return fmt::format("{:.{}f} s", seconds, seconds < 100 ? 2 : 0);
+// "within 0.3 % of the best any placement can do", where the policy proves something.
+std::string optimality(const Plan& plan) {
+  const bool slowest = plan.policy == Policy::kThroughput;
+  if (!plan.fits() || (plan.policy != Policy::kAuto && !slowest)) return {};
+  const double percent = plan.estimate.optimality_gap * 100;
+  std::string text = slowest ? "; its slowest stage is " : "; ";
+  if (percent <= 0) return text + "proven best";
+  const std::string figure =
+      percent < 0.1 ? "0.1" : fmt::format("{:.{}f}", percent, percent < 10 ? 1 : 0);
+  return text + "within " + figure + " % of the best any placement can do";
 }
 
-std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate < 1 ? 3 : 1); }
+// Where most of a token's time goes: "82.1 of its 91.3 ms on cpu, by memory bandwidth".
+std::string binding(const Plan& plan) {
+  const Estimate& estimate = plan.estimate;
+  const auto most = std::max_element(
+      estimate.stages.begin(), estimate.stages.end(),
+      [](const Stage& a, const Stage& b) { return a.seconds_per_token < b.seconds_per_token; });
+  if (most == estimate.stages.end() || most->seconds_per_token <= 0) return {};
+  const std::string where = device_label(plan.devices[most->device]);
+  const std::string limit = most->token_limit.empty() ? "" : ", by " + most->token_limit;
+  if (estimate.stages.size() == 1) return fmt::format("; a token is limited on {}{}", where, limit);
+  return fmt::format("; {:.0f} % of a token is {}{}",
+                     100 * most->seconds_per_token / estimate.seconds_per_token, where, limit);
+}
 
 std::string estimate_section(const Plan& plan) {
   const Estimate& estimate = plan.estimate;
   if (estimate.score_seconds <= 0) return {};
   std::string text =
-      fmt::format("{} in {}, then {} a token", plural(plan.workload.prompt_tokens, "prompt token"),
-                  seconds_text(estimate.prefill_seconds), seconds_text(estimate.seconds_per_token));
+      fmt::format("first token {}, then {} a token", seconds_text(estimate.prefill_seconds),
+                  seconds_text(estimate.seconds_per_token));
   if (estimate.seconds_per_token > 0) {
     const auto batch = static_cast<double>(plan.workload.batch);
     text += fmt::format(" ({} tokens/s)", rate_text(batch / estimate.seconds_per_token));
   }
-  text += fmt::format("; {} with {}", seconds_text(estimate.score_seconds),
+  text += fmt::format("; score {} with {} and {}", seconds_text(estimate.score_seconds),
+                      plural(plan.workload.prompt_tokens, "prompt token"),
                       plural(plan.workload.new_tokens, "new token"));
-  if (plan.policy == Policy::kAuto && estimate.optimality_gap > 0) {
-    text += fmt::format("; at most {:.1f} % from the best of any placement",
-                        estimate.optimality_gap * 100);
-  }
-  return "estimate    " + wrap_words(text, 12) + "\n";
+  return "estimate    " + wrap_words(text + binding(plan) + optimality(plan), 12) + "\n";
 }
 
-std::string request_line(const Plan& plan) {
-  std::string policy(policy_name(plan.policy));
-  std::string out =
-      plan.policy == Policy::kDeviceMap ? "placed by the given device map" : "policy " + policy;
-  if (!plan.machine.empty()) out += ", on " + plan.machine;
-  out += fmt::format("; batch {}, context {}", plan.workload.batch,
-                     with_commas(plan.workload.context));
-  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
-  return wrap_words(out + "; table in GiB", 4) + "\n";
+// What the estimate adds up from, stage by stage.
+std::string stages_section(const Plan& plan) {
+  const Estimate& estimate = plan.estimate;
+  if (estimate.stages.empty()) return {};
+  Table table({"STAGE", "FIRST TOKEN", "LIMITED BY", "PER TOKEN", "LIMITED BY"}, kWidth);
+  const auto limit = [](const std::string& text) { return text.empty() ? "-" : text; };
+  for (const Stage& stage : estimate.stages) {
+    table.add({device_label(plan.devices[stage.device]), seconds_text(stage.prefill_seconds),
+               limit(stage.prefill_limit), seconds_text(stage.seconds_per_token),
+               limit(stage.token_limit)});
+  }
+  table.add({"hops", seconds_text(estimate.hops_prefill_seconds), "links",
+             seconds_text(estimate.hops_seconds_per_token), "links"});
+  table.add({"in all", seconds_text(estimate.prefill_seconds), "",
+             seconds_text(estimate.seconds_per_token), ""});
+  return table.text() + "\n";
+}
+
+std::string needs_section(const ModelTree& tree) {
+  Table table({"NEEDS", "LARGEST LAYER", "TOTAL", "KV CACHE OF 1,000 TOKENS"}, kWidth);
+  for (const Need& need : model_needs(tree)) {
+    table.add(
+        {std::string(need.dtype), format_size(need.largest_layer), format_size(need.total),
+         need.kv_per_1000_tokens == 0
+             ? "-"
+             : fmt::format("{} in {} bits", format_size(need.kv_per_1000_tokens), need.kv_bits)});
+  }
+  return table.text() + "\n";
 }
 
 std::string load_peak_line(const Plan& plan) {
@@ -179,6 +194,48 @@ std::string load_peak_line(const Plan& plan) {
 }
 
 }  // namespace
+
+std::string seconds_text(double seconds) {
+  if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
+  return fmt::format("{:.{}f} s", seconds, seconds < 100 ? 2 : 0);
+}
+
+std::string rate_text(double rate) { return fmt::format("{:.{}f}", rate, rate < 1 ? 3 : 1); }
+
+std::string request_line(const Plan& plan, bool with_policy) {
+  std::string out;
+  if (with_policy) {
+    out = plan.policy == Policy::kDeviceMap ? "placed by the given device map"
+                                            : "policy " + std::string(policy_name(plan.policy));
+    if (!plan.machine.empty()) out += ", ";
+  }
+  if (!plan.machine.empty()) {
+    out += "on " + std::filesystem::path(plan.machine).filename().string();
+  }
+  out += fmt::format("{}batch {}, context {}", out.empty() ? "" : "; ", plan.workload.batch,
+                     with_commas(plan.workload.context));
+  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
+  return wrap_words(out + "; table in GiB", 4) + "\n";
+}
+
+std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights) {
+  const std::int64_t capacity = gib_hundredths(device.capacity);
+  const std::int64_t over = gib_hundredths(device.over);
+  const std::vector<std::int64_t> rest = apportion(
+      {device.reserved, device.kv_cache, device.workspace, device.free}, capacity + over - weights);
+  return {capacity, rest[0], weights, rest[1], rest[2], device.over > 0 ? -over : rest[3]};
+}
+
+std::vector<std::int64_t> weights_column(const Plan& plan) {
+  std::vector<std::uint64_t> weights;
+  std::uint64_t total = 0;
+  for (const DeviceLedger& device : plan.devices) {
+    weights.push_back(device.weights);
+    total += device.weights;
+  }
+  return apportion(weights, gib_hundredths(total));
+}
 
 std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size(); }
 
@@ -263,6 +320,8 @@ std::string verdict(const Plan& plan, bool colour) {
   };
   if (plan.fits()) return paint("32", "fits") + "\n";
   std::string out = paint("31", shortfall_sentence(plan)) + "\n";
+  const std::string& cause = plan.shortfall->cause;
+  if (!cause.empty()) out += "  why: " + wrap_words(cause, 7) + "\n";
   for (const std::string& suggestion : plan.shortfall->suggestions) {
     out += "  try: " + wrap_words(suggestion, 7) + "\n";
   }
@@ -276,7 +335,9 @@ std::string plan_report(const Planned& planned, const ReportStyle& style) {
   out += device_table(planned) + "\n";
   out += runs_section(planned, layer_runs(planned.model.tree, plan));
   if (style.verbose) out += "\n" + modules_section(planned);
-  out += "\n" + load_peak_line(plan) + after_load_line(plan) + estimate_section(plan);
+  out += "\n" + needs_section(planned.model.tree);
+  if (style.verbose) out += stages_section(plan);
+  out += load_peak_line(plan) + after_load_line(plan) + estimate_section(plan);
   for (const std::string& note : plan.notes) out += "note        " + wrap_words(note, 12) + "\n";
   return out + verdict(plan, style.colour);
 }

@@ -2,7 +2,9 @@
 // runs of layers with the reason each is where it is, load peak and after load told apart, verdict.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/planning.h"
 
@@ -22,6 +24,19 @@ std::string device_table(const Planned& planned);  // DEVICE CAPACITY ... LAYERS
 std::string after_load_line(const Plan& plan);     // weights by device
 std::string device_spread(const Plan& plan);       // share of the weights by device
 std::string verdict(const Plan& plan, bool colour);
+
+// The model, and what of it was asked for. Each ends in a newline.
+std::string request_line(const Plan& plan, bool with_policy = true);
+
+// Weights by device in hundredths of a GiB, so rounded that they add up to the total as printed.
+std::vector<std::int64_t> weights_column(const Plan& plan);
+
+// One row of the device table in hundredths of a GiB: capacity, reserved, weights, KV cache,
+// workspace, free (negative by what is missing); it adds up as printed. `weights` comes rounded.
+std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights);
+
+std::string seconds_text(double seconds);  // "1.24 s", "91.3 ms"
+std::string rate_text(double rate);        // "11.0"
 
 // Layers as the model has them: decoder blocks, 0 where unknown.
 std::uint64_t layer_count(const ModelTree& tree);

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "cli/plan_file.h"
+#include "planner/base/text.h"
 #include "planner/machine/sizes.h"
+#include "planner/placement/device_map.h"
 
 namespace berth {
 namespace {
@@ -23,6 +25,8 @@ Request make_request(const Settings& settings) {
   }
   request.overrides = settings.overrides.value_or(std::vector<Override>{});
   request.excluded = settings.excluded.value_or(std::vector<std::string>{});
+  request.priority = settings.priority.value_or(std::vector<Priority>{});
+  request.no_split = settings.no_split.value_or(std::vector<std::string>{});
   request.never_offload = settings.never_offload.value_or(false);
 
   Workload& workload = request.workload;
@@ -35,6 +39,14 @@ Request make_request(const Settings& settings) {
   request.cpu_memory = settings.cpu_memory.value_or(request.cpu_memory);
   request.staging = settings.staging.value_or(request.staging);
   return request;
+}
+
+void require_counts(const Settings& settings) {
+  for (const auto& [flag, count] :
+       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
+        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
+    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
+  }
 }
 
 // Where this machine's disk is looked at: the folder that holds the model.
@@ -52,6 +64,29 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
       const bool meant =
           entry.device.empty() ? device.kind == DeviceKind::kCuda : device.name == entry.device;
       if (meant) device.reserve = entry.bytes;
+    }
+  }
+}
+
+// Names in the request that stand for nothing: silence would look like obedience.
+void require_meaning(const Request& request, const ModelTree& tree, const Machine& machine) {
+  const std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
+  for (const Priority& entry : request.priority) {
+    const bool budgeted = std::any_of(budgets.begin(), budgets.end(), [&](const Budget& budget) {
+      return budget.device == entry.device;
+    });
+    if (!budgeted && !machine.find(entry.device)) {
+      throw Error(fmt::format("priority: device '{}' is not on {}", entry.device, machine.source));
+    }
+  }
+  for (const std::string& glob : request.no_split) {
+    const bool any =
+        std::any_of(tree.modules.begin(), tree.modules.end(), [&](const Module& module) {
+          return glob_matches(glob, module.name) || glob_matches(glob, module.cls);
+        });
+    if (!any) {
+      throw Error(fmt::format("no_split '{}': matches no module and no class of {}",
+                              printable(glob), tree.name));
     }
   }
 }
@@ -113,28 +148,31 @@ void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
 
 }  // namespace
 
-Planned make_planned(const Options& options) {
+Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
-  for (const auto& [flag, count] :
-       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
-        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
-    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
-  }
-
-  std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
-  if (options.plan) {
-    const PlanFile file = read_plan_file(*options.plan);
-    if (!settings.dtype) dtype = file.dtype;
-    Planned planned{open_model(options.model, dtype), {}, {}};
-    planned.plan = adopt_plan(file, planned.model.tree, settings);
-    return planned;
-  }
+  require_counts(settings);
   const Request request = make_request(settings);
-  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}};
+  const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
+  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}, request};
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
-  planned.plan = make_plan(planned.model.tree, planned.machine, request);
+  require_meaning(request, planned.model.tree, planned.machine);
+  return planned;
+}
+
+Planned make_planned(const Options& options) {
+  if (options.plan) {
+    const Settings& settings = options.settings;
+    require_counts(settings);
+    const PlanFile file = read_plan_file(*options.plan);
+    const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
+    Planned planned{open_model(options.model, dtype), {}, {}, {}};
+    planned.plan = adopt_plan(file, planned.model.tree, settings);
+    return planned;
+  }
+  Planned planned = open_planned(options);
+  planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
   return planned;
 }
 

@@ -6,11 +6,12 @@
 
 namespace berth {
 
-// A model, the machine it is planned for, and the plan.
+// A model, the machine it is planned for, the plan, and what it answers.
 struct Planned {
   Model model;
   Machine machine;
   Plan plan;
+  Request request = {};  // what was asked of the planner; not of a plan that was made earlier
 };
 
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
@@ -18,6 +19,9 @@ struct Planned {
 // Where --plan names a plan made earlier, that one is taken over after checking that it is for
 // this model. Throws Error.
 Planned make_planned(const Options& options);
+
+// The same without the plan itself: model, machine and request. Not for --plan.
+Planned open_planned(const Options& options);
 
 // "gpu 0", "cpu", "disk".
 std::string device_label(const DeviceLedger& device);

@@ -24,6 +24,8 @@ Settings merge(Settings flags, const Settings& file) {
   prefer(flags.dtype, from_file.dtype);
   prefer(flags.reserve, from_file.reserve);
   prefer(flags.excluded, from_file.excluded);
+  prefer(flags.priority, from_file.priority);
+  prefer(flags.no_split, from_file.no_split);
   prefer(flags.never_offload, from_file.never_offload);
   prefer(flags.overrides, from_file.overrides);
   prefer(flags.batch, from_file.batch);

@@ -45,6 +45,8 @@ struct Settings {
   std::optional<DTypeChoice> dtype;
   std::optional<std::vector<Reserve>> reserve;
   std::optional<std::vector<std::string>> excluded;
+  std::optional<std::vector<Priority>> priority;
+  std::optional<std::vector<std::string>> no_split;
   std::optional<bool> never_offload;
   std::optional<std::vector<Override>> overrides;
 

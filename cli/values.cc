@@ -146,6 +146,68 @@ std::vector<Reserve> reserve_from(std::string_view text) {
   return reserve;
 }
 
+int level_from(std::string_view text) {
+  int level = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), level);
+  const bool whole = !text.empty() && error == std::errc() && end == text.data() + text.size();
+  if (!whole || level < -kMaxLevel || level > kMaxLevel) {
+    throw Error(fmt::format("'{}' is not a level (a whole number from -{} to {}; 0 is the default)",
+                            text, kMaxLevel, kMaxLevel));
+  }
+  return level;
+}
+
+std::string gpu_from(std::string_view text) {
+  std::string device = device_from(text);
+  if (device == "cpu" || device == "disk") {
+    throw Error(fmt::format("'{}' is not a GPU; it is used after all GPUs in any case", device));
+  }
+  return device;
+}
+
+std::vector<Priority> priority_from(std::string_view text) {
+  std::vector<Priority> priority;
+  for (const std::string_view part : split(text, ',')) {
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      throw Error(fmt::format("'{}' is not DEVICE=LEVEL (for example 2=-1,0=1)", part));
+    }
+    Priority entry{gpu_from(trim(part.substr(0, equals))),
+                   level_from(trim(part.substr(equals + 1)))};
+    for (const Priority& earlier : priority) {
+      if (earlier.device == entry.device) {
+        throw Error(fmt::format("device '{}' is given twice", entry.device));
+      }
+    }
+    priority.push_back(std::move(entry));
+  }
+  return priority;
+}
+
+std::string glob_from(std::string_view text) {
+  if (text.empty()) throw Error("an empty pattern matches nothing");
+  const std::size_t open = text.rfind('[');
+  if (open != std::string_view::npos && text.find(']', open) == std::string_view::npos) {
+    throw Error(fmt::format("'{}' has a [ without its ]", text));
+  }
+  return std::string(text);
+}
+
+std::vector<std::string> globs_from(std::string_view text) {
+  std::vector<std::string> globs;
+  for (const std::string_view part : split(text, ',')) globs.push_back(glob_from(trim(part)));
+  return globs;
+}
+
+Override override_from(std::string_view text) {
+  const std::size_t equals = text.rfind('=');
+  if (equals == std::string_view::npos) {
+    throw Error(
+        fmt::format("'{}' is not PATTERN=DEVICE (for example model.layers.2?.*=cpu)", text));
+  }
+  return {glob_from(trim(text.substr(0, equals))), device_from(trim(text.substr(equals + 1)))};
+}
+
 std::uint64_t count_from(std::string_view text) {
   const std::optional<std::uint64_t> number = whole_number(text);
   if (!number || *number > kMaxCount) {

@@ -31,6 +31,20 @@ std::vector<Budget> budgets_from(std::string_view text);
 // "0=1GiB,1=2GiB", or one size for every GPU.
 std::vector<Reserve> reserve_from(std::string_view text);
 
+// "2=-1,0=1": levels of GPUs, order kept; a device named twice is an error, and so is the CPU.
+std::vector<Priority> priority_from(std::string_view text);
+// A level by itself: a whole number, perhaps negative, of at most kMaxLevel.
+inline constexpr int kMaxLevel = 1000;
+int level_from(std::string_view text);
+// The name of a GPU, for what only GPUs have.
+std::string gpu_from(std::string_view text);
+
+// "LlamaMLP,model.layers.?": globs over names of modules and classes.
+std::vector<std::string> globs_from(std::string_view text);
+std::string glob_from(std::string_view text);  // one, not empty, its brackets closed
+// "model.layers.2?.*=cpu": a glob over names of modules and tensors, and where they go.
+Override override_from(std::string_view text);
+
 // A count of tokens or sequences, at most kMaxCount.
 inline constexpr std::uint64_t kMaxCount = 1'000'000'000;
 std::uint64_t count_from(std::string_view text);

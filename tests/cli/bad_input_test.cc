@@ -166,6 +166,25 @@ const Broken kBroken[] = {
                            "overrides: [{match: lm_head, device: 7}]\n"));
      },
      "7"},
+    {"OverrideFlagThatMatchesNothing",
+     [](const auto& f) {
+       return std::vector<std::string>{"plan",         tiny_llama(f, "m"),
+                                       "--max-memory", "0=1GiB,cpu=1GiB",
+                                       "--override",   "model.nowhere.*=cpu"};
+     },
+     "model.nowhere.*"},
+    {"PriorityOfADeviceThatIsNotThere",
+     [](const auto& f) {
+       return std::vector<std::string>{
+           "plan", tiny_llama(f, "m"), "--max-memory", "0=1GiB,cpu=1GiB", "--priority", "7=1"};
+     },
+     "priority: device '7'"},
+    {"NoSplitThatMatchesNothing",
+     [](const auto& f) {
+       return std::vector<std::string>{
+           "plan", tiny_llama(f, "m"), "--max-memory", "0=1GiB,cpu=1GiB", "--no-split", "OtherMLP"};
+     },
+     "no_split 'OtherMLP': matches no module and no class"},
     {"DeviceThatIsNotHere",
      [](const auto& f) {
        const std::string machine = f.write("far.yaml",

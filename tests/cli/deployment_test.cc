@@ -38,6 +38,8 @@ emulate: true
 reserve: {0: 512MiB}
 exclude: [1, disk]
 never_offload: false
+priority: {2: -1, cuda:0: 3}
+no_split: [LlamaMLP, "model.h.[0-3]"]
 overrides:
   - {match: "model.layers.2?.*", device: cpu}
   - {match: lm_head, device: cuda:0}
@@ -61,6 +63,11 @@ run: {prompt: "Once upon a time", n: 5, logits: out.safetensors, stop_at_eos: tr
   EXPECT_EQ(settings.reserve->at(0).device, "0");
   EXPECT_EQ(*settings.excluded, (std::vector<std::string>{"1", "disk"}));
   EXPECT_EQ(settings.never_offload, false);
+  ASSERT_EQ(settings.priority->size(), 2u);
+  EXPECT_EQ(settings.priority->at(0).device, "2");
+  EXPECT_EQ(settings.priority->at(0).level, -1);
+  EXPECT_EQ(settings.priority->at(1).device, "0");
+  EXPECT_EQ(*settings.no_split, (std::vector<std::string>{"LlamaMLP", "model.h.[0-3]"}));
   ASSERT_EQ(settings.overrides->size(), 2u);
   EXPECT_EQ(settings.overrides->at(0).match, "model.layers.2?.*");
   EXPECT_EQ(settings.overrides->at(1).device, "0");
@@ -177,6 +184,19 @@ INSTANTIATE_TEST_SUITE_P(
                 "deploy.yaml:3: overrides[0].match: "},
         Mistake{"OverrideToNowhere", "model: m\noverrides:\n  - {match: a, device: tpu}\n",
                 "deploy.yaml:3: overrides[0].device: 'tpu' is not a device"},
+        Mistake{"OverrideWithAnOpenBracket",
+                "model: m\noverrides:\n  - {match: 'a[b', device: 0}\n",
+                "deploy.yaml:3: overrides[0].match: 'a[b' has a [ without its ]"},
+        Mistake{"PriorityIsANumber", "model: m\npriority: 1\n", "deploy.yaml:2: priority: "},
+        Mistake{"PriorityOfTheCpu", "model: m\npriority:\n  cpu: 1\n",
+                "deploy.yaml:3: priority.cpu: 'cpu' is not a GPU"},
+        Mistake{"PriorityIsAWord", "model: m\npriority: {0: high}\n",
+                "deploy.yaml:2: priority.0: 'high' is not a level"},
+        Mistake{"PriorityTwice", "model: m\npriority:\n  0: 1\n  cuda:0: 2\n",
+                "deploy.yaml:4: priority.cuda:0: "},
+        Mistake{"NoSplitIsText", "model: m\nno_split: LlamaMLP\n", "deploy.yaml:2: no_split: "},
+        Mistake{"NoSplitIsEmpty", "model: m\nno_split: ['']\n",
+                "deploy.yaml:2: no_split[0]: an empty pattern"},
         Mistake{"TwoPrompts", "model: m\nrun:\n  prompt: a\n  prompt_ids: [1]\n",
                 "deploy.yaml:4: run.prompt_ids: "},
         Mistake{"NegativeId", "model: m\nrun: {prompt_ids: [1, -2]}\n",

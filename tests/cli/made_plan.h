@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "cli/planning.h"
@@ -57,7 +58,7 @@ inline Model made_model() {
 
 // Embedding and layers 0-3 on GPU 0, layers 4-5 on the CPU, norm and head on GPU 0.
 inline Planned made_plan() {
-  Planned planned{made_model(), {}, {}};
+  Planned planned{made_model(), {}, {}, {}};
   Plan& plan = planned.plan;
   plan.machine = "a made machine";
   DeviceLedger gpu{"0",      DeviceKind::kCuda, 12 * kGiB, kGiB / 2, 11 * kGiB,
@@ -80,7 +81,35 @@ inline Planned made_plan() {
   plan.workload.context = 4096;
   plan.staging = std::uint64_t{128} << 20;
   plan.load_peak = {kGiB / 8, 30 * kGiB};
-  plan.estimate = {0.25, 0.05, 6.65, 0};
+  plan.estimate.prefill_seconds = 0.25;
+  plan.estimate.seconds_per_token = 0.05;
+  plan.estimate.score_seconds = 6.65;
+  return planned;
+}
+
+// Layers of attention, router and experts, as the planner tells a layer that it has cut.
+inline Planned cut_layers(int layers) {
+  Planned planned;
+  ModelTree& tree = planned.model.tree;
+  const ModuleId body = add_module(tree, "model", add_module(tree, "", kNone));
+  const ModuleId list = add_module(tree, "model.layers", body);
+  for (int i = 0; i < layers; ++i) {
+    const std::string name = "model.layers." + std::to_string(i);
+    const ModuleId layer = add_module(tree, name, list);
+    LayerFacts facts;
+    facts.module = layer;
+    tree.facts.layers.push_back(facts);
+    const ModuleId attention = add_weight(tree, name + ".self_attn", layer, 1);
+    const ModuleId mlp = add_module(tree, name + ".mlp", layer);
+    const ModuleId gate = add_weight(tree, name + ".mlp.gate", mlp, 1);
+    const ModuleId experts = add_weight(tree, name + ".mlp.experts", mlp, 6);
+    tree.modules[experts].expert = true;
+    for (const auto& [module, device, gib] :
+         {std::tuple(attention, 0u, 1), std::tuple(gate, 0u, 1), std::tuple(experts, 1u, 6)}) {
+      planned.plan.placement.push_back({module, device, gib * kGiB, ""});
+    }
+  }
+  planned.plan.devices.resize(2);
   return planned;
 }
 

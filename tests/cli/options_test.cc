@@ -77,6 +77,47 @@ TEST(Options, ReadEveryFlagOfPlan) {
   EXPECT_EQ(options.save, "p.json");
 }
 
+TEST(Options, ReadPrioritiesNoSplitAndOverrides) {
+  const Settings settings =
+      options_of({"plan", "m", "--priority", "2=-1, cuda:0=1", "--no-split", "LlamaMLP,model.h.?",
+                  "--override", "model.layers.2?.*=cpu", "--override", "a=b=gpu 1"})
+          .settings;
+  ASSERT_EQ(settings.priority->size(), 2u);
+  EXPECT_EQ(settings.priority->at(0).device, "2");
+  EXPECT_EQ(settings.priority->at(0).level, -1);
+  EXPECT_EQ(settings.priority->at(1).device, "0");
+  EXPECT_EQ(settings.priority->at(1).level, 1);
+  EXPECT_EQ(*settings.no_split, (std::vector<std::string>{"LlamaMLP", "model.h.?"}));
+  ASSERT_EQ(settings.overrides->size(), 2u);
+  EXPECT_EQ(settings.overrides->at(0).match, "model.layers.2?.*");
+  EXPECT_EQ(settings.overrides->at(0).device, "cpu");
+  EXPECT_EQ(settings.overrides->at(1).match, "a=b") << "the device stands behind the last =";
+  EXPECT_EQ(settings.overrides->at(1).device, "1");
+}
+
+TEST(Options, LeaveTheModelAloneBehindAFlagThatRepeats) {
+  const Options options = options_of({"plan", "--override", "lm_head=cpu", "the-model"});
+  EXPECT_EQ(options.model, "the-model");
+  EXPECT_EQ(options.settings.overrides->size(), 1u);
+}
+
+TEST(Options, RefusePrioritiesAndPatternsThatMeanNothing) {
+  const auto error = [](const char* flag, const char* value) {
+    return error_of<Error>({"plan", "m", flag, value});
+  };
+  EXPECT_THAT(error("--priority", "2"), HasSubstr("--priority: '2' is not DEVICE=LEVEL"));
+  EXPECT_THAT(error("--priority", "2=high"), HasSubstr("--priority: 'high' is not a level"));
+  EXPECT_THAT(error("--priority", "2=1.5"), HasSubstr("--priority: '1.5' is not a level"));
+  EXPECT_THAT(error("--priority", "2=99999999999"), HasSubstr("is not a level"));
+  EXPECT_THAT(error("--priority", "2=1,gpu 2=0"), HasSubstr("device '2' is given twice"));
+  EXPECT_THAT(error("--priority", "cpu=1"), HasSubstr("--priority: 'cpu' is not a GPU"));
+  EXPECT_THAT(error("--no-split", "a,,b"), HasSubstr("--no-split: an empty pattern"));
+  EXPECT_THAT(error("--no-split", "[ab"), HasSubstr("--no-split: '[ab' has a [ without its ]"));
+  EXPECT_THAT(error("--override", "lm_head"), HasSubstr("--override: 'lm_head' is not PATTERN="));
+  EXPECT_THAT(error("--override", "=cpu"), HasSubstr("--override: an empty pattern"));
+  EXPECT_THAT(error("--override", "lm_head=tpu"), HasSubstr("--override: 'tpu' is not a device"));
+}
+
 TEST(Options, TakeAPromptAsItIs) {
   for (const char* prompt : {"", " ", "-x", "--json", "[1]", "%%", "a,b", "\"q\"", "\u00e9"}) {
     EXPECT_EQ(options_of({"run", "m", "--prompt", prompt}).settings.prompt, prompt);
@@ -125,13 +166,22 @@ TEST(Options, LetFlagsWinOverTheDeploymentFile) {
                                         "model: m\n"
                                         "policy: balanced\n"
                                         "workload: {batch: 3, context: 7}\n"
+                                        "overrides: [{match: a, device: cpu}]\n"
+                                        "priority: {1: -1}\n"
+                                        "no_split: [MLP]\n"
                                         "run: {prompt_ids: [1]}\n");
   const Options kept = options_of({"run", file.c_str()});
   EXPECT_EQ(kept.model, folder.path() / "m");
   EXPECT_EQ(kept.settings.policy, Policy::kBalanced);
   EXPECT_EQ(kept.settings.batch, 3u);
-  const Options won = options_of(
-      {"run", file.c_str(), "--batch", "4", "--device-map", "map.json", "--prompt", "hello"});
+  const Options won =
+      options_of({"run", file.c_str(), "--batch", "4", "--device-map", "map.json", "--prompt",
+                  "hello", "--override", "b=disk", "--priority", "0=2"});
+  EXPECT_EQ(kept.settings.overrides->at(0).match, "a");
+  ASSERT_EQ(won.settings.overrides->size(), 1u) << "a flag takes the place of the file's list";
+  EXPECT_EQ(won.settings.overrides->at(0).match, "b");
+  EXPECT_EQ(won.settings.priority->at(0).device, "0");
+  EXPECT_EQ(won.settings.no_split->at(0), "MLP");
   EXPECT_EQ(won.settings.batch, 4u);
   EXPECT_EQ(won.settings.context, 7u);
   EXPECT_FALSE(won.settings.policy) << "a device map given as a flag silences the file's policy";

@@ -25,10 +25,38 @@ std::string error_of(const std::string& json) {
   return "no error";
 }
 
+TEST(PlanFile, ReadsPlansFromBeforeThereWereStages) {
+  std::string json = plan_json(testing::made_plan());
+  const std::size_t stages = json.find("\"stages\"");
+  const std::size_t end = json.find('}', json.find("\"hops\"")) + 1;
+  json.erase(json.rfind(',', stages), end - json.rfind(',', stages));
+  EXPECT_EQ(error_of(json), "no error") << json;
+}
+
+TEST(PlanFile, RefusesStagesOfNoDevice) {
+  Planned planned = testing::made_plan();
+  planned.plan.estimate.stages = {{1, 0.2, 0.04, "FLOP/s", "memory bandwidth"}};
+  EXPECT_THAT(
+      error_of(replaced(plan_json(planned), "\"stages\": [\n      {\n        \"device\": \"cpu\"",
+                        "\"stages\": [\n      {\n        \"device\": \"7\"")),
+      HasSubstr("estimate.stages[0]"));
+}
+
 TEST(PlanFile, GivesBackThePlanThatWasWritten) {
-  const Planned planned = testing::made_plan();
+  Planned planned = testing::made_plan();
+  planned.plan.estimate.stages = {{1, 0.2, 0.04, "FLOP/s", "memory bandwidth"}};
+  planned.plan.estimate.hops_seconds_per_token = 0.01;
+  planned.plan.streamer = 0;
+  planned.plan.slot_bytes = 77;
   const PlanFile file = parse_plan_file(plan_json(planned), "plan.json");
   const Plan plan = adopt_plan(file, planned.model.tree, {});
+  ASSERT_EQ(plan.estimate.stages.size(), 1u);
+  EXPECT_EQ(plan.estimate.stages[0].device, 1u);
+  EXPECT_EQ(plan.estimate.stages[0].seconds_per_token, 0.04);
+  EXPECT_EQ(plan.estimate.stages[0].prefill_limit, "FLOP/s");
+  EXPECT_EQ(plan.estimate.hops_seconds_per_token, 0.01);
+  EXPECT_EQ(plan.streamer, 0u);
+  EXPECT_EQ(plan.slot_bytes, 77u);
   EXPECT_EQ(plan.tensor_device, planned.plan.tensor_device);
   ASSERT_EQ(plan.devices.size(), planned.plan.devices.size());
   for (std::size_t i = 0; i < plan.devices.size(); ++i) {

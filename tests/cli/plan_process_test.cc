@@ -33,8 +33,8 @@ TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
   ASSERT_EQ(answer.exit_code, 0) << answer.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element plan = parsed(parser, answer.out);
-  for (const char* key :
-       {"model", "fits", "policy", "devices", "device_map", "placement", "load_peak", "estimate"}) {
+  for (const char* key : {"model", "fits", "policy", "devices", "device_map", "placement",
+                          "load_peak", "estimate", "needs"}) {
     EXPECT_EQ(plan.at_key(key).error(), simdjson::SUCCESS) << key;
   }
   EXPECT_EQ(std::string_view(plan["model"]["type"]), "llama");
@@ -48,6 +48,13 @@ TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
                   std::int64_t(device["free"]));
   }
   EXPECT_EQ(std::uint64_t(plan["model"]["bytes"]), tiny_data_bytes());
+  EXPECT_EQ(plan["estimate"]["stages"].error(), simdjson::SUCCESS);
+  EXPECT_EQ(plan["estimate"]["hops"].error(), simdjson::SUCCESS);
+  ASSERT_EQ(simdjson::dom::array(plan["needs"]).size(), 4u);
+  EXPECT_EQ(std::string_view(plan["needs"].at(0)["dtype"]), "float32");
+  EXPECT_EQ(std::uint64_t(plan["needs"].at(0)["total"]),
+            4 * std::uint64_t(plan["model"]["parameters"]));
+  EXPECT_GT(std::uint64_t(plan["needs"].at(1)["kv_cache_per_1000_tokens"]), 0u);
   std::uint64_t placed = 0;
   for (const simdjson::dom::element module : plan["placement"]) {
     placed += std::uint64_t(module["bytes"]);
@@ -77,6 +84,118 @@ TEST(PlanCommand, AcceptsItsOwnDeviceMap) {
                               "--device-map", map, "--print-device-map"});
   EXPECT_EQ(again.exit_code, 0) << again.talk;
   EXPECT_EQ(first.out, again.out);
+}
+
+TEST(PlanCommand, DrawsToStdoutOrToAFile) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer answer = berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", "-"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_EQ(answer.out.rfind("<?xml", 0), 0u);
+  const std::string file = folder.path() / "p.svg";
+  const Answer both = berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", file});
+  EXPECT_THAT(both.out, HasSubstr("DEVICE"));
+  EXPECT_TRUE(std::filesystem::exists(file));
+  const Answer lost =
+      berth({"plan", model, "--max-memory", "cpu=1GiB", "--svg", folder.path() / "absent/p.svg"});
+  EXPECT_EQ(lost.exit_code, 1);
+  EXPECT_THAT(lost.talk, HasSubstr("absent/p.svg"));
+}
+
+TEST(PlanCommand, WritesIntoADeviceAndDoesNotReplaceIt) {
+  const TemporaryFolder folder;
+  const std::filesystem::path link = folder.path() / "full";
+  std::filesystem::create_symlink("/dev/full", link);
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--max-memory", "cpu=1GiB", "--svg", link});
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_THAT(answer.talk, HasSubstr("full: cannot be written"));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_character_file(link));
+}
+
+TEST(PlanCommand, ComparesAllPoliciesSideBySide) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "24GiB", "64GiB");
+  const Answer text = berth({"plan", model, "--machine", machine, "--compare"});
+  EXPECT_EQ(text.exit_code, 0) << text.talk;
+  for (const char* policy : {"\nauto ", "\nthroughput ", "\nbalanced ", "\nbalanced_low_0 ",
+                             "\nsequential ", "\nauto: "}) {
+    EXPECT_THAT(text.out, HasSubstr(policy));
+  }
+  const Answer answer = berth({"plan", model, "--machine", machine, "--compare", "--json"});
+  simdjson::dom::parser parser;
+  const simdjson::dom::element rows = parsed(parser, answer.out)["compare"];
+  ASSERT_EQ(simdjson::dom::array(rows).size(), 5u);
+  for (const simdjson::dom::element row : rows) {
+    EXPECT_TRUE(bool(row["fits"]));
+    EXPECT_GT(double(row["score_seconds"]), 0);
+    EXPECT_EQ(std::uint64_t(row["weights"]["0"]), tiny_data_bytes());
+    EXPECT_EQ(std::uint64_t(row["spilled"]["cpu"]), 0u);
+  }
+}
+
+TEST(PlanCommand, ComparesTheGivenMapToo) {
+  const TemporaryFolder folder;
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--machine", machine_file(folder, "24GiB", "64GiB"),
+             "--device-map", folder.write("map.json", R"({"": "cpu"})"), "--compare"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_THAT(answer.out, HasSubstr("\ndevice map "));
+}
+
+TEST(PlanCommand, ShowsAPolicyThatCannotAnswerAndFailsWhereItWasAskedFor) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::vector<std::string> map{"plan",         model,
+                                     "--max-memory", "cpu=1GiB",
+                                     "--device-map", folder.write("map.json", R"({"": 5})"),
+                                     "--compare"};
+  const Answer answer = berth(map);
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_THAT(answer.out, HasSubstr("\nauto "));
+  EXPECT_THAT(answer.talk, HasSubstr("there is no device '5'"));
+}
+
+TEST(PlanCommand, SpeaksToLlamaCppAndVllm) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "24GiB", "64GiB");
+  const Answer llama =
+      berth({"plan", model, "--machine", machine, "--context", "64", "--llama-cpp"});
+  EXPECT_EQ(llama.exit_code, 0) << llama.talk;
+  EXPECT_EQ(llama.out, "-ngl 3 -c 64\n");
+  EXPECT_THAT(llama.talk, HasSubstr("note: "));
+  const Answer vllm = berth({"plan", model, "--machine", machine, "--context", "64", "--vllm"});
+  EXPECT_EQ(vllm.exit_code, 0) << vllm.talk;
+  EXPECT_EQ(vllm.out, "VLLM_PP_LAYER_PARTITION=2 vllm serve " + model +
+                          " --pipeline-parallel-size 1 --max-model-len 64\n");
+}
+
+TEST(PlanCommand, RefusesToTellVllmOfLayersOnTheCpu) {
+  const TemporaryFolder folder;
+  const Answer answer =
+      berth({"plan", tiny_llama(folder, "m"), "--max-memory", "cpu=1GiB", "--vllm"});
+  EXPECT_EQ(answer.exit_code, 1);
+  EXPECT_EQ(answer.out, "");
+  EXPECT_THAT(answer.talk, HasSubstr("2 of 2 layers have weights off the GPUs"));
+}
+
+TEST(PlanCommand, LetsOneFlagHaveStdout) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  for (const std::vector<std::string>& flags : {std::vector<std::string>{"--dot", "-", "--json"},
+                                                {"--compare", "--print-device-map"},
+                                                {"--llama-cpp", "--vllm"},
+                                                {"--compare", "--vllm"}}) {
+    std::vector<std::string> call{"plan", model, "--max-memory", "cpu=1GiB"};
+    call.insert(call.end(), flags.begin(), flags.end());
+    const Answer answer = berth(call);
+    EXPECT_EQ(answer.exit_code, 64);
+    EXPECT_THAT(answer.talk, HasSubstr("both write to stdout"));
+    EXPECT_EQ(answer.out, "");
+  }
 }
 
 TEST(PlanCommand, WritesDotToStdoutOrToAFile) {

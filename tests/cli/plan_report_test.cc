@@ -1,6 +1,6 @@
 #include "cli/plan_report.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <sstream>
 
@@ -10,6 +10,9 @@
 
 namespace berth {
 namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::vector<double> numbers_in(const std::string& line) {
   std::istringstream in(line);
@@ -37,10 +40,16 @@ gpu 0  model.embed_tokens      1.00 GiB  the fastest device with room
        lm_head                 1.00 GiB
 cpu    model.layers.4-5    2 x 2.00 GiB  gpu 0 is full
 
+NEEDS     LARGEST LAYER      TOTAL  KV CACHE OF 1,000 TOKENS
+float32        4.00 GiB  30.00 GiB  -
+bfloat16       2.00 GiB  15.00 GiB  -
+int8           1.00 GiB   7.50 GiB  -
+4-bit         512.0 MiB   3.75 GiB  -
+
 load peak   host RAM 128.0 MiB (the plain way: 30.00 GiB)
 after load  gpu 0 11.00, cpu 4.00 GiB
-estimate    512 prompt tokens in 250.0 ms, then 50.0 ms a token (20.0 tokens/s); 6.65 s with 128 new
-            tokens
+estimate    first token 250.0 ms, then 50.0 ms a token (20.0 tokens/s); score 6.65 s with 512 prompt
+            tokens and 128 new tokens; proven best
 fits
 )");
 }
@@ -71,13 +80,57 @@ TEST(PlanReport, SaysInOneSentenceWhatIsMissingAndWhatWouldHelp) {
   gpu.capacity = 10 * testing::kGiB;
   gpu.free = 0;
   gpu.over = gpu.reserved + gpu.weights + gpu.kv_cache + gpu.workspace - gpu.capacity;
-  planned.plan.shortfall = Shortfall{gpu.over, {"--context 1024", "--dtype float16"}};
+  planned.plan.shortfall = Shortfall{gpu.over, "", {"--context 1024", "--dtype float16"}};
   EXPECT_EQ(verdict(planned.plan, false),
             "does not fit: short by 1.69 GiB on gpu 0\n"
             "  try: --context 1024\n"
             "  try: --dtype float16\n");
   const std::string table = device_table(planned);
   EXPECT_NE(table.find("-1.69"), std::string::npos) << table;
+}
+
+TEST(PlanReport, SaysHowFarFromTheBestOnlyWhereItIsProven) {
+  Planned planned = testing::made_plan();
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("; proven best"));
+  planned.plan.estimate.optimality_gap = 0.123;
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("within 12 % of the best"));
+  planned.plan.estimate.optimality_gap = 0.0001;
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("within 0.1 % of the best"));
+  planned.plan.policy = Policy::kThroughput;
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("its slowest stage is within 0.1 %"));
+  planned.plan.policy = Policy::kBalanced;
+  EXPECT_THAT(plan_report(planned, {}), Not(HasSubstr("of the best")));
+  planned.plan.policy = Policy::kAuto;
+  planned.plan.estimate.optimality_gap = 0;
+  planned.plan.shortfall = Shortfall{1, "", {}};
+  EXPECT_THAT(plan_report(planned, {}), Not(HasSubstr("proven best"))) << "it does not fit";
+}
+
+TEST(PlanReport, TellsStagesApartAndNamesTheOneThatBinds) {
+  Planned planned = testing::made_plan();
+  EXPECT_THAT(plan_report(planned, {.verbose = true}), Not(HasSubstr("STAGE")));
+  Estimate& estimate = planned.plan.estimate;
+  estimate.stages = {{0, 0.05, 0.009, "FLOP/s", "memory bandwidth"},
+                     {1, 0.199, 0.04, "link cpu -> gpu 0", "memory bandwidth"}};
+  estimate.hops_prefill_seconds = 0.001;
+  estimate.hops_seconds_per_token = 0.001;
+  const std::string text = plan_report(planned, {.verbose = true});
+  EXPECT_THAT(text, HasSubstr(R"(STAGE   FIRST TOKEN         LIMITED BY  PER TOKEN  LIMITED BY
+gpu 0       50.0 ms             FLOP/s     9.0 ms  memory bandwidth
+cpu        199.0 ms  link cpu -> gpu 0    40.0 ms  memory bandwidth
+hops         1.0 ms              links     1.0 ms  links
+in all     250.0 ms                       50.0 ms
+)"));
+  EXPECT_THAT(text, HasSubstr("80 % of a token is cpu, by memory"));
+}
+
+TEST(PlanReport, SaysWhatStandsInTheWay) {
+  Planned planned = testing::made_plan();
+  planned.plan.shortfall = Shortfall{testing::kGiB, "never-offload keeps all on GPUs", {"less"}};
+  EXPECT_EQ(verdict(planned.plan, false),
+            "does not fit: short by 1.00 GiB\n"
+            "  why: never-offload keeps all on GPUs\n"
+            "  try: less\n");
 }
 
 TEST(PlanReport, SaysThatNothingIsOnAGpu) {
@@ -143,6 +196,18 @@ TEST(PlanDot, ColoursDevicesAndMarksHops) {
   }
   EXPECT_EQ(hops, 2u);  // onto the CPU and back
   EXPECT_NE(dot.find("model.layers.4\\n2.00 GiB\\ncpu"), std::string::npos) << dot;
+}
+
+TEST(PlanDot, SendsActivationsToTheExpertsAndBack) {
+  const std::string dot = plan_dot(testing::cut_layers(2));
+  for (const char* words :
+       {"0[label=\"model.layers.0 rest\\n2.00 GiB\\ngpu ",
+        "1[label=\"model.layers.0 experts\\n6.00 GiB", "2[label=\"model.layers.1 rest",
+        "0->1 [label=\"hop\"", "1->0 [label=\"hop\"", "0->2 ;", "2->3 [label=\"hop\"",
+        "3->2 [label=\"hop\""}) {
+    EXPECT_THAT(dot, HasSubstr(words));
+  }
+  EXPECT_THAT(dot, Not(HasSubstr("1->2")));
 }
 
 }  // namespace
