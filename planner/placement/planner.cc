@@ -336,7 +336,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   const std::uint64_t missing =
       std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
   if (missing > 0) {
-    plan.shortfall = Shortfall{missing, {}};
+    plan.shortfall = Shortfall{missing, {}, {}};
     if (suggest) plan.shortfall->suggestions = find_suggestions(setting);
   }
   plan.devices = std::move(ledger.devices);
