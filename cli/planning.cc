@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/plan_file.h"
+#include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -86,7 +87,9 @@ void add_emulated(const Request& request, Machine& machine) {
   }
 }
 
-Machine choose_machine(const Options& options, const Request& request) {
+// `notes` gets what the reader of the plan should know of the machine.
+Machine choose_machine(const Options& options, const Request& request,
+                       std::vector<std::string>& notes) {
   const Settings& settings = options.settings;
   Machine machine;
   if (settings.machine) {
@@ -96,6 +99,7 @@ Machine choose_machine(const Options& options, const Request& request) {
     machine = budget_machine(*settings.max_memory);
   } else {
     machine = probe_machine(folder_of(options.model));
+    notes.push_back(use_calibration(machine));
     if (settings.emulate.value_or(false)) add_emulated(request, machine);
   }
   fill_defaults(machine);
@@ -130,11 +134,13 @@ Planned make_planned(const Options& options) {
     return planned;
   }
   const Request request = make_request(settings);
-  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}};
+  std::vector<std::string> notes;
+  Planned planned{open_model(options.model, dtype), choose_machine(options, request, notes), {}};
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
   planned.plan = make_plan(planned.model.tree, planned.machine, request);
+  planned.plan.notes.insert(planned.plan.notes.end(), notes.begin(), notes.end());
   return planned;
 }
 
