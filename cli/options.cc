@@ -268,7 +268,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return {std::move(entry->options), {}};
   }
   if (calibrate_app->parsed()) return {std::move(calibrate), {}};
-  throw UsageError("berth needs a command: plan, load, run or calibrate (see berth --help)");
+  throw UsageError("berth needs a command: calibrate, plan, load or run (see berth --help)");
 }
 
 }  // namespace berth

@@ -20,8 +20,7 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kLeastFiles = 256u << 20;  // bytes of given files that tell anything
-constexpr std::size_t kMostFiles = 64;             // open at once
+constexpr std::size_t kMostFiles = 64;  // open at once
 
 struct Source {
   Descriptor fd;
@@ -61,8 +60,8 @@ std::vector<Source> open_files(const DiskOptions& options, std::string& why) {
     total += bytes;
     sources.push_back({std::move(fd), bytes});
   }
-  if (total >= kLeastFiles) return sources;
-  if (why.empty()) why = "its shards have less than " + format_size(kLeastFiles);
+  if (total >= options.least_files) return sources;
+  if (why.empty()) why = "its shards have less than " + format_size(options.least_files);
   return {};
 }
 
@@ -79,7 +78,7 @@ Source make_source(const DiskOptions& options, double start, DiskFigures& figure
   ScratchOptions scratch;
   scratch.folder = options.folder;
   scratch.most = std::min(options.most, room_in(options)) / kDiskChunk * kDiskChunk;
-  scratch.until = start + options.seconds / 2;
+  scratch.until = start + options.seconds / 3;
   scratch.cancel = options.cancel;
   scratch.make_direct = options.make_direct;
   ScratchFile file = make_scratch_file(scratch);

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "planner/base/error.h"
+
 namespace berth {
 
 struct DiskOptions {
@@ -23,6 +25,7 @@ struct DiskOptions {
   double seconds = 10;                       // to spend; half of it, at most, for writing
   std::uint64_t most = 4ull << 30;           // bytes written or read a pass, at most
   std::uint64_t keep_free = 1ull << 30;      // bytes of the disk that must stay free
+  std::uint64_t least_files = 256u << 20;    // bytes that `files` must have to be read
   unsigned threads = 8;                      // reads at once
   const std::atomic<bool>* cancel = nullptr;
   // Switches a descriptor to O_DIRECT; false where it cannot be. Default: fcntl(2).

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cuda/gpu_bench.h"
+#include "planner/base/error.h"
 
 namespace berth {
 
@@ -46,7 +47,7 @@ struct MeasuredPair {
 struct MeasuredGpus {
   std::vector<MeasuredGpu> gpus;    // those that could be measured
   std::vector<MeasuredPair> peers;  // pairs that reach each other's memory, one direction each
-  std::vector<std::string> notes;  // what could not be measured, and why
+  std::vector<std::string> notes;   // what could not be measured, and why
 };
 
 // A GPU or a pair that fails is a note, and the others go on. Throws Error when cancelled.

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "planner/base/error.h"
+
 namespace berth {
 
 struct RamOptions {
