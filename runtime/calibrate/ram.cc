@@ -18,7 +18,8 @@ constexpr std::uint64_t kPage = 2u << 20;     // what slices are multiples of
 constexpr std::uint64_t kStep = 16 * kPage;   // touched between two looks at the clock
 constexpr std::uint64_t kLeast = 256u << 20;  // bytes, where caches are small or unknown
 constexpr std::uint64_t kUnknownCaches = 64u << 20;
-constexpr double kTouchShare = 0.4;  // of the time, at most
+constexpr std::size_t kMostPasses = 101;  // short ones: others that use memory come and go
+constexpr double kTouchShare = 0.4;       // of the time, at most
 
 // The sum, in eight chains, so that additions do not wait for each other. Integers, so that the
 // compiler may reorder them into vectors.
@@ -125,6 +126,7 @@ RamFigures measure_ram(const RamOptions& options) {
 
   Repeat passes;
   passes.cancel = options.cancel;
+  passes.most = kMostPasses;
   passes.seconds = (options.seconds - (steady_seconds() - start)) / 2;
   std::atomic<std::uint64_t> sink{0};  // what is read must be used, or it is not read
   const std::vector<double> reads = repeat(passes, [&] {
