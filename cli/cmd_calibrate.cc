@@ -53,22 +53,23 @@ std::vector<fs::path> shards_in(const fs::path& folder) {
 
 Target target_of(const CalibrateOptions& options) {
   fs::path model = options.model;
+  std::error_code ignored;
   if (model.empty()) {
     const fs::path folder = options.disk.value_or(".");
-    if (!fs::is_directory(folder))
+    if (!fs::is_directory(folder, ignored))
       throw Error(fmt::format("{}: no such folder (--disk)", folder.string()));
     return {folder, {}};
   }
   if (model.extension() == ".yaml" || model.extension() == ".yml")
     model = read_deployment(model).model;
-  if (fs::is_directory(model)) {
+  if (fs::is_directory(model, ignored)) {
     Target target{model, shards_in(model)};
     if (target.files.empty())
       throw Error(fmt::format("{}: holds no .safetensors file to read; name a folder with --disk",
                               model.string()));
     return target;
   }
-  if (model.extension() != ".safetensors" || !fs::is_regular_file(model))
+  if (model.extension() != ".safetensors" || !fs::is_regular_file(model, ignored))
     throw Error(
         fmt::format("{}: neither a checkpoint folder nor a .safetensors file; name a "
                     "folder with --disk",

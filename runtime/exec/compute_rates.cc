@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::int64_t kWidth = 4096;  // of a layer of a model of 7B parameters
 constexpr std::int64_t kRows = 512;    // of a prompt, the planner's default
+constexpr std::int64_t kLeastRows = 16;
 constexpr std::pair<const char*, at::ScalarType> kDTypes[] = {
     {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}, {"float32", at::kFloat}};
 constexpr std::size_t kMostPasses = 51;
@@ -41,13 +42,19 @@ double matvec_rate(const std::vector<at::Tensor>& weights, const Repeat& several
 }
 
 double matmul_rate(const at::Tensor& weight, const Repeat& several) {
-  const at::Tensor x = at::full({kRows, kWidth}, 0.5, weight.scalar_type());
-  const double seconds = median(repeat(several, [&] {
+  const auto seconds_of = [&](std::int64_t rows) {
+    const at::Tensor x = at::full({rows, kWidth}, 0.5, weight.scalar_type());
     const double start = steady_seconds();
     at::linear(x, weight);
     return steady_seconds() - start;
-  }));
-  return 2.0 * kRows * kWidth * kWidth / seconds;
+  };
+  // A dtype that the processor lacks can be a hundred times slower than another.
+  seconds_of(kLeastRows);
+  const double a_row = seconds_of(kLeastRows) / kLeastRows;
+  std::int64_t rows = kRows;
+  while (rows > kLeastRows && a_row * static_cast<double>(rows) > several.seconds / 4) rows /= 2;
+  const double seconds = median(repeat(several, [&] { return seconds_of(rows); }));
+  return 2.0 * static_cast<double>(rows) * kWidth * kWidth / seconds;
 }
 
 }  // namespace

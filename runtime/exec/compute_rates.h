@@ -22,7 +22,8 @@ struct ComputeRates {
   // Bytes of weights a second of linear(x [1, 4096], weight [4096, 4096]) over different weights,
   // so many that none is still in a cache when its turn comes again. By torch dtype name.
   std::map<std::string, double, std::less<>> matvec;
-  // FLOP/s of linear(x [512, 4096], weight [4096, 4096]): 2 x 512 x 4096 x 4096 a call.
+  // FLOP/s of linear(x [512, 4096], weight [4096, 4096]): 2 x 512 x 4096 x 4096 a call. Fewer rows,
+  // 16 at least, where a dtype is so slow that 512 would not fit the time.
   std::map<std::string, double, std::less<>> matmul;
   int threads = 0;                 // that torch computes with
   std::vector<std::string> notes;  // what torch cannot do here
