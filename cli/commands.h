@@ -9,6 +9,7 @@ namespace berth {
 int cmd_plan(const Options& options);
 int cmd_load(const Options& options);
 int cmd_run(const Options& options);
+int cmd_calibrate(const CalibrateOptions& options);
 
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitError = 1;

@@ -24,6 +24,8 @@ int dispatch(int argc, char** argv) {
       return berth::cmd_load(*line.options);
     case berth::Command::kRun:
       return berth::cmd_run(*line.options);
+    case berth::Command::kCalibrate:
+      return berth::cmd_calibrate(line.options->calibrate);
   }
   return berth::kExitUsage;
 }

@@ -273,6 +273,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
                          load.example, load.options, load.model);
   run.app = add_command(app, Command::kRun, "run", "load by plan and generate", run.example,
                         run.options, run.model);
+  Options calibrate;
+  calibrate.command = Command::kCalibrate;
+  const CLI::App* calibrate_app = add_calibrate_command(app, calibrate.calibrate);
 
   try {
     app.parse(argc, argv);
@@ -295,7 +298,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     if (is_deployment(entry->options.model)) read_deployment_of(entry->options);
     return {std::move(entry->options), {}};
   }
-  throw UsageError("berth needs a command: plan, load or run (see berth --help)");
+  if (calibrate_app->parsed()) return {std::move(calibrate), {}};
+  throw UsageError("berth needs a command: calibrate, plan, load or run (see berth --help)");
 }
 
 }  // namespace berth

@@ -6,11 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "cli/calibrate_options.h"
 #include "cli/settings.h"
 
 namespace berth {
 
-enum class Command { kPlan, kLoad, kRun };
+enum class Command { kPlan, kLoad, kRun, kCalibrate };
 
 // What a child process of `load --compare-naive` measures: the plain way, or the load as asked, or
 // the load into private memory.
@@ -36,6 +37,7 @@ struct Options {
   std::optional<std::filesystem::path> plan;  // load, run: a plan made earlier
   bool compare_naive = false;                 // load
   std::optional<Measure> measure;             // load, hidden
+  CalibrateOptions calibrate;                 // calibrate, which uses nothing else of this
 };
 
 // What parsing came to: options to act on, or text to print before leaving (help, version).

@@ -7,6 +7,7 @@
 
 #include "cli/plan_file.h"
 #include "planner/base/text.h"
+#include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
 #include "planner/placement/device_map.h"
 
@@ -121,7 +122,9 @@ void add_emulated(const Request& request, Machine& machine) {
   }
 }
 
-Machine choose_machine(const Options& options, const Request& request) {
+// `notes` gets what the reader of the plan should know of the machine.
+Machine choose_machine(const Options& options, const Request& request,
+                       std::vector<std::string>& notes) {
   const Settings& settings = options.settings;
   Machine machine;
   if (settings.machine) {
@@ -131,6 +134,7 @@ Machine choose_machine(const Options& options, const Request& request) {
     machine = budget_machine(*settings.max_memory);
   } else {
     machine = probe_machine(folder_of(options.model));
+    notes.push_back(use_calibration(machine));
     if (settings.emulate.value_or(false)) add_emulated(request, machine);
   }
   fill_defaults(machine);
@@ -153,7 +157,10 @@ Planned open_planned(const Options& options) {
   require_counts(settings);
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
-  Planned planned{open_model(options.model, dtype), choose_machine(options, request), {}, request};
+  std::vector<std::string> notes;
+  Planned planned{open_model(options.model, dtype), choose_machine(options, request, notes), {},
+                  request};
+  planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
   }
@@ -173,6 +180,8 @@ Planned make_planned(const Options& options) {
   }
   Planned planned = open_planned(options);
   planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
+  const std::vector<std::string>& notes = planned.machine.notes;
+  planned.plan.notes.insert(planned.plan.notes.end(), notes.begin(), notes.end());
   return planned;
 }
 

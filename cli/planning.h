@@ -15,9 +15,9 @@ struct Planned {
 };
 
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
-// The machine is --machine; else, with --max-memory, what the budgets say; else this one, probed.
-// Where --plan names a plan made earlier, that one is taken over after checking that it is for
-// this model. Throws Error.
+// The machine is --machine; else, with --max-memory, what the budgets say; else this one, probed,
+// at the speeds of its calibration. Where --plan names a plan made earlier, that one is taken over
+// after checking that it is for this model. Throws Error.
 Planned make_planned(const Options& options);
 
 // The same without the plan itself: model, machine and request. Not for --plan.

@@ -1,12 +1,26 @@
 // The same interface in a build without CUDA: no devices, and a clear Error for who insists.
 #include "cuda/cast.h"
 #include "cuda/device.h"
+#include "cuda/gpu_bench.h"
+#include "cuda/read_words.h"
 #include "planner/base/error.h"
 
 namespace berth {
 namespace {
 
 [[noreturn]] void refuse() { throw Error("this build of Berth has no CUDA support"); }
+
+class NoGpuBench final : public GpuBench {
+ public:
+  int count() const override { return 0; }
+  GpuIdentity identity(int) override { refuse(); }
+  void prepare(int, std::size_t, std::size_t) override { refuse(); }
+  void release(int) noexcept override {}
+  GpuTime copy_to_device(int, std::size_t) override { refuse(); }
+  GpuTime copy_to_host(int, std::size_t) override { refuse(); }
+  GpuTime read_memory(int, std::size_t) override { refuse(); }
+  std::optional<GpuTime> copy_between(int, int, std::size_t) override { refuse(); }
+};
 
 }  // namespace
 
@@ -45,5 +59,9 @@ void CopyStream::drain() noexcept {}
 void cast_on_device(const void*, FloatFormat, void*, FloatFormat, std::size_t, CudaStreamHandle) {
   refuse();
 }
+
+void xor_words_on_device(const void*, std::size_t, std::uint32_t*, CudaStreamHandle) { refuse(); }
+
+std::unique_ptr<GpuBench> make_gpu_bench() { return std::make_unique<NoGpuBench>(); }
 
 }  // namespace berth

@@ -83,7 +83,8 @@ bool lists(std::string_view list, std::string_view word) {
   return false;
 }
 
-std::vector<CgroupMount> read_mounts(const fs::path& mountinfo) {
+// The mounts of version 2, and those of version 1 that have `controller`.
+std::vector<CgroupMount> read_mounts(const fs::path& mountinfo, std::string_view controller) {
   std::vector<CgroupMount> mounts;
   std::ifstream stream(mountinfo);
   std::string line;
@@ -96,14 +97,14 @@ std::vector<CgroupMount> read_mounts(const fs::path& mountinfo) {
     front >> id >> parent >> device >> root >> point;
     back >> type >> source >> options;
     const bool v2 = type == "cgroup2";
-    if (!v2 && (type != "cgroup" || !lists(options, "memory"))) continue;
+    if (!v2 && (type != "cgroup" || !lists(options, controller))) continue;
     mounts.push_back({unescape(root), unescape(point), v2});
   }
   return mounts;
 }
 
-// The group of this process in the hierarchy of version 2, or of version 1's memory controller.
-std::optional<fs::path> read_group(const fs::path& cgroup, bool v2) {
+// The group of this process in the hierarchy of version 2, or of version 1's `controller`.
+std::optional<fs::path> read_group(const fs::path& cgroup, bool v2, std::string_view controller) {
   std::ifstream stream(cgroup);
   std::string line;
   while (std::getline(stream, line)) {
@@ -112,7 +113,7 @@ std::optional<fs::path> read_group(const fs::path& cgroup, bool v2) {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const bool match =
-        v2 ? line.substr(0, first) == "0" && controllers.empty() : lists(controllers, "memory");
+        v2 ? line.substr(0, first) == "0" && controllers.empty() : lists(controllers, controller);
     if (match) return fs::path(line.substr(second + 1));
   }
   return std::nullopt;
@@ -167,6 +168,45 @@ void apply_folder(HostMemory& memory, const fs::path& folder, bool v2) {
   apply(memory, read_key(stat, "hierarchical_memory_limit"), used, stat);
 }
 
+// Calls `visit(folder, v2)` for the folder of each group that holds this process, from the mount's
+// own down; where the group lies outside the mount, for the mount's alone.
+template <class Visit>
+void visit_groups(const fs::path& root, std::string_view controller, Visit visit) {
+  const std::vector<CgroupMount> mounts = read_mounts(root / "proc/self/mountinfo", controller);
+  for (const bool v2 : {false, true}) {
+    const auto group = read_group(root / "proc/self/cgroup", v2, controller);
+    if (!group) continue;
+    const bool shown = std::any_of(mounts.begin(), mounts.end(), [&](const CgroupMount& mount) {
+      return mount.v2 == v2 && below(*group, mount.root);
+    });
+    for (const CgroupMount& mount : mounts) {
+      if (mount.v2 != v2) continue;
+      const auto relative = below(*group, mount.root);
+      if (shown && !relative) continue;
+      fs::path folder = root / mount.point.relative_path();
+      visit(folder, v2);
+      for (const fs::path& part : relative.value_or(fs::path())) visit(folder /= part, v2);
+    }
+  }
+}
+
+// CPUs that a group of version 1 or 2 may use at once, 0 where it sets no limit.
+double quota_of(const fs::path& folder, bool v2) {
+  std::optional<std::uint64_t> quota, period;
+  if (v2) {
+    std::ifstream stream(folder / "cpu.max");  // "max 100000" or "150000 100000"
+    std::string first, second;
+    stream >> first >> second;
+    quota = to_number(first);
+    period = to_number(second);
+  } else {
+    quota = read_number(folder / "cpu.cfs_quota_us");  // -1 is no number and so no limit
+    period = read_number(folder / "cpu.cfs_period_us");
+  }
+  if (!quota || !period || *quota == 0 || *period == 0) return 0;
+  return static_cast<double>(*quota) / static_cast<double>(*period);
+}
+
 }  // namespace
 
 HostMemory read_host_memory(const fs::path& root) {
@@ -179,24 +219,18 @@ HostMemory read_host_memory(const fs::path& root) {
                                    read_key(meminfo, "Cached").value_or(0));
   memory.available = std::min(memory.available, memory.total);
 
-  const std::vector<CgroupMount> mounts = read_mounts(root / "proc/self/mountinfo");
-  for (const bool v2 : {false, true}) {
-    const auto group = read_group(root / "proc/self/cgroup", v2);
-    if (!group) continue;
-    const bool shown = std::any_of(mounts.begin(), mounts.end(), [&](const CgroupMount& mount) {
-      return mount.v2 == v2 && below(*group, mount.root);
-    });
-    for (const CgroupMount& mount : mounts) {
-      if (mount.v2 != v2) continue;
-      const auto relative = below(*group, mount.root);
-      if (shown && !relative) continue;
-      fs::path folder = root / mount.point.relative_path();
-      apply_folder(memory, folder, v2);
-      for (const fs::path& part : relative.value_or(fs::path()))
-        apply_folder(memory, folder /= part, v2);
-    }
-  }
+  visit_groups(root, "memory",
+               [&](const fs::path& folder, bool v2) { apply_folder(memory, folder, v2); });
   return memory;
+}
+
+double read_cpu_quota(const fs::path& root) {
+  double least = 0;
+  visit_groups(root, "cpu", [&](const fs::path& folder, bool v2) {
+    const double quota = quota_of(folder, v2);
+    if (quota > 0 && (least == 0 || quota < least)) least = quota;
+  });
+  return least;
 }
 
 }  // namespace berth

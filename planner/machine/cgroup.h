@@ -1,5 +1,5 @@
-// How much host memory this process may still use: what the kernel has, and every limit that a
-// control group above the process sets.
+// How much host memory this process may still use, and how much CPU time: what the kernel has, and
+// every limit that a control group above the process sets.
 #pragma once
 
 #include <cstdint>
@@ -23,5 +23,9 @@ struct HostMemory {
 // have it), of the mount itself. Files that are missing or make no sense set no limit; never
 // throws.
 HostMemory read_host_memory(const std::filesystem::path& root = "/");
+
+// The least CPU quota of those groups, in CPUs: cpu.max of version 2, cpu.cfs_quota_us over
+// cpu.cfs_period_us of version 1. 0 where none is set; never throws.
+double read_cpu_quota(const std::filesystem::path& root = "/");
 
 }  // namespace berth

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,7 +31,7 @@ struct Device {
   // what one token costs where computing, not memory, is the limit. Empty: memory_bandwidth is.
   std::map<std::string, double, std::less<>> matvec;
   std::string description;  // "NVIDIA H200", "" where unknown
-  std::string uuid;         // of a probed GPU
+  std::string uuid;         // of a GPU, "" where unknown
   std::string pci_bus_id;   // of a probed GPU
   bool probed = false;      // found on this machine, not described
 };
@@ -43,11 +44,20 @@ struct Link {
   double latency = 0;    // seconds
 };
 
+// Who measured a machine file, and when: what `berth calibrate` writes as its key `calibrated`.
+struct Calibrated {
+  std::string date;      // "2026-11-21"
+  std::string host;      // "" where unknown
+  std::string berth;     // version that measured
+  unsigned threads = 0;  // that the CPU's figures were measured with; 0 where unknown
+};
+
 struct Machine {
   std::string source;           // "this machine" or the file's name
   std::vector<Device> devices;  // GPUs by ordinal, then "cpu", then "disk"
   std::vector<Link> links;
-  std::vector<std::string> notes;  // what probing passed over or had to guess, one line each
+  std::vector<std::string> notes;        // what probing passed over or had to guess, one line each
+  std::optional<Calibrated> calibrated;  // of a file that was measured
 
   const Device* find(std::string_view name) const;
   const Link* find_link(std::string_view from, std::string_view to) const;
@@ -65,10 +75,13 @@ struct Machine {
 void fill_defaults(Machine& machine);
 
 // A machine file, see docs/guide.md: a mapping with
-//   devices  a list of {name, kind, capacity, reserve, memory_bandwidth, flops, description};
-//            name and capacity are needed, kind follows from the name
+//   devices  a list of {name, kind, capacity, reserve, memory_bandwidth, flops, matvec,
+//   description,
+//            uuid}; name and capacity are needed, kind follows from the name; matvec maps torch
+//            dtype names to bandwidths
 //   links    a list of {from, to, bandwidth, latency}, one direction each, or of
 //            {among: [names], bandwidth, latency} for every pair of these, both ways
+//   calibrated  {date, host, berth, threads}: where the figures come from
 // `name` is a path, or the bare name of a file in configs/hardware ("h200"). Devices come sorted:
 // GPUs by ordinal, cpu, disk. Throws Error with file, line and field. Does not fill defaults.
 Machine read_machine_file(const std::filesystem::path& name);

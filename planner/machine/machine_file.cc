@@ -20,6 +20,9 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kMostMemory = std::uint64_t{1} << 50;
 constexpr std::uint64_t kMostDisk = std::uint64_t{1} << 60;
 
+constexpr std::size_t kMostText = 4096;  // bytes of a description: a disk's is its folder
+constexpr std::int64_t kMostThreads = 1 << 20;
+
 // Runs one of the parsers of sizes.h on a value, and says where a refusal happened.
 template <class Parse>
 auto parsed(const YamlValue& value, Parse parse) {
@@ -82,6 +85,24 @@ std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
   return bytes;
 }
 
+// {bfloat16: 14GB/s, ...}. The names are torch's, as the planner looks them up.
+std::map<std::string, double, std::less<>> read_matvec(const YamlValue& value) {
+  static const std::vector<std::string> kDTypes{
+      "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
+      "int64",   "int32",   "int16",   "int8",     "uint8"};
+  std::map<std::string, double, std::less<>> rates;
+  YamlMap map(value);
+  for (const std::string& dtype : map.keys()) {
+    if (std::find(kDTypes.begin(), kDTypes.end(), dtype) == kDTypes.end()) {
+      const auto hint = nearest(dtype, kDTypes);
+      value.fail(in_quotes(dtype) + " is no dtype (" +
+                 (hint ? "did you mean '" + *hint + "'?" : "float32, bfloat16, ...") + ")");
+    }
+    rates[dtype] = positive_rate(map.require(dtype), parse_bandwidth);
+  }
+  return rates;
+}
+
 Device read_device(const YamlValue& value, const Machine& machine) {
   YamlMap map(value);
   Device device;
@@ -102,9 +123,35 @@ Device read_device(const YamlValue& value, const Machine& machine) {
     if (device.kind == DeviceKind::kDisk) rate->fail("a disk computes nothing (leave it out)");
     device.flops = positive_rate(*rate, parse_flops);
   }
-  if (const auto text = map.get("description")) device.description = printable(text->as_text());
+  if (const auto rates = map.get("matvec")) {
+    if (device.kind == DeviceKind::kDisk) rates->fail("a disk computes nothing (leave it out)");
+    device.matvec = read_matvec(*rates);
+  }
+  if (const auto text = map.get("description"))
+    device.description = printable(text->as_text(), kMostText);
+  if (const auto text = map.get("uuid")) {
+    if (device.kind != DeviceKind::kCuda) text->fail("only GPUs have one (leave it out)");
+    device.uuid = printable(text->as_text());
+  }
   map.finish();
   return device;
+}
+
+Calibrated read_calibrated(const YamlValue& value) {
+  YamlMap map(value);
+  Calibrated calibrated;
+  for (const auto& [key, text] :
+       {std::pair("date", &calibrated.date), std::pair("host", &calibrated.host),
+        std::pair("berth", &calibrated.berth)}) {
+    if (const auto given = map.get(key)) *text = printable(given->as_text());
+  }
+  if (const auto given = map.get("threads")) {
+    const std::int64_t threads = given->as_integer();
+    if (threads < 1 || threads > kMostThreads) given->fail("must be at least 1");
+    calibrated.threads = static_cast<unsigned>(threads);
+  }
+  map.finish();
+  return calibrated;
 }
 
 std::string end_of_link(const YamlValue& value, const Machine& machine) {
@@ -203,6 +250,8 @@ Machine parse_machine(const YamlValue& document) {
   std::stable_sort(machine.devices.begin(), machine.devices.end(), before);
   if (const auto links = map.get("links"))
     for (const YamlValue& link : links->as_list()) read_link(link, machine);
+  if (const auto calibrated = map.get("calibrated"))
+    machine.calibrated = read_calibrated(*calibrated);
   map.finish();
   return machine;
 }

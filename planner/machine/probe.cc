@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <thread>
 #include <utility>
@@ -27,7 +28,7 @@ std::optional<std::string> environment(const char* name) {
   return value ? std::optional<std::string>(value) : std::nullopt;
 }
 
-unsigned usable_threads() {
+unsigned allowed_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
@@ -119,10 +120,17 @@ void add_disk(const Surroundings& around, Machine& machine) {
 
 }  // namespace
 
+unsigned usable_cpus() {
+  const unsigned allowed = allowed_cpus();
+  const double quota = read_cpu_quota();
+  if (quota <= 0 || quota >= allowed) return allowed;
+  return std::max(1u, static_cast<unsigned>(std::ceil(quota)));
+}
+
 Surroundings real_surroundings(const fs::path& folder) {
   Surroundings around;
   around.folder = folder;
-  around.threads = usable_threads();
+  around.threads = usable_cpus();
   around.visible_devices = environment("CUDA_VISIBLE_DEVICES");
   around.device_order = environment("CUDA_DEVICE_ORDER");
   return around;

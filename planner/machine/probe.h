@@ -21,6 +21,10 @@ struct Surroundings {
 // Those of this process.
 Surroundings real_surroundings(const std::filesystem::path& folder);
 
+// CPUs that this process can use at once: those its affinity allows, at most what the control
+// groups' quota pays for, rounded up; at least 1.
+unsigned usable_cpus();
+
 Machine probe(const Surroundings& around);
 
 }  // namespace berth

@@ -8,17 +8,19 @@
 // dlclose it: libtorch does not survive that.
 #pragma once
 
+#include "runtime/exec/compute_rates.h"
 #include "runtime/exec/executor.h"
 
 namespace berth {
 
-inline constexpr int kExecutorApiVersion = 1;
+inline constexpr int kExecutorApiVersion = 2;
 inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {
   int version = kExecutorApiVersion;
   void (*check_run)(const Model&, const RunOptions&) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
+  ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
 };
 
 using ExecutorDoor = const ExecutorApi* (*)();

@@ -8,11 +8,14 @@
 // dlclose it while a LoadedModel lives.
 #pragma once
 
+#include "runtime/calibrate/disk.h"
+#include "runtime/calibrate/gpus.h"
+#include "runtime/calibrate/ram.h"
 #include "runtime/stream/loader.h"
 
 namespace berth {
 
-inline constexpr int kLoaderApiVersion = 1;
+inline constexpr int kLoaderApiVersion = 2;
 inline constexpr const char* kLoaderDoor = "berth_loader_api";
 
 struct LoaderApi {
@@ -20,7 +23,11 @@ struct LoaderApi {
   std::unique_ptr<LoadedModel> (*load)(const Model&, const Plan&, const LoadOptions&) = nullptr;
   NaiveReport (*load_naively)(const Model&) = nullptr;
   HostMemory (*host_memory)() = nullptr;
-  int (*cuda_device_count)() = nullptr;  // usable GPUs; 0 without a driver
+  int (*cuda_device_count)() = nullptr;                    // usable GPUs; 0 without a driver
+  RamFigures (*measure_ram)(const RamOptions&) = nullptr;  // berth calibrate
+  DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
+  MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
+  std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
 };
 
 using LoaderDoor = const LoaderApi* (*)();

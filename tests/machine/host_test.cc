@@ -89,6 +89,27 @@ TEST_F(Host, HasWhatTheKernelSaysIsAvailable) {
   EXPECT_EQ(read().limited_by, "");
 }
 
+TEST_F(Host, HasTheLeastCpuQuotaOfItsGroups) {
+  EXPECT_EQ(read_cpu_quota(root_), 0) << "no control groups";
+  mount_v2("/a/b");
+  EXPECT_EQ(read_cpu_quota(root_), 0);
+  write("sys/fs/cgroup/a/cpu.max", "150000 100000\n");
+  write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(read_cpu_quota(root_), 1.5) << "the ancestor's";
+  write("sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
+  EXPECT_EQ(read_cpu_quota(root_), 0.5);
+  write("sys/fs/cgroup/a/b/cpu.max", "lots\n");
+  EXPECT_EQ(read_cpu_quota(root_), 1.5);
+
+  mount_v1("/m");  // whose cpu controller has the group /x
+  EXPECT_EQ(read_cpu_quota(root_), 0);
+  write("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "-1\n");
+  write("sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(read_cpu_quota(root_), 0);
+  write("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "300000\n");
+  EXPECT_EQ(read_cpu_quota(root_), 3);
+}
+
 TEST_F(Host, GuessesFromFreeAndCachedOnAnOldKernel) {
   write("proc/meminfo", "MemTotal: 4096 kB\nMemFree: 1024 kB\nCached: 512 kB\n");
   EXPECT_EQ(read().available, 1536u << 10);

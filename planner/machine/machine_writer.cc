@@ -1,0 +1,103 @@
+#include "planner/machine/machine_writer.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <array>
+#include <cstdio>
+#include <utility>
+
+#include "planner/machine/sizes.h"
+
+namespace berth {
+namespace {
+
+// `value` in the largest of the units that leaves 1 or more, four significant digits: "21.34GB/s".
+template <std::size_t N>
+std::string scaled(double value, const std::array<std::pair<double, const char*>, N>& units) {
+  const auto* unit = units.data();
+  while (unit != &units.back() && value < unit->first) ++unit;
+  std::array<char, 32> number;
+  std::snprintf(number.data(), number.size(), "%.4g", value / unit->first);
+  return number.data() + std::string(unit->second);
+}
+
+std::string bandwidth(double rate) {
+  constexpr std::array<std::pair<double, const char*>, 3> kUnits = {
+      {{1e9, "GB/s"}, {1e6, "MB/s"}, {1, "B/s"}}};
+  return scaled(rate, kUnits);
+}
+
+std::string flops(double rate) {
+  constexpr std::array<std::pair<double, const char*>, 3> kUnits = {
+      {{1e12, "TFLOP/s"}, {1e9, "GFLOP/s"}, {1, "FLOP/s"}}};
+  return scaled(rate, kUnits);
+}
+
+std::string duration(double seconds) {
+  constexpr std::array<std::pair<double, const char*>, 4> kUnits = {
+      {{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}}};
+  return scaled(seconds, kUnits);
+}
+
+std::string quoted(const std::string& text) {
+  YAML::Emitter out;
+  out << YAML::DoubleQuoted << text;
+  return out.c_str();
+}
+
+std::string device_name(const Device& device) {
+  return device.kind == DeviceKind::kCuda ? quoted(device.name) : device.name;
+}
+
+std::string device_name(const Machine& machine, const std::string& name) {
+  const Device* device = machine.find(name);
+  return device ? device_name(*device) : quoted(name);
+}
+
+// One line a device; what people do not edit comes last.
+std::string device_line(const Device& device) {
+  std::string line = "  - {name: " + device_name(device) +
+                     ", kind: " + std::string(device_kind_name(device.kind)) +
+                     ", capacity: " + std::to_string(device.capacity);
+  if (device.reserve > 0) line += ", reserve: " + std::to_string(device.reserve);
+  if (device.memory_bandwidth >= 1)
+    line += ", memory_bandwidth: " + bandwidth(device.memory_bandwidth);
+  if (device.flops >= 1) line += ", flops: " + flops(device.flops);
+  std::string rates;
+  for (const auto& [dtype, rate] : device.matvec)
+    if (rate >= 1) rates += (rates.empty() ? "" : ", ") + dtype + ": " + bandwidth(rate);
+  if (!rates.empty()) line += ", matvec: {" + rates + "}";
+  if (!device.description.empty()) line += ", description: " + quoted(device.description);
+  if (!device.uuid.empty()) line += ", uuid: " + quoted(device.uuid);
+  return line + "}  # " + format_size(device.capacity) + "\n";
+}
+
+std::string link_line(const Machine& machine, const Link& link) {
+  std::string line = "  - {from: " + device_name(machine, link.from) +
+                     ", to: " + device_name(machine, link.to) +
+                     ", bandwidth: " + bandwidth(link.bandwidth);
+  if (link.latency > 0) line += ", latency: " + duration(link.latency);
+  return line + "}\n";
+}
+
+}  // namespace
+
+std::string write_machine(const Machine& machine) {
+  std::string text;
+  if (machine.calibrated) {
+    const Calibrated& from = *machine.calibrated;
+    text += "calibrated: {date: " + quoted(from.date) + ", host: " + quoted(from.host) +
+            ", berth: " + quoted(from.berth);
+    if (from.threads > 0) text += ", threads: " + std::to_string(from.threads);
+    text += "}\n";
+  }
+  text += "devices:\n";
+  for (const Device& device : machine.devices) text += device_line(device);
+  std::string links;
+  for (const Link& link : machine.links)
+    if (link.bandwidth >= 1) links += link_line(machine, link);
+  if (!links.empty()) text += "links:\n" + links;
+  return text;
+}
+
+}  // namespace berth

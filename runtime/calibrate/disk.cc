@@ -1,0 +1,209 @@
+#include "runtime/calibrate/disk.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+#include "planner/machine/sizes.h"
+#include "runtime/calibrate/crew.h"
+#include "runtime/calibrate/repeat.h"
+#include "runtime/calibrate/scratch_file.h"
+#include "runtime/stream/memory.h"
+#include "runtime/stream/reader.h"
+
+namespace berth {
+namespace {
+
+constexpr std::size_t kMostFiles = 64;  // open at once
+
+struct Source {
+  Descriptor fd;
+  std::uint64_t bytes = 0;
+};
+
+// What a pass reads, in order.
+struct Chunk {
+  int fd = -1;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+bool direct_by(const DiskOptions& options, int fd) {
+  return options.make_direct ? options.make_direct(fd) : set_direct(fd);
+}
+
+// The given files, opened for direct reads, as far as `most` bytes; `why` where they will not do.
+std::vector<Source> open_files(const DiskOptions& options, std::string& why) {
+  std::vector<Source> sources;
+  std::uint64_t total = 0;
+  for (const std::filesystem::path& path : options.files) {
+    if (total >= options.most || sources.size() == kMostFiles) break;
+    Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat facts {};
+    if (fd.get() < 0 || ::fstat(fd.get(), &facts) != 0 || !S_ISREG(facts.st_mode)) continue;
+    const auto bytes = static_cast<std::uint64_t>(facts.st_size);
+    // Holes are not on the disk: reading them is reading zeros that the kernel makes up.
+    if (static_cast<std::uint64_t>(facts.st_blocks) * 512 < bytes / 10 * 9) {
+      why = path.filename().string() + " has holes";
+      continue;
+    }
+    if (!direct_by(options, fd.get())) {
+      why = "its file system does not know O_DIRECT";
+      return {};
+    }
+    total += bytes;
+    sources.push_back({std::move(fd), bytes});
+  }
+  if (total >= options.least_files) return sources;
+  if (why.empty()) why = "its shards have less than " + format_size(options.least_files);
+  return {};
+}
+
+std::uint64_t room_in(const DiskOptions& options) {
+  struct statvfs facts {};
+  if (::statvfs(options.folder.c_str(), &facts) != 0)
+    throw Error(options.folder.string() + ": the disk could not be measured: " +
+                std::strerror(errno) + "; name another folder with --disk");
+  const std::uint64_t free = std::uint64_t{facts.f_bavail} * facts.f_frsize;
+  return free - std::min(free, options.keep_free);
+}
+
+Source make_source(const DiskOptions& options, double start, DiskFigures& figures) {
+  ScratchOptions scratch;
+  scratch.folder = options.folder;
+  scratch.most = std::min(options.most, room_in(options)) / kDiskChunk * kDiskChunk;
+  scratch.until = start + options.seconds / 3;
+  scratch.cancel = options.cancel;
+  scratch.make_direct = options.make_direct;
+  ScratchFile file = make_scratch_file(scratch);
+  figures.made = true;
+  figures.direct = file.direct;
+  return {std::move(file.fd), file.bytes};
+}
+
+// Whole chunks only: O_DIRECT wants whole blocks, and the ends of files tell nothing.
+std::vector<Chunk> chunks_of(const std::vector<Source>& sources, std::uint64_t most) {
+  std::vector<Chunk> chunks;
+  for (const Source& source : sources)
+    for (std::uint64_t at = 0; at + kDiskChunk <= source.bytes; at += kDiskChunk)
+      if ((chunks.size() + 1) * kDiskChunk <= most)
+        chunks.push_back({source.fd.get(), at, kDiskChunk});
+  return chunks;
+}
+
+// Reads chunks side by side, in order, each thread the next one.
+class Passes {
+ public:
+  Passes(std::vector<Chunk> chunks, const DiskOptions& options)
+      : chunks_(std::move(chunks)),
+        cancel_(options.cancel),
+        crew_(std::max(1u, options.threads)),
+        buffer_(crew_.size() * kDiskChunk, "measuring the disk") {
+    for (std::uint64_t at = 0; at < buffer_.bytes(); at += kBlock) buffer_.data()[at] = {};
+  }
+
+  // Bytes a second of one pass, which is cut off at `until`, but not before each thread has read.
+  double run(double until) {
+    next_ = 0;
+    done_ = 0;
+    const double seconds = crew_.run([&](unsigned thread) { read(thread, until); });
+    check_cancelled(cancel_);
+    if (error_ != 0)
+      throw Error(std::string("the disk could not be measured: reading failed: ") +
+                  std::strerror(error_));
+    return static_cast<double>(done_) / std::max(seconds, 1e-9);
+  }
+  std::uint64_t bytes_done() const { return done_; }
+
+ private:
+  void read(unsigned thread, double until) {
+    std::byte* to = buffer_.data() + thread * kDiskChunk;
+    for (bool first = true;; first = false) {
+      if (error_ != 0 || (cancel_ && cancel_->load())) return;
+      if (!first && steady_seconds() > until) return;
+      const std::size_t i = next_.fetch_add(1);
+      if (i >= chunks_.size()) return;
+      const Chunk& chunk = chunks_[i];
+      const auto reader = make_pread_reader(chunk.fd);
+      const ReadOutcome outcome =
+          read_range(*reader, chunk.offset, chunk.offset + chunk.bytes, to, false);
+      if (outcome.reached != chunk.offset + chunk.bytes) {
+        error_ = outcome.error ? outcome.error : EIO;
+        return;
+      }
+      done_ += chunk.bytes;
+    }
+  }
+
+  std::vector<Chunk> chunks_;
+  const std::atomic<bool>* cancel_;
+  Crew crew_;
+  HostArena buffer_;
+  std::atomic<std::size_t> next_{0};
+  std::atomic<std::uint64_t> done_{0};
+  std::atomic<int> error_{0};
+};
+
+void note_cache(const DiskOptions& options, const std::vector<Source>& sources,
+                DiskFigures& figures) {
+  const FileSystemFacts system = file_system_of(options.folder);
+  if (system.memory) {
+    figures.notes.push_back(options.folder.string() + " is memory (" + system.name +
+                            "), not a disk: name a folder of the model's disk with --disk");
+  } else if (!figures.direct) {
+    std::string note = options.folder.string() +
+                       ": the file system does not know O_DIRECT; the disk was read through the "
+                       "page cache, which was dropped before each pass";
+    for (const Source& source : sources)
+      if (resident_fraction(source.fd.get(), 0, source.bytes).value_or(0) > 0.5)
+        note = options.folder.string() +
+               ": the page cache could not be passed: the figure is of memory, not of the disk";
+    figures.notes.push_back(note);
+  }
+}
+
+void drop_pages(const std::vector<Source>& sources) {
+  for (const Source& source : sources) ::posix_fadvise(source.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+}  // namespace
+
+DiskFigures measure_disk(const DiskOptions& options) {
+  const double start = steady_seconds();
+  DiskFigures figures;
+  std::string why;
+  std::vector<Source> sources = open_files(options, why);
+  figures.direct = !sources.empty();
+  if (sources.empty()) {
+    if (!options.files.empty())
+      figures.notes.push_back("the model's files were not read (" + why + "): a file was made in " +
+                              options.folder.string());
+    sources.push_back(make_source(options, start, figures));
+  }
+  if (!figures.direct) drop_pages(sources);
+  note_cache(options, sources, figures);
+
+  Passes passes(chunks_of(sources, options.most), options);
+  const double end = std::max(start + options.seconds, steady_seconds() + options.seconds / 4);
+  Repeat several;
+  several.seconds = end - steady_seconds();
+  several.most = 5;
+  several.cancel = options.cancel;
+  const std::vector<double> rates = repeat(several, [&] {
+    if (!figures.direct) drop_pages(sources);
+    const double rate = passes.run(end);
+    figures.bytes = std::max(figures.bytes, passes.bytes_done());
+    return rate;
+  });
+  figures.read = median(rates);
+  figures.passes = rates.size();
+  return figures;
+}
+
+}  // namespace berth

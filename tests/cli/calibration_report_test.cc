@@ -1,0 +1,108 @@
+// Figures as a machine, a table and JSON.
+#include "cli/calibration_report.h"
+
+#include <gmock/gmock.h>
+#include <simdjson.h>
+
+#include "planner/base/yaml.h"
+#include "planner/machine/machine_writer.h"
+
+namespace berth {
+namespace {
+
+using ::testing::HasSubstr;
+
+Measurements made_up() {
+  Measurements measured;
+  measured.calibrated = {"2026-11-21", "node-7", "0.1.0", 2};
+  measured.ram = RamFigures{20e9, 18e9, 2, 256u << 20, 9, {}};
+  measured.compute.emplace();
+  measured.compute->matvec = {{"bfloat16", 12e9}};
+  measured.compute->matmul = {{"bfloat16", 0.2e12}, {"float32", 0.08e12}};
+  measured.disk.emplace();
+  measured.disk->read = 3.4e9;
+  for (int i = 0; i < 2; ++i) {
+    MeasuredGpu gpu;
+    gpu.ordinal = i;
+    gpu.uuid = i == 0 ? "GPU-b" : "GPU-a";
+    gpu.memory = (i + 1) * 1e12;
+    gpu.to_device = {(i + 1) * 10e9, 9e-6};
+    gpu.to_host = {(i + 1) * 11e9, 8e-6};
+    measured.gpus.gpus.push_back(gpu);
+  }
+  measured.gpus.peers.push_back({0, 1, {100e9, 5e-6}});
+  measured.notes = {"a note"};
+  return measured;
+}
+
+Machine probed() {
+  Machine machine;
+  for (const auto& [name, kind] :
+       {std::pair("0", DeviceKind::kCuda), std::pair("1", DeviceKind::kCuda),
+        std::pair("cpu", DeviceKind::kCpu), std::pair("disk", DeviceKind::kDisk)}) {
+    Device device;
+    device.name = name;
+    device.kind = kind;
+    device.capacity = 1u << 30;
+    device.total = 2u << 30;
+    device.memory_bandwidth = device.flops = 7;
+    machine.devices.push_back(device);
+  }
+  machine.devices[0].uuid = "GPU-a";
+  machine.devices[1].uuid = "GPU-b";
+  machine.links = {{"cpu", "0", 7, 7}};
+  return machine;
+}
+
+TEST(MeasuredMachine, HoldsNothingThatWasNotMeasured) {
+  const Machine machine = measured_machine(made_up(), probed());
+  EXPECT_EQ(machine.find("cpu")->memory_bandwidth, 20e9);
+  EXPECT_EQ(machine.find("cpu")->flops, 0.2e12) << "16-bit";
+  EXPECT_EQ(machine.find("cpu")->matvec.at("bfloat16"), 12e9);
+  EXPECT_EQ(machine.find("disk")->memory_bandwidth, 3.4e9);
+  EXPECT_EQ(machine.find("0")->flops, 0) << "an estimate of probing is no measurement";
+
+  const Machine bare = measured_machine({}, probed());
+  EXPECT_EQ(bare.devices.size(), 4u);
+  for (const Device& device : bare.devices) EXPECT_EQ(device.memory_bandwidth, 0) << device.name;
+  EXPECT_TRUE(bare.links.empty());
+}
+
+TEST(MeasuredMachine, KnowsGpusByTheirUuids) {
+  const Machine machine = measured_machine(made_up(), probed());
+  EXPECT_EQ(machine.find("0")->memory_bandwidth, 2e12) << "CUDA calls it 1";
+  EXPECT_EQ(machine.find("1")->memory_bandwidth, 1e12);
+  EXPECT_EQ(machine.find_link("cpu", "0")->bandwidth, 20e9);
+  EXPECT_EQ(machine.find_link("0", "cpu")->bandwidth, 22e9);
+  EXPECT_EQ(machine.find_link("1", "0")->bandwidth, 100e9);
+  EXPECT_EQ(machine.find_link("0", "1"), nullptr);
+  EXPECT_EQ(machine.links.size(), 5u);
+}
+
+TEST(MeasuredMachine, CanBeReadBackEvenWhereADeviceIsFull) {
+  Machine full = probed();
+  full.devices[0].capacity = 0;
+  full.devices[3].capacity = full.devices[3].total = 0;
+  const Machine machine =
+      parse_machine(parse_yaml(write_machine(measured_machine(made_up(), full)), "m.yaml"));
+  EXPECT_EQ(machine.find("0")->capacity, 2u << 30) << "what is installed";
+  EXPECT_EQ(machine.find("disk"), nullptr) << "nothing is known of it";
+}
+
+TEST(CalibrationReport, ListsEveryFigure) {
+  const std::string table = calibration_table(made_up());
+  for (const char* text : {"RAM read", "20.00 GB/s", "200.0 GFLOP/s", "matrix-vector bfloat16",
+                           "sequential read", "gpu 1", "to gpu 1", "9.0 us"})
+    EXPECT_THAT(table, HasSubstr(text));
+  simdjson::dom::parser parser;
+  const std::string json = calibration_json(made_up(), "m.yaml");
+  const simdjson::dom::element root = parser.parse(json).value();
+  EXPECT_EQ(root["figures"].get_array().size(), 18u);
+  EXPECT_EQ(double(root["figures"].at(0)["value"]), 20e9);
+  EXPECT_EQ(std::string_view(root["figures"].at(0)["unit"]), "B/s");
+  EXPECT_EQ(std::string_view(root["notes"].at(0)), "a note");
+  EXPECT_EQ(std::string_view(root["file"]), "m.yaml");
+}
+
+}  // namespace
+}  // namespace berth
