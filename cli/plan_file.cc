@@ -153,8 +153,10 @@ void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   const Reader peak = root.object("load_peak");
   file.plan.load_peak = {peak.size("host_bytes"), peak.size("naive_host_bytes")};
   const Reader estimate = root.object("estimate");
-  file.plan.estimate = {estimate.number("prefill_seconds"), estimate.number("seconds_per_token"),
-                        estimate.number("score_seconds"), estimate.number("optimality_gap")};
+  file.plan.estimate.prefill_seconds = estimate.number("prefill_seconds");
+  file.plan.estimate.seconds_per_token = estimate.number("seconds_per_token");
+  file.plan.estimate.score_seconds = estimate.number("score_seconds");
+  file.plan.estimate.optimality_gap = estimate.number("optimality_gap");
   if (!root.boolean("fits")) {
     file.plan.shortfall.emplace();
     file.plan.shortfall->bytes = root.object("shortfall").size("bytes");
