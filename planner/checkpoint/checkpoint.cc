@@ -50,40 +50,52 @@ std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
 }
 
-// Tensors by name. Throws Error for a name that two shards hold.
-NameTable table_of(const Checkpoint& checkpoint) {
+[[noreturn]] void fail_twice(const Checkpoint& checkpoint, std::uint32_t first,
+                             std::uint32_t second) {
+  const TensorInfo& tensor = checkpoint.tensors[second];
+  throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
+              " is also in " + quote(shard_name(checkpoint, checkpoint.tensors[first].shard)));
+}
+
+// Throws Error for a name that two shards hold.
+void check_unique(const Checkpoint& checkpoint) {
   NameTable table(checkpoint.tensors.size());
+  const auto name_of = [&](std::uint32_t i) -> std::string_view {
+    return checkpoint.tensors[i].name;
+  };
   for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
-    const TensorInfo& tensor = checkpoint.tensors[i];
-    const std::uint32_t known = table.insert(tensor.name, i);
-    if (known == NameTable::kAbsent) continue;
-    throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
-                " is also in " + quote(shard_name(checkpoint, checkpoint.tensors[known].shard)));
+    const std::uint32_t known = table.insert(checkpoint.tensors[i].name, i, name_of);
+    if (known != NameTable::kAbsent) fail_twice(checkpoint, known, i);
   }
-  return table;
 }
 
 // Asks that index and shards tell the same story, tensor for tensor.
 void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
-  const NameTable table = table_of(checkpoint);
-  std::vector<bool> named(checkpoint.tensors.size());
-  for (const auto& entry : index.entries) {
-    const std::uint32_t found = table.find(entry.tensor);
-    if (found == NameTable::kAbsent) {
-      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
-                  quote(index.shards[entry.shard]) + ", which does not hold it");
+  constexpr std::uint32_t kAbsent = NameTable::kAbsent;
+  std::vector<std::uint32_t> holder(index.entries.size(), kAbsent);  // by entry: its tensor
+  std::uint32_t surplus = kAbsent;  // first tensor without an entry
+  for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
+    const std::uint32_t entry = index.find(checkpoint.tensors[i].name);
+    if (entry == kAbsent) {
+      if (surplus == kAbsent) surplus = i;
+    } else if (holder[entry] != kAbsent) {
+      fail_twice(checkpoint, holder[entry], i);
+    } else {
+      holder[entry] = i;
     }
-    const std::uint32_t actual = checkpoint.tensors[found].shard;
-    if (actual != entry.shard) {
-      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
-                  quote(index.shards[entry.shard]) + ", but it is in " +
-                  quote(shard_name(checkpoint, actual)));
-    }
-    named[found] = true;
   }
-  const auto first = std::ranges::find(named, false);
-  if (first != named.end()) {
-    const TensorInfo& tensor = checkpoint.tensors[first - named.begin()];
+  for (std::uint32_t i = 0; i < index.entries.size(); ++i) {
+    const auto& entry = index.entries[i];
+    const auto fail = [&](const std::string& but) {
+      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
+                  quote(index.shards[entry.shard]) + ", " + but);
+    };
+    if (holder[i] == kAbsent) fail("which does not hold it");
+    const std::uint32_t actual = checkpoint.tensors[holder[i]].shard;
+    if (actual != entry.shard) fail("but it is in " + quote(shard_name(checkpoint, actual)));
+  }
+  if (surplus != kAbsent) {
+    const TensorInfo& tensor = checkpoint.tensors[surplus];
     throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
                 " is not in " + kIndex);
   }
@@ -196,7 +208,7 @@ void open_unindexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
   std::ranges::sort(files);
   check_complete(checkpoint.folder, files);
   read_headers(checkpoint, files, limits);
-  table_of(checkpoint);
+  check_unique(checkpoint);
 }
 
 }  // namespace

@@ -67,7 +67,10 @@ class IndexReader {
   void read_map(ondemand::value value) {
     ondemand::object object;
     if (value.get_object().get(object)) fail("weight_map: not an object");
-    NameTable seen(index_.names.capacity() / 128);
+    // A guess at the number of entries; long names and short ones differ by a factor of two.
+    index_.by_name = NameTable(index_.names.capacity() / 96);
+    index_.entries.reserve(index_.names.capacity() / 96);
+    const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
     for (auto result : object) {
       ondemand::field field;
       std::string_view tensor;
@@ -78,10 +81,11 @@ class IndexReader {
         fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
       }
       tensor = keep(tensor);
-      if (seen.insert(tensor, 0) != NameTable::kAbsent) {
+      const auto number = static_cast<std::uint32_t>(index_.entries.size());
+      if (index_.by_name.insert(tensor, number, name_of) != NameTable::kAbsent) {
         fail("weight_map: tensor " + quote(tensor) + " appears twice");
       }
-      if (seen.size() > limits_.tensors) {
+      if (index_.by_name.size() > limits_.tensors) {
         fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
       }
       index_.entries.push_back({tensor, number_of(shard, tensor)});

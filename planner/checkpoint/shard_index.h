@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/name_table.h"
 
 namespace berth {
 
@@ -17,6 +18,12 @@ struct ShardIndex {
   std::vector<char> names;          // one block for all of them; moving the index keeps it in place
   std::vector<std::string> shards;  // file names in the index's folder, sorted, unique
   std::vector<Entry> entries;       // in file order
+  NameTable by_name{0};             // of the tensors; numbers are indices into entries
+
+  // Index into entries, or NameTable::kAbsent.
+  std::uint32_t find(std::string_view tensor) const {
+    return by_name.find(tensor, [this](std::uint32_t i) { return entries[i].tensor; });
+  }
 };
 
 // Throws Error for text that is not such an index, a tensor named twice, and a shard name that is

@@ -10,7 +10,10 @@
 namespace berth {
 
 std::string join_names(const std::string& parent, const std::string& child) {
-  return parent.empty() ? child : parent + "." + child;
+  if (parent.empty()) return child;
+  std::string name;
+  name.reserve(parent.size() + 1 + child.size());
+  return name.append(parent).append(1, '.').append(child);
 }
 
 ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name, std::string cls) {
@@ -171,7 +174,7 @@ class TemplateBuilder : public Scope {
 
   struct Resolved {
     bool present = true;
-    std::vector<std::uint64_t> shape;
+    Shape shape;
   };
 
   Resolved resolve(const TensorSpec& spec) {

@@ -26,6 +26,12 @@ std::string and_more(std::size_t count) {
   return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
 }
 
+// By number, for a NameTable of the tree's tensors.
+struct TensorNames {
+  const ModelTree& tree;
+  std::string_view operator()(TensorId id) const { return tree.tensors[id].name; }
+};
+
 class Matcher {
  public:
   Matcher(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
@@ -36,11 +42,12 @@ class Matcher {
         config_(config),
         checkpoint_(checkpoint),
         wanted_(dtype),
+        names_{built.tree},
         by_name_(built.tree.tensors.size()) {}
 
   void run() {
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
-      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id);
+      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id, names_);
     }
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
     settle_ties();
@@ -55,7 +62,7 @@ class Matcher {
 
   // kNone where there is none, as NameTable says it too.
   static_assert(NameTable::kAbsent == kNone);
-  TensorId find(std::string_view name) const { return by_name_.find(name); }
+  TensorId find(std::string_view name) const { return by_name_.find(name, names_); }
 
   // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
   TensorId find_variant(const std::string& name) const {
@@ -159,6 +166,7 @@ class Matcher {
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
   std::optional<DType> wanted_;
+  TensorNames names_;
   NameTable by_name_;  // persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };

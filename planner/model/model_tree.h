@@ -26,7 +26,7 @@ struct ModelTensor {
   std::string name;            // full dotted name in the tree: "model.norm.weight"
   DType stored = DType::kF32;  // in the checkpoint
   DType dtype = DType::kF32;   // in memory: `stored`, or what --dtype asks for
-  std::vector<std::uint64_t> shape;
+  Shape shape;
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
