@@ -100,7 +100,10 @@ class IndexReader {
   }
 
   std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
-    if (const auto known = numbers_.find(shard); known != numbers_.end()) return known->second;
+    // Neighbours are mostly in the same shard.
+    if (last_ != numbers_.end() && last_->first == shard) return last_->second;
+    last_ = numbers_.find(shard);
+    if (last_ != numbers_.end()) return last_->second;
     if (const std::string wrong = objection(shard); !wrong.empty()) {
       fail("weight_map: the shard name " + quote(shard) + " of tensor " + quote(tensor) + " " +
            wrong);
@@ -109,7 +112,7 @@ class IndexReader {
       fail("weight_map: more than " + std::to_string(limits_.shards) + " shards");
     }
     const auto number = static_cast<std::uint32_t>(numbers_.size());
-    numbers_.emplace(shard, number);
+    last_ = numbers_.emplace(shard, number).first;
     return number;
   }
 
@@ -129,6 +132,7 @@ class IndexReader {
   const CheckpointLimits& limits_;
   ShardIndex index_;
   std::map<std::string, std::uint32_t, std::less<>> numbers_;
+  decltype(numbers_)::const_iterator last_ = numbers_.end();
 };
 
 }  // namespace

@@ -73,7 +73,7 @@ class TemplateBuilder : public Scope {
 
   BuiltTree build(std::size_t expected_tensors) {
     tree_.tensors.reserve(expected_tensors);
-    tree_.modules.reserve(expected_tensors * 3 / 2);
+    tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {
@@ -159,6 +159,7 @@ class TemplateBuilder : public Scope {
       throw Error(spec.repeat->text() + " is " + std::to_string(count) + ", not in 1.." +
                   std::to_string(kMaxRepeat));
     }
+    tree_.modules[id].children.reserve(static_cast<std::size_t>(count));
     loops_.emplace_back(spec.index, 0);
     for (std::int64_t i = 0; i < count; ++i) {
       loops_.back().second = i;

@@ -7,8 +7,6 @@
 
 namespace berth {
 
-std::uint64_t ModelTensor::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
-
 std::uint64_t ModelTree::parameters() const {
   std::uint64_t sum = 0;
   for (const ModelTensor& tensor : tensors) {
@@ -99,18 +97,24 @@ std::vector<ModuleId> execution_units(const ModelTree& tree) {
   return units;
 }
 
-ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
-                           const Checkpoint* checkpoint, std::optional<DType> dtype) {
-  if (config == nullptr && checkpoint == nullptr) {
-    throw Error(name + ": neither a config nor a checkpoint");
+Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
+                        std::size_t expected_tensors) {
+  Skeleton skeleton;
+  skeleton.architecture = find_architecture(config.model_type());
+  if (skeleton.architecture) {
+    skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
   }
-  const auto architecture = config ? find_architecture(config->model_type()) : nullptr;
+  return skeleton;
+}
+
+ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
+                          const Checkpoint* checkpoint, std::optional<DType> dtype) {
   ModelTree tree;
-  if (architecture) {
-    BuiltTree built = build_from_template(*architecture, *config, dtype,
-                                          checkpoint ? checkpoint->tensors.size() + 16 : 0);
-    if (checkpoint) match_checkpoint(built, *architecture, *config, *checkpoint, dtype);
-    tree = std::move(built.tree);
+  if (skeleton.architecture) {
+    if (checkpoint) {
+      match_checkpoint(skeleton.built, *skeleton.architecture, *config, *checkpoint, dtype);
+    }
+    tree = std::move(skeleton.built.tree);
   } else if (checkpoint) {
     tree = build_from_names(*checkpoint, config, dtype);
   } else {
@@ -120,6 +124,18 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
   }
   tree.name = name;
   return tree;
+}
+
+ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
+                           const Checkpoint* checkpoint, std::optional<DType> dtype) {
+  if (config == nullptr && checkpoint == nullptr) {
+    throw Error(name + ": neither a config nor a checkpoint");
+  }
+  Skeleton skeleton;
+  if (config) {
+    skeleton = build_skeleton(*config, dtype, checkpoint ? checkpoint->tensors.size() + 16 : 0);
+  }
+  return join_model_tree(std::move(skeleton), name, config, checkpoint, dtype);
 }
 
 }  // namespace berth

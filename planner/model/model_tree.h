@@ -33,7 +33,8 @@ struct ModelTensor {
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
 
-  std::uint64_t bytes() const;  // in memory, 0 never wraps: checked when the tree is built
+  // In memory; never wraps: checked when the tree is built.
+  std::uint64_t bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
 };
 
 struct Module {

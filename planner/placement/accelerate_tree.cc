@@ -81,13 +81,16 @@ Sizes::Sizes(const ModelTree& model_tree)
         }
         const Eighths bytes = to_eighths(counted_bytes(tensor, floats));
         size[modules + t] = tensor.dtype == DType::kBool ? bytes / 8 : bytes;
-        for (ModuleId m = module; m != kNone; m = tree.modules[m].parent) {
-          size[m] += size[modules + t];
-          if (first_seen[m] == kNone) first_seen[m] = rank;
-        }
-        ++rank;
+        size[module] += size[modules + t];
+        first_seen[module] = std::min(first_seen[module], rank++);
       }
     }
+  }
+  for (auto at = order.rbegin(); at != order.rend(); ++at) {
+    const ModuleId parent = tree.modules[*at].parent;
+    if (parent == kNone) continue;
+    size[parent] += size[*at];
+    first_seen[parent] = std::min(first_seen[parent], first_seen[*at]);
   }
 }
 
