@@ -1,6 +1,8 @@
 // model.safetensors.index.json: which shard holds which tensor.
 #pragma once
 
+#include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,13 +14,14 @@ namespace berth {
 
 struct ShardIndex {
   struct Entry {
-    std::string_view tensor;  // into `names`
+    std::string_view tensor;  // into `text` or `unescaped`
     std::uint32_t shard;      // into `shards`
   };
-  std::vector<char> names;          // one block for all of them; moving the index keeps it in place
-  std::vector<std::string> shards;  // file names in the index's folder, sorted, unique
-  std::vector<Entry> entries;       // in file order
-  NameTable by_name{0};             // of the tensors; numbers are indices into entries
+  std::unique_ptr<char[]> text;       // the file; moving the index keeps the names in place
+  std::deque<std::string> unescaped;  // names that the file spells with backslashes
+  std::vector<std::string> shards;    // file names in the index's folder, sorted, unique
+  std::vector<Entry> entries;         // in file order
+  NameTable by_name{0};               // of the tensors; numbers are indices into entries
 
   // Index into entries, or NameTable::kAbsent.
   std::uint32_t find(std::string_view tensor) const {
