@@ -96,11 +96,12 @@ class IndexReader {
   // A name as it stands in the text; only one with escapes in it is kept apart.
   std::string_view name_of_key(ondemand::field& field) {
     const char* first = field.key().raw();
-    const char* last = std::find_if(first, end_, [](char c) { return c == '"' || c == '\\'; });
-    if (last != end_ && *last == '"') return {first, last};
-    std::string_view name;
-    if (auto error = field.unescaped_key().get(name)) fail_json(error);
-    return index_.unescaped.emplace_back(name);
+    const std::string_view rest(first, static_cast<std::size_t>(end_ - first));
+    const std::string_view name = rest.substr(0, rest.find('"'));
+    if (name.find('\\') == name.npos) return name;
+    std::string_view unescaped;
+    if (auto error = field.unescaped_key().get(unescaped)) fail_json(error);
+    return index_.unescaped.emplace_back(unescaped);
   }
 
   std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
