@@ -6,6 +6,7 @@
 #include <optional>
 #include <system_error>
 
+#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
@@ -117,6 +118,7 @@ void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
                 (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
   }
   checkpoint.tensors.reserve(index.entries.size());
+  prefer_huge_pages(checkpoint.tensors.data(), index.entries.size() * sizeof(TensorInfo));
   read_headers(checkpoint, files, limits);
   compare(checkpoint, index, file.string());
 }

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
@@ -74,6 +75,8 @@ class TemplateBuilder : public Scope {
   BuiltTree build(std::size_t expected_tensors) {
     tree_.tensors.reserve(expected_tensors);
     tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
+    prefer_huge_pages(tree_.tensors.data(), tree_.tensors.capacity() * sizeof(ModelTensor));
+    prefer_huge_pages(tree_.modules.data(), tree_.modules.capacity() * sizeof(Module));
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {
