@@ -70,6 +70,12 @@ void check_unique(const Checkpoint& checkpoint) {
   }
 }
 
+[[noreturn]] void fail_misplaced(const ShardIndex& index, std::uint32_t entry,
+                                 const std::string& source, const std::string& but) {
+  throw Error(source + ": tensor " + quote(index.entries[entry].tensor) + " should be in " +
+              quote(index.shards[index.entries[entry].shard]) + ", " + but);
+}
+
 // Asks that index and shards tell the same story, tensor for tensor.
 void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
   constexpr std::uint32_t kAbsent = NameTable::kAbsent;
@@ -86,14 +92,10 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::s
     }
   }
   for (std::uint32_t i = 0; i < index.entries.size(); ++i) {
-    const auto& entry = index.entries[i];
-    const auto fail = [&](const std::string& but) {
-      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
-                  quote(index.shards[entry.shard]) + ", " + but);
-    };
-    if (holder[i] == kAbsent) fail("which does not hold it");
+    if (holder[i] == kAbsent) fail_misplaced(index, i, source, "which does not hold it");
     const std::uint32_t actual = checkpoint.tensors[holder[i]].shard;
-    if (actual != entry.shard) fail("but it is in " + quote(shard_name(checkpoint, actual)));
+    if (actual == index.entries[i].shard) continue;
+    fail_misplaced(index, i, source, "but it is in " + quote(shard_name(checkpoint, actual)));
   }
   if (surplus != kAbsent) {
     const TensorInfo& tensor = checkpoint.tensors[surplus];
