@@ -80,7 +80,9 @@ inline Planned made_plan() {
   plan.workload.context = 4096;
   plan.staging = std::uint64_t{128} << 20;
   plan.load_peak = {kGiB / 8, 30 * kGiB};
-  plan.estimate = {0.25, 0.05, 6.65, 0};
+  plan.estimate.prefill_seconds = 0.25;
+  plan.estimate.seconds_per_token = 0.05;
+  plan.estimate.score_seconds = 6.65;
   return planned;
 }
 
