@@ -51,7 +51,7 @@ TEST(PlanReport, SaysInOneSentenceWhatIsMissingAndWhatWouldHelp) {
   gpu.capacity = 10 * testing::kGiB;
   gpu.free = 0;
   gpu.over = gpu.reserved + gpu.weights + gpu.kv_cache + gpu.workspace - gpu.capacity;
-  planned.plan.shortfall = Shortfall{gpu.over, {"--context 1024", "--dtype float16"}};
+  planned.plan.shortfall = Shortfall{gpu.over, "", {"--context 1024", "--dtype float16"}};
   EXPECT_EQ(verdict(planned.plan, false),
             "does not fit: short by 1.69 GiB on gpu 0\n"
             "  try: --context 1024\n"
