@@ -75,6 +75,15 @@ def berth_binary():
     return str(binary)
 
 
+def bench_binary():
+    """berth_bench, which stands beside berth."""
+    binary = Path(berth_binary()).parent / "berth_bench"
+    if not binary.exists():
+        raise Unavailable("berth_bench is not built (cmake --preset release -DBERTH_BENCH=ON && "
+                          "ninja -C build berth_bench)")
+    return str(binary)
+
+
 # --- one process --------------------------------------------------------------------------------
 
 @dataclass

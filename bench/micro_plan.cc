@@ -22,60 +22,80 @@ ModelTree make_tree(std::int64_t layers) {
   return build_model_tree("bench", &config, nullptr, std::nullopt);
 }
 
-// GPUs of four sizes that hold about two thirds of the model between them, and a CPU for the rest.
-Machine make_machine(std::int64_t gpus, std::uint64_t model_bytes) {
+// How much of the model the GPUs hold together, and what takes the rest.
+enum Spill : std::int64_t { kNothing, kToCpu, kToDisk };
+
+// GPUs of which no two are alike in size or speed, a CPU and a disk.
+Machine make_machine(std::int64_t gpus, std::uint64_t model_bytes, Spill spill) {
   Machine machine;
   machine.source = "bench";
-  for (std::int64_t i = 0; i < gpus; ++i) {
+  const auto add = [&](const std::string& name, DeviceKind kind, double share) {
     Device device;
-    device.name = std::to_string(i);
-    device.kind = DeviceKind::kCuda;
-    device.capacity = model_bytes * 2 / 3 / static_cast<std::uint64_t>(gpus) *
-                      static_cast<std::uint64_t>(3 + i % 4) / 4;
-    device.memory_bandwidth = 1e12 * static_cast<double>(1 + i % 4);
-    device.flops = 1e14 * static_cast<double>(1 + i % 4);
+    device.name = name;
+    device.kind = kind;
+    device.capacity = static_cast<std::uint64_t>(static_cast<double>(model_bytes) * share);
     machine.devices.push_back(device);
+  };
+  // Sizes in the ratio 3 : 4 : 5 : ...; a fifth is added where all of it has to fit with its cache.
+  double parts = 0;
+  for (std::int64_t i = 0; i < gpus; ++i) parts += static_cast<double>(3 + i);
+  const double held = spill == kNothing ? 1.2 : 2.0 / 3;
+  for (std::int64_t i = 0; i < gpus; ++i) {
+    add(std::to_string(i), DeviceKind::kCuda, held * static_cast<double>(3 + i) / parts);
+    machine.devices.back().capacity += 1ull << 30;  // the context and workspace, whatever the model
+    const auto speed = static_cast<double>(1 + i * 5 % 8);  // not in the order of the sizes
+    machine.devices.back().memory_bandwidth = 4e11 * speed;
+    machine.devices.back().flops = 4e13 * speed;
   }
-  Device cpu;
-  cpu.name = "cpu";
-  cpu.kind = DeviceKind::kCpu;
-  cpu.capacity = 2 * model_bytes;
-  machine.devices.push_back(cpu);
+  add("cpu", DeviceKind::kCpu, spill == kToDisk ? 0.2 : 2);
+  add("disk", DeviceKind::kDisk, 4);
   for (Device& device : machine.devices) device.total = device.capacity;
   fill_defaults(machine);
   return machine;
 }
 
-void plan_with(benchmark::State& state, Policy policy) {
+void plan_with(benchmark::State& state, Policy policy, Spill spill) {
   const ModelTree tree = make_tree(state.range(0));
-  const Machine machine = make_machine(state.range(1), tree.bytes());
+  const Machine machine = make_machine(state.range(1), tree.bytes(), spill);
   Request request;
   request.policy = policy;
   for (auto _ : state) {
     const Plan plan = make_plan(tree, machine, request);
     benchmark::DoNotOptimize(plan.placement.data());
+    if (!plan.fits()) state.SkipWithError("the plan does not fit: this measures something else");
   }
   state.counters["tensors"] = static_cast<double>(tree.tensors.size());
 }
 
-void BM_PlanAuto(benchmark::State& state) { plan_with(state, Policy::kAuto); }
-void BM_PlanBalanced(benchmark::State& state) { plan_with(state, Policy::kBalanced); }
-BENCHMARK(BM_PlanAuto)
+void BM_AutoGrows(benchmark::State& state) { plan_with(state, Policy::kAuto, kToCpu); }
+void BM_AutoSpills(benchmark::State& state) {
+  plan_with(state, Policy::kAuto, static_cast<Spill>(state.range(2)));
+}
+void BM_PlanBalanced(benchmark::State& state) { plan_with(state, Policy::kBalanced, kToCpu); }
+BENCHMARK(BM_AutoGrows)
     ->ArgNames({"layers", "gpus"})
-    ->ArgsProduct({{10, 80, 1000}, {1, 2, 8}})
+    ->ArgsProduct({{10, 30, 100, 300, 1000}, {1, 2, 4, 8}})
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_AutoSpills)
+    ->ArgNames({"layers", "gpus", "spill"})
+    ->ArgsProduct({{80}, {8}, {kNothing, kToCpu, kToDisk}})
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_PlanBalanced)
     ->ArgNames({"layers", "gpus"})
-    ->ArgsProduct({{10, 80, 1000}, {2, 8}})
+    ->ArgsProduct({{10, 100, 1000}, {2, 8}})
     ->Unit(benchmark::kMillisecond);
 
-void BM_BuildTree(benchmark::State& state) {
+// The model from its config.json alone: the template is read, the tree built.
+void BM_OpenConfig(benchmark::State& state) {
   for (auto _ : state) {
     const ModelTree tree = make_tree(state.range(0));
     benchmark::DoNotOptimize(tree.tensors.data());
   }
 }
-BENCHMARK(BM_BuildTree)->Arg(80)->Arg(1000)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_OpenConfig)
+    ->ArgNames({"layers"})
+    ->ArgsProduct({{10, 30, 100, 300, 1000}})
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace berth

@@ -93,7 +93,9 @@ std::string answer(const Options& options, const Planned& planned,
 
 int cmd_plan(const Options& options) {
   require_one_answer(options);
-  Planned planned = options.compare ? open_planned(options) : make_planned(options);
+  // Left to the end of the process: to take a large model apart takes as long as to plan it.
+  static Planned& planned =
+      *new Planned(options.compare ? open_planned(options) : make_planned(options));
   std::vector<ComparedPlan> rows;
   if (options.compare) rows = compare(planned, options.json);
 

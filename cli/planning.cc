@@ -158,8 +158,8 @@ Planned open_planned(const Options& options) {
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Planned planned{open_model(options.model, dtype), choose_machine(options, request, notes), {},
-                  request};
+  Planned planned{
+      open_model(options.model, dtype), choose_machine(options, request, notes), {}, request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <system_error>
 
+#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
@@ -50,40 +51,54 @@ std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
 }
 
-// Tensors by name. Throws Error for a name that two shards hold.
-NameTable table_of(const Checkpoint& checkpoint) {
+[[noreturn]] void fail_twice(const Checkpoint& checkpoint, std::uint32_t first,
+                             std::uint32_t second) {
+  const TensorInfo& tensor = checkpoint.tensors[second];
+  throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
+              " is also in " + quote(shard_name(checkpoint, checkpoint.tensors[first].shard)));
+}
+
+// Throws Error for a name that two shards hold.
+void check_unique(const Checkpoint& checkpoint) {
   NameTable table(checkpoint.tensors.size());
+  const auto name_of = [&](std::uint32_t i) -> std::string_view {
+    return checkpoint.tensors[i].name;
+  };
   for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
-    const TensorInfo& tensor = checkpoint.tensors[i];
-    const std::uint32_t known = table.insert(tensor.name, i);
-    if (known == NameTable::kAbsent) continue;
-    throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
-                " is also in " + quote(shard_name(checkpoint, checkpoint.tensors[known].shard)));
+    const std::uint32_t known = table.insert(checkpoint.tensors[i].name, i, name_of);
+    if (known != NameTable::kAbsent) fail_twice(checkpoint, known, i);
   }
-  return table;
+}
+
+[[noreturn]] void fail_misplaced(const ShardIndex& index, std::uint32_t entry,
+                                 const std::string& source, const std::string& but) {
+  throw Error(source + ": tensor " + quote(index.entries[entry].tensor) + " should be in " +
+              quote(index.shards[index.entries[entry].shard]) + ", " + but);
 }
 
 // Asks that index and shards tell the same story, tensor for tensor.
 void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
-  const NameTable table = table_of(checkpoint);
-  std::vector<bool> named(checkpoint.tensors.size());
-  for (const auto& entry : index.entries) {
-    const std::uint32_t found = table.find(entry.tensor);
-    if (found == NameTable::kAbsent) {
-      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
-                  quote(index.shards[entry.shard]) + ", which does not hold it");
+  constexpr std::uint32_t kAbsent = NameTable::kAbsent;
+  std::vector<std::uint32_t> holder(index.entries.size(), kAbsent);  // by entry: its tensor
+  std::uint32_t surplus = kAbsent;  // first tensor without an entry
+  for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
+    const std::uint32_t entry = index.find(checkpoint.tensors[i].name);
+    if (entry == kAbsent) {
+      if (surplus == kAbsent) surplus = i;
+    } else if (holder[entry] != kAbsent) {
+      fail_twice(checkpoint, holder[entry], i);
+    } else {
+      holder[entry] = i;
     }
-    const std::uint32_t actual = checkpoint.tensors[found].shard;
-    if (actual != entry.shard) {
-      throw Error(source + ": tensor " + quote(entry.tensor) + " should be in " +
-                  quote(index.shards[entry.shard]) + ", but it is in " +
-                  quote(shard_name(checkpoint, actual)));
-    }
-    named[found] = true;
   }
-  const auto first = std::ranges::find(named, false);
-  if (first != named.end()) {
-    const TensorInfo& tensor = checkpoint.tensors[first - named.begin()];
+  for (std::uint32_t i = 0; i < index.entries.size(); ++i) {
+    if (holder[i] == kAbsent) fail_misplaced(index, i, source, "which does not hold it");
+    const std::uint32_t actual = checkpoint.tensors[holder[i]].shard;
+    if (actual == index.entries[i].shard) continue;
+    fail_misplaced(index, i, source, "but it is in " + quote(shard_name(checkpoint, actual)));
+  }
+  if (surplus != kAbsent) {
+    const TensorInfo& tensor = checkpoint.tensors[surplus];
     throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
                 " is not in " + kIndex);
   }
@@ -105,6 +120,7 @@ void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
                 (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
   }
   checkpoint.tensors.reserve(index.entries.size());
+  prefer_huge_pages(checkpoint.tensors.data(), index.entries.size() * sizeof(TensorInfo));
   read_headers(checkpoint, files, limits);
   compare(checkpoint, index, file.string());
 }
@@ -196,7 +212,7 @@ void open_unindexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
   std::ranges::sort(files);
   check_complete(checkpoint.folder, files);
   read_headers(checkpoint, files, limits);
-  table_of(checkpoint);
+  check_unique(checkpoint);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "planner/base/error.h"
 #include "planner/checkpoint/dtype.h"
+#include "planner/checkpoint/shape.h"
 
 namespace berth {
 
@@ -20,7 +21,7 @@ namespace berth {
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<std::uint64_t> shape;
+  Shape shape;
   std::uint32_t shard = 0;  // index into Checkpoint::shards
   std::uint64_t begin = 0;
   std::uint64_t end = 0;

@@ -10,33 +10,32 @@ struct Row {
   DType dtype;
   std::string_view name;
   std::string_view torch;
-  unsigned bits;
 };
 
 // In the order of the enum. F4 is stored packed, two elements a byte; torch names the pair.
 constexpr std::array kRows = {
-    Row{DType::kBool, "BOOL", "bool", 8},
-    Row{DType::kU8, "U8", "uint8", 8},
-    Row{DType::kI8, "I8", "int8", 8},
-    Row{DType::kF8E5M2, "F8_E5M2", "float8_e5m2", 8},
-    Row{DType::kF8E4M3, "F8_E4M3", "float8_e4m3fn", 8},
-    Row{DType::kF8E8M0, "F8_E8M0", "float8_e8m0fnu", 8},
-    Row{DType::kF8E4M3FNUZ, "F8_E4M3FNUZ", "float8_e4m3fnuz", 8},
-    Row{DType::kF8E5M2FNUZ, "F8_E5M2FNUZ", "float8_e5m2fnuz", 8},
-    Row{DType::kF4, "F4", "float4_e2m1fn_x2", 4},
-    Row{DType::kF6E2M3, "F6_E2M3", "", 6},
-    Row{DType::kF6E3M2, "F6_E3M2", "", 6},
-    Row{DType::kI16, "I16", "int16", 16},
-    Row{DType::kU16, "U16", "uint16", 16},
-    Row{DType::kF16, "F16", "float16", 16},
-    Row{DType::kBF16, "BF16", "bfloat16", 16},
-    Row{DType::kI32, "I32", "int32", 32},
-    Row{DType::kU32, "U32", "uint32", 32},
-    Row{DType::kF32, "F32", "float32", 32},
-    Row{DType::kC64, "C64", "complex64", 64},
-    Row{DType::kF64, "F64", "float64", 64},
-    Row{DType::kI64, "I64", "int64", 64},
-    Row{DType::kU64, "U64", "uint64", 64},
+    Row{DType::kBool, "BOOL", "bool"},
+    Row{DType::kU8, "U8", "uint8"},
+    Row{DType::kI8, "I8", "int8"},
+    Row{DType::kF8E5M2, "F8_E5M2", "float8_e5m2"},
+    Row{DType::kF8E4M3, "F8_E4M3", "float8_e4m3fn"},
+    Row{DType::kF8E8M0, "F8_E8M0", "float8_e8m0fnu"},
+    Row{DType::kF8E4M3FNUZ, "F8_E4M3FNUZ", "float8_e4m3fnuz"},
+    Row{DType::kF8E5M2FNUZ, "F8_E5M2FNUZ", "float8_e5m2fnuz"},
+    Row{DType::kF4, "F4", "float4_e2m1fn_x2"},
+    Row{DType::kF6E2M3, "F6_E2M3", ""},
+    Row{DType::kF6E3M2, "F6_E3M2", ""},
+    Row{DType::kI16, "I16", "int16"},
+    Row{DType::kU16, "U16", "uint16"},
+    Row{DType::kF16, "F16", "float16"},
+    Row{DType::kBF16, "BF16", "bfloat16"},
+    Row{DType::kI32, "I32", "int32"},
+    Row{DType::kU32, "U32", "uint32"},
+    Row{DType::kF32, "F32", "float32"},
+    Row{DType::kC64, "C64", "complex64"},
+    Row{DType::kF64, "F64", "float64"},
+    Row{DType::kI64, "I64", "int64"},
+    Row{DType::kU64, "U64", "uint64"},
 };
 
 static_assert(std::ranges::all_of(kRows, [](const Row& row) {
@@ -49,7 +48,6 @@ const Row& row_of(DType dtype) { return kRows[static_cast<std::size_t>(dtype)]; 
 
 std::string_view dtype_name(DType dtype) { return row_of(dtype).name; }
 std::string_view torch_dtype_name(DType dtype) { return row_of(dtype).torch; }
-unsigned dtype_bits(DType dtype) { return row_of(dtype).bits; }
 
 std::optional<DType> parse_dtype(std::string_view name) {
   const auto* row = std::ranges::find(kRows, name, &Row::name);
@@ -70,15 +68,6 @@ std::optional<DType> parse_torch_dtype(std::string_view name) {
 bool is_convertible(DType dtype) {
   return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF32 ||
          dtype == DType::kF64;
-}
-
-std::optional<std::uint64_t> tensor_bytes(DType dtype, std::span<const std::uint64_t> shape) {
-  std::uint64_t bits = dtype_bits(dtype);
-  for (const std::uint64_t dim : shape) {
-    if (__builtin_mul_overflow(bits, dim, &bits)) return std::nullopt;
-  }
-  if (bits % 8 != 0) return std::nullopt;
-  return bits / 8;
 }
 
 }  // namespace berth

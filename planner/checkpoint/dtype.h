@@ -1,6 +1,7 @@
 // Element types of the safetensors format: their names, widths and classes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -42,12 +43,24 @@ std::string_view torch_dtype_name(DType dtype);
 std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat16" too
 
 // Width of one element in bits (4, 6, 8, 16, 32 or 64).
-unsigned dtype_bits(DType dtype);
+constexpr unsigned dtype_bits(DType dtype) {
+  constexpr std::uint8_t kBits[] = {8,  8,  8,  8,  8,  8,  8,  8,  4,  6,  6,
+                                    16, 16, 16, 16, 32, 32, 32, 64, 64, 64, 64};
+  return kBits[static_cast<std::size_t>(dtype)];
+}
 
 // True for F16, BF16, F32 and F64: the types that --dtype converts. FP8 and integers keep theirs.
 bool is_convertible(DType dtype);
 
 // Number of bytes of a tensor; nullopt on overflow of 64 bits or a size of no whole bytes.
-std::optional<std::uint64_t> tensor_bytes(DType dtype, std::span<const std::uint64_t> shape);
+inline std::optional<std::uint64_t> tensor_bytes(DType dtype,
+                                                 std::span<const std::uint64_t> shape) {
+  std::uint64_t bits = dtype_bits(dtype);
+  for (const std::uint64_t size : shape) {
+    if (__builtin_mul_overflow(bits, size, &bits)) return std::nullopt;
+  }
+  if (bits % 8 != 0) return std::nullopt;
+  return bits / 8;
+}
 
 }  // namespace berth

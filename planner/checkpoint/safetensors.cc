@@ -50,8 +50,7 @@ class Header {
   void check_frame() const;
   void read_metadata(ondemand::value value, const char* at);
   void read_tensor(std::string_view name, ondemand::value value, const char* at);
-  std::vector<std::uint64_t> read_shape(std::string_view name, ondemand::value& value,
-                                        const char* at) const;
+  Shape read_shape(std::string_view name, ondemand::value& value, const char* at) const;
   void read_offsets(TensorInfo& tensor, ondemand::value& value, const char* at) const;
 
   std::string_view json_;
@@ -106,7 +105,8 @@ void Header::read(ondemand::parser& parser) {
 void Header::read_metadata(ondemand::value value, const char* at) {
   ondemand::object object;
   if (value.get_object().get(object)) fail_at(at, "'__metadata__' is not an object");
-  NameTable keys;
+  NameTable table;
+  std::vector<std::string_view> keys;
   for (auto result : object) {
     ondemand::field field;
     if (auto error = std::move(result).get(field)) fail_at(at, describe(error));
@@ -114,9 +114,11 @@ void Header::read_metadata(ondemand::value value, const char* at) {
     std::string_view key;
     std::string_view text;
     if (auto error = field.unescaped_key().get(key)) fail_at(at, describe(error));
-    if (keys.insert(key, 0) != NameTable::kAbsent) {
+    const auto number = static_cast<std::uint32_t>(keys.size());
+    if (table.insert(key, number, [&](std::uint32_t i) { return keys[i]; }) != NameTable::kAbsent) {
       fail_at(at, "'__metadata__': the key " + quote(key) + " appears twice");
     }
+    keys.push_back(key);
     if (field.value().get_string().get(text)) {
       fail_at(at, "'__metadata__': the value of " + quote(key) + " is not a string");
     }
@@ -130,7 +132,11 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                 "the name has " + std::to_string(name.size()) + " bytes, the limit is " +
                     std::to_string(limits_.name_bytes));
   }
-  if (names_.insert(name, 0) != NameTable::kAbsent) fail_tensor(name, at, "the name appears twice");
+  const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors_[i].name; };
+  const auto number = static_cast<std::uint32_t>(tensors_.size());
+  if (names_.insert(name, number, name_of) != NameTable::kAbsent) {
+    fail_tensor(name, at, "the name appears twice");
+  }
   if (tensors_.size() >= limits_.tensors) {
     fail_tensor(name, at, "more than " + std::to_string(limits_.tensors) + " tensors");
   }
@@ -185,25 +191,23 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
   tensors_.push_back(std::move(tensor));
 }
 
-std::vector<std::uint64_t> Header::read_shape(std::string_view name, ondemand::value& value,
-                                              const char* at) const {
+Shape Header::read_shape(std::string_view name, ondemand::value& value, const char* at) const {
   ondemand::array array;
   if (value.get_array().get(array)) fail_tensor(name, at, "shape is not an array");
-  // A rank is small, so it is gathered on the stack and stored exactly.
-  std::uint64_t dims[64];
-  std::size_t rank = 0;
+  Shape shape;
   for (auto element : array) {
     std::uint64_t dim = 0;
     if (element.get_uint64().get(dim)) {
-      fail_tensor(name, at,
-                  "shape[" + std::to_string(rank) + "] is not a non-negative 64-bit integer");
+      fail_tensor(
+          name, at,
+          "shape[" + std::to_string(shape.size()) + "] is not a non-negative 64-bit integer");
     }
-    if (rank >= std::min<std::size_t>(limits_.rank, std::size(dims))) {
-      fail_tensor(name, at, "more than " + std::to_string(rank) + " dimensions");
+    if (shape.size() >= limits_.rank) {
+      fail_tensor(name, at, "more than " + std::to_string(shape.size()) + " dimensions");
     }
-    dims[rank++] = dim;
+    shape.push_back(dim);
   }
-  return {dims, dims + rank};
+  return shape;
 }
 
 void Header::read_offsets(TensorInfo& tensor, ondemand::value& value, const char* at) const {

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
@@ -32,9 +33,14 @@ class IndexReader {
   IndexReader(const std::string& source, const CheckpointLimits& limits)
       : source_(source), limits_(limits) {}
 
-  // `json` is followed by simdjson::SIMDJSON_PADDING readable bytes.
-  ShardIndex read(std::string_view json) {
-    index_.names.reserve(json.size());
+  // `text` holds `size` bytes of JSON and simdjson::SIMDJSON_PADDING zeros.
+  ShardIndex read(std::unique_ptr<char[]> text, std::size_t size) {
+    const std::string_view json(text.get(), size);
+    index_.text = std::move(text);
+    end_ = json.data() + json.size();
+    // A guess at the number of entries: long names and short ones differ by a factor of two.
+    index_.by_name = NameTable(size / 96);
+    index_.entries.reserve(size / 96);
     ondemand::parser parser;
     ondemand::document document;
     ondemand::object object;
@@ -67,36 +73,43 @@ class IndexReader {
   void read_map(ondemand::value value) {
     ondemand::object object;
     if (value.get_object().get(object)) fail("weight_map: not an object");
-    NameTable seen(index_.names.capacity() / 128);
+    const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
     for (auto result : object) {
       ondemand::field field;
       std::string_view tensor;
       std::string_view shard;
       if (auto error = std::move(result).get(field)) fail_json(error);
-      if (auto error = field.unescaped_key().get(tensor)) fail_json(error);
+      tensor = name_of_key(field);
       if (field.value().get_string().get(shard)) {
         fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
       }
-      tensor = keep(tensor);
-      if (seen.insert(tensor, 0) != NameTable::kAbsent) {
+      const auto number = static_cast<std::uint32_t>(index_.entries.size());
+      if (index_.by_name.insert(tensor, number, name_of) != NameTable::kAbsent) {
         fail("weight_map: tensor " + quote(tensor) + " appears twice");
       }
-      if (seen.size() > limits_.tensors) {
+      if (index_.by_name.size() > limits_.tensors) {
         fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
       }
       index_.entries.push_back({tensor, number_of(shard, tensor)});
     }
   }
 
-  // Copies a name out of the parser's buffer. All names together are shorter than the text.
-  std::string_view keep(std::string_view name) {
-    const std::size_t at = index_.names.size();
-    index_.names.insert(index_.names.end(), name.begin(), name.end());
-    return {index_.names.data() + at, name.size()};
+  // A name as it stands in the text; only one with escapes in it is kept apart.
+  std::string_view name_of_key(ondemand::field& field) {
+    const char* first = field.key().raw();
+    const std::string_view rest(first, static_cast<std::size_t>(end_ - first));
+    const std::string_view name = rest.substr(0, rest.find('"'));
+    if (name.find('\\') == name.npos) return name;
+    std::string_view unescaped;
+    if (auto error = field.unescaped_key().get(unescaped)) fail_json(error);
+    return index_.unescaped.emplace_back(unescaped);
   }
 
   std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
-    if (const auto known = numbers_.find(shard); known != numbers_.end()) return known->second;
+    // Neighbours are mostly in the same shard.
+    if (last_ != numbers_.end() && last_->first == shard) return last_->second;
+    last_ = numbers_.find(shard);
+    if (last_ != numbers_.end()) return last_->second;
     if (const std::string wrong = objection(shard); !wrong.empty()) {
       fail("weight_map: the shard name " + quote(shard) + " of tensor " + quote(tensor) + " " +
            wrong);
@@ -105,7 +118,7 @@ class IndexReader {
       fail("weight_map: more than " + std::to_string(limits_.shards) + " shards");
     }
     const auto number = static_cast<std::uint32_t>(numbers_.size());
-    numbers_.emplace(shard, number);
+    last_ = numbers_.emplace(shard, number).first;
     return number;
   }
 
@@ -124,15 +137,26 @@ class IndexReader {
   const std::string& source_;
   const CheckpointLimits& limits_;
   ShardIndex index_;
+  const char* end_ = nullptr;  // of the text
   std::map<std::string, std::uint32_t, std::less<>> numbers_;
+  decltype(numbers_)::const_iterator last_ = numbers_.end();
 };
+
+// Room for `size` bytes, not yet written, and the zeros that the parser wants behind them.
+std::unique_ptr<char[]> padded_text(std::size_t size) {
+  auto text = std::make_unique_for_overwrite<char[]>(size + simdjson::SIMDJSON_PADDING);
+  prefer_huge_pages(text.get(), size);
+  std::fill_n(text.get() + size, simdjson::SIMDJSON_PADDING, '\0');
+  return text;
+}
 
 }  // namespace
 
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits) {
-  const simdjson::padded_string padded(json);
-  return IndexReader(source, limits).read(padded);
+  std::unique_ptr<char[]> text = padded_text(json.size());
+  std::ranges::copy(json, text.get());
+  return IndexReader(source, limits).read(std::move(text), json.size());
 }
 
 ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointLimits& limits) {
@@ -142,10 +166,10 @@ ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointL
                 " bytes, the limit for an index is " + std::to_string(limits.header_bytes));
   }
   // Read where it is parsed: an index of a large model has several MB.
-  std::vector<char> text(file.size() + simdjson::SIMDJSON_PADDING);
-  file.read_exactly(0, text.data(), file.size());
+  std::unique_ptr<char[]> text = padded_text(file.size());
+  file.read_exactly(0, text.get(), file.size());
   const std::string source = path.string();
-  return IndexReader(source, limits).read({text.data(), file.size()});
+  return IndexReader(source, limits).read(std::move(text), file.size());
 }
 
 }  // namespace berth

@@ -1,22 +1,32 @@
 // model.safetensors.index.json: which shard holds which tensor.
 #pragma once
 
+#include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/name_table.h"
 
 namespace berth {
 
 struct ShardIndex {
   struct Entry {
-    std::string_view tensor;  // into `names`
+    std::string_view tensor;  // into `text` or `unescaped`
     std::uint32_t shard;      // into `shards`
   };
-  std::vector<char> names;          // one block for all of them; moving the index keeps it in place
-  std::vector<std::string> shards;  // file names in the index's folder, sorted, unique
-  std::vector<Entry> entries;       // in file order
+  std::unique_ptr<char[]> text;       // the file; moving the index keeps the names in place
+  std::deque<std::string> unescaped;  // names that the file spells with backslashes
+  std::vector<std::string> shards;    // file names in the index's folder, sorted, unique
+  std::vector<Entry> entries;         // in file order
+  NameTable by_name{0};               // of the tensors; numbers are indices into entries
+
+  // Index into entries, or NameTable::kAbsent.
+  std::uint32_t find(std::string_view tensor) const {
+    return by_name.find(tensor, [this](std::uint32_t i) { return entries[i].tensor; });
+  }
 };
 
 // Throws Error for text that is not such an index, a tensor named twice, and a shard name that is

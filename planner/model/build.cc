@@ -5,12 +5,16 @@
 #include <unordered_map>
 #include <utility>
 
+#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
 
 std::string join_names(const std::string& parent, const std::string& child) {
-  return parent.empty() ? child : parent + "." + child;
+  if (parent.empty()) return child;
+  std::string name;
+  name.reserve(parent.size() + 1 + child.size());
+  return name.append(parent).append(1, '.').append(child);
 }
 
 ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name, std::string cls) {
@@ -70,7 +74,9 @@ class TemplateBuilder : public Scope {
 
   BuiltTree build(std::size_t expected_tensors) {
     tree_.tensors.reserve(expected_tensors);
-    tree_.modules.reserve(expected_tensors * 3 / 2);
+    tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
+    prefer_huge_pages(tree_.tensors.data(), tree_.tensors.capacity() * sizeof(ModelTensor));
+    prefer_huge_pages(tree_.modules.data(), tree_.modules.capacity() * sizeof(Module));
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {
@@ -156,6 +162,7 @@ class TemplateBuilder : public Scope {
       throw Error(spec.repeat->text() + " is " + std::to_string(count) + ", not in 1.." +
                   std::to_string(kMaxRepeat));
     }
+    tree_.modules[id].children.reserve(static_cast<std::size_t>(count));
     loops_.emplace_back(spec.index, 0);
     for (std::int64_t i = 0; i < count; ++i) {
       loops_.back().second = i;
@@ -171,7 +178,7 @@ class TemplateBuilder : public Scope {
 
   struct Resolved {
     bool present = true;
-    std::vector<std::uint64_t> shape;
+    Shape shape;
   };
 
   Resolved resolve(const TensorSpec& spec) {

@@ -2,6 +2,7 @@
 // Internal to the room; build_model_tree() in model_tree.h puts the pieces together.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,6 +38,18 @@ struct BuiltTree {
   ModelTree tree;
   std::vector<std::string> ignored;  // globs of stored names that the model does not use
 };
+
+// What a config says alone, before any checkpoint is looked at.
+struct Skeleton {
+  std::unique_ptr<Architecture> architecture;  // null: a family without a template, nothing built
+  BuiltTree built;
+};
+Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
+                        std::size_t expected_tensors = 0);
+
+// The tree of a skeleton and a checkpoint; see build_model_tree() for what may be null.
+ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
+                          const Checkpoint* checkpoint, std::optional<DType> dtype);
 
 // The tree that `architecture` spells for `config`, dtypes as the config says. `expected_tensors`
 // is a hint that saves growing.

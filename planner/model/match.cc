@@ -28,6 +28,12 @@ std::string and_more(std::size_t count) {
   return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
 }
 
+// By number, for a NameTable of the tree's tensors.
+struct TensorNames {
+  const ModelTree& tree;
+  std::string_view operator()(TensorId id) const { return tree.tensors[id].name; }
+};
+
 class Matcher {
  public:
   Matcher(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
@@ -40,11 +46,12 @@ class Matcher {
         checkpoint_(checkpoint),
         wanted_(dtype),
         quantized_(built.tree, quantization, config, checkpoint),
+        names_{built.tree},
         by_name_(built.tree.tensors.size()) {}
 
   void run() {
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
-      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id);
+      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id, names_);
     }
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
     settle_quantized();
@@ -61,7 +68,7 @@ class Matcher {
 
   // kNone where there is none, as NameTable says it too.
   static_assert(NameTable::kAbsent == kNone);
-  TensorId find(std::string_view name) const { return by_name_.find(name); }
+  TensorId find(std::string_view name) const { return by_name_.find(name, names_); }
 
   // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
   TensorId find_variant(const std::string& name) const {
@@ -242,6 +249,7 @@ class Matcher {
   std::optional<DType> wanted_;
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
+  TensorNames names_;
   NameTable by_name_;  // persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };

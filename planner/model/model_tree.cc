@@ -8,8 +8,6 @@
 
 namespace berth {
 
-std::uint64_t ModelTensor::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
-
 std::uint64_t ModelTensor::elements() const {
   if (values != kAsShaped) return values;
   std::uint64_t product = 1;
@@ -104,23 +102,28 @@ std::vector<ModuleId> execution_units(const ModelTree& tree) {
   return units;
 }
 
-ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
-                           const Checkpoint* checkpoint, std::optional<DType> dtype) {
-  if (config == nullptr && checkpoint == nullptr) {
-    throw Error(name + ": neither a config nor a checkpoint");
+Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
+                        std::size_t expected_tensors) {
+  Skeleton skeleton;
+  skeleton.architecture = find_architecture(config.model_type());
+  if (skeleton.architecture) {
+    skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
   }
-  const auto architecture = config ? find_architecture(config->model_type()) : nullptr;
+  return skeleton;
+}
+
+ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
+                          const Checkpoint* checkpoint, std::optional<DType> dtype) {
   ModelTree tree;
-  if (architecture) {
-    BuiltTree built = build_from_template(*architecture, *config, dtype,
-                                          checkpoint ? checkpoint->tensors.size() + 16 : 0);
-    const Quantization quantization = read_quantization(*config, architecture->fp8_dtypes);
+  if (skeleton.architecture) {
+    const Architecture& architecture = *skeleton.architecture;
+    const Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
     if (checkpoint) {
-      match_checkpoint(built, *architecture, *config, quantization, *checkpoint, dtype);
+      match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
     } else {
-      quantize_tree(built.tree, quantization, *config, dtype);
+      quantize_tree(skeleton.built.tree, quantization, *config, dtype);
     }
-    tree = std::move(built.tree);
+    tree = std::move(skeleton.built.tree);
   } else if (checkpoint) {
     tree = build_from_names(*checkpoint, config, dtype);
   } else {
@@ -130,6 +133,18 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
   }
   tree.name = name;
   return tree;
+}
+
+ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
+                           const Checkpoint* checkpoint, std::optional<DType> dtype) {
+  if (config == nullptr && checkpoint == nullptr) {
+    throw Error(name + ": neither a config nor a checkpoint");
+  }
+  Skeleton skeleton;
+  if (config) {
+    skeleton = build_skeleton(*config, dtype, checkpoint ? checkpoint->tensors.size() + 16 : 0);
+  }
+  return join_model_tree(std::move(skeleton), name, config, checkpoint, dtype);
 }
 
 }  // namespace berth

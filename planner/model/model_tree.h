@@ -26,7 +26,7 @@ struct ModelTensor {
   std::string name;            // full dotted name in the tree: "model.norm.weight"
   DType stored = DType::kF32;  // in the checkpoint
   DType dtype = DType::kF32;   // in memory: `stored`, or what --dtype asks for
-  std::vector<std::uint64_t> shape;
+  Shape shape;
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
@@ -38,7 +38,8 @@ struct ModelTensor {
 
   static constexpr std::uint64_t kAsShaped = std::numeric_limits<std::uint64_t>::max();
 
-  std::uint64_t bytes() const;     // in memory, 0 never wraps: checked when the tree is built
+  // In memory; never wraps: checked when the tree is built.
+  std::uint64_t bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
   std::uint64_t elements() const;  // parameters of the model that it holds
 };
 

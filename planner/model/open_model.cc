@@ -2,10 +2,13 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
+#include <future>
 #include <system_error>
 
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/quote.h"
+#include "planner/model/build.h"
 #include "planner/model/model_tree.h"
 
 namespace berth {
@@ -32,6 +35,13 @@ bool is_tree_json(const fs::path& path) {
   return !object.find_field_unordered("root").get(root);
 }
 
+// A guess from the size of the index, of which an entry takes some hundred bytes.
+std::size_t expected_tensors(const fs::path& folder) {
+  std::error_code error;
+  const std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
+  return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 100, kMaxTensors));
+}
+
 Model open_folder(const fs::path& path, std::optional<DType> dtype) {
   std::error_code ignored;
   const fs::path config = path / "config.json";
@@ -44,8 +54,13 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype) {
                 ": holds no config.json (name a .safetensors file to plan it alone)");
   }
   model.config = ModelConfig::read(config);
+  // What the config says and what the shards hold are found out side by side, then compared: for a
+  // model of tens of thousands of tensors either takes as long. The future joins its thread.
+  std::future<Skeleton> skeleton =
+      std::async([&] { return build_skeleton(*model.config, dtype, expected_tensors(path)); });
   model.checkpoint = open_checkpoint(path);
-  model.tree = build_model_tree(folder_name(path), &*model.config, &*model.checkpoint, dtype);
+  model.tree =
+      join_model_tree(skeleton.get(), folder_name(path), &*model.config, &*model.checkpoint, dtype);
   return model;
 }
 

@@ -13,10 +13,11 @@
 #include <vector>
 
 #include "planner/checkpoint/dtype.h"
+#include "planner/checkpoint/shape.h"
 
 namespace berth {
 
-using TensorShape = std::vector<std::uint64_t>;
+using TensorShape = Shape;
 
 enum class QuantFormat : std::uint8_t {
   kScaled,       // FP8 or int8 in the weight's own shape, scales beside it

@@ -1,25 +1,22 @@
 #include "planner/placement/accelerate_tree.h"
 
-#include <map>
+#include <iterator>
 
 namespace berth::accelerate {
 namespace {
 
 // The float dtype that holds most bytes of the parameters.
 DType main_float(const ModelTree& tree) {
-  std::map<DType, std::uint64_t> bytes;
+  constexpr DType kFloats[] = {DType::kF16, DType::kBF16, DType::kF32, DType::kF64};
+  std::uint64_t bytes[std::size(kFloats)] = {};
   for (const ModelTensor& tensor : tree.tensors) {
-    if (!tensor.buffer && is_convertible(tensor.dtype)) bytes[tensor.dtype] += tensor.bytes();
-  }
-  DType main = DType::kF32;
-  std::uint64_t most = 0;
-  for (const auto& [dtype, sum] : bytes) {
-    if (sum > most) {
-      most = sum;
-      main = dtype;
+    if (tensor.buffer) continue;
+    for (std::size_t i = 0; i < std::size(kFloats); ++i) {
+      if (tensor.dtype == kFloats[i]) bytes[i] += tensor.bytes();
     }
   }
-  return main;
+  const std::uint64_t* most = std::ranges::max_element(bytes);  // the first of equals
+  return *most == 0 ? DType::kF32 : kFloats[most - bytes];
 }
 
 // Buffers that are computed at load (rotary frequencies) count in the dtype of the weights:
@@ -70,24 +67,34 @@ Sizes::Sizes(const ModelTree& model_tree)
   const DType floats = main_float(tree);
   std::vector<bool> counted(ties.size(), false);
   std::uint32_t rank = 0;
-  for (const bool buffers : {false, true}) {
-    for (ModuleId module : order) {
-      for (TensorId t : tree.modules[module].tensors) {
-        const ModelTensor& tensor = tree.tensors[t];
-        if (tensor.buffer != buffers) continue;
-        if (group[t] != kNone) {
-          if (counted[group[t]]) continue;
-          counted[group[t]] = true;
-        }
-        const Eighths bytes = to_eighths(counted_bytes(tensor, floats));
-        size[modules + t] = tensor.dtype == DType::kBool ? bytes / 8 : bytes;
-        for (ModuleId m = module; m != kNone; m = tree.modules[m].parent) {
-          size[m] += size[modules + t];
-          if (first_seen[m] == kNone) first_seen[m] = rank;
-        }
-        ++rank;
+  const auto count = [&](TensorId t) {
+    const ModelTensor& tensor = tree.tensors[t];
+    if (group[t] != kNone) {
+      if (counted[group[t]]) return;
+      counted[group[t]] = true;
+    }
+    const Eighths bytes = to_eighths(counted_bytes(tensor, floats));
+    size[modules + t] = tensor.dtype == DType::kBool ? bytes / 8 : bytes;
+    size[tensor.module] += size[modules + t];
+    first_seen[tensor.module] = std::min(first_seen[tensor.module], rank++);
+  };
+  // All parameters, then all buffers.
+  std::vector<TensorId> buffers;
+  for (const ModuleId module : order) {
+    for (const TensorId t : tree.modules[module].tensors) {
+      if (tree.tensors[t].buffer) {
+        buffers.push_back(t);
+      } else {
+        count(t);
       }
     }
+  }
+  for (const TensorId t : buffers) count(t);
+  for (auto at = order.rbegin(); at != order.rend(); ++at) {
+    const ModuleId parent = tree.modules[*at].parent;
+    if (parent == kNone) continue;
+    size[parent] += size[*at];
+    first_seen[parent] = std::min(first_seen[parent], first_seen[*at]);
   }
 }
 

@@ -37,7 +37,7 @@ class PlacedDecoder final : public Decoder {
   }
 
   std::int64_t logits_width() const override {
-    return static_cast<std::int64_t>(weights_.shape(head_).at(0));
+    return static_cast<std::int64_t>(weights_.shape(head_)[0]);
   }
   std::uint64_t hops() const override { return placement_.hops(); }
 

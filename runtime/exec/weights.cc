@@ -70,9 +70,7 @@ DeviceIndex Weights::device(const std::string& name) const {
   return placement_.compute_device(loaded_.tensor(id(name)).device);
 }
 
-const std::vector<std::uint64_t>& Weights::shape(const std::string& name) const {
-  return tree_.tensors[id(name)].shape;
-}
+const Shape& Weights::shape(const std::string& name) const { return tree_.tensors[id(name)].shape; }
 
 at::ScalarType Weights::dtype(const std::string& name) const {
   return *scalar_type(tree_.tensors[id(name)].dtype);

@@ -22,7 +22,7 @@ class Weights {
   Placed get(const std::string& name) const;
   // Without touching its bytes: where get() will give it, and its size and dtype.
   DeviceIndex device(const std::string& name) const;
-  const std::vector<std::uint64_t>& shape(const std::string& name) const;
+  const Shape& shape(const std::string& name) const;
   at::ScalarType dtype(const std::string& name) const;
 
  private:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "planner/checkpoint/name_table.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {
@@ -151,6 +152,37 @@ TEST(Checkpoint, RejectsATensorInTwoShards) {
               HasSubstr("y.safetensors: tensor 'a' is also in 'x.safetensors'"));
 }
 
+TEST(Checkpoint, RejectsATensorInTwoShardsOfAnIndex) {
+  TempFolder folder;
+  write_pair(folder);
+  write_safetensors(folder / "model-00002-of-00002.safetensors",
+                    {{"b", DType::kBF16, {3}}, {"a", DType::kF32, {2}}});
+  EXPECT_THAT(open_error(folder.path()),
+              AllOf(HasSubstr("model-00002-of-00002.safetensors: tensor 'a'"),
+                    EndsWith("is also in 'model-00001-of-00002.safetensors'")));
+}
+
+TEST(Checkpoint, ReadsNamesThatAnIndexEscapes) {
+  TempFolder folder;
+  write_safetensors(folder / "a.safetensors", {{"layer.w", DType::kF32, {2}}});
+  write_safetensors(folder / "b.safetensors", {{R"(say \"b\")", DType::kF32, {2}}});
+  folder.write("model.safetensors.index.json",
+               index_json({{R"(\u006cayer.w)", "a.safetensors"},
+                           {R"(say \u0022b\u0022)", "b.safetensors"}}));
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  ASSERT_EQ(checkpoint.tensors.size(), 2u);
+  EXPECT_EQ(checkpoint.tensors[1].name, R"(say "b")");
+}
+
+TEST(Checkpoint, SeesThatTwoSpellingsInAnIndexAreOneName) {
+  TempFolder folder;
+  write_pair(folder);
+  folder.write("model.safetensors.index.json",
+               index_json({{"a", "model-00001-of-00002.safetensors"},
+                           {R"(\u0061)", "model-00002-of-00002.safetensors"}}));
+  EXPECT_THAT(open_error(folder.path()), EndsWith("weight_map: tensor 'a' appears twice"));
+}
+
 TEST(Checkpoint, RejectsAShardOutsideTheFolder) {
   TempFolder folder;
   fs::create_directory(folder / "model");
@@ -217,6 +249,38 @@ TEST(Checkpoint, KeepsMessagesOnOneLine) {
   write_safetensors(folder / "x.safetensors", {{"a\\nb", DType::kF32, {2}}});
   write_safetensors(folder / "y.safetensors", {{"a\\nb", DType::kF32, {2}}});
   EXPECT_THAT(open_error(folder.path()), HasSubstr("'a\\x0ab'"));
+}
+
+TEST(Shape, KeepsFewAndManySizesAlike) {
+  Shape grown;
+  std::vector<std::uint64_t> expected;
+  for (std::uint64_t size = 1; size <= 8; ++size) {
+    grown.push_back(size);
+    expected.push_back(size);
+    const Shape copy = grown;
+    EXPECT_THAT(copy, testing::ElementsAreArray(expected));
+    EXPECT_EQ(copy, grown);
+    EXPECT_EQ(copy.back(), size);
+    EXPECT_NE(copy, Shape(expected.begin() + 1, expected.end()));
+  }
+  grown = {5};
+  EXPECT_THAT(grown, testing::ElementsAre(5u));
+}
+
+TEST(NameTable, KnowsEveryNameByItsNumber) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 3000; ++i) names.push_back(std::string(i % 40, 'x') + std::to_string(i));
+  const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
+  NameTable table(4);  // grows on the way
+  for (std::uint32_t i = 0; i < names.size(); ++i) {
+    EXPECT_EQ(table.find(names[i], name_of), NameTable::kAbsent);
+    EXPECT_EQ(table.insert(names[i], i, name_of), NameTable::kAbsent);
+  }
+  for (std::uint32_t i = 0; i < names.size(); ++i) {
+    EXPECT_EQ(table.find(names[i], name_of), i);
+    EXPECT_EQ(table.insert(names[i], 7, name_of), i);
+  }
+  EXPECT_EQ(table.size(), names.size());
 }
 
 TEST(DType, NamesReadBackAsThemselves) {

@@ -43,7 +43,7 @@ class TempFolder {
 struct FakeTensor {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<std::uint64_t> shape;
+  Shape shape;
 };
 
 // A valid file of the true size without data on disk. Returns the file's size.

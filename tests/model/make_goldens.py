@@ -48,7 +48,8 @@ CASES = {
     "phi3": [dict(ODD, sliding_window=20, pad_token_id=0)],
     "opt": [OPT, dict(OPT, word_embed_proj_dim=32, do_layer_norm_before=False),
             dict(OPT, enable_bias=False, layer_norm_elementwise_affine=False)],
-    "gpt_neox": [without_kv(SMALL), dict(without_kv(ODD), attention_bias=False, tie_word_embeddings=True)],
+    "gpt_neox": [without_kv(SMALL), dict(without_kv(ODD), attention_bias=False, tie_word_embeddings=True),
+                 dict(without_kv(SMALL), hidden_size=16, rotary_pct=0.25)],  # one rotary dimension
     "bloom": [dict(hidden_size=64, n_layer=2, n_head=4, vocab_size=160)],
     "falcon": [FALCON, dict(FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True),
                dict(FALCON, multi_query=False, parallel_attn=False, bias=True, alibi=True)],

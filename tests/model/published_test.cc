@@ -49,10 +49,10 @@ TEST(Published, GptOssStoresBlocksAndScales) {
   const ModelTensor* blocks = find(tree, "model.layers.35.mlp.experts.gate_up_proj_blocks");
   const ModelTensor* scales = find(tree, "model.layers.35.mlp.experts.down_proj_scales");
   ASSERT_TRUE(blocks != nullptr && scales != nullptr);
-  EXPECT_EQ(blocks->shape, (std::vector<std::uint64_t>{128, 5760, 90, 16}));
+  EXPECT_EQ(blocks->shape, (Shape{128, 5760, 90, 16}));
   EXPECT_EQ(blocks->dtype, DType::kU8);
   EXPECT_EQ(blocks->elements(), 128u * 5760 * 2880);
-  EXPECT_EQ(scales->shape, (std::vector<std::uint64_t>{128, 2880, 90}));
+  EXPECT_EQ(scales->shape, (Shape{128, 2880, 90}));
   EXPECT_EQ(scales->elements(), 0u);
   EXPECT_EQ(find(tree, "model.layers.35.mlp.experts.gate_up_proj"), nullptr);
   EXPECT_EQ(find(tree, "model.layers.35.mlp.router.weight")->dtype, DType::kF16);
@@ -134,7 +134,7 @@ TEST(Published, DeepSeekV3InFp8) {
   EXPECT_EQ(tree.bytes() + mtp, 688'574'839'360u);
 
   EXPECT_EQ(find(tree, "model.layers.0.self_attn.kv_a_proj_with_mqa.weight_scale_inv")->shape,
-            (std::vector<std::uint64_t>{5, 56}));
+            (Shape{5, 56}));
   EXPECT_EQ(find(tree, "model.layers.3.mlp.gate.weight")->stored, DType::kBF16);
   EXPECT_EQ(find(tree, "model.layers.3.mlp.gate.e_score_correction_bias")->stored, DType::kF32);
   EXPECT_EQ(find(tree, "lm_head.weight")->stored, DType::kBF16);
@@ -151,7 +151,7 @@ TEST(Published, Qwen3InFp8) {
           "modules_to_not_convert":["lm_head","model.layers.0.input_layernorm"]}})");
   const ModelTensor* scales = find(tree, "model.layers.0.mlp.down_proj.weight_scale_inv");
   EXPECT_EQ(scales->stored, DType::kBF16);
-  EXPECT_EQ(scales->shape, (std::vector<std::uint64_t>{16, 48}));
+  EXPECT_EQ(scales->shape, (Shape{16, 48}));
   EXPECT_EQ(std::ranges::count_if(tree.tensors,
                                   [](const ModelTensor& tensor) {
                                     return tensor.name.ends_with("weight_scale_inv");
@@ -218,10 +218,8 @@ TEST(Published, GptqWithDynamicLayers) {
       "dynamic":{"-:.*k_proj":{},"+:.*\\.1\\..*down_proj.*":{"bits":8,"group_size":64}}})");
   const ModelTree tree = tree_of(config);
   EXPECT_NE(find(tree, "model.layers.0.self_attn.k_proj.weight"), nullptr);
-  EXPECT_EQ(find(tree, "model.layers.0.mlp.down_proj.qweight")->shape,
-            (std::vector<std::uint64_t>{64, 256}));
-  EXPECT_EQ(find(tree, "model.layers.1.mlp.down_proj.qweight")->shape,
-            (std::vector<std::uint64_t>{128, 256}));
+  EXPECT_EQ(find(tree, "model.layers.0.mlp.down_proj.qweight")->shape, (Shape{64, 256}));
+  EXPECT_EQ(find(tree, "model.layers.1.mlp.down_proj.qweight")->shape, (Shape{128, 256}));
   TempFolder folder;
   write_checkpoint(folder, config, small_tensors([](const std::string& name) {
                      if (name == "lm_head" || name.ends_with("k_proj")) {
@@ -263,10 +261,8 @@ TEST(Published, GptqOfConv1D) {
   const ModelTree tree = tree_of(
       R"({"model_type":"gpt2","n_embd":64,"n_layer":1,"n_head":2,"n_positions":16,"vocab_size":32,
           "quantization_config":{"quant_method":"gptq","bits":4,"group_size":32}})");
-  EXPECT_EQ(find(tree, "transformer.h.0.attn.c_attn.qweight")->shape,
-            (std::vector<std::uint64_t>{8, 192}));
-  EXPECT_EQ(find(tree, "transformer.h.0.mlp.c_proj.scales")->shape,
-            (std::vector<std::uint64_t>{8, 64}));
+  EXPECT_EQ(find(tree, "transformer.h.0.attn.c_attn.qweight")->shape, (Shape{8, 192}));
+  EXPECT_EQ(find(tree, "transformer.h.0.mlp.c_proj.scales")->shape, (Shape{8, 64}));
   EXPECT_NE(find(tree, "transformer.h.0.attn.c_attn.bias"), nullptr);
 }
 

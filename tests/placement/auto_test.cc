@@ -90,7 +90,7 @@ Instance random_instance(std::mt19937& random, bool mixture) {
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
-  Shape shape;
+  MadeShape shape;
   shape.layers = mixture ? pick(1, 2) : pick(1, 3);
   shape.layer_bytes = 8 * kMiB * pick(1, 16);
   shape.vocabulary = 4096 * pick(1, 8);

@@ -25,7 +25,7 @@ std::vector<std::string> expand(const std::string& name) {
 
 void add_tensors(ModelTree& tree, ModuleId module, array tensors, bool buffers) {
   for (element t : tensors) {
-    std::vector<std::uint64_t> shape;
+    Shape shape;
     for (element d : t.at(2).get_array()) shape.push_back(d.get_uint64().value());
     add_tensor(tree, module, text(t.at(0)), parse_dtype(text(t.at(1))).value(), shape, buffers);
   }
@@ -69,7 +69,7 @@ ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name,
 }
 
 TensorId add_tensor(ModelTree& tree, ModuleId module, const std::string& name, DType dtype,
-                    std::vector<std::uint64_t> shape, bool buffer) {
+                    Shape shape, bool buffer) {
   ModelTensor tensor;
   const std::string& above = tree.modules[module].name;
   tensor.name = above.empty() ? name : above + "." + name;

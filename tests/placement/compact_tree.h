@@ -33,7 +33,7 @@ std::vector<CompactModel> read_compact_models(const std::string& file);
 ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name,
                     const std::string& cls, bool no_split = false);
 TensorId add_tensor(ModelTree& tree, ModuleId module, const std::string& name, DType dtype,
-                    std::vector<std::uint64_t> shape, bool buffer = false);
+                    Shape shape, bool buffer = false);
 TensorId tensor_id(const ModelTree& tree, const std::string& name);
 void tie_tensors(ModelTree& tree, const std::vector<std::string>& names);
 

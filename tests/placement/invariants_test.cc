@@ -20,7 +20,7 @@ Instance random_instance(std::mt19937& random) {
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
-  Shape shape;
+  MadeShape shape;
   shape.layers = pick(1, 24);
   shape.layer_bytes = 8 * kMiB * pick(1, 16);
   shape.hidden = 64 * pick(1, 16);

@@ -38,7 +38,7 @@ Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t d
 }
 
 // embed, layers.N.{attn, mlp}, norm, head: bfloat16.
-ModelTree model_of(const Shape& shape) {
+ModelTree model_of(const MadeShape& shape) {
   ModelTree tree;
   tree.name = "test";
   add_module(tree, kNone, "", "Model");

@@ -18,7 +18,7 @@ Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1
 // With a cpu and a disk where they have bytes; defaults filled in.
 Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t disk);
 
-struct Shape {
+struct MadeShape {
   std::uint64_t layers = 4;
   std::uint64_t hidden = 1024;
   std::uint64_t layer_bytes = 64 * kMiB;
@@ -31,7 +31,7 @@ struct Shape {
 };
 
 // embed, layers.N.{attn, mlp}, norm, head: bfloat16. With experts: layers.N.mlp.{gate, experts}.
-ModelTree model_of(const Shape& shape);
+ModelTree model_of(const MadeShape& shape);
 
 std::string device_of(const ModelTree& tree, const Plan& plan, const std::string& tensor);
 

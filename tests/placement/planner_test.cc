@@ -87,7 +87,7 @@ TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
 }
 
 TEST(Auto, KeepsOnUnlikeGpusWhatAcceleratesBalancedSpills) {
-  Shape shape;
+  MadeShape shape;
   shape.layers = 39;
   shape.layer_bytes = kGiB;
   shape.kv_elements = 0;
@@ -128,7 +128,7 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
   };
   int fitting = 0;
   for (int i = 0; i < 1000; ++i) {
-    Shape shape;
+    MadeShape shape;
     shape.layers = pick(1, 9);
     shape.layer_bytes = 8 * kMiB * pick(1, 12);
     shape.hidden = 64 * pick(1, 16);
@@ -176,7 +176,7 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
 }
 
 TEST(Planner, SuggestsOnlyWhatFits) {
-  Shape shape;
+  MadeShape shape;
   shape.layers = 8;
   shape.kv_elements = 4096;
   const ModelTree tree = model_of(shape);
@@ -288,7 +288,7 @@ TEST(Planner, PricesAGivenMapLikeAnyPlan) {
 }
 
 TEST(Planner, NeverLetsAutoBeWorseThanAnyOtherPolicy) {
-  Shape shape;
+  MadeShape shape;
   shape.layers = 12;
   const ModelTree tree = model_of(shape);
   const Machine machine = machine_of(
@@ -322,7 +322,7 @@ TEST(Planner, NoticesThatMemoryShrankSinceThePlanWasMade) {
 }
 
 TEST(Planner, GivesBudgetsTheirFullRoomForWeights) {
-  Shape shape;
+  MadeShape shape;
   shape.kv_elements = 4096;
   const ModelTree tree = model_of(shape);
   const std::uint64_t bytes = tree.bytes();

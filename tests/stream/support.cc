@@ -168,8 +168,7 @@ void expect_loaded(const Model& model, const Plan& plan, const std::vector<TestT
     SCOPED_TRACE(tensors[id].name + " on " + tensors[id].device);
     EXPECT_EQ(tensor.dtype, tensors[id].dtype);
     EXPECT_EQ(tensor.device, plan.tensor_device[id]);
-    ASSERT_EQ(std::vector<std::uint64_t>(tensor.shape, tensor.shape + tensor.rank),
-              model.tree.tensors[id].shape);
+    ASSERT_EQ(Shape(tensor.shape, tensor.shape + tensor.rank), model.tree.tensors[id].shape);
     if (tensors[id].device == "disk") {
       EXPECT_EQ(tensor.data, nullptr);
       const HostBlock block = loaded.fetch(id);

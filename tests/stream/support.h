@@ -31,7 +31,7 @@ struct TestTensor {
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
   std::uint32_t shard = 0;
-  std::vector<std::uint64_t> shape;
+  Shape shape;
   std::string device = "cpu";
   int tied_to = -1;         // index of another tensor: not written, shares its storage
   std::vector<char> bytes;  // as stored; filled by write_checkpoint
