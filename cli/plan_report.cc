@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
-#include <map>
+#include <optional>
 #include <vector>
 
 #include "cli/layer_runs.h"
@@ -31,11 +32,16 @@ std::string dtype_text(DType dtype) {
 
 // The dtypes of the model by falling share of bytes: "bfloat16", "int8 + float16".
 std::string dtype_summary(const ModelTree& tree, DType ModelTensor::*which) {
-  std::map<DType, std::uint64_t> bytes;
+  std::array<std::optional<std::uint64_t>, 256> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
-    if (tensor.persistent && tensor.tied_to == kNone) bytes[tensor.*which] += tensor.bytes();
+    if (!tensor.persistent || tensor.tied_to != kNone) continue;
+    std::optional<std::uint64_t>& sum = bytes[static_cast<std::uint8_t>(tensor.*which)];
+    sum = sum.value_or(0) + tensor.bytes();
   }
-  std::vector<std::pair<DType, std::uint64_t>> shares(bytes.begin(), bytes.end());
+  std::vector<std::pair<DType, std::uint64_t>> shares;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (bytes[i]) shares.emplace_back(static_cast<DType>(i), *bytes[i]);
+  }
   std::stable_sort(shares.begin(), shares.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string text;

@@ -41,8 +41,9 @@ class Search {
   std::vector<Streaming> streamings(const Tier& tier) const;
 
   void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
-  void leave_room(const Tier& tier, Variant variant, std::uint64_t over,
+  void leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
                   std::optional<Found>& best);
+  std::uint64_t taken(const Tier& tier, const PipelinePlan& plan, std::uint32_t device) const;
   void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
   bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
                       std::optional<Found>& best);
@@ -202,20 +203,61 @@ void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& be
   if (!plan || keep_if_better(tier, variant, *plan, best)) return;
   const Judge::Usage usage = judge_.usage(builder_.candidate(tier, variant, *plan));
   if (runner != kNone) {
-    leave_room(tier, variant, judge_.over(usage, runner), best);
+    leave_room(tier, variant, *plan, judge_.over(usage, runner), best);
   } else if (host != kNone && judge_.over(usage, host) > 0 && !plan->aside.empty()) {
     ration_host(tier, variant, best);
   }
 }
 
+// Bytes that a plan's units take of a device at most: as if all tied storage had a copy there.
+std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
+                            std::uint32_t device) const {
+  const std::vector<std::uint32_t> devices = builder_.devices(tier);
+  std::uint64_t bytes = 0;
+  std::uint64_t workspace = 0;
+  for (std::uint32_t u = 0; u < plan.device.size(); ++u) {
+    if (devices[plan.device[u]] != device) continue;
+    const Unit& unit = setting_.chain.units[u];
+    const Freedom& free = judge_.freedom(u);
+    bytes += free.core + free.part + free.computed + unit.tied + unit.kv_bytes + unit.logits;
+    workspace = std::max(workspace, unit.activation);
+  }
+  return bytes + workspace;
+}
+
 // What units on disk keep where they run (KV cache, slots) is known only after a solution: the
-// least room to leave for it, by doubling and bisection.
-void Search::leave_room(const Tier& tier, Variant variant, std::uint64_t over,
+// least room to leave for it, by doubling and bisection. `plan`: what leaving none came to.
+//
+// With less room there are no more placements than before: the best of them stays the best for as
+// long as it fits, and is not looked for again.
+void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
                         std::optional<Found>& best) {
+  const std::uint32_t runner = builder_.disk_runner(tier);
+  const std::uint64_t all =
+      judge_.room(runner).bytes - std::min(judge_.room(runner).bytes, judge_.loose(runner));
+  struct Known {
+    std::uint64_t from, to;  // the best with so many bytes left free
+    PipelinePlan plan;
+  };
+  std::vector<Known> solved;
+  const auto remember = [&](std::uint64_t bytes, PipelinePlan found) {
+    const std::uint64_t used = taken(tier, found, runner);
+    const std::uint64_t most = used == 0 ? kUnlimited : all - std::min(all, used);
+    solved.push_back({bytes, std::max(bytes, most), std::move(found)});
+  };
+  remember(0, std::move(plan));
   const auto attempt_with = [&](std::uint64_t bytes) {
     variant.host_short = bytes;
-    const std::optional<PipelinePlan> plan = solve(tier, variant);
-    return plan && keep_if_better(tier, variant, *plan, best);
+    auto known = std::find_if(solved.begin(), solved.end(), [&](const Known& one) {
+      return one.from <= bytes && bytes <= one.to;
+    });
+    if (known == solved.end()) {
+      std::optional<PipelinePlan> found = solve(tier, variant);
+      if (!found) return false;
+      remember(bytes, *std::move(found));
+      known = solved.end() - 1;
+    }
+    return keep_if_better(tier, variant, known->plan, best);
   };
   if (over == 0) return;
   std::uint64_t low = 0;

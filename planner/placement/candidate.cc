@@ -51,7 +51,7 @@ void Judge::loosen(std::uint32_t u) {
   bool experts_pinned = false;
   for (TensorId t : unit.tensors) {
     const ModelTensor& tensor = setting_.tree.tensors[t];
-    const bool expert = unit.expert_bytes > 0 && is_expert_tensor(setting_.tree, t);
+    const bool expert = unit.expert_bytes > 0 && setting_.chain.expert[t] != 0;
     (expert ? all_experts : all_dense) += tensor.bytes();
     const std::uint32_t device = setting_.pinned[t];
     if (device == kNone) continue;
@@ -229,7 +229,7 @@ std::vector<std::uint32_t> Judge::tensor_device(const Candidate& candidate) cons
     const bool parted = candidate.experts[u] != candidate.home[u];
     for (TensorId t : unit.tensors) {
       if (out[t] != kNone) continue;
-      const bool aside = parted && is_expert_tensor(setting_.tree, t);
+      const bool aside = parted && setting_.chain.expert[t] != 0;
       out[t] = aside ? candidate.experts[u] : candidate.home[u];
     }
   }

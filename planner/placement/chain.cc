@@ -42,8 +42,23 @@ double elements_of(const ModelTensor& tensor) { return static_cast<double>(tenso
 
 void gather(const ModelTree& tree, ModuleId module, std::vector<TensorId>& tensors) {
   const Module& at = tree.modules[module];
-  tensors.insert(tensors.end(), at.tensors.begin(), at.tensors.end());
-  for (ModuleId child : at.children) gather(tree, child, tensors);
+  for (const TensorId t : at.tensors) tensors.push_back(t);
+  for (const ModuleId child : at.children) gather(tree, child, tensors);
+}
+
+// What every later step asks of every tensor, found once: its bytes, and whether it is an expert's.
+void measure(const ModelTree& tree, Chain& chain) {
+  std::vector<bool> below_expert(tree.modules.size(), false);
+  for (ModuleId m = 0; m < tree.modules.size(); ++m) {  // parents come first
+    const Module& module = tree.modules[m];
+    below_expert[m] = module.expert || (module.parent != kNone && below_expert[module.parent]);
+  }
+  chain.bytes.reserve(tree.tensors.size());
+  chain.expert.reserve(tree.tensors.size());
+  for (const ModelTensor& tensor : tree.tensors) {
+    chain.bytes.push_back(tensor.bytes());
+    chain.expert.push_back(below_expert[tensor.module] ? 1 : 0);
+  }
 }
 
 // Storage that a tensor shares: the first member of its tie group.
@@ -84,8 +99,8 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
     const bool embedding = unit.module == facts.embedding;
     for (TensorId t : unit.tensors) {
       const ModelTensor& tensor = tree.tensors[t];
-      const std::uint64_t bytes = tensor.bytes();
-      const bool expert = is_expert_tensor(tree, t);
+      const std::uint64_t bytes = chain.bytes[t];
+      const bool expert = chain.expert[t] != 0;
       if (unit.anchor == kNone && !expert) unit.anchor = t;
       if (!tensor.persistent) {
         unit.computed += bytes;
@@ -117,14 +132,14 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
 }
 
 // True where one group of modules holds both experts and something else of the unit.
-bool parts_experts(const ModelTree& tree, const Unit& unit,
+bool parts_experts(const ModelTree& tree, const Chain& chain, const Unit& unit,
                    const std::vector<std::uint32_t>& group_of) {
   std::map<std::uint32_t, std::pair<bool, bool>> held;  // experts, others
   for (TensorId t : unit.tensors) {
     const std::uint32_t group = group_of[tree.tensors[t].module];
     if (group == kNone) continue;
     auto& [experts, others] = held[group];
-    (is_expert_tensor(tree, t) ? experts : others) = true;
+    (chain.expert[t] != 0 ? experts : others) = true;
   }
   return std::any_of(held.begin(), held.end(),
                      [](const auto& entry) { return entry.second.first && entry.second.second; });
@@ -160,7 +175,8 @@ std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
     Unit& unit = chain.units[u];
     if (group_of[unit.module] != kNone) groups[group_of[unit.module]].push_back(u);
     // A module below the unit that holds experts and more keeps the two pieces in one, too.
-    if (group_of[unit.module] != kNone || parts_experts(tree, unit, group_of)) unit.experts = 0;
+    if (group_of[unit.module] != kNone || parts_experts(tree, chain, unit, group_of))
+      unit.experts = 0;
   }
   return groups;
 }
@@ -222,6 +238,7 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
   chain.activation_bytes = dtype_bits(compute_dtype(tree)) / 8;
   chain.weight_dtype = torch_dtype_name(widest_weights(tree));
   chain.unit_of.assign(tree.tensors.size(), kNone);
+  measure(tree, chain);
 
   std::vector<std::uint32_t> unit_of_module(tree.modules.size(), kNone);
   for (ModuleId module : execution_units(tree)) {

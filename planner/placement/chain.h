@@ -46,6 +46,8 @@ struct Unit {
 struct Chain {
   std::vector<Unit> units;                         // in execution order
   std::vector<std::uint32_t> unit_of;              // by TensorId
+  std::vector<std::uint64_t> bytes;                // by TensorId: in memory
+  std::vector<std::uint8_t> expert;                // by TensorId: 1 where is_expert_tensor()
   std::vector<std::uint32_t> layer_unit;           // by index into ModelFacts::layers
   std::vector<std::vector<std::uint32_t>> joined;  // units that must share a device, two or more
   std::vector<std::vector<std::uint32_t>> tied;    // units that share storage where they share one

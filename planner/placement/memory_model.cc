@@ -1,9 +1,21 @@
 #include "planner/placement/memory_model.h"
 
 #include <algorithm>
-#include <set>
 
 namespace berth {
+
+SharedStorage::SharedStorage(const ModelTree& tree) : tree_(tree) {
+  if (tree.ties.empty()) return;
+  tied_.assign(tree.tensors.size(), false);
+  for (const auto& group : tree.ties) {
+    for (const TensorId t : group) tied_[t] = true;
+  }
+}
+
+bool SharedStorage::add(std::uint32_t device, TensorId tensor) {
+  const TensorId first = tree_.tensors[tensor].tied_to;
+  return seen_.emplace(device, first == kNone ? tensor : first).second;
+}
 
 std::vector<Room> device_rooms(const Machine& machine, const Request& request) {
   std::vector<Room> rooms;
@@ -41,20 +53,15 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
     row.reserved = rooms[d].reserved;
     ledger.devices.push_back(row);
   }
-  std::set<std::pair<std::uint32_t, TensorId>> shared;
+  SharedStorage shared(tree);
   std::vector<std::uint64_t> computed(machine.devices.size(), 0);  // buffers no checkpoint stores
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const std::uint32_t device = tensor_device[t];
     if (device == kNone) continue;
-    const ModelTensor& tensor = tree.tensors[t];
-    if (!tensor.persistent) {
-      computed[device] += tensor.bytes();
-      continue;
-    }
-    const bool alone = tensor.tied_to == kNone && tree.ties.empty();
-    const TensorId storage = tensor.tied_to == kNone ? t : tensor.tied_to;
-    if (alone || shared.emplace(device, storage).second) {
-      ledger.devices[device].weights += tensor.bytes();
+    if (!tree.tensors[t].persistent) {
+      computed[device] += chain.bytes[t];
+    } else if (shared.first(device, t)) {
+      ledger.devices[device].weights += chain.bytes[t];
     }
   }
   std::vector<std::uint64_t>& activation = ledger.activation;
@@ -70,8 +77,8 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
       activation[runner] = std::max(activation[runner], unit.activation);
       if (runner == tensor_device[t]) continue;
       if (!tree.tensors[t].persistent) continue;
-      const bool routed = unit.expert_bytes > 0 && is_expert_tensor(tree, t);
-      (routed ? experts : dense) += tree.tensors[t].bytes();
+      const bool routed = unit.expert_bytes > 0 && chain.expert[t] != 0;
+      (routed ? experts : dense) += chain.bytes[t];
       from_disk[runner] = std::max(from_disk[runner], slot_bytes(unit, dense, experts));
     }
     if (unit.tensors.empty() || tensor_device[unit.anchor] == kNone) continue;
@@ -106,30 +113,31 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
   return ledger;
 }
 
-LoadPeak load_peak(const ModelTree& tree, const Machine& machine,
+LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,
                    std::uint64_t staging) {
   LoadPeak peak;
   std::uint64_t staged = 0;
-  std::set<std::pair<std::uint32_t, TensorId>> seen;
+  SharedStorage shared(tree);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
     const bool tied = tensor.tied_to != kNone;
-    const std::uint64_t stored = tensor_bytes(tensor.stored, tensor.shape).value_or(0);
+    const bool converted = tensor.stored != tensor.dtype;
+    const std::uint64_t bytes = chain.bytes[t];
+    const std::uint64_t stored =
+        converted ? tensor_bytes(tensor.stored, tensor.shape).value_or(0) : bytes;
     if (!tied || (tensor.source != kNone && tensor.source != tree.tensors[tensor.tied_to].source)) {
       if (tensor.persistent) peak.naive_host_bytes += stored;
     }
-    if (!tied) peak.naive_host_bytes += tensor.bytes();
+    if (!tied) peak.naive_host_bytes += bytes;
     const std::uint32_t device = tensor_device[t];
-    if (device == kNone || !tensor.persistent) continue;
-    if (!tree.ties.empty() && !seen.emplace(device, tied ? tensor.tied_to : t).second) continue;
-    const bool converted = tensor.stored != tensor.dtype;
+    if (device == kNone || !tensor.persistent || !shared.first(device, t)) continue;
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
         staged += stored;
         break;
       case DeviceKind::kCpu:
-        if (mode != CpuMemory::kMmap || converted) peak.host_bytes += tensor.bytes();
+        if (mode != CpuMemory::kMmap || converted) peak.host_bytes += bytes;
         if (converted) staged += stored;
         break;
       case DeviceKind::kDisk:

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "planner/machine/machine.h"
@@ -20,6 +22,24 @@ inline constexpr std::uint64_t kCudaContext = 512ull << 20;
 inline constexpr std::uint64_t kUnlimited = 1ull << 62;
 inline constexpr char kBudgetSource[] = "--max-memory";  // Machine::source of budget_machine()
 inline constexpr char kBudgetDevice[] = "known from its budget alone";  // Device::description
+
+// Tells bytes that a device holds already: of tensors that share storage, the first on each device
+// counts. Tensors that share none cost nothing to ask about.
+class SharedStorage {
+ public:
+  explicit SharedStorage(const ModelTree& tree);
+  // True the first time that the storage of `tensor` is asked about on `device`.
+  bool first(std::uint32_t device, TensorId tensor) {
+    return tied_.empty() || !tied_[tensor] || add(device, tensor);
+  }
+
+ private:
+  bool add(std::uint32_t device, TensorId tensor);
+
+  const ModelTree& tree_;
+  std::vector<bool> tied_;  // by TensorId; empty where nothing is tied
+  std::set<std::pair<std::uint32_t, TensorId>> seen_;
+};
 
 // What streaming takes of each device, by device; empty where nothing streams (pricing.h).
 struct Slots {
@@ -53,7 +73,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
 // `pinned` mode, in `mmap` mode only what is converted), and the staging, of which no
 // more is used than passes through it: bytes for GPUs, and bytes converted.
 // The naive way: the state dict as stored, and the built model beside it.
-LoadPeak load_peak(const ModelTree& tree, const Machine& machine,
+LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,
                    std::uint64_t staging);
 

@@ -12,7 +12,13 @@ using namespace pipeline;
 class Latency {
  public:
   explicit Latency(const Problem& problem)
-      : problem_(problem), states_(problem), n_(problem.count()), kinds_(problem.kinds.size()) {}
+      : problem_(problem),
+        states_(problem),
+        windows_(problem, states_),
+        n_(problem.count()),
+        kinds_(problem.kinds.size()),
+        crosses_(std::any_of(problem.between.begin() + 1, problem.between.end() - 1,
+                             [](const Path& path) { return !path.empty(); })) {}
   std::optional<PipelinePlan> solve();
 
  private:
@@ -23,41 +29,57 @@ class Latency {
   std::uint32_t newest(std::size_t state, std::size_t kind) const {
     return problem_.kinds[kind][states_.used(state, kind) - 1];
   }
-  // start[i]: the cheapest way to have i units placed and stand at the newest device of `kind`.
-  void fill_start(std::size_t state, std::size_t kind);
+  // start[i]: the cheapest way to have i units placed on `before` and to stand at `device`, which
+  // is no other for devices that the hops to are the same.
+  void fill_start(std::size_t before, std::uint32_t device);
+  bool same_hops(std::size_t before, std::uint32_t a, std::uint32_t b) const;
   double arrival(std::size_t before, std::size_t last, std::size_t i, std::uint32_t device) {
     const std::vector<double>& from = best(before, last);
     return from.empty() ? kInfinity : from[i] + problem_.cross(i, newest(before, last), device);
   }
-  void fill(std::size_t state, std::size_t kind);
-  void fill_with_aside(std::size_t kind, std::vector<double>& out) const;
+  // best() of `before` and one device of `kind` more, from start[].
+  void fill(std::size_t before, std::size_t kind);
+  void fill_with_aside(std::size_t before, std::size_t kind, std::vector<double>& out) const;
   PipelinePlan trace(std::size_t state, std::size_t kind, double cost);
 
   const Problem& problem_;
   States states_;
+  Windows windows_;
   std::size_t n_;
   std::size_t kinds_;
+  bool crosses_;  // fixed units stand between movable ones
   std::vector<std::vector<double>> best_;
   std::vector<double> start_;
   std::vector<double> key_;
   std::vector<std::uint32_t> window_;
 };
 
-void Latency::fill_start(std::size_t state, std::size_t kind) {
+bool Latency::same_hops(std::size_t before, std::uint32_t a, std::uint32_t b) const {
+  if (crosses_) return a == b;
+  for (std::size_t last = 0; last < kinds_; ++last) {
+    if (states_.used(before, last) == 0) continue;
+    const std::uint32_t from = newest(before, last);
+    if (problem_.pipeline.hop_time(from, a) != problem_.pipeline.hop_time(from, b)) return false;
+  }
+  return true;
+}
+
+void Latency::fill_start(std::size_t before, std::uint32_t device) {
   std::fill(start_.begin(), start_.end(), kInfinity);
-  const std::uint32_t device = newest(state, kind);
-  const std::size_t before = state - states_.stride[kind];
   if (before == 0) {
     start_[0] = problem_.cross(0, kNone, device);
     return;
   }
+  const std::size_t begin = std::max<std::size_t>(1, windows_.first[before]);
+  const std::size_t end = windows_.last[before] + 1;
   for (std::size_t last = 0; last < kinds_; ++last) {
     if (states_.used(before, last) == 0) continue;
     const std::vector<double>& from = best(before, last);
     if (from.empty()) continue;
     const double hop = problem_.pipeline.hop_time(newest(before, last), device);
-    for (std::size_t i = 1; i <= n_; ++i) start_[i] = std::min(start_[i], from[i] + hop);
+    for (std::size_t i = begin; i < end; ++i) start_[i] = std::min(start_[i], from[i] + hop);
   }
+  if (!crosses_) return;
   for (std::size_t i = 1; i < n_; ++i) {  // boundaries with fixed units: the way leads over those
     if (problem_.between[i].empty()) continue;
     start_[i] = kInfinity;
@@ -69,27 +91,34 @@ void Latency::fill_start(std::size_t state, std::size_t kind) {
   }
 }
 
-void Latency::fill(std::size_t state, std::size_t kind) {
-  fill_start(state, kind);
+void Latency::fill(std::size_t before, std::size_t kind) {
+  const std::size_t state = before + states_.stride[kind];
   const std::vector<double>& sum = problem_.prefix[kind];
   const std::vector<double>& through = problem_.through[kind];
   const std::vector<std::uint32_t>& first = problem_.first[kind];
-  for (std::size_t i = 0; i <= n_; ++i) {
+  const std::uint32_t begin = windows_.first[before];
+  const std::uint32_t end = windows_.last[before];
+  for (std::size_t i = begin; i <= end; ++i) {
     // Detours over boundaries i+1 .. j-1 belong to a run [i, j); through[j] counts up to j-1.
     key_[i] = start_[i] - sum[i] - (i < n_ ? through[i + 1] : 0);
   }
   std::vector<double> out(n_ + 1, kInfinity);
+  const std::uint32_t least = std::max(begin + 1, windows_.first[state]);
+  const std::uint32_t most = windows_.last[state];
   if (problem_.has_aside(kind)) {
-    fill_with_aside(kind, out);
+    fill_with_aside(before, kind, out);
     if (*std::min_element(out.begin(), out.end()) < kInfinity) best(state, kind) = std::move(out);
     return;
   }
   bool any = false;
   std::size_t head = 0;
   window_.clear();
-  for (std::uint32_t j = 1; j <= n_; ++j) {
-    while (window_.size() > head && key_[window_.back()] >= key_[j - 1]) window_.pop_back();
-    window_.push_back(j - 1);
+  std::uint32_t next = begin;
+  for (std::uint32_t j = least; j <= most; ++j) {
+    for (; next < j && next <= end; ++next) {
+      while (window_.size() > head && key_[window_.back()] >= key_[next]) window_.pop_back();
+      window_.push_back(next);
+    }
     while (window_.size() > head && window_[head] < first[j]) ++head;
     if (window_.size() <= head) continue;
     out[j] = sum[j] + through[j] + key_[window_[head]];
@@ -99,12 +128,17 @@ void Latency::fill(std::size_t state, std::size_t kind) {
 }
 
 // Prices of runs that leave parts aside are no sums over units: every start is tried.
-void Latency::fill_with_aside(std::size_t kind, std::vector<double>& out) const {
+void Latency::fill_with_aside(std::size_t before, std::size_t kind,
+                              std::vector<double>& out) const {
+  const std::size_t state = before + states_.stride[kind];
   const std::vector<double>& sum = problem_.prefix[kind];
   const std::vector<double>& through = problem_.through[kind];
-  for (std::uint32_t j = 1; j <= n_; ++j) {
+  const std::uint32_t begin = windows_.first[before];
+  const std::uint32_t end = windows_.last[before];
+  for (std::uint32_t j = std::max(begin + 1, windows_.first[state]); j <= windows_.last[state];
+       ++j) {
     double least = kInfinity;
-    for (std::uint32_t i = problem_.first[kind][j]; i < j; ++i) {
+    for (std::uint32_t i = std::max(begin, problem_.first[kind][j]); i < j && i <= end; ++i) {
       least = std::min(least, key_[i] + problem_.aside(kind, i, j));
     }
     out[j] = sum[j] + through[j] + least;
@@ -122,7 +156,7 @@ PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
     plan.device[u] = problem_.pipeline.units[u].fixed;
   }
   for (std::size_t end = n_; end > 0;) {
-    fill_start(state, kind);
+    fill_start(state - states_.stride[kind], newest(state, kind));
     const std::vector<double>& sum = problem_.prefix[kind];
     const std::vector<double>& through = problem_.through[kind];
     std::size_t begin = end;
@@ -157,16 +191,31 @@ PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
 }
 
 std::optional<PipelinePlan> Latency::solve() {
+  if (windows_.last[states_.count - 1] < n_) return std::nullopt;
   best_.resize(states_.count * kinds_);
   start_.resize(n_ + 1);
   key_.resize(n_ + 1);
+  for (std::size_t before = 0; before < states_.count; ++before) {
+    if (windows_.empty(before)) continue;
+    std::uint32_t filled = kNone;  // the device that start[] is of
+    for (std::size_t kind = 0; kind < kinds_; ++kind) {
+      const std::size_t used = states_.used(before, kind);
+      if (used + 1 == states_.radix[kind]) continue;
+      if (windows_.empty(before + states_.stride[kind])) continue;
+      const std::uint32_t device = problem_.kinds[kind][used];
+      if (filled == kNone || before == 0 || !same_hops(before, filled, device)) {
+        fill_start(before, device);
+        filled = device;
+      }
+      fill(before, kind);
+    }
+  }
   double least = kInfinity;
   std::size_t best_state = 0;
   std::size_t best_kind = 0;
   for (std::size_t state = 1; state < states_.count; ++state) {
     for (std::size_t kind = kinds_; kind-- > 0;) {  // of equals, the preferred device comes first
       if (states_.used(state, kind) == 0) continue;
-      fill(state, kind);
       const std::vector<double>& out = best(state, kind);
       if (out.empty()) continue;
       const double cost = out[n_] + problem_.cross(n_, newest(state, kind), kNone);
@@ -248,65 +297,6 @@ bool Reach::reaches(double limit, PipelinePlan* plan) {
     return true;
   }
   return false;
-}
-
-// The same two questions where devices are used in the order given: too many unlike ones to try
-// every order.
-std::optional<PipelinePlan> solve_in_order(const Problem& problem) {
-  const std::size_t n = problem.count();
-  std::vector<std::pair<std::uint32_t, std::size_t>> order;  // device, kind
-  for (std::size_t kind = 0; kind < problem.kinds.size(); ++kind) {
-    for (std::uint32_t device : problem.kinds[kind]) order.emplace_back(device, kind);
-  }
-  std::sort(order.begin(), order.end());
-  struct From {
-    double cost = kInfinity;
-    std::uint32_t begin = 0;
-    std::uint32_t before = kNone;  // position in `order`
-  };
-  std::vector<std::vector<From>> best(order.size(), std::vector<From>(n + 1));
-  From end;
-  for (std::uint32_t at = 0; at < order.size(); ++at) {
-    const auto [device, kind] = order[at];
-    std::vector<From> start(n);
-    start[0] = {problem.cross(0, kNone, device), 0, kNone};
-    for (std::uint32_t before = 0; before < at; ++before) {
-      for (std::uint32_t i = 1; i < n; ++i) {
-        const double cost = best[before][i].cost + problem.cross(i, order[before].first, device);
-        if (cost < start[i].cost) start[i] = {cost, i, before};
-      }
-    }
-    for (std::uint32_t j = 1; j <= n; ++j) {
-      for (std::uint32_t i = problem.first[kind][j]; i < j; ++i) {
-        const double run = problem.prefix[kind][j] - problem.prefix[kind][i] +
-                           problem.through[kind][j] - problem.through[kind][i + 1] +
-                           problem.aside(kind, i, j);
-        if (start[i].cost + run < best[at][j].cost) {
-          best[at][j] = {start[i].cost + run, i, start[i].before};
-        }
-      }
-    }
-    const double total = best[at][n].cost + problem.cross(n, device, kNone);
-    if (total < end.cost) end = {total, static_cast<std::uint32_t>(n), at};
-  }
-  if (end.cost == kInfinity) return std::nullopt;
-  PipelinePlan plan;
-  plan.exact = false;
-  plan.cost = end.cost + problem.fixed_total;
-  for (const PipelineUnit& unit : problem.pipeline.units) plan.device.push_back(unit.fixed);
-  for (std::uint32_t at = end.before, j = end.begin; at != kNone;) {
-    const From& from = best[at][j];
-    for (std::uint32_t i = from.begin; i < j; ++i) {
-      plan.device[problem.movable[i]] = order[at].first;
-    }
-    for (const std::uint32_t u : problem.parts_aside(order[at].second, from.begin, j)) {
-      plan.aside.resize(plan.device.size(), false);
-      plan.aside[u] = true;
-    }
-    j = from.begin;
-    at = from.before;
-  }
-  return plan;
 }
 
 std::optional<PipelinePlan> all_fixed(const Problem& problem) {

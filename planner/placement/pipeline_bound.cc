@@ -61,6 +61,35 @@ double usable_room(const Pipeline& pipeline, std::uint64_t room) {
   return best;
 }
 
+// Units with the same choices, of which a chain has many, are asked once.
+struct Alike {
+  std::uint32_t unit = 0;  // the first of them
+  double count = 0;
+};
+
+std::vector<Alike> alike_units(const Choices& choices) {
+  const auto same = [](const Choice& a, const Choice& b) {
+    return a.time == b.time && a.home == b.home && a.side == b.side &&
+           a.home_bytes == b.home_bytes && a.side_bytes == b.side_bytes;
+  };
+  constexpr std::size_t kMostKinds = 64;  // a chain of units that all differ is not searched
+  std::vector<Alike> out;
+  for (std::uint32_t u = 0; u < choices.units.size(); ++u) {
+    const std::size_t first = out.size() > kMostKinds ? out.size() - kMostKinds : 0;
+    std::size_t at = out.size();
+    while (at > first &&
+           !std::ranges::equal(choices.units[out[at - 1].unit], choices.units[u], same)) {
+      --at;
+    }
+    if (at > first) {
+      ++out[at - 1].count;
+    } else {
+      out.push_back({u, 1});
+    }
+  }
+  return out;
+}
+
 class Prices {
  public:
   Prices(const Choices& choices, std::vector<double> room)
@@ -68,7 +97,7 @@ class Prices {
         room_(std::move(room)),
         price_(room_.size(), 0),
         bytes_(room_.size(), 0),
-        last_(choices.units.size(), 0) {}
+        alike_(alike_units(choices)) {}
 
   double climb(double upper);
   void start_from(const std::vector<std::uint32_t>& known);
@@ -82,16 +111,16 @@ class Prices {
   std::vector<double> room_;
   std::vector<double> price_;  // ns a byte
   std::vector<double> bytes_;
-  std::vector<std::uint32_t> last_;  // by unit: the choice
+  std::vector<Alike> alike_;
 };
 
 double Prices::answer() {
   std::fill(bytes_.begin(), bytes_.end(), 0.0);
   double value = 0;
-  for (std::size_t u = 0; u < choices_.units.size(); ++u) {
+  for (const Alike& alike : alike_) {
     double least = kInfinity;
     const Choice* taken = nullptr;
-    for (const Choice& choice : choices_.units[u]) {
+    for (const Choice& choice : choices_.units[alike.unit]) {
       const double cost = choice.time + price_[choice.home] * choice.home_bytes +
                           price_[choice.side] * choice.side_bytes;
       if (cost >= least) continue;
@@ -99,9 +128,9 @@ double Prices::answer() {
       taken = &choice;
     }
     if (taken == nullptr) continue;
-    value += least;
-    bytes_[taken->home] += taken->home_bytes;
-    bytes_[taken->side] += taken->side_bytes;
+    value += alike.count * least;
+    bytes_[taken->home] += alike.count * taken->home_bytes;
+    bytes_[taken->side] += alike.count * taken->side_bytes;
   }
   return value;
 }

@@ -155,38 +155,45 @@ void Problem::count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint
 Problem::Choice Problem::cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes) {
   Choice best;
   if (sorts.empty()) return best;
-  if (sorts.size() <= 2) {
-    for (std::uint32_t k = 0; k <= sorts[0].count; ++k) {
-      const std::uint64_t taken = k * sorts[0].bytes;
-      std::uint64_t more = 0;
-      if (taken < bytes) {
-        if (sorts.size() == 1) continue;
-        more = (bytes - taken + sorts[1].bytes - 1) / sorts[1].bytes;
-        if (more > sorts[1].count) continue;
+  if (sorts.size() > 2) return greedy(sorts, bytes);
+  for (std::uint32_t k = 0; k <= sorts[0].count; ++k) {
+    const std::uint64_t taken = k * sorts[0].bytes;
+    std::uint64_t more = 0;
+    if (taken < bytes) {
+      if (sorts.size() == 1) {
+        k = static_cast<std::uint32_t>(
+            std::min<std::uint64_t>(sorts[0].count, (bytes - 1) / sorts[0].bytes));
+        continue;
       }
-      const double price =
-          k * sorts[0].price + (more > 0 ? static_cast<double>(more) * sorts[1].price : 0);
-      if (price >= best.price) continue;
-      best = {price, {k, static_cast<std::uint32_t>(more)}};
+      more = (bytes - taken + sorts[1].bytes - 1) / sorts[1].bytes;
+      if (more > sorts[1].count) continue;
     }
-    return best;
+    const double price =
+        k * sorts[0].price + (more > 0 ? static_cast<double>(more) * sorts[1].price : 0);
+    if (price < best.price) best = {price, {k, static_cast<std::uint32_t>(more)}, {}};
+    if (taken >= bytes) break;  // more of them cost more
   }
+  return best;
+}
+
+// What has the best price a byte first.
+Problem::Choice Problem::greedy(const std::vector<Sort>& sorts, std::uint64_t bytes) {
   std::vector<std::size_t> order(sorts.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return sorts[a].price / static_cast<double>(sorts[a].bytes) <
            sorts[b].price / static_cast<double>(sorts[b].bytes);
   });
-  Choice greedy{0, std::vector<std::uint32_t>(sorts.size(), 0)};
+  Choice out{0, {}, std::vector<std::uint32_t>(sorts.size(), 0)};
   std::uint64_t left = bytes;
   for (const std::size_t i : order) {
     const std::uint64_t need = (left + sorts[i].bytes - 1) / sorts[i].bytes;
     const std::uint64_t take = std::min<std::uint64_t>(need, sorts[i].count);
-    greedy.take[i] = static_cast<std::uint32_t>(take);
-    greedy.price += static_cast<double>(take) * sorts[i].price;
+    out.rest[i] = static_cast<std::uint32_t>(take);
+    out.price += static_cast<double>(take) * sorts[i].price;
     left -= std::min(left, take * sorts[i].bytes);
   }
-  return left == 0 ? greedy : best;
+  return left == 0 ? out : Choice{};
 }
 
 void Problem::fill_aside(std::uint32_t device) {
@@ -237,7 +244,9 @@ std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
   }
   const std::uint64_t lack = lacking(device, resident, weights, workspace);
   if (lack == 0) return out;
-  std::vector<std::uint32_t> take = cheapest(sorts, lack).take;
+  const Choice choice = cheapest(sorts, lack);
+  std::vector<std::uint32_t> take = choice.rest;
+  if (take.empty()) take.assign(choice.take.begin(), choice.take.end());
   for (std::size_t k = i; k < j; ++k) {
     const std::uint32_t u = movable[k];
     for (std::size_t s = 0; s < sorts.size() && s < take.size(); ++s) {
@@ -250,6 +259,33 @@ std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
     }
   }
   return out;
+}
+
+Windows::Windows(const Problem& problem, const States& states) {
+  const auto n = static_cast<std::uint32_t>(problem.count());
+  const std::size_t kinds = problem.kinds.size();
+  std::vector<std::vector<std::uint32_t>> end(kinds, std::vector<std::uint32_t>(n + 1, 0));
+  for (std::size_t kind = 0; kind < kinds; ++kind) {  // by start: the furthest end that fits
+    std::uint32_t j = 0;
+    for (std::uint32_t i = 0; i <= n; ++i) {
+      j = std::max(j, i);
+      while (j < n && problem.first[kind][j + 1] <= i) ++j;
+      end[kind][i] = j;
+    }
+  }
+  std::vector<std::uint32_t> lowest(states.count, n);  // where the last units on a state's devices
+  last.assign(states.count, 0);                        // may begin
+  for (std::size_t state = 1; state < states.count; ++state) {
+    for (std::size_t kind = 0; kind < kinds; ++kind) {
+      if (states.used(state, kind) == 0) continue;
+      const std::size_t before = state - states.stride[kind];
+      last[state] = std::max(last[state], end[kind][last[before]]);
+      lowest[state] = std::min(lowest[state], problem.first[kind][lowest[before]]);
+    }
+  }
+  for (std::size_t state = 0; state < states.count; ++state) {
+    first.push_back(lowest[states.count - 1 - state]);  // of all devices that the state leaves
+  }
 }
 
 }  // namespace berth::pipeline

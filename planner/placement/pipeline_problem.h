@@ -2,7 +2,9 @@
 // the pipeline's sources.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "planner/placement/pipeline.h"
@@ -54,9 +56,11 @@ struct Problem {
   };
   struct Choice {
     double price = kInfinity;
-    std::vector<std::uint32_t> take;  // by sort: how many
+    std::array<std::uint32_t, 2> take{};  // by sort: how many, where there are two at most
+    std::vector<std::uint32_t> rest;      // the same where there are more
   };
   static Choice cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes);
+  static Choice greedy(const std::vector<Sort>& sorts, std::uint64_t bytes);
   std::uint64_t lacking(std::uint32_t device, std::uint64_t resident, std::uint64_t weights,
                         std::uint64_t workspace) const;
   void count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const;
@@ -88,5 +92,19 @@ struct States {
   std::size_t count = 1;
   std::vector<std::size_t> stride, radix;
 };
+
+// By state: where along the chain its devices may end, if the others are to carry the rest. Runs
+// that begin further along reach at least as far, so the furthest is all that has to be followed.
+struct Windows {
+  Windows(const Problem& problem, const States& states);
+
+  bool empty(std::size_t state) const { return first[state] > last[state]; }
+
+  std::vector<std::uint32_t> first, last;  // boundaries; first > last: of no use
+};
+
+// The least latency where devices are used in the order given: for too many unlike ones to try
+// every order.
+std::optional<PipelinePlan> solve_in_order(const Problem& problem);
 
 }  // namespace berth::pipeline

@@ -10,6 +10,7 @@
 #include "planner/placement/accelerate.h"
 #include "planner/placement/auto.h"
 #include "planner/placement/device_map.h"
+#include "planner/placement/placements.h"
 #include "planner/placement/pricing.h"
 #include "planner/placement/reasons.h"
 #include "planner/placement/setting.h"
@@ -168,120 +169,29 @@ Decision decide_auto(const Setting& setting) {
   return decision;
 }
 
-// Modules placed whole, in execution order; a unit that is cut is told by its parts.
-class Placements {
- public:
-  Placements(const Setting& setting, const Decision& decision, const Reasons& reasons)
-      : setting_(setting), decision_(decision), reasons_(reasons) {}
-
-  std::vector<ModulePlacement> list() {
-    for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
-      unit_ = u;
-      const Unit& unit = setting_.chain.units[u];
-      const Module& module = setting_.tree.modules[unit.module];
-      const bool own_only = !module.no_split && !module.children.empty();
-      const bool whole = std::all_of(unit.tensors.begin(), unit.tensors.end(), [&](TensorId t) {
-        return decision_.tensor_device[t] == decision_.tensor_device[unit.tensors[0]];
-      });
-      if (whole) {
-        add(unit.module, unit.tensors);
-      } else if (own_only) {
-        by_device(unit.module);
-      } else {
-        cut(unit.module);
-      }
-    }
-    return std::move(out_);
-  }
-
- private:
-  void add(ModuleId module, const std::vector<TensorId>& tensors) {
-    if (tensors.empty() || decision_.tensor_device[tensors[0]] == kNone) return;
-    ModulePlacement placed;
-    placed.module = module;
-    placed.device = decision_.tensor_device[tensors[0]];
-    for (TensorId t : tensors) {
-      if (!setting_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
-      const TensorId first = setting_.tree.tensors[t].tied_to;
-      const TensorId storage = first == kNone ? t : first;
-      if (setting_.tree.ties.empty() || seen_.emplace(placed.device, storage).second) {
-        placed.bytes += setting_.tree.tensors[t].bytes();
-      }
-    }
-    if (unit_ < reasons_.units.size()) {
-      const std::string& aside = reasons_.experts[unit_];
-      const bool home =
-          placed.device == decision_.tensor_device[setting_.chain.units[unit_].anchor];
-      placed.reason = home || aside.empty() ? reasons_.units[unit_] : aside;
-    } else if (const auto words = decision_.by_device.find(placed.device);
-               words != decision_.by_device.end()) {
-      placed.reason = words->second;
-    }
-    for (TensorId t : tensors) {
-      if (setting_.pinned_by[t] == kNone) continue;
-      placed.reason = "override '" + setting_.request.overrides[setting_.pinned_by[t]].match + "'";
-      break;
-    }
-    out_.push_back(std::move(placed));
-  }
-
-  void by_device(ModuleId module) {
-    std::map<std::uint32_t, std::vector<TensorId>> parts;
-    for (TensorId t : setting_.tree.modules[module].tensors) {
-      parts[decision_.tensor_device[t]].push_back(t);
-    }
-    for (const auto& [device, tensors] : parts) add(module, tensors);
-  }
-
-  std::vector<TensorId> below(ModuleId module) const {
-    std::vector<TensorId> tensors = setting_.tree.modules[module].tensors;
-    for (ModuleId child : setting_.tree.modules[module].children) {
-      const std::vector<TensorId> more = below(child);
-      tensors.insert(tensors.end(), more.begin(), more.end());
-    }
-    return tensors;
-  }
-
-  void cut(ModuleId module) {
-    const std::vector<TensorId> tensors = below(module);
-    const bool whole = std::all_of(tensors.begin(), tensors.end(), [&](TensorId t) {
-      return decision_.tensor_device[t] == decision_.tensor_device[tensors[0]];
-    });
-    if (whole) return add(module, tensors);
-    by_device(module);
-    for (ModuleId child : setting_.tree.modules[module].children) cut(child);
-  }
-
-  const Setting& setting_;
-  const Decision& decision_;
-  const Reasons& reasons_;
-  std::uint32_t unit_ = 0;
-  std::set<std::pair<std::uint32_t, TensorId>> seen_;
-  std::vector<ModulePlacement> out_;
-};
-
 // Host memory while loading: weights that stay private, and the staging beside them. Staging
 // shrinks to what the host has; below 16 MiB it no longer fits.
 std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& plan) {
   constexpr std::uint64_t kLeastStaging = 16ull << 20;
-  plan.load_peak =
-      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, plan.staging);
+  plan.load_peak = load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
+                             plan.cpu_memory, plan.staging);
   const std::uint32_t host = setting.device("cpu");
   if (host == kNone || setting.rooms[host].budget_only) return 0;
   const std::uint64_t room = setting.rooms[host].bytes;
   if (plan.load_peak.host_bytes <= room || ledger.devices[host].over > 0) return 0;
-  const std::uint64_t bare =
-      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, 0).host_bytes;
+  const std::uint64_t bare = load_peak(setting.tree, setting.machine, setting.chain,
+                                       plan.tensor_device, plan.cpu_memory, 0)
+                                 .host_bytes;
   plan.staging = std::max(kLeastStaging, room > bare ? room - bare : 0);
-  plan.load_peak =
-      load_peak(setting.tree, setting.machine, plan.tensor_device, plan.cpu_memory, plan.staging);
+  plan.load_peak = load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
+                             plan.cpu_memory, plan.staging);
   return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
 }
 
 // The estimate, with the streaming that there is room for; its slots go into the ledger.
 Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
   const Pricing pricing(setting.machine, setting.chain, setting.time, setting.usable);
-  const Layout layout = layout_of(setting.tree, setting.chain, plan.tensor_device);
+  const Layout layout = layout_of(setting.chain, plan.tensor_device);
   std::vector<std::uint64_t> spare;
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     const DeviceLedger& row = ledger.devices[d];
@@ -336,7 +246,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   plan.workload = setting.workload;
   plan.cpu_memory = request.cpu_memory;
   plan.staging = request.staging;
-  plan.tensor_device = decision.tensor_device;
+  plan.tensor_device = std::move(decision.tensor_device);
   plan.notes = std::move(decision.notes);
   Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
                               plan.tensor_device);
@@ -356,7 +266,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (own && all && !request.device_map) {
     reasons = auto_reasons(setting, plan.tensor_device, ledger, streaming);
   }
-  plan.placement = Placements(setting, decision, reasons).list();
+  plan.placement = list_placements(setting, plan.tensor_device, decision.by_device, reasons);
   const std::uint64_t missing =
       std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
   if (missing > 0) {

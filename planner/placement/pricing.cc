@@ -11,8 +11,7 @@ using Phase = double Seconds::*;
 
 }  // namespace
 
-Layout layout_of(const ModelTree& tree, const Chain& chain,
-                 const std::vector<std::uint32_t>& tensor_device) {
+Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_device) {
   Layout layout;
   struct Bytes {
     double dense = 0;
@@ -25,15 +24,18 @@ Layout layout_of(const ModelTree& tree, const Chain& chain,
     if (!unit.tensors.empty() && tensor_device[unit.anchor] != kNone) {
       parts.push_back({tensor_device[unit.anchor], {}});
     }
+    std::size_t at = 0;
     for (TensorId t : unit.tensors) {
       const std::uint32_t device = tensor_device[t];
       if (device == kNone) continue;
-      auto part = std::find_if(parts.begin(), parts.end(),
-                               [&](const auto& entry) { return entry.first == device; });
-      if (part == parts.end()) part = parts.insert(parts.end(), {device, {}});
-      const auto bytes = static_cast<double>(tree.tensors[t].bytes());
-      const bool routed = unit.expert_bytes > 0 && is_expert_tensor(tree, t);
-      (routed ? part->second.experts : part->second.dense) += bytes;
+      if (at >= parts.size() || parts[at].first != device) {  // neighbours mostly stand together
+        at = 0;
+        while (at < parts.size() && parts[at].first != device) ++at;
+        if (at == parts.size()) parts.push_back({device, {}});
+      }
+      const auto bytes = static_cast<double>(chain.bytes[t]);
+      const bool routed = unit.expert_bytes > 0 && chain.expert[t] != 0;
+      (routed ? parts[at].second.experts : parts[at].second.dense) += bytes;
       (routed ? all.experts : all.dense) += bytes;
     }
     for (std::size_t i = 0; i < parts.size(); ++i) {

@@ -34,8 +34,7 @@ struct Layout {
 };
 
 // The layout of tensors placed one by one; the home is where the unit's anchor stands.
-Layout layout_of(const ModelTree& tree, const Chain& chain,
-                 const std::vector<std::uint32_t>& tensor_device);
+Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_device);
 
 struct Streaming {
   bool prompt = false;

@@ -176,7 +176,7 @@ Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& t
     const Unit& unit = chain.units[u];
     for (TensorId t : unit.tensors) {
       const std::uint32_t home = tensor_device[unit.anchor];
-      if (tensor_device[t] == home || !is_expert_tensor(setting.tree, t)) continue;
+      if (tensor_device[t] == home || chain.expert[t] == 0) continue;
       reasons.experts[u] = experts_reason(setting, unit, home, tensor_device[t], streaming);
       break;
     }
