@@ -195,8 +195,9 @@ Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
   std::vector<std::uint64_t> spare;
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     const DeviceLedger& row = ledger.devices[d];
-    const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
-    const std::uint64_t room = setting.rooms[d].reserved + setting.rooms[d].bytes;
+    // What is reserved is no room, of a device that is smaller than that least of all.
+    const std::uint64_t used = row.weights + row.kv_cache + row.workspace;
+    const std::uint64_t room = setting.rooms[d].bytes;
     spare.push_back(room > used ? room - used : 0);
   }
   const Pricing::Priced priced = pricing.best(layout, spare, ledger.activation);

@@ -121,6 +121,46 @@ TEST(Auto, FillsTheFastestGpuFirstWithinTheFullLedger) {
   EXPECT_GT(plan.estimate.score_seconds, 0);
 }
 
+// Slots for streaming take room of a GPU that could hold a layer: they are a way to be quicker, not
+// a need. With host RAM for the whole model there is always a plan.
+TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
+  MadeShape shape;  // a Llama of ten layers of 1.6 GiB
+  shape.layers = 10;
+  shape.hidden = 8192;
+  shape.layer_bytes = 1640 * kMiB;
+  shape.vocabulary = 128256;
+  shape.kv_elements = 2048;
+  std::vector<Device> gpus;
+  for (std::uint64_t i = 0; i < 8; ++i) {  // 1.8 to 3.5 GiB, quicker ones not larger
+    gpus.push_back(gpu(std::to_string(i), 1843 * kMiB + i * 249 * kMiB,
+                       4e11 * static_cast<double>(1 + i * 5 % 8)));
+  }
+  const ModelTree large = model_of(shape);
+  const Plan plan = make_plan(large, machine_of(gpus, 40 * kGiB, 0), {});
+  EXPECT_TRUE(plan.fits()) << (plan.shortfall ? plan.shortfall->bytes : 0);
+  expect_sound(large, plan, "eight small gpus");
+
+  std::mt19937_64 random(17);
+  for (int round = 0; round < 60; ++round) {
+    MadeShape small;
+    small.layers = 2 + random() % 8;
+    small.layer_bytes = (16 + random() % 256) * kMiB;
+    small.tied = random() % 2 == 0;
+    if (random() % 3 == 0) small.experts = 4;
+    std::vector<Device> some;
+    for (std::uint64_t i = 0, count = random() % 5; i < count; ++i) {
+      some.push_back(gpu(std::to_string(i), (256 + random() % 1024) * kMiB,
+                         1e11 * static_cast<double>(1 + random() % 20)));
+    }
+    const ModelTree tree = model_of(small);
+    const Machine machine = machine_of(some, 3 * tree.bytes() + 4 * kGiB, 0);
+    const std::string what = "round " + std::to_string(round);
+    const Plan any = make_plan(tree, machine, {});
+    EXPECT_TRUE(any.fits()) << what;
+    expect_sound(tree, any, what);
+  }
+}
+
 TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
   std::mt19937 random(5);
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
