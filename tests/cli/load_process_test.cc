@@ -66,7 +66,7 @@ TEST(LoadCommand, RehearsesADeviceMapWithoutADescribedMachine) {
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   const TemporaryFolder folder;
-  // Large enough that the heap cannot hold it in what it has left over.
+  // Larger by far than what the heap has left over.
   constexpr std::size_t kBytes = 4 << 20;
   const std::string header =
       R"({"layer.weight":{"dtype":"F32","shape":[1024,1024],"data_offsets":[0,4194304]}})";
@@ -76,7 +76,8 @@ TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   ASSERT_EQ(load.exit_code, 0) << load.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element naive = parser.parse(load.out).value()["naive"];
-  EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * kBytes);
+  // Twice the weights, less what small allocations find free in the heap.
+  EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * kBytes - kBytes / 8);
   EXPECT_GT(std::uint64_t(naive["frugal"]["host_peak_bytes"]), 0u);
   EXPECT_GT(double(naive["seconds"]), 0);
 }
