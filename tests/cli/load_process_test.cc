@@ -66,10 +66,10 @@ TEST(LoadCommand, RehearsesADeviceMapWithoutADescribedMachine) {
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   const TemporaryFolder folder;
-  // Larger by far than what the heap has left over.
-  constexpr std::size_t kBytes = 4 << 20;
+  // Larger by far than what the heap has left over, and not done between two samples of the peak.
+  constexpr std::size_t kBytes = 64 << 20;
   const std::string header =
-      R"({"layer.weight":{"dtype":"F32","shape":[1024,1024],"data_offsets":[0,4194304]}})";
+      R"({"layer.weight":{"dtype":"F32","shape":[4096,4096],"data_offsets":[0,67108864]}})";
   const std::string model = folder.write("m.safetensors", safetensors(header, kBytes));
   const Answer load = berth({"load", model, "--max-memory", "cpu=1GiB", "--cpu-memory", "private",
                              "--compare-naive", "--json"});
