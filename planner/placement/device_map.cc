@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "planner/base/safe_regex.h"
 #include "planner/base/text.h"
 #include "planner/placement/planner.h"
 
@@ -101,8 +102,10 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
       continue;
     }
     try {
+      if (key.size() > kLongestRegex)
+        throw std::regex_error(std::regex_constants::error_complexity);
       // The match must end where a name does, or at a dot.
-      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)"), i});
+      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSafeRegex), i});
     } catch (const std::regex_error&) {
       throw Error("device map: key '" + printable(key) +
                   "' is neither a module's name nor a regular expression");
