@@ -66,7 +66,9 @@ class TemplateBuilder : public Scope {
   TemplateBuilder(const Architecture& architecture, const ModelConfig& config,
                   std::optional<DType> dtype)
       : architecture_(architecture), config_(config), wanted_(dtype) {
-    const std::string name = config.text("dtype").value_or("float32");
+    // What a config that names no dtype means: gpt-oss's, whose kernels want bfloat16, has none.
+    const bool mxfp4 = config.text("quantization_config.quant_method") == "mxfp4";
+    const std::string name = config.text("dtype").value_or(mxfp4 ? "bfloat16" : "float32");
     const auto parsed = parse_torch_dtype(name);
     if (!parsed) throw Error(config.source() + ": dtype: unknown dtype " + quote(name));
     stored_ = *parsed;

@@ -3,20 +3,13 @@
 #include <algorithm>
 
 #include "planner/base/error.h"
+#include "planner/base/safe_regex.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
 namespace {
 
-constexpr std::size_t kLongest = 1024;
 constexpr std::string_view kSpecial = "*+?()[]{}|^$\\";
-
-// Patterns come from files: libstdc++ is told to match in polynomial time, not by backtracking.
-#ifdef __GLIBCXX__
-constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
-#else
-constexpr auto kSyntax = std::regex::ECMAScript;
-#endif
 
 std::string regex_of_glob(std::string_view glob) {
   std::string out;
@@ -56,9 +49,9 @@ void ModulePatterns::add_pattern(std::string_view regex) {
 }
 
 bool ModulePatterns::compile(const std::string& regex) {
-  if (regex.size() > kLongest) return false;
+  if (regex.size() > kLongestRegex) return false;
   try {
-    patterns_.emplace_back(regex, kSyntax);
+    patterns_.emplace_back(regex, kSafeRegex);
     return true;
   } catch (const std::regex_error&) {
     return false;

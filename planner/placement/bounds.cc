@@ -1,6 +1,7 @@
 #include "planner/placement/bounds.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "planner/placement/pipeline_bound.h"
@@ -14,23 +15,77 @@ struct Mixture {
   double token = 0;
 };
 
-// The least that any GPU could take: for what streams to one that is not yet chosen.
-Seconds least_copy(const Setting& setting, const Unit& unit, const Share& share) {
+// The GPUs that host blocks may stream to, as far as they matter to the bound: each in turn where
+// there are few kinds of them, and its slots are gone from its room; else any of them, without.
+std::vector<std::uint32_t> streaming_gpus(const Setting& setting, bool parts) {
+  std::vector<std::uint32_t> kinds;
+  for (const std::uint32_t gpu : setting.time.streamers()) {
+    if (!setting.usable[gpu]) continue;
+    const bool known = std::any_of(kinds.begin(), kinds.end(), [&](std::uint32_t other) {
+      const Device& x = setting.machine.devices[gpu];
+      const Device& y = setting.machine.devices[other];
+      return setting.rooms[gpu].bytes == setting.rooms[other].bytes &&
+             setting.rooms[gpu].weight_bytes == setting.rooms[other].weight_bytes &&
+             x.memory_bandwidth == y.memory_bandwidth && x.flops == y.flops &&
+             setting.time.hop(setting.time.host(), gpu).prefill ==
+                 setting.time.hop(setting.time.host(), other).prefill;
+    });
+    if (!known) kinds.push_back(gpu);
+  }
+  // Experts stream to the GPU of their layer, whichever that is, and their slots are small.
+  if (parts || kinds.size() > 2) return {kNone};
+  return kinds;
+}
+
+// The least that copying to the streaming GPU takes, or to any where that is open.
+Seconds least_copy(const Setting& setting, const Unit& unit, std::uint32_t to) {
+  if (to != kNone) return setting.time.transfer(unit, to, {});
   Seconds least{kNever, kNever};
   for (const std::uint32_t gpu : setting.time.streamers()) {
-    const Seconds copy = setting.time.transfer(unit, gpu, share);
+    const Seconds copy = setting.time.transfer(unit, gpu, {});
     least = {std::min(least.prefill, copy.prefill), std::min(least.token, copy.token)};
   }
   return least;
 }
 
-Seconds least_run(const Setting& setting, const Unit& unit, const Share& share) {
+Seconds least_run(const Setting& setting, const Unit& unit, std::uint32_t on) {
+  if (on != kNone) return setting.time.piece(unit, on);
   Seconds least{kNever, kNever};
   for (const std::uint32_t gpu : setting.time.streamers()) {
-    const Seconds run = setting.time.piece(unit, gpu, share);
+    const Seconds run = setting.time.piece(unit, gpu);
     least = {std::min(least.prefill, run.prefill), std::min(least.token, run.token)};
   }
   return least;
+}
+
+std::uint64_t least_slot(const Setting& setting) {
+  std::uint64_t least = kUnlimited;
+  for (const Unit& unit : setting.chain.units) {
+    if (unit.block) {
+      least = std::min(least, slot_bytes(unit, unit.dense_bytes, unit.expert_bytes));
+    }
+  }
+  return least < kUnlimited ? least : 0;
+}
+
+// Bytes that units on the disk take where they run, at the least: where more stands on the disk
+// than embeddings and the like, it is blocks, which keep their KV cache and two slots there.
+// `short_by`: what all other devices together lack.
+std::uint64_t disk_overhead(const Setting& setting, double short_by) {
+  double others = 0;
+  double largest = 1;
+  std::uint64_t cache = kUnlimited;
+  for (const Unit& unit : setting.chain.units) {
+    if (!unit.block) {
+      others += static_cast<double>(unit.weights);
+      continue;
+    }
+    largest = std::max(largest, static_cast<double>(unit.weights));
+    cache = std::min(cache, unit.kv_bytes);
+  }
+  if (short_by <= others || cache == kUnlimited) return 0;
+  const auto blocks = static_cast<std::uint64_t>(std::ceil((short_by - others) / largest));
+  return 2 * least_slot(setting) + blocks * cache;
 }
 
 class Relaxation {
@@ -48,11 +103,10 @@ class Relaxation {
     Seconds copy;
     const bool aside = experts == host && home != host && setting_.is_gpu(home);
     if (unit.block && free.loose.empty() && (home == host || aside)) {
-      const Share share = home == host ? Share{} : free.part_share;
-      const Seconds copied = home == host ? least_copy(setting_, unit, share)
-                                          : setting_.time.transfer(unit, home, share);
+      const Seconds copied = home == host ? least_copy(setting_, unit, streaming_.gpu)
+                                          : setting_.time.transfer(unit, home, free.part_share);
       const Seconds streamed =
-          home == host ? least_run(setting_, unit, share) : judge_.seconds(u, home, home);
+          home == host ? least_run(setting_, unit, streaming_.gpu) : judge_.seconds(u, home, home);
       if (streaming_.prompt) {
         run.prefill = streamed.prefill;
         copy.prefill = copied.prefill;
@@ -95,15 +149,34 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
   Pipeline pipeline = builder.build(tier, variant);
   const std::vector<std::uint32_t> devices = builder.devices(tier);
   const std::vector<std::uint32_t> sides = builder.sides(tier);
-  const std::vector<double> room = bound_rooms(pipeline);
   const auto index = [&](std::uint32_t d) {
     return static_cast<std::uint32_t>(std::find(devices.begin(), devices.end(), d) -
                                       devices.begin());
   };
+  const bool parts = std::any_of(pipeline.units.begin(), pipeline.units.end(),
+                                 [](const PipelineUnit& unit) { return unit.part > 0; });
+  const auto rooms = [&](std::uint32_t streamer) {
+    Pipeline less = pipeline;
+    const auto take = [&](std::uint32_t device, std::uint64_t bytes) {
+      std::uint64_t& room = less.devices[index(device)].room;
+      room -= std::min(room, bytes);
+    };
+    if (streamer != kNone) take(streamer, 2 * least_slot(setting));
+    const std::uint32_t runner = builder.disk_runner(tier);
+    if (runner == kNone || parts) return bound_rooms(less);
+    double short_by = 0;
+    for (const PipelineUnit& unit : pipeline.units) short_by += static_cast<double>(unit.resident);
+    const std::vector<double> all = bound_rooms(less);
+    for (std::size_t d = 0; d < devices.size(); ++d) {
+      if (setting.machine.devices[devices[d]].kind != DeviceKind::kDisk) short_by -= all[d];
+    }
+    take(runner, disk_overhead(setting, short_by));
+    return bound_rooms(less);
+  };
   const auto bound = [&](const Streaming& streaming, const Mixture& mixture, double upper) {
     const Relaxation relaxed(setting, judge, streaming, mixture);
     Choices choices;
-    choices.room = room;
+    choices.room = rooms(streaming.gpu);
     std::vector<std::uint32_t> taken;
     for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
       const PipelineUnit& unit = pipeline.units[u];
@@ -137,20 +210,20 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
   };
   double least = bound({}, {}, score);
   if (!tier.host || setting.time.streamers().empty()) return least;
-  static constexpr Streaming kPrompt{true, false, kNone};
-  static constexpr Streaming kBoth{true, true, kNone};
-  static constexpr Streaming kToken{false, true, kNone};
   const std::vector<std::pair<Streaming, std::vector<Mixture>>> ways = {
-      {kPrompt, {{1, 0}, {0.5, 0}, {0, 0}}},
-      {kBoth, {{1, 1}, {1, 0}, {0.5, 0.5}, {0, 0}}},
-      {kToken, {{0, 1}, {0, 0}}}};
-  for (const auto& [streaming, mixtures] : ways) {
-    double most = 0;
-    for (const Mixture& mixture : mixtures) {
-      if (most >= least) break;  // this way of streaming is no better than another
-      most = std::max(most, bound(streaming, mixture, least));
+      {{true, false, kNone}, {{1, 0}, {0.5, 0}, {0, 0}}},
+      {{true, true, kNone}, {{1, 1}, {1, 0}, {0.5, 0.5}, {0, 0}}},
+      {{false, true, kNone}, {{0, 1}, {0, 0}}}};
+  for (auto [streaming, mixtures] : ways) {
+    for (const std::uint32_t gpu : streaming_gpus(setting, parts)) {
+      streaming.gpu = gpu;
+      double most = 0;
+      for (const Mixture& mixture : mixtures) {
+        if (most >= least) break;  // streaming so is no better than what is bounded already
+        most = std::max(most, bound(streaming, mixture, least));
+      }
+      least = std::min(least, most);
     }
-    least = std::min(least, most);
   }
   return least;
 }

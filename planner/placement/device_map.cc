@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "planner/base/safe_regex.h"
 #include "planner/base/text.h"
 #include "planner/placement/planner.h"
 
@@ -19,15 +20,6 @@ bool is_number(std::string_view text) {
   return !text.empty() && text.size() <= 9 &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
-
-// Matching in time polynomial in the name's length, where the library has it: no key can hang a
-// plan.
-#ifdef __GLIBCXX__
-constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
-#else
-constexpr auto kSyntax = std::regex::ECMAScript;
-#endif
-constexpr std::size_t kLongestPattern = 1024;  // the library recurses by its length
 
 // A key with none of the characters that mean something in a regular expression, but the dot.
 bool is_literal(std::string_view key) {
@@ -109,14 +101,11 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
       literal_.emplace(key, i);
       continue;
     }
-    if (key.size() > kLongestPattern) {
-      throw Error("device map: key '" + printable(std::string_view(key).substr(0, 40)) +
-                  "...': a regular expression of " + std::to_string(key.size()) +
-                  " characters is too long (at most " + std::to_string(kLongestPattern) + ")");
-    }
     try {
+      if (key.size() > kLongestRegex)
+        throw std::regex_error(std::regex_constants::error_complexity);
       // The match must end where a name does, or at a dot.
-      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSyntax), i});
+      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSafeRegex), i});
     } catch (const std::regex_error&) {
       throw Error("device map: key '" + printable(key) +
                   "' is neither a module's name nor a regular expression");

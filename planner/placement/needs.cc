@@ -6,16 +6,8 @@ namespace berth {
 namespace {
 
 // Parameters of the model that `tensor` holds: of a quantised one, more than its stored elements.
-template <typename Tensor>
-std::uint64_t parameters_of(const Tensor& tensor) {
-  if (tensor.buffer || tensor.tied_to != kNone) return 0;
-  if constexpr (requires { tensor.elements(); }) {
-    return tensor.elements();
-  } else {
-    std::uint64_t elements = 1;
-    for (const std::uint64_t size : tensor.shape) elements *= size;
-    return elements;
-  }
+std::uint64_t parameters_of(const ModelTensor& tensor) {
+  return tensor.buffer || tensor.tied_to != kNone ? 0 : tensor.elements();
 }
 
 // By module: parameters in it and below.

@@ -77,12 +77,14 @@ std::string margin(const Setting& setting, const DeviceLedger& row, const Room& 
 }
 
 std::string spill_reason(const Setting& setting, const Ledger& ledger, const Run& run) {
-  // The GPU that came nearest to taking the run's first unit.
+  // The GPU that came nearest to taking the run's first layer.
+  std::uint32_t layer = run.first;
+  while (layer < run.last && !setting.chain.units[layer].block) ++layer;
   std::uint64_t least = kUnlimited;
   std::uint32_t nearest = kNone;
   for (std::uint32_t d = 0; d < ledger.devices.size(); ++d) {
     if (!setting.is_gpu(d) || !setting.usable[d]) continue;
-    const std::uint64_t need = resident(setting.chain.units[run.first]);
+    const std::uint64_t need = resident(setting.chain.units[layer]);
     const std::uint64_t lack = need > ledger.devices[d].free ? need - ledger.devices[d].free : 0;
     if (lack < least) {
       least = lack;

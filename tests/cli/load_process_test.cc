@@ -66,17 +66,18 @@ TEST(LoadCommand, RehearsesADeviceMapWithoutADescribedMachine) {
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   const TemporaryFolder folder;
-  // Large enough that the heap cannot hold it in what it has left over.
-  constexpr std::size_t kBytes = 4 << 20;
+  // Larger by far than what the heap has left over, and not done between two samples of the peak.
+  constexpr std::size_t kBytes = 64 << 20;
   const std::string header =
-      R"({"layer.weight":{"dtype":"F32","shape":[1024,1024],"data_offsets":[0,4194304]}})";
+      R"({"layer.weight":{"dtype":"F32","shape":[4096,4096],"data_offsets":[0,67108864]}})";
   const std::string model = folder.write("m.safetensors", safetensors(header, kBytes));
   const Answer load = berth({"load", model, "--max-memory", "cpu=1GiB", "--cpu-memory", "private",
                              "--compare-naive", "--json"});
   ASSERT_EQ(load.exit_code, 0) << load.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element naive = parser.parse(load.out).value()["naive"];
-  EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * kBytes);
+  // Twice the weights, less what small allocations find free in the heap.
+  EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * kBytes - kBytes / 8);
   EXPECT_GT(std::uint64_t(naive["frugal"]["host_peak_bytes"]), 0u);
   EXPECT_GT(double(naive["seconds"]), 0);
 }

@@ -23,7 +23,7 @@ const ModelTensor* find(const ModelTree& tree, const std::string& name) {
 }
 
 std::string gpt_oss(int layers, int experts) {
-  return R"({"model_type":"gpt_oss","torch_dtype":"bfloat16","hidden_size":2880,
+  return R"({"model_type":"gpt_oss","hidden_size":2880,
       "intermediate_size":2880,"num_attention_heads":64,"num_key_value_heads":8,"head_dim":64,
       "vocab_size":201088,"max_position_embeddings":131072,"sliding_window":128,
       "attention_bias":true,"num_experts_per_tok":4,"tie_word_embeddings":false,

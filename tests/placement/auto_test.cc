@@ -8,6 +8,7 @@
 #include <random>
 
 #include "made_models.h"
+#include "planner/placement/bounds.h"
 #include "planner/placement/chain.h"
 #include "planner/placement/planner.h"
 
@@ -80,6 +81,33 @@ Oracle try_everything(const ModelTree& tree, const Machine& machine, const Reque
   return oracle;
 }
 
+// The bound that a plan of a longer chain would be measured by, for a plan that is the best.
+double bound_of(const ModelTree& tree, const Machine& machine, const Request& request,
+                const Plan& plan) {
+  const Setting setting(tree, machine, request);
+  const Judge judge(setting);
+  const PipelineBuilder builder(setting, judge);
+  Candidate candidate;
+  for (const Unit& unit : setting.chain.units) {
+    candidate.home.push_back(plan.tensor_device[unit.anchor]);
+    candidate.experts.push_back(candidate.home.back());
+    for (const TensorId t : unit.tensors) {
+      if (unit.experts > 0 && is_expert_tensor(tree, t)) {
+        candidate.experts.back() = plan.tensor_device[t];
+      }
+    }
+  }
+  const double score = plan.estimate.score_seconds;
+  for (const Tier& tier : make_tiers(setting)) {
+    const bool inside = std::all_of(
+        plan.tensor_device.begin(), plan.tensor_device.end(), [&](std::uint32_t device) {
+          return std::find(tier.devices.begin(), tier.devices.end(), device) != tier.devices.end();
+        });
+    if (inside) return score_bound(setting, judge, builder, tier, candidate, score);
+  }
+  return 0;
+}
+
 struct Instance {
   ModelTree tree;
   Machine machine;
@@ -127,6 +155,8 @@ void expect_best(bool mixture, unsigned seed, int instances) {
   std::mt19937 random(seed);
   int spilled = 0;
   int streamed = 0;
+  int fitting = 0;
+  double tightness = 0;
   for (int i = 0; i < instances; ++i) {
     const Instance it = random_instance(random, mixture);
     const std::string what = "instance " + std::to_string(i);
@@ -138,9 +168,15 @@ void expect_best(bool mixture, unsigned seed, int instances) {
     if (!plan.fits()) continue;
     EXPECT_NEAR(plan.estimate.score_seconds, *oracle.best(), *oracle.best() * 1e-9) << what;
     EXPECT_EQ(plan.estimate.optimality_gap, 0) << what;
+    const double bound = bound_of(it.tree, it.machine, it.request, plan);
+    EXPECT_LE(bound, *oracle.best() * (1 + 1e-9)) << what;
+    tightness += bound / *oracle.best();
+    ++fitting;
     if (!oracle.gpus) ++spilled;
     if (plan.streamer != kNone) ++streamed;
   }
+  // A bound of nothing would be one, too. So few units cannot fill devices as the bound assumes.
+  EXPECT_GT(tightness, 0.3 * fitting);
   EXPECT_GT(spilled, instances / 4);
   EXPECT_GT(streamed, instances / 50);
 }

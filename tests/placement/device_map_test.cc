@@ -120,5 +120,13 @@ TEST(DeviceMap, CollapsesToModulesAndCoversEverything) {
   EXPECT_EQ(text({0, 0, 0, 1, 0}), "a:0 b.w:1 b.mask:0 ");
 }
 
+TEST(DeviceMap, NoPatternHoldsUpALookup) {
+  const DeviceMap map{{"(.*)*(.*)*(.*)*(x+x+)+y", "cpu"}, {"", "0"}};
+  const DeviceMapIndex index(map);
+  EXPECT_EQ(index.find("model.layers." + std::string(200, 'x') + ".weight"), 1u);
+  const DeviceMap endless{{std::string(100'000, '('), "cpu"}};
+  EXPECT_THROW(DeviceMapIndex{endless}, Error);
+}
+
 }  // namespace
 }  // namespace berth
