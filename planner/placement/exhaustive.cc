@@ -22,7 +22,7 @@ class Branching {
             const Tier& tier, double known)
       : setting_(setting), judge_(judge), known_(known) {
     const std::size_t units = setting.chain.units.size();
-    for (std::uint32_t u = 0; u < units; ++u) options_.push_back(options(u, builder, tier));
+    for (std::uint32_t u = 0; u < units; ++u) options_.push_back(options(u, tier));
     rest_.assign(units + 1, 0);
     for (std::size_t u = units; u-- > 0;) {
       double least = kNever;
@@ -64,16 +64,16 @@ class Branching {
   }
 
  private:
-  std::vector<Option> options(std::uint32_t u, const PipelineBuilder& builder,
-                              const Tier& tier) const {
+  std::vector<Option> options(std::uint32_t u, const Tier& tier) const {
     std::vector<Option> out;
     const Freedom& free = judge_.freedom(u);
     std::vector<std::uint32_t> homes = tier.devices;
     if (free.fixed != kNone) homes = {free.fixed};
     for (const std::uint32_t home : homes) {
       out.push_back({home, home, least(u, home, home)});
-      if (free.part == 0 || !setting_.is_gpu(home)) continue;
-      for (const std::uint32_t side : builder.sides(tier)) {
+      if (free.part == 0) continue;
+      for (const std::uint32_t side : tier.devices) {  // the host, the disk, or another GPU
+        if (side == home || (!setting_.is_gpu(home) && !setting_.is_gpu(side))) continue;
         out.push_back({home, side, least(u, home, side)});
       }
     }
@@ -91,7 +91,8 @@ class Branching {
     };
     if (home == host) {
       for (const std::uint32_t gpu : setting_.time.streamers()) {
-        at_best(setting_.time.piece(setting_.chain.units[u], gpu));
+        at_best(experts == home ? setting_.time.piece(setting_.chain.units[u], gpu)
+                                : judge_.seconds(u, gpu, experts));
       }
     } else if (experts == host) {
       at_best(judge_.seconds(u, home, home));

@@ -54,7 +54,8 @@ struct Pipeline {
   std::vector<std::uint32_t> aside_devices;
 
   double aside_time(std::size_t unit, std::size_t device) const {
-    return aside.empty() ? kNever : aside[unit * devices.size() + device];
+    if (aside.empty()) return kNever;
+    return aside[unit * devices.size() + device];
   }
   double unit_time(std::size_t unit, std::size_t device) const {
     return time[unit * devices.size() + device];

@@ -273,7 +273,8 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (missing > 0) {
     plan.shortfall = Shortfall{missing, {}, {}};
     if (suggest) {
-      plan.shortfall->cause = find_cause(setting);
+      plan.shortfall->cause =
+          load_short == missing ? load_cause(setting, plan.load_peak) : find_cause(setting);
       plan.shortfall->suggestions = find_suggestions(setting);
     }
   }

@@ -15,6 +15,19 @@ bool is_own(const Request& request) {
          (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
 }
 
+// The machine as it was given: Accelerate's policies always have a disk, ours only a stated one.
+Machine without_implied_disk(const Setting& setting) {
+  Machine machine = setting.machine;
+  const std::uint32_t disk = setting.device("disk");
+  const auto& budgets = setting.request.max_memory;
+  const bool stated = budgets && std::any_of(budgets->begin(), budgets->end(),
+                                             [](const Budget& b) { return b.device == "disk"; });
+  if (disk != kNone && setting.rooms[disk].budget_only && !stated) {
+    machine.devices.erase(machine.devices.begin() + disk);
+  }
+  return machine;
+}
+
 // For a policy of ours without looking for the best plan; what comes of it is planned before it is
 // suggested.
 bool would_fit(const ModelTree& tree, const Machine& machine, const Request& request) {
@@ -136,7 +149,10 @@ void suggest_workload(const Setting& setting, Suggestions& out) {
     Request request = setting.request;
     request.workload.kv_dtype = DType::kF8E4M3;
     if (would_fit(setting.tree, setting.machine, request)) {
-      out.add("--kv-dtype float8_e4m3fn: half the KV cache", request);
+      const bool wide = dtype_bits(*setting.workload.kv_dtype) > 16;
+      out.add(std::string("--kv-dtype float8_e4m3fn: ") + (wide ? "a quarter of" : "half") +
+                  " the KV cache",
+              request);
     }
   }
   if (setting.workload.batch > 1) {
@@ -225,6 +241,11 @@ void suggest_devices(const Setting& setting, Suggestions& out) {
 
 std::vector<std::string> find_suggestions(const Setting& setting) {
   Suggestions out(setting);
+  if (setting.request.cpu_memory != CpuMemory::kMmap) {
+    Request request = setting.request;
+    request.cpu_memory = CpuMemory::kMmap;
+    out.add("--cpu-memory mmap: weights in host RAM are mapped, not copied", request);
+  }
   suggest_workload(setting, out);
   suggest_weights(setting, out);
   suggest_devices(setting, out);
@@ -232,8 +253,10 @@ std::vector<std::string> find_suggestions(const Setting& setting) {
     Request request = setting.request;
     request.policy = Policy::kAuto;
     request.device_map.reset();
-    if (would_fit(setting.tree, setting.machine, request)) {
-      out.add("--policy auto: it counts KV cache and workspace, and fits", request);
+    const Machine machine = without_implied_disk(setting);
+    if (would_fit(setting.tree, machine, request)) {
+      out.add("--policy auto: it counts KV cache and workspace, and fits", setting.tree, machine,
+              request);
     }
   }
   return out.take();
@@ -273,6 +296,11 @@ std::string find_cause(const Setting& setting) {
   }
   return "memory: weights of " + gib(need) + " and a KV cache of " + gib(cache) +
          ", beside workspaces, for " + gib(have) + " on all devices that may be used";
+}
+
+std::string load_cause(const Setting& setting, const LoadPeak& peak) {
+  return "the load peak: loading takes " + gib(peak.host_bytes) + " of host RAM, which has " +
+         gib(setting.rooms[setting.device("cpu")].bytes);
 }
 
 }  // namespace berth

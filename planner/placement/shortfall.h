@@ -16,6 +16,8 @@ std::vector<std::string> find_suggestions(const Setting& setting);
 // What stands in the way: a constraint of the request without which it would fit, else what the
 // model needs beside what the devices have.
 std::string find_cause(const Setting& setting);
+// The same where the plan would fit after the load, but not while loading.
+std::string load_cause(const Setting& setting, const LoadPeak& peak);
 
 // make_plan() without suggestions.
 Plan plan_once(const ModelTree& tree, const Machine& machine, const Request& request);

@@ -55,9 +55,9 @@ Oracle try_everything(const ModelTree& tree, const Machine& machine, const Reque
     request.policy = Policy::kDeviceMap;
     request.device_map.emplace();
     for (std::size_t p = 0; p < pieces.size(); ++p) {
-      // Experts leave their layer's GPU for the host or the disk only.
+      // Experts apart: one side or the other is a GPU.
       const std::size_t home = at[pieces[p].unit];
-      if (pieces[p].experts && at[p] != home) allowed = allowed && is_gpu(home) && !is_gpu(at[p]);
+      if (pieces[p].experts && at[p] != home) allowed = allowed && (is_gpu(home) || is_gpu(at[p]));
       host = host || machine.devices[at[p]].kind == DeviceKind::kCpu;
       disk = disk || machine.devices[at[p]].kind == DeviceKind::kDisk;
       request.device_map->push_back({pieces[p].module, machine.devices[at[p]].name});

@@ -74,6 +74,13 @@ TEST(DeviceMap, TakesRegularExpressions) {
   EXPECT_THROW(found({{"layers.(", "0"}}, "layers.1"), Error);
 }
 
+TEST(DeviceMap, IsNotHeldUpByARegularExpression) {
+  const DeviceMap slow{{"(a+)+b", "0"}, {"(.*.*.*.*.*.*)*x", "0"}, {"", "cpu"}};
+  EXPECT_EQ(DeviceMapIndex(slow).find(std::string(64, 'a')), 2u);
+  const DeviceMap deep{{std::string(20'000, '(') + std::string(20'000, ')'), "0"}};
+  EXPECT_THROW(DeviceMapIndex{deep}, Error);
+}
+
 TEST(DeviceMap, MatchesGlobs) {
   EXPECT_TRUE(glob_matches("model.layers.2?.*", "model.layers.25.mlp.weight"));
   EXPECT_FALSE(glob_matches("model.layers.2?.*", "model.layers.5.mlp.weight"));

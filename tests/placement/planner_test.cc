@@ -16,6 +16,7 @@ using testing::AnyOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
 TEST(MemoryModel, CachesKeysAndValuesAsPublishedConfigsSay) {
@@ -325,6 +326,45 @@ TEST(Planner, PricesAGivenMapLikeAnyPlan) {
   EXPECT_FALSE(plan.fits());
   EXPECT_EQ(plan.shortfall->bytes, plan.devices[1].over);
   EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--policy auto")));
+}
+
+TEST(Planner, SuggestsAutoWithoutTheDiskThatAccelerateAlwaysHas) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 600 * kMiB)}, 0, 0);
+  Request request;
+  request.policy = Policy::kSequential;
+  request.max_memory = std::vector<Budget>{{"0", 10 * kGiB}};
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  request.policy = Policy::kAuto;
+  EXPECT_FALSE(make_plan(tree, machine, request).fits());
+  EXPECT_THAT(plan.shortfall->suggestions, Not(Contains(HasSubstr("--policy auto"))));
+}
+
+TEST(Planner, SaysThatThePeakOfLoadingIsWhatDoesNotFit) {
+  const ModelTree tree = model_of({});
+  // All goes to the GPU, through staging that the host has not the room for.
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 4 * kMiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  ASSERT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, 12 * kMiB);
+  EXPECT_THAT(plan.shortfall->cause, HasSubstr("load peak"));
+}
+
+TEST(Planner, TellsHowMuchAnEightBitCacheSaves) {
+  const ModelTree tree = model_of({});
+  const auto suggested = [&](DType dtype) {
+    Request request;
+    request.workload.kv_dtype = dtype;
+    request.workload.context = 4096;
+    Plan plan = make_plan(tree, machine_of({gpu("0", 100 * kGiB)}, 0, 0), request);
+    const std::uint64_t used = plan.devices[0].capacity - plan.devices[0].free;
+    plan = make_plan(tree, machine_of({gpu("0", used - kMiB)}, 0, 0), request);
+    EXPECT_FALSE(plan.fits());
+    return plan.fits() ? std::vector<std::string>{} : plan.shortfall->suggestions;
+  };
+  EXPECT_THAT(suggested(DType::kF32), Contains(HasSubstr("a quarter of the KV cache")));
+  EXPECT_THAT(suggested(DType::kF16), Contains(HasSubstr("half the KV cache")));
 }
 
 TEST(Planner, NeverLetsAutoBeWorseThanAnyOtherPolicy) {
