@@ -11,7 +11,12 @@ CLI::App* add_calibrate_command(CLI::App& app, CalibrateOptions& options) {
       sub->add_option(
              "MODEL", options.model,
              "a checkpoint folder or a .safetensors file: its disk is measured by reading it")
-          ->type_name("");
+          ->type_name("")
+          ->check(CLI::Validator(
+              [](const std::string& text) {
+                return text.empty() ? std::string("a model is named by its path") : std::string();
+              },
+              ""));
   sub->add_option("--disk", options.disk,
                   "measure this folder's disk by a temporary file (default: the current folder's)")
       ->type_name("FOLDER")

@@ -102,11 +102,30 @@ class Relaxation {
     Seconds run = judge_.seconds(u, home, experts);
     Seconds copy;
     const bool aside = experts == host && home != host && setting_.is_gpu(home);
-    if (unit.block && free.loose.empty() && (home == host || aside)) {
-      const Seconds copied = home == host ? least_copy(setting_, unit, streaming_.gpu)
-                                          : setting_.time.transfer(unit, home, free.part_share);
+    const bool whole = home == host && experts == host;
+    if (unit.block && free.loose.empty() && (whole || aside)) {
+      const Seconds copied = whole ? least_copy(setting_, unit, streaming_.gpu)
+                                   : setting_.time.transfer(unit, home, free.part_share);
       const Seconds streamed =
-          home == host ? least_run(setting_, unit, streaming_.gpu) : judge_.seconds(u, home, home);
+          whole ? least_run(setting_, unit, streaming_.gpu) : judge_.seconds(u, home, home);
+      if (streaming_.prompt) {
+        run.prefill = streamed.prefill;
+        copy.prefill = copied.prefill;
+      }
+      if (streaming_.token) {
+        run.token = streamed.token;
+        copy.token = copied.token;
+      }
+    } else if (unit.block && free.loose.empty() && home == host) {  // its experts are elsewhere
+      Seconds streamed{kNever, kNever};
+      Seconds copied{kNever, kNever};
+      for (const std::uint32_t gpu : setting_.time.streamers()) {
+        const Seconds there = judge_.seconds(u, gpu, experts);
+        const Seconds moved = setting_.time.transfer(unit, gpu, free.core_share);
+        streamed = {std::min(streamed.prefill, there.prefill),
+                    std::min(streamed.token, there.token)};
+        copied = {std::min(copied.prefill, moved.prefill), std::min(copied.token, moved.token)};
+      }
       if (streaming_.prompt) {
         run.prefill = streamed.prefill;
         copy.prefill = copied.prefill;
@@ -145,10 +164,9 @@ class Relaxation {
 double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
                    const Tier& tier, const Candidate& known, double score) {
   Variant variant;
-  variant.parts = !builder.sides(tier).empty();
+  variant.parts = true;
   Pipeline pipeline = builder.build(tier, variant);
   const std::vector<std::uint32_t> devices = builder.devices(tier);
-  const std::vector<std::uint32_t> sides = builder.sides(tier);
   const auto index = [&](std::uint32_t d) {
     return static_cast<std::uint32_t>(std::find(devices.begin(), devices.end(), d) -
                                       devices.begin());
@@ -195,8 +213,10 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
       for (std::uint32_t d = 0; d < devices.size(); ++d) {
         if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
         add(d, d, 0);
-        if (unit.part == 0 || !setting.is_gpu(devices[d])) continue;
-        for (const std::uint32_t side : sides) add(d, index(side), unit.part);
+        for (std::uint32_t side = 0; unit.part > 0 && side < devices.size(); ++side) {
+          const bool with_gpu = setting.is_gpu(devices[d]) || setting.is_gpu(devices[side]);
+          if (side != d && with_gpu && pipeline.devices[side].open) add(d, side, unit.part);
+        }
       }
     }
     for (std::size_t a = 0; a < devices.size(); ++a) {

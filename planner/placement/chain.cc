@@ -273,10 +273,10 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
     unit.kv_position = positions > 0 ? unit.kv_bytes / positions : 0;
     unit.activation = activation_workspace(facts, workload, chain.activation_bytes);
     unit.attention_width = static_cast<double>(facts.hidden);
-    unit.experts_fraction = layer.experts > 0 ? static_cast<double>(layer.experts_per_token) /
-                                                    static_cast<double>(layer.experts)
-                                              : 1;
     unit.expert_count = std::max<std::uint64_t>(1, layer.experts);
+    const std::uint64_t active =
+        std::clamp<std::uint64_t>(layer.experts_per_token, 1, unit.expert_count);
+    unit.experts_fraction = static_cast<double>(active) / static_cast<double>(unit.expert_count);
     // Each of so many tokens picks its experts by itself.
     const auto batch = static_cast<double>(workload.batch);
     const double unused = 1 - unit.experts_fraction;
