@@ -27,7 +27,6 @@ constexpr const char* kReserved = "#9aa3ae";
 constexpr const char* kFree = "#f4f6f9";
 constexpr const char* kMissing = "#c62828";
 constexpr const char* kFaint = "#5b6673";
-constexpr const char* kOutline = "#b6bfca";
 // From here up a capacity means "as much as you like".
 constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 60;
 

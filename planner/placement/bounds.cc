@@ -97,45 +97,20 @@ class Relaxation {
   // Seconds of a unit, its share of the copies mixed in.
   double score(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
     const Unit& unit = setting_.chain.units[u];
-    const std::uint32_t host = setting_.time.host();
-    const Freedom& free = judge_.freedom(u);
     Seconds run = judge_.seconds(u, home, experts);
     Seconds copy;
-    const bool aside = experts == host && home != host && setting_.is_gpu(home);
-    const bool whole = home == host && experts == host;
-    if (unit.block && free.loose.empty() && (whole || aside)) {
-      const Seconds copied = whole ? least_copy(setting_, unit, streaming_.gpu)
-                                   : setting_.time.transfer(unit, home, free.part_share);
-      const Seconds streamed =
-          whole ? least_run(setting_, unit, streaming_.gpu) : judge_.seconds(u, home, home);
-      if (streaming_.prompt) {
-        run.prefill = streamed.prefill;
-        copy.prefill = copied.prefill;
-      }
-      if (streaming_.token) {
-        run.token = streamed.token;
-        copy.token = copied.token;
-      }
-    } else if (unit.block && free.loose.empty() && home == host) {  // its experts are elsewhere
-      Seconds streamed{kNever, kNever};
-      Seconds copied{kNever, kNever};
-      for (const std::uint32_t gpu : setting_.time.streamers()) {
-        const Seconds there = judge_.seconds(u, gpu, experts);
-        const Seconds moved = setting_.time.transfer(unit, gpu, free.core_share);
-        streamed = {std::min(streamed.prefill, there.prefill),
-                    std::min(streamed.token, there.token)};
-        copied = {std::min(copied.prefill, moved.prefill), std::min(copied.token, moved.token)};
-      }
-      if (streaming_.prompt) {
-        run.prefill = streamed.prefill;
-        copy.prefill = copied.prefill;
-      }
-      if (streaming_.token) {
-        run.token = streamed.token;
-        copy.token = copied.token;
-      }
-    } else if (unit.block && !free.loose.empty()) {
+    if (unit.block && !judge_.freedom(u).loose.empty()) {
       run = Seconds{};  // rare: parts torn from a unit may stream, too
+    } else if (unit.block && (home == setting_.time.host() || is_aside(home, experts))) {
+      const auto [streamed, copied] = stream(u, home, experts);
+      if (streaming_.prompt) {
+        run.prefill = streamed.prefill;
+        copy.prefill = copied.prefill;
+      }
+      if (streaming_.token) {
+        run.token = streamed.token;
+        copy.token = copied.token;
+      }
     }
     return setting_.time.score(
         {mixture_.prompt * copy.prefill + (1 - mixture_.prompt) * run.prefill,
@@ -153,6 +128,34 @@ class Relaxation {
   }
 
  private:
+  bool is_aside(std::uint32_t home, std::uint32_t experts) const {
+    return experts == setting_.time.host() && setting_.is_gpu(home);
+  }
+
+  // What a unit with a piece in host RAM takes if that streams: computing, and copying.
+  std::pair<Seconds, Seconds> stream(std::uint32_t u, std::uint32_t home,
+                                     std::uint32_t experts) const {
+    const Unit& unit = setting_.chain.units[u];
+    const Freedom& free = judge_.freedom(u);
+    const std::uint32_t host = setting_.time.host();
+    if (is_aside(home, experts)) {
+      return {judge_.seconds(u, home, home), setting_.time.transfer(unit, home, free.part_share)};
+    }
+    if (experts == host) {
+      return {least_run(setting_, unit, streaming_.gpu),
+              least_copy(setting_, unit, streaming_.gpu)};
+    }
+    Seconds run{kNever, kNever};  // its experts are elsewhere
+    Seconds copy{kNever, kNever};
+    for (const std::uint32_t gpu : setting_.time.streamers()) {
+      const Seconds there = judge_.seconds(u, gpu, experts);
+      const Seconds moved = setting_.time.transfer(unit, gpu, free.core_share);
+      run = {std::min(run.prefill, there.prefill), std::min(run.token, there.token)};
+      copy = {std::min(copy.prefill, moved.prefill), std::min(copy.token, moved.token)};
+    }
+    return {run, copy};
+  }
+
   const Setting& setting_;
   const Judge& judge_;
   const Streaming& streaming_;

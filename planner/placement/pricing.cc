@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 
 namespace berth {
@@ -184,7 +185,7 @@ Slots Pricing::slots(const Layout& layout, const Streaming& streaming) const {
       if (!streams(unit, home, piece, streaming)) continue;
       const std::uint32_t gpu = home.device == time_.host() ? streaming.gpu : home.device;
       const auto share = [](std::uint64_t bytes, double part) {
-        return static_cast<std::uint64_t>(static_cast<double>(bytes) * part + 0.5);
+        return static_cast<std::uint64_t>(std::llround(static_cast<double>(bytes) * part));
       };
       out.bytes[gpu] =
           std::max(out.bytes[gpu], slot_bytes(unit, share(unit.dense_bytes, piece.share.dense),

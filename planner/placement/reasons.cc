@@ -1,6 +1,7 @@
 #include "planner/placement/reasons.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "planner/machine/sizes.h"
@@ -137,7 +138,7 @@ std::string run_reason(const Setting& setting, const Ledger& ledger, const Strea
 
 std::string experts_reason(const Setting& setting, const Unit& unit, std::uint32_t home,
                            std::uint32_t device, const Streaming& streaming) {
-  const int percent = static_cast<int>(unit.experts_fraction * 100 + 0.5);
+  const long percent = std::lround(unit.experts_fraction * 100);
   std::string out = "a token reads " + (percent > 0 ? std::to_string(percent) : "under 1") +
                     " % of the experts: the gpus keep what every token reads";
   if (setting.machine.devices[device].kind == DeviceKind::kDisk) {
