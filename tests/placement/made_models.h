@@ -13,6 +13,14 @@ namespace berth {
 inline constexpr std::uint64_t kMiB = 1ull << 20;
 inline constexpr std::uint64_t kGiB = 1ull << 30;
 
+// How many of a test's random instances are tried: all, or under a sanitizer, which makes each ten
+// times as slow, a part.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr int kInstanceShare = 8;
+#else
+inline constexpr int kInstanceShare = 1;
+#endif
+
 Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1e12);
 
 // With a cpu and a disk where they have bytes; defaults filled in.
