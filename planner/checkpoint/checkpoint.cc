@@ -81,8 +81,10 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::s
   constexpr std::uint32_t kAbsent = NameTable::kAbsent;
   std::vector<std::uint32_t> holder(index.entries.size(), kAbsent);  // by entry: its tensor
   std::uint32_t surplus = kAbsent;  // first tensor without an entry
+  std::uint32_t next = 0;  // writers sort both, so the next tensor is mostly the next entry
   for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
-    const std::uint32_t entry = index.find(checkpoint.tensors[i].name);
+    const std::uint32_t entry = index.find(checkpoint.tensors[i].name, next);
+    next = entry == kAbsent ? next : entry + 1;
     if (entry == kAbsent) {
       if (surplus == kAbsent) surplus = i;
     } else if (holder[entry] != kAbsent) {

@@ -108,4 +108,44 @@ class NameTable {
   std::size_t count_ = 0;
 };
 
+// Tells whether names come twice. Writers sort names, and names that ascend are known to differ: the
+// table is filled only from the first name on that does not. Numbers must count from `first` on
+// without a gap. Not thread-safe.
+class UniqueNames {
+ public:
+  // Forgets all names; the next one will have the number `first`.
+  void restart(std::uint32_t first) {
+    if (!ascending_) table_.clear();
+    ascending_ = true;
+    first_ = next_ = first;
+  }
+
+  // The number that `name` already had, or NameTable::kAbsent after giving it the next one.
+  // `name_of` as for NameTable.
+  template <typename NameOf>
+  std::uint32_t add(std::string_view name, const NameOf& name_of) {
+    if (ascending_ && (next_ == first_ || std::string_view(name_of(next_ - 1)) < name)) {
+      ++next_;
+      return NameTable::kAbsent;
+    }
+    if (ascending_) {
+      ascending_ = false;
+      for (std::uint32_t i = first_; i < next_; ++i) table_.insert(name_of(i), i, name_of);
+    }
+    const std::uint32_t known = table_.insert(name, next_, name_of);
+    if (known == NameTable::kAbsent) ++next_;
+    return known;
+  }
+
+  bool ascending() const { return ascending_; }
+  // Of use only where the names do not ascend.
+  const NameTable& table() const { return table_; }
+
+ private:
+  NameTable table_{0};
+  bool ascending_ = true;
+  std::uint32_t first_ = 0;
+  std::uint32_t next_ = 0;
+};
+
 }  // namespace berth

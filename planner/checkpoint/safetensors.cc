@@ -24,7 +24,7 @@ std::string describe(simdjson::error_code error) {
 class Header {
  public:
   Header(std::string_view json, std::uint32_t shard, const std::string& source,
-         const CheckpointLimits& limits, std::vector<TensorInfo>& tensors, NameTable& names)
+         const CheckpointLimits& limits, std::vector<TensorInfo>& tensors, UniqueNames& names)
       : json_(json),
         shard_(shard),
         source_(source),
@@ -59,7 +59,7 @@ class Header {
   const CheckpointLimits& limits_;
   std::vector<TensorInfo>& tensors_;
   std::size_t first_;  // of this header in tensors_
-  NameTable& names_;
+  UniqueNames& names_;
 };
 
 // The format asks for '{' first and allows spaces, nothing else, after the closing '}'.
@@ -133,8 +133,7 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                     std::to_string(limits_.name_bytes));
   }
   const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors_[i].name; };
-  const auto number = static_cast<std::uint32_t>(tensors_.size());
-  if (names_.insert(name, number, name_of) != NameTable::kAbsent) {
+  if (names_.add(name, name_of) != NameTable::kAbsent) {
     fail_tensor(name, at, "the name appears twice");
   }
   if (tensors_.size() >= limits_.tensors) {
@@ -300,7 +299,7 @@ std::uint64_t read_header_length(std::string_view first_bytes, std::uint64_t fil
 void HeaderParser::parse(std::string_view json, std::uint64_t file_bytes, std::uint32_t shard,
                          const std::string& source, const CheckpointLimits& limits,
                          std::vector<TensorInfo>& tensors) {
-  names_.clear();
+  names_.restart(static_cast<std::uint32_t>(tensors.size()));
   Header header(json, shard, source, limits, tensors, names_);
   header.read(parser_);
   header.check_layout(file_bytes);

@@ -33,7 +33,7 @@ class HeaderParser {
 
  private:
   simdjson::ondemand::parser parser_;
-  NameTable names_;  // of the header being read
+  UniqueNames names_;  // of the header being read
 };
 
 }  // namespace berth

@@ -39,7 +39,6 @@ class IndexReader {
     index_.text = std::move(text);
     end_ = json.data() + json.size();
     // A guess at the number of entries: long names and short ones differ by a factor of two.
-    index_.by_name = NameTable(size / 96);
     index_.entries.reserve(size / 96);
     ondemand::parser parser;
     ondemand::document document;
@@ -83,11 +82,10 @@ class IndexReader {
       if (field.value().get_string().get(shard)) {
         fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
       }
-      const auto number = static_cast<std::uint32_t>(index_.entries.size());
-      if (index_.by_name.insert(tensor, number, name_of) != NameTable::kAbsent) {
+      if (index_.names.add(tensor, name_of) != NameTable::kAbsent) {
         fail("weight_map: tensor " + quote(tensor) + " appears twice");
       }
-      if (index_.by_name.size() > limits_.tensors) {
+      if (index_.entries.size() >= limits_.tensors) {
         fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
       }
       index_.entries.push_back({tensor, number_of(shard, tensor)});
@@ -151,6 +149,16 @@ std::unique_ptr<char[]> padded_text(std::size_t size) {
 }
 
 }  // namespace
+
+std::uint32_t ShardIndex::find(std::string_view tensor, std::uint32_t hint) const {
+  if (hint < entries.size() && entries[hint].tensor == tensor) return hint;
+  if (!names.ascending()) {
+    return names.table().find(tensor, [this](std::uint32_t i) { return entries[i].tensor; });
+  }
+  const auto at = std::ranges::lower_bound(entries, tensor, {}, &Entry::tensor);
+  if (at == entries.end() || at->tensor != tensor) return NameTable::kAbsent;
+  return static_cast<std::uint32_t>(at - entries.begin());
+}
 
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits) {

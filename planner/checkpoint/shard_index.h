@@ -21,12 +21,10 @@ struct ShardIndex {
   std::deque<std::string> unescaped;  // names that the file spells with backslashes
   std::vector<std::string> shards;    // file names in the index's folder, sorted, unique
   std::vector<Entry> entries;         // in file order
-  NameTable by_name{0};               // of the tensors; numbers are indices into entries
+  UniqueNames names;                  // of the tensors; numbers are indices into entries
 
-  // Index into entries, or NameTable::kAbsent.
-  std::uint32_t find(std::string_view tensor) const {
-    return by_name.find(tensor, [this](std::uint32_t i) { return entries[i].tensor; });
-  }
+  // Index into entries, or NameTable::kAbsent. `hint`: where it may be, found sooner there.
+  std::uint32_t find(std::string_view tensor, std::uint32_t hint = 0) const;
 };
 
 // Throws Error for text that is not such an index, a tensor named twice, and a shard name that is

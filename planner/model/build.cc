@@ -155,6 +155,7 @@ class TemplateBuilder : public Scope {
         std::ranges::find(architecture_.no_split, spec.cls) != architecture_.no_split.end();
     for (const TensorSpec& tensor : spec.tensors) build_tensor(tensor, id);
     if (!spec.repeat) {
+      tree_.modules[id].children.reserve(spec.modules.size());
       for (const ModuleSpec& child : spec.modules) build_module(child, id, child.name);
       return;
     }

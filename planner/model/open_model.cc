@@ -55,10 +55,14 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype) {
   }
   model.config = ModelConfig::read(config);
   // What the config says and what the shards hold are found out side by side, then compared: for a
-  // model of tens of thousands of tensors either takes as long. The future joins its thread.
-  std::future<Skeleton> skeleton =
-      std::async([&] { return build_skeleton(*model.config, dtype, expected_tensors(path)); });
-  model.checkpoint = open_checkpoint(path);
+  // model of tens of thousands of tensors either takes as long. The tree is made here, because all
+  // that follows walks it, and its memory should be near this core. The future joins its thread.
+  std::future<Checkpoint> checkpoint = std::async([&] { return open_checkpoint(path); });
+  std::future<Skeleton> skeleton = std::async(std::launch::deferred, [&] {
+    return build_skeleton(*model.config, dtype, expected_tensors(path));
+  });
+  skeleton.wait();
+  model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
   model.tree =
       join_model_tree(skeleton.get(), folder_name(path), &*model.config, &*model.checkpoint, dtype);
   return model;

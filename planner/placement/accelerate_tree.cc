@@ -29,28 +29,11 @@ std::uint64_t counted_bytes(const ModelTensor& tensor, DType floats) {
 }  // namespace
 
 Sizes::Sizes(const ModelTree& model_tree)
-    : tree(model_tree),
+    : DepthFirst(model_tree),
+      tree(model_tree),
       modules(static_cast<std::uint32_t>(model_tree.modules.size())),
-      enter(modules, 0),
-      leave(modules, 0),
       size(modules + model_tree.tensors.size(), 0),
       first_seen(modules, kNone) {
-  std::vector<std::pair<ModuleId, std::size_t>> stack{{0, 0}};
-  order.push_back(0);
-  while (!stack.empty()) {
-    auto& [module, next] = stack.back();
-    const auto& children = tree.modules[module].children;
-    if (next == children.size()) {
-      leave[module] = static_cast<std::uint32_t>(order.size());
-      stack.pop_back();
-      continue;
-    }
-    const ModuleId child = children[next++];
-    enter[child] = static_cast<std::uint32_t>(order.size());
-    order.push_back(child);
-    stack.emplace_back(child, 0);
-  }
-
   std::vector<std::uint32_t> group(tree.tensors.size(), kNone);
   for (const auto& members : tree.ties) {
     std::vector<TensorId> parameters;
@@ -80,13 +63,11 @@ Sizes::Sizes(const ModelTree& model_tree)
   };
   // All parameters, then all buffers.
   std::vector<TensorId> buffers;
-  for (const ModuleId module : order) {
-    for (const TensorId t : tree.modules[module].tensors) {
-      if (tree.tensors[t].buffer) {
-        buffers.push_back(t);
-      } else {
-        count(t);
-      }
+  for (const TensorId t : tensors_below(tree, *this, 0)) {
+    if (tree.tensors[t].buffer) {
+      buffers.push_back(t);
+    } else {
+      count(t);
     }
   }
   for (const TensorId t : buffers) count(t);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "planner/model/depth_first.h"
 #include "planner/model/model_tree.h"
 #include "planner/placement/plan.h"
 
@@ -22,12 +23,9 @@ inline Eighths to_eighths(std::uint64_t bytes) {
 }
 
 // The tree as Accelerate sees it. A node is a module or a tensor; tensor t is node modules + t.
-struct Sizes {
+struct Sizes : DepthFirst {
   const ModelTree& tree;
   std::uint32_t modules;
-  std::vector<ModuleId> order;       // modules depth first, in registration order
-  std::vector<std::uint32_t> enter;  // by module: position in `order`
-  std::vector<std::uint32_t> leave;  // by module: one past its last descendant in `order`
   std::vector<Eighths> size;         // by node; a tied tensor counts where its group is met first
   std::vector<std::uint32_t> first_seen;    // by module: rank of its first counted tensor, or kNone
   std::vector<std::vector<TensorId>> ties;  // groups of parameters, members sorted by name

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "planner/base/text.h"
+#include "planner/model/depth_first.h"
 #include "planner/placement/device_map.h"
 
 namespace berth {
@@ -22,29 +23,25 @@ std::uint64_t times(std::uint64_t a, std::uint64_t b) {
 }
 std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > kMost - b ? kMost : a + b; }
 
-DType widest_weights(const ModelTree& tree) {
+// `known`: the bytes of each tensor; empty: to be found.
+DType widest_weights(const ModelTree& tree, const std::vector<std::uint64_t>& known) {
   // The dtype that holds most bytes decides; small float32 norms do not.
   std::uint64_t bytes[256] = {};
-  for (const ModelTensor& tensor : tree.tensors) {
-    if (!tensor.buffer) bytes[static_cast<unsigned>(tensor.dtype)] += tensor.bytes();
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const ModelTensor& tensor = tree.tensors[t];
+    if (tensor.buffer) continue;
+    bytes[static_cast<unsigned>(tensor.dtype)] += known.empty() ? tensor.bytes() : known[t];
   }
   const auto* most = std::max_element(std::begin(bytes), std::end(bytes));
   return static_cast<DType>(most - std::begin(bytes));
 }
 
 // The dtype that a model computes in: its own where it is a float, else 16-bit.
-DType compute_dtype(const ModelTree& tree) {
-  const DType weights = widest_weights(tree);
+DType compute_dtype(DType weights) {
   return is_convertible(weights) ? weights : DType::kBF16;
 }
 
 double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }
-
-void gather(const ModelTree& tree, ModuleId module, std::vector<TensorId>& tensors) {
-  const Module& at = tree.modules[module];
-  for (const TensorId t : at.tensors) tensors.push_back(t);
-  for (const ModuleId child : at.children) gather(tree, child, tensors);
-}
 
 // What every later step asks of every tensor, found once: its bytes, and whether it is an expert's.
 void measure(const ModelTree& tree, Chain& chain) {
@@ -191,7 +188,7 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked) {
   workload.batch = std::max<std::uint64_t>(workload.batch, 1);
   workload.prompt_tokens = std::clamp<std::uint64_t>(workload.prompt_tokens, 1, workload.context);
   if (!workload.kv_dtype) {
-    const DType dtype = compute_dtype(tree);
+    const DType dtype = compute_dtype(widest_weights(tree, {}));
     workload.kv_dtype = dtype_bits(dtype) <= 16 ? dtype : DType::kF16;
   }
   return workload;
@@ -235,18 +232,20 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
   const ModelFacts& facts = tree.facts;
   Chain chain;
   chain.known = !facts.layers.empty() && facts.hidden > 0;
-  chain.activation_bytes = dtype_bits(compute_dtype(tree)) / 8;
-  chain.weight_dtype = torch_dtype_name(widest_weights(tree));
   chain.unit_of.assign(tree.tensors.size(), kNone);
   measure(tree, chain);
+  const DType weights = widest_weights(tree, chain.bytes);
+  chain.activation_bytes = dtype_bits(compute_dtype(weights)) / 8;
+  chain.weight_dtype = torch_dtype_name(weights);
 
+  const DepthFirst walk(tree);
   std::vector<std::uint32_t> unit_of_module(tree.modules.size(), kNone);
   for (ModuleId module : execution_units(tree)) {
     Unit unit;
     unit.module = module;
     const Module& at = tree.modules[module];
     if (at.no_split || at.children.empty()) {
-      gather(tree, module, unit.tensors);
+      unit.tensors = tensors_below(tree, walk, module);
     } else {
       unit.tensors = at.tensors;
     }
