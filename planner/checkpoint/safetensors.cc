@@ -60,6 +60,8 @@ class Header {
   std::vector<TensorInfo>& tensors_;
   std::size_t first_;  // of this header in tensors_
   UniqueNames& names_;
+  std::string dtype_text_;  // the last dtype read, as it is spelled
+  DType dtype_ = DType::kF32;
 };
 
 // The format asks for '{' first and allows spaces, nothing else, after the closing '}'.
@@ -163,9 +165,14 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
     if (bit == kDtype) {
       std::string_view text;
       if (field.value().get_string().get(text)) fail_tensor(name, at, "dtype is not a string");
-      const auto dtype = parse_dtype(text);
-      if (!dtype) fail_tensor(name, at, "unknown dtype " + quote(text));
-      tensor.dtype = *dtype;
+      // Neighbours are mostly of one dtype.
+      if (text != dtype_text_) {
+        const auto dtype = parse_dtype(text);
+        if (!dtype) fail_tensor(name, at, "unknown dtype " + quote(text));
+        dtype_ = *dtype;
+        dtype_text_ = text;
+      }
+      tensor.dtype = dtype_;
     } else if (bit == kShape) {
       tensor.shape = read_shape(name, field.value(), at);
     } else {

@@ -89,7 +89,7 @@ class TemplateBuilder : public Scope {
       fill_facts();
       for (const std::string& glob : architecture_.ignored) ignored_.push_back(filled(glob));
     });
-    return {std::move(tree_), std::move(ignored_)};
+    return {std::move(tree_), std::move(ignored_), NameTable(0)};
   }
 
   ExprValue value_of(std::string_view name) override {

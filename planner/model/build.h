@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "planner/checkpoint/name_table.h"
 #include "planner/model/architecture.h"
 #include "planner/model/model_tree.h"
 
@@ -37,13 +38,18 @@ DType memory_dtype(DType stored, std::optional<DType> wanted);
 struct BuiltTree {
   ModelTree tree;
   std::vector<std::string> ignored;  // globs of stored names that the model does not use
+  NameTable by_name{0};              // persistent tensors; filled by index_names()
 };
+
+// Fills `by_name`, unless that was done before.
+void index_names(BuiltTree& built);
 
 // What a config says alone, before any checkpoint is looked at.
 struct Skeleton {
   std::unique_ptr<Architecture> architecture;  // null: a family without a template, nothing built
   BuiltTree built;
 };
+// `expected_tensors`: how many the checkpoint will bring, about; 0 where there is none to join.
 Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
                         std::size_t expected_tensors = 0);
 

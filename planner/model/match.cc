@@ -47,12 +47,9 @@ class Matcher {
         wanted_(dtype),
         quantized_(built.tree, quantization, config, checkpoint),
         names_{built.tree},
-        by_name_(built.tree.tensors.size()) {}
+        by_name_(built.by_name) {}
 
   void run() {
-    for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
-      if (tree_.tensors[id].persistent) by_name_.insert(tree_.tensors[id].name, id, names_);
-    }
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
     settle_quantized();
     settle_ties();
@@ -250,15 +247,26 @@ class Matcher {
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
   TensorNames names_;
-  NameTable by_name_;  // persistent tensors of the tree
+  const NameTable& by_name_;  // persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };
 
 }  // namespace
 
+void index_names(BuiltTree& built) {
+  if (built.by_name.size() > 0) return;
+  const TensorNames names{built.tree};
+  built.by_name = NameTable(built.tree.tensors.size());
+  for (TensorId id = 0; id < built.tree.tensors.size(); ++id) {
+    const ModelTensor& tensor = built.tree.tensors[id];
+    if (tensor.persistent) built.by_name.insert(tensor.name, id, names);
+  }
+}
+
 void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
                       const Quantization& quantization, const Checkpoint& checkpoint,
                       std::optional<DType> dtype) {
+  index_names(built);
   Matcher(built, architecture, config, quantization, checkpoint, dtype).run();
 }
 

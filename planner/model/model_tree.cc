@@ -108,6 +108,7 @@ Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
   skeleton.architecture = find_architecture(config.model_type());
   if (skeleton.architecture) {
     skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
+    if (expected_tensors > 0) index_names(skeleton.built);
   }
   return skeleton;
 }

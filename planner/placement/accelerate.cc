@@ -132,17 +132,17 @@ Cleaner::Cleaner(const Sizes& sizes, const std::vector<Budget>& budgets,
     keys_[to] += keys;
     if (keys > 0) device_[to] = device_[to] == kNone || device_[to] == device ? device : kMixed;
   };
+  for (TensorId t = 0; t < sizes.tree.tensors.size(); ++t) {
+    const std::uint32_t device = assigned[sizes.modules + t];
+    if (device != kNone) add(sizes.tree.tensors[t].module, 1, device);
+  }
   for (auto at = sizes.order.rbegin(); at != sizes.order.rend(); ++at) {
-    const Module& module = sizes.tree.modules[*at];
-    for (TensorId t : module.tensors) {
-      const std::uint32_t device = assigned[sizes.modules + t];
-      if (device != kNone) add(*at, 1, device);
-    }
-    if (module.parent == kNone) continue;
+    const ModuleId parent = sizes.tree.modules[*at].parent;
+    if (parent == kNone) continue;
     if (assigned[*at] != kNone) {
-      add(module.parent, 1, assigned[*at]);
+      add(parent, 1, assigned[*at]);
     } else {
-      add(module.parent, keys_[*at], device_[*at]);
+      add(parent, keys_[*at], device_[*at]);
     }
   }
 }
@@ -153,10 +153,8 @@ void Cleaner::emit(std::uint32_t node, std::uint32_t device) {
     result_.tensor_device[node - sizes_.modules] = device;
     return;
   }
-  for (std::uint32_t at = sizes_.enter[node]; at < sizes_.leave[node]; ++at) {
-    for (TensorId t : sizes_.tree.modules[sizes_.order[at]].tensors) {
-      result_.tensor_device[t] = device;
-    }
+  for (const TensorId t : tensors_below(sizes_.tree, sizes_, node)) {
+    result_.tensor_device[t] = device;
   }
 }
 
@@ -172,10 +170,8 @@ void Cleaner::walk(ModuleId module) {
 }
 
 std::uint32_t Cleaner::first_device_in(ModuleId module) const {
-  for (std::uint32_t at = sizes_.enter[module]; at < sizes_.leave[module]; ++at) {
-    for (TensorId t : sizes_.tree.modules[sizes_.order[at]].tensors) {
-      if (result_.tensor_device[t] != kNone) return result_.tensor_device[t];
-    }
+  for (const TensorId t : tensors_below(sizes_.tree, sizes_, module)) {
+    if (result_.tensor_device[t] != kNone) return result_.tensor_device[t];
   }
   return 0;
 }

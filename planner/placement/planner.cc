@@ -3,6 +3,7 @@
 #include "planner/placement/planner.h"
 
 #include <algorithm>
+#include <future>
 #include <map>
 #include <set>
 
@@ -46,22 +47,27 @@ void apply_pins(const Setting& setting, Decision& decision) {
   if (any) decision.device_map.clear();
 }
 
-Decision decide_accelerate(const Setting& setting) {
-  const Request& request = setting.request;
+// What Accelerate's policy of the request does, which hangs on the tree and the budgets alone.
+AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machine,
+                                     const Request& request) {
   std::vector<Budget> budgets;
   if (request.max_memory) {
     budgets = *request.max_memory;
   } else {
-    for (const Device& device : setting.machine.devices) {
+    for (const Device& device : machine.devices) {
       if (device.kind != DeviceKind::kDisk) budgets.push_back({device.name, device.capacity});
     }
   }
   std::erase_if(budgets, [&](const Budget& budget) {
-    const std::uint32_t d = setting.device(budget.device);
-    return d != kNone && !setting.usable[d];
+    return std::any_of(request.excluded.begin(), request.excluded.end(), [&](const auto& name) {
+      return normal_device_name(name) == budget.device;
+    });
   });
-  AccelerateResult result =
-      accelerate_place(setting.tree, request.policy, budgets, !request.max_memory.has_value());
+  return accelerate_place(tree, request.policy, budgets, !request.max_memory.has_value());
+}
+
+Decision decide_accelerate(const Setting& setting, AccelerateResult result) {
+  const Request& request = setting.request;
   Decision decision;
   decision.notes = std::move(result.notes);
   decision.device_map = std::move(result.device_map);
@@ -236,11 +242,16 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (machine.devices.empty() && !request.max_memory) {
     throw Error("machine " + machine.source + ": there is no device to place anything on");
   }
-  const Setting setting(tree, machine, request);
   const bool own = request.policy == Policy::kAuto || request.policy == Policy::kThroughput;
+  // Of a model of tens of thousands of tensors, beside the rest. The future joins its thread.
+  const bool large = tree.tensors.size() > 4096 && !own && !request.device_map;
+  std::future<AccelerateResult> accelerate =
+      std::async(large ? std::launch::async : std::launch::deferred,
+                 [&] { return place_as_accelerate(tree, machine, request); });
+  const Setting setting(tree, machine, request);
   Decision decision = request.device_map ? decide_map(setting)
                       : own              ? decide_auto(setting)
-                                         : decide_accelerate(setting);
+                                         : decide_accelerate(setting, accelerate.get());
   Plan plan;
   plan.policy = request.device_map ? Policy::kDeviceMap : request.policy;
   plan.machine = setting.machine.source;
