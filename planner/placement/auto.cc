@@ -12,6 +12,9 @@
 namespace berth {
 namespace {
 
+// A share of the cost that no further search is worth: estimates are nowhere near as good.
+constexpr double kNotWorthIt = 1e-3;
+
 // A placement that fits, and how good it is.
 struct Found {
   Candidate candidate;
@@ -229,7 +232,9 @@ std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
 // least room to leave for it, by doubling and bisection. `plan`: what leaving none came to.
 //
 // With less room there are no more placements than before: the best of them stays the best for as
-// long as it fits, and is not looked for again.
+// long as it fits, and is not looked for again. So costs only rise with the room that is left, and
+// there is nothing to find below the cost of a placement for which the room did not do: the search
+// ends where that is no better than what is known.
 void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
                         std::optional<Found>& best) {
   const std::uint32_t runner = builder_.disk_runner(tier);
@@ -240,12 +245,15 @@ void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, st
     PipelinePlan plan;
   };
   std::vector<Known> solved;
+  std::uint64_t low = 0;  // so many bytes do not do
   const auto remember = [&](std::uint64_t bytes, PipelinePlan found) {
     const std::uint64_t used = taken(tier, found, runner);
     const std::uint64_t most = used == 0 ? kUnlimited : all - std::min(all, used);
     solved.push_back({bytes, std::max(bytes, most), std::move(found)});
   };
   remember(0, std::move(plan));
+  double least = plan.cost * 1e-9;  // no placement that fits costs less
+  const auto hopeless = [&] { return best && least >= best->cost * (1 - kNotWorthIt); };
   const auto attempt_with = [&](std::uint64_t bytes) {
     variant.host_short = bytes;
     auto known = std::find_if(solved.begin(), solved.end(), [&](const Known& one) {
@@ -257,19 +265,23 @@ void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, st
       remember(bytes, *std::move(found));
       known = solved.end() - 1;
     }
-    return keep_if_better(tier, variant, known->plan, best);
+    if (keep_if_better(tier, variant, known->plan, best)) return true;
+    least = std::max(least, known->plan.cost * 1e-9);
+    low = std::max(low, known->to);
+    return false;
   };
-  if (over == 0) return;
-  std::uint64_t low = 0;
+  low = solved[0].to;
+  if (over == 0 || hopeless()) return;
   std::uint64_t high = over;
   while (!attempt_with(high)) {
-    low = high;
-    high *= 2;
-    if (high > judge_.room(builder_.disk_runner(tier)).bytes * 2) return;
+    high = std::max(high, low) * 2;
+    if (high > judge_.room(runner).bytes * 2 || hopeless()) return;
   }
-  for (int round = 0; round < 6; ++round) {
+  for (int round = 0; round < 3 && low + 1 < high && !hopeless(); ++round) {
     const std::uint64_t middle = low + (high - low) / 2;
-    (attempt_with(middle) ? high : low) = middle;
+    if (attempt_with(middle)) high = middle;
+    // The next best placement, if there is room for it, is the best of all.
+    if (low + 1 < high && !hopeless() && attempt_with(low + 1)) return;
   }
 }
 

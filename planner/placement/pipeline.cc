@@ -22,10 +22,18 @@ class Latency {
   std::optional<PipelinePlan> solve();
 
  private:
-  // best(state, kind)[j]: the first j units placed, the last run on the newest device of `kind`.
-  std::vector<double>& best(std::size_t state, std::size_t kind) {
-    return best_[state * kinds_ + kind];
+  // best(state, kind)[j], for j within the state's window: the least cost of the first j units
+  // placed, the last run on the newest device of `kind`. Of use only where known(state, kind).
+  double* best(std::size_t state, std::size_t kind) {
+    return best_.data() + row_[state] + kind * width(state) - windows_.first[state];
   }
+  std::size_t width(std::size_t state) const {
+    return windows_.empty(state) ? 0 : windows_.last[state] - windows_.first[state] + 1;
+  }
+  bool in_window(std::size_t state, std::size_t j) const {
+    return windows_.first[state] <= j && j <= windows_.last[state];
+  }
+  std::uint8_t& known(std::size_t state, std::size_t kind) { return known_[state * kinds_ + kind]; }
   std::uint32_t newest(std::size_t state, std::size_t kind) const {
     return problem_.kinds[kind][states_.used(state, kind) - 1];
   }
@@ -34,12 +42,12 @@ class Latency {
   void fill_start(std::size_t before, std::uint32_t device);
   bool same_hops(std::size_t before, std::uint32_t a, std::uint32_t b) const;
   double arrival(std::size_t before, std::size_t last, std::size_t i, std::uint32_t device) {
-    const std::vector<double>& from = best(before, last);
-    return from.empty() ? kInfinity : from[i] + problem_.cross(i, newest(before, last), device);
+    if (!known(before, last) || !in_window(before, i)) return kInfinity;
+    return best(before, last)[i] + problem_.cross(i, newest(before, last), device);
   }
   // best() of `before` and one device of `kind` more, from start[].
   void fill(std::size_t before, std::size_t kind);
-  void fill_with_aside(std::size_t before, std::size_t kind, std::vector<double>& out) const;
+  void fill_with_aside(std::size_t before, std::size_t kind);
   PipelinePlan trace(std::size_t state, std::size_t kind, double cost);
 
   const Problem& problem_;
@@ -48,7 +56,9 @@ class Latency {
   std::size_t n_;
   std::size_t kinds_;
   bool crosses_;  // fixed units stand between movable ones
-  std::vector<std::vector<double>> best_;
+  std::vector<double> best_;         // rows of all states, a row of each kind in each
+  std::vector<std::size_t> row_;     // by state: where its rows begin in best_
+  std::vector<std::uint8_t> known_;  // by state and kind: some entry of the row is no infinity
   std::vector<double> start_;
   std::vector<double> key_;
   std::vector<std::uint32_t> window_;
@@ -74,8 +84,8 @@ void Latency::fill_start(std::size_t before, std::uint32_t device) {
   const std::size_t end = windows_.last[before] + 1;
   for (std::size_t last = 0; last < kinds_; ++last) {
     if (states_.used(before, last) == 0) continue;
-    const std::vector<double>& from = best(before, last);
-    if (from.empty()) continue;
+    if (!known(before, last)) continue;
+    const double* from = best(before, last);
     const double hop = problem_.pipeline.hop_time(newest(before, last), device);
     for (std::size_t i = begin; i < end; ++i) start_[i] = std::min(start_[i], from[i] + hop);
   }
@@ -102,14 +112,13 @@ void Latency::fill(std::size_t before, std::size_t kind) {
     // Detours over boundaries i+1 .. j-1 belong to a run [i, j); through[j] counts up to j-1.
     key_[i] = start_[i] - sum[i] - (i < n_ ? through[i + 1] : 0);
   }
-  std::vector<double> out(n_ + 1, kInfinity);
-  const std::uint32_t least = std::max(begin + 1, windows_.first[state]);
-  const std::uint32_t most = windows_.last[state];
   if (problem_.has_aside(kind)) {
-    fill_with_aside(before, kind, out);
-    if (*std::min_element(out.begin(), out.end()) < kInfinity) best(state, kind) = std::move(out);
+    fill_with_aside(before, kind);
     return;
   }
+  const std::uint32_t least = std::max(begin + 1, windows_.first[state]);
+  const std::uint32_t most = windows_.last[state];
+  double* out = best(state, kind);
   bool any = false;
   std::size_t head = 0;
   window_.clear();
@@ -124,17 +133,18 @@ void Latency::fill(std::size_t before, std::size_t kind) {
     out[j] = sum[j] + through[j] + key_[window_[head]];
     any = any || out[j] < kInfinity;
   }
-  if (any) best(state, kind) = std::move(out);
+  known(state, kind) = any ? 1 : 0;
 }
 
 // Prices of runs that leave parts aside are no sums over units: every start is tried.
-void Latency::fill_with_aside(std::size_t before, std::size_t kind,
-                              std::vector<double>& out) const {
+void Latency::fill_with_aside(std::size_t before, std::size_t kind) {
   const std::size_t state = before + states_.stride[kind];
   const std::vector<double>& sum = problem_.prefix[kind];
   const std::vector<double>& through = problem_.through[kind];
   const std::uint32_t begin = windows_.first[before];
   const std::uint32_t end = windows_.last[before];
+  double* out = best(state, kind);
+  bool any = false;
   for (std::uint32_t j = std::max(begin + 1, windows_.first[state]); j <= windows_.last[state];
        ++j) {
     double least = kInfinity;
@@ -142,7 +152,9 @@ void Latency::fill_with_aside(std::size_t before, std::size_t kind,
       least = std::min(least, key_[i] + problem_.aside(kind, i, j));
     }
     out[j] = sum[j] + through[j] + least;
+    any = any || out[j] < kInfinity;
   }
+  known(state, kind) = any ? 1 : 0;
 }
 
 // Walks back from the cheapest end. Among equals: later runs begin as late as they can, so that
@@ -192,7 +204,13 @@ PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
 
 std::optional<PipelinePlan> Latency::solve() {
   if (windows_.last[states_.count - 1] < n_) return std::nullopt;
-  best_.resize(states_.count * kinds_);
+  std::size_t entries = 0;
+  for (std::size_t state = 0; state < states_.count; ++state) {
+    row_.push_back(entries);
+    entries += width(state) * kinds_;
+  }
+  best_.assign(entries, kInfinity);
+  known_.assign(states_.count * kinds_, 0);
   start_.resize(n_ + 1);
   key_.resize(n_ + 1);
   for (std::size_t before = 0; before < states_.count; ++before) {
@@ -216,9 +234,8 @@ std::optional<PipelinePlan> Latency::solve() {
   for (std::size_t state = 1; state < states_.count; ++state) {
     for (std::size_t kind = kinds_; kind-- > 0;) {  // of equals, the preferred device comes first
       if (states_.used(state, kind) == 0) continue;
-      const std::vector<double>& out = best(state, kind);
-      if (out.empty()) continue;
-      const double cost = out[n_] + problem_.cross(n_, newest(state, kind), kNone);
+      if (!known(state, kind) || !in_window(state, n_)) continue;
+      const double cost = best(state, kind)[n_] + problem_.cross(n_, newest(state, kind), kNone);
       if (cost < least) {
         least = cost;
         best_state = state;
