@@ -108,8 +108,8 @@ class NameTable {
   std::size_t count_ = 0;
 };
 
-// Tells whether names come twice. Writers sort names, and names that ascend are known to differ: the
-// table is filled only from the first name on that does not. Numbers must count from `first` on
+// Tells whether names come twice. Writers sort names, and names that ascend are known to differ:
+// the table is filled only from the first name on that does not. Numbers must count from `first` on
 // without a gap. Not thread-safe.
 class UniqueNames {
  public:

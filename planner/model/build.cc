@@ -59,6 +59,10 @@ DType memory_dtype(DType stored, std::optional<DType> wanted) {
 
 namespace {
 
+// Bytes that a tensor brings in small pieces of heap, about: its name, the names of the one or two
+// modules above it, and their lists.
+constexpr std::size_t kSmallPieces = 320;
+
 // Walks the specs and makes modules and tensors; it is also the scope of their expressions: loop
 // indices first, then the template's `let`, then the config.
 class TemplateBuilder : public Scope {
@@ -79,6 +83,7 @@ class TemplateBuilder : public Scope {
     tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
     prefer_huge_pages(tree_.tensors.data(), tree_.tensors.capacity() * sizeof(ModelTensor));
     prefer_huge_pages(tree_.modules.data(), tree_.modules.capacity() * sizeof(Module));
+    prefer_huge_heap(expected_tensors * kSmallPieces);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {

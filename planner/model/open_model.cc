@@ -35,11 +35,11 @@ bool is_tree_json(const fs::path& path) {
   return !object.find_field_unordered("root").get(root);
 }
 
-// A guess from the size of the index, of which an entry takes some hundred bytes.
+// A guess from the size of the index, rather too many: an entry takes some hundred bytes.
 std::size_t expected_tensors(const fs::path& folder) {
   std::error_code error;
   const std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
-  return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 100, kMaxTensors));
+  return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
 }
 
 Model open_folder(const fs::path& path, std::optional<DType> dtype) {

@@ -26,7 +26,7 @@ inline Eighths to_eighths(std::uint64_t bytes) {
 struct Sizes : DepthFirst {
   const ModelTree& tree;
   std::uint32_t modules;
-  std::vector<Eighths> size;         // by node; a tied tensor counts where its group is met first
+  std::vector<Eighths> size;  // by node; a tied tensor counts where its group is met first
   std::vector<std::uint32_t> first_seen;    // by module: rank of its first counted tensor, or kNone
   std::vector<std::vector<TensorId>> ties;  // groups of parameters, members sorted by name
 

@@ -37,9 +37,7 @@ DType widest_weights(const ModelTree& tree, const std::vector<std::uint64_t>& kn
 }
 
 // The dtype that a model computes in: its own where it is a float, else 16-bit.
-DType compute_dtype(DType weights) {
-  return is_convertible(weights) ? weights : DType::kBF16;
-}
+DType compute_dtype(DType weights) { return is_convertible(weights) ? weights : DType::kBF16; }
 
 double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }
 

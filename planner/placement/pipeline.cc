@@ -55,7 +55,7 @@ class Latency {
   Windows windows_;
   std::size_t n_;
   std::size_t kinds_;
-  bool crosses_;  // fixed units stand between movable ones
+  bool crosses_;                     // fixed units stand between movable ones
   std::vector<double> best_;         // rows of all states, a row of each kind in each
   std::vector<std::size_t> row_;     // by state: where its rows begin in best_
   std::vector<std::uint8_t> known_;  // by state and kind: some entry of the row is no infinity

@@ -59,9 +59,8 @@ AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machi
     }
   }
   std::erase_if(budgets, [&](const Budget& budget) {
-    return std::any_of(request.excluded.begin(), request.excluded.end(), [&](const auto& name) {
-      return normal_device_name(name) == budget.device;
-    });
+    return std::any_of(request.excluded.begin(), request.excluded.end(),
+                       [&](const auto& name) { return normal_device_name(name) == budget.device; });
   });
   return accelerate_place(tree, request.policy, budgets, !request.max_memory.has_value());
 }
