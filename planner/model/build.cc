@@ -54,7 +54,7 @@ void tie(ModelTree& tree, std::vector<TensorId> group) {
 }
 
 DType memory_dtype(DType stored, std::optional<DType> wanted) {
-  return wanted && is_convertible(stored) ? *wanted : stored;
+  return wanted && (is_convertible(stored) || is_block_format(stored)) ? *wanted : stored;
 }
 
 namespace {

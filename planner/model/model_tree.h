@@ -100,7 +100,8 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 
 // Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
 // `config` may be null (fallback tree from the tensor names, natural order).
-// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors only; nullopt keeps each.
+// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors and those in block formats;
+// nullopt keeps each.
 // Quantised weights are what is stored: packed values, scales and zero points in the place of each
 // `weight`. From a config alone they follow its `quantization_config`; a checkpoint is believed
 // over it (which layers, whether there is a g_idx), as long as every weight is whole in one known

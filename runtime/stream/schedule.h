@@ -91,7 +91,4 @@ void require_plan_of(const Model& model, const Plan& plan);
 // a source, or for a conversion that does not exist.
 Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options);
 
-// True where `from` can be turned into `to`: equal, or both of BF16, F16, F32, F64.
-bool can_convert(DType from, DType to);
-
 }  // namespace berth
