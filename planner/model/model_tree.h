@@ -29,6 +29,7 @@ struct ModelTensor {
   Shape shape;
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
+  bool rearranged = false;       // stored in another form, so never used where it stands in a file
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
@@ -121,7 +122,7 @@ struct Model {
   ModelTree tree;
 };
 
-// Opens MODEL: a checkpoint folder, a .safetensors file, a config.json, or a tree JSON.
+// Opens MODEL: a checkpoint folder, a .safetensors or .gguf file, a config.json, or a tree JSON.
 // A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype);
 

@@ -66,12 +66,13 @@ HostBlock Loaded::fetch(TensorId id) const {
     require_complete(checkpoint_, info.shard, end, read_range(*reader, begin, end, to, false));
   };
 
-  const bool converts = info.dtype != wanted.dtype;
+  const StoredForm* form = checkpoint_.form_of(info);
+  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
   block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
-  if (!converts) {
+  if (as_it_is) {
     read(info.begin, info.end, block.data.get());
   } else {
     // Whole elements, converted while they are in the processor's cache.
@@ -82,8 +83,10 @@ HostBlock Loaded::fetch(TensorId id) const {
     for (std::uint64_t at = info.begin; at < info.end;) {
       const std::uint64_t stop = std::min(info.end, at + part_bytes);
       read(at, stop, part.data());
-      copy_on_host({part.data(), stop - at, 0, info.dtype, wanted.dtype}, to);
-      to += converted_bytes(stop - at, info.dtype, wanted.dtype);
+      if (form != nullptr && form->plus_one) take_away_one(part.data(), stop - at);
+      const CopyJob job{part.data(), stop - at, 0, info.dtype, wanted.dtype, form, at - info.begin};
+      copy_on_host(job, to);
+      if (!job.reorders()) to += converted_bytes(stop - at, info.dtype, wanted.dtype);
       at = stop;
     }
   }

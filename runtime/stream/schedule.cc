@@ -103,7 +103,8 @@ class Builder {
 
   bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
     return plan_.devices[device].kind == DeviceKind::kCpu && plan_.cpu_memory == CpuMemory::kMmap &&
-           info.dtype == tensor.dtype && info.begin % alignment(info.dtype) == 0 &&
+           info.dtype == tensor.dtype && info.form == 0 &&
+           info.begin % alignment(info.dtype) == 0 &&
            (!options_.mappable || options_.mappable(info.shard));
   }
 
@@ -117,7 +118,8 @@ class Builder {
     const TensorInfo& info = stored_[demand.source];
     const bool single = demands_[last - 1].key() == demand.key();
     const bool in_place = single && plan_.devices[demand.device].kind == DeviceKind::kCpu &&
-                          info.dtype == demand.dtype && info.begin % alignment(info.dtype) == 0;
+                          info.dtype == demand.dtype && info.form == 0 &&
+                          info.begin % alignment(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
     std::uint64_t offset = 0;
     for (std::size_t i = first; i < last; ++i) {
@@ -153,8 +155,8 @@ class Builder {
     if (info.bytes() == 0) return 0;
     const std::uint64_t offset = round_up(used, host ? kHostAlignment : kDeviceAlignment);
     used = offset + memory_bytes(info, demand.dtype);
-    run_pieces_.push_back(
-        {info.begin, info.bytes(), offset, demand.device, info.dtype, demand.dtype});
+    run_pieces_.push_back({info.begin, info.bytes(), offset, demand.device, info.dtype,
+                           demand.dtype, model_.checkpoint->form_of(info)});
     return offset;
   }
 
@@ -202,11 +204,11 @@ class Builder {
     }
   }
 
-  // The greatest cut at or below `limit` that splits no element that is converted.
+  // The greatest cut at or below `limit` that splits no element that is converted or moved.
   std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
     for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
       const Piece& piece = run_pieces_[i];
-      if (piece.from + piece.bytes > limit && piece.stored != piece.dtype) {
+      if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
         return limit - (limit - piece.from) % dtype_block(piece.stored).bytes;
       }
     }
@@ -220,12 +222,16 @@ class Builder {
     const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
     if (stop <= part.from) return;
     part.bytes = stop - part.from;
-    part.to = piece.to + converted_bytes(part.from - piece.from, piece.stored, piece.dtype);
-    if (piece.stored == piece.dtype) {
+    if (piece.form != nullptr && piece.form->reorders()) {
+      part.at = part.from - piece.from;
+    } else {
+      part.to = piece.to + converted_bytes(part.from - piece.from, piece.stored, piece.dtype);
+    }
+    if (piece.as_it_is()) {
       if (schedule_.pieces.size() > before) {
         Piece& last = schedule_.pieces.back();
-        if (last.stored == last.dtype && last.device == part.device &&
-            last.from + last.bytes == part.from && last.to + last.bytes == part.to) {
+        if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
+            last.to + last.bytes == part.to) {
           last.bytes += part.bytes;
           return;
         }

@@ -42,6 +42,11 @@ struct Piece {
   std::uint32_t device = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
+  const StoredForm* form = nullptr;  // of the model's checkpoint; null: as it is
+  std::uint64_t at =
+      0;  // where the form reorders: offset of `from` in the tensor, which is at `to`
+
+  bool as_it_is() const { return stored == dtype && form == nullptr; }
 };
 
 // File bytes [begin, end) of a shard, read at once.
