@@ -122,7 +122,7 @@ class ConfigText {
     write_rotary();
     write_window();
     write_experts();
-    if (family_.model_type == "gemma2") write_gemma2();
+    if (family_.model_type == "gemma2" || family_.model_type == "gemma3_text") write_gemma();
   }
 
   void write_rotary() {
@@ -190,12 +190,12 @@ class ConfigText {
     copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length");
   }
 
-  // The scale of its attention is not in the file: it is the head's size, but in the 27B, which has
-  // 46 layers, the width divided by the heads.
-  void write_gemma2() {
+  // The scale of attention is not in the file: it is the head's size, but in the 27B, which have 46
+  // and 62 layers, the width divided by the heads.
+  void write_gemma() {
     copy_number("attn_logit_softcapping", "attn_logit_softcapping");
     copy_number("final_logit_softcapping", "final_logit_softcapping");
-    const bool largest = require("block_count") == 46;
+    const bool largest = require("block_count") == (family_.model_type == "gemma2" ? 46 : 62);
     json_.add("query_pre_attn_scalar",
               largest ? require("embedding_length") / heads_.query : heads_.dimensions);
   }

@@ -62,7 +62,7 @@ fs::path lone_gguf(const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const fs::path& file = it->path();
-    if (file.extension() == ".safetensors" || file.filename() == "config.json") return {};
+    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
     if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
   }
   return found.size() == 1 ? found[0] : fs::path();

@@ -10,10 +10,10 @@
 #include <map>
 #include <regex>
 
-#include "gguf_writer.h"
 #include "made_model.h"
 #include "runtime/exec/executor.h"
 #include "runtime/stream/environment.h"
+#include "tests/model/gguf_writer.h"
 
 namespace berth::testing {
 namespace {
@@ -324,7 +324,7 @@ TEST_P(GgufRun, HoldsTheSameWeightsAndComputesTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GgufRun, ::testing::ValuesIn(kFamilies),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& family) { return family.param.name; });
 
 }  // namespace
 }  // namespace berth::testing
