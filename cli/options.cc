@@ -224,9 +224,10 @@ CLI::App* add_command(CLI::App& app, Command command, const std::string& name,
                       std::string& model) {
   options.command = command;
   CLI::App* sub = app.add_subcommand(name, help);
-  sub->add_option("MODEL", model,
-                  "a checkpoint folder, a .safetensors file, or a deployment .yaml; plan also "
-                  "takes a config.json or a module tree as JSON")
+  sub->add_option(
+         "MODEL", model,
+         "a checkpoint folder, a .safetensors or .gguf file, or a deployment .yaml; plan also "
+         "takes a config.json or a module tree as JSON")
       ->type_name("");
   add_placement_flags(*sub, options.settings);
   add_workload_flags(*sub, options.settings);

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "cli/plan_file.h"
+#include "cli/terminal.h"
 #include "planner/base/text.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
@@ -150,6 +152,37 @@ void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
   }
 }
 
+// What cannot be computed with as it is stored is turned into a float when it is loaded to be run:
+// block formats into bfloat16, and the floats of one GGUF file, which mixes them, into one of them.
+std::optional<DType> dtype_to_run(const ModelTree& tree) {
+  std::map<DType, std::uint64_t> bytes;
+  for (const ModelTensor& tensor : tree.tensors) {
+    if (tensor.persistent && !tensor.buffer) bytes[tensor.dtype] += tensor.bytes();
+  }
+  if (std::any_of(bytes.begin(), bytes.end(),
+                  [](const auto& entry) { return is_block_format(entry.first); })) {
+    return DType::kBF16;
+  }
+  if (bytes.size() < 2) return std::nullopt;
+  return std::max_element(bytes.begin(), bytes.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
+}
+
+// Opens the model, and says what was decided about its dtype where nobody asked for one.
+Model open_for(const Options& options, std::optional<DType> dtype) {
+  Model model = open_model(options.model, dtype);
+  if (options.command != Command::kRun || dtype || !model.checkpoint ||
+      model.checkpoint->format != "GGUF") {
+    return model;
+  }
+  dtype = dtype_to_run(model.tree);
+  if (!dtype || !is_convertible(*dtype)) return model;
+  write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",
+                           torch_dtype_name(*dtype)));
+  return open_model(options.model, dtype);
+}
+
 }  // namespace
 
 Planned open_planned(const Options& options) {
@@ -158,8 +191,8 @@ Planned open_planned(const Options& options) {
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Planned planned{
-      open_model(options.model, dtype), choose_machine(options, request, notes), {}, request};
+  Model model = open_for(options, dtype);
+  Planned planned{std::move(model), choose_machine(options, request, notes), {}, request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
@@ -174,7 +207,7 @@ Planned make_planned(const Options& options) {
     require_counts(settings);
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
-    Planned planned{open_model(options.model, dtype), {}, {}, {}};
+    Planned planned{open_for(options, dtype), {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }

@@ -1,8 +1,10 @@
 // The same interface in a build without CUDA: no devices, and a clear Error for who insists.
+#include "cuda/block_format.h"
 #include "cuda/cast.h"
 #include "cuda/device.h"
 #include "cuda/gpu_bench.h"
 #include "cuda/read_words.h"
+#include "cuda/reorder.h"
 #include "planner/base/error.h"
 
 namespace berth {
@@ -56,6 +58,14 @@ void CopyStream::record(CopyEvent&) { refuse(); }
 void CopyStream::synchronize() {}
 void CopyStream::drain() noexcept {}
 
+void dequantize_on_device(const void*, BlockFormat, void*, FloatFormat, std::size_t,
+                          CudaStreamHandle) {
+  refuse();
+}
+void reorder_on_device(const void*, std::size_t, std::size_t, const Reorder&, void*,
+                       CudaStreamHandle) {
+  refuse();
+}
 void cast_on_device(const void*, FloatFormat, void*, FloatFormat, std::size_t, CudaStreamHandle) {
   refuse();
 }

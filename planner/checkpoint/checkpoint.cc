@@ -201,8 +201,9 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files) 
     if (other.empty() || name < other) other = name;
   }
   if (other.empty()) throw Error(folder.string() + ": holds no .safetensors file");
-  throw Error(folder.string() + ": found " + quote(other) +
-              " but no .safetensors file: only safetensors checkpoints are read (convert it)");
+  throw Error(folder.string() + ": found " + quote(other) + " but no .safetensors file: " +
+              (other.ends_with(".gguf") ? "name the .gguf file itself"
+                                        : "only safetensors checkpoints are read (convert it)"));
 }
 
 void open_unindexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {

@@ -23,10 +23,24 @@ struct TensorInfo {
   DType dtype = DType::kF32;
   Shape shape;
   std::uint32_t shard = 0;  // index into Checkpoint::shards
+  std::uint32_t form = 0;  // 0: stored as it is; else one more than an index into Checkpoint::forms
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
 
   std::uint64_t bytes() const { return end - begin; }
+};
+
+// How a tensor's elements stand in the file where that is not how `shape` says. GGUF has such.
+struct StoredForm {
+  // Where `unit` is not 0: the file has them as [groups, rows, columns, unit], the tensor as
+  // [groups, columns, rows, unit], both row-major; there are as many groups as the size leaves.
+  std::uint64_t rows = 0;
+  std::uint64_t columns = 0;
+  std::uint64_t unit = 0;  // elements that stay together; of a block format, whole blocks
+  bool plus_one = false;   // F32 values that are greater by one than the model's
+
+  bool reorders() const { return unit != 0; }
+  bool operator==(const StoredForm&) const = default;
 };
 
 // A file as it was when its header was read; a loader compares it again before and after reading.
@@ -42,8 +56,14 @@ struct Checkpoint {
   std::filesystem::path folder;     // holds the shards; config.json is looked for here
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
+  std::vector<StoredForm> forms;    // that TensorInfo::form names
+  std::string format;               // "GGUF"; empty for safetensors
 
   std::uint64_t bytes() const;  // of all tensors
+  // Null where the tensor is stored as it is.
+  const StoredForm* form_of(const TensorInfo& tensor) const {
+    return tensor.form == 0 ? nullptr : &forms[tensor.form - 1];
+  }
 };
 
 // Limits of the format's reference implementation, and ours where it has none.

@@ -36,6 +36,14 @@ constexpr std::array kRows = {
     Row{DType::kF64, "F64", "float64"},
     Row{DType::kI64, "I64", "int64"},
     Row{DType::kU64, "U64", "uint64"},
+    Row{DType::kQ4_0, "Q4_0", ""},
+    Row{DType::kQ4_1, "Q4_1", ""},
+    Row{DType::kQ5_0, "Q5_0", ""},
+    Row{DType::kQ5_1, "Q5_1", ""},
+    Row{DType::kQ8_0, "Q8_0", ""},
+    Row{DType::kQ4_K, "Q4_K", ""},
+    Row{DType::kQ5_K, "Q5_K", ""},
+    Row{DType::kQ6_K, "Q6_K", ""},
 };
 
 static_assert(std::ranges::all_of(kRows, [](const Row& row) {
@@ -51,7 +59,8 @@ std::string_view torch_dtype_name(DType dtype) { return row_of(dtype).torch; }
 
 std::optional<DType> parse_dtype(std::string_view name) {
   const auto* row = std::ranges::find(kRows, name, &Row::name);
-  return row == kRows.end() ? std::nullopt : std::optional(row->dtype);
+  if (row == kRows.end() || is_block_format(row->dtype)) return std::nullopt;
+  return row->dtype;
 }
 
 std::optional<DType> parse_torch_dtype(std::string_view name) {
@@ -68,6 +77,10 @@ std::optional<DType> parse_torch_dtype(std::string_view name) {
 bool is_convertible(DType dtype) {
   return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF32 ||
          dtype == DType::kF64;
+}
+
+bool can_convert(DType from, DType to) {
+  return from == to || (is_convertible(to) && (is_convertible(from) || is_block_format(from)));
 }
 
 }  // namespace berth

@@ -1,4 +1,8 @@
-// Element types of the safetensors format: their names, widths and classes.
+// Element types of checkpoints: those of the safetensors format, and the block formats of GGUF.
+//
+// A block format stores a fixed number of neighbouring elements of a row together, in one block of
+// bytes with scales of its own: an element alone has no size there. Every type has a block, so that
+// sizes are worked out alike; a plain type's is one element, or the few that fill whole bytes.
 #pragma once
 
 #include <cstddef>
@@ -32,9 +36,19 @@ enum class DType : std::uint8_t {
   kF64,
   kI64,
   kU64,
+  // GGUF's, as ggml defines them.
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
 };
 
-// "BF16": the spelling in a safetensors header. parse_dtype is its inverse.
+// "BF16", "Q4_1": the spelling in a safetensors header, or ggml's. parse_dtype is its inverse for
+// the types that safetensors has; block formats are none of them.
 std::string_view dtype_name(DType dtype);
 std::optional<DType> parse_dtype(std::string_view name);
 
@@ -42,25 +56,58 @@ std::optional<DType> parse_dtype(std::string_view name);
 std::string_view torch_dtype_name(DType dtype);
 std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat16" too
 
-// Width of one element in bits (4, 6, 8, 16, 32 or 64).
-constexpr unsigned dtype_bits(DType dtype) {
-  constexpr std::uint8_t kBits[] = {8,  8,  8,  8,  8,  8,  8,  8,  4,  6,  6,
-                                    16, 16, 16, 16, 32, 32, 32, 64, 64, 64, 64};
-  return kBits[static_cast<std::size_t>(dtype)];
+// Elements that are stored together, and the bytes they take.
+struct DTypeBlock {
+  std::uint16_t elements;
+  std::uint16_t bytes;
+};
+constexpr DTypeBlock dtype_block(DType dtype) {
+  constexpr DTypeBlock kBlocks[] = {
+      {1, 1},   {1, 1},   {1, 1},   {1, 1},     {1, 1},     {1, 1},    {1, 1},   {1, 1},
+      {2, 1},   {4, 3},   {4, 3},   {1, 2},     {1, 2},     {1, 2},    {1, 2},   {1, 4},
+      {1, 4},   {1, 4},   {1, 8},   {1, 8},     {1, 8},     {1, 8},    {32, 18}, {32, 20},
+      {32, 22}, {32, 24}, {32, 34}, {256, 144}, {256, 176}, {256, 210}};
+  return kBlocks[static_cast<std::size_t>(dtype)];
 }
 
-// True for F16, BF16, F32 and F64: the types that --dtype converts. FP8 and integers keep theirs.
+// True for the block formats of GGUF.
+constexpr bool is_block_format(DType dtype) { return dtype >= DType::kQ4_0; }
+
+// Width of one element in bits (4, 6, 8, 16, 32 or 64); 0 for a block format, which has none.
+constexpr unsigned dtype_bits(DType dtype) {
+  return is_block_format(dtype) ? 0 : 8u * dtype_block(dtype).bytes / dtype_block(dtype).elements;
+}
+
+// True for F16, BF16, F32 and F64: the types that --dtype converts, and to which it does. FP8 and
+// integers keep theirs; block formats are turned into these.
 bool is_convertible(DType dtype);
 
-// Number of bytes of a tensor; nullopt on overflow of 64 bits or a size of no whole bytes.
+// True where a load can turn `from` into `to`: equal, or floats of 16 bits or more among each
+// other, or a block format into one of those.
+bool can_convert(DType from, DType to);
+
+// Number of bytes of a tensor; nullopt on overflow of 64 bits, for a size of no whole bytes, and
+// for a last dimension that cuts a block of a block format.
 inline std::optional<std::uint64_t> tensor_bytes(DType dtype,
                                                  std::span<const std::uint64_t> shape) {
-  std::uint64_t bits = dtype_bits(dtype);
+  const DTypeBlock block = dtype_block(dtype);
+  if (is_block_format(dtype) && (shape.empty() || shape.back() % block.elements != 0)) {
+    return std::nullopt;
+  }
+  std::uint64_t bits = std::uint64_t{8} * block.bytes;  // of as many blocks as there are elements
   for (const std::uint64_t size : shape) {
     if (__builtin_mul_overflow(bits, size, &bits)) return std::nullopt;
   }
-  if (bits % 8 != 0) return std::nullopt;
-  return bits / 8;
+  const std::uint64_t whole = std::uint64_t{8} * block.elements;
+  if (bits % whole != 0) return std::nullopt;
+  return bits / whole;
+}
+
+// What `bytes` bytes of whole `from` blocks take as `to`, whose blocks they fill.
+constexpr std::uint64_t converted_bytes(std::uint64_t bytes, DType from, DType to) {
+  if (from == to) return bytes;
+  const std::uint64_t elements = bytes / dtype_block(from).bytes * dtype_block(from).elements;
+  return elements / dtype_block(to).elements * dtype_block(to).bytes;
 }
 
 }  // namespace berth

@@ -54,7 +54,19 @@ void tie(ModelTree& tree, std::vector<TensorId> group) {
 }
 
 DType memory_dtype(DType stored, std::optional<DType> wanted) {
-  return wanted && is_convertible(stored) ? *wanted : stored;
+  return wanted && (is_convertible(stored) || is_block_format(stored)) ? *wanted : stored;
+}
+
+void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32_t index,
+                  std::optional<DType> wanted) {
+  const TensorInfo& info = checkpoint.tensors[index];
+  const StoredForm* form = checkpoint.form_of(info);
+  const bool cut = form != nullptr && is_block_format(info.dtype) &&
+                   form->unit % dtype_block(info.dtype).elements != 0;
+  tensor.source = index;
+  tensor.stored = info.dtype;
+  tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);
+  tensor.rearranged = form != nullptr;
 }
 
 namespace {

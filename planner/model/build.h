@@ -35,6 +35,11 @@ void tie(ModelTree& tree, std::vector<TensorId> group);
 // The dtype in memory of a tensor stored as `stored` when --dtype asks for `wanted`.
 DType memory_dtype(DType stored, std::optional<DType> wanted);
 
+// Joins a stored tensor to its place: what it is stored as, and what it will be. Blocks of a format
+// that would be cut when the tensor is put in its own order are always taken apart, to float16.
+void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32_t index,
+                  std::optional<DType> wanted);
+
 struct BuiltTree {
   ModelTree tree;
   std::vector<std::string> ignored;  // globs of stored names that the model does not use

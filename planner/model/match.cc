@@ -182,9 +182,7 @@ class Matcher {
   }
 
   void adopt(ModelTensor& tensor, std::uint32_t index) const {
-    tensor.source = index;
-    tensor.stored = stored(index).dtype;
-    tensor.dtype = memory_dtype(tensor.stored, wanted_);
+    adopt_stored(tensor, checkpoint_, index, wanted_);
   }
 
   // A group is read from the first of its members that is stored. Further stored members are

@@ -29,6 +29,7 @@ struct ModelTensor {
   Shape shape;
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
+  bool rearranged = false;       // stored in another form, so never used where it stands in a file
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
@@ -100,7 +101,8 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 
 // Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
 // `config` may be null (fallback tree from the tensor names, natural order).
-// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors only; nullopt keeps each.
+// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors and those in block formats;
+// nullopt keeps each.
 // Quantised weights are what is stored: packed values, scales and zero points in the place of each
 // `weight`. From a config alone they follow its `quantization_config`; a checkpoint is believed
 // over it (which layers, whether there is a g_idx), as long as every weight is whole in one known
@@ -120,7 +122,7 @@ struct Model {
   ModelTree tree;
 };
 
-// Opens MODEL: a checkpoint folder, a .safetensors file, a config.json, or a tree JSON.
+// Opens MODEL: a checkpoint folder, a .safetensors or .gguf file, a config.json, or a tree JSON.
 // A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype);
 

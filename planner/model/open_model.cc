@@ -1,4 +1,5 @@
-// MODEL as a command names it: a folder, a .safetensors file, a config.json, or a tree as JSON.
+// MODEL as a command names it: a folder, a .safetensors or .gguf file, a config.json, or a tree as
+// JSON.
 
 #include <simdjson.h>
 
@@ -9,6 +10,7 @@
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/quote.h"
 #include "planner/model/build.h"
+#include "planner/model/gguf.h"
 #include "planner/model/model_tree.h"
 
 namespace berth {
@@ -42,8 +44,35 @@ std::size_t expected_tensors(const fs::path& folder) {
   return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
 }
 
+Model open_gguf_model(const fs::path& path, const std::string& name, std::optional<DType> dtype) {
+  GgufModel gguf = open_gguf(path);
+  Model model;
+  model.path = path;
+  model.config = ModelConfig::parse(gguf.config_json, path.string());
+  model.checkpoint = std::move(gguf.checkpoint);
+  model.tree = build_model_tree(name, &*model.config, &*model.checkpoint, dtype);
+  model.tree.quantization = model.checkpoint->format;
+  return model;
+}
+
+// The .gguf file of a folder that holds nothing else to load: one file, or the first of its parts.
+// Empty where there is none, or several.
+fs::path lone_gguf(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& file = it->path();
+    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
+    if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
+  }
+  return found.size() == 1 ? found[0] : fs::path();
+}
+
 Model open_folder(const fs::path& path, std::optional<DType> dtype) {
   std::error_code ignored;
+  if (const fs::path gguf = lone_gguf(path); !gguf.empty()) {
+    return open_gguf_model(gguf, folder_name(path), dtype);
+  }
   const fs::path config = path / "config.json";
   Model model;
   model.path = path;
@@ -88,12 +117,14 @@ Model open_model(const fs::path& path, std::optional<DType> dtype) {
   if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
   if (fs::is_directory(status)) return open_folder(path, dtype);
   const std::string extension = path.extension().string();
+  if (is_gguf(path)) return open_gguf_model(path, path.stem().string(), dtype);
   if (extension == ".safetensors") return open_safetensors(path, dtype);
   if (extension != ".json") {
-    throw Error(path.string() + ": " +
-                (extension.empty() ? "a file without an extension" : quote(extension)) +
-                " is not supported (a checkpoint folder, a .safetensors file, a config.json, or a "
-                "module tree as .json)");
+    throw Error(
+        path.string() + ": " +
+        (extension.empty() ? "a file without an extension" : quote(extension)) +
+        " is not supported (a checkpoint folder, a .safetensors or .gguf file, a config.json, or a "
+        "module tree as .json)");
   }
   Model model;
   model.path = path;

@@ -122,10 +122,10 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
     const bool tied = tensor.tied_to != kNone;
-    const bool converted = tensor.stored != tensor.dtype;
+    const bool converted = tensor.stored != tensor.dtype || tensor.rearranged;
     const std::uint64_t bytes = chain.bytes[t];
     const std::uint64_t stored =
-        converted ? tensor_bytes(tensor.stored, tensor.shape).value_or(0) : bytes;
+        tensor.stored != tensor.dtype ? converted_bytes(bytes, tensor.dtype, tensor.stored) : bytes;
     if (!tied || (tensor.source != kNone && tensor.source != tree.tensors[tensor.tied_to].source)) {
       if (tensor.persistent) peak.naive_host_bytes += stored;
     }

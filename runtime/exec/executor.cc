@@ -6,6 +6,7 @@
 #include <string_view>
 #include <variant>
 
+#include "planner/model/gguf.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
@@ -26,8 +27,24 @@ std::filesystem::path folder_of(const Model& model) {
   return std::filesystem::is_directory(model.path) ? model.path : model.path.parent_path();
 }
 
+bool is_gguf_model(const Model& model) {
+  return model.checkpoint && model.checkpoint->format == "GGUF";
+}
+
+// The same of a file that has it inside.
+std::unique_ptr<Tokenizer> read_gguf_tokenizer(const Model& model, const RunOptions& options) {
+  const std::filesystem::path& file = model.checkpoint->shards[0].path;
+  try {
+    return Tokenizer::parse(gguf_tokenizer_json(file), file.string() + ": its tokenizer");
+  } catch (const Error&) {
+    if (options.prompt) throw;
+    return nullptr;
+  }
+}
+
 // The tokenizer, where text goes in or is wanted out. A prompt of ids runs without one.
 std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
+  if (is_gguf_model(model)) return read_gguf_tokenizer(model, options);
   const auto file = folder_of(model) / "tokenizer.json";
   if (options.prompt) {
     if (!std::filesystem::exists(file)) {
@@ -59,7 +76,7 @@ std::vector<std::int64_t> ids_of(const ModelConfig& config, std::string_view key
 // Where text ends: generation_config.json says, else config.json.
 std::vector<std::int64_t> end_of_text(const Model& model) {
   const auto file = folder_of(model) / "generation_config.json";
-  if (std::filesystem::exists(file)) {
+  if (!is_gguf_model(model) && std::filesystem::exists(file)) {
     auto ids = ids_of(ModelConfig::read(file), "eos_token_id");
     if (!ids.empty()) return ids;
   }

@@ -1,11 +1,14 @@
 #include "runtime/stream/copy_engine.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "cuda/block_format.h"
 #include "cuda/device.h"
+#include "cuda/reorder.h"
 #include "runtime/stream/memory.h"
 
 namespace berth {
@@ -24,6 +27,43 @@ FloatFormat float_format(DType dtype) {
     default:
       throw Error("cannot convert " + std::string(dtype_name(dtype)));
   }
+}
+
+BlockFormat block_format(DType dtype) {
+  return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
+}
+
+// What is converted at once before it is reordered: it stays in the processor's cache.
+constexpr std::uint64_t kHostPart = 64u << 10;
+constexpr std::uint64_t kDevicePart = 8u << 20;
+
+// In bytes of what a tensor becomes.
+Reorder reorder_of(const CopyJob& job) {
+  const DTypeBlock block = dtype_block(job.dtype);
+  return {job.form->rows, job.form->columns, job.form->unit / block.elements * block.bytes};
+}
+
+// `bytes` bytes of whole `stored` elements at `from`, as `dtype` to `to`.
+void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, std::byte* to,
+                     DType dtype) {
+  if (stored == dtype) {
+    std::memcpy(to, from, bytes);
+  } else if (is_block_format(stored)) {
+    const BlockFormat format = block_format(stored);
+    dequantize_on_host(from, format, to, float_format(dtype), bytes / block_size(format).bytes);
+  } else {
+    const FloatFormat format = float_format(stored);
+    cast_on_host(from, format, to, float_format(dtype), bytes / float_bytes(format));
+  }
+}
+
+// Calls work(offset, bytes) for parts of a job that make at most `most` bytes, of whole blocks.
+template <typename Work>
+void in_parts(const CopyJob& job, std::uint64_t most, const Work& work) {
+  const DTypeBlock stored = dtype_block(job.stored);
+  const std::uint64_t wide = converted_bytes(stored.bytes, job.stored, job.dtype);
+  const std::uint64_t step = most / wide * stored.bytes;
+  for (std::uint64_t at = 0; at < job.bytes; at += step) work(at, std::min(step, job.bytes - at));
 }
 
 class HostEngine final : public CopyEngine {
@@ -47,9 +87,10 @@ class HostEngine final : public CopyEngine {
 class CudaEngine final : public CopyEngine {
  public:
   CudaEngine(int ordinal, std::uint64_t bytes, std::uint32_t slots, std::uint64_t slot_bytes,
-             bool casts)
+             EngineNeeds needs)
       : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
-        scratch_(ordinal, casts ? slot_bytes : 0),
+        scratch_(ordinal, needs.raw ? slot_bytes : 0),
+        converted_(ordinal, needs.converted ? kDevicePart : 0),
         stream_(ordinal) {
     events_.reserve(slots);
     for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
@@ -64,14 +105,24 @@ class CudaEngine final : public CopyEngine {
     const std::scoped_lock lock(mutex_);
     for (const CopyJob& job : jobs) {
       std::byte* to = arena_->data() + job.to;
-      if (job.stored == job.dtype) {
+      if (job.stored == job.dtype && !job.reorders()) {
         stream_.copy_to_device(to, job.from, job.bytes);
         continue;
       }
-      const FloatFormat stored = float_format(job.stored);
       stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
-      stream_.cast(scratch_.data(), stored, to, float_format(job.dtype),
-                   job.bytes / float_bytes(stored));
+      if (!job.reorders()) {
+        convert(scratch_.data(), job.bytes, job, to);
+      } else if (job.stored == job.dtype) {
+        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
+                          stream_.handle());
+      } else {
+        in_parts(job, kDevicePart, [&](std::uint64_t at, std::uint64_t bytes) {
+          convert(scratch_.data() + at, bytes, job, converted_.data());
+          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
+                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
+                            stream_.handle());
+        });
+      }
     }
     stream_.record(events_[slot]);
   }
@@ -82,8 +133,22 @@ class CudaEngine final : public CopyEngine {
   void drain() noexcept override { stream_.drain(); }
 
  private:
+  // Between two places in device memory; the stream's device has been selected by a copy before.
+  void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
+    const FloatFormat wanted = float_format(job.dtype);
+    if (is_block_format(job.stored)) {
+      const BlockFormat format = block_format(job.stored);
+      dequantize_on_device(from, format, to, wanted, bytes / block_size(format).bytes,
+                           stream_.handle());
+    } else {
+      const FloatFormat stored = float_format(job.stored);
+      stream_.cast(from, stored, to, wanted, bytes / float_bytes(stored));
+    }
+  }
+
   std::shared_ptr<DeviceArena> arena_;
   DeviceArena scratch_;
+  DeviceArena converted_;
   std::vector<CopyEvent> events_;
   CopyStream stream_;  // destroyed first: waits for what uses the members above
   std::mutex mutex_;   // guards the stream's order
@@ -92,12 +157,27 @@ class CudaEngine final : public CopyEngine {
 }  // namespace
 
 void copy_on_host(const CopyJob& job, std::byte* to) {
-  if (job.stored == job.dtype) {
-    std::memcpy(to, job.from, job.bytes);
-    return;
+  if (!job.reorders()) {
+    convert_on_host(job.from, job.bytes, job.stored, to, job.dtype);
+  } else if (job.stored == job.dtype) {
+    reorder_on_host(job.from, job.at, job.bytes, reorder_of(job), to);
+  } else {
+    alignas(64) std::byte part[kHostPart];
+    in_parts(job, kHostPart, [&](std::uint64_t at, std::uint64_t bytes) {
+      convert_on_host(job.from + at, bytes, job.stored, part, job.dtype);
+      reorder_on_host(part, converted_bytes(job.at + at, job.stored, job.dtype),
+                      converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to);
+    });
   }
-  const FloatFormat stored = float_format(job.stored);
-  cast_on_host(job.from, stored, to, float_format(job.dtype), job.bytes / float_bytes(stored));
+}
+
+void take_away_one(std::byte* values, std::uint64_t bytes) {
+  for (std::uint64_t at = 0; at + sizeof(float) <= bytes; at += sizeof(float)) {
+    float value = 0;
+    std::memcpy(&value, values + at, sizeof value);
+    value -= 1;
+    std::memcpy(values + at, &value, sizeof value);
+  }
 }
 
 std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes) {
@@ -105,8 +185,8 @@ std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uin
 }
 
 std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
-                                             std::uint64_t slot_bytes, bool casts) {
-  return std::make_unique<CudaEngine>(ordinal, bytes, slots, slot_bytes, casts);
+                                             std::uint64_t slot_bytes, EngineNeeds needs) {
+  return std::make_unique<CudaEngine>(ordinal, bytes, slots, slot_bytes, needs);
 }
 
 }  // namespace berth

@@ -12,17 +12,22 @@
 #include <span>
 #include <string>
 
-#include "planner/checkpoint/dtype.h"
+#include "planner/checkpoint/checkpoint.h"
 
 namespace berth {
 
 // `bytes` bytes of `stored` elements at `from` become `dtype` elements `to` bytes into the memory.
+// Where `form` reorders, they are those `at` bytes into a stored tensor whose memory is at `to`.
 struct CopyJob {
   const std::byte* from = nullptr;
   std::uint64_t bytes = 0;
   std::uint64_t to = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
+  const StoredForm* form = nullptr;
+  std::uint64_t at = 0;
+
+  bool reorders() const { return form != nullptr && form->reorders(); }
 };
 
 class CopyEngine {
@@ -47,12 +52,22 @@ class CopyEngine {
 // Host memory of `bytes` bytes for `device`.
 std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes);
 
-// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; where `casts`, scratch for
-// raw pieces of up to `slot_bytes`. Throws Error where the device cannot give that much.
-std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
-                                             std::uint64_t slot_bytes, bool casts);
+// What jobs need on a GPU besides the memory they end in.
+struct EngineNeeds {
+  bool raw = false;        // bytes as stored: for casts and for reordering
+  bool converted = false;  // parts that are both converted and reordered
+};
 
-// One job on the host: memcpy, or a cast. `to` is where the first element goes.
+// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; scratch for raw pieces of
+// up to `slot_bytes`, as needed. Throws Error where the device cannot give that much.
+std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
+                                             std::uint64_t slot_bytes, EngineNeeds needs);
+
+// One job on the host: memcpy, a cast, a dequantisation, each also in another order. `to` is where
+// the first element goes, or the tensor where it is reordered.
 void copy_on_host(const CopyJob& job, std::byte* to);
+
+// Takes away the one that `form` says stored F32 values have too much, in place; any alignment.
+void take_away_one(std::byte* values, std::uint64_t bytes);
 
 }  // namespace berth

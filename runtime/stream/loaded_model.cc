@@ -66,24 +66,27 @@ HostBlock Loaded::fetch(TensorId id) const {
     require_complete(checkpoint_, info.shard, end, read_range(*reader, begin, end, to, false));
   };
 
-  const bool converts = info.dtype != wanted.dtype;
-  const std::uint64_t from_bytes = dtype_bits(info.dtype) / 8;
+  const StoredForm* form = checkpoint_.form_of(info);
+  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
-  block.bytes =
-      converts ? info.bytes() / from_bytes * (dtype_bits(wanted.dtype) / 8) : info.bytes();
+  block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
-  if (!converts) {
+  if (as_it_is) {
     read(info.begin, info.end, block.data.get());
   } else {
-    constexpr std::uint64_t kPart = 1u << 20;  // converted while it is in the processor's cache
-    const HostArena part(std::min(kPart, info.bytes()), "converting a tensor");
+    // Whole elements, converted while they are in the processor's cache.
+    constexpr std::uint64_t kCached = 1u << 20;
+    const std::uint64_t part_bytes = kCached - kCached % dtype_block(info.dtype).bytes;
+    const HostArena part(std::min(part_bytes, info.bytes()), "converting a tensor");
     std::byte* to = block.data.get();
     for (std::uint64_t at = info.begin; at < info.end;) {
-      const std::uint64_t stop = std::min(info.end, at + kPart);
+      const std::uint64_t stop = std::min(info.end, at + part_bytes);
       read(at, stop, part.data());
-      copy_on_host({part.data(), stop - at, 0, info.dtype, wanted.dtype}, to);
-      to += (stop - at) / from_bytes * (dtype_bits(wanted.dtype) / 8);
+      if (form != nullptr && form->plus_one) take_away_one(part.data(), stop - at);
+      const CopyJob job{part.data(), stop - at, 0, info.dtype, wanted.dtype, form, at - info.begin};
+      copy_on_host(job, to);
+      if (!job.reorders()) to += converted_bytes(stop - at, info.dtype, wanted.dtype);
       at = stop;
     }
   }

@@ -183,10 +183,14 @@ class Loading {
           [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
       if (!holds) continue;
       if (ordinal_[i] >= 0) {
-        const bool casts = std::any_of(
-            schedule_.pieces.begin(), schedule_.pieces.end(),
-            [&](const Piece& piece) { return piece.device == i && piece.stored != piece.dtype; });
-        engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, casts);
+        EngineNeeds needs;
+        for (const Piece& piece : schedule_.pieces) {
+          if (piece.device != i || piece.as_it_is()) continue;
+          const bool reorders = piece.form != nullptr && piece.form->reorders();
+          needs.raw |= reorders || piece.stored != piece.dtype;
+          needs.converted |= reorders && piece.stored != piece.dtype;
+        }
+        engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, needs);
         page_lock = true;
       } else {
         if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);

@@ -60,7 +60,9 @@ NaiveReport load_naively(const Model& model) {
     const ModelTensor& tensor = model.tree.tensors[id];
     if (!built[id] || tensor.source == kNone) continue;
     const TensorInfo& info = checkpoint.tensors[tensor.source];
-    copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype},
+    const StoredForm* form = checkpoint.form_of(info);
+    if (form != nullptr && form->plus_one) take_away_one(state[tensor.source].get(), info.bytes());
+    copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, form},
                  built[id].get());
   }
   state.clear();

@@ -17,7 +17,10 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
   return (value + step - 1) / step * step;
 }
 
-std::uint64_t element_bytes(DType dtype) { return std::max(1u, dtype_bits(dtype) / 8); }
+// Where elements of a type may stand: at multiples of their size; blocks begin with 16-bit words.
+std::uint64_t alignment(DType dtype) {
+  return is_block_format(dtype) ? 2 : std::max(1u, dtype_bits(dtype) / 8);
+}
 
 // One storage that must be made: a stored tensor, wanted on a device as a dtype.
 struct Demand {
@@ -100,13 +103,13 @@ class Builder {
 
   bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
     return plan_.devices[device].kind == DeviceKind::kCpu && plan_.cpu_memory == CpuMemory::kMmap &&
-           info.dtype == tensor.dtype && info.begin % element_bytes(info.dtype) == 0 &&
+           info.dtype == tensor.dtype && info.form == 0 &&
+           info.begin % alignment(info.dtype) == 0 &&
            (!options_.mappable || options_.mappable(info.shard));
   }
 
   static std::uint64_t memory_bytes(const TensorInfo& info, DType dtype) {
-    if (info.dtype == dtype) return info.bytes();
-    return info.bytes() / element_bytes(info.dtype) * element_bytes(dtype);
+    return converted_bytes(info.bytes(), info.dtype, dtype);
   }
 
   // All demands for one stored tensor, [first, last): equal ones share a storage.
@@ -115,7 +118,8 @@ class Builder {
     const TensorInfo& info = stored_[demand.source];
     const bool single = demands_[last - 1].key() == demand.key();
     const bool in_place = single && plan_.devices[demand.device].kind == DeviceKind::kCpu &&
-                          info.dtype == demand.dtype && info.begin % element_bytes(info.dtype) == 0;
+                          info.dtype == demand.dtype && info.form == 0 &&
+                          info.begin % alignment(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
     std::uint64_t offset = 0;
     for (std::size_t i = first; i < last; ++i) {
@@ -151,8 +155,8 @@ class Builder {
     if (info.bytes() == 0) return 0;
     const std::uint64_t offset = round_up(used, host ? kHostAlignment : kDeviceAlignment);
     used = offset + memory_bytes(info, demand.dtype);
-    run_pieces_.push_back(
-        {info.begin, info.bytes(), offset, demand.device, info.dtype, demand.dtype});
+    run_pieces_.push_back({info.begin, info.bytes(), offset, demand.device, info.dtype,
+                           demand.dtype, model_.checkpoint->form_of(info)});
     return offset;
   }
 
@@ -200,12 +204,12 @@ class Builder {
     }
   }
 
-  // The greatest cut at or below `limit` that splits no element that is converted.
+  // The greatest cut at or below `limit` that splits no element that is converted or moved.
   std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
     for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
       const Piece& piece = run_pieces_[i];
-      if (piece.from + piece.bytes > limit && piece.stored != piece.dtype) {
-        return limit - (limit - piece.from) % element_bytes(piece.stored);
+      if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
+        return limit - (limit - piece.from) % dtype_block(piece.stored).bytes;
       }
     }
     return limit;
@@ -218,14 +222,16 @@ class Builder {
     const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
     if (stop <= part.from) return;
     part.bytes = stop - part.from;
-    part.to = piece.to +
-              (part.from - piece.from) / element_bytes(piece.stored) * element_bytes(piece.dtype);
-    if (piece.stored == piece.dtype) {
-      part.to = piece.to + (part.from - piece.from);
+    if (piece.form != nullptr && piece.form->reorders()) {
+      part.at = part.from - piece.from;
+    } else {
+      part.to = piece.to + converted_bytes(part.from - piece.from, piece.stored, piece.dtype);
+    }
+    if (piece.as_it_is()) {
       if (schedule_.pieces.size() > before) {
         Piece& last = schedule_.pieces.back();
-        if (last.stored == last.dtype && last.device == part.device &&
-            last.from + last.bytes == part.from && last.to + last.bytes == part.to) {
+        if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
+            last.to + last.bytes == part.to) {
           last.bytes += part.bytes;
           return;
         }
@@ -275,10 +281,6 @@ class Builder {
 }  // namespace
 
 std::uint64_t slot_bytes(std::uint64_t chunk_bytes) { return chunk_bytes + 2 * kBlock; }
-
-bool can_convert(DType from, DType to) {
-  return from == to || (is_convertible(from) && is_convertible(to));
-}
 
 void require_plan_of(const Model& model, const Plan& plan) {
   if (!model.checkpoint) {

@@ -42,6 +42,11 @@ struct Piece {
   std::uint32_t device = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
+  const StoredForm* form = nullptr;  // of the model's checkpoint; null: as it is
+  std::uint64_t at =
+      0;  // where the form reorders: offset of `from` in the tensor, which is at `to`
+
+  bool as_it_is() const { return stored == dtype && form == nullptr; }
 };
 
 // File bytes [begin, end) of a shard, read at once.
@@ -90,8 +95,5 @@ void require_plan_of(const Model& model, const Plan& plan);
 // Throws Error as require_plan_of() does, and naming the tensor for one without a place or without
 // a source, or for a conversion that does not exist.
 Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options);
-
-// True where `from` can be turned into `to`: equal, or both of BF16, F16, F32, F64.
-bool can_convert(DType from, DType to);
 
 }  // namespace berth

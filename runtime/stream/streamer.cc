@@ -35,6 +35,7 @@ class Streamer {
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     read(chunk, at_begin);
     const std::span pieces(&schedule_.pieces[chunk.first_piece], chunk.pieces);
+    shift(chunk, pieces, at_begin);
     std::vector<CopyEngine*> busy;
     std::vector<CopyJob> jobs;
     for (const Piece& piece : pieces) {
@@ -45,7 +46,7 @@ class Streamer {
       for (const Piece& other : pieces) {
         if (other.device != piece.device) continue;
         jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
-                        other.dtype});
+                        other.dtype, other.form, other.at});
       }
       try {
         engine->copy(jobs, slot.index);
@@ -54,6 +55,16 @@ class Streamer {
       }
     }
     ring_->release(slot, std::move(busy));
+  }
+
+  // Values stored one too great are put right in the slot, once for all that want them.
+  static void shift(const Chunk& chunk, std::span<const Piece> pieces, std::byte* at_begin) {
+    std::uint64_t done = chunk.begin;
+    for (const Piece& piece : pieces) {
+      if (piece.form == nullptr || !piece.form->plus_one || piece.from < done) continue;
+      take_away_one(at_begin + (piece.from - chunk.begin), piece.bytes);
+      done = piece.from + piece.bytes;
+    }
   }
 
   const Checkpoint& checkpoint_;

@@ -256,14 +256,8 @@ std::string HuggingFaceTokenizer::decode(const std::vector<std::int64_t>& ids,
   return bytes;
 }
 
-}  // namespace
-
-std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json) {
-  const std::string name = tokenizer_json.string();
-  simdjson::padded_string text;
-  if (simdjson::padded_string::load(name).get(text) != simdjson::SUCCESS) {
-    throw Error(name + ": cannot be read");
-  }
+std::unique_ptr<Tokenizer> parse_text(const simdjson::padded_string& text,
+                                      const std::string& name) {
   simdjson::dom::parser parser;
   simdjson::dom::element root;
   if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
@@ -274,6 +268,21 @@ std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenize
   } catch (const simdjson::simdjson_error& error) {
     throw Error(name + ": " + error.what());
   }
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json) {
+  const std::string name = tokenizer_json.string();
+  simdjson::padded_string text;
+  if (simdjson::padded_string::load(name).get(text) != simdjson::SUCCESS) {
+    throw Error(name + ": cannot be read");
+  }
+  return parse_text(text, name);
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::parse(std::string_view json, const std::string& source) {
+  return parse_text(simdjson::padded_string(json), source);
 }
 
 }  // namespace berth

@@ -19,6 +19,8 @@ namespace berth {
 class Tokenizer {
  public:
   static std::unique_ptr<Tokenizer> read(const std::filesystem::path& tokenizer_json);
+  // The same of a text that `source` names in errors.
+  static std::unique_ptr<Tokenizer> parse(std::string_view json, const std::string& source);
   virtual ~Tokenizer() = default;
 
   // `text` is UTF-8; ill-formed bytes are an Error naming the offset.

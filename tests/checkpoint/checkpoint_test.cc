@@ -292,6 +292,12 @@ TEST(DType, NamesReadBackAsThemselves) {
       EXPECT_EQ(parse_torch_dtype("torch." + std::string(torch_dtype_name(dtype))), dtype);
     }
   }
+  for (int i = static_cast<int>(DType::kQ4_0); i <= static_cast<int>(DType::kQ6_K); ++i) {
+    const auto dtype = static_cast<DType>(i);  // no type of safetensors, nor of torch
+    EXPECT_TRUE(is_block_format(dtype));
+    EXPECT_EQ(parse_dtype(dtype_name(dtype)), std::nullopt);
+    EXPECT_EQ(torch_dtype_name(dtype), "");
+  }
   EXPECT_EQ(parse_dtype("I4"), std::nullopt);
   EXPECT_EQ(parse_torch_dtype(""), std::nullopt);
 }
@@ -303,7 +309,19 @@ TEST(DType, SizesAreExactOrAbsent) {
   EXPECT_EQ(tensor_bytes(DType::kC64, none), 8u);
   EXPECT_EQ(tensor_bytes(DType::kU8, huge), std::nullopt);
   EXPECT_EQ(tensor_bytes(DType::kF4, odd), std::nullopt);
+  const std::vector<std::uint64_t> rows = {3, 256};
+  const std::vector<std::uint64_t> cut = {256, 48};  // whole blocks in all, but not in a row
+  EXPECT_EQ(tensor_bytes(DType::kQ4_1, rows), 3u * 8 * 20);
+  EXPECT_EQ(tensor_bytes(DType::kQ6_K, rows), 3u * 210);
+  EXPECT_EQ(tensor_bytes(DType::kQ4_0, cut), std::nullopt);
+  EXPECT_EQ(tensor_bytes(DType::kQ8_0, none), std::nullopt);
+  EXPECT_EQ(converted_bytes(3 * 210, DType::kQ6_K, DType::kBF16), 3u * 512);
+  EXPECT_EQ(converted_bytes(6, DType::kF16, DType::kF32), 12u);
+  EXPECT_TRUE(can_convert(DType::kQ5_K, DType::kF16));
+  EXPECT_FALSE(can_convert(DType::kF16, DType::kQ5_K));
+  EXPECT_FALSE(can_convert(DType::kQ5_K, DType::kQ4_0));
   EXPECT_TRUE(is_convertible(DType::kF64));
+  EXPECT_FALSE(is_convertible(DType::kQ4_0));
   EXPECT_FALSE(is_convertible(DType::kF8E4M3));
 }
 

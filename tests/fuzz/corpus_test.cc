@@ -11,6 +11,7 @@
 #include <string>
 
 #include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/gguf_header.h"
 #include "planner/checkpoint/shard_index.h"
 
 namespace berth {
@@ -138,6 +139,78 @@ const Expectations kShardIndex = {
     {"trailing", "the file goes on after its closing '}'"},
 };
 
+const Expectations kGguf = {
+    {"alignment_float", "general.alignment: not a non-negative integer"},
+    {"alignment_huge", "general.alignment: not a non-negative integer"},
+    {"alignment_odd", "general.alignment: 24 is no power of two (at most 2^30)"},
+    {"alignment_zero", "general.alignment: 0 is no power of two (at most 2^30)"},
+    {"array_count_wraps",
+     "the file is truncated: it ends within 'a': an array of 2305843009213693952 elements (byte "
+     "49)"},
+    {"array_nested", "'a': an array of arrays is not supported (byte 37)"},
+    {"array_of_strings_count",
+     "the file is truncated: it ends within 'a': an array of 1152921504606846976 elements (byte "
+     "49)"},
+    {"array_of_strings_past_end", "the file is truncated: it ends within 'a' (byte 57)"},
+    {"array_type", "'a': unknown value type 99 (byte 37)"},
+    {"big_endian", "is a big-endian GGUF file; only little-endian ones are read (byte 4)"},
+    {"data_truncated",
+     "the file is truncated: tensor 'a' ends 8 bytes into the data, the file has 7 there"},
+    {"file_empty", "the file has 0 bytes, too few for a GGUF header: it is truncated or empty"},
+    {"file_short", "the file has 23 bytes, too few for a GGUF header: it is truncated or empty"},
+    {"key_empty", "a key of 0 bytes (1 to 65535 are allowed) (byte 24)"},
+    {"key_length_wraps", "a key of 18446744073709551608 bytes (1 to 65535 are allowed) (byte 24)"},
+    {"key_past_end", "the file is truncated: it ends within a key (byte 32)"},
+    {"key_twice", "the key 'a' appears twice (byte 49)"},
+    {"magic", "does not begin with 'GGUF': this is not a GGUF file (byte 0)"},
+    {"name_empty", "a tensor's name has 0 bytes, the limit is 4096 (byte 24)"},
+    {"name_length_wraps",
+     "a tensor's name has 18446744073709551615 bytes, the limit is 4096 (byte 24)"},
+    {"name_twice", "tensor 'a' appears twice"},
+    {"no_data",
+     "the file is truncated: tensor 'a' ends 8 bytes into the data, the file has 0 there"},
+    {"offset_and_size_wrap", "tensor 'a': offset and size overflow (byte 49)"},
+    {"offset_past_end",
+     "the file is truncated: tensor 'a' ends 1099511627784 bytes into the data, the file has 8 "
+     "there"},
+    {"offset_unaligned", "tensor 'a': its offset 8 is no multiple of 32 (byte 49)"},
+    {"offset_wraps",
+     "the file is truncated: tensor 'a' ends 18446744073709551592 bytes into the data, the file "
+     "has 8 there"},
+    {"ok_alignment", ""},
+    {"ok_any_order", ""},
+    {"ok_empty", ""},
+    {"ok_hole", ""},
+    {"ok_tensors", ""},
+    {"ok_values", ""},
+    {"ok_version_2", ""},
+    {"ok_zero_size", ""},
+    {"overlap", "tensors 'a' and 'b' overlap (byte 128)"},
+    {"rank", "tensor 'a': 5 dimensions, the limit is 4 (byte 33)"},
+    {"rank_huge", "tensor 'a': 4294967295 dimensions, the limit is 4 (byte 33)"},
+    {"row_cuts_block", "tensor 'a': Q4_0 needs rows of a multiple of 32 elements (byte 53)"},
+    {"same_place", "tensors 'a' and 'b' overlap (byte 96)"},
+    {"scalar_of_blocks", "tensor 'a': Q4_0 needs rows of a multiple of 32 elements (byte 37)"},
+    {"shape_wraps", "tensor 'a': the shape's size overflows (byte 53)"},
+    {"shape_wraps_by_type", "tensor 'a': the shape's size overflows (byte 45)"},
+    {"string_length_wraps", "the file is truncated: it ends within 'a' (byte 45)"},
+    {"string_past_end", "the file is truncated: it ends within 'a' (byte 45)"},
+    {"tensor_count", "claims 18446744073709551615 tensors, more than it can hold (byte 8)"},
+    {"tensor_count_one_more", "claims 2 tensors, more than it can hold (byte 8)"},
+    {"type_q2_k",
+     "tensor 'a': type Q2_K is not supported (F32, F16, BF16, F64, I8 to I64, Q4_0, Q4_1, Q5_0, "
+     "Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are) (byte 45)"},
+    {"type_unknown",
+     "tensor 'a': type 4294967295 is not supported (F32, F16, BF16, F64, I8 to I64, Q4_0, Q4_1, "
+     "Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are) (byte 45)"},
+    {"value_count", "claims 2305843009213693952 metadata values, more than it can hold (byte 16)"},
+    {"value_count_one_more", "claims 2 metadata values, more than it can hold (byte 16)"},
+    {"value_truncated", "the file is truncated: it ends within 'a' (byte 37)"},
+    {"value_type", "'a': unknown value type 13 (byte 33)"},
+    {"version_1", "GGUF version 1 is not supported (2 and 3 are; convert the file again) (byte 4)"},
+    {"version_4", "GGUF version 4 is not supported (2 and 3 are; convert the file again) (byte 4)"},
+};
+
 std::string slurp(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -178,6 +251,15 @@ TEST(Corpus, EachSafetensorsFileTripsItsRule) {
 TEST(Corpus, EachIndexFileTripsItsRule) {
   check_corpus("shard_index", kShardIndex,
                [](const std::string& bytes) { parse_shard_index(bytes, "f"); });
+}
+
+TEST(Corpus, EachGgufFileTripsItsRule) {
+  check_corpus("gguf", kGguf, [](const std::string& bytes) {
+    parse_gguf_header(bytes.size(), "f", {}, [&](std::string& head, std::uint64_t wanted) {
+      ASSERT_LE(wanted, bytes.size());
+      head = bytes.substr(0, wanted);
+    });
+  });
 }
 
 }  // namespace

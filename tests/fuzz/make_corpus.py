@@ -131,9 +131,110 @@ SHARD_INDEX = {
 }
 
 
+# GGUF. Numbers of metadata types and of ggml types as its specification has them.
+U8, U32, F32_VALUE, STRING, ARRAY, U64 = 0, 4, 6, 8, 9, 10
+GGML_F32, GGML_Q4_0, GGML_Q2_K = 0, 2, 10
+
+
+def string(value):
+    raw = value if isinstance(value, bytes) else value.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def value(key, kind, payload):
+    return string(key) + struct.pack("<I", kind) + payload
+
+
+def u32(key, number):
+    return value(key, U32, struct.pack("<I", number))
+
+
+def tensor(name="a", dims=(2,), kind=GGML_F32, offset=0):
+    return (string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)
+            + struct.pack("<IQ", kind, offset))
+
+
+def gguf(values=(), tensors=(), data=0, magic=b"GGUF", version=3, value_count=None,
+         tensor_count=None, alignment=32):
+    """A file with these values and tensors, padded, and so many data bytes."""
+    head = magic + struct.pack("<IQQ", version,
+                               len(tensors) if tensor_count is None else tensor_count,
+                               len(values) if value_count is None else value_count)
+    head += b"".join(values) + b"".join(tensors)
+    return head + bytes(-len(head) % alignment + data if data else 0)
+
+
+ARRAY_OF_TWO = struct.pack("<IQ", U8, 2) + b"\1\2"
+
+GGUF = {
+    # Valid.
+    "ok_empty": gguf(),
+    "ok_version_2": gguf(version=2),
+    "ok_values": gguf([u32("a", 1), value("b", STRING, string("text")),
+                       value("c", ARRAY, ARRAY_OF_TWO),
+                       value("d", ARRAY, struct.pack("<IQ", STRING, 2) + string("x") + string(""))]),
+    "ok_tensors": gguf([], [tensor(), tensor("b", (32, 2), GGML_Q4_0, 32), tensor("c", (), offset=96)],
+                       100),
+    "ok_any_order": gguf([], [tensor("b", offset=32), tensor("a")], 40),
+    "ok_hole": gguf([], [tensor(), tensor("b", offset=64)], 72),
+    "ok_zero_size": gguf([], [tensor("a", (0, 3)), tensor("b")], 8),
+    "ok_alignment": gguf([u32("general.alignment", 8)], [tensor(), tensor("b", offset=8)], 16,
+                         alignment=8),
+    # The frame.
+    "file_empty": b"",
+    "file_short": gguf()[:23],
+    "magic": gguf(magic=b"GGML"),
+    "version_1": gguf(version=1),
+    "version_4": gguf(version=4),
+    "big_endian": gguf(version=3 << 24),
+    "tensor_count": gguf(tensor_count=2**64 - 1),
+    "tensor_count_one_more": gguf([], [tensor()], tensor_count=2),
+    "value_count": gguf(value_count=2**61),
+    "value_count_one_more": gguf([u32("a", 1)], value_count=2),
+    # Metadata.
+    "key_empty": gguf([u32("", 1)]),
+    "key_length_wraps": gguf([struct.pack("<Q", 2**64 - 8) + bytes(16)]),
+    "key_past_end": gguf([struct.pack("<Q", 60000) + bytes(16)]),
+    "key_twice": gguf([u32("a", 1), u32("a", 1)]),
+    "value_type": gguf([value("a", 13, bytes(8))]),
+    "value_truncated": gguf([value("a", U64, bytes(4))]),
+    "string_length_wraps": gguf([value("a", STRING, struct.pack("<Q", 2**64 - 1))]),
+    "string_past_end": gguf([value("a", STRING, struct.pack("<Q", 5) + b"four")]),
+    "array_count_wraps": gguf([value("a", ARRAY, struct.pack("<IQ", U64, 2**61))]),
+    "array_of_strings_count": gguf([value("a", ARRAY, struct.pack("<IQ", STRING, 2**60))]),
+    "array_of_strings_past_end": gguf([value("a", ARRAY, struct.pack("<IQQ", STRING, 1, 2**63))]),
+    "array_nested": gguf([value("a", ARRAY, struct.pack("<IQ", ARRAY, 1) + ARRAY_OF_TWO)]),
+    "array_type": gguf([value("a", ARRAY, struct.pack("<IQ", 99, 1))]),
+    "alignment_zero": gguf([u32("general.alignment", 0)]),
+    "alignment_odd": gguf([u32("general.alignment", 24)]),
+    "alignment_huge": gguf([value("general.alignment", U64, struct.pack("<Q", 2**63))], [tensor()], 8),
+    "alignment_float": gguf([value("general.alignment", F32_VALUE, struct.pack("<f", 32))]),
+    # Tensors.
+    "name_empty": gguf([], [tensor("")], 8),
+    "name_length_wraps": gguf([], [struct.pack("<Q", 2**64 - 1) + bytes(24)]),
+    "name_twice": gguf([], [tensor(), tensor(offset=32)], 40),
+    "rank": gguf([], [tensor("a", (1, 1, 1, 1, 2))], 8),
+    "rank_huge": gguf([], [string("a") + struct.pack("<I", 2**32 - 1) + bytes(32)]),
+    "type_q2_k": gguf([], [tensor("a", (256,), GGML_Q2_K)], 84),
+    "type_unknown": gguf([], [tensor("a", (256,), 2**32 - 1)], 84),
+    "shape_wraps": gguf([], [tensor("a", (2**32, 2**32))], 8),
+    "shape_wraps_by_type": gguf([], [tensor("a", (2**62,))], 8),
+    "row_cuts_block": gguf([], [tensor("a", (48, 2), GGML_Q4_0)], 54),
+    "scalar_of_blocks": gguf([], [tensor("a", (), GGML_Q4_0)], 18),
+    "offset_unaligned": gguf([], [tensor(offset=8)], 16),
+    "offset_past_end": gguf([], [tensor(offset=2**40)], 8),
+    "offset_wraps": gguf([], [tensor(offset=2**64 - 32)], 8),
+    "offset_and_size_wrap": gguf([], [tensor("a", (2**58,), offset=2**64 - 2**60)], 8),
+    "overlap": gguf([], [tensor("a", (16,)), tensor("b", offset=32)], 64),
+    "same_place": gguf([], [tensor(), tensor("b")], 8),
+    "data_truncated": gguf([], [tensor()], 8)[:-1],
+    "no_data": gguf([], [tensor()]),
+}
+
+
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
-    for folder, files in (("safetensors", SAFETENSORS), ("shard_index", SHARD_INDEX)):
+    for folder, files in (("safetensors", SAFETENSORS), ("shard_index", SHARD_INDEX), ("gguf", GGUF)):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         for name, data in files.items():
             with open(os.path.join(root, folder, name), "wb") as out:

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <vector>
 
+#include "cuda/block_format.h"
 #include "cuda/cast.h"
 #include "cuda/device.h"
+#include "cuda/reorder.h"
 #include "tests/stream/support.h"
 
 namespace berth {
@@ -75,6 +78,46 @@ TEST_F(Gpu, CastsGiveTheBitsOfTheHostReference) {
       EXPECT_TRUE(result == expected)
           << static_cast<int>(from_format) << " to " << static_cast<int>(to_format);
     }
+  }
+}
+
+TEST_F(Gpu, BlocksGiveTheBitsOfTheHostReference) {
+  const std::vector<std::byte> source = random_bytes(210 * 1000);
+  CopyStream stream(0);
+  const DeviceArena from(0, source.size());
+  const DeviceArena to(0, 64 * source.size());
+  stream.copy_to_device(from.data(), source.data(), source.size());
+  for (int f = 0; f <= static_cast<int>(BlockFormat::kQ6_K); ++f) {
+    const auto format = static_cast<BlockFormat>(f);
+    const std::size_t blocks = source.size() / block_size(format).bytes;
+    for (const FloatFormat to_format :
+         {FloatFormat::kBF16, FloatFormat::kF16, FloatFormat::kF32, FloatFormat::kF64}) {
+      const std::size_t bytes = blocks * block_size(format).elements * float_bytes(to_format);
+      std::vector<std::byte> expected(bytes);
+      dequantize_reference(source.data(), format, expected.data(), to_format, blocks);
+      dequantize_on_device(from.data(), format, to.data(), to_format, blocks, stream.handle());
+      EXPECT_TRUE(from_device(to.data(), bytes, stream) == expected)
+          << f << " to " << static_cast<int>(to_format);
+    }
+  }
+}
+
+TEST_F(Gpu, UnitsAreReorderedAsOnTheHost) {
+  const std::vector<std::byte> source = random_bytes(64 * 24 * 90);
+  CopyStream stream(0);
+  const DeviceArena from(0, source.size());
+  const DeviceArena to(0, source.size());
+  for (const Reorder& order : {Reorder{32, 2, 180}, Reorder{24, 90, 2}, Reorder{90, 8, 4},
+                               Reorder{12, 15, 1}, Reorder{64, 2, 36}}) {
+    std::vector<std::byte> expected(source.size());
+    reorder_on_host(source.data(), 0, source.size(), order, expected.data());
+    for (std::size_t at = 0; at < source.size();) {  // in parts that cut units
+      const std::size_t bytes = std::min<std::size_t>(source.size() - at, 10001);
+      stream.copy_to_device(from.data(), source.data() + at, bytes);
+      reorder_on_device(from.data(), at, bytes, order, to.data(), stream.handle());
+      at += bytes;
+    }
+    EXPECT_TRUE(from_device(to.data(), source.size(), stream) == expected) << order.unit;
   }
 }
 

@@ -1,0 +1,39 @@
+// The parser of GGUF heads on arbitrary bytes: it answers or throws Error, and what it answers lies
+// inside the file, apart, and is of the size that type and shape say.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "planner/checkpoint/gguf_header.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view file(reinterpret_cast<const char*>(data), size);
+  try {
+    const berth::GgufHeader header =
+        berth::parse_gguf_header(size, "input", {}, [&](std::string& head, std::uint64_t wanted) {
+          if (wanted > size) std::abort();
+          head = file.substr(0, wanted);
+        });
+    std::uint64_t end = 0;
+    for (const berth::GgufTensor& tensor : header.tensors()) {
+      const auto bytes = berth::tensor_bytes(tensor.dtype, tensor.shape);
+      if (tensor.begin < end || tensor.end > size || !bytes ||
+          *bytes != tensor.end - tensor.begin) {
+        std::abort();
+      }
+      end = tensor.end;
+    }
+    for (const char* key : {"general.architecture", "general.alignment", "a"}) {
+      try {
+        header.text(key);
+        header.texts(key);
+        header.integers(key);
+      } catch (const berth::Error&) {
+      }
+    }
+  } catch (const berth::Error&) {
+  }
+  return 0;
+}

@@ -1,0 +1,291 @@
+// GGUF files as models: names, shapes, forms, config and tokenizer, and what is refused.
+#include "planner/model/gguf.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+
+#include "planner/model/model_tree.h"
+#include "tests/model/gguf_writer.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using testing::GgufWriter;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Gguf : public ::testing::Test {
+ protected:
+  Gguf() {
+    std::string name = (fs::temp_directory_path() / "berth-gguf-XXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~Gguf() override { fs::remove_all(folder_); }
+
+  fs::path write(const GgufWriter& file, const std::string& name = "model.gguf") const {
+    file.write(folder_ / name);
+    return folder_ / name;
+  }
+
+  fs::path folder_;
+};
+
+constexpr std::uint32_t kF32 = 0, kF16 = 1, kQ8_0 = 8;
+
+void add_sizes(GgufWriter& file, const std::string& architecture) {
+  file.text("general.architecture", architecture);
+  for (const auto& [key, value] :
+       {std::pair("embedding_length", 64), std::pair("block_count", 1),
+        std::pair("context_length", 128), std::pair("feed_forward_length", 32),
+        std::pair("attention.head_count", 4)}) {
+    file.u32(architecture + "." + key, static_cast<std::uint32_t>(value));
+  }
+}
+
+void add_tensor(GgufWriter& file, const std::string& name, std::uint32_t type, Shape shape) {
+  const DType dtype = type == kF32 ? DType::kF32 : type == kF16 ? DType::kF16 : DType::kQ8_0;
+  file.tensor(name, type, {shape.begin(), shape.end()},
+              std::string(*tensor_bytes(dtype, shape), '\0'));
+}
+
+// A llama of one layer; `keep` says which tensors are in this file.
+GgufWriter llama(const std::function<bool(const std::string&)>& keep = {}, bool head = true) {
+  GgufWriter file;
+  add_sizes(file, "llama");
+  file.u32("llama.attention.head_count_kv", 2);
+  file.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  file.f32("llama.rope.freq_base", 500000);
+  file.u32("tokenizer.ggml.eos_token_id", 7);
+  file.u32("tokenizer.ggml.eot_token_id", 9);
+  const auto add = [&](const std::string& name, std::uint32_t type, const Shape& shape) {
+    if (!keep || keep(name)) add_tensor(file, name, type, shape);
+  };
+  add("token_embd.weight", kQ8_0, {10, 64});
+  if (head) add("output.weight", kQ8_0, {10, 64});
+  add("output_norm.weight", kF32, {64});
+  add("blk.0.attn_norm.weight", kF32, {64});
+  add("blk.0.ffn_norm.weight", kF32, {64});
+  add("blk.0.attn_q.weight", kQ8_0, {64, 64});
+  add("blk.0.attn_k.weight", kQ8_0, {32, 64});
+  add("blk.0.attn_v.weight", kQ8_0, {32, 64});
+  add("blk.0.attn_output.weight", kQ8_0, {64, 64});
+  add("blk.0.ffn_gate.weight", kQ8_0, {32, 64});
+  add("blk.0.ffn_up.weight", kQ8_0, {32, 64});
+  add("blk.0.ffn_down.weight", kQ8_0, {64, 32});
+  return file;
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+const TensorInfo& find(const Checkpoint& checkpoint, std::string_view name) {
+  const auto found = std::ranges::find(checkpoint.tensors, name, &TensorInfo::name);
+  if (found == checkpoint.tensors.end()) throw Error("no " + std::string(name));
+  return *found;
+}
+
+TEST_F(Gguf, IsACheckpointInTheNamesOfTransformers) {
+  const GgufModel model = open_gguf(write(llama()));
+  const Checkpoint& checkpoint = model.checkpoint;
+  EXPECT_EQ(checkpoint.format, "GGUF");
+  EXPECT_EQ(checkpoint.tensors.size(), 12u);
+  const TensorInfo& down = find(checkpoint, "model.layers.0.mlp.down_proj.weight");
+  EXPECT_THAT(down.shape, ElementsAre(64, 32));
+  EXPECT_EQ(down.dtype, DType::kQ8_0);
+  EXPECT_EQ(checkpoint.form_of(down), nullptr);
+  const StoredForm* query =
+      checkpoint.form_of(find(checkpoint, "model.layers.0.self_attn.q_proj.weight"));
+  const StoredForm* key =
+      checkpoint.form_of(find(checkpoint, "model.layers.0.self_attn.k_proj.weight"));
+  ASSERT_NE(query, nullptr);
+  EXPECT_EQ(*query, (StoredForm{.rows = 8, .columns = 2, .unit = 64}));
+  EXPECT_EQ(query, key);  // heads of the same size
+}
+
+TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
+  const ModelConfig config =
+      ModelConfig::parse(open_gguf(write(llama({}, false))).config_json, "config");
+  EXPECT_EQ(config.model_type(), "llama");
+  EXPECT_EQ(config.integer("hidden_size"), 64);
+  EXPECT_EQ(config.integer("num_key_value_heads"), 2);
+  EXPECT_EQ(config.integer("head_dim"), 16);
+  EXPECT_EQ(config.integer("vocab_size"), 10);
+  EXPECT_EQ(config.number("rms_norm_eps"), 1e-5);  // not the float nearest to it
+  EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
+  EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
+  EXPECT_EQ(config.list("eos_token_id").size(), 2u);
+}
+
+TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {
+  const fs::path path = write(llama());
+  const Model stored = open_model(path, std::nullopt);
+  EXPECT_EQ(stored.tree.quantization, "GGUF");
+  EXPECT_EQ(stored.tree.bytes(), stored.checkpoint->bytes());
+  const Model floats = open_model(path, DType::kBF16);
+  EXPECT_EQ(floats.tree.bytes(), 2 * floats.tree.parameters());
+  EXPECT_EQ(floats.tree.parameters(), stored.tree.parameters());
+}
+
+TEST_F(Gguf, MayBeTheOnlyModelOfAFolder) {
+  write(llama());
+  EXPECT_EQ(open_model(folder_, std::nullopt).tree.model_type, "llama");
+  std::ofstream(folder_ / "config.json") << "{}";  // as many repositories have beside it
+  EXPECT_EQ(open_model(folder_, std::nullopt).tree.model_type, "llama");
+  write(llama(), "other.gguf");
+  EXPECT_THAT(error_of([&] { open_model(folder_, std::nullopt); }),
+              HasSubstr("found 'model.gguf' but no .safetensors file: name the .gguf file"));
+}
+
+TEST_F(Gguf, MayBeSplit) {
+  for (std::uint32_t part = 0; part < 2; ++part) {
+    GgufWriter file = llama(
+        [&](const std::string& name) { return (name.find("ffn") != name.npos) == (part == 1); });
+    file.u32("split.no", part);
+    file.u32("split.count", 2);
+    write(file, "m-0000" + std::to_string(part + 1) + "-of-00002.gguf");
+  }
+  const fs::path second = folder_ / "m-00002-of-00002.gguf";
+  for (const fs::path& path : {folder_ / "m-00001-of-00002.gguf", second, folder_}) {
+    const Model model = open_model(path, std::nullopt);
+    EXPECT_EQ(model.checkpoint->shards.size(), 2u);
+    EXPECT_EQ(model.checkpoint->tensors.size(), 12u);
+  }
+  fs::remove(second);
+  EXPECT_THAT(error_of([&] { open_gguf(folder_ / "m-00001-of-00002.gguf"); }),
+              HasSubstr("part 'm-00002-of-00002.gguf' is missing"));
+}
+
+TEST_F(Gguf, ExpertsAreTensorsOfTheirOwn) {
+  GgufWriter file = llama([](const std::string& name) {
+    return name.find("blk.0.ffn_g") == name.npos && name.find("blk.0.ffn_u") == name.npos &&
+           name.find("blk.0.ffn_d") == name.npos;
+  });
+  file.u32("llama.expert_count", 3);
+  file.u32("llama.expert_used_count", 2);
+  add_tensor(file, "blk.0.ffn_gate_inp.weight", kF32, {3, 64});
+  add_tensor(file, "blk.0.ffn_gate_exps.weight", kQ8_0, {3, 32, 64});
+  add_tensor(file, "blk.0.ffn_up_exps.weight", kQ8_0, {3, 32, 64});
+  add_tensor(file, "blk.0.ffn_down_exps.weight", kQ8_0, {3, 64, 32});
+  const Model model = open_model(write(file), std::nullopt);
+  EXPECT_EQ(model.tree.model_type, "mixtral");
+  const auto expert = [&](int number) {
+    return find(*model.checkpoint,
+                "model.layers.0.block_sparse_moe.experts." + std::to_string(number) + ".w1.weight");
+  };
+  EXPECT_EQ(expert(1).begin, expert(0).end);
+  EXPECT_EQ(expert(2).bytes(), *tensor_bytes(DType::kQ8_0, Shape{32, 64}));
+}
+
+TEST_F(Gguf, BlocksThatATransposedMatrixCutsBecomeFloats) {
+  GgufWriter file;
+  add_sizes(file, "gpt2");
+  add_tensor(file, "token_embd.weight", kQ8_0, {10, 64});
+  add_tensor(file, "position_embd.weight", kF32, {128, 64});
+  for (const char* norm : {"output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"}) {
+    add_tensor(file, std::string(norm) + ".weight", kF32, {64});
+    add_tensor(file, std::string(norm) + ".bias", kF32, {64});
+  }
+  const std::pair<const char*, Shape> matrices[] = {{"attn_qkv", {192, 64}},
+                                                    {"attn_output", {64, 64}},
+                                                    {"ffn_up", {32, 64}},
+                                                    {"ffn_down", {64, 32}}};
+  for (const auto& [name, shape] : matrices) {
+    add_tensor(file, "blk.0." + std::string(name) + ".weight", kQ8_0, shape);
+    add_tensor(file, "blk.0." + std::string(name) + ".bias", kF32, {shape[0]});
+  }
+  const Model model = open_model(write(file), std::nullopt);
+  for (const ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.name == "transformer.wte.weight") {
+      EXPECT_EQ(tensor.dtype, DType::kQ8_0);
+    }
+    if (tensor.name != "transformer.h.0.attn.c_attn.weight") continue;
+    EXPECT_THAT(tensor.shape, ElementsAre(64, 192));
+    EXPECT_EQ(tensor.dtype, DType::kF16);
+  }
+}
+
+TEST_F(Gguf, WhatIsNotUnderstoodIsRefusedByName) {
+  const auto refused = [&](const GgufWriter& file) {
+    const fs::path path = write(file);
+    const std::string message = error_of([&] { open_model(path, std::nullopt); });
+    EXPECT_THAT(message, HasSubstr(path.string()));
+    EXPECT_THAT(message, Not(HasSubstr("\n")));
+    return message;
+  };
+  GgufWriter unknown;
+  add_sizes(unknown, "mamba");
+  EXPECT_THAT(refused(unknown), HasSubstr("'mamba' is not read from GGUF (llama, qwen2"));
+  EXPECT_THAT(refused(GgufWriter()), HasSubstr("general.architecture: is missing"));
+  GgufWriter surplus = llama();
+  add_tensor(surplus, "blk.0.attn_sinks.weight", kF32, {4});
+  EXPECT_THAT(refused(surplus), HasSubstr("'blk.0.attn_sinks.weight' has no place in the llama"));
+  GgufWriter layer = llama();
+  add_tensor(layer, "blk.1x.attn_q.weight", kF32, {4});
+  EXPECT_THAT(refused(layer), HasSubstr("has no place"));
+  EXPECT_THAT(refused(llama([](const std::string& name) { return name != "blk.0.attn_v.weight"; })),
+              HasSubstr("lacks tensor 'model.layers.0.self_attn.v_proj.weight'"));
+  GgufWriter heads;
+  add_sizes(heads, "qwen2");
+  heads.i32s("qwen2.attention.head_count_kv", {2, 4});
+  EXPECT_THAT(refused(heads), HasSubstr("head_count_kv: is not one positive number"));
+  GgufWriter odd = llama([](const std::string& name) { return name != "blk.0.attn_q.weight"; });
+  add_tensor(odd, "blk.0.attn_q.weight", kF32, {60, 64});
+  EXPECT_THAT(refused(odd), HasSubstr("has 60 rows, which 4 heads"));
+  GgufWriter sizes;
+  sizes.text("general.architecture", "llama");
+  sizes.u32("llama.attention.head_count", 0);
+  EXPECT_THAT(refused(sizes), HasSubstr("head_count: is not one positive number"));
+}
+
+TEST_F(Gguf, TokenizersOfAnotherKindAreRefusedByName) {
+  GgufWriter file;
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(file)); }),
+              HasSubstr("tokenizer.ggml.model: is missing"));
+  file.text("tokenizer.ggml.model", "llama");
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(file)); }),
+              HasSubstr("'llama' is not supported (byte-level BPE"));
+  GgufWriter bpe;
+  bpe.text("tokenizer.ggml.model", "gpt2");
+  bpe.text("tokenizer.ggml.pre", "viking");
+  bpe.texts("tokenizer.ggml.tokens", {"a", "b"});
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(bpe)); }),
+              HasSubstr("tokenizer.ggml.pre: 'viking' is not supported (gpt-2, default, smollm"));
+  GgufWriter types;
+  types.text("tokenizer.ggml.model", "gpt2");
+  types.texts("tokenizer.ggml.tokens", {"a", "b"});
+  types.i32s("tokenizer.ggml.token_type", {1});
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(types)); }),
+              HasSubstr("has 1 elements for 2 tokens"));
+}
+
+TEST_F(Gguf, TokenizerSaysWhatTheVocabularySays) {
+  GgufWriter file;
+  file.text("tokenizer.ggml.model", "gpt2");
+  file.text("tokenizer.ggml.pre", "llama-bpe");
+  file.texts("tokenizer.ggml.tokens", {"\"", "b", "\"b", "<|end|>", "<tool>"});
+  file.i32s("tokenizer.ggml.token_type", {1, 1, 1, 3, 4});
+  file.texts("tokenizer.ggml.merges", {"\" b"});
+  const std::string json = gguf_tokenizer_json(write(file));
+  EXPECT_THAT(json,
+              HasSubstr(R"("vocab": {"\"": 0, "b": 1, "\"b": 2, "<|end|>": 3, "<tool>": 4})"));
+  EXPECT_THAT(json, HasSubstr(R"("merges": ["\" b"])"));
+  EXPECT_THAT(json, HasSubstr(R"("ignore_merges": true)"));
+  EXPECT_THAT(json, HasSubstr(R"({"id": 3, "content": "<|end|>")"));
+  EXPECT_THAT(json, HasSubstr(R"("special": false})"));
+  EXPECT_THAT(json, HasSubstr(R"(\\p{N}{1,3})"));
+}
+
+}  // namespace
+}  // namespace berth
