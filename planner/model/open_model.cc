@@ -42,7 +42,7 @@ std::size_t expected_tensors(const fs::path& folder) {
   return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 100, kMaxTensors));
 }
 
-Model open_folder(const fs::path& path, std::optional<DType> dtype) {
+Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path / "config.json";
   Model model;
@@ -59,12 +59,12 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype) {
   std::future<Skeleton> skeleton =
       std::async([&] { return build_skeleton(*model.config, dtype, expected_tensors(path)); });
   model.checkpoint = open_checkpoint(path);
-  model.tree =
-      join_model_tree(skeleton.get(), folder_name(path), &*model.config, &*model.checkpoint, dtype);
+  model.tree = join_model_tree(skeleton.get(), folder_name(path), &*model.config,
+                               &*model.checkpoint, dtype, dequantize);
   return model;
 }
 
-Model open_safetensors(const fs::path& path, std::optional<DType> dtype) {
+Model open_safetensors(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path.parent_path() / "config.json";
   Model model;
@@ -72,19 +72,19 @@ Model open_safetensors(const fs::path& path, std::optional<DType> dtype) {
   if (fs::exists(config, ignored)) model.config = ModelConfig::read(config);
   model.checkpoint = open_checkpoint(path);
   model.tree = build_model_tree(path.stem().string(), model.config ? &*model.config : nullptr,
-                                &*model.checkpoint, dtype);
+                                &*model.checkpoint, dtype, dequantize);
   return model;
 }
 
 }  // namespace
 
-Model open_model(const fs::path& path, std::optional<DType> dtype) {
+Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
-  if (fs::is_directory(status)) return open_folder(path, dtype);
+  if (fs::is_directory(status)) return open_folder(path, dtype, dequantize);
   const std::string extension = path.extension().string();
-  if (extension == ".safetensors") return open_safetensors(path, dtype);
+  if (extension == ".safetensors") return open_safetensors(path, dtype, dequantize);
   if (extension != ".json") {
     throw Error(path.string() + ": " +
                 (extension.empty() ? "a file without an extension" : quote(extension)) +
@@ -103,7 +103,8 @@ Model open_model(const fs::path& path, std::optional<DType> dtype) {
                 ": neither a config ('model_type' is missing) nor a module tree "
                 "('root' is missing)");
   }
-  model.tree = build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype);
+  model.tree =
+      build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype, dequantize);
   return model;
 }
 
