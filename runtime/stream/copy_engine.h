@@ -12,17 +12,24 @@
 #include <span>
 #include <string>
 
+#include "cuda/cast.h"
 #include "planner/checkpoint/dtype.h"
 
 namespace berth {
 
+class WeightTables;
+
 // `bytes` bytes of `stored` elements at `from` become `dtype` elements `to` bytes into the memory.
+// With `tables` they are bytes [first, first + bytes) of the packed values of a quantised weight,
+// which begins at `to`.
 struct CopyJob {
   const std::byte* from = nullptr;
   std::uint64_t bytes = 0;
   std::uint64_t to = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
+  const WeightTables* tables = nullptr;
+  std::uint64_t first = 0;
 };
 
 class CopyEngine {
@@ -35,7 +42,10 @@ class CopyEngine {
   virtual std::shared_ptr<void> memory_owner() const = 0;
 
   // Starts the copies out of staging slot `slot`, whose bytes must stay until wait(slot) returns.
+  // Tables may go as soon as it returns.
   virtual void copy(std::span<const CopyJob> jobs, std::uint32_t slot) = 0;
+  // No more jobs with these tables will come.
+  virtual void forget(const WeightTables*) {}
   virtual bool done(std::uint32_t slot) = 0;
   virtual void wait(std::uint32_t slot) = 0;
   // Waits for all copies; throws Error if one failed.
@@ -48,11 +58,15 @@ class CopyEngine {
 std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes);
 
 // `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; where `casts`, scratch for
-// raw pieces of up to `slot_bytes`. Throws Error where the device cannot give that much.
+// raw pieces of up to `slot_bytes`. Throws Error where the device cannot give that much. Tables of
+// quantised weights get memory of their own as they come.
 std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                              std::uint64_t slot_bytes, bool casts);
 
-// One job on the host: memcpy, or a cast. `to` is where the first element goes.
+// The cast kernels' name of a float type; throws Error for other types.
+FloatFormat float_format(DType dtype);
+
+// One job on the host: memcpy, a cast or a dequantisation. `to` is where the first element goes.
 void copy_on_host(const CopyJob& job, std::byte* to);
 
 }  // namespace berth
