@@ -152,14 +152,22 @@ void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
 
 }  // namespace
 
+// A run needs plain weights; other commands take quantised ones as they are, unless asked.
+Dequantize wants_plain(const Options& options) {
+  const bool plain = options.settings.dequantize.value_or(options.command == Command::kRun);
+  return plain ? Dequantize::kYes : Dequantize::kNo;
+}
+
 Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
   require_counts(settings);
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Planned planned{
-      open_model(options.model, dtype), choose_machine(options, request, notes), {}, request};
+  Planned planned{open_model(options.model, dtype, wants_plain(options)),
+                  choose_machine(options, request, notes),
+                  {},
+                  request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
     count_checkpoint_room(*planned.model.checkpoint, planned.machine);
@@ -174,7 +182,8 @@ Planned make_planned(const Options& options) {
     require_counts(settings);
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
-    Planned planned{open_model(options.model, dtype), {}, {}, {}};
+    const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
+    Planned planned{open_model(options.model, dtype, dequantize), {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }
