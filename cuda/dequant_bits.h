@@ -127,6 +127,7 @@ BERTH_BOTH float dequantized(const QuantLayout& layout, const QuantTables& table
 
 template <class Code, class To, bool high_first>
 struct RowsOrder {
+  static constexpr QuantOrder kOrder = high_first ? QuantOrder::kRowsHigh : QuantOrder::kRows;
   using Packed = std::uint8_t;
   BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
                         std::uint64_t unit, typename To::Bits* to) {
@@ -145,6 +146,7 @@ struct RowsOrder {
 
 template <class Code, class To>
 struct GptqOrder {
+  static constexpr QuantOrder kOrder = QuantOrder::kGptq;
   using Packed = std::uint32_t;
   BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
                         std::uint64_t unit, typename To::Bits* to) {
@@ -160,6 +162,7 @@ struct GptqOrder {
 
 template <class Code, class To>
 struct AwqOrder {
+  static constexpr QuantOrder kOrder = QuantOrder::kAwq;
   using Packed = std::uint32_t;
   // Row `i` of eight stands in these bits.
   BERTH_BOTH unsigned shift(unsigned i) { return (i & 1u) * 16 + (i >> 1) * 4; }
@@ -177,6 +180,7 @@ struct AwqOrder {
 
 template <class Code, class To>
 struct ExpertsOrder {
+  static constexpr QuantOrder kOrder = QuantOrder::kExperts;
   using Packed = std::uint8_t;
   BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
                         std::uint64_t unit, typename To::Bits* to) {

@@ -68,22 +68,15 @@ class Loops {
 
   template <class Code, class Order, class To>
   bool run() const {
-    switch (layout_.order) {
-      case QuantOrder::kRows:
-        rows<Code, false>();
-        break;
-      case QuantOrder::kRowsHigh:
-        rows<Code, true>();
-        break;
-      case QuantOrder::kGptq:
-        rectangles(layout_.rows, 4, [this](auto... range) { gptq<Code>(range...); });
-        break;
-      case QuantOrder::kAwq:
-        rectangles(layout_.rows / 8, 4, [this](auto... range) { awq(range...); });
-        break;
-      case QuantOrder::kExperts:
-        rectangles(layout_.columns / 2, 1, [this](auto... range) { experts(range...); });
-        break;
+    constexpr QuantOrder kOrder = Order::kOrder;
+    if constexpr (kOrder == QuantOrder::kGptq) {
+      rectangles(layout_.rows, 4, [this](auto... range) { gptq<Code>(range...); });
+    } else if constexpr (kOrder == QuantOrder::kAwq) {
+      rectangles(layout_.rows / 8, 4, [this](auto... range) { awq(range...); });
+    } else if constexpr (kOrder == QuantOrder::kExperts) {
+      rectangles(layout_.columns / 2, 1, [this](auto... range) { experts(range...); });
+    } else {
+      rows<Code, kOrder == QuantOrder::kRowsHigh>();
     }
     return true;
   }

@@ -27,7 +27,8 @@ class Streamer {
     try {
       send(chunk);
     } catch (...) {
-      tables_.stop();  // who waits for tables must not wait for this chunk
+      // Who waits for tables must not wait for this chunk.
+      tables_.stop(std::current_exception());
       throw;
     }
   }

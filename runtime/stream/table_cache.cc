@@ -34,7 +34,7 @@ std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
   while (!changed_.wait_for(lock, kLook, ready)) {
     if (cancel_ && cancel_->load()) throw Error("the load was cancelled; nothing of it was kept");
   }
-  if (stopped_) throw Error("the load stopped");
+  if (stopped_) std::rethrow_exception(stopped_);
   if (entry.tables) return entry.tables;
   ++next_;
   used_ += weights_[weight].made.side_bytes;
@@ -45,7 +45,7 @@ std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
     tables =
         std::make_shared<WeightTables>(checkpoint_, packed, schemes_[packed.made.scheme], read_);
   } catch (...) {
-    stop();
+    stop(std::current_exception());
     throw;
   }
   lock.lock();
@@ -65,10 +65,10 @@ bool TableCache::release(std::uint32_t weight) {
   return true;
 }
 
-void TableCache::stop() {
+void TableCache::stop(std::exception_ptr error) {
   {
     const std::scoped_lock lock(mutex_);
-    stopped_ = true;
+    if (!stopped_) stopped_ = std::move(error);
   }
   changed_.notify_all();
 }

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -26,12 +27,12 @@ class TableCache {
   // The tables of a weight; waits for room, and until those of all weights before it were asked
   // for. Threads must start on pieces in order, and give back what they hold before they ask for
   // more: then the first weight that is not done can always go on, and no wait is forever. Throws
-  // Error where the tables cannot be made, and after stop().
+  // Error where the tables cannot be made, and after stop() what that was given.
   std::shared_ptr<const WeightTables> acquire(std::uint32_t weight);
   // After a piece is done with them; true where it was the last of the weight.
   bool release(std::uint32_t weight);
-  // Wakes all that wait, on the way out of an error.
-  void stop();
+  // Wakes all that wait, on the way out of an error: theirs is the same one.
+  void stop(std::exception_ptr error);
 
  private:
   struct Entry {
@@ -51,7 +52,7 @@ class TableCache {
   std::vector<Entry> entries_;
   std::uint64_t used_ = 0;  // bytes, as planned
   std::uint32_t next_ = 0;  // the next weight whose tables are made
-  bool stopped_ = false;
+  std::exception_ptr stopped_;
 };
 
 }  // namespace berth

@@ -337,6 +337,7 @@ QuantLayout quant_layout(const ModelTree& tree, TensorId id, std::uint32_t sourc
       layout.group_columns = scheme.group == 0 ? layout.columns : scheme.group;
       layout.row_step = ceil_div(layout.columns, layout.group_columns);
       layout.group_step = 1;
+      if (scheme.format == QuantFormat::kPackedFloat) layout.arithmetic = FloatFormat::kBF16;
       break;
     case QuantFormat::kBnb4:
       layout.order = QuantOrder::kRowsHigh;
