@@ -104,9 +104,26 @@ BERTH_BOTH float code_value(const QuantTables& tables, std::uint32_t code) {
   }
 }
 
+// To a narrower format and back, as the functions of cast_bits.h do it, without leaving 32 bits.
+BERTH_BOTH float rounded_to_bf16(float value) {
+  const std::uint32_t bits = bits_of(value);
+  const std::uint32_t kept = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+  return float_of((bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC00000u : kept);
+}
+BERTH_BOTH float rounded_to_f16(float value) {
+  const std::uint32_t bits = bits_of(value);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  const std::uint32_t normal = (magnitude + 0x0FFFu + ((magnitude >> 13) & 1u)) & ~0x1FFFu;
+  // Adding 0.5 rounds at bit 2^-24, the denormals' last.
+  const std::uint32_t denormal = bits_of((float_of(magnitude) + 0.5f) - 0.5f);
+  std::uint32_t result = magnitude < 0x38800000u ? denormal : normal;
+  result = normal >= 0x47800000u ? 0x7F800000u : result;
+  result = magnitude > 0x7F800000u ? (magnitude | 0x00400000u) & ~0x1FFFu : result;
+  return float_of((bits & 0x80000000u) | result);
+}
 BERTH_BOTH float rounded(float value, FloatFormat arithmetic) {
-  if (arithmetic == FloatFormat::kBF16) return bf16_to_float(float_to_bf16(value));
-  if (arithmetic == FloatFormat::kF16) return f16_to_float(float_to_f16(value));
+  if (arithmetic == FloatFormat::kBF16) return rounded_to_bf16(value);
+  if (arithmetic == FloatFormat::kF16) return rounded_to_f16(value);
   return value;
 }
 

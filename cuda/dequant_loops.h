@@ -12,8 +12,10 @@
 namespace berth {
 namespace {
 
-constexpr std::size_t kStretch = 512;  // values in the buffer
-constexpr std::uint64_t kAcross = 64;  // rows of the packed order that are turned at once
+constexpr std::size_t kStretch = 512;   // values in the buffer
+constexpr std::uint64_t kAcross = 128;  // rows of the packed order that are turned at once
+constexpr std::uint64_t kLine = 16;     // words of a cache line
+constexpr std::uint64_t kBlock = 16;    // bytes of a gpt-oss block, which has one scale
 
 // Not std::min, which is no code of this object alone.
 std::uint64_t least(std::uint64_t a, std::uint64_t b) { return a < b ? a : b; }
@@ -27,9 +29,9 @@ class Result {
   // Rounds `count` values and writes them from element `at` on.
   void put(float* values, std::size_t count, std::uint64_t at) const {
     if (arithmetic_ == FloatFormat::kBF16 && format_ != FloatFormat::kBF16) {
-      for (std::size_t i = 0; i < count; ++i) values[i] = bf16_to_float(float_to_bf16(values[i]));
+      for (std::size_t i = 0; i < count; ++i) values[i] = rounded_to_bf16(values[i]);
     } else if (arithmetic_ == FloatFormat::kF16 && format_ != FloatFormat::kF16) {
-      for (std::size_t i = 0; i < count; ++i) values[i] = f16_to_float(float_to_f16(values[i]));
+      for (std::size_t i = 0; i < count; ++i) values[i] = rounded_to_f16(values[i]);
     }
     switch (format_) {
       case FloatFormat::kBF16:
@@ -103,20 +105,15 @@ class Loops {
     }
   }
 
-  std::uint32_t word(std::uint64_t index) const {
-    std::uint32_t word;
-    memcpy(&word, from_ + (index * 4 - first_), sizeof word);
-    return word;
-  }
-
   // Scales `count` values of `row` from `column` on.
   void scale(float* values, std::uint64_t row, std::uint64_t column, std::size_t count) const {
     if (tables_.scales == nullptr) return;
     const std::uint64_t base = row / layout_.block_rows * layout_.row_step;
+    const float also = layout_.factor;  // not read again after each value that is written
     if (tables_.groups != nullptr) {
       for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t at = base + tables_.groups[column + i] * layout_.group_step;
-        values[i] = (values[i] - zero(at)) * tables_.scales[at] * layout_.factor;
+        values[i] = (values[i] - zero(at)) * tables_.scales[at] * also;
       }
       return;
     }
@@ -127,7 +124,7 @@ class Loops {
       const std::uint64_t at = base + group * layout_.group_step;
       const float less = zero(at);
       const float factor = tables_.scales[at];
-      for (; i < stop; ++i) values[i] = (values[i] - less) * factor * layout_.factor;
+      for (; i < stop; ++i) values[i] = (values[i] - less) * factor * also;
     }
   }
   float zero(std::uint64_t at) const {
@@ -174,91 +171,122 @@ class Loops {
     }
   }
 
+  // Copies `tall` rows of packed words, `wide` of them from `left` on, which stand far apart and
+  // often in the same sets of a cache, together.
+  void gather(std::uint64_t top, std::uint64_t tall, std::uint64_t width, std::uint64_t left,
+              std::uint64_t wide, std::uint32_t (*tile)[kLine]) const {
+    for (std::uint64_t i = 0; i < tall; ++i) {
+      memcpy(tile[i], from_ + (((top + i) * width + left) * 4 - first_), wide * 4);
+    }
+  }
+
   // Words of neighbouring columns stand below each other.
   template <class Code>
-  void gptq(std::uint64_t top, std::uint64_t bottom, std::uint64_t left,
+  void gptq(std::uint64_t top, std::uint64_t bottom, std::uint64_t first,
             std::uint64_t right) const {
     constexpr std::uint64_t kValues = 32 / Code::kBits;
-    constexpr std::uint64_t kTall = 128 / kValues;  // words a stretch
+    constexpr std::uint64_t kTall = 256 / kValues;  // words a stretch
     for (; top < bottom; top += kTall) {
       const std::uint64_t tall = least(bottom - top, kTall);
       const std::uint64_t column = top * kValues;
       if (column >= layout_.columns) return;
       const std::uint64_t count = least(tall * kValues, layout_.columns - column);
-      for (std::uint64_t row = left; row < right; ++row) {
-        float values[kTall * kValues];
-        for (std::uint64_t i = 0; i < tall; ++i) {
-          const std::uint32_t packed = word((top + i) * layout_.rows + row);
-          for (unsigned k = 0; k < kValues; ++k) {
-            values[i * kValues + k] = Code::widen(packed >> (Code::kBits * k));
-          }
+      for (std::uint64_t left = first; left < right; left += kLine) {
+        const std::uint64_t wide = least(right - left, kLine);
+        std::uint32_t tile[kTall][kLine];
+        gather(top, tall, layout_.rows, left, wide, tile);
+        for (std::uint64_t j = 0; j < wide; ++j) {
+          std::uint32_t words[kTall];
+          float values[kTall * kValues];
+          for (std::uint64_t i = 0; i < tall; ++i) words[i] = tile[i][j];
+          // Little-endian words with the lowest bits first are bytes with the lowest bits first.
+          decode<Code, false>(reinterpret_cast<const unsigned char*>(words), tall * 4, values);
+          scale(values, left + j, column, count);
+          result_.put(values, count, (left + j) * layout_.columns + column);
         }
-        scale(values, row, column, count);
-        result_.put(values, count, row * layout_.columns + column);
       }
     }
   }
 
   // A word holds eight rows of one column.
-  void awq(std::uint64_t top, std::uint64_t bottom, std::uint64_t left, std::uint64_t right) const {
-    const std::uint64_t width = layout_.rows / 8;
+  void awq(std::uint64_t top, std::uint64_t bottom, std::uint64_t first,
+           std::uint64_t right) const {
     for (; top < bottom; top += kAcross) {
       const std::uint64_t count = least(bottom - top, kAcross);
-      for (std::uint64_t j = left; j < right; ++j) {
-        std::uint32_t packed[kAcross];
-        for (std::uint64_t i = 0; i < count; ++i) packed[i] = word((top + i) * width + j);
-        for (unsigned k = 0; k < 8; ++k) {
-          const unsigned shift = (k & 1u) * 16 + (k >> 1) * 4;
-          float values[kAcross];
-          for (std::uint64_t i = 0; i < count; ++i) {
-            values[i] = UnsignedCode<4>::widen(packed[i] >> shift);
+      for (std::uint64_t left = first; left < right; left += kLine) {
+        const std::uint64_t wide = least(right - left, kLine);
+        std::uint32_t tile[kAcross][kLine];
+        gather(top, count, layout_.rows / 8, left, wide, tile);
+        for (std::uint64_t j = 0; j < wide; ++j) {
+          std::uint32_t packed[kAcross];
+          for (std::uint64_t i = 0; i < count; ++i) packed[i] = tile[i][j];
+          for (unsigned k = 0; k < 8; ++k) {
+            const unsigned shift = (k & 1u) * 16 + (k >> 1) * 4;
+            float values[kAcross];
+            for (std::uint64_t i = 0; i < count; ++i) {
+              values[i] = UnsignedCode<4>::widen(packed[i] >> shift);
+            }
+            const std::uint64_t row = 8 * (left + j) + k;
+            scale(values, row, top, count);
+            result_.put(values, count, row * layout_.columns + top);
           }
-          const std::uint64_t row = 8 * j + k;
-          scale(values, row, top, count);
-          result_.put(values, count, row * layout_.columns + top);
         }
       }
     }
   }
 
-  // Bytes hold two columns of one row; the result has rows beside each other.
+  // Bytes hold two columns of one row; the result has rows beside each other. A cache line of each
+  // row is turned at a time; 16 bytes share a scale.
   void experts(std::uint64_t top, std::uint64_t bottom, std::uint64_t left,
                std::uint64_t right) const {
-    constexpr std::uint64_t kWide = 16;  // bytes: a block with one scale
+    constexpr std::uint64_t kWide = 64;
     const std::uint64_t width = layout_.columns / 2;
     while (top < bottom) {
-      const std::uint64_t expert = top / layout_.expert_rows;
       const std::uint64_t row = top % layout_.expert_rows;
       const std::uint64_t count = least(least(bottom - top, kAcross), layout_.expert_rows - row);
       for (std::uint64_t at = left; at < right;) {
         const std::uint64_t stop = least(right, (at / kWide + 1) * kWide);
         unsigned char turned[kWide][kAcross];
-        float scales[kAcross];
-        float zeros[kAcross];
-        const std::uint64_t group = 2 * at / layout_.group_columns * layout_.group_step;
         for (std::uint64_t i = 0; i < count; ++i) {
           const unsigned char* packed = from_ + ((top + i) * width + at - first_);
           for (std::uint64_t b = 0; b < stop - at; ++b) turned[b][i] = packed[b];
-          const std::uint64_t scale = (top + i) / layout_.block_rows * layout_.row_step + group;
-          scales[i] = tables_.scales == nullptr ? 1 : tables_.scales[scale];
-          zeros[i] = tables_.scales == nullptr ? 0 : zero(scale);
         }
-        const float factor = tables_.scales == nullptr ? 1 : layout_.factor;
-        for (std::uint64_t b = 0; b < stop - at; ++b) {
-          for (unsigned half = 0; half < 2; ++half) {
-            float values[kAcross];
-            for (std::uint64_t i = 0; i < count; ++i) {
-              const float value = F4Code::widen(turned[b][i] >> (4 * half));
-              values[i] = (value - zeros[i]) * scales[i] * factor;
-            }
-            const std::uint64_t column = 2 * (at + b) + half;
-            result_.put(values, count,
-                        (expert * layout_.columns + column) * layout_.expert_rows + row);
-          }
+        for (std::uint64_t b = at; b < stop;) {
+          const std::uint64_t end = least(stop, (b / kBlock + 1) * kBlock);
+          expert_block(top, count, b, end, &turned[b - at]);
+          b = end;
         }
         at = stop;
       }
       top += count;
+    }
+  }
+
+  // Bytes [from, to) of `count` rows, which share a scale each; `turned` has them by byte.
+  void expert_block(std::uint64_t top, std::uint64_t count, std::uint64_t from, std::uint64_t to,
+                    const unsigned char (*turned)[kAcross]) const {
+    const std::uint64_t expert = top / layout_.expert_rows;
+    const std::uint64_t row = top % layout_.expert_rows;
+    const std::uint64_t group = 2 * from / layout_.group_columns * layout_.group_step;
+    const bool scaled = tables_.scales != nullptr;
+    const float factor = scaled ? layout_.factor : 1;
+    float scales[kAcross];
+    float zeros[kAcross];
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t at = (top + i) / layout_.block_rows * layout_.row_step + group;
+      scales[i] = scaled ? tables_.scales[at] : 1;
+      zeros[i] = scaled ? zero(at) : 0;
+    }
+    for (std::uint64_t b = from; b < to; ++b) {
+      for (unsigned half = 0; half < 2; ++half) {
+        float values[kAcross];
+        for (std::uint64_t i = 0; i < count; ++i) {
+          const float value = F4Code::widen(turned[b - from][i] >> (4 * half));
+          values[i] = (value - zeros[i]) * scales[i] * factor;
+        }
+        const std::uint64_t column = 2 * b + half;
+        result_.put(values, count, (expert * layout_.columns + column) * layout_.expert_rows + row);
+      }
     }
   }
 

@@ -304,6 +304,38 @@ TEST(Dequantize, FollowsItsFormulaToTheLastBlockCutShort) {
   }
 }
 
+TEST(Dequantize, RoundsToItsArithmeticAsTheCastsDo) {
+  // Values of every size as scales of a weight of ones, through the format and back.
+  std::mt19937 random(2);
+  std::vector<float> scales(200'000);
+  for (float& value : scales) {
+    const auto bits = static_cast<std::uint32_t>(random());
+    std::memcpy(&value, &bits, sizeof value);
+    if (random() % 2 == 0)
+      value = std::ldexp(1.0f + static_cast<float>(bits % 8192) / 8192,
+                         -25 + static_cast<int>(bits >> 27));
+  }
+  QuantLayout layout;
+  layout.code = QuantCode::kI8;
+  layout.rows = scales.size();
+  layout.columns = layout.row_values = 1;
+  layout.row_step = 1;
+  const std::vector<std::uint8_t> ones(scales.size(), 1);
+  for (const FloatFormat arithmetic : {FloatFormat::kBF16, FloatFormat::kF16}) {
+    layout.arithmetic = arithmetic;
+    std::vector<std::byte> narrow(scales.size() * 2);
+    std::vector<std::byte> expected(scales.size() * 4);
+    cast_reference(scales.data(), FloatFormat::kF32, narrow.data(), arithmetic, scales.size());
+    cast_reference(narrow.data(), arithmetic, expected.data(), FloatFormat::kF32, scales.size());
+    for (auto* dequantize : {&dequantize_on_host, &dequantize_reference}) {
+      std::vector<std::byte> made(expected.size());
+      (*dequantize)(layout, {scales.data()}, ones.data(), 0, ones.size(), made.data(),
+                    FloatFormat::kF32);
+      EXPECT_EQ(differences(made, expected, FloatFormat::kF32), 0u);
+    }
+  }
+}
+
 TEST(Dequantize, RefusesWhatItHasNoKernelFor) {
   QuantLayout layout;
   layout.order = QuantOrder::kAwq;
