@@ -12,6 +12,7 @@
 #include "cli/plan_report.h"
 #include "cli/runtime_library.h"
 #include "cli/terminal.h"
+#include "planner/machine/sizes.h"
 
 namespace berth {
 namespace {
@@ -59,6 +60,22 @@ void write_answer(const RunReport& report) {
   write_stdout(json.take());
 }
 
+// What a run does to quantised weights without being asked.
+std::string dequantization_note(const ModelTree& tree) {
+  std::uint64_t stored = 0;
+  std::uint64_t bytes = 0;
+  DType dtype = DType::kBF16;
+  for (const ModelTensor& tensor : tree.tensors) {
+    if (tensor.dequantization == kNone || tensor.tied_to != kNone) continue;
+    stored += tree.stored_bytes(tensor);
+    bytes += tensor.bytes();
+    dtype = tensor.dtype;
+  }
+  return fmt::format("note: {} weights are dequantised to {} as they are loaded ({} become {})\n",
+                     tree.quantization.empty() ? "FP8" : tree.quantization, torch_dtype_name(dtype),
+                     format_size(stored), format_size(bytes));
+}
+
 RunReport load_and_run(const Options& options, const Planned& planned,
                        const std::atomic<bool>* cancel) {
   const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, cancel);
@@ -78,6 +95,9 @@ int cmd_run(const Options& options) {
     throw UsageError("berth run needs --prompt TEXT or --prompt-ids 1,2,3");
   }
   const Planned planned = make_planned(options);
+  if (!planned.model.tree.dequantizations.empty() && !settings.dequantize) {
+    write_stderr(dequantization_note(planned.model.tree));
+  }
   if (!planned.plan.fits()) {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;

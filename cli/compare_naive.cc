@@ -17,8 +17,8 @@ namespace berth {
 namespace {
 
 Measured measure_naive(const Options& options) {
-  const Model model =
-      open_model(options.model, options.settings.dtype.value_or(DTypeChoice{}).dtype);
+  const Model model = open_model(
+      options.model, options.settings.dtype.value_or(DTypeChoice{}).dtype, wants_plain(options));
   const NaiveReport report = loader_library().load_naively(model);
   return {report.seconds,   report.host_peak_bytes, report.before.rss,
           report.after.rss, report.after.anonymous, report.after.file};

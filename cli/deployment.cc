@@ -162,6 +162,7 @@ void read_placement(YamlMap& map, const std::filesystem::path& folder, Settings&
     settings.device_map = read_map(*device_map, folder);
   }
   read_scalar(map, "dtype", settings.dtype, dtype_from);
+  read_boolean(map, "dequantize", settings.dequantize);
   if (const auto reserve = map.get("reserve")) settings.reserve = read_reserve(*reserve);
   if (const auto excluded = map.get("exclude")) {
     settings.excluded.emplace();

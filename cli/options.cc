@@ -106,6 +106,8 @@ void add_placement_flags(CLI::App& app, Settings& settings) {
   flags.text("--dtype", "NAME", settings.dtype,
              "dtype in memory: auto (as stored, default), float32, float16 or bfloat16",
              dtype_from);
+  flags.on("--dequantize", settings.dequantize,
+           "quantised weights become plain ones of --dtype as they are loaded (run: always)");
   flags.text("--reserve", "SIZE", settings.reserve,
              "keep this free beside the ledger: on every GPU, or 0=1GiB,1=2GiB", reserve_from);
   flags.text("--exclude", "LIST", settings.excluded, "devices that must stay empty: 1,cpu",

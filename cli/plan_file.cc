@@ -105,6 +105,8 @@ void read_request(const Reader& reader, PlanFile& file) {
   Plan& plan = file.plan;
   plan.machine = reader.text("machine");
   file.dtype = reader.parsed("dtype", dtype_from).dtype;
+  file.dequantize =
+      reader.has("dequantize") && reader.boolean("dequantize");  // newer than the rest
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");

@@ -19,6 +19,7 @@ struct PlanFile {
   std::uint64_t bytes = 0;
   std::uint64_t tensors = 0;
   std::optional<DType> dtype;        // what --dtype was; nullopt: auto
+  bool dequantize = false;           // quantised weights were planned as plain ones
   Plan plan;                         // without placement and tensor_device
   std::vector<std::string> modules;  // of the placement, with
   std::vector<std::string> reasons;  // the reason of each

@@ -132,6 +132,7 @@ void write_request(JsonWriter& json, const Planned& planned) {
   json.key("request").begin_object();
   json.member("machine", plan.machine)
       .member("dtype", dtype_asked_for(planned.model.tree))
+      .member("dequantize", !planned.model.tree.dequantizations.empty())
       .member("tensors", planned.model.tree.tensors.size())
       .member("cpu_memory", cpu_memory_name(plan.cpu_memory))
       .member("staging", plan.staging)

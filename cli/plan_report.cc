@@ -260,7 +260,12 @@ std::string model_line(const Model& model) {
   const std::string stored = dtype_summary(tree, &ModelTensor::stored);
   const bool quantized = !tree.quantization.empty();
   if (stored != dtype) dtype += quantized ? ", stored as " + stored : " (stored as " + stored + ")";
-  if (quantized) dtype = tree.quantization + " (" + dtype + ")";
+  if (!tree.dequantizations.empty()) {
+    dtype = dtype_summary(tree, &ModelTensor::dtype) + ", dequantised from " +
+            (quantized ? tree.quantization : stored);
+  } else if (quantized) {
+    dtype = tree.quantization + " (" + dtype + ")";
+  }
   if (!dtype.empty()) facts.push_back(dtype);
   facts.push_back(plural(tree.parameters(), "parameter"));
   std::string size = format_size(tree.bytes());

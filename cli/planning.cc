@@ -170,8 +170,8 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 }
 
 // Opens the model, and says what was decided about its dtype where nobody asked for one.
-Model open_for(const Options& options, std::optional<DType> dtype) {
-  Model model = open_model(options.model, dtype);
+Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
+  Model model = open_model(options.model, dtype, dequantize);
   if (options.command != Command::kRun || dtype || !model.checkpoint ||
       model.checkpoint->format != "GGUF") {
     return model;
@@ -180,10 +180,16 @@ Model open_for(const Options& options, std::optional<DType> dtype) {
   if (!dtype || !is_convertible(*dtype)) return model;
   write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",
                            torch_dtype_name(*dtype)));
-  return open_model(options.model, dtype);
+  return open_model(options.model, dtype, dequantize);
 }
 
 }  // namespace
+
+// A run needs plain weights; other commands take quantised ones as they are, unless asked.
+Dequantize wants_plain(const Options& options) {
+  const bool plain = options.settings.dequantize.value_or(options.command == Command::kRun);
+  return plain ? Dequantize::kYes : Dequantize::kNo;
+}
 
 Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
@@ -191,7 +197,7 @@ Planned open_planned(const Options& options) {
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Model model = open_for(options, dtype);
+  Model model = open_for(options, dtype, wants_plain(options));
   Planned planned{std::move(model), choose_machine(options, request, notes), {}, request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
@@ -207,7 +213,8 @@ Planned make_planned(const Options& options) {
     require_counts(settings);
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
-    Planned planned{open_for(options, dtype), {}, {}, {}};
+    const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
+    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }

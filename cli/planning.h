@@ -14,6 +14,9 @@ struct Planned {
   Request request = {};  // what was asked of the planner; not of a plan that was made earlier
 };
 
+// Whether quantised weights are to become plain ones: as --dequantize says, else only for a run.
+Dequantize wants_plain(const Options& options);
+
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
 // The machine is --machine; else, with --max-memory, what the budgets say; else this one, probed,
 // at the speeds of its calibration. Where --plan names a plan made earlier, that one is taken over

@@ -22,6 +22,7 @@ Settings merge(Settings flags, const Settings& file) {
   prefer(flags.max_memory, from_file.max_memory);
   prefer(flags.device_map, from_file.device_map);
   prefer(flags.dtype, from_file.dtype);
+  prefer(flags.dequantize, from_file.dequantize);
   prefer(flags.reserve, from_file.reserve);
   prefer(flags.excluded, from_file.excluded);
   prefer(flags.priority, from_file.priority);

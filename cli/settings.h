@@ -43,6 +43,7 @@ struct Settings {
   std::optional<std::vector<Budget>> max_memory;
   std::optional<DeviceMapChoice> device_map;
   std::optional<DTypeChoice> dtype;
+  std::optional<bool> dequantize;
   std::optional<std::vector<Reserve>> reserve;
   std::optional<std::vector<std::string>> excluded;
   std::optional<std::vector<Priority>> priority;

@@ -169,6 +169,13 @@ void CopyStream::cast(const void* from, FloatFormat from_format, void* to, Float
   cast_on_device(from, from_format, to, to_format, count, stream_);
 }
 
+void CopyStream::dequantize(const QuantLayout& layout, const QuantTables& tables, const void* from,
+                            std::uint64_t first, std::uint64_t bytes, void* to,
+                            FloatFormat to_format) {
+  select_device(device_);
+  dequantize_on_device(layout, tables, from, first, bytes, to, to_format, stream_);
+}
+
 void CopyStream::record(CopyEvent& event) {
   BERTH_CUDA_CHECK(cudaEventRecord(event_of(event.event_), stream_of(stream_)),
                    "recording an event on device " + std::to_string(device_));

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "cuda/cast.h"
+#include "cuda/dequant.h"
 
 namespace berth {
 
@@ -77,7 +78,7 @@ class CopyEvent {
   void* event_ = nullptr;
 };
 
-// A non-blocking stream of copies and casts to one device, in order.
+// A non-blocking stream of copies, casts and dequantisations to one device, in order.
 class CopyStream {
  public:
   CopyStream() = default;
@@ -92,6 +93,9 @@ class CopyStream {
   void copy_to_host(void* to, const void* from, std::size_t bytes);
   void cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
             std::size_t count);
+  // See dequantize_on_device(); all pointers are of this device.
+  void dequantize(const QuantLayout& layout, const QuantTables& tables, const void* from,
+                  std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format);
   void record(CopyEvent& event);
   void synchronize();
   void drain() noexcept;  // synchronize() on the way out of an error

@@ -1,6 +1,7 @@
 // The same interface in a build without CUDA: no devices, and a clear Error for who insists.
 #include "cuda/block_format.h"
 #include "cuda/cast.h"
+#include "cuda/dequant.h"
 #include "cuda/device.h"
 #include "cuda/gpu_bench.h"
 #include "cuda/read_words.h"
@@ -54,6 +55,10 @@ CopyStream& CopyStream::operator=(CopyStream&&) noexcept = default;
 void CopyStream::copy_to_device(void*, const void*, std::size_t) { refuse(); }
 void CopyStream::copy_to_host(void*, const void*, std::size_t) { refuse(); }
 void CopyStream::cast(const void*, FloatFormat, void*, FloatFormat, std::size_t) { refuse(); }
+void CopyStream::dequantize(const QuantLayout&, const QuantTables&, const void*, std::uint64_t,
+                            std::uint64_t, void*, FloatFormat) {
+  refuse();
+}
 void CopyStream::record(CopyEvent&) { refuse(); }
 void CopyStream::synchronize() {}
 void CopyStream::drain() noexcept {}
@@ -67,6 +72,11 @@ void reorder_on_device(const void*, std::size_t, std::size_t, const Reorder&, vo
   refuse();
 }
 void cast_on_device(const void*, FloatFormat, void*, FloatFormat, std::size_t, CudaStreamHandle) {
+  refuse();
+}
+
+void dequantize_on_device(const QuantLayout&, const QuantTables&, const void*, std::uint64_t,
+                          std::uint64_t, void*, FloatFormat, CudaStreamHandle) {
   refuse();
 }
 

@@ -60,7 +60,8 @@ Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
 
 // The tree of a skeleton and a checkpoint; see build_model_tree() for what may be null.
 ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
-                          const Checkpoint* checkpoint, std::optional<DType> dtype);
+                          const Checkpoint* checkpoint, std::optional<DType> dtype,
+                          Dequantize dequantize);
 
 // The tree that `architecture` spells for `config`, dtypes as the config says. `expected_tensors`
 // is a hint that saves growing.

@@ -200,11 +200,15 @@ class Matcher {
         }
       }
       if (source == kNone) continue;
-      for (const TensorId id : group) adopt(tree_.tensors[id], source);
+      for (const TensorId id : group) {
+        if (tree_.tensors[id].dequantization == kNone) adopt(tree_.tensors[id], source);
+      }
+      tree_.tensors[group[0]].source = source;
       for (const TensorId id : group) {
         if (id != group[0]) tree_.tensors[id].source = kNone;
       }
     }
+    if (!tree_.dequantizations.empty()) follow_ties(tree_);
   }
 
   void report() const {

@@ -15,6 +15,7 @@
 
 #include "planner/checkpoint/checkpoint.h"
 #include "planner/model/config.h"
+#include "planner/model/dequantization.h"
 
 namespace berth {
 
@@ -36,6 +37,9 @@ struct ModelTensor {
   // Parameters that it holds where that is not what its shape says, as in quantised weights: many
   // in a packed tensor, none in scales. Such a tensor keeps its stored dtype whatever --dtype says.
   std::uint64_t values = kAsShaped;
+  // Index into ModelTree::dequantizations where it is made of quantised values as it is loaded;
+  // `source` are these, and `stored` is their dtype, which says nothing of their number.
+  std::uint32_t dequantization = kNone;
 
   static constexpr std::uint64_t kAsShaped = std::numeric_limits<std::uint64_t>::max();
 
@@ -85,12 +89,16 @@ struct ModelTree {
   ModelFacts facts;
   std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
   std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
+  std::vector<QuantScheme> quant_schemes;  // of the tensors that are dequantised, each once
+  std::vector<Dequantization> dequantizations;
 
   // Unique parameters, tied ones once: transformers' num_parameters(). Quantised weights count what
   // they stand for, scales and zero points do not count.
   std::uint64_t parameters() const;
   // Bytes in memory of all tensors that a checkpoint stores, tied ones once.
   std::uint64_t bytes() const;
+  // Bytes of a tensor in its checkpoint; of a dequantised one, with its scales.
+  std::uint64_t stored_bytes(const ModelTensor& tensor) const;
   const Module* find_module(std::string_view name) const;
 };
 
@@ -98,6 +106,10 @@ struct ModelTree {
 // cover every tensor once; each is a no-split module or a leaf, which stand for all below them, or
 // another module with direct tensors, which stands for those alone.
 std::vector<ModuleId> execution_units(const ModelTree& tree);
+
+// Whether quantised weights become plain ones, as the unquantised model has them, or stay as they
+// are stored.
+enum class Dequantize : bool { kNo, kYes };
 
 // Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
 // `config` may be null (fallback tree from the tensor names, natural order).
@@ -108,8 +120,12 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 // over it (which layers, whether there is a g_idx), as long as every weight is whole in one known
 // form. Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that
 // the checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
+// With `dequantize` the tree is the unquantised model's: weights of `dtype`, or of the config's
+// where there is none, made of what is stored (ModelTensor::dequantization). Throws Error naming
+// the tensor and its format where that cannot be done.
 ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
-                           const Checkpoint* checkpoint, std::optional<DType> dtype);
+                           const Checkpoint* checkpoint, std::optional<DType> dtype,
+                           Dequantize dequantize = Dequantize::kNo);
 
 // Reads a module tree from JSON with the keys `root`, `no_split_classes` and `ties`.
 ModelTree read_tree_json(const std::filesystem::path& file, std::optional<DType> dtype);
@@ -124,6 +140,7 @@ struct Model {
 
 // Opens MODEL: a checkpoint folder, a .safetensors or .gguf file, a config.json, or a tree JSON.
 // A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
-Model open_model(const std::filesystem::path& path, std::optional<DType> dtype);
+Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
+                 Dequantize dequantize = Dequantize::kNo);
 
 }  // namespace berth

@@ -68,7 +68,7 @@ fs::path lone_gguf(const fs::path& folder) {
   return found.size() == 1 ? found[0] : fs::path();
 }
 
-Model open_folder(const fs::path& path, std::optional<DType> dtype) {
+Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   if (const fs::path gguf = lone_gguf(path); !gguf.empty()) {
     return open_gguf_model(gguf, folder_name(path), dtype);
@@ -92,12 +92,12 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype) {
   });
   skeleton.wait();
   model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
-  model.tree =
-      join_model_tree(skeleton.get(), folder_name(path), &*model.config, &*model.checkpoint, dtype);
+  model.tree = join_model_tree(skeleton.get(), folder_name(path), &*model.config,
+                               &*model.checkpoint, dtype, dequantize);
   return model;
 }
 
-Model open_safetensors(const fs::path& path, std::optional<DType> dtype) {
+Model open_safetensors(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path.parent_path() / "config.json";
   Model model;
@@ -105,20 +105,20 @@ Model open_safetensors(const fs::path& path, std::optional<DType> dtype) {
   if (fs::exists(config, ignored)) model.config = ModelConfig::read(config);
   model.checkpoint = open_checkpoint(path);
   model.tree = build_model_tree(path.stem().string(), model.config ? &*model.config : nullptr,
-                                &*model.checkpoint, dtype);
+                                &*model.checkpoint, dtype, dequantize);
   return model;
 }
 
 }  // namespace
 
-Model open_model(const fs::path& path, std::optional<DType> dtype) {
+Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
-  if (fs::is_directory(status)) return open_folder(path, dtype);
+  if (fs::is_directory(status)) return open_folder(path, dtype, dequantize);
   const std::string extension = path.extension().string();
   if (is_gguf(path)) return open_gguf_model(path, path.stem().string(), dtype);
-  if (extension == ".safetensors") return open_safetensors(path, dtype);
+  if (extension == ".safetensors") return open_safetensors(path, dtype, dequantize);
   if (extension != ".json") {
     throw Error(
         path.string() + ": " +
@@ -138,7 +138,8 @@ Model open_model(const fs::path& path, std::optional<DType> dtype) {
                 ": neither a config ('model_type' is missing) nor a module tree "
                 "('root' is missing)");
   }
-  model.tree = build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype);
+  model.tree =
+      build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype, dequantize);
   return model;
 }
 

@@ -18,11 +18,6 @@ std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b
 // Words that hold `count` values of `bits` bits each. Sizes are below 2^56: no product wraps.
 std::uint64_t words(std::uint64_t count, unsigned bits) { return ceil_div(count * bits, kWord); }
 
-bool is_fp8(DType dtype) {
-  return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2 || dtype == DType::kF8E4M3FNUZ ||
-         dtype == DType::kF8E5M2FNUZ;
-}
-
 // Lists the parts of one weight; `out` and `in` are the layer's sizes.
 class Parts {
  public:
@@ -80,6 +75,7 @@ class Parts {
   TensorShape scale_shape() const {
     switch (scheme_.grain) {
       case ScaleGrain::kTensor:
+      case ScaleGrain::kNone:
         return {};
       case ScaleGrain::kRow:
         return {out_, 1};
@@ -224,6 +220,11 @@ std::vector<QuantPart> quant_parts(const QuantScheme& scheme, const std::string&
   }
   if (experts) return mxfp4_parts(leaf, shape);
   return Parts(scheme, leaf, shape[transposed ? 1 : 0], shape[transposed ? 0 : 1]).list(shape);
+}
+
+bool is_fp8(DType dtype) {
+  return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2 || dtype == DType::kF8E4M3FNUZ ||
+         dtype == DType::kF8E5M2FNUZ;
 }
 
 bool dtype_fits(const QuantPart& part, DType dtype) {

@@ -2,7 +2,8 @@
 // shapes. What a config.json promises and what a checkpoint holds are both checked against this.
 //
 // Sources: the layouts that AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors, ModelOpt and
-// transformers' own quantisers write. Internal to the room.
+// transformers' own quantisers write. Internal to the room, but for the scheme itself, which tells
+// a loader how to dequantise (dequantization.h).
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ enum class QuantFormat : std::uint8_t {
   kMxfp4,        // gpt-oss: *_blocks and *_scales of all experts at once
 };
 
-enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kBlock };
+// What shares a scale; kNone: there are no scales.
+enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kBlock, kNone };
 
 // One way to store a weight. Which fields count depends on the format.
 struct QuantScheme {
@@ -50,7 +52,10 @@ struct QuantScheme {
   bool nested = false;                     // kBnb4: absmax quantised once more
   std::string_view quant_type = "nf4";     // kBnb4
   std::string compute = "bfloat16";        // kBnb4: the dtype that the weight had
+  bool zeros_as_stored = false;            // kGptq: else each stored zero point is one less
   std::string label;                       // for people: "GPTQ 4-bit"
+
+  bool operator==(const QuantScheme&) const = default;
 };
 
 // Whether a part is there: in every such checkpoint, in those that the config's values promise, or
@@ -72,6 +77,9 @@ struct QuantPart {
 // Throws Error where the shape cannot be stored that way.
 std::vector<QuantPart> quant_parts(const QuantScheme& scheme, const std::string& leaf,
                                    std::span<const std::uint64_t> shape, bool transposed);
+
+// The FP8 types.
+bool is_fp8(DType dtype);
 
 // True where a tensor stored as `dtype` and `shape` can be `part`: floats of any width for floats,
 // [n] for [n, 1].

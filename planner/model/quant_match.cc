@@ -59,6 +59,12 @@ std::vector<std::uint32_t> QuantMatcher::settle() {
 
 void QuantMatcher::finish() {
   if (!shares_.empty()) tree_.quantization = join_labels(shares_);
+  if (quantization_.plain_dtype) {  // scales of no weight have no place in the plain tree
+    for (const ModelTensor& tensor : additions_) {
+      tree_.ignored_bytes += stored(tensor.source).bytes();
+    }
+    return;
+  }
   if (replacements_.empty() && additions_.empty()) return;
   replace_tensors(tree_, std::move(replacements_), std::move(additions_));
 }
@@ -114,7 +120,10 @@ bool QuantMatcher::settle(Group& group) {
     if (problem.empty()) problem = std::move(wrong);
   }
   const std::string leaf(leaf_of(weight.name));
-  if (const auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
+  if (auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
+    // Names and shapes do not tell which zero points these are.
+    scheme->zeros_as_stored = std::ranges::any_of(
+        quantization_.rules, [](const auto& rule) { return rule.scheme.zeros_as_stored; });
     if (!problem.empty() && config_decides(*scheme)) {
       throw Error(problem + " (quantization_config in " + config_.source() + ")");
     }
@@ -209,6 +218,9 @@ ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
 
 void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
                           const std::vector<QuantPart>& parts) {
+  if (quantization_.plain_dtype) {
+    return accept_plain(group, scheme, parts, *quantization_.plain_dtype);
+  }
   const ModuleId module = tree_.tensors[group.weight].module;
   Replacement replacement{group.weight, {}};
   for (const QuantPart& part : parts) {
@@ -230,8 +242,46 @@ void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
   replacements_.push_back(std::move(replacement));
 }
 
+// The weight stays in the tree as the unquantised model has it, and knows what it is made of.
+void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
+                                const std::vector<QuantPart>& parts, DType dtype) {
+  ModelTensor& weight = tree_.tensors[group.weight];
+  const bool transposed = is_transposed(tree_.modules[weight.module]);
+  const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
+  if (!problem.empty()) throw Error(place_of(group.entries[0]) + ": " + problem);
+  const std::string leaf(leaf_of(weight.name));
+  Dequantization made;
+  made.scheme = add_scheme(tree_, scheme);
+  made.parts.fill(kNone);
+  for (const Entry& entry : group.entries) {
+    const TensorInfo& info = stored(entry.index);
+    if (entry.name == parts[0].name) {
+      weight.source = entry.index;
+      weight.stored = info.dtype;
+      made.stored_bytes += info.bytes();
+    } else if (const auto role = quant_role(scheme, leaf, entry.name)) {
+      made.parts[static_cast<std::size_t>(*role)] = entry.index;
+      made.stored_bytes += info.bytes();
+      std::uint64_t elements = 1;
+      for (const std::uint64_t size : info.shape) elements *= size;
+      made.side_bytes += side_bytes(*role, info.bytes(), elements);
+    } else {
+      tree_.ignored_bytes += info.bytes();
+    }
+  }
+  weight.dtype = dtype;
+  weight.dequantization = static_cast<std::uint32_t>(tree_.dequantizations.size());
+  tree_.dequantizations.push_back(made);
+  shares_[scheme_label(scheme)] += weight.elements();
+  untie(group.weight);
+}
+
 void QuantMatcher::accept_unknown(const Group& group) {
   ModelTensor& weight = tree_.tensors[group.weight];
+  if (quantization_.plain_dtype) {
+    throw Error(place_of(group.entries[0]) + ": weights of the method " +
+                quote(quantization_.method) + " cannot be dequantised");
+  }
   Replacement replacement{group.weight, {}};
   for (const Entry& entry : group.entries) {
     replacement.parts.push_back(tensor_of(entry, weight.module));

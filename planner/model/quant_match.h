@@ -34,7 +34,8 @@ class QuantMatcher {
   // quantised form has.
   std::string describe_missing(TensorId id) const;
 
-  // Puts the stored tensors into the tree. Names and ids of before are void.
+  // Puts the stored tensors into the tree, or, where weights are dequantised, leaves it as it is.
+  // Names and ids of before are void.
   void finish();
 
  private:
@@ -58,6 +59,8 @@ class QuantMatcher {
   const std::vector<QuantPart>* parts_of(const QuantScheme& scheme, TensorId weight);
   bool config_decides(const QuantScheme& stored) const;
   void accept(const Group& group, const QuantScheme& scheme, const std::vector<QuantPart>& parts);
+  void accept_plain(const Group& group, const QuantScheme& scheme,
+                    const std::vector<QuantPart>& parts, DType dtype);
   void accept_unknown(const Group& group);
   void untie(TensorId id);
   void require_scales() const;

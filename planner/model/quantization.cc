@@ -44,6 +44,32 @@ std::vector<ModelTensor> promised(const ModelTree& tree, const ModelTensor& weig
   return out;
 }
 
+// Makes the weight a plain one of `dtype`, made of what a config promises to be stored.
+void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme& scheme,
+                         const std::vector<QuantPart>& parts, DType dtype) {
+  const std::string problem =
+      dequantization_problem(scheme, weight.shape, is_transposed(tree.modules[weight.module]));
+  if (!problem.empty()) throw Error("tensor " + quote(weight.name) + ": " + problem);
+  Dequantization made;
+  made.scheme = add_scheme(tree, scheme);
+  made.parts.fill(kNone);
+  const std::string leaf(leaf_of(weight.name));
+  for (const QuantPart& part : parts) {
+    const auto role = quant_role(scheme, leaf, part.name);
+    if (part.presence == Presence::kPossible || (part.values == 0 && !role)) continue;
+    const std::uint64_t bytes = tensor_bytes(part.dtype, part.shape).value_or(0);
+    made.stored_bytes += bytes;
+    if (!role) continue;
+    std::uint64_t elements = 1;
+    for (const std::uint64_t size : part.shape) elements *= size;
+    made.side_bytes += side_bytes(*role, bytes, elements);
+  }
+  weight.stored = parts[0].dtype;
+  weight.dtype = dtype;
+  weight.dequantization = static_cast<std::uint32_t>(tree.dequantizations.size());
+  tree.dequantizations.push_back(made);
+}
+
 // Rebuilds the tensors of a tree around replacements.
 class Rebuild {
  public:
@@ -192,8 +218,12 @@ void quantize_tree(ModelTree& tree, const Quantization& quantization, const Mode
     if (const QuantScheme* scheme = scheme_of(quantization, tree, tensor)) {
       const auto& parts = cache.find(*scheme, std::string(leaf_of(tensor.name)), tensor.shape,
                                      is_transposed(tree.modules[tensor.module]));
-      replacements.push_back({id, promised(tree, tensor, parts)});
       shares[scheme_label(*scheme)] += tensor.elements();
+      if (quantization.plain_dtype) {
+        dequantize_promised(tree, tensor, *scheme, parts, *quantization.plain_dtype);
+      } else {
+        replacements.push_back({id, promised(tree, tensor, parts)});
+      }
       continue;
     }
     const auto fixed = quantization.dtypes.find(leaf_of(tensor.name));
@@ -202,6 +232,7 @@ void quantize_tree(ModelTree& tree, const Quantization& quantization, const Mode
     tensor.dtype = memory_dtype(tensor.stored, dtype);
   }
   tree.quantization = join_labels(shares);
+  if (quantization.plain_dtype) follow_ties(tree);
   if (!replacements.empty()) replace_tensors(tree, std::move(replacements), {});
 }
 

@@ -36,6 +36,7 @@ struct Quantization {
   bool blocks_only = false;                          // only what is inside the decoder blocks
   bool conv1d = false;                               // GPT-2's Conv1D is converted too
   std::map<std::string, DType, std::less<>> dtypes;  // of other tensors, by last name
+  std::optional<DType> plain_dtype;  // set: weights are dequantised to it, the tree stays plain
 };
 
 using DTypesByName = std::map<std::string, DType, std::less<>>;

@@ -151,6 +151,7 @@ class QuantizationReader {
     scheme.group = group(kRoot + "group_size", 128);
     scheme.scales = DType::kF16;  // whatever the model's dtype
     scheme.input_order = true;
+    scheme.zeros_as_stored = format == "gptq_v2";
     names("modules_to_not_convert", out_.skipped);
     out_.blocks_only = out_.skips_head = !flag("lm_head");
     out_.conv1d = true;

@@ -113,25 +113,35 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
   return ledger;
 }
 
+std::uint64_t side_share(std::uint64_t staging, std::uint64_t largest) {
+  return largest == 0 ? 0 : std::max(staging / 4, largest);
+}
+
 LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,
                    std::uint64_t staging) {
   LoadPeak peak;
   std::uint64_t staged = 0;
+  std::uint64_t side = 0;  // the most that one weight's scales and tables take while it streams
   SharedStorage shared(tree);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
     const bool tied = tensor.tied_to != kNone;
-    const bool converted = tensor.stored != tensor.dtype || tensor.rearranged;
+    const bool made = tensor.dequantization != kNone;
+    const bool converted = made || tensor.stored != tensor.dtype || tensor.rearranged;
     const std::uint64_t bytes = chain.bytes[t];
-    const std::uint64_t stored =
-        tensor.stored != tensor.dtype ? converted_bytes(bytes, tensor.dtype, tensor.stored) : bytes;
+    const std::uint64_t stored = converted ? tree.stored_bytes(tensor) : bytes;
     if (!tied || (tensor.source != kNone && tensor.source != tree.tensors[tensor.tied_to].source)) {
       if (tensor.persistent) peak.naive_host_bytes += stored;
     }
     if (!tied) peak.naive_host_bytes += bytes;
     const std::uint32_t device = tensor_device[t];
     if (device == kNone || !tensor.persistent || !shared.first(device, t)) continue;
+    if (made && machine.devices[device].kind != DeviceKind::kDisk) {
+      const std::uint64_t beside = tree.dequantizations[tensor.dequantization].side_bytes;
+      side = std::max(side, beside);
+      staged += beside;
+    }
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
         staged += stored;
@@ -145,7 +155,9 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
     }
   }
   peak.naive_host_bytes += tree.ignored_bytes;
-  peak.host_bytes += std::min(staging, staged);
+  // A share of the staging is for what stands beside quantised weights; one alone may need more.
+  const std::uint64_t share = side_share(staging, side);
+  peak.host_bytes += std::min(side > 0 ? staging - staging / 4 + share : staging, staged);
   return peak;
 }
 

@@ -69,6 +69,10 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
                    const std::vector<Room>& rooms, const TimeModel& time,
                    const std::vector<std::uint32_t>& tensor_device, const Slots& slots = {});
 
+// Of `staging`, what the scales and tables of dequantised weights may take together; more where the
+// largest of one weight, `largest`, needs it. 0 where there are none.
+std::uint64_t side_share(std::uint64_t staging, std::uint64_t largest);
+
 // Host memory while loading: bytes that stay private in host RAM (all of them in `private` and
 // `pinned` mode, in `mmap` mode only what is converted), and the staging, of which no
 // more is used than passes through it: bytes for GPUs, and bytes converted.

@@ -133,14 +133,15 @@ Activation find_activation(const ModelConfig& config, const Family& family) {
 }
 
 // Fields that change what a model computes in ways that the code here does not follow.
-void refuse_unsupported(const ModelConfig& config) {
+void refuse_unsupported(const ModelConfig& config, const ModelTree& tree) {
   for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
     if (config.boolean(key).value_or(false)) {
       throw Error(config.source() + ": " + key + ": true cannot be run");
     }
   }
-  if (const auto method = config.text("quantization_config.quant_method")) {
-    throw Error(config.source() + ": quantization_config: '" + *method + "' weights cannot be run");
+  if (!tree.quantization.empty() && tree.dequantizations.empty()) {
+    throw Error(config.source() + ": " + tree.quantization +
+                " weights cannot be run as they are stored; --dequantize makes plain ones of them");
   }
 }
 
@@ -173,7 +174,7 @@ Recipe make_recipe(const Model& model) {
   const ModelTree& tree = model.tree;
   Recipe recipe;
   recipe.family = &find_family(config);
-  refuse_unsupported(config);
+  refuse_unsupported(config, tree);
   recipe.heads = require_positive(config, "num_attention_heads",
                                   require_either(config, "n_head", "num_attention_heads"));
   recipe.kv_heads = require_positive(config, "num_key_value_heads",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -10,24 +11,10 @@
 #include "cuda/device.h"
 #include "cuda/reorder.h"
 #include "runtime/stream/memory.h"
+#include "runtime/stream/weight_tables.h"
 
 namespace berth {
 namespace {
-
-FloatFormat float_format(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-      return FloatFormat::kBF16;
-    case DType::kF16:
-      return FloatFormat::kF16;
-    case DType::kF32:
-      return FloatFormat::kF32;
-    case DType::kF64:
-      return FloatFormat::kF64;
-    default:
-      throw Error("cannot convert " + std::string(dtype_name(dtype)));
-  }
-}
 
 BlockFormat block_format(DType dtype) {
   return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
@@ -105,6 +92,13 @@ class CudaEngine final : public CopyEngine {
     const std::scoped_lock lock(mutex_);
     for (const CopyJob& job : jobs) {
       std::byte* to = arena_->data() + job.to;
+      if (job.tables) {
+        const QuantTables tables = job.tables->at(tables_of(*job.tables));
+        stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+        stream_.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
+                           float_format(job.dtype));
+        continue;
+      }
       if (job.stored == job.dtype && !job.reorders()) {
         stream_.copy_to_device(to, job.from, job.bytes);
         continue;
@@ -127,6 +121,15 @@ class CudaEngine final : public CopyEngine {
     stream_.record(events_[slot]);
   }
 
+  // Its memory is used again by what is enqueued later: the stream keeps order there, too.
+  void forget(const WeightTables* tables) override {
+    const std::scoped_lock lock(mutex_);
+    const auto held = tables_.find(tables);
+    if (held == tables_.end()) return;
+    idle_.push_back(std::move(held->second));
+    tables_.erase(held);
+  }
+
   bool done(std::uint32_t slot) override { return events_[slot].done(); }
   void wait(std::uint32_t slot) override { events_[slot].wait(); }
   void finish() override { stream_.synchronize(); }
@@ -146,9 +149,36 @@ class CudaEngine final : public CopyEngine {
     }
   }
 
+  struct Tables {
+    DeviceArena memory;
+    std::uint64_t bytes = 0;
+  };
+
+  // A copy of the tables in device memory, made at their first job. The host's memory is pageable:
+  // it has been read when the call returns.
+  const std::byte* tables_of(const WeightTables& tables) {
+    const auto [held, is_new] = tables_.try_emplace(&tables);
+    if (!is_new) return held->second.memory.data();
+    const std::span<const std::byte> bytes = tables.bytes();
+    const auto fits = std::find_if(idle_.begin(), idle_.end(),
+                                   [&](const Tables& idle) { return idle.bytes >= bytes.size(); });
+    if (fits != idle_.end()) {
+      held->second = std::move(*fits);
+      idle_.erase(fits);
+    } else {
+      held->second = {DeviceArena(stream_.device(), bytes.size()), bytes.size()};
+    }
+    if (!bytes.empty()) {
+      stream_.copy_to_device(held->second.memory.data(), bytes.data(), bytes.size());
+    }
+    return held->second.memory.data();
+  }
+
   std::shared_ptr<DeviceArena> arena_;
   DeviceArena scratch_;
   DeviceArena converted_;
+  std::map<const WeightTables*, Tables> tables_;
+  std::vector<Tables> idle_;
   std::vector<CopyEvent> events_;
   CopyStream stream_;  // destroyed first: waits for what uses the members above
   std::mutex mutex_;   // guards the stream's order
@@ -156,7 +186,27 @@ class CudaEngine final : public CopyEngine {
 
 }  // namespace
 
+FloatFormat float_format(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return FloatFormat::kBF16;
+    case DType::kF16:
+      return FloatFormat::kF16;
+    case DType::kF32:
+      return FloatFormat::kF32;
+    case DType::kF64:
+      return FloatFormat::kF64;
+    default:
+      throw Error("cannot convert " + std::string(dtype_name(dtype)));
+  }
+}
+
 void copy_on_host(const CopyJob& job, std::byte* to) {
+  if (job.tables) {
+    dequantize_on_host(job.tables->layout(), job.tables->on_host(), job.from, job.at, job.bytes, to,
+                       float_format(job.dtype));
+    return;
+  }
   if (!job.reorders()) {
     convert_on_host(job.from, job.bytes, job.stored, to, job.dtype);
   } else if (job.stored == job.dtype) {

@@ -12,12 +12,17 @@
 #include <span>
 #include <string>
 
+#include "cuda/cast.h"
 #include "planner/checkpoint/checkpoint.h"
 
 namespace berth {
 
+class WeightTables;
+
 // `bytes` bytes of `stored` elements at `from` become `dtype` elements `to` bytes into the memory.
 // Where `form` reorders, they are those `at` bytes into a stored tensor whose memory is at `to`.
+// With `tables` they are those `at` bytes into the packed values of a quantised weight, which
+// begins at `to`.
 struct CopyJob {
   const std::byte* from = nullptr;
   std::uint64_t bytes = 0;
@@ -26,6 +31,7 @@ struct CopyJob {
   DType dtype = DType::kF32;
   const StoredForm* form = nullptr;
   std::uint64_t at = 0;
+  const WeightTables* tables = nullptr;
 
   bool reorders() const { return form != nullptr && form->reorders(); }
 };
@@ -40,7 +46,10 @@ class CopyEngine {
   virtual std::shared_ptr<void> memory_owner() const = 0;
 
   // Starts the copies out of staging slot `slot`, whose bytes must stay until wait(slot) returns.
+  // Tables may go as soon as it returns.
   virtual void copy(std::span<const CopyJob> jobs, std::uint32_t slot) = 0;
+  // No more jobs with these tables will come.
+  virtual void forget(const WeightTables*) {}
   virtual bool done(std::uint32_t slot) = 0;
   virtual void wait(std::uint32_t slot) = 0;
   // Waits for all copies; throws Error if one failed.
@@ -54,17 +63,21 @@ std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uin
 
 // What jobs need on a GPU besides the memory they end in.
 struct EngineNeeds {
-  bool raw = false;        // bytes as stored: for casts and for reordering
+  bool raw = false;        // bytes as stored: for all that is not copied as it is
   bool converted = false;  // parts that are both converted and reordered
 };
 
 // `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; scratch for raw pieces of
-// up to `slot_bytes`, as needed. Throws Error where the device cannot give that much.
+// up to `slot_bytes`, as needed. Throws Error where the device cannot give that much. Tables of
+// quantised weights get memory of their own as they come.
 std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                              std::uint64_t slot_bytes, EngineNeeds needs);
 
-// One job on the host: memcpy, a cast, a dequantisation, each also in another order. `to` is where
-// the first element goes, or the tensor where it is reordered.
+// The cast kernels' name of a float type; throws Error for other types.
+FloatFormat float_format(DType dtype);
+
+// One job on the host: memcpy, a cast or a dequantisation, the first two also in another order.
+// `to` is where the first element goes, or the tensor where it is reordered or dequantised.
 void copy_on_host(const CopyJob& job, std::byte* to);
 
 // Takes away the one that `form` says stored F32 values have too much, in place; any alignment.

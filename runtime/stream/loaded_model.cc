@@ -19,7 +19,10 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
   }
   const bool any_disk = std::any_of(places_.begin(), places_.end(),
                                     [](const Place& p) { return p.kind == PlaceKind::kDisk; });
-  if (any_disk) checkpoint_ = *model.checkpoint;
+  if (any_disk) {
+    checkpoint_ = *model.checkpoint;
+    schemes_ = model.tree.quant_schemes;
+  }
   std::size_t ranks = 0;
   for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
   shapes_.reserve(ranks);  // never reallocated: tensors point into it
@@ -36,6 +39,10 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     loaded.device = plan.tensor_device[id];
     loaded.bytes = place.bytes;
     if (place.device == kNone) continue;
+    if (place.kind == PlaceKind::kDisk && tensor.dequantization != kNone) {
+      packed_[id] = {id, place.source, model.tree.dequantizations[tensor.dequantization],
+                     quant_layout(model.tree, id, place.source, *model.checkpoint), 0};
+    }
     loaded.emulated = emulated[place.device];
     if (place.kind == PlaceKind::kArena) {
       loaded.data = engines[place.device]->memory() + place.offset;
@@ -51,11 +58,24 @@ const LoadedTensor& Loaded::tensor(TensorId id) const {
   return tensors_[id];
 }
 
+// Reads [begin, end) of a shard that must be what it was.
+void Loaded::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                  std::byte* to) const {
+  const Descriptor fd = open_shard(checkpoint_.shards[shard]);
+  std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
+  if (wrap_reader_) reader = wrap_reader_(std::move(reader), shard, IoEngine::kBuffered);
+  require_complete(checkpoint_, shard, end, read_range(*reader, begin, end, to, false));
+  check_unchanged(checkpoint_.shards[shard], fd.get());
+}
+
 HostBlock Loaded::fetch(TensorId id) const {
   const LoadedTensor& wanted = tensor(id);
   const Place& place = places_[id];
   if (place.kind != PlaceKind::kDisk) {
     throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
+  }
+  if (const auto packed = packed_.find(id); packed != packed_.end()) {
+    return fetch_packed(packed->second, wanted.dtype, wanted.bytes);
   }
   const TensorInfo& info = checkpoint_.tensors[place.source];
   const Shard& shard = checkpoint_.shards[info.shard];
@@ -91,6 +111,27 @@ HostBlock Loaded::fetch(TensorId id) const {
     }
   }
   check_unchanged(shard, fd.get());
+  return block;
+}
+
+// A quantised weight, dequantised part by part.
+HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const {
+  const TensorInfo& info = checkpoint_.tensors[weight.source];
+  const WeightTables tables(checkpoint_, weight, schemes_[weight.made.scheme],
+                            [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                                   std::byte* at_begin) { read(shard, begin, end, at_begin); });
+  HostBlock block;
+  block.bytes = bytes;
+  auto arena = std::make_shared<HostArena>(bytes, "tensor '" + info.name + "'");
+  block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+  constexpr std::uint64_t kPart = 1u << 20;  // whole units, that stay in the processor's cache
+  const HostArena part(std::min(kPart, info.bytes()), "dequantising a tensor");
+  for (std::uint64_t at = info.begin; at < info.end; at += kPart) {
+    const std::uint64_t stop = std::min(info.end, at + kPart);
+    read(info.shard, at, stop, part.data());
+    copy_on_host({part.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
+                 block.data.get());
+  }
   return block;
 }
 

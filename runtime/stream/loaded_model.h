@@ -39,10 +39,15 @@ class Loaded final : public LoadedModel {
   std::uint64_t resident(const std::vector<MappedRange>& ranges) const;
 
  private:
+  HostBlock fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const;
+  void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) const;
+
   std::vector<Place> places_;
   std::vector<std::uint64_t> shapes_;  // of all tensors, one after another
   std::vector<LoadedTensor> tensors_;
   Checkpoint checkpoint_;  // of what stayed on disk: shards, and the tensors in file order
+  std::map<TensorId, PackedWeight> packed_;  // of that, what fetch() dequantises
+  std::vector<QuantScheme> schemes_;         // theirs
   std::vector<std::shared_ptr<void>> memory_;
   std::vector<HostRegistration> locked_;  // after memory_, so released before it
   Mappings mappings_;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "cuda/device.h"
+#include "planner/placement/memory_model.h"
 #include "runtime/stream/environment.h"
 #include "runtime/stream/loaded_model.h"
 #include "runtime/stream/streamer.h"
@@ -117,17 +118,21 @@ class Loading {
       systems_.push_back(at->second);
     }
     ScheduleOptions options;
-    options.chunk_bytes = chunk_for(options_.staging);
+    // Part of the staging is for the scales of quantised weights, where there are any.
+    const bool packed = !model_.tree.dequantizations.empty();
+    const std::uint64_t staging = options_.staging - (packed ? options_.staging / 4 : 0);
+    options.chunk_bytes = chunk_for(staging);
     options.mappable = [this](std::uint32_t shard) { return !systems_[shard].network; };
     schedule_ = make_schedule(model_, plan_, options);
     slot_bytes_ = slot_bytes(options.chunk_bytes);
+    side_share_ = side_share(options_.staging, schedule_.largest_side);
 
     threads_ = std::min<std::size_t>(
         kMostThreads, std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
     if (schedule_.staged_chunks > 0) {
       // A slot for each chunk or, where they are reused, for each thread; host engines are done
       // when they return and use no more, a GPU copies out of the others meanwhile.
-      const std::uint64_t budget = options_.staging / slot_bytes_;
+      const std::uint64_t budget = staging / slot_bytes_;
       threads_ = std::min<std::size_t>(threads_, budget);
       const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
       slots_ =
@@ -137,7 +142,9 @@ class Loading {
   }
 
   std::uint64_t host_bytes() const {
-    std::uint64_t total = slots_ * slot_bytes_;
+    std::uint64_t sides = 0;
+    for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
+    std::uint64_t total = slots_ * slot_bytes_ + std::min(sides, side_share_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       if (ordinal_[i] < 0) total += schedule_.arena_bytes[i];
     }
@@ -187,7 +194,7 @@ class Loading {
         for (const Piece& piece : schedule_.pieces) {
           if (piece.device != i || piece.as_it_is()) continue;
           const bool reorders = piece.form != nullptr && piece.form->reorders();
-          needs.raw |= reorders || piece.stored != piece.dtype;
+          needs.raw |= reorders || piece.weight != kNone || piece.stored != piece.dtype;
           needs.converted |= reorders && piece.stored != piece.dtype;
         }
         engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, needs);
@@ -203,6 +210,12 @@ class Loading {
   void read_all() {
     std::vector<std::uint32_t> uses(model_.checkpoint->shards.size(), 0);
     for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
+    for (const PackedWeight& weight : schedule_.weights) {
+      for (const std::uint32_t part : weight.made.parts) {
+        if (part == kNone || model_.checkpoint->tensors[part].bytes() == 0) continue;
+        ++uses[model_.checkpoint->tensors[part].shard];
+      }
+    }
     files_ = std::make_unique<ShardFiles>(model_.checkpoint->shards, systems_, std::move(uses),
                                           options_.io, environment_.wrap_reader);
     control_.cancel = options_.cancel;
@@ -214,7 +227,8 @@ class Loading {
         control_.bytes_total += range.end - range.begin;
       }
     }
-    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), threads_, control_);
+    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), threads_, side_share_,
+           control_);
   }
 
   void map_all() {
@@ -301,6 +315,7 @@ class Loading {
   std::vector<FileSystemFacts> systems_;   // by shard
   Schedule schedule_;
   std::uint64_t slot_bytes_ = 0;
+  std::uint64_t side_share_ = 0;
   std::uint32_t slots_ = 0;
   std::size_t threads_ = 0;
   std::vector<std::string> notes_;

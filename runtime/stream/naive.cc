@@ -1,6 +1,7 @@
 // The plain way of loading, done straightforwardly and not slowed down, for comparison.
 #include <malloc.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -55,11 +56,32 @@ NaiveReport load_naively(const Model& model) {
     }
   }
 
+  const auto from_state = [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                              std::byte* at_begin) {
+    const auto info = std::find_if(
+        checkpoint.tensors.begin(), checkpoint.tensors.end(), [&](const TensorInfo& tensor) {
+          return tensor.shard == shard && tensor.begin == begin && tensor.end == end;
+        });
+    const auto index = static_cast<std::size_t>(info - checkpoint.tensors.begin());
+    std::memcpy(at_begin, state[index].get(), end - begin);
+  };
+
   // load_state_dict(): one into the other.
   for (TensorId id = 0; id < built.size(); ++id) {
     const ModelTensor& tensor = model.tree.tensors[id];
     if (!built[id] || tensor.source == kNone) continue;
     const TensorInfo& info = checkpoint.tensors[tensor.source];
+    if (tensor.dequantization != kNone) {
+      const PackedWeight weight{id, tensor.source,
+                                model.tree.dequantizations[tensor.dequantization],
+                                quant_layout(model.tree, id, tensor.source, checkpoint), 0};
+      const WeightTables tables(checkpoint, weight, model.tree.quant_schemes[weight.made.scheme],
+                                from_state);
+      copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, nullptr,
+                    0, &tables},
+                   built[id].get());
+      continue;
+    }
     const StoredForm* form = checkpoint.form_of(info);
     if (form != nullptr && form->plus_one) take_away_one(state[tensor.source].get(), info.bytes());
     copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, form},

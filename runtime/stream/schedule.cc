@@ -28,6 +28,7 @@ struct Demand {
   std::uint32_t device;
   DType dtype;
   TensorId tensor;
+  std::uint32_t dequantization;  // of the tensor
 
   auto key() const { return std::tuple(source, device, dtype); }
 };
@@ -39,6 +40,7 @@ class Builder {
     schedule_.places.resize(model.tree.tensors.size());
     schedule_.arena_bytes.resize(plan.devices.size());
     schedule_.held_bytes.resize(plan.devices.size());
+    schedule_.schemes = model.tree.quant_schemes;
     const auto& tensors = model.tree.tensors;
     group_source_.resize(tensors.size(), kNone);
     for (TensorId id = 0; id < tensors.size(); ++id) group_source_[id] = tensors[id].source;
@@ -84,12 +86,14 @@ class Builder {
     const TensorInfo& info = stored_[source];
     const std::uint32_t device = plan_.tensor_device[id];
     if (device >= plan_.devices.size()) fail(tensor, "the plan names no device for it");
-    if (!can_convert(info.dtype, tensor.dtype)) {
+    const bool made = tensor.dequantization != kNone;
+    if (!made && !can_convert(info.dtype, tensor.dtype)) {
       fail(tensor, "is stored as " + std::string(dtype_name(info.dtype)) +
                        " and cannot be turned into " + std::string(dtype_name(tensor.dtype)));
     }
     Place& at = schedule_.places[id];
-    at = {PlaceKind::kArena, source, device, 0, memory_bytes(info, tensor.dtype)};
+    at = {PlaceKind::kArena, source, device, 0,
+          made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
       at.kind = PlaceKind::kDisk;
     } else if (mappable(info, tensor, device)) {
@@ -97,17 +101,21 @@ class Builder {
       at.offset = info.begin;
       schedule_.mapped.push_back({info.shard, info.begin, info.end});
     } else {
-      demands_.push_back({source, device, tensor.dtype, id});
+      demands_.push_back({source, device, tensor.dtype, id, tensor.dequantization});
     }
   }
 
   bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
-    return plan_.devices[device].kind == DeviceKind::kCpu && plan_.cpu_memory == CpuMemory::kMmap &&
-           info.dtype == tensor.dtype && info.form == 0 &&
+    return tensor.dequantization == kNone && plan_.devices[device].kind == DeviceKind::kCpu &&
+           plan_.cpu_memory == CpuMemory::kMmap && info.dtype == tensor.dtype && info.form == 0 &&
            info.begin % alignment(info.dtype) == 0 &&
            (!options_.mappable || options_.mappable(info.shard));
   }
 
+  std::uint64_t memory_bytes(const TensorInfo& info, const Demand& demand) const {
+    return demand.dequantization != kNone ? model_.tree.tensors[demand.tensor].bytes()
+                                          : memory_bytes(info, demand.dtype);
+  }
   static std::uint64_t memory_bytes(const TensorInfo& info, DType dtype) {
     return converted_bytes(info.bytes(), info.dtype, dtype);
   }
@@ -117,18 +125,35 @@ class Builder {
     const Demand& demand = demands_[first];
     const TensorInfo& info = stored_[demand.source];
     const bool single = demands_[last - 1].key() == demand.key();
-    const bool in_place = single && plan_.devices[demand.device].kind == DeviceKind::kCpu &&
+    const bool in_place = single && demand.dequantization == kNone &&
+                          plan_.devices[demand.device].kind == DeviceKind::kCpu &&
                           info.dtype == demand.dtype && info.form == 0 &&
                           info.begin % alignment(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
+    if (demand.dequantization != kNone && info.bytes() > 0) add_weight(demand);
     std::uint64_t offset = 0;
     for (std::size_t i = first; i < last; ++i) {
       if (i == first || demands_[i].key() != demands_[i - 1].key()) {
         offset = in_place ? in_place_offset(info) : staged_offset(info, demands_[i]);
-        schedule_.held_bytes[demands_[i].device] += memory_bytes(info, demands_[i].dtype);
+        schedule_.held_bytes[demands_[i].device] += memory_bytes(info, demands_[i]);
       }
       schedule_.places[demands_[i].tensor].offset = offset;
     }
+  }
+
+  // What the pieces of the weight will need besides.
+  void add_weight(const Demand& demand) {
+    const ModelTree& tree = model_.tree;
+    PackedWeight weight;
+    weight.tensor = demand.tensor;
+    weight.source = demand.source;
+    weight.made = tree.dequantizations[demand.dequantization];
+    weight.layout = quant_layout(tree, demand.tensor, demand.source, *model_.checkpoint);
+    for (const std::uint32_t part : weight.made.parts) {
+      if (part < stored_.size()) schedule_.bytes_to_read += stored_[part].bytes();
+    }
+    schedule_.largest_side = std::max(schedule_.largest_side, weight.made.side_bytes);
+    schedule_.weights.push_back(weight);
   }
 
   // Makes [info.begin, info.end) the end of the open run, beginning a new one where it must.
@@ -154,9 +179,18 @@ class Builder {
     std::uint64_t& used = schedule_.arena_bytes[demand.device];
     if (info.bytes() == 0) return 0;
     const std::uint64_t offset = round_up(used, host ? kHostAlignment : kDeviceAlignment);
-    used = offset + memory_bytes(info, demand.dtype);
-    run_pieces_.push_back({info.begin, info.bytes(), offset, demand.device, info.dtype,
-                           demand.dtype, model_.checkpoint->form_of(info)});
+    used = offset + memory_bytes(info, demand);
+    Piece piece{info.begin,
+                info.bytes(),
+                offset,
+                demand.device,
+                info.dtype,
+                demand.dtype,
+                model_.checkpoint->form_of(info)};
+    if (demand.dequantization != kNone) {
+      piece.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
+    }
+    run_pieces_.push_back(piece);
     return offset;
   }
 
@@ -209,10 +243,16 @@ class Builder {
     for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
       const Piece& piece = run_pieces_[i];
       if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
-        return limit - (limit - piece.from) % dtype_block(piece.stored).bytes;
+        return limit - (limit - piece.from) % unit_of(piece);
       }
     }
     return limit;
+  }
+
+  // Bytes that are converted together.
+  std::uint64_t unit_of(const Piece& piece) const {
+    if (piece.weight == kNone) return dtype_block(piece.stored).bytes;
+    return unit_bytes(schedule_.weights[piece.weight].layout.order);
   }
 
   // Adds the part of `piece` within [begin, end), joined to a neighbour that goes on where it ends.
@@ -222,6 +262,11 @@ class Builder {
     const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
     if (stop <= part.from) return;
     part.bytes = stop - part.from;
+    if (part.weight != kNone) {
+      ++schedule_.weights[part.weight].uses;
+      schedule_.pieces.push_back(part);
+      return;
+    }
     if (piece.form != nullptr && piece.form->reorders()) {
       part.at = part.from - piece.from;
     } else {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "planner/placement/plan.h"
+#include "runtime/stream/weight_tables.h"
 
 namespace berth {
 
@@ -34,7 +35,8 @@ struct Place {
 };
 
 // Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
-// `dtype` at `to` in the memory of `device`.
+// `dtype` at `to` in the memory of `device`. Of a quantised weight, `to` is where the whole of it
+// begins: its tables tell where each value belongs.
 struct Piece {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
@@ -43,10 +45,11 @@ struct Piece {
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
   const StoredForm* form = nullptr;  // of the model's checkpoint; null: as it is
-  std::uint64_t at =
-      0;  // where the form reorders: offset of `from` in the tensor, which is at `to`
+  // Where the form reorders: offset of `from` in the tensor, which is at `to`.
+  std::uint64_t at = 0;
+  std::uint32_t weight = kNone;  // index into Schedule::weights where it is dequantised
 
-  bool as_it_is() const { return stored == dtype && form == nullptr; }
+  bool as_it_is() const { return stored == dtype && form == nullptr && weight == kNone; }
 };
 
 // File bytes [begin, end) of a shard, read at once.
@@ -75,7 +78,10 @@ struct Schedule {
   std::vector<Place> places;               // by TensorId
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
-  std::uint64_t bytes_to_read = 0;         // sum of all chunks
+  std::vector<PackedWeight> weights;       // that are dequantised, in the order of their pieces
+  std::vector<QuantScheme> schemes;        // theirs
+  std::uint64_t largest_side = 0;          // PackedWeight::made.side_bytes at most
+  std::uint64_t bytes_to_read = 0;         // sum of all chunks, and of what stands beside weights
   std::uint64_t staged_chunks = 0;
   std::uint64_t largest_staged = 0;  // bytes of memory the largest staged chunk touches, in blocks
 };

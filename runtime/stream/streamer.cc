@@ -3,31 +3,55 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/stream/table_cache.h"
+
 namespace berth {
 namespace {
 
 class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-           std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring)
+           std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
+           std::uint64_t side_share, WorkControl& control)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
         engines_(engines),
-        ring_(ring) {}
+        ring_(ring),
+        control_(control),
+        tables_(checkpoint, schedule.weights, schedule.schemes, side_share, control.cancel,
+                [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                       std::byte* at_begin) { read_part(shard, begin, end, at_begin); }) {}
 
   void run(const Chunk& chunk) {
+    try {
+      send(chunk);
+    } catch (...) {
+      // Who waits for tables must not wait for this chunk.
+      tables_.stop(std::current_exception());
+      throw;
+    }
+  }
+
+ private:
+  void send(const Chunk& chunk) {
     if (chunk.in_place) {
       read(chunk, engines_[chunk.device]->memory() + chunk.to);
     } else {
       run_staged(chunk);
     }
+    control_.bytes_done += chunk.end - chunk.begin;
   }
 
- private:
   void read(const Chunk& chunk, std::byte* to) {
     const ReadOutcome outcome = files_.read(chunk.shard, chunk.begin, chunk.end, to);
     require_complete(checkpoint_, chunk.shard, chunk.end, outcome);
+  }
+
+  void read_part(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* at_begin) {
+    const ReadOutcome outcome = files_.read(shard, begin, end, at_begin);
+    require_complete(checkpoint_, shard, end, outcome);
+    control_.bytes_done += end - begin;
   }
 
   void run_staged(const Chunk& chunk) {
@@ -44,15 +68,14 @@ class Streamer {
       busy.push_back(engine);
       jobs.clear();
       for (const Piece& other : pieces) {
-        if (other.device != piece.device) continue;
+        if (other.device != piece.device || other.weight != kNone) continue;
         jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
                         other.dtype, other.form, other.at});
       }
-      try {
-        engine->copy(jobs, slot.index);
-      } catch (const Error& error) {
-        throw Error(place_in_shard(checkpoint_, chunk.shard, piece.from) + error.what());
-      }
+      copy(*engine, jobs, slot, chunk.shard, piece.from);
+    }
+    for (const Piece& piece : pieces) {
+      if (piece.weight != kNone) dequantize(piece, chunk, at_begin, slot);
     }
     ring_->release(slot, std::move(busy));
   }
@@ -67,11 +90,43 @@ class Streamer {
     }
   }
 
+  void copy(CopyEngine& engine, std::span<const CopyJob> jobs, const StagingRing::Slot& slot,
+            std::uint32_t shard, std::uint64_t from) {
+    if (jobs.empty()) return;
+    try {
+      engine.copy(jobs, slot.index);
+    } catch (const Error& error) {
+      throw Error(place_in_shard(checkpoint_, shard, from) + error.what());
+    }
+  }
+
+  // One piece at a time, so that no thread holds tables while it waits for others.
+  void dequantize(const Piece& piece, const Chunk& chunk, const std::byte* at_begin,
+                  const StagingRing::Slot& slot) {
+    CopyEngine& engine = *engines_[piece.device];
+    const std::shared_ptr<const WeightTables> tables = tables_.acquire(piece.weight);
+    CopyJob job;
+    job.from = at_begin + (piece.from - chunk.begin);
+    job.bytes = piece.bytes;
+    job.to = piece.to;
+    job.stored = piece.stored;
+    job.dtype = piece.dtype;
+    job.tables = tables.get();
+    job.at = piece.from - checkpoint_.tensors[schedule_.weights[piece.weight].source].begin;
+    copy(engine, {&job, 1}, slot, chunk.shard, piece.from);
+    if (!tables_.release(piece.weight)) return;
+    for (const auto& each : engines_) {
+      if (each) each->forget(tables.get());
+    }
+  }
+
   const Checkpoint& checkpoint_;
   const Schedule& schedule_;
   ShardFiles& files_;
   std::span<const std::unique_ptr<CopyEngine>> engines_;
   StagingRing* ring_;
+  WorkControl& control_;
+  TableCache tables_;
 };
 
 }  // namespace
@@ -107,14 +162,11 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
 
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-            std::size_t threads, WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, ring);
+            std::size_t threads, std::uint64_t side_share, WorkControl& control) {
+  Streamer streamer(checkpoint, schedule, files, engines, ring, side_share, control);
   try {
-    run_workers(schedule.chunks.size(), threads, control, [&](std::size_t i) {
-      const Chunk& chunk = schedule.chunks[i];
-      streamer.run(chunk);
-      control.bytes_done += chunk.end - chunk.begin;
-    });
+    run_workers(schedule.chunks.size(), threads, control,
+                [&](std::size_t i) { streamer.run(schedule.chunks[i]); });
     for (const auto& engine : engines) {
       if (engine) engine->finish();
     }

@@ -236,7 +236,7 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
   set_config("\"vocab_size\": 64",
              "\"vocab_size\": 64, \"quantization_config\": {\"quant_method\": \"gptq\"}");
-  EXPECT_THAT(error(), HasSubstr("'gptq' weights cannot be run"));
+  EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run"));
 }
 
 TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {

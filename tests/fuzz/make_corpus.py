@@ -232,9 +232,33 @@ GGUF = {
 }
 
 
+# A form, its rows and columns, and the bytes that its stored tensors are filled with.
+STATE = b'{"nested_offset": 0.0456, "blocksize":64'
+WEIGHT_TABLES = {
+    "gptq": bytes([0, 0, 0]) + bytes(4),
+    "gptq_group_negative": bytes([0, 0, 0]) + b"\xff" * 4,
+    "gptq_group_too_large": bytes([0, 0, 0]) + b"\x02" * 4,
+    "awq": bytes([1, 1, 1]) + bytes(range(1, 60)),
+    "fp8_blocks": bytes([2, 3, 1]) + bytes(range(200)),
+    "packed": bytes([3, 1, 0]) + bytes(4),
+    "nvfp4": bytes([4, 2, 1]) + bytes(range(100, 140)),
+    # The text stands at byte 1356 of a weight of 8 x 64.
+    "bnb4_offset": bytes([5, 0, 0]) + STATE[-1356 % 40 :] + STATE[: -1356 % 40],
+    "bnb4_no_offset": bytes([5, 0, 0]) + b"x" * 40,
+    "bnb8": bytes([6, 7, 3]) + bytes(range(31)),
+    "int8_zeros": bytes([7, 1, 1]) + bytes(range(90, 130)),
+    "mxfp4": bytes([8, 4, 2]) + bytes(range(256)),
+}
+
+
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
-    for folder, files in (("safetensors", SAFETENSORS), ("shard_index", SHARD_INDEX), ("gguf", GGUF)):
+    for folder, files in (
+        ("safetensors", SAFETENSORS),
+        ("shard_index", SHARD_INDEX),
+        ("gguf", GGUF),
+        ("weight_tables", WEIGHT_TABLES),
+    ):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         for name, data in files.items():
             with open(os.path.join(root, folder, name), "wb") as out:

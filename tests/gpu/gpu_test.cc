@@ -10,6 +10,7 @@
 
 #include "cuda/block_format.h"
 #include "cuda/cast.h"
+#include "cuda/dequant.h"
 #include "cuda/device.h"
 #include "cuda/reorder.h"
 #include "tests/stream/support.h"
@@ -52,6 +53,56 @@ TEST_F(Gpu, CopiesFromRegisteredMemoryArrive) {
   event.wait();
   EXPECT_TRUE(event.done());
   EXPECT_EQ(from_device(arena.data(), host.size(), stream), host);
+}
+
+// Every kind of kernel on a weight that no block or word divides evenly, in two pieces.
+TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
+  constexpr std::uint64_t kRows = 96;
+  constexpr std::uint64_t kColumns = 1056;
+  constexpr std::uint64_t kGroup = 96;
+  const std::vector<std::byte> packed = random_bytes(kRows * kColumns);
+  std::vector<float> tables(2 * kRows * kColumns / kGroup + 16);
+  for (std::size_t i = 0; i < tables.size(); ++i) tables[i] = 0.001f * static_cast<float>(i % 97);
+  const std::size_t scales = kRows * kColumns / kGroup;
+  CopyStream stream(0);
+  const DeviceArena from(0, packed.size());
+  const DeviceArena beside(0, tables.size() * 4);
+  const DeviceArena to(0, kRows * kColumns * 8);
+  stream.copy_to_device(from.data(), packed.data(), packed.size());
+  stream.copy_to_device(beside.data(), tables.data(), tables.size() * 4);
+  const auto at = [&](const float* base) {
+    return QuantTables{base, base + scales, nullptr, base + 2 * scales};
+  };
+  for (int order = 0; order <= static_cast<int>(QuantOrder::kExperts); ++order) {
+    for (int code = 0; code <= static_cast<int>(QuantCode::kLookup4); ++code) {
+      QuantLayout layout;
+      layout.order = static_cast<QuantOrder>(order);
+      layout.code = static_cast<QuantCode>(code);
+      if (!can_dequantize(layout)) continue;
+      const bool turned = layout.order == QuantOrder::kGptq || layout.order == QuantOrder::kAwq;
+      layout.rows = kRows;
+      layout.columns = layout.row_values = kColumns;
+      layout.expert_rows = kRows / 3;
+      layout.group_columns = kGroup;
+      layout.row_step = turned ? 1 : kColumns / kGroup;
+      layout.group_step = turned ? kRows : 1;
+      layout.arithmetic = FloatFormat::kF16;
+      const std::uint64_t bytes = kRows * kColumns * code_bits(layout.code) / 8;
+      const std::uint64_t half = bytes / 8 * 4;
+      for (const FloatFormat format :
+           {FloatFormat::kBF16, FloatFormat::kF16, FloatFormat::kF32, FloatFormat::kF64}) {
+        std::vector<std::byte> expected(kRows * kColumns * float_bytes(format));
+        dequantize_reference(layout, at(tables.data()), packed.data(), 0, bytes, expected.data(),
+                             format);
+        const QuantTables there = at(reinterpret_cast<const float*>(beside.data()));
+        stream.dequantize(layout, there, from.data(), 0, half, to.data(), format);
+        stream.dequantize(layout, there, from.data() + half, half, bytes - half, to.data(), format);
+        const std::vector<std::byte> result = from_device(to.data(), expected.size(), stream);
+        EXPECT_TRUE(result == expected)
+            << "order " << order << ", code " << code << ", to " << static_cast<int>(format);
+      }
+    }
+  }
 }
 
 TEST_F(Gpu, CastsGiveTheBitsOfTheHostReference) {
