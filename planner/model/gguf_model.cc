@@ -137,14 +137,15 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   Checkpoint& checkpoint = model.checkpoint;
   checkpoint.folder = file.parent_path();
   checkpoint.format = "GGUF";
+  std::vector<float> rope_factors;
   for (const Part& part : parts) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
     add_gguf_tensors(part.header, family, heads, shard, checkpoint);
     checkpoint.shards.push_back(part.shard);
+    if (rope_factors.empty()) rope_factors = read_rope_factors(part, heads.dimensions);
   }
   check_unique(checkpoint);
-  model.config_json = gguf_config_json(first, family, heads, checkpoint,
-                                       read_rope_factors(parts[0], heads.dimensions));
+  model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);
   return model;
 }
 

@@ -246,6 +246,10 @@ class Namer {
       fail(tensor, "is not a list of 1 to " + std::to_string(kMostExperts) + " experts");
     }
     const std::uint64_t bytes = (tensor.end - tensor.begin) / experts;
+    if (bytes == 0) fail(tensor, "has experts of no size");
+    if (checkpoint_.tensors.size() + experts > CheckpointLimits().tensors) {
+      fail(tensor, "makes more than " + std::to_string(CheckpointLimits().tensors) + " tensors");
+    }
     for (std::uint64_t expert = 0; expert < experts; ++expert) {
       TensorInfo info =
           info_of(tensor, prefix + numbered(name.theirs, std::to_string(expert)) + leaf);

@@ -41,8 +41,8 @@ struct PreTokenizerKind {
 
 const std::vector<PreTokenizerKind>& kinds() {
   static const std::vector<PreTokenizerKind> all = {
-      {{"gpt-2", "default"}, ""},
-      {{"smollm", "starcoder", "refact", "command-r", "codeshell"}, "", true},
+      {{"gpt-2"}, ""},
+      {{"smollm", "starcoder"}, "", true},
       {{"llama-bpe", "llama3", "llama-v3"}, kLlama3Regex, false, true},
       {{"qwen2", "deepseek-r1-qwen"}, kQwen2Regex, false, false, true},
       {{"tekken"}, kTekkenRegex, false, true},
@@ -59,7 +59,9 @@ const PreTokenizerKind& find_kind(const GgufHeader& header) {
                     " is not supported (byte-level BPE, 'gpt2', is; token ids do "
                     "without a tokenizer: --prompt-ids)");
   }
-  const std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
+  std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
+  // Where llama.cpp guesses: only GPT-2's own models can mean nothing else.
+  if (pre == "default" && header.text("general.architecture") == "gpt2") pre = "gpt-2";
   std::string known;
   for (const PreTokenizerKind& kind : kinds()) {
     for (const std::string_view name : kind.names) {

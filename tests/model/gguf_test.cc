@@ -261,9 +261,17 @@ TEST_F(Gguf, TokenizersOfAnotherKindAreRefusedByName) {
   bpe.text("tokenizer.ggml.pre", "viking");
   bpe.texts("tokenizer.ggml.tokens", {"a", "b"});
   EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(bpe)); }),
-              HasSubstr("tokenizer.ggml.pre: 'viking' is not supported (gpt-2, default, smollm"));
+              HasSubstr("tokenizer.ggml.pre: 'viking' is not supported (gpt-2, smollm"));
+  GgufWriter guess;
+  guess.text("tokenizer.ggml.model", "gpt2");
+  guess.texts("tokenizer.ggml.tokens", {"a", "b"});
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(guess)); }),
+              HasSubstr("'default' is not supported"));
+  guess.text("general.architecture", "gpt2");
+  EXPECT_THAT(gguf_tokenizer_json(write(guess)), HasSubstr(R"("use_regex": true)"));
   GgufWriter types;
   types.text("tokenizer.ggml.model", "gpt2");
+  types.text("tokenizer.ggml.pre", "gpt-2");
   types.texts("tokenizer.ggml.tokens", {"a", "b"});
   types.i32s("tokenizer.ggml.token_type", {1});
   EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(types)); }),
