@@ -1,7 +1,7 @@
 // The schedule: which bytes of which shard go where, in file order. Pure computation, no I/O.
 //
-// Every needed byte appears once, whatever the number of tensors and devices that want it; bytes
-// that no tensor wants never appear. Neighbours are merged, and runs are cut into chunks on a fixed
+// Every needed byte appears once, whatever the number of tensors and devices that want it, and where
+// tensors overlap in the file; bytes that no tensor wants never appear. Neighbours are merged, and runs are cut into chunks on a fixed
 // grid of file offsets, so that chunks meet on block boundaries.
 //
 // A chunk has one of two lanes. In place: bytes that end unchanged in private host memory are read
