@@ -1,8 +1,10 @@
 // What a checkpoint holds on disk, known from its headers alone: no weight byte is ever read here.
 //
-// Opens a folder of safetensors (one file, shards with an index, or shards whose index is missing)
-// or one .safetensors file, and enforces every rule of the format: size and count limits, exact
-// contiguity, checked arithmetic, unique names, shard names that stay in the folder.
+// Opens a folder of safetensors or, where there are none, of PyTorch's pytorch_model*.bin (one
+// file, shards with an index, or shards whose index is missing), or one such file, and enforces
+// every rule of its format: size and count limits, checked arithmetic, unique names, shard names
+// that stay in the folder; of safetensors, ranges that cover the data exactly. Tensors of a PyTorch
+// file may share bytes: tied ones have one range, and views overlap.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +45,7 @@ struct Checkpoint {
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
 
-  std::uint64_t bytes() const;  // of all tensors
+  std::uint64_t bytes() const;  // of all tensors, shared ones once
 };
 
 // Limits of the format's reference implementation, and ours where it has none.
@@ -55,7 +57,10 @@ struct CheckpointLimits {
   std::uint64_t name_bytes = 4096;
 };
 
-// Opens `model`, a folder or a .safetensors file.
+// ".bin", ".pt" and ".pth": files of torch.save.
+bool is_torch_extension(std::string_view extension);
+
+// Opens `model`, a folder, a .safetensors file or one of torch.save.
 // Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
 Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
 
