@@ -172,8 +172,10 @@ class Builder {
     const bool host = plan_.devices[demand.device].kind == DeviceKind::kCpu;
     std::uint64_t& used = schedule_.arena_bytes[demand.device];
     if (info.bytes() == 0) return 0;
-    const std::uint64_t offset = round_up(used, host ? kHostAlignment : kDeviceAlignment);
-    used = offset + memory_bytes(info, demand.dtype);
+    const std::uint64_t offset = options_.place_at
+                                     ? options_.place_at(demand.tensor)
+                                     : round_up(used, host ? kHostAlignment : kDeviceAlignment);
+    used = std::max(used, offset + memory_bytes(info, demand.dtype));
     run_pieces_.push_back(
         {info.begin, info.bytes(), offset, demand.device, info.dtype, demand.dtype});
     return offset;
