@@ -67,8 +67,14 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
            " run past storage " + quote(key) + ", which has " + std::to_string(storage.bytes()));
     }
     begin += range.begin;
-    tensors.push_back(
-        {std::string(named.name), tensor.dtype, named.shape, shard, begin, begin + *bytes});
+    TensorInfo info;
+    info.name = named.name;
+    info.dtype = tensor.dtype;
+    info.shape = named.shape;
+    info.shard = shard;
+    info.begin = begin;
+    info.end = begin + *bytes;
+    tensors.push_back(std::move(info));
   }
   std::stable_sort(tensors.begin() + static_cast<std::ptrdiff_t>(first), tensors.end(),
                    [](const TensorInfo& a, const TensorInfo& b) {

@@ -64,6 +64,7 @@ class FileEngine final : public CopyEngine {
  private:
   void write_converted(const CopyJob& job, std::size_t file, std::uint64_t offset,
                        std::byte* scratch) {
+    // Elements are cast one by one; jobs hold whole ones.
     const std::uint64_t from_width = dtype_bits(job.stored) / 8;
     const std::uint64_t to_width = dtype_bits(job.dtype) / 8;
     const std::uint64_t step = kScratch / std::max(from_width, to_width) * from_width;
@@ -113,7 +114,7 @@ class Conversion {
     stream_all(folder);
     for (const Shard& shard : checkpoint_.shards) check_unchanged(shard);
     sampler.look();
-    folder.commit();
+    folder.commit(options_.cancel);
 
     report_.seconds = seconds();
     report_.after = host_memory();

@@ -20,6 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Files that are kept open: well below what a process may have.
+constexpr std::size_t kMostOpen = 256;
+
 std::string reason(int error) { return std::strerror(error); }
 
 // The folder that holds `path`; "." for a bare name.
@@ -91,13 +94,25 @@ std::size_t OutputFolder::create(const std::string& name, std::uint64_t bytes) {
     if (errno != EOPNOTSUPP && errno != ENOSYS) fail(name, "cannot reserve its room", errno);
     if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail(name, "cannot grow", errno);
   }
+  if (files_.size() >= kMostOpen) fd = Descriptor();
   files_.push_back({name, std::move(fd)});
   return files_.size() - 1;
 }
 
+Descriptor OutputFolder::reopen(const std::string& name) const {
+  Descriptor fd(::open((temporary_ / name).c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd.get() < 0) fail(name, "cannot be opened again", errno);
+  return fd;
+}
+
 void OutputFolder::write(std::size_t file, std::uint64_t offset, const std::byte* data,
                          std::uint64_t bytes) {
-  const int fd = files_[file].fd.get();
+  Descriptor opened;
+  int fd = files_[file].fd.get();
+  if (fd < 0) {
+    opened = reopen(files_[file].name);
+    fd = opened.get();
+  }
   for (std::uint64_t done = 0; done < bytes;) {
     const ssize_t wrote =
         ::pwrite(fd, data + done, bytes - done, static_cast<off_t>(offset + done));
@@ -131,9 +146,12 @@ void OutputFolder::copy(const fs::path& from, const std::string& name) {
   }
 }
 
-void OutputFolder::commit() {
-  for (const File& file : files_) {
-    if (::fsync(file.fd.get()) != 0) fail(file.name, "cannot bring it to the disk", errno);
+void OutputFolder::commit(const std::atomic<bool>* cancel) {
+  for (File& file : files_) {
+    if (cancel != nullptr && *cancel) throw Error("cancelled; nothing of it was kept");
+    if (file.fd.get() < 0) file.fd = reopen(file.name);
+    const Descriptor fd = std::move(file.fd);  // closed here
+    if (::fsync(fd.get()) != 0) fail(file.name, "cannot bring it to the disk", errno);
   }
   files_.clear();
   if (const int error = sync_folder(temporary_); error != 0) fail("", "cannot sync", error);

@@ -4,6 +4,7 @@
 // Destroyed without commit(), by an error or a cancelled run, it removes what was written.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -35,18 +36,19 @@ class OutputFolder {
   // Copies a whole file.
   void copy(const std::filesystem::path& from, const std::string& name);
 
-  // Everything to the disk, then the name. Throws Error where either fails, or where something of
-  // that name came to be meanwhile; then nothing is left.
-  void commit();
+  // Everything to the disk, then the name. Throws Error where either fails, where something of that
+  // name came to be meanwhile, or where `cancel` is set before the last file is on the disk.
+  void commit(const std::atomic<bool>* cancel = nullptr);
 
  private:
   [[noreturn]] void fail(const std::string& name, const char* doing, int error) const;
+  Descriptor reopen(const std::string& name) const;
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;  // empty after commit()
   struct File {
     std::string name;
-    Descriptor fd;
+    Descriptor fd;  // of the first few hundred; others are opened for each write
   };
   std::vector<File> files_;
 };

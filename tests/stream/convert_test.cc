@@ -136,6 +136,14 @@ TEST(Convert, ATensorOverTheLimitGetsAFileOfItsOwn) {
   made.expect_written();
 }
 
+TEST(Convert, MoreFilesThanAProcessMayHaveOpen) {
+  const Made made(10, false, 400);
+  ConvertOptions options;
+  options.max_shard_bytes = 1;
+  EXPECT_GT(made.run(options).files.size(), 256u);
+  made.expect_written();
+}
+
 TEST(Convert, CompanionsStandBesideTheWeights) {
   const Made made(3);
   std::ofstream(made.in / "tokenizer.json") << std::string(200'000, 't');
