@@ -26,6 +26,8 @@ int dispatch(int argc, char** argv) {
       return berth::cmd_run(*line.options);
     case berth::Command::kCalibrate:
       return berth::cmd_calibrate(line.options->calibrate);
+    case berth::Command::kConvert:
+      return berth::cmd_convert(line.options->convert);
   }
   return berth::kExitUsage;
 }

@@ -228,7 +228,7 @@ CLI::App* add_command(CLI::App& app, Command command, const std::string& name,
   CLI::App* sub = app.add_subcommand(name, help);
   sub->add_option(
          "MODEL", model,
-         "a checkpoint folder, a .safetensors or .gguf file, or a deployment .yaml; plan also "
+         "a checkpoint folder, a .safetensors, .gguf or .bin file, or a deployment .yaml; plan also "
          "takes a config.json or a module tree as JSON")
       ->type_name("");
   add_placement_flags(*sub, options.settings);
@@ -279,6 +279,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   Options calibrate;
   calibrate.command = Command::kCalibrate;
   const CLI::App* calibrate_app = add_calibrate_command(app, calibrate.calibrate);
+  Options convert;
+  convert.command = Command::kConvert;
+  const CLI::App* convert_app = add_convert_command(app, convert.convert);
 
   try {
     app.parse(argc, argv);
@@ -302,7 +305,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return {std::move(entry->options), {}};
   }
   if (calibrate_app->parsed()) return {std::move(calibrate), {}};
-  throw UsageError("berth needs a command: calibrate, plan, load or run (see berth --help)");
+  if (convert_app->parsed()) return {std::move(convert), {}};
+  throw UsageError(
+      "berth needs a command: calibrate, convert, plan, load or run (see berth --help)");
 }
 
 }  // namespace berth

@@ -1,13 +1,14 @@
 # Flags that every target of ours gets through berth_options: warnings, sanitizers, include root.
 add_library(berth_options INTERFACE)
-target_include_directories(berth_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_include_directories(berth_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
 option(BERTH_WERROR "Treat warnings as errors" OFF)
 target_compile_options(berth_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion>
-  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${BERTH_WERROR}>>:-Werror>)
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>>
+  $<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${BERTH_WERROR}>>:-Werror>>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 sees overlap in "text" + std::string (gcc.gnu.org/PR105329).
-  target_compile_options(berth_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+  target_compile_options(berth_options INTERFACE
+    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>>)
 endif()
 if(BERTH_SANITIZE)
   target_compile_options(berth_options INTERFACE

@@ -3,12 +3,25 @@
 #include <cstdlib>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "planner/base/error.h"
 
 namespace berth {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+// Made at its first use: programs set it before main().
+fs::path& chosen_dir() {
+  static fs::path chosen;
+  return chosen;
+}
+
+}  // namespace
+
+void set_config_dir(fs::path folder) { chosen_dir() = std::move(folder); }
 
 fs::path find_config_dir() {
   std::error_code ignored;
@@ -19,6 +32,7 @@ fs::path find_config_dir() {
     }
     return chosen;
   }
+  if (!chosen_dir().empty() && fs::is_directory(chosen_dir(), ignored)) return chosen_dir();
   const fs::path exe = fs::read_symlink("/proc/self/exe", ignored);
   const fs::path installed = exe.parent_path().parent_path() / "share/berth/configs";
   if (!exe.empty() && fs::is_directory(installed, ignored)) return installed;

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "planner/base/huge_pages.h"
 #include "planner/checkpoint/file.h"
@@ -12,14 +13,29 @@
 #include "planner/checkpoint/quote.h"
 #include "planner/checkpoint/safetensors.h"
 #include "planner/checkpoint/shard_index.h"
+#include "planner/checkpoint/torch_file.h"
 
 namespace berth {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+// A format that a folder may hold, by the names that transformers gives its files.
+struct Format {
+  std::string_view suffix;  // of every file
+  std::string_view single;  // the whole model
+  std::string_view index;   // which of several files holds which tensor
+  std::string_view prefix;  // of files that make up the model where there is no index
+  void (*read)(Checkpoint& checkpoint, const std::vector<fs::path>& files,
+               const CheckpointLimits& limits);
+};
+
+void check_count(const Checkpoint& checkpoint, const std::vector<fs::path>& files,
+                 const CheckpointLimits& limits) {
+  if (files.size() <= limits.shards) return;
+  throw Error(checkpoint.folder.string() + ": more than " + std::to_string(limits.shards) +
+              " shards");
+}
 
 // Bytes that a tensor brings in small pieces of heap, about: its name.
 constexpr std::size_t kSmallPieces = 96;
@@ -27,10 +43,7 @@ constexpr std::size_t kSmallPieces = 96;
 // Reads the headers of `files`, which become the checkpoint's shards in this order.
 void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
                   const CheckpointLimits& limits) {
-  if (files.size() > limits.shards) {
-    throw Error(checkpoint.folder.string() + ": more than " + std::to_string(limits.shards) +
-                " shards");
-  }
+  check_count(checkpoint, files, limits);
   HeaderParser parser;
   std::vector<char> buffer;
   for (const fs::path& path : files) {
@@ -49,6 +62,27 @@ void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
     checkpoint.shards.push_back(file.identity());
   }
 }
+
+// The same for files of torch.save.
+void read_torch_files(Checkpoint& checkpoint, const std::vector<fs::path>& files,
+                      const CheckpointLimits& limits) {
+  check_count(checkpoint, files, limits);
+  for (const fs::path& path : files) {
+    const File file(path);
+    const ByteSource source{path.string(), file.size(),
+                            [&](std::uint64_t offset, char* out, std::uint64_t count) {
+                              file.read_exactly(offset, out, count);
+                            }};
+    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
+    read_torch_file(source, shard, limits, checkpoint.tensors);
+    checkpoint.shards.push_back(file.identity());
+  }
+}
+
+constexpr Format kSafetensors{".safetensors", "model.safetensors", "model.safetensors.index.json",
+                              "", read_headers};
+constexpr Format kTorch{".bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
+                        "pytorch_model", read_torch_files};
 
 std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
@@ -80,7 +114,8 @@ void check_unique(const Checkpoint& checkpoint) {
 }
 
 // Asks that index and shards tell the same story, tensor for tensor.
-void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::string& source) {
+void compare(const Checkpoint& checkpoint, const ShardIndex& index, const fs::path& file) {
+  const std::string source = file.string();
   constexpr std::uint32_t kAbsent = NameTable::kAbsent;
   std::vector<std::uint32_t> holder(index.entries.size(), kAbsent);  // by entry: its tensor
   std::uint32_t surplus = kAbsent;  // first tensor without an entry
@@ -105,13 +140,13 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const std::s
   if (surplus != kAbsent) {
     const TensorInfo& tensor = checkpoint.tensors[surplus];
     throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
-                " is not in " + kIndex);
+                " is not in " + file.filename().string());
   }
 }
 
-void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
-  const fs::path file = checkpoint.folder / kIndex;
-  const ShardIndex index = read_shard_index(file, limits);
+void open_indexed(Checkpoint& checkpoint, const Format& format, const CheckpointLimits& limits) {
+  const fs::path file = checkpoint.folder / format.index;
+  const ShardIndex index = read_shard_index(file, limits, format.suffix);
   std::vector<fs::path> files;
   std::size_t missing = 0;
   std::string first;
@@ -127,8 +162,8 @@ void open_indexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
   checkpoint.tensors.reserve(index.entries.size());
   prefer_huge_pages(checkpoint.tensors.data(), index.entries.size() * sizeof(TensorInfo));
   prefer_huge_heap(index.entries.size() * kSmallPieces);
-  read_headers(checkpoint, files, limits);
-  compare(checkpoint, index, file.string());
+  format.read(checkpoint, files, limits);
+  compare(checkpoint, index, file);
 }
 
 // The parts of "model-00002-of-00005.safetensors".
@@ -139,8 +174,8 @@ struct Numbered {
   std::size_t digits = 0;
 };
 
-std::optional<Numbered> parse_numbered(std::string_view name) {
-  name.remove_suffix(std::string_view(".safetensors").size());
+std::optional<Numbered> parse_numbered(std::string_view name, std::string_view suffix) {
+  name.remove_suffix(suffix.size());
   const auto of = name.rfind("-of-");
   if (of == name.npos) return std::nullopt;
   const auto dash = name.rfind('-', of == 0 ? 0 : of - 1);
@@ -162,14 +197,15 @@ std::string padded(std::uint32_t number, std::size_t digits) {
 }
 
 // Without an index, names that count themselves say whether all of them are here.
-void check_complete(const fs::path& folder, const std::vector<fs::path>& files) {
+void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
+                    std::string_view suffix) {
   struct Series {
     Numbered name;
     std::vector<std::uint32_t> parts;
   };
   std::map<std::string, Series> all;
   for (const fs::path& file : files) {
-    const auto numbered = parse_numbered(file.filename().string());
+    const auto numbered = parse_numbered(file.filename().string(), suffix);
     if (!numbered) continue;
     Series& series = all[numbered->stem + "/" + std::to_string(numbered->parts)];
     series.name = *numbered;
@@ -181,52 +217,82 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files) 
     for (std::uint32_t expected = 1; expected <= name.parts; ++expected) {
       if (expected <= series.parts.size() && series.parts[expected - 1] == expected) continue;
       throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected, name.digits) +
-                  "-of-" + padded(name.parts, name.digits) + ".safetensors' is missing (" +
-                  std::to_string(series.parts.size()) + " of " + std::to_string(name.parts) +
-                  " are here)");
+                  "-of-" + padded(name.parts, name.digits) + std::string(suffix) +
+                  "' is missing (" + std::to_string(series.parts.size()) + " of " +
+                  std::to_string(name.parts) + " are here)");
     }
   }
 }
 
-// What else lies in a folder without safetensors, so that the error can say it.
+// What else lies in a folder without shards, so that the error can say it.
 [[noreturn]] void fail_without_shards(const fs::path& folder) {
   std::error_code error;
   std::string other;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string extension = it->path().extension().string();
-    if (extension != ".bin" && extension != ".gguf" && extension != ".pt" && extension != ".pth") {
-      continue;
-    }
+    if (!is_torch_extension(extension) && extension != ".gguf") continue;
     const std::string name = it->path().filename().string();
     if (other.empty() || name < other) other = name;
   }
-  if (other.empty()) throw Error(folder.string() + ": holds no .safetensors file");
-  throw Error(folder.string() + ": found " + quote(other) + " but no .safetensors file: " +
-              (other.ends_with(".gguf") ? "name the .gguf file itself"
-                                        : "only safetensors checkpoints are read (convert it)"));
+  const std::string text =
+      folder.string() + ": holds no .safetensors file and no pytorch_model.bin";
+  if (other.empty()) throw Error(text);
+  throw Error(text + ", but " + quote(other) + ": name that file to open it alone");
 }
 
-void open_unindexed(Checkpoint& checkpoint, const CheckpointLimits& limits) {
+// The files of a format whose index is missing, sorted; none where there are none.
+std::vector<fs::path> list_files(const fs::path& folder, const Format& format) {
   std::vector<fs::path> files;
   std::error_code error;
-  fs::directory_iterator it(checkpoint.folder, error);
+  fs::directory_iterator it(folder, error);
   for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name.ends_with(".safetensors") && !name.starts_with('.')) files.push_back(it->path());
+    if (name.ends_with(format.suffix) && name.starts_with(format.prefix) && name[0] != '.') {
+      files.push_back(it->path());
+    }
   }
-  if (error) throw Error(checkpoint.folder.string() + ": cannot be listed: " + error.message());
-  if (files.empty()) fail_without_shards(checkpoint.folder);
+  if (error) throw Error(folder.string() + ": cannot be listed: " + error.message());
   std::ranges::sort(files);
-  check_complete(checkpoint.folder, files);
-  read_headers(checkpoint, files, limits);
+  return files;
+}
+
+// As transformers looks: the whole file first, then the index; then whatever is there. False where
+// the folder holds nothing of this format.
+bool open_format(Checkpoint& checkpoint, const Format& format, const CheckpointLimits& limits) {
+  std::error_code ignored;
+  const fs::path& folder = checkpoint.folder;
+  if (fs::exists(folder / format.single, ignored)) {
+    format.read(checkpoint, {folder / format.single}, limits);
+    return true;
+  }
+  if (fs::exists(fs::symlink_status(folder / format.index, ignored))) {
+    open_indexed(checkpoint, format, limits);
+    return true;
+  }
+  const std::vector<fs::path> files = list_files(folder, format);
+  if (files.empty()) return false;
+  check_complete(folder, files, format.suffix);
+  format.read(checkpoint, files, limits);
   check_unique(checkpoint);
+  return true;
 }
 
 }  // namespace
 
+bool is_torch_extension(std::string_view extension) {
+  return extension == ".bin" || extension == ".pt" || extension == ".pth";
+}
+
 std::uint64_t Checkpoint::bytes() const {
   std::uint64_t sum = 0;
-  for (const TensorInfo& tensor : tensors) sum += tensor.bytes();
+  std::uint64_t reach = 0;  // end of what is counted in this shard
+  std::uint32_t shard = 0;
+  for (const TensorInfo& tensor : tensors) {
+    if (tensor.shard != std::exchange(shard, tensor.shard)) reach = 0;
+    const std::uint64_t begin = std::max(tensor.begin, reach);
+    if (tensor.end > begin) sum += tensor.end - begin;
+    reach = std::max(reach, tensor.end);
+  }
   return sum;
 }
 
@@ -235,22 +301,22 @@ Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits
   const fs::file_status status = fs::status(model, error);
   if (!fs::exists(status)) throw Error(model.string() + ": no such file or folder");
   Checkpoint checkpoint;
-  if (!fs::is_directory(status)) {
-    if (model.extension() != ".safetensors") {
-      throw Error(model.string() + ": is neither a folder nor a .safetensors file");
+  if (fs::is_directory(status)) {
+    checkpoint.folder = model;
+    for (const Format& format : {kSafetensors, kTorch}) {
+      if (open_format(checkpoint, format, limits)) return checkpoint;
     }
-    checkpoint.folder = model.parent_path();
-    read_headers(checkpoint, {model}, limits);
-    return checkpoint;
+    fail_without_shards(model);
   }
-  checkpoint.folder = model;
-  // As transformers looks: the whole file first, then the index, then whatever is there.
-  if (fs::exists(model / kSingle, error)) {
-    read_headers(checkpoint, {model / kSingle}, limits);
-  } else if (fs::exists(fs::symlink_status(model / kIndex, error))) {
-    open_indexed(checkpoint, limits);
+  checkpoint.folder = model.parent_path();
+  const std::string extension = model.extension().string();
+  if (extension == kSafetensors.suffix) {
+    read_headers(checkpoint, {model}, limits);
+  } else if (is_torch_extension(extension)) {
+    read_torch_files(checkpoint, {model}, limits);
   } else {
-    open_unindexed(checkpoint, limits);
+    throw Error(model.string() +
+                ": is neither a folder nor a .safetensors, .bin, .pt or .pth file");
   }
   return checkpoint;
 }

@@ -1,8 +1,10 @@
 // What a checkpoint holds on disk, known from its headers alone: no weight byte is ever read here.
 //
-// Opens a folder of safetensors (one file, shards with an index, or shards whose index is missing)
-// or one .safetensors file, and enforces every rule of the format: size and count limits, exact
-// contiguity, checked arithmetic, unique names, shard names that stay in the folder.
+// Opens a folder of safetensors or, where there are none, of PyTorch's pytorch_model*.bin (one
+// file, shards with an index, or shards whose index is missing), or one such file, and enforces
+// every rule of its format: size and count limits, checked arithmetic, unique names, shard names
+// that stay in the folder; of safetensors, ranges that cover the data exactly. Tensors of a PyTorch
+// file may share bytes: tied ones have one range, and views overlap.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +61,7 @@ struct Checkpoint {
   std::vector<StoredForm> forms;    // that TensorInfo::form names
   std::string format;               // "GGUF"; empty for safetensors
 
-  std::uint64_t bytes() const;  // of all tensors
+  std::uint64_t bytes() const;  // of all tensors, shared ones once
   // Null where the tensor is stored as it is.
   const StoredForm* form_of(const TensorInfo& tensor) const {
     return tensor.form == 0 ? nullptr : &forms[tensor.form - 1];
@@ -75,7 +77,10 @@ struct CheckpointLimits {
   std::uint64_t name_bytes = 4096;
 };
 
-// Opens `model`, a folder or a .safetensors file.
+// ".bin", ".pt" and ".pth": files of torch.save.
+bool is_torch_extension(std::string_view extension);
+
+// Opens `model`, a folder, a .safetensors file or one of torch.save.
 // Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
 Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
 

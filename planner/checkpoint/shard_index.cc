@@ -16,22 +16,21 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-// Empty where `name` is a plain file name ending in .safetensors, else what is wrong with it.
-std::string objection(std::string_view name) {
-  constexpr std::string_view kSuffix = ".safetensors";
+// Empty where `name` is a plain file name ending in `suffix`, else what is wrong with it.
+std::string objection(std::string_view name, std::string_view suffix) {
   if (name.empty()) return "is empty";
   if (name.find('/') != name.npos || name.find('\\') != name.npos || name == "." || name == "..") {
     return "leads out of the folder";
   }
   if (name.find('\0') != name.npos) return "holds a NUL byte";
-  if (!name.ends_with(kSuffix)) return "is not a .safetensors file";
+  if (!name.ends_with(suffix)) return "is not a " + std::string(suffix) + " file";
   return "";
 }
 
 class IndexReader {
  public:
-  IndexReader(const std::string& source, const CheckpointLimits& limits)
-      : source_(source), limits_(limits) {}
+  IndexReader(const std::string& source, const CheckpointLimits& limits, std::string_view suffix)
+      : source_(source), limits_(limits), suffix_(suffix) {}
 
   // `text` holds `size` bytes of JSON and simdjson::SIMDJSON_PADDING zeros.
   ShardIndex read(std::unique_ptr<char[]> text, std::size_t size) {
@@ -108,7 +107,7 @@ class IndexReader {
     if (last_ != numbers_.end() && last_->first == shard) return last_->second;
     last_ = numbers_.find(shard);
     if (last_ != numbers_.end()) return last_->second;
-    if (const std::string wrong = objection(shard); !wrong.empty()) {
+    if (const std::string wrong = objection(shard, suffix_); !wrong.empty()) {
       fail("weight_map: the shard name " + quote(shard) + " of tensor " + quote(tensor) + " " +
            wrong);
     }
@@ -134,6 +133,7 @@ class IndexReader {
 
   const std::string& source_;
   const CheckpointLimits& limits_;
+  std::string_view suffix_;
   ShardIndex index_;
   const char* end_ = nullptr;  // of the text
   std::map<std::string, std::uint32_t, std::less<>> numbers_;
@@ -161,13 +161,14 @@ std::uint32_t ShardIndex::find(std::string_view tensor, std::uint32_t hint) cons
 }
 
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
-                             const CheckpointLimits& limits) {
+                             const CheckpointLimits& limits, std::string_view suffix) {
   std::unique_ptr<char[]> text = padded_text(json.size());
   std::ranges::copy(json, text.get());
-  return IndexReader(source, limits).read(std::move(text), json.size());
+  return IndexReader(source, limits, suffix).read(std::move(text), json.size());
 }
 
-ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointLimits& limits) {
+ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointLimits& limits,
+                            std::string_view suffix) {
   const File file(path);
   if (file.size() > limits.header_bytes) {
     throw Error(path.string() + ": has " + std::to_string(file.size()) +
@@ -177,7 +178,7 @@ ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointL
   std::unique_ptr<char[]> text = padded_text(file.size());
   file.read_exactly(0, text.get(), file.size());
   const std::string source = path.string();
-  return IndexReader(source, limits).read(std::move(text), file.size());
+  return IndexReader(source, limits, suffix).read(std::move(text), file.size());
 }
 
 }  // namespace berth

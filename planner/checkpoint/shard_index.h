@@ -1,4 +1,4 @@
-// model.safetensors.index.json: which shard holds which tensor.
+// model.safetensors.index.json, pytorch_model.bin.index.json: which shard holds which tensor.
 #pragma once
 
 #include <deque>
@@ -28,11 +28,13 @@ struct ShardIndex {
 };
 
 // Throws Error for text that is not such an index, a tensor named twice, and a shard name that is
-// not a plain file name (an index must not lead out of its folder).
+// not a plain file name ending in `suffix` (an index must not lead out of its folder).
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
-                             const CheckpointLimits& limits = {});
+                             const CheckpointLimits& limits = {},
+                             std::string_view suffix = ".safetensors");
 
 // The same from a file.
-ShardIndex read_shard_index(const std::filesystem::path& file, const CheckpointLimits& limits);
+ShardIndex read_shard_index(const std::filesystem::path& file, const CheckpointLimits& limits,
+                            std::string_view suffix);
 
 }  // namespace berth

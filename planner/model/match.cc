@@ -196,7 +196,10 @@ class Matcher {
         if (source == kNone) {
           source = own;
         } else {
-          tree_.ignored_bytes += stored(own).bytes();
+          const TensorInfo& copy = stored(own);
+          const TensorInfo& first = stored(source);
+          const bool shared = copy.shard == first.shard && copy.begin == first.begin;
+          if (!shared) tree_.ignored_bytes += copy.bytes();
         }
       }
       if (source == kNone) continue;

@@ -138,7 +138,7 @@ struct Model {
   ModelTree tree;
 };
 
-// Opens MODEL: a checkpoint folder, a .safetensors or .gguf file, a config.json, or a tree JSON.
+// Opens MODEL: a checkpoint folder, a file of weights, a config.json, or a tree JSON.
 // A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
                  Dequantize dequantize = Dequantize::kNo);

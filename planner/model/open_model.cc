@@ -1,5 +1,4 @@
-// MODEL as a command names it: a folder, a .safetensors or .gguf file, a config.json, or a tree as
-// JSON.
+// MODEL as a command names it: a folder, a file of weights, a config.json, or a tree as JSON.
 
 #include <simdjson.h>
 
@@ -40,7 +39,8 @@ bool is_tree_json(const fs::path& path) {
 // A guess from the size of the index, rather too many: an entry takes some hundred bytes.
 std::size_t expected_tensors(const fs::path& folder) {
   std::error_code error;
-  const std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
+  std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
+  if (error) bytes = fs::file_size(folder / "pytorch_model.bin.index.json", error);
   return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
 }
 
@@ -79,8 +79,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   if (!fs::exists(config, ignored)) {
     // Said first where the folder holds nothing that could be read either way.
     open_checkpoint(path);
-    throw Error(path.string() +
-                ": holds no config.json (name a .safetensors file to plan it alone)");
+    throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
   model.config = ModelConfig::read(config);
   // What the config says and what the shards hold are found out side by side, then compared: for a
@@ -97,7 +96,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   return model;
 }
 
-Model open_safetensors(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path.parent_path() / "config.json";
   Model model;
@@ -118,13 +117,14 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
   if (fs::is_directory(status)) return open_folder(path, dtype, dequantize);
   const std::string extension = path.extension().string();
   if (is_gguf(path)) return open_gguf_model(path, path.stem().string(), dtype);
-  if (extension == ".safetensors") return open_safetensors(path, dtype, dequantize);
+  if (extension == ".safetensors" || is_torch_extension(extension)) {
+    return open_weights(path, dtype, dequantize);
+  }
   if (extension != ".json") {
-    throw Error(
-        path.string() + ": " +
-        (extension.empty() ? "a file without an extension" : quote(extension)) +
-        " is not supported (a checkpoint folder, a .safetensors or .gguf file, a config.json, or a "
-        "module tree as .json)");
+    throw Error(path.string() + ": " +
+                (extension.empty() ? "a file without an extension" : quote(extension)) +
+                " is not supported (a checkpoint folder, a .safetensors, .gguf, .bin, .pt or .pth "
+                "file, a config.json, or a module tree as .json)");
   }
   Model model;
   model.path = path;

@@ -144,12 +144,13 @@ std::uint64_t Loaded::resident(const std::vector<MappedRange>& ranges) const {
 }
 
 std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
-  std::set<std::pair<const void*, std::uint32_t>> seen;  // storage, or the stored tensor on disk
+  // Tied tensors are one storage. Two stored tensors are two, even where a file keeps the bytes of
+  // both in one place, as PyTorch's files may, and a mapping therefore gives both one address.
+  std::set<std::pair<std::uint32_t, DType>> seen;  // stored tensor, and as what
   std::uint64_t total = 0;
   for (const LoadedTensor& tensor : tensors_) {
     if (tensor.device != device || tensor.bytes == 0) continue;
-    const std::uint32_t key = tensor.data ? kNone : places_[tensor.id].source;
-    if (seen.emplace(tensor.data, key).second) total += tensor.bytes;
+    if (seen.emplace(places_[tensor.id].source, tensor.dtype).second) total += tensor.bytes;
   }
   return total;
 }

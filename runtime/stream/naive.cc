@@ -17,7 +17,7 @@ namespace berth {
 namespace {
 
 // As a framework allocates a tensor: plain memory of its own.
-using Block = std::unique_ptr<std::byte[]>;
+using Block = std::shared_ptr<std::byte[]>;
 
 Block make_block(std::uint64_t bytes) { return Block(new std::byte[bytes]); }
 
@@ -50,6 +50,12 @@ NaiveReport load_naively(const Model& model) {
     const std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
     for (; next < checkpoint.tensors.size() && checkpoint.tensors[next].shard == shard; ++next) {
       const TensorInfo& info = checkpoint.tensors[next];
+      const TensorInfo* previous = next > 0 ? &checkpoint.tensors[next - 1] : nullptr;
+      if (previous && previous->shard == shard && previous->begin == info.begin &&
+          previous->end == info.end) {
+        state[next] = state[next - 1];  // two names of one storage
+        continue;
+      }
       state[next] = make_block(info.bytes());
       require_complete(checkpoint, shard, info.end,
                        read_range(*reader, info.begin, info.end, state[next].get(), false));

@@ -54,6 +54,7 @@ class Builder {
     for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) place(id);
     std::sort(demands_.begin(), demands_.end(),
               [](const Demand& a, const Demand& b) { return a.key() < b.key(); });
+    find_overlaps();
     for (std::size_t first = 0; first < demands_.size();) {
       std::size_t last = first;
       while (last < demands_.size() && demands_[last].source == demands_[first].source) ++last;
@@ -120,12 +121,32 @@ class Builder {
     return converted_bytes(info.bytes(), info.dtype, dtype);
   }
 
+  // Wanted tensors that share bytes with another wanted one, as views in PyTorch's files do. In
+  // file order, the one that reaches furthest so far overlaps whatever overlaps any.
+  void find_overlaps() {
+    overlaps_.assign(demands_.size(), false);
+    std::size_t furthest = 0;
+    for (std::size_t i = 0; i < demands_.size(); ++i) {
+      const TensorInfo& info = stored_[demands_[i].source];
+      const TensorInfo& reach = stored_[demands_[furthest].source];
+      if (info.bytes() == 0 || demands_[i].source == demands_[furthest].source) continue;
+      if (info.shard == reach.shard && info.begin < reach.end) {
+        overlaps_[i] = overlaps_[furthest] = true;
+        if (info.end <= reach.end) continue;
+      }
+      furthest = i;
+    }
+    for (std::size_t i = demands_.size(); i-- > 1;) {  // all demands for a tensor alike
+      if (demands_[i].source == demands_[i - 1].source && overlaps_[i]) overlaps_[i - 1] = true;
+    }
+  }
+
   // All demands for one stored tensor, [first, last): equal ones share a storage.
   void schedule_tensor(std::size_t first, std::size_t last) {
     const Demand& demand = demands_[first];
     const TensorInfo& info = stored_[demand.source];
     const bool single = demands_[last - 1].key() == demand.key();
-    const bool in_place = single && demand.dequantization == kNone &&
+    const bool in_place = single && !overlaps_[first] && demand.dequantization == kNone &&
                           plan_.devices[demand.device].kind == DeviceKind::kCpu &&
                           info.dtype == demand.dtype && info.form == 0 &&
                           info.begin % alignment(info.dtype) == 0;
@@ -156,9 +177,10 @@ class Builder {
     schedule_.weights.push_back(weight);
   }
 
-  // Makes [info.begin, info.end) the end of the open run, beginning a new one where it must.
+  // Makes [info.begin, info.end) the end of the open run, beginning a new one where it must. Of
+  // tensors that overlap, all are staged, and the run that the first of them is in takes them in.
   void extend_run(const TensorInfo& info, bool in_place, std::uint32_t device) {
-    const bool joins = run_.open && run_.shard == info.shard && run_.end == info.begin &&
+    const bool joins = run_.open && run_.shard == info.shard && run_.end >= info.begin &&
                        run_.in_place == in_place && (!in_place || run_.device == device);
     if (!joins) {
       close_run();
@@ -167,7 +189,7 @@ class Builder {
         run_.to = round_up(schedule_.arena_bytes[device], kBlock) + info.begin % kBlock;
       }
     }
-    run_.end = info.end;
+    run_.end = std::max(run_.end, info.end);
   }
 
   std::uint64_t in_place_offset(const TensorInfo& info) const {
@@ -178,8 +200,10 @@ class Builder {
     const bool host = plan_.devices[demand.device].kind == DeviceKind::kCpu;
     std::uint64_t& used = schedule_.arena_bytes[demand.device];
     if (info.bytes() == 0) return 0;
-    const std::uint64_t offset = round_up(used, host ? kHostAlignment : kDeviceAlignment);
-    used = offset + memory_bytes(info, demand);
+    const std::uint64_t offset = options_.place_at
+                                     ? options_.place_at(demand.tensor)
+                                     : round_up(used, host ? kHostAlignment : kDeviceAlignment);
+    used = std::max(used, offset + memory_bytes(info, demand));
     Piece piece{info.begin,
                 info.bytes(),
                 offset,
@@ -224,6 +248,10 @@ class Builder {
       while (run_pieces_[first].from + run_pieces_[first].bytes <= at) ++first;
       const std::uint64_t stop = grid < run_.end ? whole_elements(first, grid) : run_.end;
       if (stop == at) continue;  // the run begins within an element of the grid line
+      if (stop - at > step + kBlock) {
+        throw Error("tensors that overlap in shard " + std::to_string(run_.shard) + " near byte " +
+                    std::to_string(at) + " have elements that no cut leaves whole");
+      }
       const std::size_t before = schedule_.pieces.size();
       for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < stop; ++i) {
         add_clipped(run_pieces_[i], at, stop, before);
@@ -238,12 +266,16 @@ class Builder {
     }
   }
 
-  // The greatest cut at or below `limit` that splits no element that is converted or moved.
+  // The greatest cut at or below `limit` that splits no element that is converted or moved. Where
+  // tensors overlap, several may be in the way, of different widths but aligned to the same storage.
   std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
-    for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
-      const Piece& piece = run_pieces_[i];
-      if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
-        return limit - (limit - piece.from) % unit_of(piece);
+    for (std::uint64_t before = limit + 1; before != limit;) {
+      before = limit;
+      for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
+        const Piece& piece = run_pieces_[i];
+        if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
+          limit -= (limit - piece.from) % unit_of(piece);
+        }
       }
     }
     return limit;
@@ -318,6 +350,7 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
+  std::vector<bool> overlaps_;     // by demand: its tensor shares bytes with another demanded one
   std::vector<Piece> run_pieces_;  // of the open staged run, by `from`
   Run run_;
   Schedule schedule_;

@@ -1,8 +1,9 @@
 // The schedule: which bytes of which shard go where, in file order. Pure computation, no I/O.
 //
-// Every needed byte appears once, whatever the number of tensors and devices that want it; bytes
-// that no tensor wants never appear. Neighbours are merged, and runs are cut into chunks on a fixed
-// grid of file offsets, so that chunks meet on block boundaries.
+// Every needed byte appears once, whatever the number of tensors and devices that want it, and
+// where tensors overlap in the file; bytes that no tensor wants never appear. Neighbours are
+// merged, and runs are cut into chunks on a fixed grid of file offsets, so that chunks meet on
+// block boundaries.
 //
 // A chunk has one of two lanes. In place: bytes that end unchanged in private host memory are read
 // straight there; the arena is laid out so that memory and file agree modulo kBlock and no two runs
@@ -89,6 +90,9 @@ struct Schedule {
 struct ScheduleOptions {
   std::uint64_t chunk_bytes = 8u << 20;         // staged chunks; a multiple of kBlock
   std::function<bool(std::uint32_t)> mappable;  // may this shard be mapped? Default: every one
+  // Where a staged tensor goes, for memory that is laid out already: bytes from its beginning. No
+  // two tensors may share a place. Default: one after another, aligned.
+  std::function<std::uint64_t(TensorId)> place_at;
 };
 
 // Bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below the grid so as not

@@ -34,7 +34,7 @@ void work(Shift& shift, std::size_t count, WorkControl& control,
       const std::size_t i = shift.next.fetch_add(1);
       if (i >= count) break;
       if (control.cancel && control.cancel->load()) {
-        throw Error("the load was cancelled; nothing of it was kept");
+        throw Error("cancelled; nothing of it was kept");
       }
       job(i);
     }

@@ -206,12 +206,13 @@ TEST(Checkpoint, SaysWhereATruncatedShardShouldEnd) {
   EXPECT_THAT(open_error(folder.path()), AllOf(HasSubstr(shard.string()), HasSubstr("truncated")));
 }
 
-TEST(Checkpoint, SaysWhatItFoundInsteadOfSafetensors) {
-  TempFolder folder;
-  EXPECT_THAT(open_error(folder.path()), EndsWith("holds no .safetensors file"));
-  folder.write("pytorch_model.bin", "x");
+TEST(Checkpoint, SaysWhatItFoundInsteadOfWeights) {
+  const TempFolder folder;
   EXPECT_THAT(open_error(folder.path()),
-              HasSubstr("'pytorch_model.bin' but no .safetensors file: only safetensors"));
+              EndsWith("holds no .safetensors file and no pytorch_model.bin"));
+  folder.write("training_args.bin", "x");
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("but 'training_args.bin': name that file to open it alone"));
   folder.write("model.gguf", "x");
   EXPECT_THAT(open_error(folder.path()), HasSubstr("'model.gguf'"));
 }

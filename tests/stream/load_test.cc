@@ -74,6 +74,56 @@ TEST_P(EveryWay, DeliversEveryTensorExactlyOnce) {
   }
 }
 
+// The same where tensors overlap in the file: each wanted byte is read once, however many want it.
+TEST_P(EveryWay, DeliversTensorsThatShareBytes) {
+  const Way& way = GetParam();
+  if (way.engine == IoEngine::kUring && !testing::uring_is_available()) {
+    GTEST_SKIP() << "io_uring is not permitted here";
+  }
+  for (unsigned seed = 0; seed < 2; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937 random(100 + seed);
+    const TempFolder folder;
+    std::vector<TestTensor> tensors =
+        testing::random_tensors(random, 60, 2, way.devices, way.convert);
+    Model model = testing::write_model(folder.path(), tensors, 2, random, way.odd_headers);
+    testing::share_bytes(model, tensors, random);
+    const Plan plan = testing::make_test_plan(model, tensors, way.cpu_memory);
+    LoadOptions options;
+    options.io = way.engine;
+    options.emulate = true;
+    options.staging = seed % 2 == 0 ? 1u << 20 : 2u << 20;
+    const auto loaded = load(model, plan, options, LoadEnvironment{});
+    expect_loaded(model, plan, tensors, *loaded);
+
+    enum Byte : char { kUnwanted, kRead, kMapped };
+    std::vector<std::vector<char>> bytes;  // by shard
+    for (const Shard& shard : model.checkpoint->shards) bytes.emplace_back(shard.file_bytes);
+    std::uint64_t read = 0;
+    std::uint64_t mapped = 0;
+    for (TensorId id = 0; id < tensors.size(); ++id) {
+      const TestTensor& tensor = tensors[id];
+      const std::size_t root = tensor.tied_to >= 0 ? static_cast<std::size_t>(tensor.tied_to) : id;
+      if (tensor.device == "disk") continue;
+      const TensorInfo& info = model.checkpoint->tensors[model.tree.tensors[root].source];
+      const bool zero_copy = way.cpu_memory == CpuMemory::kMmap && tensor.device == "cpu" &&
+                             tensor.stored == tensor.dtype &&
+                             info.begin % (dtype_bits(tensor.stored) / 8) == 0;
+      for (std::uint64_t at = info.begin; at < info.end; ++at) {
+        bytes[info.shard][at] |= zero_copy ? kMapped : kRead;
+      }
+    }
+    for (const auto& shard : bytes) {
+      for (const char byte : shard) {
+        read += (byte & kRead) != 0;
+        mapped += (byte & kMapped) != 0;
+      }
+    }
+    EXPECT_EQ(loaded->report().bytes_read, read);
+    EXPECT_EQ(loaded->report().bytes_mapped, mapped);
+  }
+}
+
 std::vector<Way> all_ways() {
   std::vector<Way> ways;
   const std::vector<std::vector<std::string>> destinations = {

@@ -20,6 +20,7 @@ class Schedules : public ::testing::TestWithParam<unsigned> {
     random_.seed(GetParam());
     tensors_ = testing::random_tensors(random_, 50, 3, {"0", "1", "cpu", "disk"}, GetParam() % 2);
     model_ = testing::write_model(folder_.path(), tensors_, 3, random_, GetParam() % 3 == 0);
+    if (GetParam() >= 12) testing::share_bytes(model_, tensors_, random_);
     plan_ = testing::make_test_plan(model_, tensors_,
                                     GetParam() % 4 == 0 ? CpuMemory::kMmap : CpuMemory::kPrivate);
     options_.chunk_bytes = 64u << 10;
@@ -114,7 +115,7 @@ TEST_P(Schedules, RunsReadInPlaceOwnTheirBlocks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Random, Schedules, ::testing::Range(0u, 12u));
+INSTANTIATE_TEST_SUITE_P(Random, Schedules, ::testing::Range(0u, 24u));
 
 TEST(Schedule, MergesNeighboursIntoFewReads) {
   testing::TempFolder folder;

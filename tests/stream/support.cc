@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <thread>
+#include <tuple>
 
 #include "cuda/cast.h"
 #include "planner/checkpoint/checkpoint.h"
@@ -126,6 +127,42 @@ Model write_model(const fs::path& folder, std::vector<TestTensor>& tensors, std:
     model.tree.tensors.push_back(added);
   }
   return model;
+}
+
+void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& random) {
+  std::vector<TensorInfo>& stored = model.checkpoint->tensors;
+  std::vector<bool> is_view(tensors.size());
+  for (std::size_t i = 1; i < tensors.size(); ++i) {
+    TestTensor& view = tensors[i];
+    const std::size_t other = random() % i;
+    const TestTensor& whole = tensors[other];
+    if (random() % 3 != 0 || view.tied_to >= 0 || whole.tied_to >= 0 || is_view[other] ||
+        view.shard != whole.shard || view.bytes.empty() || view.bytes.size() > whole.bytes.size()) {
+      continue;
+    }
+    is_view[i] = true;
+    constexpr std::uint64_t kStep = 8;  // whole elements of every dtype
+    const std::uint64_t at =
+        random() % ((whole.bytes.size() - view.bytes.size()) / kStep + 1) * kStep;
+    view.bytes.assign(whole.bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                      whole.bytes.begin() + static_cast<std::ptrdiff_t>(at + view.bytes.size()));
+    TensorInfo& info = stored[model.tree.tensors[i].source];
+    info.begin = stored[model.tree.tensors[other].source].begin + at;
+    info.end = info.begin + view.bytes.size();
+  }
+  for (std::size_t i = 0; i < tensors.size(); ++i) {  // tied tensors follow
+    if (tensors[i].tied_to >= 0) {
+      tensors[i].bytes = tensors[static_cast<std::size_t>(tensors[i].tied_to)].bytes;
+    }
+  }
+  std::ranges::stable_sort(stored, [](const TensorInfo& a, const TensorInfo& b) {
+    return std::tie(a.shard, a.begin, a.end) < std::tie(b.shard, b.begin, b.end);
+  });
+  std::map<std::string, std::uint32_t> sources;
+  for (std::uint32_t i = 0; i < stored.size(); ++i) sources[stored[i].name] = i;
+  for (ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.source != kNone) tensor.source = sources.at(tensor.name);
+  }
 }
 
 Plan make_test_plan(const Model& model, const std::vector<TestTensor>& tensors, CpuMemory mode) {

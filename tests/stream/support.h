@@ -42,6 +42,10 @@ struct TestTensor {
 Model write_model(const std::filesystem::path& folder, std::vector<TestTensor>& tensors,
                   std::uint32_t shards, std::mt19937& random, bool odd_headers);
 
+// Makes about a third of the tensors views: of the bytes of another tensor of their shard, all or
+// part of them, as files of PyTorch have them.
+void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& random);
+
 // A plan that places each tensor where it says, on devices "0", "1", "cpu", "disk" with room for
 // all.
 Plan make_test_plan(const Model& model, const std::vector<TestTensor>& tensors, CpuMemory mode);

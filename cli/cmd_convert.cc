@@ -1,0 +1,200 @@
+// berth convert: a checkpoint of any format, written as sharded safetensors.
+
+#include <fmt/format.h>
+
+#include <system_error>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/companions.h"
+#include "cli/files.h"
+#include "cli/interrupt.h"
+#include "cli/json_writer.h"
+#include "cli/progress_bar.h"
+#include "cli/runtime_library.h"
+#include "cli/table.h"
+#include "planner/machine/sizes.h"
+#include "planner/model/model_tree.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Input {
+  Checkpoint checkpoint;
+  std::vector<ConvertTensor> tensors;
+  std::vector<Companion> companions;
+  std::vector<std::string> notes;
+};
+
+// The model, where the folder describes one that its weights fit. A checkpoint without one, or of a
+// kind that Berth does not know, is converted tensor by tensor all the same, but not to another
+// dtype: which floats are scales of quantised weights, and must stay, is then not known.
+std::optional<Model> open_described(const ConvertCommand& options, std::optional<DType> dtype,
+                                    std::vector<std::string>& notes) {
+  std::error_code ignored;
+  const fs::path folder =
+      fs::is_directory(options.in, ignored) ? options.in : options.in.parent_path();
+  if (!fs::exists(folder / "config.json", ignored)) return std::nullopt;
+  try {
+    return open_model(options.in, dtype);
+  } catch (const Error& error) {
+    if (dtype) throw;
+    notes.push_back(fmt::format("converted without regard to config.json: {}", error.what()));
+    return std::nullopt;
+  }
+}
+
+// A stored tensor that a tied model does not read, and whose bytes another one has: safetensors
+// know no sharing, and what reads the model ties the two again.
+bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32_t index) {
+  const std::vector<TensorInfo>& stored = model.checkpoint->tensors;
+  if (used[index] || model.tree.ties.empty()) return false;
+  const auto shares = [&](std::uint32_t other) {
+    return used[other] && stored[other].shard == stored[index].shard &&
+           stored[other].begin == stored[index].begin && stored[other].end == stored[index].end;
+  };
+  // Equal ranges stand side by side.
+  for (std::uint32_t i = index; i-- > 0 && stored[i].begin == stored[index].begin;) {
+    if (shares(i)) return true;
+  }
+  for (std::uint32_t i = index + 1; i < stored.size() && stored[i].begin == stored[index].begin;
+       ++i) {
+    if (shares(i)) return true;
+  }
+  return false;
+}
+
+void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype) {
+  const std::vector<TensorInfo>& stored = input.checkpoint.tensors;
+  std::vector<DType> wanted(stored.size());
+  std::vector<bool> used(stored.size(), false);  // by the model's tree
+  for (std::uint32_t i = 0; i < stored.size(); ++i) {
+    wanted[i] = dtype && is_convertible(stored[i].dtype) ? *dtype : stored[i].dtype;
+  }
+  if (model != nullptr) {
+    for (const ModelTensor& tensor : model->tree.tensors) {
+      if (tensor.source >= stored.size()) continue;
+      used[tensor.source] = true;
+      wanted[tensor.source] = tensor.dtype;
+    }
+  }
+  std::vector<std::string> left_out;
+  for (std::uint32_t i = 0; i < stored.size(); ++i) {
+    if (model != nullptr && is_tied_copy(*model, used, i)) {
+      left_out.push_back(stored[i].name);
+    } else {
+      input.tensors.push_back({stored[i].name, i, wanted[i]});
+    }
+  }
+  if (!left_out.empty()) {
+    input.notes.push_back(fmt::format(
+        "'{}'{} left out: the model ties {}, and the bytes stand there once", left_out[0],
+        left_out.size() > 1 ? fmt::format(" and {} more", left_out.size() - 1) : "",
+        left_out.size() > 1 ? "them to others" : "it to another"));
+  }
+}
+
+Input open_input(const ConvertCommand& options) {
+  const std::optional<DType> dtype = options.dtype ? options.dtype->dtype : std::nullopt;
+  Input input;
+  std::optional<Model> model = open_described(options, dtype, input.notes);
+  input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.in);
+  choose_tensors(input, model ? &*model : nullptr, dtype);
+  input.companions = companions_in(input.checkpoint.folder, dtype);
+  return input;
+}
+
+std::string rate(std::uint64_t bytes, double seconds) {
+  return seconds > 0 ? fmt::format(" ({:.2f} GB/s)", static_cast<double>(bytes) / seconds / 1e9)
+                     : "";
+}
+
+std::string report_text(const ConvertCommand& options, const Input& input,
+                        const ConvertReport& report) {
+  std::string out =
+      fmt::format("{}   {} in {} file{}\n", options.out.string(), format_size(report.bytes_written),
+                  report.files.size(), report.files.size() == 1 ? "" : "s");
+  out += fmt::format(
+      "tensors     {}{}\n", report.tensors,
+      report.converted > 0 ? fmt::format(", of which {} got another dtype", report.converted) : "");
+  out += fmt::format("read        {} in {:.3f} s{}, everything written and on the disk\n",
+                     format_size(report.bytes_read), report.seconds,
+                     rate(report.bytes_read, report.seconds));
+  out += fmt::format("peak        host RAM {} measured, {} planned\n",
+                     format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes));
+  for (const ConvertedFile& file : report.files) {
+    out += fmt::format("file        {}: {} bytes\n", file.name, with_commas(file.bytes));
+  }
+  std::string beside;
+  for (const Companion& companion : input.companions) {
+    beside += (beside.empty() ? "" : ", ") + companion.name;
+  }
+  if (!beside.empty()) out += fmt::format("beside      {}\n", beside);
+  for (const std::string& choice : report.io_choices)
+    out += fmt::format("io          {}\n", choice);
+  for (const std::string& note : input.notes) out += fmt::format("note        {}\n", note);
+  return out;
+}
+
+std::string report_json(const ConvertCommand& options, const Input& input,
+                        const ConvertReport& report) {
+  JsonWriter json;
+  json.begin_object();
+  json.member("out", options.out.string());
+  json.member("tensors", report.tensors);
+  json.member("converted", report.converted);
+  json.member("bytes_read", report.bytes_read);
+  json.member("bytes_written", report.bytes_written);
+  json.member("seconds", report.seconds);
+  json.member("host_peak_bytes", report.host_peak_bytes);
+  json.member("planned_peak_bytes", report.planned_peak_bytes);
+  json.key("files").begin_array();
+  for (const ConvertedFile& file : report.files) {
+    json.begin_object();
+    json.member("name", file.name);
+    json.member("bytes", file.bytes);
+    json.end_object();
+  }
+  json.end_array();
+  json.key("beside").begin_array();
+  for (const Companion& companion : input.companions) json.value(companion.name);
+  json.end_array();
+  json.key("notes").begin_array();
+  for (const std::string& note : input.notes) json.value(note);
+  json.end_array();
+  json.end_object();
+  return json.take();
+}
+
+}  // namespace
+
+int cmd_convert(const ConvertCommand& options) {
+  if (options.out.extension() == ".safetensors") {
+    throw UsageError(fmt::format("{}: OUT is a folder, which gets model.safetensors or its shards",
+                                 options.out.string()));
+  }
+  const Input input = open_input(options);
+  ConvertOptions convert;
+  convert.max_shard_bytes = options.max_shard.value_or(convert.max_shard_bytes);
+  convert.io = options.io.value_or(convert.io);
+  convert.staging = options.staging.value_or(convert.staging);
+  const LoaderApi& library = loader_library();
+  const InterruptGuard interrupt;
+  convert.cancel = interrupt.flag();
+  ConvertReport report;
+  {
+    ProgressBar bar("converting");
+    convert.on_progress = [&bar](const LoadProgress& progress) { bar.draw(progress); };
+    report = interrupt.run([&] {
+      return library.convert(input.checkpoint, input.tensors, input.companions, options.out,
+                             convert);
+    });
+  }
+  write_stdout(options.json ? report_json(options, input, report)
+                            : report_text(options, input, report));
+  return kExitDone;
+}
+
+}  // namespace berth

@@ -1,0 +1,39 @@
+# cmake --install: the program, its libraries and configs/, and a package for find_package(berth).
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(berth_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/berth)
+set(berth_headers_dir ${CMAKE_INSTALL_INCLUDEDIR}/berth)
+set(berth_configs_dir ${CMAKE_INSTALL_DATADIR}/berth/configs)
+
+# What a program names: berth::planner and berth::loader; the others come with them.
+set_target_properties(berth_placement PROPERTIES EXPORT_NAME planner)
+foreach(part options base checkpoint model machine loader)
+  set_target_properties(berth_${part} PROPERTIES EXPORT_NAME ${part})
+endforeach()
+target_include_directories(berth_options INTERFACE
+  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}> $<INSTALL_INTERFACE:${berth_headers_dir}>)
+target_compile_features(berth_options INTERFACE $<INSTALL_INTERFACE:cxx_std_20>)
+target_compile_definitions(berth_options INTERFACE
+  "$<INSTALL_INTERFACE:BERTH_INSTALLED_CONFIGS=\"$<INSTALL_PREFIX>/${berth_configs_dir}\">")
+
+install(TARGETS berth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_machine berth_placement
+  berth_loader
+  EXPORT berth ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET berth_executor)
+  install(TARGETS berth_executor LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/planner DESTINATION ${berth_headers_dir}
+  FILES_MATCHING PATTERN "*.h")
+install(FILES ${CMAKE_SOURCE_DIR}/runtime/stream/loader.h ${CMAKE_SOURCE_DIR}/runtime/stream/convert.h
+  DESTINATION ${berth_headers_dir}/runtime/stream)
+install(FILES ${CMAKE_SOURCE_DIR}/cmake/berth.h DESTINATION ${berth_headers_dir})
+
+install(EXPORT berth NAMESPACE berth:: FILE berthTargets.cmake DESTINATION ${berth_package_dir})
+configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/berthConfig.cmake.in
+  ${CMAKE_BINARY_DIR}/berthConfig.cmake INSTALL_DESTINATION ${berth_package_dir})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/berthConfigVersion.cmake
+  VERSION ${PROJECT_VERSION} COMPATIBILITY ExactVersion)
+install(FILES ${CMAKE_BINARY_DIR}/berthConfig.cmake ${CMAKE_BINARY_DIR}/berthConfigVersion.cmake
+  DESTINATION ${berth_package_dir})

@@ -1,0 +1,86 @@
+// berth convert as a process: what it writes beside the weights, what it says, and what it refuses.
+
+#include <gmock/gmock.h>
+#include <simdjson.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "cli/companions.h"
+#include "tests/cli/berth_process.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+std::string slurp(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST(ConvertCommand, WritesAModelThatRunsAlike) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string out = folder.path() / "out";
+  const Answer converted = berth({"convert", model, out, "--max-shard-size", "4KB", "--json"});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element report = parser.parse(converted.out).value();
+  EXPECT_EQ(std::uint64_t(report["bytes_read"]), tiny_data_bytes());
+  EXPECT_GT(simdjson::dom::array(report["files"]).size(), 1u);
+  EXPECT_EQ(slurp(out + "/config.json"), tiny_config());
+  const Answer loaded = berth({"load", out, "--max-memory", "cpu=1GiB", "--json"});
+  ASSERT_EQ(loaded.exit_code, 0) << loaded.talk;
+  EXPECT_EQ(std::uint64_t(parser.parse(loaded.out).value()["model"]["bytes"]), tiny_data_bytes());
+}
+
+TEST(ConvertCommand, AnotherDtypeIsInTheConfigToo) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string out = folder.path() / "out";
+  const Answer converted = berth({"convert", model, out, "--dtype", "bfloat16"});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(converted.out, HasSubstr("got another dtype"));
+  const Answer loaded = berth({"load", out, "--max-memory", "cpu=1GiB", "--json"});
+  simdjson::dom::parser parser;
+  EXPECT_EQ(std::uint64_t(parser.parse(loaded.out).value()["model"]["bytes"]),
+            tiny_data_bytes() / 2);
+}
+
+TEST(ConvertCommand, OpensPyTorchFilesWithoutAConfig) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() / "a.pth";
+  fs::copy_file(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch/ok_wrapped", in);
+  const std::string out = folder.path() / "out";
+  const Answer converted = berth({"convert", in, out});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(slurp(out + "/model.safetensors"), HasSubstr("\"wte\""));
+  EXPECT_THAT(slurp(out + "/model.safetensors"), HasSubstr("\"head\"")) << "nothing ties the two";
+}
+
+TEST(ConvertCommand, RefusesWhatIsThereAndWhatIsNoFolder) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer over = berth({"convert", model, model});
+  EXPECT_EQ(over.exit_code, 1);
+  EXPECT_THAT(over.talk, HasSubstr("exists already"));
+  EXPECT_EQ(berth({"convert", model, folder.path() / "x.safetensors"}).exit_code, 64);
+  EXPECT_EQ(berth({"convert", model}).exit_code, 64);
+  EXPECT_EQ(berth({"convert", model, folder.path() / "x", "--dtype", "int8"}).exit_code, 64);
+}
+
+TEST(Companions, OnlyTheDtypeOfAConfigChanges) {
+  const auto changed = [](const char* text) { return with_dtype(text, DType::kBF16, "c"); };
+  EXPECT_EQ(changed(R"({"a": 1, "torch_dtype" : "float32" , "sub": {"dtype": "float32"}})"),
+            R"({"a": 1, "torch_dtype" : "bfloat16" , "sub": {"dtype": "float32"}})");
+  EXPECT_EQ(changed(R"({"dtype":"float16","torch_dtype":null})"),
+            R"({"dtype":"bfloat16","torch_dtype":null})");
+  EXPECT_EQ(changed("{}"), "{}");
+  EXPECT_THROW(changed("[]"), Error);
+}
+
+}  // namespace
+}  // namespace berth::testing

@@ -1,0 +1,28 @@
+// The reader of PyTorch files on arbitrary bytes: it answers or throws Error, reads nothing outside
+// the file, and every tensor that it answers lies within it.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "planner/base/error.h"
+#include "planner/checkpoint/torch_file.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const berth::ByteSource source{"input", size,
+                                 [&](std::uint64_t offset, char* out, std::uint64_t count) {
+                                   if (offset > size || count > size - offset) std::abort();
+                                   if (count > 0) std::memcpy(out, data + offset, count);
+                                 }};
+  try {
+    std::vector<berth::TensorInfo> tensors;
+    berth::read_torch_file(source, 0, {}, tensors);
+    for (const auto& tensor : tensors) {
+      if (tensor.begin > tensor.end || tensor.end > size) std::abort();
+      const auto bytes = berth::tensor_bytes(tensor.dtype, tensor.shape);
+      if (!bytes || *bytes != tensor.bytes()) std::abort();
+    }
+  } catch (const berth::Error&) {
+  }
+  return 0;
+}
