@@ -26,6 +26,8 @@ int dispatch(int argc, char** argv) {
       return berth::cmd_run(*line.options);
     case berth::Command::kCalibrate:
       return berth::cmd_calibrate(line.options->calibrate);
+    case berth::Command::kChecksum:
+      return berth::cmd_checksum(line.options->checksum);
   }
   return berth::kExitUsage;
 }

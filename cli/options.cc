@@ -142,6 +142,13 @@ void add_loading_flags(CLI::App& app, Settings& settings, Options& options) {
              parse_size);
   flags.on("--emulate", settings.emulate, "devices that are absent live in host memory");
   if (options.command == Command::kPlan) return;
+  flags.on("--verify", settings.verify, "compare every tensor with what berth checksum wrote");
+  flags.text("--checksums", "FILE", settings.checksums,
+             "the same, with checksums that are not beside the model",
+             as_is<std::filesystem::path>);
+  flags.text("--offload-folder", "DIR", settings.offload_folder,
+             "where disk tensors that are converted are kept (default: a temporary folder)",
+             as_is<std::filesystem::path>);
   CLI::Option* plan =
       flags.text("--plan", "FILE", options.plan, "follow a plan made by plan --json or --save",
                  as_is<std::filesystem::path>);
@@ -276,6 +283,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   Options calibrate;
   calibrate.command = Command::kCalibrate;
   const CLI::App* calibrate_app = add_calibrate_command(app, calibrate.calibrate);
+  Options checksum;
+  checksum.command = Command::kChecksum;
+  const CLI::App* checksum_app = add_checksum_command(app, checksum.checksum);
 
   try {
     app.parse(argc, argv);
@@ -299,7 +309,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return {std::move(entry->options), {}};
   }
   if (calibrate_app->parsed()) return {std::move(calibrate), {}};
-  throw UsageError("berth needs a command: calibrate, plan, load or run (see berth --help)");
+  if (checksum_app->parsed()) return {std::move(checksum), {}};
+  throw UsageError(
+      "berth needs a command: calibrate, checksum, plan, load or run (see berth --help)");
 }
 
 }  // namespace berth

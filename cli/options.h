@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "cli/calibrate_options.h"
+#include "cli/checksum_options.h"
 #include "cli/settings.h"
 
 namespace berth {
 
-enum class Command { kPlan, kLoad, kRun, kCalibrate };
+enum class Command { kPlan, kLoad, kRun, kCalibrate, kChecksum };
 
 // What a child process of `load --compare-naive` measures: the plain way, or the load as asked, or
 // the load into private memory.
@@ -38,6 +39,7 @@ struct Options {
   bool compare_naive = false;                 // load
   std::optional<Measure> measure;             // load, hidden
   CalibrateOptions calibrate;                 // calibrate, which uses nothing else of this
+  ChecksumOptions checksum;                   // checksum, likewise
 };
 
 // What parsing came to: options to act on, or text to print before leaving (help, version).

@@ -62,12 +62,15 @@ class CudaEngine final : public CopyEngine {
   // The lock keeps the two of one job together.
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
     const std::scoped_lock lock(mutex_);
+    std::vector<CopyStream::Copy> plain;
     for (const CopyJob& job : jobs) {
+      if (job.stored != job.dtype) continue;
+      plain.push_back({arena_->data() + job.to, job.from, job.bytes});
+    }
+    stream_.copy_to_device(plain);
+    for (const CopyJob& job : jobs) {
+      if (job.stored == job.dtype) continue;
       std::byte* to = arena_->data() + job.to;
-      if (job.stored == job.dtype) {
-        stream_.copy_to_device(to, job.from, job.bytes);
-        continue;
-      }
       const FloatFormat stored = float_format(job.stored);
       stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
       stream_.cast(scratch_.data(), stored, to, float_format(job.dtype),

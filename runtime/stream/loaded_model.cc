@@ -13,6 +13,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
                const std::vector<bool>& emulated, WrapReader wrap_reader)
     : places_(schedule.places),
       mappings_(std::move(mappings)),
+      mapped_(schedule.mapped),
       wrap_reader_(std::move(wrap_reader)) {
   for (const auto& engine : engines) {
     if (engine) memory_.push_back(engine->memory_owner());
@@ -20,6 +21,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
   const bool any_disk = std::any_of(places_.begin(), places_.end(),
                                     [](const Place& p) { return p.kind == PlaceKind::kDisk; });
   if (any_disk) checkpoint_ = *model.checkpoint;
+  checkpoint_.shards = model.checkpoint->shards;
   std::size_t ranks = 0;
   for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
   shapes_.reserve(ranks);  // never reallocated: tensors point into it
@@ -54,6 +56,14 @@ const LoadedTensor& Loaded::tensor(TensorId id) const {
 HostBlock Loaded::fetch(TensorId id) const {
   const LoadedTensor& wanted = tensor(id);
   const Place& place = places_[id];
+  if (place.kind == PlaceKind::kOffload) {
+    HostBlock block;
+    block.bytes = place.bytes;
+    auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + std::to_string(id));
+    block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+    offload_->read(place.offset, block.data.get(), block.bytes);
+    return block;
+  }
   if (place.kind != PlaceKind::kDisk) {
     throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
   }
@@ -66,34 +76,33 @@ HostBlock Loaded::fetch(TensorId id) const {
     require_complete(checkpoint_, info.shard, end, read_range(*reader, begin, end, to, false));
   };
 
-  const bool converts = info.dtype != wanted.dtype;
-  const std::uint64_t from_bytes = dtype_bits(info.dtype) / 8;
   HostBlock block;
-  block.bytes =
-      converts ? info.bytes() / from_bytes * (dtype_bits(wanted.dtype) / 8) : info.bytes();
+  block.bytes = info.bytes();
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
-  if (!converts) {
-    read(info.begin, info.end, block.data.get());
-  } else {
-    constexpr std::uint64_t kPart = 1u << 20;  // converted while it is in the processor's cache
-    const HostArena part(std::min(kPart, info.bytes()), "converting a tensor");
-    std::byte* to = block.data.get();
-    for (std::uint64_t at = info.begin; at < info.end;) {
-      const std::uint64_t stop = std::min(info.end, at + kPart);
-      read(at, stop, part.data());
-      copy_on_host({part.data(), stop - at, 0, info.dtype, wanted.dtype}, to);
-      to += (stop - at) / from_bytes * (dtype_bits(wanted.dtype) / 8);
-      at = stop;
-    }
-  }
+  read(info.begin, info.end, block.data.get());
   check_unchanged(shard, fd.get());
+  if (verifier_) verifier_->check(place.source, {block.data.get(), block.bytes});
   return block;
 }
 
-std::uint64_t Loaded::resident(const std::vector<MappedRange>& ranges) const {
+void Loaded::check_mapped() const {
+  for (const MappedRange& range : mapped_) {
+    if (mappings_.at(range.shard)->populate(range.end - 1, range.end)) continue;
+    throw Error(checkpoint_.shards[range.shard].path.string() +
+                ": the file became shorter while it was mapped, or the disk fails: tensors up to "
+                "byte " +
+                std::to_string(range.end) + " cannot be read any more; load again");
+  }
+}
+
+void Loaded::verify_fetched(const std::filesystem::path& checksums) {
+  verifier_ = std::make_unique<Verifier>(checkpoint_, checksums);
+}
+
+std::uint64_t Loaded::resident() const {
   std::uint64_t total = 0;
-  for (const MappedRange& range : ranges) {
+  for (const MappedRange& range : mapped_) {
     total += mappings_.at(range.shard)->resident(range.begin, range.end);
   }
   return total;

@@ -11,11 +11,12 @@
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
 #include "runtime/calibrate/ram.h"
+#include "runtime/stream/checksums.h"
 #include "runtime/stream/loader.h"
 
 namespace berth {
 
-inline constexpr int kLoaderApiVersion = 2;
+inline constexpr int kLoaderApiVersion = 3;
 inline constexpr const char* kLoaderDoor = "berth_loader_api";
 
 struct LoaderApi {
@@ -28,6 +29,8 @@ struct LoaderApi {
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
   MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
   std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
+  // berth checksum: the text of the file.
+  std::string (*checksum)(const Checkpoint&, const LoadOptions&) = nullptr;
 };
 
 using LoaderDoor = const LoaderApi* (*)();

@@ -88,7 +88,9 @@ class Builder {
     Place& at = schedule_.places[id];
     at = {PlaceKind::kArena, source, device, 0, memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
-      at.kind = PlaceKind::kDisk;
+      // As stored it stays where it is; converted it is written once.
+      at.kind = info.dtype == tensor.dtype ? PlaceKind::kDisk : PlaceKind::kOffload;
+      if (at.kind == PlaceKind::kOffload) demands_.push_back({source, device, tensor.dtype, id});
     } else if (mappable(info, tensor, device)) {
       at.kind = PlaceKind::kMapped;
       at.offset = info.begin;

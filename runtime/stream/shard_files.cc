@@ -70,18 +70,26 @@ struct ShardFiles::Tally {
   std::atomic<std::uint64_t> probed = 0;                     // bytes whose residency was asked for
   std::atomic<std::uint64_t> resident = 0;                   // of those, found in the page cache
   std::atomic<bool> refused = false;                         // O_DIRECT was wanted and refused
+  std::atomic<std::uint64_t> dropped = 0;                    // bytes not left in the page cache
 };
 
 ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-                       std::vector<std::uint32_t> uses, IoEngine wanted, WrapReader wrap)
+                       std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap)
     : shards_(shards),
       systems_(std::move(systems)),
-      wanted_(wanted),
+      wanted_(policy.engine),
+      drop_behind_(policy.drop_behind),
       wrap_(std::move(wrap)),
       open_(shards.size()),
       left_(std::move(uses)),
       tallies_(std::make_unique<Tally[]>(shards.size())) {
-  if (wanted_ == IoEngine::kUring) rings_ = UringPool::create();
+  if (wanted_ != IoEngine::kUring) return;
+  try {
+    rings_ = UringPool::create();
+  } catch (const Error& error) {
+    wanted_ = IoEngine::kDirect;
+    note_ = error.what();
+  }
 }
 
 ShardFiles::~ShardFiles() = default;
@@ -126,25 +134,39 @@ void ShardFiles::close_after_last_use(std::uint32_t shard) {
   if (last) check_unchanged(shards_[shard], last->buffered.get());
 }
 
-IoEngine ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
-                            std::uint64_t end) {
-  if (wanted_ == IoEngine::kBuffered || wanted_ == IoEngine::kUring) return wanted_;
-  if (!file.direct_works.load(std::memory_order_relaxed)) return IoEngine::kBuffered;
-  if (wanted_ == IoEngine::kDirect) return wanted_;
+ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
+                                      std::uint64_t end) {
+  const bool direct = file.direct_works.load(std::memory_order_relaxed);
+  if (wanted_ == IoEngine::kUring) return {wanted_, false};
+  if (wanted_ == IoEngine::kDirect && direct) return {wanted_, false};
+  const bool buffered = wanted_ == IoEngine::kBuffered || !direct;
+  if (buffered && !drop_behind_) return {IoEngine::kBuffered, true};
   const std::optional<double> fraction = resident_fraction(file.buffered.get(), begin, end - begin);
-  if (!fraction) return IoEngine::kDirect;
+  if (buffered) return {IoEngine::kBuffered, fraction.value_or(1) >= 0.5};
+  if (!fraction) return {IoEngine::kDirect, false};
   Tally& tally = tallies_[shard];
   tally.probed.fetch_add(end - begin, std::memory_order_relaxed);
   tally.resident.fetch_add(static_cast<std::uint64_t>(*fraction * static_cast<double>(end - begin)),
                            std::memory_order_relaxed);
-  return *fraction >= 0.5 ? IoEngine::kBuffered : IoEngine::kDirect;
+  const bool resident = *fraction >= 0.5;
+  return {resident ? IoEngine::kBuffered : IoEngine::kDirect, resident};
+}
+
+// Pages that the next chunk shares stay for it; it drops them.
+void ShardFiles::drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end) {
+  const bool last = end + kBlock > shards_[shard].file_bytes;
+  const std::uint64_t from = block_down(begin);
+  const std::uint64_t to = last ? block_up(end) : block_down(end);
+  if (to <= from) return;
+  posix_fadvise(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
+  tallies_[shard].dropped.fetch_add(to - from, std::memory_order_relaxed);
 }
 
 ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                              std::byte* at_begin) {
   const std::shared_ptr<Open> file = open(shard);
   Tally& tally = tallies_[shard];
-  IoEngine engine = choose(shard, *file, begin, end);
+  auto [engine, resident] = choose(shard, *file, begin, end);
   ReadOutcome outcome{begin, 0};
   for (;;) {
     const std::uint64_t from = outcome.reached;
@@ -159,6 +181,9 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     tally.refused = true;
     file->direct_works = false;
     engine = IoEngine::kBuffered;
+  }
+  if (drop_behind_ && !resident && engine == IoEngine::kBuffered) {
+    drop(shard, file->buffered.get(), begin, end);
   }
   close_after_last_use(shard);
   return outcome;
@@ -179,6 +204,7 @@ std::string ShardFiles::choice(std::uint32_t shard) const {
   if (tally.probed > 0) {
     why += std::to_string(tally.resident * 100 / tally.probed) + "% in page cache, ";
   }
+  if (tally.dropped > 0) why += "memory is tight: not left in page cache, ";
   return engines + " (" + why + systems_[shard].name +
          (systems_[shard].network ? ", network or user space" : "") + ")";
 }

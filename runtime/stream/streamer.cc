@@ -9,12 +9,14 @@ namespace {
 class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-           std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring)
+           std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
+           Verifier* verifier)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
         engines_(engines),
-        ring_(ring) {}
+        ring_(ring),
+        verifier_(verifier) {}
 
   void run(const Chunk& chunk) {
     if (chunk.in_place) {
@@ -28,6 +30,7 @@ class Streamer {
   void read(const Chunk& chunk, std::byte* to) {
     const ReadOutcome outcome = files_.read(chunk.shard, chunk.begin, chunk.end, to);
     require_complete(checkpoint_, chunk.shard, chunk.end, outcome);
+    if (verifier_) verifier_->add(chunk.shard, chunk.begin, {to, chunk.end - chunk.begin});
   }
 
   void run_staged(const Chunk& chunk) {
@@ -61,6 +64,7 @@ class Streamer {
   ShardFiles& files_;
   std::span<const std::unique_ptr<CopyEngine>> engines_;
   StagingRing* ring_;
+  Verifier* verifier_;
 };
 
 }  // namespace
@@ -96,8 +100,8 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
 
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-            std::size_t threads, WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, ring);
+            Verifier* verifier, std::size_t threads, WorkControl& control) {
+  Streamer streamer(checkpoint, schedule, files, engines, ring, verifier);
   try {
     run_workers(schedule.chunks.size(), threads, control, [&](std::size_t i) {
       const Chunk& chunk = schedule.chunks[i];

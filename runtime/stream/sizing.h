@@ -1,0 +1,41 @@
+// How much is in flight at once: the sizes of chunks and the number of threads, for loading and for
+// checksums alike.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "planner/base/error.h"
+#include "runtime/stream/schedule.h"
+
+namespace berth {
+
+inline constexpr std::uint64_t kLeastStaging = 256u << 10;
+inline constexpr std::uint64_t kMostChunk = 8u << 20;
+inline constexpr std::uint64_t kLeastChunk = 64u << 10;
+
+// The largest chunk, halving from 8 MiB, of which the budget holds at least eight.
+inline std::uint64_t chunk_for(std::uint64_t staging) {
+  std::uint64_t chunk = kMostChunk;
+  while (chunk > kLeastChunk && staging / slot_bytes(chunk) < 8) chunk /= 2;
+  return chunk;
+}
+
+// Enough to keep a disk busy while others copy; more only wait for each other.
+inline std::size_t reading_threads() {
+  constexpr std::size_t kMost = 8;
+  return std::min<std::size_t>(kMost,
+                               std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
+}
+
+// Throws Error where `staging` is too small to move anything through.
+inline void require_staging(std::uint64_t staging) {
+  if (staging >= kLeastStaging) return;
+  throw Error("--staging " + std::to_string(staging) + ": at least " +
+              std::to_string(kLeastStaging) + " bytes are needed to load anything");
+}
+
+}  // namespace berth
