@@ -16,9 +16,7 @@ std::filesystem::path checksum_file(const std::filesystem::path& model) {
 CLI::App* add_checksum_command(CLI::App& app, ChecksumOptions& options) {
   CLI::App* sub =
       app.add_subcommand("checksum", "write a checksum per tensor, for load and run --verify");
-  sub->add_option("MODEL", options.model, "a checkpoint folder or file")
-      ->type_name("")
-      ->required();
+  sub->add_option("MODEL", options.model, "a checkpoint folder or file")->type_name("")->required();
   sub->add_option("--out", options.out,
                   "file to write (default: berth.checksums.json in the folder, or MODEL with "
                   ".checksums.json)")

@@ -26,8 +26,7 @@ int cmd_checksum(const ChecksumOptions& options) {
   {
     ProgressBar bar("reading");
     reading.on_progress = [&bar](const LoadProgress& progress) { bar.draw(progress); };
-    write_file(out,
-               interrupt.run([&] { return loader_library().checksum(checkpoint, reading); }));
+    write_file(out, interrupt.run([&] { return loader_library().checksum(checkpoint, reading); }));
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   write_stdout(fmt::format("{}: {} tensors, {} in {:.3f} s\n", out.string(),

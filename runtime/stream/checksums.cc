@@ -84,9 +84,11 @@ class Reading {
     if (const auto error = parser_.parse(text.data(), text.size()).get(document)) {
       fail(std::string("not valid JSON: ") + simdjson::error_message(error));
     }
-    if (string_at(document, "format") != kFormat || string_at(document, "algorithm") != kAlgorithm) {
-      fail("not a checksum file that this version of Berth knows; write it anew with `berth "
-           "checksum`");
+    if (string_at(document, "format") != kFormat ||
+        string_at(document, "algorithm") != kAlgorithm) {
+      fail(
+          "not a checksum file that this version of Berth knows; write it anew with `berth "
+          "checksum`");
     }
     read_shards(array_at(document, "shards"));
     return read_tensors(array_at(document, "tensors"));
@@ -273,8 +275,8 @@ void Verifier::check(std::uint32_t tensor, std::span<const std::byte> bytes) con
 void Verifier::compare(std::uint32_t tensor, const Digest& found) const {
   if (found == expected_[tensor]) return;
   const TensorInfo& info = checkpoint_.tensors[tensor];
-  throw Error(checkpoint_.shards[info.shard].path.string() + ": tensor '" + info.name + "', bytes " +
-              std::to_string(info.begin) + " to " + std::to_string(info.end) +
+  throw Error(checkpoint_.shards[info.shard].path.string() + ": tensor '" + info.name +
+              "', bytes " + std::to_string(info.begin) + " to " + std::to_string(info.end) +
               ": the checksum differs: " + found.hex() + " was read, " + file_.string() + " says " +
               expected_[tensor].hex() + "; the shard is damaged: get it again");
 }

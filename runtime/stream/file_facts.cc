@@ -1,7 +1,7 @@
 #include "runtime/stream/file_facts.h"
 
-#include <sys/syscall.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>

@@ -54,7 +54,7 @@ const LoadedTensor& Loaded::tensor(TensorId id) const {
 }
 
 HostBlock Loaded::fetch(TensorId id) const {
-  const LoadedTensor& wanted = tensor(id);
+  tensor(id);  // throws for one that is not there
   const Place& place = places_[id];
   if (place.kind == PlaceKind::kOffload) {
     HostBlock block;

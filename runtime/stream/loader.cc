@@ -156,8 +156,8 @@ class Loading {
                   " too few; free some, or plan with a smaller budget for cpu");
     }
     // Page cache that nobody reads again must not push out what is needed.
-    drop_behind_ = cpu != now.devices.end() &&
-                   schedule_.bytes_to_read > cpu->capacity - host_bytes();
+    drop_behind_ =
+        cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
   }
 
   // Where a real device would refuse the allocation.
@@ -175,9 +175,8 @@ class Loading {
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
       const std::uint64_t bytes = schedule_.arena_bytes[i];
-      const bool holds = std::any_of(
-          schedule_.places.begin(), schedule_.places.end(),
-          [&](const Place& place) {
+      const bool holds =
+          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
             return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kOffload) &&
                    place.device == i;
           });

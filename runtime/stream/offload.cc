@@ -10,7 +10,6 @@
 #include <string>
 
 #include "runtime/stream/file_facts.h"
-#include "runtime/stream/memory.h"
 
 namespace berth {
 namespace {
@@ -42,7 +41,13 @@ class OffloadEngine final : public CopyEngine {
   std::shared_ptr<void> memory_owner() const override { return file_; }
 
   void copy(std::span<const CopyJob> jobs, std::uint32_t) override {
-    for (const CopyJob& job : jobs) write(job);
+    std::uint64_t most = 0;
+    for (const CopyJob& job : jobs) {
+      const std::uint64_t stored = std::min(kPart, job.bytes);
+      most = std::max(most, stored / (dtype_bits(job.stored) / 8) * (dtype_bits(job.dtype) / 8));
+    }
+    const std::unique_ptr<std::byte[]> converted(new std::byte[most]);
+    for (const CopyJob& job : jobs) write(job, converted.get());
   }
   bool done(std::uint32_t) override { return true; }
   void wait(std::uint32_t) override {}
@@ -50,16 +55,15 @@ class OffloadEngine final : public CopyEngine {
   void drain() noexcept override {}
 
  private:
-  void write(const CopyJob& job) {
+  void write(const CopyJob& job, std::byte* converted) {
     const std::uint64_t from_bytes = dtype_bits(job.stored) / 8;
     const std::uint64_t to_bytes = dtype_bits(job.dtype) / 8;
-    const HostArena converted(kPart / from_bytes * to_bytes, "converting a tensor");
     std::uint64_t to = job.to;
     for (std::uint64_t at = 0; at < job.bytes; at += kPart) {
       const std::uint64_t count = std::min(kPart, job.bytes - at);
       const std::uint64_t bytes = count / from_bytes * to_bytes;
-      copy_on_host({job.from + at, count, 0, job.stored, job.dtype}, converted.data());
-      file_->write(to, converted.data(), bytes);
+      copy_on_host({job.from + at, count, 0, job.stored, job.dtype}, converted);
+      file_->write(to, converted, bytes);
       to += bytes;
     }
   }

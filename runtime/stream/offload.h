@@ -23,8 +23,8 @@ std::filesystem::path default_offload_folder();
 class OffloadFile {
  public:
   // A file of `bytes` bytes in `folder`. A missing folder is made, and removed with the file.
-  // `room` tells what is free in a folder. Throws Error naming the folder, and what to do, where the
-  // file cannot be had or would not fit.
+  // `room` tells what is free in a folder. Throws Error naming the folder, and what to do, where
+  // the file cannot be had or would not fit.
   OffloadFile(const std::filesystem::path& folder, std::uint64_t bytes,
               const std::function<std::uint64_t(const std::filesystem::path&)>& room);
 

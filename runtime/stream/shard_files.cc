@@ -62,6 +62,7 @@ struct ShardFiles::Open {
   Descriptor buffered;
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT
   std::atomic<bool> direct_works = false;  // until an EINVAL says otherwise
+  bool was_cold = false;                   // what buffered reads bring in is to be dropped
   std::array<std::unique_ptr<Reader>, kEngines> readers;
 };
 
@@ -99,6 +100,11 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   if (open_[shard]) return open_[shard];
   auto file = std::make_shared<Open>();
   file->buffered = open_shard(shards_[shard]);
+  if (drop_behind_) {
+    // Asked once: the kernel reads ahead, and later chunks will seem to have been there all along.
+    file->was_cold =
+        resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
+  }
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
   if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
@@ -131,7 +137,10 @@ void ShardFiles::close_after_last_use(std::uint32_t shard) {
     if (--left_[shard] > 0) return;
     last = std::move(open_[shard]);
   }
-  if (last) check_unchanged(shards_[shard], last->buffered.get());
+  if (!last) return;
+  // What chunks share, and what the kernel read ahead for nobody.
+  if (last->was_cold) posix_fadvise(last->buffered.get(), 0, 0, POSIX_FADV_DONTNEED);
+  check_unchanged(shards_[shard], last->buffered.get());
 }
 
 ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
@@ -139,10 +148,8 @@ ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std
   const bool direct = file.direct_works.load(std::memory_order_relaxed);
   if (wanted_ == IoEngine::kUring) return {wanted_, false};
   if (wanted_ == IoEngine::kDirect && direct) return {wanted_, false};
-  const bool buffered = wanted_ == IoEngine::kBuffered || !direct;
-  if (buffered && !drop_behind_) return {IoEngine::kBuffered, true};
+  if (wanted_ == IoEngine::kBuffered || !direct) return {IoEngine::kBuffered, !file.was_cold};
   const std::optional<double> fraction = resident_fraction(file.buffered.get(), begin, end - begin);
-  if (buffered) return {IoEngine::kBuffered, fraction.value_or(1) >= 0.5};
   if (!fraction) return {IoEngine::kDirect, false};
   Tally& tally = tallies_[shard];
   tally.probed.fetch_add(end - begin, std::memory_order_relaxed);
@@ -152,12 +159,9 @@ ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std
   return {resident ? IoEngine::kBuffered : IoEngine::kDirect, resident};
 }
 
-// Pages that the next chunk shares stay for it; it drops them.
 void ShardFiles::drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end) {
-  const bool last = end + kBlock > shards_[shard].file_bytes;
   const std::uint64_t from = block_down(begin);
-  const std::uint64_t to = last ? block_up(end) : block_down(end);
-  if (to <= from) return;
+  const std::uint64_t to = block_down(end);  // the next chunk shares the block behind it
   posix_fadvise(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
   tallies_[shard].dropped.fetch_add(to - from, std::memory_order_relaxed);
 }
@@ -182,7 +186,7 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     file->direct_works = false;
     engine = IoEngine::kBuffered;
   }
-  if (drop_behind_ && !resident && engine == IoEngine::kBuffered) {
+  if (!resident && file->was_cold && engine == IoEngine::kBuffered) {
     drop(shard, file->buffered.get(), begin, end);
   }
   close_after_last_use(shard);

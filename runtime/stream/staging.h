@@ -31,8 +31,8 @@ class StagingRing {
   };
 
   // `page_lock`: empty where no engine is a GPU. A slot that cannot be locked is used as it is: the
-  // driver then copies through memory of its own. `node`: the NUMA node to take the memory from; -1:
-  // any. Throws Error where memory is short.
+  // driver then copies through memory of its own. `node`: the NUMA node to take the memory from;
+  // -1: any. Throws Error where memory is short.
   StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, PageLock page_lock, int node = -1);
 
   Slot acquire();
@@ -60,9 +60,9 @@ class StagingRing {
   HostArena arena_;
   std::vector<HostRegistration> locked_;  // by slot; after arena_, so released before it
   std::atomic<std::uint32_t> not_locked_ = 0;
-  std::mutex mutex_;                      // guards what follows
-  std::uint32_t used_ = 0;                // slots ever handed out
-  std::deque<Waiting> waiting_;           // given back, oldest first
+  std::mutex mutex_;             // guards what follows
+  std::uint32_t used_ = 0;       // slots ever handed out
+  std::deque<Waiting> waiting_;  // given back, oldest first
 };
 
 }  // namespace berth

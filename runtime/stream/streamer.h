@@ -14,8 +14,8 @@ namespace berth {
 
 // Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
 // goes; `ring` may be null where nothing is staged, else has at least `threads` slots. When it
-// returns all bytes are in place, on devices too. `verifier` may be null; else it sees every byte as
-// read. Throws Error naming shard, tensor and offset; no thread, read or copy is then in flight.
+// returns all bytes are in place, on devices too. `verifier` may be null; else it sees every byte
+// as read. Throws Error naming shard, tensor and offset; no thread, read or copy is then in flight.
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
             Verifier* verifier, std::size_t threads, WorkControl& control);

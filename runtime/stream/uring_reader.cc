@@ -138,8 +138,7 @@ std::shared_ptr<UringPool> UringPool::create() {
   auto pool = std::make_shared<Pool>();
   auto probe = pool->take();
   if (probe->status() != 0) {
-    throw Error(std::string("io_uring is not available here (") +
-                std::strerror(-probe->status()) +
+    throw Error(std::string("io_uring is not available here (") + std::strerror(-probe->status()) +
                 "; containers often forbid it): read with O_DIRECT instead");
   }
   pool->give(std::move(probe));
