@@ -155,6 +155,13 @@ class Loading {
                   std::to_string(host_bytes() - cpu->capacity) +
                   " too few; free some, or plan with a smaller budget for cpu");
     }
+    std::uint64_t mapped = 0;
+    for (const MappedRange& range : schedule_.mapped) mapped += range.end - range.begin;
+    if (cpu != now.devices.end() && mapped > cpu->capacity) {
+      notes_.push_back("the mapped weights, " + std::to_string(mapped) +
+                       " bytes, do not fit in free memory: the kernel will drop pages and read "
+                       "them again when they are used");
+    }
     // Page cache that nobody reads again must not push out what is needed.
     drop_behind_ =
         cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
