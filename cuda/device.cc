@@ -52,8 +52,9 @@ std::string cuda_pci_address(int device) {
   return {};
 }
 
-HostRegistration::HostRegistration(void* data, std::size_t bytes) {
+HostRegistration::HostRegistration(int device, void* data, std::size_t bytes) {
   if (bytes == 0) return;
+  select_device(device);
   BERTH_CUDA_CHECK(cudaHostRegister(data, bytes, cudaHostRegisterPortable),
                    "page-locking " + std::to_string(bytes) + " bytes of host memory");
   data_ = data;

@@ -30,12 +30,14 @@ CudaMemory cuda_memory(int device);
 std::string cuda_device_name(int device);
 std::string cuda_pci_address(int device);  // "0000:3B:00.0"; empty where the driver does not say
 
-// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives. The memory belongs
-// to the caller and must outlive it. Default-constructed: registers nothing.
+// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives, through the context
+// of `device`, which is made where there is none. The memory belongs to the caller and must outlive
+// it. Default-constructed: registers nothing.
 class HostRegistration {
  public:
   HostRegistration() = default;
-  HostRegistration(void* data, std::size_t bytes);  // throws Error where the driver refuses
+  // Throws Error where the driver refuses.
+  HostRegistration(int device, void* data, std::size_t bytes);
   ~HostRegistration();
   HostRegistration(HostRegistration&& other) noexcept;
   HostRegistration& operator=(HostRegistration&& other) noexcept;

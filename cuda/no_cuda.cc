@@ -29,7 +29,7 @@ CudaMemory cuda_memory(int) { refuse(); }
 std::string cuda_device_name(int) { refuse(); }
 std::string cuda_pci_address(int) { refuse(); }
 
-HostRegistration::HostRegistration(void*, std::size_t) { refuse(); }
+HostRegistration::HostRegistration(int, void*, std::size_t) { refuse(); }
 HostRegistration::~HostRegistration() = default;
 HostRegistration::HostRegistration(HostRegistration&&) noexcept = default;
 HostRegistration& HostRegistration::operator=(HostRegistration&&) noexcept = default;

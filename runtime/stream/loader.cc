@@ -196,7 +196,7 @@ class Loading {
             schedule_.pieces.begin(), schedule_.pieces.end(),
             [&](const Piece& piece) { return piece.device == i && piece.stored != piece.dtype; });
         engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, casts);
-        if (!page_lock) page_lock = lock_pages;
+        if (!page_lock) page_lock = page_lock_through(ordinal_[i]);
         gpus.push_back(cuda_pci_address(ordinal_[i]));
       } else {
         if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
@@ -211,8 +211,11 @@ class Loading {
     }
   }
 
-  static HostRegistration lock_pages(std::byte* data, std::uint64_t bytes) {
-    return HostRegistration(data, bytes);
+  // A GPU that is used anyway: any other would get a context, and lose memory to it, for nothing.
+  static PageLock page_lock_through(int ordinal) {
+    return [ordinal](std::byte* data, std::uint64_t bytes) {
+      return HostRegistration(ordinal, data, bytes);
+    };
   }
 
   std::filesystem::path offload_folder() const {
@@ -272,7 +275,10 @@ class Loading {
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       if (plan_.devices[i].kind != DeviceKind::kCpu || !engines_[i]) continue;
       try {
-        loaded.keep_locked(HostRegistration(engines_[i]->memory(), schedule_.arena_bytes[i]));
+        const auto gpu = std::find_if(ordinal_.begin(), ordinal_.end(),
+                                      [](int ordinal) { return ordinal >= 0; });
+        loaded.keep_locked(HostRegistration(gpu == ordinal_.end() ? 0 : *gpu, engines_[i]->memory(),
+                                            schedule_.arena_bytes[i]));
       } catch (const Error& error) {
         notes_.push_back(std::string("the CPU's weights are in private memory, not pinned: ") +
                          error.what());
