@@ -41,13 +41,13 @@ def build_tools():
                             "-static", source, "-o", out], check=True)
 
 
-def checkpoint(preset):
+def checkpoint(preset, *options):
     """The folder of a preset of scripts/make_checkpoint.py, made on first use."""
-    folder = WORK / "models" / preset
+    folder = WORK / "models" / "-".join([preset, *(o.lstrip("-") for o in options)])
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, ROOT / "scripts/make_checkpoint.py", preset, folder],
-                       check=True, stdout=sys.stderr)
+        subprocess.run([sys.executable, ROOT / "scripts/make_checkpoint.py", preset, folder,
+                        *options], check=True, stdout=sys.stderr)
     return folder
 
 
@@ -61,7 +61,7 @@ def peer_python():
 def peer_versions():
     """{package: version} of everything that the tables name."""
     names = ["torch", "transformers", "accelerate", "safetensors", "fastsafetensors",
-             "runai-model-streamer"]
+             "runai-model-streamer", "instanttensor"]
     code = ("import json, importlib.metadata as m\nout = {}\nfor n in " + repr(names) +
             ":\n try: out[n] = m.version(n).split('+')[0]\n except m.PackageNotFoundError: pass\n"
             "print(json.dumps(out))")

@@ -93,8 +93,10 @@ def arms_of(folder, files, engines, raw_options):
         peer_arm("transformers from_pretrained", "transformers_default", folder),
         peer_arm("safetensors load_file, touched", "safetensors_mapped", folder),
         peer_arm("safetensors load_file + clone", "safetensors_copy", folder),
+        peer_arm("accelerate load_checkpoint_in_model", "accelerate_load", folder),
         peer_arm("fastsafetensors (CPU)", "fastsafetensors", folder),
-        peer_arm("Run:ai streamer (CPU)", "runai_streamer", folder)]
+        peer_arm("Run:ai streamer (CPU)", "runai_streamer", folder),
+        peer_arm("InstantTensor", "instanttensor", folder)]
     return arms + [raw_arm(label, files, *options) for label, options in raw_options.items()]
 
 
@@ -143,6 +145,15 @@ def verdicts(cold, warm, size):
     return lines
 
 
+def gpu_rows():
+    """What the table owes for a GPU, and why it is not there."""
+    reason = "this machine has no GPU"
+    if h.machine()["gpus"]:
+        reason = "no arm of this benchmark ends on a GPU yet"
+    return [(what, reason) for what in ("warm, share of pinned H2D", "cold, share of the disk",
+                                        "times InstantTensor, fastsafetensors and safetensors")]
+
+
 def main(options, out):
     h.build_tools()
     folder = h.checkpoint("bf16-2.5gb")
@@ -167,10 +178,19 @@ def main(options, out):
             "load_file leave the weights mapped: the like of Berth's mmap, not of its private.",
             "### Cold (page cache emptied of these files and checked)", table(cold, size),
             "### Warm (all in the page cache, checked)", table(warm, size),
-            "### Targets", "\n".join(f"- {line}" for line in verdicts(cold, warm, size))]
+            ]
+    import loader_rows  # which needs this module
+    lines, data = verdicts(cold, warm, size), {}
+    for part in loader_rows.PARTS:
+        texts, more, figures = part(options.repetitions)
+        body += texts
+        lines += more
+        data.update(figures)
+    lines += [f"one GPU, {what}: not measured: {reason}" for what, reason in gpu_rows()]
+    body += ["### Targets", "\n".join(f"- {line}" for line in lines)]
     notes = h.failures(cold, "cold, ") + h.failures(warm, "warm, ")
     if notes:
         body += ["### Notes", "\n".join(f"- {line}" for line in notes)]
     body.append(f"Raw reads: O_DIRECT {' '.join(direct)}; page cache {' '.join(pages)}.")
     h.publish("loaders", "Loaders", "\n\n".join(body),
-              {"bytes": size, "cold": h.raw(cold), "warm": h.raw(warm)}, out)
+              {"bytes": size, "cold": h.raw(cold), "warm": h.raw(warm), **data}, out)

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <system_error>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "cli/runtime_library.h"
 #include "cli/table.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/gguf.h"
 #include "planner/model/model_tree.h"
 
 namespace berth {
@@ -96,9 +99,54 @@ void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype
   }
 }
 
+bool has_blocks(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                     [](const TensorInfo& tensor) { return is_block_format(tensor.dtype); });
+}
+
+// The dtype that holds most bytes.
+DType main_dtype(const ModelTree& tree) {
+  std::map<DType, std::uint64_t> bytes;
+  for (const ModelTensor& tensor : tree.tensors) {
+    if (tensor.persistent && !tensor.buffer) bytes[tensor.dtype] += tensor.bytes();
+  }
+  const auto most = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() ? DType::kF32 : most->first;
+}
+
+// A GGUF file brings its config and its tokenizer along. Safetensors know no block formats: they
+// become floats.
+Input open_gguf_input(Model model, const ConvertCommand& options, std::optional<DType> dtype) {
+  Input input;
+  if (!dtype && has_blocks(*model.checkpoint)) {
+    dtype = DType::kBF16;
+    input.notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
+    model = open_model(options.in, dtype);
+  }
+  const fs::path file = model.checkpoint->shards[0].path;
+  const std::string config = open_gguf(file).config_json;
+  const std::string_view name = torch_dtype_name(dtype.value_or(main_dtype(model.tree)));
+  input.companions.push_back(
+      {"config.json", {}, fmt::format("{{\"torch_dtype\": \"{}\", {}", name, config.substr(1))});
+  try {
+    input.companions.push_back({"tokenizer.json", {}, gguf_tokenizer_json(file)});
+  } catch (const Error& error) {
+    input.notes.push_back(fmt::format("no tokenizer.json: {}", error.what()));
+  }
+  input.checkpoint = *model.checkpoint;
+  choose_tensors(input, &model, dtype);
+  return input;
+}
+
 Input open_input(const ConvertCommand& options) {
   const std::optional<DType> dtype = options.dtype ? options.dtype->dtype : std::nullopt;
   Input input;
+  std::error_code ignored;
+  const bool folder = fs::is_directory(options.in, ignored);
+  if (is_gguf(options.in) || (folder && holds_gguf_alone(options.in))) {
+    return open_gguf_input(open_model(options.in, dtype), options, dtype);
+  }
   std::optional<Model> model = open_described(options, dtype, input.notes);
   input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.in);
   choose_tensors(input, model ? &*model : nullptr, dtype);

@@ -181,12 +181,17 @@ void read_placement(YamlMap& map, const std::filesystem::path& folder, Settings&
   if (const auto overrides = map.get("overrides")) settings.overrides = read_overrides(*overrides);
 }
 
-void read_loading(YamlMap& map, Settings& settings) {
+void read_loading(YamlMap& map, const std::filesystem::path& folder, Settings& settings) {
   read_scalar(map, "cpu_memory", settings.cpu_memory, cpu_memory_from);
   read_boolean(map, "prefault", settings.prefault);
   read_scalar(map, "io", settings.io, io_engine_from);
   read_scalar(map, "staging", settings.staging, parse_size);
   read_boolean(map, "emulate", settings.emulate);
+  read_boolean(map, "verify", settings.verify);
+  if (const auto file = map.get("checksums")) settings.checksums = path_from(*file, folder);
+  if (const auto value = map.get("offload_folder")) {
+    settings.offload_folder = path_from(*value, folder);
+  }
 }
 
 }  // namespace
@@ -195,7 +200,7 @@ Deployment parse_deployment(const YamlValue& document, const std::filesystem::pa
   YamlMap map(document);
   Deployment deployment;
   read_placement(map, folder, deployment.settings);
-  read_loading(map, deployment.settings);
+  read_loading(map, folder, deployment.settings);
   if (const auto workload = map.get("workload")) read_workload(*workload, deployment.settings);
   if (const auto run = map.get("run")) read_run(*run, folder, deployment.settings);
   const std::optional<YamlValue> model = map.get("model");

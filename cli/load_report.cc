@@ -48,6 +48,13 @@ std::string speed_lines(const LoadReport& report) {
     out += fmt::format("mapped      {}, of which {} resident; the rest is read when first used\n",
                        format_size(report.bytes_mapped), format_size(report.bytes_mapped_resident));
   }
+  if (report.bytes_offloaded > 0) {
+    out += fmt::format("offloaded   {}, converted, to the offload folder\n",
+                       format_size(report.bytes_offloaded));
+  }
+  if (report.tensors_verified > 0) {
+    out += fmt::format("verified    {} tensors against their checksums\n", report.tensors_verified);
+  }
   return out;
 }
 
@@ -122,7 +129,9 @@ void write_load(JsonWriter& json, const LoadReport& report) {
       .member("host_mapped_resident_bytes", report.bytes_mapped_resident)
       .member("rss_before", report.before.rss)
       .member("rss_after", report.after.rss)
-      .member("tensors", report.tensors);
+      .member("tensors", report.tensors)
+      .member("tensors_verified", report.tensors_verified)
+      .member("offloaded_bytes", report.bytes_offloaded);
   json.key("gpu").begin_object();
   for (const DeviceLoad& device : report.devices) {
     if (device.kind != DeviceKind::kCuda) continue;

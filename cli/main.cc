@@ -28,6 +28,8 @@ int dispatch(int argc, char** argv) {
       return berth::cmd_calibrate(line.options->calibrate);
     case berth::Command::kConvert:
       return berth::cmd_convert(line.options->convert);
+    case berth::Command::kChecksum:
+      return berth::cmd_checksum(line.options->checksum);
   }
   return berth::kExitUsage;
 }

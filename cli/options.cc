@@ -144,6 +144,13 @@ void add_loading_flags(CLI::App& app, Settings& settings, Options& options) {
              parse_size);
   flags.on("--emulate", settings.emulate, "devices that are absent live in host memory");
   if (options.command == Command::kPlan) return;
+  flags.on("--verify", settings.verify, "compare every tensor with what berth checksum wrote");
+  flags.text("--checksums", "FILE", settings.checksums,
+             "the same, with checksums that are not beside the model",
+             as_is<std::filesystem::path>);
+  flags.text("--offload-folder", "DIR", settings.offload_folder,
+             "where disk tensors that are converted are kept (default: a temporary folder)",
+             as_is<std::filesystem::path>);
   CLI::Option* plan =
       flags.text("--plan", "FILE", options.plan, "follow a plan made by plan --json or --save",
                  as_is<std::filesystem::path>);
@@ -226,10 +233,10 @@ CLI::App* add_command(CLI::App& app, Command command, const std::string& name,
                       std::string& model) {
   options.command = command;
   CLI::App* sub = app.add_subcommand(name, help);
-  sub->add_option(
-         "MODEL", model,
-         "a checkpoint folder, a .safetensors, .gguf or .bin file, or a deployment .yaml; plan also "
-         "takes a config.json or a module tree as JSON")
+  sub->add_option("MODEL", model,
+                  "a checkpoint folder, a .safetensors, .gguf or .bin file, or a deployment .yaml; "
+                  "plan also "
+                  "takes a config.json or a module tree as JSON")
       ->type_name("");
   add_placement_flags(*sub, options.settings);
   add_workload_flags(*sub, options.settings);
@@ -282,6 +289,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   Options convert;
   convert.command = Command::kConvert;
   const CLI::App* convert_app = add_convert_command(app, convert.convert);
+  Options checksum;
+  checksum.command = Command::kChecksum;
+  const CLI::App* checksum_app = add_checksum_command(app, checksum.checksum);
 
   try {
     app.parse(argc, argv);
@@ -306,8 +316,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   }
   if (calibrate_app->parsed()) return {std::move(calibrate), {}};
   if (convert_app->parsed()) return {std::move(convert), {}};
+  if (checksum_app->parsed()) return {std::move(checksum), {}};
   throw UsageError(
-      "berth needs a command: calibrate, convert, plan, load or run (see berth --help)");
+      "berth needs a command: calibrate, checksum, convert, plan, load or run (see berth --help)");
 }
 
 }  // namespace berth

@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "cli/calibrate_options.h"
+#include "cli/checksum_options.h"
 #include "cli/convert_options.h"
 #include "cli/settings.h"
 
 namespace berth {
 
-enum class Command { kPlan, kLoad, kRun, kCalibrate, kConvert };
+enum class Command { kPlan, kLoad, kRun, kCalibrate, kChecksum, kConvert };
 
 // What a child process of `load --compare-naive` measures: the plain way, or the load as asked, or
 // the load into private memory.
@@ -40,6 +41,7 @@ struct Options {
   std::optional<Measure> measure;             // load, hidden
   CalibrateOptions calibrate;                 // calibrate, which uses nothing else of this
   ConvertCommand convert;                     // convert, likewise
+  ChecksumOptions checksum;                   // checksum, likewise
 };
 
 // What parsing came to: options to act on, or text to print before leaving (help, version).

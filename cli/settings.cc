@@ -39,6 +39,9 @@ Settings merge(Settings flags, const Settings& file) {
   prefer(flags.io, from_file.io);
   prefer(flags.staging, from_file.staging);
   prefer(flags.emulate, from_file.emulate);
+  prefer(flags.verify, from_file.verify);
+  prefer(flags.checksums, from_file.checksums);
+  prefer(flags.offload_folder, from_file.offload_folder);
   prefer(flags.prompt, from_file.prompt);
   prefer(flags.prompt_ids, from_file.prompt_ids);
   prefer(flags.tokens, from_file.tokens);

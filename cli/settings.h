@@ -64,6 +64,9 @@ struct Settings {
   std::optional<IoEngine> io;
   std::optional<std::uint64_t> staging;
   std::optional<bool> emulate;
+  std::optional<bool> verify;
+  std::optional<std::filesystem::path> checksums;  // a file; its presence is to verify
+  std::optional<std::filesystem::path> offload_folder;
 
   // What is generated.
   std::optional<std::string> prompt;

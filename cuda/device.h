@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -28,13 +29,16 @@ struct CudaMemory {
 // Makes a context on `device` where there is none.
 CudaMemory cuda_memory(int device);
 std::string cuda_device_name(int device);
+std::string cuda_pci_address(int device);  // "0000:3B:00.0"; empty where the driver does not say
 
-// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives. The memory belongs
-// to the caller and must outlive it. Default-constructed: registers nothing.
+// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives, through the context
+// of `device`, which is made where there is none. The memory belongs to the caller and must outlive
+// it. Default-constructed: registers nothing.
 class HostRegistration {
  public:
   HostRegistration() = default;
-  HostRegistration(void* data, std::size_t bytes);  // throws Error where the driver refuses
+  // Throws Error where the driver refuses.
+  HostRegistration(int device, void* data, std::size_t bytes);
   ~HostRegistration();
   HostRegistration(HostRegistration&& other) noexcept;
   HostRegistration& operator=(HostRegistration&& other) noexcept;
@@ -90,6 +94,13 @@ class CopyStream {
   // Enqueues; `from` must stay until an event recorded later is done. Asynchronous only from
   // registered memory.
   void copy_to_device(void* to, const void* from, std::size_t bytes);
+  // The same for many at once: one call to the driver where the runtime has it.
+  struct Copy {
+    void* to = nullptr;
+    const void* from = nullptr;
+    std::size_t bytes = 0;
+  };
+  void copy_to_device(std::span<const Copy> copies);
   void copy_to_host(void* to, const void* from, std::size_t bytes);
   void cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
             std::size_t count);

@@ -30,8 +30,9 @@ class NoGpuBench final : public GpuBench {
 int cuda_device_count() { return 0; }
 CudaMemory cuda_memory(int) { refuse(); }
 std::string cuda_device_name(int) { refuse(); }
+std::string cuda_pci_address(int) { refuse(); }
 
-HostRegistration::HostRegistration(void*, std::size_t) { refuse(); }
+HostRegistration::HostRegistration(int, void*, std::size_t) { refuse(); }
 HostRegistration::~HostRegistration() = default;
 HostRegistration::HostRegistration(HostRegistration&&) noexcept = default;
 HostRegistration& HostRegistration::operator=(HostRegistration&&) noexcept = default;
@@ -52,6 +53,7 @@ CopyStream::CopyStream(int) { refuse(); }
 CopyStream::~CopyStream() = default;
 CopyStream::CopyStream(CopyStream&&) noexcept = default;
 CopyStream& CopyStream::operator=(CopyStream&&) noexcept = default;
+void CopyStream::copy_to_device(std::span<const Copy>) { refuse(); }
 void CopyStream::copy_to_device(void*, const void*, std::size_t) { refuse(); }
 void CopyStream::copy_to_host(void*, const void*, std::size_t) { refuse(); }
 void CopyStream::cast(const void*, FloatFormat, void*, FloatFormat, std::size_t) { refuse(); }

@@ -194,6 +194,12 @@ PRESETS = {
                             num_attention_heads=32, num_key_value_heads=8, head_dim=64,
                             tie_word_embeddings=True),
         parameters=1_235_814_400, fill="random", shards=5),
+    # SmolLM2-135M's shapes: 0.27 GB of bfloat16 in one file.
+    "small": dict(
+        config=llama_config(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+                            num_attention_heads=9, num_key_value_heads=3, head_dim=64,
+                            vocab_size=49152, tie_word_embeddings=True),
+        parameters=134_515_008, fill="random", shards=1),
     # DeepSeek-V3's shapes in bfloat16: 45,395 tensors, 1.3 TB.
     "deepseek-v3": dict(
         config={"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3",

@@ -79,8 +79,39 @@ def runai_streamer(folder, files):
     timed.report()
 
 
+def accelerate_load(folder, files):
+    """The meta skeleton, filled by accelerate: private memory, or mapped, as it chooses."""
+    import accelerate
+    import transformers
+    config = transformers.AutoConfig.from_pretrained(folder)
+    importlib.import_module(
+        f"transformers.models.{config.model_type}.modeling_{config.model_type}")
+    with probe.Timed() as timed:
+        with accelerate.init_empty_weights():
+            model = transformers.AutoModelForCausalLM.from_config(config, dtype=config.dtype)
+        model.tie_weights()
+        accelerate.load_checkpoint_in_model(model, folder, device_map={"": "cpu"})
+        tensors = dict(model.named_parameters(remove_duplicate=False))
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
+def instanttensor(folder, files):
+    import instanttensor as it
+    import torch  # noqa: F401
+    with probe.Timed() as timed:
+        tensors = {}
+        with it.safe_open(files, framework="pt", device="cpu") as shards:
+            for name, tensor in shards.tensors():
+                tensors[name] = tensor
+        probe.touch(tensors.values())
+    probe.check(files, tensors)
+    timed.report()
+
+
 ARMS = {f.__name__: f for f in (transformers_default, safetensors_mapped, safetensors_copy,
-                                fastsafetensors, runai_streamer)}
+                                accelerate_load, fastsafetensors, runai_streamer, instanttensor)}
 
 if __name__ == "__main__":
     ARMS[sys.argv[1]](sys.argv[2], sorted(glob.glob(os.path.join(sys.argv[2], "*.safetensors"))))

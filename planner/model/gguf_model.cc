@@ -149,4 +149,16 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   return model;
 }
 
+std::filesystem::path lone_gguf(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& file = it->path();
+    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
+    if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
+  }
+  return found.size() == 1 ? found[0] : fs::path();
+}
+
 }  // namespace berth

@@ -55,19 +55,6 @@ Model open_gguf_model(const fs::path& path, const std::string& name, std::option
   return model;
 }
 
-// The .gguf file of a folder that holds nothing else to load: one file, or the first of its parts.
-// Empty where there is none, or several.
-fs::path lone_gguf(const fs::path& folder) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const fs::path& file = it->path();
-    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
-    if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
-  }
-  return found.size() == 1 ? found[0] : fs::path();
-}
-
 Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   if (const fs::path gguf = lone_gguf(path); !gguf.empty()) {

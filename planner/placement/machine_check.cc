@@ -61,7 +61,11 @@ std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
   if (host == nullptr) return trouble;
   std::uint64_t need = emulated;
   for (const DeviceLedger& row : plan.devices) {
-    if (row.kind == DeviceKind::kCpu) need += row.weights + row.kv_cache + row.workspace;
+    if (row.kind != DeviceKind::kCpu) continue;
+    // Mapped weights are pages of files, which the kernel takes back when it must; those that
+    // cannot be mapped are in the load peak.
+    if (plan.cpu_memory != CpuMemory::kMmap) need += row.weights;
+    need += row.kv_cache + row.workspace;
   }
   compare("the host", std::max(need, plan.load_peak.host_bytes + emulated), *host);
   return trouble;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 
@@ -48,6 +49,10 @@ class FileEngine final : public CopyEngine {
           shards_.begin(), shards_.end(), job.to,
           [](std::uint64_t at, const OutputShard& other) { return at < other.base; }));
       const std::uint64_t offset = job.to - shard->base;
+      if (job.reorders()) {
+        copy_on_host(job, mapped(*shard) + offset);
+        continue;
+      }
       if (job.stored == job.dtype) {
         folder_.write(shard->file, offset, job.from, job.bytes);
         continue;
@@ -64,9 +69,9 @@ class FileEngine final : public CopyEngine {
  private:
   void write_converted(const CopyJob& job, std::size_t file, std::uint64_t offset,
                        std::byte* scratch) {
-    // Elements are cast one by one; jobs hold whole ones.
-    const std::uint64_t from_width = dtype_bits(job.stored) / 8;
-    const std::uint64_t to_width = dtype_bits(job.dtype) / 8;
+    // Elements, or blocks, are converted one by one; jobs hold whole ones.
+    const std::uint64_t from_width = dtype_block(job.stored).bytes;
+    const std::uint64_t to_width = converted_bytes(from_width, job.stored, job.dtype);
     const std::uint64_t step = kScratch / std::max(from_width, to_width) * from_width;
     for (std::uint64_t at = 0; at < job.bytes; at += step) {
       CopyJob part = job;
@@ -78,8 +83,18 @@ class FileEngine final : public CopyEngine {
     }
   }
 
+  // What is put into another order goes all over its tensor.
+  std::byte* mapped(const OutputShard& shard) {
+    const std::scoped_lock lock(mutex_);
+    std::unique_ptr<OutputMapping>& mapping = mappings_[shard.file];
+    if (!mapping) mapping = folder_.map(shard.file, shard.layout.file_bytes);
+    return mapping->data();
+  }
+
   OutputFolder& folder_;
   std::span<const OutputShard> shards_;
+  std::mutex mutex_;  // guards what follows
+  std::map<std::size_t, std::unique_ptr<OutputMapping>> mappings_;
 };
 
 std::string shard_name(std::size_t number, std::size_t count) {
@@ -165,7 +180,7 @@ class Conversion {
         address[shard.tensors[i]] = shard.base + shard.layout.begin[i];
       }
     }
-    Model model;
+    Model& model = model_;
     model.checkpoint = checkpoint_;
     model.tree.modules.emplace_back();
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
@@ -233,7 +248,7 @@ class Conversion {
     }
     std::vector<std::uint32_t> uses(checkpoint_.shards.size(), 0);
     for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
-    ShardFiles files(checkpoint_.shards, std::move(systems), std::move(uses), options_.io, {});
+    ShardFiles files(checkpoint_.shards, std::move(systems), std::move(uses), {options_.io}, {});
 
     std::vector<std::unique_ptr<CopyEngine>> engines;
     engines.push_back(std::make_unique<FileEngine>(folder, shards_));
@@ -247,7 +262,7 @@ class Conversion {
     if (schedule_.staged_chunks > 0) {
       const auto slots =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, schedule_.staged_chunks));
-      ring = std::make_unique<StagingRing>(slots, slot, false);
+      ring = std::make_unique<StagingRing>(slots, slot, StagingRing::PageLock());
       report_.planned_peak_bytes = slots * (slot + scratch);
     }
 
@@ -256,7 +271,7 @@ class Conversion {
     control.on_progress = options_.on_progress;
     control.elapsed = [this] { return seconds(); };
     control.bytes_total = schedule_.bytes_to_read;
-    stream(checkpoint_, schedule_, files, engines, ring.get(), threads, control);
+    stream(checkpoint_, schedule_, files, engines, ring.get(), nullptr, threads, 0, control);
 
     report_.bytes_read = files.bytes_read();
     for (std::uint32_t i = 0; i < checkpoint_.shards.size(); ++i) {
@@ -277,6 +292,7 @@ class Conversion {
   std::chrono::steady_clock::time_point start_;
   std::vector<OutputTensor> outputs_;  // as tensors_
   std::vector<OutputShard> shards_;
+  Model model_;  // what the schedule is of
   Schedule schedule_;
   ConvertReport report_;
 };

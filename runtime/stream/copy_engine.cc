@@ -90,17 +90,20 @@ class CudaEngine final : public CopyEngine {
   // The lock keeps the two of one job together.
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
     const std::scoped_lock lock(mutex_);
+    std::vector<CopyStream::Copy> plain;
     for (const CopyJob& job : jobs) {
+      if (!job.as_it_is()) continue;
+      plain.push_back({arena_->data() + job.to, job.from, job.bytes});
+    }
+    stream_.copy_to_device(plain);
+    for (const CopyJob& job : jobs) {
+      if (job.as_it_is()) continue;
       std::byte* to = arena_->data() + job.to;
       if (job.tables) {
         const QuantTables tables = job.tables->at(tables_of(*job.tables));
         stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
         stream_.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
                            float_format(job.dtype));
-        continue;
-      }
-      if (job.stored == job.dtype && !job.reorders()) {
-        stream_.copy_to_device(to, job.from, job.bytes);
         continue;
       }
       stream_.copy_to_device(scratch_.data(), job.from, job.bytes);

@@ -34,6 +34,7 @@ struct CopyJob {
   const WeightTables* tables = nullptr;
 
   bool reorders() const { return form != nullptr && form->reorders(); }
+  bool as_it_is() const { return stored == dtype && !reorders() && tables == nullptr; }
 };
 
 class CopyEngine {

@@ -1,5 +1,6 @@
 #include "runtime/stream/file_facts.h"
 
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -60,6 +61,12 @@ std::optional<double> sampled_fraction(int fd, std::uint64_t offset, std::uint64
 }
 
 }  // namespace
+
+std::uint64_t disk_room_in(const std::filesystem::path& folder) {
+  struct statvfs facts {};
+  if (statvfs(folder.c_str(), &facts) != 0) return 0;
+  return static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize;
+}
 
 FileSystemFacts file_system_of(const std::filesystem::path& file) {
   struct statfs facts {};

@@ -15,6 +15,9 @@ struct FileSystemFacts {
   bool memory = false;           // tmpfs and the like: always resident
 };
 
+// Bytes that a file in `folder` may still take; 0 where that is not known.
+std::uint64_t disk_room_in(const std::filesystem::path& folder);
+
 FileSystemFacts file_system_of(const std::filesystem::path& file);
 
 // Fraction of [offset, offset + bytes) in the page cache: exact where cachestat(2) exists, else by

@@ -13,6 +13,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
                const std::vector<bool>& emulated, WrapReader wrap_reader)
     : places_(schedule.places),
       mappings_(std::move(mappings)),
+      mapped_(schedule.mapped),
       wrap_reader_(std::move(wrap_reader)) {
   for (const auto& engine : engines) {
     if (engine) memory_.push_back(engine->memory_owner());
@@ -23,6 +24,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     checkpoint_ = *model.checkpoint;
     schemes_ = model.tree.quant_schemes;
   }
+  checkpoint_.shards = model.checkpoint->shards;
   std::size_t ranks = 0;
   for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
   shapes_.reserve(ranks);  // never reallocated: tensors point into it
@@ -71,6 +73,14 @@ void Loaded::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
 HostBlock Loaded::fetch(TensorId id) const {
   const LoadedTensor& wanted = tensor(id);
   const Place& place = places_[id];
+  if (place.kind == PlaceKind::kOffload) {
+    HostBlock block;
+    block.bytes = place.bytes;
+    auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + std::to_string(id));
+    block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+    offload_->read(place.offset, block.data.get(), block.bytes);
+    return block;
+  }
   if (place.kind != PlaceKind::kDisk) {
     throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
   }
@@ -94,6 +104,7 @@ HostBlock Loaded::fetch(TensorId id) const {
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (as_it_is) {
     read(info.begin, info.end, block.data.get());
+    if (verifier_) verifier_->check(place.source, {block.data.get(), block.bytes});
   } else {
     // Whole elements, converted while they are in the processor's cache.
     constexpr std::uint64_t kCached = 1u << 20;
@@ -135,9 +146,23 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
   return block;
 }
 
-std::uint64_t Loaded::resident(const std::vector<MappedRange>& ranges) const {
+void Loaded::check_mapped() const {
+  for (const MappedRange& range : mapped_) {
+    if (mappings_.at(range.shard)->populate(range.end - 1, range.end)) continue;
+    throw Error(checkpoint_.shards[range.shard].path.string() +
+                ": the file became shorter while it was mapped, or the disk fails: tensors up to "
+                "byte " +
+                std::to_string(range.end) + " cannot be read any more; load again");
+  }
+}
+
+void Loaded::verify_fetched(const std::filesystem::path& checksums) {
+  verifier_ = std::make_unique<Verifier>(checkpoint_, checksums);
+}
+
+std::uint64_t Loaded::resident() const {
   std::uint64_t total = 0;
-  for (const MappedRange& range : ranges) {
+  for (const MappedRange& range : mapped_) {
     total += mappings_.at(range.shard)->resident(range.begin, range.end);
   }
   return total;

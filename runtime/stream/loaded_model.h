@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "cuda/device.h"
+#include "runtime/stream/checksums.h"
 #include "runtime/stream/copy_engine.h"
 #include "runtime/stream/environment.h"
 #include "runtime/stream/loader.h"
 #include "runtime/stream/memory.h"
+#include "runtime/stream/offload.h"
 #include "runtime/stream/schedule.h"
 
 namespace berth {
@@ -28,15 +30,19 @@ class Loaded final : public LoadedModel {
   const LoadReport& report() const override { return report_; }
   const LoadedTensor& tensor(TensorId id) const override;
   HostBlock fetch(TensorId id) const override;
+  void check_mapped() const override;
 
   // While the load is being finished.
   LoadReport& mutable_report() { return report_; }
+  // What kOffload places are read from, and what fetched tensors are compared with.
+  void keep_offload(std::shared_ptr<const OffloadFile> file) { offload_ = std::move(file); }
+  void verify_fetched(const std::filesystem::path& checksums);
   // Page-locks host memory for as long as the model lives.
   void keep_locked(HostRegistration registration) { locked_.push_back(std::move(registration)); }
   // Bytes of the tensors that are on a device now, shared storage once; on disk: as stored.
   std::uint64_t bytes_on(std::uint32_t device) const;
   // Bytes of mapped ranges in RAM now.
-  std::uint64_t resident(const std::vector<MappedRange>& ranges) const;
+  std::uint64_t resident() const;
 
  private:
   HostBlock fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const;
@@ -45,12 +51,15 @@ class Loaded final : public LoadedModel {
   std::vector<Place> places_;
   std::vector<std::uint64_t> shapes_;  // of all tensors, one after another
   std::vector<LoadedTensor> tensors_;
-  Checkpoint checkpoint_;  // of what stayed on disk: shards, and the tensors in file order
+  Checkpoint checkpoint_;  // its shards; where tensors stayed on disk, all tensors in file order
   std::map<TensorId, PackedWeight> packed_;  // of that, what fetch() dequantises
   std::vector<QuantScheme> schemes_;         // theirs
   std::vector<std::shared_ptr<void>> memory_;
   std::vector<HostRegistration> locked_;  // after memory_, so released before it
   Mappings mappings_;
+  std::vector<MappedRange> mapped_;
+  std::shared_ptr<const OffloadFile> offload_;
+  std::unique_ptr<Verifier> verifier_;  // of checkpoint_
   WrapReader wrap_reader_;
   LoadReport report_;
 };

@@ -12,25 +12,16 @@
 #include "planner/placement/memory_model.h"
 #include "runtime/stream/environment.h"
 #include "runtime/stream/loaded_model.h"
+#include "runtime/stream/mapped.h"
+#include "runtime/stream/numa.h"
+#include "runtime/stream/offload.h"
+#include "runtime/stream/sizing.h"
 #include "runtime/stream/streamer.h"
 
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kLeastStaging = 256u << 10;
-constexpr std::uint64_t kMostChunk = 8u << 20;
-constexpr std::uint64_t kLeastChunk = 64u << 10;
-constexpr std::uint64_t kPrefaultWindow = 64u << 20;
-constexpr std::size_t kMostThreads = 8;
-
 constexpr std::string_view kEngineNames[] = {"auto", "buffered", "direct", "uring"};
-
-// The largest chunk, halving from 8 MiB, of which the budget holds at least eight.
-std::uint64_t chunk_for(std::uint64_t staging) {
-  std::uint64_t chunk = kMostChunk;
-  while (chunk > kLeastChunk && staging / slot_bytes(chunk) < 8) chunk /= 2;
-  return chunk;
-}
 
 // One load, step by step. What a step made is freed in reverse order if a later one throws.
 class Loading {
@@ -47,6 +38,9 @@ class Loading {
     start_ = std::chrono::steady_clock::now();
 
     for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
+    if (!options_.verify.empty()) {
+      verifier_ = std::make_unique<Verifier>(*model_.checkpoint, options_.verify);
+    }
     make_plan_concrete();
     check_room();
     make_memory();
@@ -56,6 +50,8 @@ class Loading {
 
     auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), engines_,
                                            emulated_, environment_.wrap_reader);
+    loaded->keep_offload(offload_);
+    if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
     sampler.look();  // everything is still held: a short load may end between two samples
     ring_.reset();
@@ -71,10 +67,7 @@ class Loading {
       throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
                   " bytes are missing");
     }
-    if (options_.staging < kLeastStaging) {
-      throw Error("--staging " + std::to_string(options_.staging) + ": at least " +
-                  std::to_string(kLeastStaging) + " bytes are needed to load anything");
-    }
+    require_staging(options_.staging);
   }
 
   // Which GPUs are here, which are emulated. Makes contexts on the former, so that the baseline
@@ -127,8 +120,7 @@ class Loading {
     slot_bytes_ = slot_bytes(options.chunk_bytes);
     side_share_ = side_share(options_.staging, schedule_.largest_side);
 
-    threads_ = std::min<std::size_t>(
-        kMostThreads, std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
+    threads_ = reading_threads();
     if (schedule_.staged_chunks > 0) {
       // A slot for each chunk or, where they are reused, for each thread; host engines are done
       // when they return and use no more, a GPU copies out of the others meanwhile.
@@ -146,13 +138,14 @@ class Loading {
     for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
     std::uint64_t total = slots_ * slot_bytes_ + std::min(sides, side_share_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
-      if (ordinal_[i] < 0) total += schedule_.arena_bytes[i];
+      const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
+      if (memory) total += schedule_.arena_bytes[i];
     }
     return total;
   }
 
   // What was free when the plan was made may be gone now.
-  void check_room() const {
+  void check_room() {
     if (!environment_.probe) return;
     const Machine now = environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
@@ -169,6 +162,16 @@ class Loading {
                   std::to_string(host_bytes() - cpu->capacity) +
                   " too few; free some, or plan with a smaller budget for cpu");
     }
+    std::uint64_t mapped = 0;
+    for (const MappedRange& range : schedule_.mapped) mapped += range.end - range.begin;
+    if (cpu != now.devices.end() && mapped > cpu->capacity) {
+      notes_.push_back("the mapped weights, " + std::to_string(mapped) +
+                       " bytes, do not fit in free memory: the kernel will drop pages and read "
+                       "them again when they are used");
+    }
+    // Page cache that nobody reads again must not push out what is needed.
+    drop_behind_ =
+        cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
   }
 
   // Where a real device would refuse the allocation.
@@ -181,15 +184,21 @@ class Loading {
 
   void make_memory() {
     engines_.resize(plan_.devices.size());
-    bool page_lock = false;
+    PageLock page_lock = environment_.page_lock;
+    std::vector<std::string> gpus;
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
       const std::uint64_t bytes = schedule_.arena_bytes[i];
-      const bool holds = std::any_of(
-          schedule_.places.begin(), schedule_.places.end(),
-          [&](const Place& place) { return place.kind == PlaceKind::kArena && place.device == i; });
+      const bool holds =
+          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
+            return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kOffload) &&
+                   place.device == i;
+          });
       if (!holds) continue;
-      if (ordinal_[i] >= 0) {
+      if (device.kind == DeviceKind::kDisk) {
+        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_room);
+        engines_[i] = make_offload_engine(offload_);
+      } else if (ordinal_[i] >= 0) {
         EngineNeeds needs;
         for (const Piece& piece : schedule_.pieces) {
           if (piece.device != i || piece.as_it_is()) continue;
@@ -198,13 +207,35 @@ class Loading {
           needs.converted |= reorders && piece.stored != piece.dtype;
         }
         engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, needs);
-        page_lock = true;
+        if (!page_lock) page_lock = page_lock_through(ordinal_[i]);
+        gpus.push_back(cuda_pci_address(ordinal_[i]));
       } else {
         if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
         engines_[i] = make_host_engine(device.name, bytes);
       }
+      if (environment_.wrap_engine) {
+        engines_[i] = environment_.wrap_engine(std::move(engines_[i]), device);
+      }
     }
-    if (slots_ > 0) ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, page_lock);
+    if (slots_ > 0) {
+      ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, page_lock, staging_node(gpus));
+    }
+  }
+
+  // A GPU that is used anyway: any other would get a context, and lose memory to it, for nothing.
+  static PageLock page_lock_through(int ordinal) {
+    return [ordinal](std::byte* data, std::uint64_t bytes) {
+      return HostRegistration(ordinal, data, bytes);
+    };
+  }
+
+  std::filesystem::path offload_folder() const {
+    return options_.offload_folder.empty() ? default_offload_folder() : options_.offload_folder;
+  }
+
+  bool stays_on_disk() const {
+    return std::any_of(schedule_.places.begin(), schedule_.places.end(),
+                       [](const Place& place) { return place.kind == PlaceKind::kDisk; });
   }
 
   void read_all() {
@@ -217,41 +248,38 @@ class Loading {
       }
     }
     files_ = std::make_unique<ShardFiles>(model_.checkpoint->shards, systems_, std::move(uses),
-                                          options_.io, environment_.wrap_reader);
+                                          ReadPolicy{options_.io, drop_behind_},
+                                          environment_.wrap_reader);
+    if (!files_->note().empty()) notes_.push_back(files_->note());
     control_.cancel = options_.cancel;
     control_.on_progress = options_.on_progress;
     control_.elapsed = [this] { return seconds(); };
     control_.bytes_total = schedule_.bytes_to_read;
-    if (options_.prefault) {
-      for (const MappedRange& range : schedule_.mapped) {
-        control_.bytes_total += range.end - range.begin;
-      }
+    for (const MappedRange& range : schedule_.mapped) {
+      const int passes = (options_.prefault ? 1 : 0) + (verifier_ ? 1 : 0);
+      control_.bytes_total += static_cast<std::uint64_t>(passes) * (range.end - range.begin);
     }
-    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), threads_, side_share_,
-           control_);
+    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), verifier_.get(), threads_,
+           side_share_, control_);
+    if (ring_ && ring_->not_locked() > 0) {
+      notes_.push_back(std::to_string(ring_->not_locked()) +
+                       " staging slots could not be page-locked: copies to the GPU were slower");
+    }
   }
 
   void map_all() {
-    std::vector<MappedRange> windows;
+    const Checkpoint& checkpoint = *model_.checkpoint;
     for (const MappedRange& range : schedule_.mapped) {
-      if (!mappings_[range.shard]) {
-        mappings_[range.shard] =
-            std::make_unique<FileMapping>(model_.checkpoint->shards[range.shard]);
-      }
-      for (std::uint64_t at = range.begin; options_.prefault && at < range.end;) {
-        const std::uint64_t stop = std::min(range.end, at + kPrefaultWindow);
-        windows.push_back({range.shard, at, stop});
-        at = stop;
-      }
+      if (mappings_[range.shard]) continue;
+      mappings_[range.shard] = std::make_unique<FileMapping>(checkpoint.shards[range.shard]);
     }
-    run_workers(windows.size(), threads_, control_, [&](std::size_t i) {
-      const MappedRange& window = windows[i];
-      if (!mappings_.at(window.shard)->populate(window.begin, window.end)) {
-        throw Error(place_in_shard(*model_.checkpoint, window.shard, window.begin) +
-                    "cannot read the mapped shard: it became shorter, or the disk fails");
-      }
-      control_.bytes_done += window.end - window.begin;
-    });
+    if (verifier_) {
+      verify_mapped(checkpoint, schedule_.mapped, *verifier_, environment_.wrap_reader, threads_,
+                    control_);
+    }
+    if (options_.prefault) {
+      prefault(checkpoint, schedule_.mapped, mappings_, threads_, control_);
+    }
   }
 
   void page_lock(Loaded& loaded) {
@@ -263,7 +291,15 @@ class Loading {
     }
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       if (plan_.devices[i].kind != DeviceKind::kCpu || !engines_[i]) continue;
-      loaded.keep_locked(HostRegistration(engines_[i]->memory(), schedule_.arena_bytes[i]));
+      try {
+        const auto gpu = std::find_if(ordinal_.begin(), ordinal_.end(),
+                                      [](int ordinal) { return ordinal >= 0; });
+        loaded.keep_locked(HostRegistration(gpu == ordinal_.end() ? 0 : *gpu, engines_[i]->memory(),
+                                            schedule_.arena_bytes[i]));
+      } catch (const Error& error) {
+        notes_.push_back(std::string("the CPU's weights are in private memory, not pinned: ") +
+                         error.what());
+      }
     }
   }
 
@@ -291,9 +327,11 @@ class Loading {
       report.io_choices.push_back(model_.checkpoint->shards[i].path.filename().string() + ": " +
                                   choice);
     }
-    report.bytes_mapped_resident = loaded.resident(schedule_.mapped);
+    report.bytes_mapped_resident = loaded.resident();
+    report.tensors_verified = verifier_ ? verifier_->verified() : 0;
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
+      if (device.kind == DeviceKind::kDisk) report.bytes_offloaded += schedule_.held_bytes[i];
       report.devices.push_back({device.name, device.kind, emulated_[i], device.weights,
                                 loaded.bytes_on(i), gpu_before_[i],
                                 ordinal_[i] >= 0 ? gpu_used(ordinal_[i]) : 0});
@@ -318,7 +356,10 @@ class Loading {
   std::uint64_t side_share_ = 0;
   std::uint32_t slots_ = 0;
   std::size_t threads_ = 0;
+  bool drop_behind_ = false;
   std::vector<std::string> notes_;
+  std::unique_ptr<Verifier> verifier_;
+  std::shared_ptr<OffloadFile> offload_;
   std::unique_ptr<StagingRing> ring_;  // before engines_: freed after what copies out of it
   std::vector<std::unique_ptr<CopyEngine>> engines_;  // by device; null where nothing goes
   std::unique_ptr<ShardFiles> files_;

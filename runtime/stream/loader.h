@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,6 +37,12 @@ struct LoadOptions {
   std::uint64_t staging =
       128ull << 20;      // bytes; transient memory never exceeds it. Default: 128 MiB
   bool emulate = false;  // devices that are absent live in host memory
+  // A file that `berth checksum` wrote: every tensor is compared with it as it is read, mapped ones
+  // before load() returns, those on disk when they are fetched. Default: none, nothing is compared.
+  std::filesystem::path verify;
+  // Where tensors of the disk tier are kept that are not wanted as stored; needed for those only.
+  // Default: a temporary folder on a disk.
+  std::filesystem::path offload_folder;
   const std::atomic<bool>* cancel = nullptr;  // set to true: load() stops and throws Error
   std::function<void(const LoadProgress&)> on_progress;  // from one thread, a few times a second
 };
@@ -69,6 +76,8 @@ struct LoadReport {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_mapped = 0;           // handed out as mappings of the checkpoint
   std::uint64_t bytes_mapped_resident = 0;  // of those, in RAM when the load ended
+  std::uint64_t bytes_offloaded = 0;        // written to the offload file, converted
+  std::uint64_t tensors_verified = 0;       // compared with their checksums
   std::vector<DeviceLoad> devices;
   HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;
@@ -105,8 +114,14 @@ class LoadedModel {
   virtual const LoadReport& report() const = 0;
   // By TensorId of the tree; tied tensors on one device share `data`.
   virtual const LoadedTensor& tensor(TensorId id) const = 0;
-  // Reads a tensor of the disk tier from its shard, converted to its dtype. Throws Error.
+  // Reads a tensor of the disk tier from its shard, or converted from the offload file. Throws
+  // Error.
   virtual HostBlock fetch(TensorId id) const = 0;
+  // Mapped tensors are pages of their files: if somebody cuts a file short, touching what is gone
+  // raises SIGBUS, which a library cannot turn into an error (the program may: cli/bus_guard.h).
+  // This looks without the signal, at the last page of every mapped range: throws Error naming the
+  // shard that became shorter. Replacing a file by rename, or deleting it, does no harm.
+  virtual void check_mapped() const = 0;
 };
 
 // Re-checks what is free, then loads. Throws Error; see the head of this file.

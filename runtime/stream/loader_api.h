@@ -11,6 +11,7 @@
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
 #include "runtime/calibrate/ram.h"
+#include "runtime/stream/checksums.h"
 #include "runtime/stream/convert.h"
 #include "runtime/stream/loader.h"
 
@@ -29,6 +30,8 @@ struct LoaderApi {
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
   MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
   std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
+  // berth checksum: the text of the file.
+  std::string (*checksum)(const Checkpoint&, const LoadOptions&) = nullptr;
   ConvertReport (*convert)(const Checkpoint&, const std::vector<ConvertTensor>&,
                            const std::vector<Companion>&, const std::filesystem::path&,
                            const ConvertOptions&) = nullptr;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -90,13 +91,28 @@ std::size_t OutputFolder::create(const std::string& name, std::uint64_t bytes) {
   const fs::path file = temporary_ / name;
   Descriptor fd(::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (fd.get() < 0) fail(name, "cannot be made", errno);
+  bool reserved = true;
   if (bytes > 0 && ::fallocate(fd.get(), 0, 0, static_cast<off_t>(bytes)) != 0) {
     if (errno != EOPNOTSUPP && errno != ENOSYS) fail(name, "cannot reserve its room", errno);
     if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail(name, "cannot grow", errno);
+    reserved = false;
   }
   if (files_.size() >= kMostOpen) fd = Descriptor();
-  files_.push_back({name, std::move(fd)});
+  files_.push_back({name, std::move(fd), reserved});
   return files_.size() - 1;
+}
+
+OutputMapping::~OutputMapping() { ::munmap(data_, bytes_); }
+
+std::unique_ptr<OutputMapping> OutputFolder::map(std::size_t file, std::uint64_t bytes) const {
+  const File& wanted = files_[file];
+  // A full disk would be a signal, not an error, where a page of the mapping has no room yet.
+  if (!wanted.reserved) fail(wanted.name, "cannot reserve its room", EOPNOTSUPP);
+  const Descriptor fd(::open((temporary_ / wanted.name).c_str(), O_RDWR | O_CLOEXEC));
+  if (fd.get() < 0) fail(wanted.name, "cannot be opened again", errno);
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (data == MAP_FAILED) fail(wanted.name, "cannot be mapped", errno);
+  return std::make_unique<OutputMapping>(static_cast<std::byte*>(data), bytes);
 }
 
 Descriptor OutputFolder::reopen(const std::string& name) const {

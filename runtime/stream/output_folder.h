@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,20 @@
 #include "runtime/stream/shard_files.h"
 
 namespace berth {
+
+// A file mapped for writing, for what does not come in order. Its pages are those of the file.
+class OutputMapping {
+ public:
+  OutputMapping(std::byte* data, std::uint64_t bytes) : data_(data), bytes_(bytes) {}
+  ~OutputMapping();
+  OutputMapping(const OutputMapping&) = delete;
+  OutputMapping& operator=(const OutputMapping&) = delete;
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_;
+  std::uint64_t bytes_;
+};
 
 class OutputFolder {
  public:
@@ -33,6 +48,8 @@ class OutputFolder {
   // Writes at an offset; safe from many threads. Starts the way to the disk and does not wait.
   void write(std::size_t file, std::uint64_t offset, const std::byte* data, std::uint64_t bytes);
   void write(std::size_t file, std::uint64_t offset, std::string_view text);
+  // Throws Error where the file cannot be mapped, or its room could not be reserved.
+  std::unique_ptr<OutputMapping> map(std::size_t file, std::uint64_t bytes) const;
   // Copies a whole file.
   void copy(const std::filesystem::path& from, const std::string& name);
 
@@ -49,6 +66,7 @@ class OutputFolder {
   struct File {
     std::string name;
     Descriptor fd;  // of the first few hundred; others are opened for each write
+    bool reserved = true;
   };
   std::vector<File> files_;
 };

@@ -96,7 +96,11 @@ class Builder {
     at = {PlaceKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
-      at.kind = PlaceKind::kDisk;
+      // As stored it stays where it is; converted it is written once. What is also dequantised or
+      // put in order is that at each fetch.
+      const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
+      at.kind = cast ? PlaceKind::kOffload : PlaceKind::kDisk;
+      if (at.kind == PlaceKind::kOffload) demands_.push_back({source, device, tensor.dtype, id});
     } else if (mappable(info, tensor, device)) {
       at.kind = PlaceKind::kMapped;
       at.offset = info.begin;
@@ -267,7 +271,8 @@ class Builder {
   }
 
   // The greatest cut at or below `limit` that splits no element that is converted or moved. Where
-  // tensors overlap, several may be in the way, of different widths but aligned to the same storage.
+  // tensors overlap, several may be in the way, of different widths but aligned to the same
+  // storage.
   std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
     for (std::uint64_t before = limit + 1; before != limit;) {
       before = limit;

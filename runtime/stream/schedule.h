@@ -26,6 +26,7 @@ enum class PlaceKind : std::uint8_t {
   kArena,    // `offset` bytes into the memory of its device
   kMapped,   // `offset` bytes into the mapping of its shard
   kDisk,     // left in its shard
+  kOffload,  // `offset` bytes into the offload file of the disk: not what is stored
 };
 struct Place {
   PlaceKind kind = PlaceKind::kNothing;
@@ -77,7 +78,7 @@ struct Schedule {
   std::vector<Piece> pieces;
   std::vector<MappedRange> mapped;         // by shard, then by offset; merged
   std::vector<Place> places;               // by TensorId
-  std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate
+  std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate; disk: the offload file
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
   std::vector<PackedWeight> weights;       // that are dequantised, in the order of their pieces
   std::vector<QuantScheme> schemes;        // theirs

@@ -62,6 +62,7 @@ struct ShardFiles::Open {
   Descriptor buffered;
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT
   std::atomic<bool> direct_works = false;  // until an EINVAL says otherwise
+  bool was_cold = false;                   // what buffered reads bring in is to be dropped
   std::array<std::unique_ptr<Reader>, kEngines> readers;
 };
 
@@ -70,18 +71,26 @@ struct ShardFiles::Tally {
   std::atomic<std::uint64_t> probed = 0;                     // bytes whose residency was asked for
   std::atomic<std::uint64_t> resident = 0;                   // of those, found in the page cache
   std::atomic<bool> refused = false;                         // O_DIRECT was wanted and refused
+  std::atomic<std::uint64_t> dropped = 0;                    // bytes not left in the page cache
 };
 
 ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-                       std::vector<std::uint32_t> uses, IoEngine wanted, WrapReader wrap)
+                       std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap)
     : shards_(shards),
       systems_(std::move(systems)),
-      wanted_(wanted),
+      wanted_(policy.engine),
+      drop_behind_(policy.drop_behind),
       wrap_(std::move(wrap)),
       open_(shards.size()),
       left_(std::move(uses)),
       tallies_(std::make_unique<Tally[]>(shards.size())) {
-  if (wanted_ == IoEngine::kUring) rings_ = UringPool::create();
+  if (wanted_ != IoEngine::kUring) return;
+  try {
+    rings_ = UringPool::create();
+  } catch (const Error& error) {
+    wanted_ = IoEngine::kDirect;
+    note_ = error.what();
+  }
 }
 
 ShardFiles::~ShardFiles() = default;
@@ -91,6 +100,11 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   if (open_[shard]) return open_[shard];
   auto file = std::make_shared<Open>();
   file->buffered = open_shard(shards_[shard]);
+  if (drop_behind_) {
+    // Asked once: the kernel reads ahead, and later chunks will seem to have been there all along.
+    file->was_cold =
+        resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
+  }
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
   if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
@@ -123,28 +137,40 @@ void ShardFiles::close_after_last_use(std::uint32_t shard) {
     if (--left_[shard] > 0) return;
     last = std::move(open_[shard]);
   }
-  if (last) check_unchanged(shards_[shard], last->buffered.get());
+  if (!last) return;
+  // What chunks share, and what the kernel read ahead for nobody.
+  if (last->was_cold) posix_fadvise(last->buffered.get(), 0, 0, POSIX_FADV_DONTNEED);
+  check_unchanged(shards_[shard], last->buffered.get());
 }
 
-IoEngine ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
-                            std::uint64_t end) {
-  if (wanted_ == IoEngine::kBuffered || wanted_ == IoEngine::kUring) return wanted_;
-  if (!file.direct_works.load(std::memory_order_relaxed)) return IoEngine::kBuffered;
-  if (wanted_ == IoEngine::kDirect) return wanted_;
+ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
+                                      std::uint64_t end) {
+  const bool direct = file.direct_works.load(std::memory_order_relaxed);
+  if (wanted_ == IoEngine::kUring) return {wanted_, false};
+  if (wanted_ == IoEngine::kDirect && direct) return {wanted_, false};
+  if (wanted_ == IoEngine::kBuffered || !direct) return {IoEngine::kBuffered, !file.was_cold};
   const std::optional<double> fraction = resident_fraction(file.buffered.get(), begin, end - begin);
-  if (!fraction) return IoEngine::kDirect;
+  if (!fraction) return {IoEngine::kDirect, false};
   Tally& tally = tallies_[shard];
   tally.probed.fetch_add(end - begin, std::memory_order_relaxed);
   tally.resident.fetch_add(static_cast<std::uint64_t>(*fraction * static_cast<double>(end - begin)),
                            std::memory_order_relaxed);
-  return *fraction >= 0.5 ? IoEngine::kBuffered : IoEngine::kDirect;
+  const bool resident = *fraction >= 0.5;
+  return {resident ? IoEngine::kBuffered : IoEngine::kDirect, resident};
+}
+
+void ShardFiles::drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end) {
+  const std::uint64_t from = block_down(begin);
+  const std::uint64_t to = block_down(end);  // the next chunk shares the block behind it
+  posix_fadvise(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
+  tallies_[shard].dropped.fetch_add(to - from, std::memory_order_relaxed);
 }
 
 ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                              std::byte* at_begin) {
   const std::shared_ptr<Open> file = open(shard);
   Tally& tally = tallies_[shard];
-  IoEngine engine = choose(shard, *file, begin, end);
+  auto [engine, resident] = choose(shard, *file, begin, end);
   ReadOutcome outcome{begin, 0};
   for (;;) {
     const std::uint64_t from = outcome.reached;
@@ -159,6 +185,9 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     tally.refused = true;
     file->direct_works = false;
     engine = IoEngine::kBuffered;
+  }
+  if (!resident && file->was_cold && engine == IoEngine::kBuffered) {
+    drop(shard, file->buffered.get(), begin, end);
   }
   close_after_last_use(shard);
   return outcome;
@@ -179,6 +208,7 @@ std::string ShardFiles::choice(std::uint32_t shard) const {
   if (tally.probed > 0) {
     why += std::to_string(tally.resident * 100 / tally.probed) + "% in page cache, ";
   }
+  if (tally.dropped > 0) why += "memory is tight: not left in page cache, ";
   return engines + " (" + why + systems_[shard].name +
          (systems_[shard].network ? ", network or user space" : "") + ")";
 }

@@ -48,12 +48,17 @@ class Descriptor {
 // Opens a shard for buffered reading and checks that it is unchanged. Throws Error.
 Descriptor open_shard(const Shard& shard);
 
+struct ReadPolicy {
+  IoEngine engine = IoEngine::kAuto;  // io_uring that is not to be had: O_DIRECT, and a note
+  // Leave nothing in the page cache that buffered reads brought there.
+  bool drop_behind = false;
+};
+
 class ShardFiles {
  public:
-  // `uses[shard]` is how many read() calls will be made for each shard. Throws Error for an engine
-  // that this machine does not have.
+  // `uses[shard]` is how many read() calls will be made for each shard.
   ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-             std::vector<std::uint32_t> uses, IoEngine wanted, WrapReader wrap);
+             std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap);
   ~ShardFiles();
 
   // Reads [begin, end) of a shard to `at_begin`. Memory down to the block boundary below and up to
@@ -66,18 +71,27 @@ class ShardFiles {
   std::uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
   // "direct (0% in page cache, ext4)"; empty for a shard that was never read.
   std::string choice(std::uint32_t shard) const;
+  // Why the engine asked for was not used; empty where it was.
+  const std::string& note() const { return note_; }
 
  private:
   struct Open;
   struct Tally;
   std::shared_ptr<Open> open(std::uint32_t shard);
   void close_after_last_use(std::uint32_t shard);
-  IoEngine choose(std::uint32_t shard, const Open& file, std::uint64_t begin, std::uint64_t end);
+  struct Choice {
+    IoEngine engine;
+    bool resident;  // most of it was in the page cache already
+  };
+  Choice choose(std::uint32_t shard, const Open& file, std::uint64_t begin, std::uint64_t end);
+  void drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end);
   Reader* reader_for(IoEngine engine, Open& file);
 
   const std::vector<Shard>& shards_;
   std::vector<FileSystemFacts> systems_;
   IoEngine wanted_;
+  bool drop_behind_;
+  std::string note_;
   WrapReader wrap_;
   std::shared_ptr<UringPool> rings_;
   std::atomic<std::uint64_t> bytes_read_{0};

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 
+#include "runtime/stream/numa.h"
+
 namespace berth {
 
-StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, bool page_lock)
+StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, PageLock page_lock,
+                         int node)
     : slots_(slots),
       slot_bytes_(slot_bytes),
-      page_lock_(page_lock),
+      page_lock_(std::move(page_lock)),
       arena_(slots * slot_bytes, "staging"),
-      locked_(slots) {}
+      locked_(slots) {
+  if (node >= 0) prefer_node(arena_.data(), arena_.bytes(), node);
+}
 
 StagingRing::Slot StagingRing::slot_at(std::uint32_t index) const {
   return {index, arena_.data() + index * slot_bytes_};
@@ -28,6 +33,7 @@ StagingRing::Slot StagingRing::acquire() {
     if (!reuse) {
       if (used_ == slots_) throw Error("staging: more threads than slots");
       oldest.index = used_++;
+      oldest.first_use = true;
     } else {
       oldest = std::move(waiting_.front());
       waiting_.pop_front();
@@ -35,14 +41,21 @@ StagingRing::Slot StagingRing::acquire() {
   }
   const Slot slot = slot_at(oldest.index);
   for (CopyEngine* engine : oldest.busy) engine->wait(oldest.index);
-  HostRegistration& lock = locked_[oldest.index];  // the slot is this thread's now
-  if (page_lock_ && !lock.active()) lock = HostRegistration(slot.data, slot_bytes_);
+  if (page_lock_ && oldest.first_use) lock(slot);  // the slot is this thread's now
   return slot;
+}
+
+void StagingRing::lock(const Slot& slot) {
+  try {
+    locked_[slot.index] = page_lock_(slot.data, slot_bytes_);
+  } catch (const Error&) {
+    not_locked_.fetch_add(1, std::memory_order_relaxed);
+  }
 }
 
 void StagingRing::release(Slot slot, std::vector<CopyEngine*> busy) {
   const std::scoped_lock lock(mutex_);
-  waiting_.push_back({slot.index, std::move(busy)});
+  waiting_.push_back({slot.index, std::move(busy), false});
 }
 
 }  // namespace berth

@@ -7,8 +7,10 @@
 // acquire() waits for devices only, never for another thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -18,6 +20,9 @@
 
 namespace berth {
 
+// Page-locks memory for copies to GPUs. Throws Error where the driver refuses.
+using PageLock = std::function<HostRegistration(std::byte* data, std::uint64_t bytes)>;
+
 class StagingRing {
  public:
   struct Slot {
@@ -25,8 +30,10 @@ class StagingRing {
     std::byte* data = nullptr;  // aligned to kBlock
   };
 
-  // `page_lock`: some engine is a GPU. Throws Error where memory is short.
-  StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, bool page_lock);
+  // `page_lock`: empty where no engine is a GPU. A slot that cannot be locked is used as it is: the
+  // driver then copies through memory of its own. `node`: the NUMA node to take the memory from;
+  // -1: any. Throws Error where memory is short.
+  StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, PageLock page_lock, int node = -1);
 
   Slot acquire();
   // `busy` engines have copies out of the slot in flight; wait(slot) on each tells when they end.
@@ -34,23 +41,28 @@ class StagingRing {
 
   std::uint32_t slots() const { return slots_; }
   std::uint64_t bytes() const { return arena_.bytes(); }
+  // Slots that were used without being page-locked, though they should have been.
+  std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
 
  private:
   struct Waiting {
-    std::uint32_t index;
+    std::uint32_t index = 0;
     std::vector<CopyEngine*> busy;
+    bool first_use = false;
   };
   static bool idle(const Waiting& waiting);
   Slot slot_at(std::uint32_t index) const;
+  void lock(const Slot& slot);
 
   std::uint32_t slots_;
   std::uint64_t slot_bytes_;
-  bool page_lock_;
+  PageLock page_lock_;
   HostArena arena_;
   std::vector<HostRegistration> locked_;  // by slot; after arena_, so released before it
-  std::mutex mutex_;                      // guards what follows
-  std::uint32_t used_ = 0;                // slots ever handed out
-  std::deque<Waiting> waiting_;           // given back, oldest first
+  std::atomic<std::uint32_t> not_locked_ = 0;
+  std::mutex mutex_;             // guards what follows
+  std::uint32_t used_ = 0;       // slots ever handed out
+  std::deque<Waiting> waiting_;  // given back, oldest first
 };
 
 }  // namespace berth

@@ -12,12 +12,13 @@ class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
            std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-           std::uint64_t side_share, WorkControl& control)
+           Verifier* verifier, std::uint64_t side_share, WorkControl& control)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
         engines_(engines),
         ring_(ring),
+        verifier_(verifier),
         control_(control),
         tables_(checkpoint, schedule.weights, schedule.schemes, side_share, control.cancel,
                 [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
@@ -46,11 +47,13 @@ class Streamer {
   void read(const Chunk& chunk, std::byte* to) {
     const ReadOutcome outcome = files_.read(chunk.shard, chunk.begin, chunk.end, to);
     require_complete(checkpoint_, chunk.shard, chunk.end, outcome);
+    if (verifier_) verifier_->add(chunk.shard, chunk.begin, {to, chunk.end - chunk.begin});
   }
 
   void read_part(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* at_begin) {
     const ReadOutcome outcome = files_.read(shard, begin, end, at_begin);
     require_complete(checkpoint_, shard, end, outcome);
+    if (verifier_) verifier_->add(shard, begin, {at_begin, end - begin});
     control_.bytes_done += end - begin;
   }
 
@@ -125,6 +128,7 @@ class Streamer {
   ShardFiles& files_;
   std::span<const std::unique_ptr<CopyEngine>> engines_;
   StagingRing* ring_;
+  Verifier* verifier_;
   WorkControl& control_;
   TableCache tables_;
 };
@@ -162,8 +166,9 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
 
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-            std::size_t threads, std::uint64_t side_share, WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, ring, side_share, control);
+            Verifier* verifier, std::size_t threads, std::uint64_t side_share,
+            WorkControl& control) {
+  Streamer streamer(checkpoint, schedule, files, engines, ring, verifier, side_share, control);
   try {
     run_workers(schedule.chunks.size(), threads, control,
                 [&](std::size_t i) { streamer.run(schedule.chunks[i]); });

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "runtime/stream/checksums.h"
 #include "runtime/stream/copy_engine.h"
 #include "runtime/stream/schedule.h"
 #include "runtime/stream/shard_files.h"
@@ -12,13 +13,14 @@
 namespace berth {
 
 // Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
-// goes; `ring` may be null where nothing is staged, else has at least `threads` slots.
-// `side_share`: host memory for what stands beside quantised weights, see TableCache. When it
-// returns all bytes are in place, on devices too. Throws Error naming shard, tensor and offset; no
-// thread, read or copy is then in flight.
+// goes; `ring` may be null where nothing is staged, else has at least `threads` slots. `verifier`
+// may be null; else it sees every byte as read. `side_share`: host memory for what stands beside
+// quantised weights, see TableCache. When it returns all bytes are in place, on devices too. Throws
+// Error naming shard, tensor and offset; no thread, read or copy is then in flight.
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-            std::size_t threads, std::uint64_t side_share, WorkControl& control);
+            Verifier* verifier, std::size_t threads, std::uint64_t side_share,
+            WorkControl& control);
 
 // "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
 std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t offset);

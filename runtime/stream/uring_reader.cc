@@ -138,9 +138,8 @@ std::shared_ptr<UringPool> UringPool::create() {
   auto pool = std::make_shared<Pool>();
   auto probe = pool->take();
   if (probe->status() != 0) {
-    throw Error(std::string("--io uring: io_uring is not available here (") +
-                std::strerror(-probe->status()) +
-                "; containers often forbid it): use --io auto or --io direct");
+    throw Error(std::string("io_uring is not available here (") + std::strerror(-probe->status()) +
+                "; containers often forbid it): read with O_DIRECT instead");
   }
   pool->give(std::move(probe));
   return pool;
@@ -153,7 +152,7 @@ std::shared_ptr<UringPool> UringPool::create() {
 namespace berth {
 
 std::shared_ptr<UringPool> UringPool::create() {
-  throw Error("--io uring: this build of Berth has no io_uring: use --io auto or --io direct");
+  throw Error("this build of Berth has no io_uring: read with O_DIRECT instead");
 }
 
 }  // namespace berth

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <simdjson.h>
 
+#include <fstream>
+
 #include "tests/cli/berth_process.h"
 
 namespace berth::testing {
@@ -62,6 +64,34 @@ TEST(LoadCommand, RehearsesADeviceMapWithoutADescribedMachine) {
   const simdjson::dom::element after = parser.parse(load.out).value()["after_load"].value();
   for (const char* device : {"77", "78", "cpu"}) EXPECT_GT(std::uint64_t(after[device]), 0u);
   EXPECT_EQ(berth({"load", model, "--device-map", map}).exit_code, 1) << "without --emulate";
+}
+
+TEST(LoadCommand, VerifiesWhatChecksumWroteAndNamesTheDamagedTensor) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer missing = berth({"load", model, "--verify"});
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.talk, HasSubstr("berth checksum"));
+  const Answer written = berth({"checksum", model});
+  ASSERT_EQ(written.exit_code, 0) << written.talk;
+  EXPECT_THAT(written.out, HasSubstr("berth.checksums.json: "));
+  for (const char* memory : {"mmap", "private"}) {
+    const Answer load = berth({"load", model, "--verify", "--cpu-memory", memory});
+    ASSERT_EQ(load.exit_code, 0) << load.talk;
+    EXPECT_THAT(load.out, HasSubstr("verified "));
+  }
+  const std::string shard = model + "/model.safetensors";
+  std::fstream(shard, std::ios::binary | std::ios::in | std::ios::out)
+      .seekp(-1, std::ios::end)
+      .put('x');
+  for (const char* memory : {"mmap", "private"}) {
+    const Answer load = berth({"load", model, "--verify", "--cpu-memory", memory});
+    EXPECT_EQ(load.exit_code, 1);
+    EXPECT_EQ(load.out, "");
+    EXPECT_THAT(load.talk, HasSubstr("model.safetensors: tensor '"));
+    EXPECT_THAT(load.talk, HasSubstr("the checksum differs"));
+  }
+  EXPECT_EQ(berth({"load", model}).exit_code, 0) << "without --verify";
 }
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {

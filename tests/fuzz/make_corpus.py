@@ -251,6 +251,43 @@ WEIGHT_TABLES = {
 }
 
 
+def checksums(shards=None, tensors=None, **changes):
+    """Of the model in checksums_model.h: two F32 scalars in m.safetensors."""
+    whole = {"format": "berth-checksums-1",
+             "algorithm": "xxh3-128 of the xxh3-128 of each 262144-byte block",
+             "shards": [{"file": "m.safetensors", "bytes": 24}] if shards is None else shards,
+             "tensors": [tensor_sum("a", 16), tensor_sum("b", 20)] if tensors is None else tensors}
+    whole.update(changes)
+    return text({key: value for key, value in whole.items() if value is not None})
+
+
+def tensor_sum(name, begin, **changes):
+    return {"name": name, "shard": 0, "begin": begin, "end": begin + 4, "dtype": "F32",
+            "xxh3": "99aa06d3014798d86001c324468d497f", **changes}
+
+
+CHECKSUMS = {
+    "ok": checksums(),
+    "not_json": b"{",
+    "array": b"[]",
+    "other_format": checksums(format="berth-checksums-2"),
+    "other_algorithm": checksums(algorithm="md5"),
+    "no_format": checksums(format=None),
+    "no_shards": checksums(shards={}),
+    "shard_missing": checksums(shards=[]),
+    "shard_renamed": checksums(shards=[{"file": "n.safetensors", "bytes": 24}]),
+    "shard_grew": checksums(shards=[{"file": "m.safetensors", "bytes": 23}]),
+    "shard_twice": checksums(shards=[{"file": "m.safetensors", "bytes": 24}] * 2),
+    "shard_negative": checksums(shards=[{"file": "m.safetensors", "bytes": -24}]),
+    "tensor_missing": checksums(tensors=[tensor_sum("a", 16)]),
+    "tensor_surplus": checksums(tensors=[tensor_sum("a", 16), tensor_sum("b", 20), tensor_sum("c", 24)]),
+    "tensor_moved": checksums(tensors=[tensor_sum("a", 16), tensor_sum("b", 21)]),
+    "tensor_dtype": checksums(tensors=[tensor_sum("a", 16, dtype="I32"), tensor_sum("b", 20)]),
+    "digest_short": checksums(tensors=[tensor_sum("a", 16, xxh3="99aa"), tensor_sum("b", 20)]),
+    "digest_number": checksums(tensors=[tensor_sum("a", 16, xxh3=1), tensor_sum("b", 20)]),
+}
+
+
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
     for folder, files in (
@@ -258,6 +295,7 @@ def main():
         ("shard_index", SHARD_INDEX),
         ("gguf", GGUF),
         ("weight_tables", WEIGHT_TABLES),
+        ("checksums", CHECKSUMS),
     ):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         for name, data in files.items():

@@ -44,7 +44,7 @@ std::vector<std::byte> from_device(const std::byte* data, std::size_t bytes, Cop
 
 TEST_F(Gpu, CopiesFromRegisteredMemoryArrive) {
   std::vector<std::byte> host = random_bytes(10u << 20);
-  const HostRegistration locked(host.data(), host.size());
+  const HostRegistration locked(0, host.data(), host.size());
   const DeviceArena arena(0, host.size());
   CopyStream stream(0);
   CopyEvent event(0);
@@ -101,6 +101,30 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
         EXPECT_TRUE(result == expected)
             << "order " << order << ", code " << code << ", to " << static_cast<int>(format);
       }
+    }
+  }
+}
+
+TEST_F(Gpu, ManySmallCopiesInOneCallArrive) {
+  std::vector<std::byte> host = random_bytes(1u << 20);
+  for (const bool lock : {true, false}) {  // memory that is not page-locked goes its own way
+    const HostRegistration locked =
+        lock ? HostRegistration(0, host.data(), host.size()) : HostRegistration();
+    for (const std::size_t count : {0u, 1u, 3u, 4u, 200u}) {
+      const DeviceArena arena(0, host.size());
+      CopyStream stream(0);
+      stream.copy_to_device(arena.data(), std::vector<std::byte>(host.size()).data(), host.size());
+      std::vector<CopyStream::Copy> copies;
+      std::vector<std::byte> expected(host.size());
+      for (std::size_t i = 0; i < count; ++i) {  // odd sizes, in reverse order on the device
+        const std::size_t from = i * 5000 + 1;
+        const std::size_t to = (count - i) * 5000;
+        copies.push_back({arena.data() + to, host.data() + from, 4999});
+        std::copy_n(host.begin() + static_cast<std::ptrdiff_t>(from), 4999,
+                    expected.begin() + static_cast<std::ptrdiff_t>(to));
+      }
+      stream.copy_to_device(copies);
+      EXPECT_TRUE(from_device(arena.data(), host.size(), stream) == expected) << count;
     }
   }
 }

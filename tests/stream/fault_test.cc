@@ -78,11 +78,9 @@ class Faults : public ::testing::TestWithParam<IoEngine> {
 
   // The load fails with an Error, which is returned; nothing is left; the next load works.
   std::string failure(const LoadEnvironment& environment) {
-    const std::size_t descriptors = testing::open_descriptors();
-    const std::size_t threads = testing::running_threads();
+    const testing::Held before = testing::held();
     const std::string error = error_of([&] { load(model_, plan_, options_, environment); });
-    EXPECT_EQ(testing::open_descriptors(), descriptors);
-    EXPECT_EQ(testing::running_threads(), threads);
+    EXPECT_EQ(testing::held(), before);
     return error;
   }
 

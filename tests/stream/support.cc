@@ -1,18 +1,22 @@
 #include "tests/stream/support.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <ostream>
 #include <thread>
 #include <tuple>
 
 #include "cuda/cast.h"
 #include "planner/checkpoint/checkpoint.h"
 #include "runtime/stream/reader.h"
+#include "runtime/stream/shard_files.h"
 
 namespace berth::testing {
 namespace {
@@ -269,6 +273,45 @@ std::size_t running_threads() {
     threads = std::min(threads, entries("/proc/self/task"));
   }
   return threads;
+}
+
+std::ostream& operator<<(std::ostream& out, const Held& held) {
+  return out << held.threads << " threads, " << held.descriptors << " descriptors, "
+             << held.shard_mappings << " mapped shards, " << held.mapped_mebibytes << " MiB mapped";
+}
+
+Held held() {
+  Held held;
+  held.threads = running_threads();
+  held.descriptors = open_descriptors();
+  std::ifstream maps("/proc/self/maps");
+  std::uint64_t bytes = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(".safetensors") != std::string::npos) ++held.shard_mappings;
+    // Anonymous blocks: arenas and rings are the large ones.
+    std::size_t end = 0;
+    const std::uint64_t begin = std::stoull(line, &end, 16);
+    const std::uint64_t size = std::stoull(line.substr(end + 1), nullptr, 16) - begin;
+    const bool stack = size == 8u << 20;     // glibc keeps some of ended threads
+    const bool shadow = size >= 1ull << 36;  // of a sanitizer
+    if (line.find("rw-p 00000000 00:00 0") == std::string::npos || stack || shadow) continue;
+    bytes += size;
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  held.mapped_mebibytes = bytes >> 23 << 3;  // sanitizers map memory of their own as they go
+#endif
+  return held;
+}
+
+void forget_pages(const std::filesystem::path& file) {
+  const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  fdatasync(fd.get());
+  posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+double pages_resident(const std::filesystem::path& file) {
+  const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  return resident_fraction(fd.get(), 0, std::filesystem::file_size(file)).value_or(-1);
 }
 
 }  // namespace berth::testing

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <iosfwd>
 #include <random>
 #include <string>
 #include <vector>
@@ -65,5 +66,21 @@ std::vector<TestTensor> random_tensors(std::mt19937& random, std::size_t count,
 bool uring_is_available();
 std::size_t open_descriptors();
 std::size_t running_threads();
+
+// What this process holds of the system; equal before and after what leaves nothing behind.
+struct Held {
+  std::size_t threads = 0;
+  std::size_t descriptors = 0;
+  std::size_t shard_mappings = 0;      // of .safetensors files
+  std::uint64_t mapped_mebibytes = 0;  // address space, to 8 MiB: allocators keep some for later
+
+  bool operator==(const Held&) const = default;
+};
+std::ostream& operator<<(std::ostream& out, const Held& held);
+Held held();
+
+// Puts a file out of the page cache; the share of it that is there, or -1 where nobody knows.
+void forget_pages(const std::filesystem::path& file);
+double pages_resident(const std::filesystem::path& file);
 
 }  // namespace berth::testing

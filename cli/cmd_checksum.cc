@@ -1,0 +1,38 @@
+// berth checksum: read every tensor once, write down what it holds.
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "cli/commands.h"
+#include "cli/files.h"
+#include "cli/interrupt.h"
+#include "cli/progress_bar.h"
+#include "cli/runtime_library.h"
+#include "planner/checkpoint/checkpoint.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+
+int cmd_checksum(const ChecksumOptions& options) {
+  const std::filesystem::path out = options.out.value_or(checksum_file(options.model));
+  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const InterruptGuard interrupt;
+  LoadOptions reading;
+  reading.io = options.io.value_or(reading.io);
+  reading.staging = options.staging.value_or(reading.staging);
+  reading.cancel = interrupt.flag();
+  const auto start = std::chrono::steady_clock::now();
+  {
+    ProgressBar bar("reading");
+    reading.on_progress = [&bar](const LoadProgress& progress) { bar.draw(progress); };
+    write_file(out, interrupt.run([&] { return loader_library().checksum(checkpoint, reading); }));
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  write_stdout(fmt::format("{}: {} tensors, {} in {:.3f} s\n", out.string(),
+                           checkpoint.tensors.size(), format_size(checkpoint.bytes()),
+                           took.count()));
+  return kExitDone;
+}
+
+}  // namespace berth

@@ -1,0 +1,20 @@
+// The reader of checksum files on arbitrary bytes: it answers with one checksum per tensor, or
+// throws Error.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "runtime/stream/checksums.h"
+#include "tests/fuzz/checksums_model.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const berth::Checkpoint checkpoint = berth::checksums_model();
+  try {
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    const berth::Checksums checksums = berth::parse_checksums(text, "input", checkpoint);
+    if (checksums.size() != checkpoint.tensors.size()) std::abort();
+  } catch (const berth::Error&) {
+  }
+  return 0;
+}
