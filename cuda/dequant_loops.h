@@ -72,11 +72,11 @@ class Loops {
   bool run() const {
     constexpr QuantOrder kOrder = Order::kOrder;
     if constexpr (kOrder == QuantOrder::kGptq) {
-      rectangles(layout_.rows, 4, [this](auto... range) { gptq<Code>(range...); });
+      rectangles(layout_.rows, 4, [this](auto... range) { this->template gptq<Code>(range...); });
     } else if constexpr (kOrder == QuantOrder::kAwq) {
-      rectangles(layout_.rows / 8, 4, [this](auto... range) { awq(range...); });
+      rectangles(layout_.rows / 8, 4, [this](auto... range) { this->awq(range...); });
     } else if constexpr (kOrder == QuantOrder::kExperts) {
-      rectangles(layout_.columns / 2, 1, [this](auto... range) { experts(range...); });
+      rectangles(layout_.columns / 2, 1, [this](auto... range) { this->experts(range...); });
     } else {
       rows<Code, kOrder == QuantOrder::kRowsHigh>();
     }

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/gguf_header.h"
@@ -52,11 +53,11 @@ std::vector<Part> read_parts(const fs::path& file, const CheckpointLimits& limit
   if (count <= 1) return parts;
   if (count > kMostParts) parts[0].header.fail("split.count", "more than 99999 parts");
   const std::uint64_t own = parts[0].header.unsigned_integer("split.no").value_or(0);
-  Part given = std::move(parts[0]);
-  parts.clear();
+  std::vector<Part> given = std::exchange(parts, {});
   for (std::uint64_t i = 0; i < count; ++i) {
     if (i == own) {
-      parts.push_back(std::move(given));
+      parts.push_back(std::move(given[0]));
+      given.clear();  // a number is met once
       continue;
     }
     const auto path = part_path(file, i + 1, count);

@@ -158,7 +158,9 @@ class Namer {
     const std::string stacked = std::string(stem.substr(0, dot)) + "_exps";
     for (const GgufName& name : family_.inner) {
       if (name.change != kExperts || name.ours != stacked) continue;
-      append(info_of(tensor, prefix + numbered(name.theirs, stem.substr(dot + 1)) + leaf));
+      std::string full = prefix;
+      full.append(numbered(name.theirs, stem.substr(dot + 1))).append(leaf);
+      append(info_of(tensor, full));
       return true;
     }
     return false;
@@ -251,8 +253,9 @@ class Namer {
       fail(tensor, "makes more than " + std::to_string(CheckpointLimits().tensors) + " tensors");
     }
     for (std::uint64_t expert = 0; expert < experts; ++expert) {
-      TensorInfo info =
-          info_of(tensor, prefix + numbered(name.theirs, std::to_string(expert)) + leaf);
+      std::string full = prefix;
+      full.append(numbered(name.theirs, std::to_string(expert))).append(leaf);
+      TensorInfo info = info_of(tensor, full);
       info.shape = Shape(tensor.shape.begin() + 1, tensor.shape.end());
       info.begin = tensor.begin + expert * bytes;
       info.end = info.begin + bytes;

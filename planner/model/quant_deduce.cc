@@ -113,7 +113,7 @@ class Deduction {
     scheme_.group = ceil_div(in_, scale.shape[1]);
     scheme_.grain = ScaleGrain::kGroup;
     if (scale.shape[0] == out_) return;
-    scheme_.grain = ScaleGrain::kBlock;
+    scheme_.grain = ScaleGrain::kTile;
     scheme_.block_rows = ceil_div(out_, scale.shape[0]);
     // A last block that is cut short hides the size: the usual one goes before what divides.
     if (scale.shape[0] == ceil_div(out_, 128) && scale.shape[1] == ceil_div(in_, 128)) {

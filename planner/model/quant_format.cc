@@ -81,7 +81,7 @@ class Parts {
         return {out_, 1};
       case ScaleGrain::kGroup:
         return {out_, groups_};
-      case ScaleGrain::kBlock:
+      case ScaleGrain::kTile:
         return {ceil_div(out_, scheme_.block_rows), groups_};
     }
     return {};

@@ -33,8 +33,8 @@ enum class QuantFormat : std::uint8_t {
   kMxfp4,        // gpt-oss: *_blocks and *_scales of all experts at once
 };
 
-// What shares a scale; kNone: there are no scales.
-enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kBlock, kNone };
+// What shares a scale: kTile is a block of rows and columns; kNone: there are no scales.
+enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kTile, kNone };
 
 // One way to store a weight. Which fields count depends on the format.
 struct QuantScheme {

@@ -108,7 +108,7 @@ class QuantizationReader {
     const bool named = names("modules_to_not_convert", out_.skipped);
     const bool fixed = word("activation_scheme") == "static";
     if (block != nullptr) {
-      scheme.grain = ScaleGrain::kBlock;
+      scheme.grain = ScaleGrain::kTile;
       scheme.scale_name = "_scale_inv";
       const auto found = fp8_dtypes_.find("weight_scale_inv");
       if (found != fp8_dtypes_.end()) scheme.scales = found->second;
@@ -330,7 +330,7 @@ class QuantizationReader {
       scheme.group = group(at + "group_size", 128);
     } else if (strategy == "block") {
       const std::vector<ModelConfig::Value> sizes = config_.list(at + "block_structure");
-      scheme.grain = ScaleGrain::kBlock;
+      scheme.grain = ScaleGrain::kTile;
       scheme.block_rows = block_size(sizes, 0);
       scheme.group = block_size(sizes, 1);
     }

@@ -262,7 +262,7 @@ class Conversion {
     if (schedule_.staged_chunks > 0) {
       const auto slots =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, schedule_.staged_chunks));
-      ring = std::make_unique<StagingRing>(slots, slot, StagingRing::PageLock());
+      ring = std::make_unique<StagingRing>(slots, slot, PageLock());
       report_.planned_peak_bytes = slots * (slot + scratch);
     }
 

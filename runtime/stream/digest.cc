@@ -6,6 +6,9 @@
 #include <cstring>
 #include <utility>
 
+#include "planner/base/error.h"
+#include "planner/checkpoint/quote.h"
+
 namespace berth {
 namespace {
 
@@ -70,7 +73,17 @@ struct TensorDigests::Progress {
 };
 
 TensorDigests::TensorDigests(const Checkpoint& checkpoint, Done done)
-    : checkpoint_(checkpoint), done_(std::move(done)) {}
+    : checkpoint_(checkpoint), done_(std::move(done)) {
+  const std::vector<TensorInfo>& tensors = checkpoint.tensors;
+  for (std::size_t i = 1; i < tensors.size(); ++i) {
+    const TensorInfo& before = tensors[i - 1];
+    if (before.shard != tensors[i].shard || before.end <= tensors[i].begin) continue;
+    throw Error(checkpoint.shards[before.shard].path.string() + ": tensors " + quote(before.name) +
+                " and " + quote(tensors[i].name) +
+                " share bytes, and checksums are of tensors that do not: convert it first (berth "
+                "convert)");
+  }
+}
 
 TensorDigests::~TensorDigests() = default;
 

@@ -42,7 +42,8 @@ class TensorDigests {
   // Called on the thread that brought a tensor's last byte; what it throws comes out of add().
   using Done = std::function<void(std::uint32_t tensor, const Digest& digest)>;
 
-  // `checkpoint` must outlive it, its tensors must not overlap. Empty tensors are never `done`.
+  // `checkpoint` must outlive it. Empty tensors are never `done`. Throws Error where tensors share
+  // bytes, as in PyTorch's files they may.
   TensorDigests(const Checkpoint& checkpoint, Done done);
   ~TensorDigests();
 

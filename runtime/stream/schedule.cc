@@ -100,7 +100,8 @@ class Builder {
       // put in order is that at each fetch.
       const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
       at.kind = cast ? PlaceKind::kOffload : PlaceKind::kDisk;
-      if (at.kind == PlaceKind::kOffload) demands_.push_back({source, device, tensor.dtype, id});
+      if (at.kind == PlaceKind::kOffload)
+        demands_.push_back({source, device, tensor.dtype, id, kNone});
     } else if (mappable(info, tensor, device)) {
       at.kind = PlaceKind::kMapped;
       at.offset = info.begin;

@@ -69,7 +69,7 @@ void set_grain(const QuantScheme& scheme, QuantLayout& layout) {
     case ScaleGrain::kRow:
       layout.row_step = 1;
       return;
-    case ScaleGrain::kBlock:
+    case ScaleGrain::kTile:
       layout.block_rows = std::max<std::uint64_t>(1, scheme.block_rows);
       [[fallthrough]];
     case ScaleGrain::kGroup:

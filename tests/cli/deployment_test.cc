@@ -30,6 +30,7 @@ policy: sequential
 machine: 2x4090
 max_memory: {1: 2GiB, 0: 1GiB, cpu: 64GiB}
 dtype: float32
+dequantize: true
 cpu_memory: private
 prefault: true
 io: direct
@@ -55,6 +56,7 @@ run: {prompt: "Once upon a time", n: 5, logits: out.safetensors, stop_at_eos: tr
   EXPECT_EQ(settings.max_memory->at(0).bytes, 2ull << 30);
   EXPECT_EQ(settings.max_memory->at(2).device, "cpu");
   EXPECT_EQ(settings.dtype->dtype, DType::kF32);
+  EXPECT_EQ(settings.dequantize, true);
   EXPECT_EQ(settings.cpu_memory, CpuMemory::kPrivate);
   EXPECT_EQ(settings.prefault, true);
   EXPECT_EQ(settings.io, IoEngine::kDirect);

@@ -234,9 +234,12 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
   EXPECT_THAT(error(), HasSubstr("rope_type: 'yarn' cannot be run"));
   set_config("\"vocab_size\": 64", "\"vocab_size\": 64, \"hidden_act\": \"mish\"");
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
-  set_config("\"vocab_size\": 64",
-             "\"vocab_size\": 64, \"quantization_config\": {\"quant_method\": \"gptq\"}");
-  EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run"));
+}
+
+TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
+  model_.tree.quantization = "GPTQ 4-bit";
+  EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run as they are stored; "
+                                 "--dequantize makes plain ones of them"));
 }
 
 TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {
