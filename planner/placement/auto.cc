@@ -251,8 +251,8 @@ void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, st
     const std::uint64_t most = used == 0 ? kUnlimited : all - std::min(all, used);
     solved.push_back({bytes, std::max(bytes, most), std::move(found)});
   };
-  remember(0, std::move(plan));
   double least = plan.cost * 1e-9;  // no placement that fits costs less
+  remember(0, std::move(plan));
   const auto hopeless = [&] { return best && least >= best->cost * (1 - kNotWorthIt); };
   const auto attempt_with = [&](std::uint64_t bytes) {
     variant.host_short = bytes;
