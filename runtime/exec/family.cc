@@ -1,5 +1,6 @@
 #include "runtime/exec/family.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 

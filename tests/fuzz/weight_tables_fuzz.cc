@@ -77,7 +77,7 @@ std::string weight_tables_outcome(std::span<const std::uint8_t> input) {
   std::uint64_t at = 0;
   for (const Stored& part : parts) {
     const std::uint64_t bytes = tensor_bytes(part.dtype, part.shape).value();
-    checkpoint.tensors.push_back({part.name, part.dtype, part.shape, 0, at, at + bytes});
+    checkpoint.tensors.push_back({part.name, part.dtype, part.shape, 0, 0, at, at + bytes});
     at += bytes;
   }
   for (const TensorInfo& info : checkpoint.tensors) {
