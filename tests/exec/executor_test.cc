@@ -238,6 +238,7 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
 
 TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
   model_.tree.quantization = "GPTQ 4-bit";
+  model_.tree.tensors[3].dtype = DType::kI32;
   EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run as they are stored; "
                                  "--dequantize makes plain ones of them"));
 }

@@ -145,7 +145,7 @@ TEST_F(Gguf, MayBeTheOnlyModelOfAFolder) {
   EXPECT_EQ(open_model(folder_, std::nullopt).tree.model_type, "llama");
   write(llama(), "other.gguf");
   EXPECT_THAT(error_of([&] { open_model(folder_, std::nullopt); }),
-              HasSubstr("found 'model.gguf' but no .safetensors file: name the .gguf file"));
+              HasSubstr("but 'model.gguf': name that file to open it alone"));
 }
 
 TEST_F(Gguf, MayBeSplit) {
