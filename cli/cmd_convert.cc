@@ -144,7 +144,7 @@ Input open_input(const ConvertCommand& options) {
   Input input;
   std::error_code ignored;
   const bool folder = fs::is_directory(options.in, ignored);
-  if (is_gguf(options.in) || (folder && holds_gguf_alone(options.in))) {
+  if (is_gguf(options.in) || (folder && !lone_gguf(options.in).empty())) {
     return open_gguf_input(open_model(options.in, dtype), options, dtype);
   }
   std::optional<Model> model = open_described(options, dtype, input.notes);

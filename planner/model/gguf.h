@@ -28,9 +28,6 @@ bool is_later_gguf_part(const std::filesystem::path& path);
 // The .gguf file of a folder that holds no other weights: one file, or the first of its parts.
 // Empty where there is none, or several.
 std::filesystem::path lone_gguf(const std::filesystem::path& folder);
-inline bool holds_gguf_alone(const std::filesystem::path& folder) {
-  return !lone_gguf(folder).empty();
-}
 
 // Opens a GGUF file, or from any part of a split one (model-00001-of-00003.gguf) all of it. Of the
 // vocabulary only the size is looked at. Throws Error for a broken file, a tensor type or an

@@ -1,4 +1,4 @@
-// JSON that is written into config.json and tokenizer.json. Internal to the room.
+// JSON that is written: into config.json and tokenizer.json, and into device maps.
 #pragma once
 
 #include <charconv>

@@ -11,6 +11,7 @@
 
 #include "planner/base/safe_regex.h"
 #include "planner/base/text.h"
+#include "planner/model/json_text.h"
 #include "planner/placement/planner.h"
 
 namespace berth {
@@ -35,22 +36,9 @@ bool beats(std::string_view a, std::string_view b) {
 }
 
 std::string json_string(std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20) {
-      out += "\\u00";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
+  std::string out;
+  append_json(out, text);
+  return out;
 }
 
 std::string device_of(simdjson::dom::element value, const std::string& where) {
