@@ -140,10 +140,9 @@ void refuse_unsupported(const ModelConfig& config, const ModelTree& tree) {
       throw Error(config.source() + ": " + key + ": true cannot be run");
     }
   }
-  const bool packed =
-      std::any_of(tree.tensors.begin(), tree.tensors.end(), [](const ModelTensor& tensor) {
-        return !tensor.buffer && !is_convertible(tensor.dtype);
-      });
+  const bool packed = std::any_of(
+      tree.tensors.begin(), tree.tensors.end(),
+      [](const ModelTensor& tensor) { return !tensor.buffer && !is_convertible(tensor.dtype); });
   if (!tree.quantization.empty() && packed) {
     throw Error(config.source() + ": " + tree.quantization +
                 " weights cannot be run as they are stored; --dequantize makes plain ones of them");
