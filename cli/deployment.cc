@@ -67,7 +67,7 @@ std::vector<Budget> read_budgets(const YamlValue& value) {
 
 // One size for every GPU, or a mapping of devices to sizes.
 std::vector<Reserve> read_reserve(const YamlValue& value) {
-  if (value.node.IsScalar()) return {{"", scalar(value, parse_size)}};
+  if (value.is_scalar()) return {{"", scalar(value, parse_size)}};
   std::vector<Reserve> reserve;
   for (Budget& budget : read_budgets(value)) {
     reserve.push_back({std::move(budget.device), budget.bytes});
@@ -77,7 +77,7 @@ std::vector<Reserve> read_reserve(const YamlValue& value) {
 
 // A name in configs/hardware, a file beside the deployment, or the description itself.
 MachineChoice read_machine(const YamlValue& value, const std::filesystem::path& folder) {
-  if (value.node.IsMap()) return parse_machine(value);
+  if (value.is_mapping()) return parse_machine(value);
   const std::filesystem::path named = value.as_text();
   const bool is_file =
       named.has_parent_path() || named.extension() == ".yaml" || named.extension() == ".yml";
@@ -85,7 +85,7 @@ MachineChoice read_machine(const YamlValue& value, const std::filesystem::path& 
 }
 
 DeviceMapChoice read_map(const YamlValue& value, const std::filesystem::path& folder) {
-  if (value.node.IsScalar()) return path_from(value, folder);
+  if (value.is_scalar()) return path_from(value, folder);
   DeviceMap entries;
   YamlMap map(value);
   for (const std::string& key : map.keys()) {

@@ -1,16 +1,20 @@
-// Reading is two passes of yaml-cpp over checked text. The first pass only listens to events and
-// refuses what would make the second, which builds nodes, or a walk over them, explode: nesting,
-// node counts after expanding aliases, and aliases inside their own anchor.
+// Reading is one pass of yaml-cpp over checked text. Its events make the nodes, and what would make
+// a walk over them explode is refused on the way: nesting, node counts after expanding aliases, and
+// aliases inside their own anchor.
 
 #include "planner/base/yaml.h"
 
 #include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <deque>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -21,7 +25,25 @@
 #include "planner/base/text.h"
 
 namespace berth {
+
+struct YamlNode {
+  enum class Kind : std::uint8_t { kNull, kScalar, kList, kMapping };
+
+  Kind kind = Kind::kNull;
+  bool quoted = false;  // a scalar that is text, not a number
+  int line = 0;         // from 0
+  std::string scalar;
+  std::vector<const YamlNode*> items;  // of a mapping, keys and values by turns
+};
+
+struct YamlDocument {
+  std::string file;
+  std::deque<YamlNode> nodes;  // an alias is its anchor's node
+};
+
 namespace {
+
+using Kind = YamlNode::Kind;
 
 constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxDepth = 64;
@@ -31,80 +53,103 @@ constexpr std::uint64_t kMaxNodes = std::uint64_t{1} << 18;  // aliases expanded
   throw Error(source + ":" + std::to_string(std::max(line, 0) + 1) + ": " + message);
 }
 
-// Counts what a document expands to. An alias weighs as much as the node it stands for.
-class Limits : public YAML::EventHandler {
+// Makes the nodes of one document and counts what it expands to. An alias weighs as much as the
+// node that it stands for.
+class Builder : public YAML::EventHandler {
  public:
-  explicit Limits(std::string source) : source_(std::move(source)) {}
+  explicit Builder(YamlDocument& document) : document_(document) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (++documents_ > 1) fail_at(source_, mark.line, "a second document; only one is read");
+    if (++documents_ > 1) fail(mark, "a second document; only one is read");
   }
   void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { leaf(mark, anchor); }
-  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                const std::string&) override {
-    leaf(mark, anchor);
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    leaf(mark, anchor, Kind::kNull);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& text) override {
+    YamlNode& node = leaf(mark, anchor, Kind::kScalar);
+    node.scalar = text;
+    node.quoted = tag == "!";  // what yaml-cpp tags scalars in quotes with
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    const auto found = weight_.find(anchor);
-    if (found == weight_.end()) fail_at(source_, mark.line, "an alias inside its own anchor");
-    if (open_.size() + found->second.depth > kMaxDepth) too_deep(mark);
-    add(mark, found->second.nodes);
-    if (!open_.empty())
-      open_.back().height = std::max(open_.back().height, found->second.depth + 1);
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) fail(mark, "an alias inside its own anchor");
+    const Anchor& target = found->second;
+    if (open_.size() + target.depth > kMaxDepth) too_deep(mark);
+    count(mark, target.nodes);
+    if (open_.empty()) return;
+    open_.back().node->items.push_back(target.node);
+    open_.back().height = std::max(open_.back().height, target.depth + 1);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
-    open(mark, anchor);
+    open(mark, anchor, Kind::kList);
   }
   void OnSequenceEnd() override { close(); }
   void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
                   YAML::EmitterStyle::value) override {
-    open(mark, anchor);
+    open(mark, anchor, Kind::kMapping);
   }
   void OnMapEnd() override { close(); }
 
  private:
   struct Collection {
+    YamlNode* node;
     YAML::anchor_t anchor;
     std::uint64_t before;  // nodes counted when it was opened
     std::size_t height;    // levels of collections in it, itself included
   };
-  struct Weight {
+  struct Anchor {
+    const YamlNode* node;
     std::uint64_t nodes;
     std::size_t depth;
   };
 
-  void add(const YAML::Mark& mark, std::uint64_t nodes) {
-    nodes_ += nodes;  // each summand is at most kMaxNodes: no overflow
-    if (nodes_ > kMaxNodes)
-      fail_at(source_, mark.line,
-              "more than " + std::to_string(kMaxNodes) + " values once aliases are expanded");
+  [[noreturn]] void fail(const YAML::Mark& mark, const std::string& message) const {
+    fail_at(document_.file, mark.line, message);
   }
   [[noreturn]] void too_deep(const YAML::Mark& mark) const {
-    fail_at(source_, mark.line, "nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    fail(mark, "nested deeper than " + std::to_string(kMaxDepth) + " levels");
   }
-  void leaf(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    add(mark, 1);
-    if (anchor != YAML::NullAnchor) weight_[anchor] = {1, 0};
+  void count(const YAML::Mark& mark, std::uint64_t nodes) {
+    nodes_ += nodes;  // each summand is at most kMaxNodes: no overflow
+    if (nodes_ > kMaxNodes) {
+      fail(mark, "more than " + std::to_string(kMaxNodes) + " values once aliases are expanded");
+    }
   }
-  void open(const YAML::Mark& mark, YAML::anchor_t anchor) {
+  YamlNode& add(const YAML::Mark& mark, Kind kind) {
+    count(mark, 1);
+    YamlNode& node = document_.nodes.emplace_back();
+    node.kind = kind;
+    node.line = mark.line;
+    if (!open_.empty()) open_.back().node->items.push_back(&node);
+    return node;
+  }
+  YamlNode& leaf(const YAML::Mark& mark, YAML::anchor_t anchor, Kind kind) {
+    YamlNode& node = add(mark, kind);
+    if (anchor != YAML::NullAnchor) anchors_[anchor] = {&node, 1, 0};
+    return node;
+  }
+  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Kind kind) {
     if (open_.size() >= kMaxDepth) too_deep(mark);
-    open_.push_back({anchor, nodes_, 1});
-    add(mark, 1);
+    const std::uint64_t before = nodes_;
+    open_.push_back({&add(mark, kind), anchor, before, 1});
   }
   void close() {
     const Collection done = open_.back();
     open_.pop_back();
-    if (done.anchor != YAML::NullAnchor) weight_[done.anchor] = {nodes_ - done.before, done.height};
+    if (done.anchor != YAML::NullAnchor) {
+      anchors_[done.anchor] = {done.node, nodes_ - done.before, done.height};
+    }
     if (!open_.empty()) open_.back().height = std::max(open_.back().height, done.height + 1);
   }
 
-  std::string source_;
+  YamlDocument& document_;
   int documents_ = 0;
   std::uint64_t nodes_ = 0;
   std::vector<Collection> open_;
-  std::map<YAML::anchor_t, Weight> weight_;
+  std::map<YAML::anchor_t, Anchor> anchors_;
 };
 
 // Length of the UTF-8 sequence at the front of `text`, 0 where it is malformed.
@@ -142,31 +187,29 @@ void check_text(std::string_view text, const std::string& source) {
   }
 }
 
-std::string describe(const YAML::Node& node) {
-  switch (node.Type()) {
-    case YAML::NodeType::Scalar:
-      return in_quotes(node.Scalar());
-    case YAML::NodeType::Sequence:
+std::string describe(const YamlNode& node) {
+  switch (node.kind) {
+    case Kind::kScalar:
+      return in_quotes(node.scalar);
+    case Kind::kList:
       return "a list";
-    case YAML::NodeType::Map:
+    case Kind::kMapping:
       return "a mapping";
-    case YAML::NodeType::Null:
-    case YAML::NodeType::Undefined:
+    case Kind::kNull:
       break;
   }
   return "nothing";
 }
 
-// yaml-cpp gives quoted scalars the tag "!": they are text, not numbers.
-bool is_quoted(const YAML::Node& node) { return node.Tag() == "!"; }
-
-std::string plain_scalar(const YamlValue& value, const char* wanted) {
-  if (!value.node.IsScalar())
-    value.fail(std::string("expected ") + wanted + ", found " + describe(value.node));
-  if (is_quoted(value.node))
+const std::string& plain_scalar(const YamlValue& value, const char* wanted) {
+  if (!value.is_scalar()) {
+    value.fail(std::string("expected ") + wanted + ", found " + describe(*value.node));
+  }
+  if (value.node->quoted) {
     value.fail(std::string("expected ") + wanted + ", found text in quotes, " +
-               describe(value.node));
-  return value.node.Scalar();
+               describe(*value.node));
+  }
+  return value.node->scalar;
 }
 
 std::string child_field(const std::string& parent, std::string_view key) {
@@ -192,10 +235,10 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 // Refuses `key` of the mapping `parent`, where only `known` keys have a meaning.
-[[noreturn]] void fail_unknown(const YAML::Node& key, const YamlValue& parent,
+[[noreturn]] void fail_unknown(const YamlNode& key, const YamlValue& parent,
                                const std::vector<std::string>& known) {
-  const std::string& name = key.Scalar();
-  const YamlValue where{key, parent.file, child_field(parent.field, name)};
+  const std::string& name = key.scalar;
+  const YamlValue where{parent.document, &key, child_field(parent.field, name)};
   if (const auto hint = nearest(name, known))
     where.fail("unknown key (did you mean '" + *hint + "'?)");
   std::string all;
@@ -212,71 +255,79 @@ std::string lower(std::string_view text) {
 
 }  // namespace
 
+bool YamlValue::is_scalar() const { return node->kind == Kind::kScalar; }
+bool YamlValue::is_list() const { return node->kind == Kind::kList; }
+bool YamlValue::is_mapping() const { return node->kind == Kind::kMapping; }
+
+const std::string& YamlValue::file() const { return document->file; }
+
 void YamlValue::fail(const std::string& message) const {
-  const int line = node.IsDefined() ? node.Mark().line : 0;
-  fail_at(file, line, field.empty() ? message : field + ": " + message);
+  fail_at(document->file, node->line, field.empty() ? message : field + ": " + message);
 }
 
 std::string YamlValue::as_text() const {
-  if (!node.IsScalar()) fail("expected text, found " + describe(node));
-  return node.Scalar();
+  if (!is_scalar()) fail("expected text, found " + describe(*node));
+  return node->scalar;
 }
 
 std::int64_t YamlValue::as_integer() const {
-  const std::string text = plain_scalar(*this, "a whole number");
+  const std::string& text = plain_scalar(*this, "a whole number");
   const char* begin = text.data();
   const char* end = begin + text.size();
   if (text.size() > 1 && text[0] == '+' && text[1] != '-') ++begin;
   std::int64_t number = 0;
   const auto [stop, error] = std::from_chars(begin, end, number);
   if (error == std::errc::result_out_of_range && stop == end)
-    fail(describe(node) + " is too large a number");
-  if (error != std::errc() || stop != end) fail("expected a whole number, found " + describe(node));
+    fail(describe(*node) + " is too large a number");
+  if (error != std::errc() || stop != end)
+    fail("expected a whole number, found " + describe(*node));
   return number;
 }
 
 double YamlValue::as_number() const {
-  const std::string text = plain_scalar(*this, "a number");
+  const std::string& text = plain_scalar(*this, "a number");
   const char* begin = text.data();
   const char* end = begin + text.size();
   if (text.size() > 1 && text[0] == '+' && text[1] != '-') ++begin;
   double number = 0;
   const auto [stop, error] = std::from_chars(begin, end, number);
   if (error == std::errc::result_out_of_range && stop == end)
-    fail(describe(node) + " is out of range");
+    fail(describe(*node) + " is out of range");
   if (error != std::errc() || stop != end || !std::isfinite(number))
-    fail("expected a number, found " + describe(node));
+    fail("expected a number, found " + describe(*node));
   return number;
 }
 
 bool YamlValue::as_boolean() const {
-  const std::string text = plain_scalar(*this, "true or false");
+  const std::string& text = plain_scalar(*this, "true or false");
   if (text == "true" || text == "True" || text == "TRUE") return true;
   if (text == "false" || text == "False" || text == "FALSE") return false;
-  fail("expected true or false, found " + describe(node));
+  fail("expected true or false, found " + describe(*node));
 }
 
 std::vector<YamlValue> YamlValue::as_list() const {
-  if (!node.IsSequence()) fail("expected a list, found " + describe(node));
+  if (!is_list()) fail("expected a list, found " + describe(*node));
   std::vector<YamlValue> items;
-  items.reserve(node.size());
-  for (const auto& item : node)
-    items.push_back({item, file, field + "[" + std::to_string(items.size()) + "]"});
+  items.reserve(node->items.size());
+  for (const YamlNode* item : node->items)
+    items.push_back({document, item, field + "[" + std::to_string(items.size()) + "]"});
   return items;
 }
 
 YamlMap::YamlMap(YamlValue value) : value_(std::move(value)) {
-  if (!value_.node.IsMap()) value_.fail("expected a mapping, found " + describe(value_.node));
+  if (!value_.is_mapping()) value_.fail("expected a mapping, found " + describe(*value_.node));
   std::map<std::string_view, int> lines;
-  for (const auto& entry : value_.node) {
-    YamlValue key{entry.first, value_.file, value_.field};
-    if (!key.node.IsScalar()) key.fail("a key must be text, found " + describe(key.node));
-    const auto [added, fresh] = entries_.emplace(key.node.Scalar(), Entry{entry.second});
+  const std::vector<const YamlNode*>& items = value_.node->items;
+  for (std::size_t i = 0; i < items.size(); i += 2) {
+    YamlValue key{value_.document, items[i], value_.field};
+    if (!key.is_scalar()) key.fail("a key must be text, found " + describe(*key.node));
+    const std::string& name = key.node->scalar;
+    const auto [added, fresh] = entries_.emplace(name, Entry{items[i + 1]});
     if (fresh) {
-      lines[added->first] = key.node.Mark().line;
+      lines[added->first] = key.node->line;
       continue;
     }
-    key.field = child_field(value_.field, key.node.Scalar());
+    key.field = child_field(value_.field, name);
     key.fail("given twice (first on line " + std::to_string(lines[added->first] + 1) + ")");
   }
 }
@@ -288,18 +339,18 @@ std::optional<YamlValue> YamlMap::get(std::string_view key) {
   const bool asked = found != entries_.end() && std::exchange(found->second.asked, true);
   if (!asked && std::find(known_.begin(), known_.end(), key) == known_.end())
     known_.emplace_back(key);
-  if (found == entries_.end() || found->second.value.IsNull()) return std::nullopt;
-  return YamlValue{found->second.value, value_.file, child_field(value_.field, key)};
+  if (found == entries_.end() || found->second.value->kind == Kind::kNull) return std::nullopt;
+  return YamlValue{value_.document, found->second.value, child_field(value_.field, key)};
 }
 
 YamlValue YamlMap::require(std::string_view key) {
   if (std::optional<YamlValue> found = get(key)) return *found;
   // A misspelt key is the likelier mistake than a forgotten one.
   const std::vector<std::string> wanted = {std::string(key)};
-  for (const auto& entry : value_.node) {
-    const std::string& name = entry.first.Scalar();
-    if (!entries_.at(name).asked && nearest(name, wanted))
-      fail_unknown(entry.first, value_, wanted);
+  const std::vector<const YamlNode*>& items = value_.node->items;
+  for (std::size_t i = 0; i < items.size(); i += 2) {
+    const std::string& name = items[i]->scalar;
+    if (!entries_.at(name).asked && nearest(name, wanted)) fail_unknown(*items[i], value_, wanted);
   }
   value_.fail(in_quotes(key) + " is missing");
 }
@@ -307,14 +358,17 @@ YamlValue YamlMap::require(std::string_view key) {
 std::vector<std::string> YamlMap::keys() {
   std::vector<std::string> names;
   names.reserve(entries_.size());
-  for (const auto& entry : value_.node) names.push_back(entry.first.Scalar());
+  const std::vector<const YamlNode*>& items = value_.node->items;
+  for (std::size_t i = 0; i < items.size(); i += 2) names.push_back(items[i]->scalar);
   for (auto& [name, entry] : entries_) entry.asked = true;
   return names;
 }
 
 void YamlMap::finish() const {
-  for (const auto& entry : value_.node)
-    if (!entries_.at(entry.first.Scalar()).asked) fail_unknown(entry.first, value_, known_);
+  const std::vector<const YamlNode*>& items = value_.node->items;
+  for (std::size_t i = 0; i < items.size(); i += 2) {
+    if (!entries_.at(items[i]->scalar).asked) fail_unknown(*items[i], value_, known_);
+  }
 }
 
 YamlValue parse_yaml(const std::string& text, const std::string& source) {
@@ -324,10 +378,13 @@ YamlValue parse_yaml(const std::string& text, const std::string& source) {
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);
-    Limits limits(source);
-    while (parser.HandleNextDocument(limits)) {
+    const auto document = std::make_shared<YamlDocument>();
+    document->file = source;
+    Builder builder(*document);
+    while (parser.HandleNextDocument(builder)) {
     }
-    return {YAML::Load(text), source, ""};
+    if (document->nodes.empty()) document->nodes.emplace_back();  // nothing: null
+    return {document, &document->nodes.front(), ""};
   } catch (const YAML::Exception& error) {
     fail_at(source, error.mark.line, "not valid YAML: " + printable(error.msg, 200));
   } catch (const Error&) {

@@ -3,15 +3,14 @@
 // A YamlMap hands out the values of one mapping by key and remembers which keys were asked for;
 // finish() then rejects every key nobody asked for, naming the nearest known one:
 //   deploy.yaml:7: devices[1].capcity: unknown key (did you mean 'capacity'?)
-// Duplicate keys are errors too. Not thread-safe; cheap to copy views are the yaml-cpp nodes.
+// Duplicate keys are errors too. Not thread-safe; values are views, cheap to copy.
 #pragma once
-
-#include <yaml-cpp/yaml.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,11 +20,19 @@
 
 namespace berth {
 
+struct YamlNode;
+struct YamlDocument;
+
 // A node together with where it came from: "devices[1]" in "deploy.yaml".
 struct YamlValue {
-  YAML::Node node;
-  std::string file;
+  std::shared_ptr<const YamlDocument> document;  // owns the node
+  const YamlNode* node;
   std::string field;
+
+  bool is_scalar() const;
+  bool is_list() const;
+  bool is_mapping() const;
+  const std::string& file() const;
 
   // Throws Error "file:line: field: message".
   [[noreturn]] void fail(const std::string& message) const;
@@ -58,7 +65,7 @@ class YamlMap {
 
  private:
   struct Entry {
-    YAML::Node value;
+    const YamlNode* value = nullptr;
     bool asked = false;
   };
 

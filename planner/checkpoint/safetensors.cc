@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "planner/checkpoint/plain_header.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
@@ -33,6 +34,9 @@ class Header {
         first_(tensors.size()),
         names_(names) {}
 
+  // Reads a header in the reference writer's spelling. False, with nothing added, where it is
+  // spelled otherwise or breaks a rule: read() then reads it, or finds the words for what is wrong.
+  bool read_plain();
   void read(ondemand::parser& parser);
   void check_layout(std::uint64_t file_bytes);
 
@@ -48,6 +52,8 @@ class Header {
   }
 
   void check_frame() const;
+  bool add(const PlainEntry& entry);
+  std::optional<DType> dtype_of(std::string_view text);
   void read_metadata(ondemand::value value, const char* at);
   void read_tensor(std::string_view name, ondemand::value value, const char* at);
   Shape read_shape(std::string_view name, ondemand::value& value, const char* at) const;
@@ -73,6 +79,50 @@ void Header::check_frame() const {
   if (json_[last] != '}') {
     fail_at(json_.data() + last, "the header does not end with '}' and padding spaces");
   }
+}
+
+bool Header::read_plain() {
+  PlainHeader header(json_);
+  PlainEntry entry;
+  while (header.next(entry)) {
+    if (!add(entry)) break;
+  }
+  if (header.complete()) return true;
+  tensors_.resize(first_);
+  names_.restart(static_cast<std::uint32_t>(first_));
+  return false;
+}
+
+// False where the entry breaks a rule.
+bool Header::add(const PlainEntry& entry) {
+  const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors_[i].name; };
+  if (entry.name.empty() || entry.name.size() > limits_.name_bytes ||
+      tensors_.size() >= limits_.tensors || entry.shape.size() > limits_.rank ||
+      entry.begin > entry.end || names_.add(entry.name, name_of) != NameTable::kAbsent) {
+    return false;
+  }
+  const auto dtype = dtype_of(entry.dtype);
+  if (!dtype || dtype == DType::kF4) return false;  // read() knows of halves of bytes
+  if (tensor_bytes(*dtype, entry.shape) != entry.end - entry.begin) return false;
+  TensorInfo& tensor = tensors_.emplace_back();
+  tensor.name = entry.name;
+  tensor.dtype = *dtype;
+  tensor.shape = entry.shape;
+  tensor.shard = shard_;
+  tensor.begin = entry.begin;
+  tensor.end = entry.end;
+  return true;
+}
+
+// Neighbours are mostly of one dtype.
+std::optional<DType> Header::dtype_of(std::string_view text) {
+  if (text == dtype_text_) return dtype_;
+  const auto dtype = parse_dtype(text);
+  if (dtype) {
+    dtype_ = *dtype;
+    dtype_text_ = text;
+  }
+  return dtype;
 }
 
 void Header::read(ondemand::parser& parser) {
@@ -165,14 +215,9 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
     if (bit == kDtype) {
       std::string_view text;
       if (field.value().get_string().get(text)) fail_tensor(name, at, "dtype is not a string");
-      // Neighbours are mostly of one dtype.
-      if (text != dtype_text_) {
-        const auto dtype = parse_dtype(text);
-        if (!dtype) fail_tensor(name, at, "unknown dtype " + quote(text));
-        dtype_ = *dtype;
-        dtype_text_ = text;
-      }
-      tensor.dtype = dtype_;
+      const auto dtype = dtype_of(text);
+      if (!dtype) fail_tensor(name, at, "unknown dtype " + quote(text));
+      tensor.dtype = *dtype;
     } else if (bit == kShape) {
       tensor.shape = read_shape(name, field.value(), at);
     } else {
@@ -308,7 +353,7 @@ void HeaderParser::parse(std::string_view json, std::uint64_t file_bytes, std::u
                          std::vector<TensorInfo>& tensors) {
   names_.restart(static_cast<std::uint32_t>(tensors.size()));
   Header header(json, shard, source, limits, tensors, names_);
-  header.read(parser_);
+  if (!header.read_plain()) header.read(parser_);
   header.check_layout(file_bytes);
 }
 

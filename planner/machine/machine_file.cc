@@ -242,7 +242,7 @@ fs::path find_file(const fs::path& name) {
 Machine parse_machine(const YamlValue& document) {
   YamlMap map(document);
   Machine machine;
-  machine.source = document.file;
+  machine.source = document.file();
   const YamlValue devices = map.require("devices");
   for (const YamlValue& device : devices.as_list())
     machine.devices.push_back(read_device(device, machine));

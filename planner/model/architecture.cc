@@ -218,7 +218,7 @@ class ArchitectureReader {
     for (const std::string& name : map.keys()) {
       const YamlValue entry = map.require(name);
       TensorSpec tensor{name, {}, {}, {}, buffer, true};
-      if (entry.node.IsSequence()) {
+      if (entry.is_list()) {
         tensor.shape = expressions(entry);
       } else {
         YamlMap keys(entry);

@@ -35,7 +35,7 @@ std::string parse_message(const std::string& text) {
 
 // Reads everything, as the strictest caller would.
 std::size_t walk(const YamlValue& value) {
-  if (value.node.IsMap()) {
+  if (value.is_mapping()) {
     YamlMap map(value);
     std::size_t nodes = 1;
     for (const std::string& key : map.keys())
@@ -43,7 +43,7 @@ std::size_t walk(const YamlValue& value) {
     map.finish();
     return nodes;
   }
-  if (!value.node.IsSequence()) return 1;
+  if (!value.is_list()) return 1;
   std::size_t nodes = 1;
   for (const YamlValue& item : value.as_list()) nodes += walk(item);
   return nodes;
