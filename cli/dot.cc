@@ -104,7 +104,7 @@ std::string plan_dot(const Planned& planned) {
   const auto write_node = [&](std::ostream& out, Graph::vertex_descriptor node) {
     const Piece& placed = *graph[node];
     const DeviceLedger& device = planned.plan.devices[placed.device];
-    std::string name = planned.model.tree.modules[placed.module].name;
+    std::string name(planned.model.tree.modules[placed.module].name);
     if (*placed.part != '\0') name += std::string(" ") + placed.part;
     out << fmt::format("[label=\"{}\\n{}\\n{}\", fillcolor=\"{}\"]",
                        escaped(name.empty() ? planned.model.tree.name : name),

@@ -20,7 +20,7 @@ struct Item {
   LayerRun run;
 };
 
-std::vector<std::string> cut_at_dots(const std::string& name) {
+std::vector<std::string> cut_at_dots(std::string_view name) {
   std::vector<std::string> parts(1);
   for (const char c : name) {
     if (c == '.') {

@@ -289,7 +289,7 @@ Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& set
   plan.streamer = file.plan.streamer;
   plan.slot_bytes = file.plan.slot_bytes;
   plan.shortfall = file.plan.shortfall;
-  std::map<std::string, std::string> reasons;
+  std::map<std::string, std::string, std::less<>> reasons;
   for (std::size_t i = 0; i < file.modules.size(); ++i) reasons[file.modules[i]] = file.reasons[i];
   for (ModulePlacement& placed : plan.placement) {
     const auto reason = reasons.find(tree.modules[placed.module].name);

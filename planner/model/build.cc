@@ -10,26 +10,25 @@
 
 namespace berth {
 
-std::string join_names(const std::string& parent, const std::string& child) {
-  if (parent.empty()) return child;
+std::string join_names(std::string_view parent, std::string_view child) {
+  if (parent.empty()) return std::string(child);
   std::string name;
   name.reserve(parent.size() + 1 + child.size());
   return name.append(parent).append(1, '.').append(child);
 }
 
-ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name, std::string cls) {
+ModuleId add_module(ModelTree& tree, ModuleId parent, std::string_view name, Name cls) {
   if (tree.modules.size() >= kMaxModules) {
     throw Error("more than " + std::to_string(kMaxModules) + " modules");
   }
   const auto id = static_cast<ModuleId>(tree.modules.size());
-  Module module;
-  module.cls = std::move(cls);
+  Module& module = tree.modules.emplace_back();
+  module.cls = cls;
   module.parent = parent;
   if (parent != kNone) {
-    module.name = join_names(tree.modules[parent].name, name);
+    module.name = tree.names.join(tree.modules[parent].name, name);
     tree.modules[parent].children.push_back(id);
   }
-  tree.modules.push_back(std::move(module));
   return id;
 }
 
@@ -71,9 +70,10 @@ void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32
 
 namespace {
 
-// Bytes that a tensor brings in small pieces of heap, about: its name, the names of the one or two
-// modules above it, and their lists.
-constexpr std::size_t kSmallPieces = 320;
+// Bytes that a tensor brings, about, with the one or two modules above it: in small pieces of heap,
+// which are lists of tensors and children, and in names.
+constexpr std::size_t kSmallPieces = 96;
+constexpr std::size_t kNameBytes = 96;
 
 // Walks the specs and makes modules and tensors; it is also the scope of their expressions: loop
 // indices first, then the template's `let`, then the config.
@@ -96,10 +96,11 @@ class TemplateBuilder : public Scope {
     prefer_huge_pages(tree_.tensors.data(), tree_.tensors.capacity() * sizeof(ModelTensor));
     prefer_huge_pages(tree_.modules.data(), tree_.modules.capacity() * sizeof(Module));
     prefer_huge_heap(expected_tensors * kSmallPieces);
+    tree_.names.reserve(expected_tensors * kNameBytes);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
     in_context([&] {
-      const ModuleId root = add_module(tree_, kNone, "", architecture_.cls);
+      const ModuleId root = add_module(tree_, kNone, "", tree_.names.add(architecture_.cls));
       for (const ModuleSpec& spec : architecture_.modules) build_module(spec, root, spec.name);
       check_total();
       tie_weights();
@@ -162,14 +163,30 @@ class TemplateBuilder : public Scope {
     }
   }
 
-  void build_module(const ModuleSpec& spec, ModuleId parent, const std::string& name) {
+  // What all modules of a spec have in common.
+  struct Class {
+    Name name;
+    bool no_split = false;
+  };
+
+  const Class& class_of(const ModuleSpec& spec) {
+    const auto [known, fresh] = classes_.try_emplace(&spec);
+    if (fresh) {
+      const auto& whole = architecture_.no_split;
+      known->second = {tree_.names.add(spec.cls),
+                       std::ranges::find(whole, spec.cls) != whole.end()};
+    }
+    return known->second;
+  }
+
+  void build_module(const ModuleSpec& spec, ModuleId parent, std::string_view name) {
     if (spec.when && !condition(*spec.when, parent, name)) return;
-    const ModuleId id = add_module(tree_, parent, name, spec.cls);
+    const Class& cls = class_of(spec);
+    const ModuleId id = add_module(tree_, parent, name, cls.name);
     Module& module = tree_.modules[id];
     module.expert = spec.expert;
     module.stage = static_cast<std::int8_t>(spec.stage);
-    module.no_split =
-        std::ranges::find(architecture_.no_split, spec.cls) != architecture_.no_split.end();
+    module.no_split = cls.no_split;
     for (const TensorSpec& tensor : spec.tensors) build_tensor(tensor, id);
     if (!spec.repeat) {
       tree_.modules[id].children.reserve(spec.modules.size());
@@ -191,7 +208,7 @@ class TemplateBuilder : public Scope {
     loops_.pop_back();
   }
 
-  bool condition(const Expression& when, ModuleId parent, const std::string& name) {
+  bool condition(const Expression& when, ModuleId parent, std::string_view name) {
     where_ = quote(join_names(tree_.modules[parent].name, name));
     return when.boolean(*this);
   }
@@ -227,7 +244,7 @@ class TemplateBuilder : public Scope {
     }
     if (known->second.present) {
       ModelTensor tensor;
-      tensor.name = join_names(tree_.modules[module].name, spec.name);
+      tensor.name = tree_.names.join(tree_.modules[module].name, spec.name);
       tensor.stored = spec.dtype.value_or(stored_);
       // A computed buffer keeps its dtype: --dtype is about what is read.
       tensor.dtype = spec.persistent ? memory_dtype(tensor.stored, wanted_) : tensor.stored;
@@ -253,7 +270,7 @@ class TemplateBuilder : public Scope {
     }
   }
 
-  TensorId find_tensor(const std::string& name) const {
+  TensorId find_tensor(std::string_view name) const {
     const auto found = std::ranges::find(tree_.tensors, name, &ModelTensor::name);
     if (found == tree_.tensors.end()) throw Error("no tensor is called " + quote(name));
     return static_cast<TensorId>(found - tree_.tensors.begin());
@@ -335,6 +352,7 @@ class TemplateBuilder : public Scope {
   std::set<std::string, std::less<>> open_lets_;
   std::map<std::string, ExprValue, std::less<>> let_values_;
   std::map<std::string, std::vector<ExprValue>, std::less<>> lists_;
+  std::unordered_map<const ModuleSpec*, Class> classes_;
   std::unordered_map<const TensorSpec*, Resolved> resolved_;
   std::vector<const TensorSpec*> varying_;  // resolved for one loop index only
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "planner/checkpoint/name_table.h"
 #include "planner/model/architecture.h"
@@ -21,10 +22,11 @@ inline constexpr std::uint64_t kMaxTensors = 2'000'000;
 inline constexpr std::int64_t kMaxRepeat = 65'536;
 
 // "a.b" + "c"; the root's name is empty.
-std::string join_names(const std::string& parent, const std::string& child);
+std::string join_names(std::string_view parent, std::string_view child);
 
-// Appends a module under `parent` (kNone for the root). Throws Error over kMaxModules.
-ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name, std::string cls);
+// Appends a module under `parent` (kNone for the root). `cls` is kept as it is.
+// Throws Error over kMaxModules.
+ModuleId add_module(ModelTree& tree, ModuleId parent, std::string_view name, Name cls);
 
 // Appends a tensor to its module. Throws Error over kMaxTensors and for a size over 2^63 bytes.
 TensorId add_tensor(ModelTree& tree, ModelTensor tensor);

@@ -42,7 +42,7 @@ const Module* ModelTree::find_module(std::string_view wanted) const {
   const Module* at = &modules[0];
   while (at->name != wanted) {
     const auto next = std::ranges::find_if(at->children, [&](ModuleId id) {
-      const std::string& child = modules[id].name;
+      const Name child = modules[id].name;
       return wanted.starts_with(child) &&
              (wanted.size() == child.size() || wanted[child.size()] == '.');
     });

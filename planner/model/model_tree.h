@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "planner/base/name_arena.h"
 #include "planner/checkpoint/checkpoint.h"
 #include "planner/model/config.h"
 #include "planner/model/dequantization.h"
@@ -24,7 +25,7 @@ using TensorId = std::uint32_t;
 inline constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
 struct ModelTensor {
-  std::string name;            // full dotted name in the tree: "model.norm.weight"
+  Name name;  // in ModelTree::names: full dotted name in the tree: "model.norm.weight"
   DType stored = DType::kF32;  // in the checkpoint
   DType dtype = DType::kF32;   // in memory: `stored`, or what --dtype asks for
   Shape shape;
@@ -49,8 +50,8 @@ struct ModelTensor {
 };
 
 struct Module {
-  std::string name;  // full dotted name; "" is the root
-  std::string cls;   // class name: "LlamaDecoderLayer"
+  Name name;  // in ModelTree::names: full dotted name; "" is the root
+  Name cls;   // there too; class name: "LlamaDecoderLayer"
   ModuleId parent = kNone;
   std::vector<ModuleId> children;  // registration order
   std::vector<TensorId> tensors;   // direct ones: parameters, then buffers
@@ -83,6 +84,7 @@ struct ModelFacts {
 struct ModelTree {
   std::string name;             // for people: folder or file name
   std::string model_type;       // "llama"; "" for a fallback or JSON tree
+  NameArena names;              // of modules, classes and tensors
   std::vector<Module> modules;  // modules[0] is the root; parents before children
   std::vector<ModelTensor> tensors;
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first

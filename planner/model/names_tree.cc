@@ -144,7 +144,7 @@ class NamesTree {
     }
   }
 
-  std::string class_of(const Node& node, const std::string& name) const {
+  Name class_of(const Node& node, const std::string& name) const {
     if (node.list) return "ModuleList";
     if (!node.children.empty() || node.tensors.empty()) return "Module";
     if (is_embedding_name(name)) return "Embedding";
@@ -157,7 +157,7 @@ class NamesTree {
   void emit_tensor(std::uint32_t index, ModuleId module) {
     const TensorInfo& info = checkpoint_.tensors[index];
     ModelTensor tensor;
-    tensor.name = info.name;
+    tensor.name = tree_.names.add(info.name);
     tensor.stored = info.dtype;
     tensor.dtype = memory_dtype(info.dtype, wanted_);
     tensor.shape = info.shape;

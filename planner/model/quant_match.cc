@@ -207,7 +207,7 @@ std::string QuantMatcher::bind(const Group& group, const QuantScheme& scheme,
 ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
   const TensorInfo& info = stored(entry.index);
   ModelTensor tensor;
-  tensor.name = join_names(tree_.modules[module].name, entry.name);
+  tensor.name = tree_.names.join(tree_.modules[module].name, entry.name);
   tensor.stored = tensor.dtype = info.dtype;
   tensor.shape = info.shape;
   tensor.module = module;

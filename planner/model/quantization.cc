@@ -29,13 +29,13 @@ bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool tran
 }
 
 // The tensors of one weight, as a config promises them.
-std::vector<ModelTensor> promised(const ModelTree& tree, const ModelTensor& weight,
+std::vector<ModelTensor> promised(ModelTree& tree, const ModelTensor& weight,
                                   const std::vector<QuantPart>& parts) {
   std::vector<ModelTensor> out;
   for (const QuantPart& part : parts) {
     if (part.presence == Presence::kPossible) continue;
     ModelTensor& tensor = out.emplace_back();
-    tensor.name = join_names(tree.modules[weight.module].name, part.name);
+    tensor.name = tree.names.join(tree.modules[weight.module].name, part.name);
     tensor.stored = tensor.dtype = part.dtype;
     tensor.shape = part.shape;
     tensor.module = weight.module;
@@ -111,8 +111,8 @@ class Rebuild {
     for (const ModelTensor& part : replacements_[by].parts) {
       ModelTensor& tensor = tensors_.emplace_back(part);
       if (replacements_[by].weight == id) continue;
-      const std::string& home = tree_.modules[replacements_[by].module()].name;
-      tensor.name = join_names(tree_.modules[old.module].name, part.name.substr(home.size() + 1));
+      const std::size_t home = tree_.modules[replacements_[by].module()].name.size();
+      tensor.name = tree_.names.join(tree_.modules[old.module].name, part.name.substr(home + 1));
       tensor.module = old.module;
       tensor.source = kNone;
     }

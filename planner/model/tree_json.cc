@@ -75,7 +75,7 @@ class TreeReader {
       fail(field + ".name", parent == kNone ? "the root's name must be empty"
                                             : quote(name) + " is not a plain name");
     }
-    const ModuleId id = add_module(tree_, parent, std::string(name), std::string(cls));
+    const ModuleId id = add_module(tree_, parent, name, tree_.names.add(cls));
     tree_.modules[id].no_split = no_split_.contains(cls);
     read_tensors(node, "params", id, field);
     read_tensors(node, "buffers", id, field);
@@ -83,7 +83,7 @@ class TreeReader {
     for (const dom::element child : list(node, "children", field)) {
       const std::string place = field + ".children[" + std::to_string(number++) + "]";
       read_node(child, id, place, depth + 1);
-      const std::string& full = tree_.modules[tree_.modules[id].children.back()].name;
+      const Name full = tree_.modules[tree_.modules[id].children.back()].name;
       if (!child_names_.insert(full).second) fail(place + ".name", quote(full) + " appears twice");
     }
   }
@@ -92,12 +92,12 @@ class TreeReader {
     std::size_t number = 0;
     for (const dom::element entry : list(node, key, field)) {
       const std::string place = field + "." + key + "[" + std::to_string(number++) + "]";
-      const std::string name(text(member(entry, "name", place), place + ".name"));
+      const std::string_view name = text(member(entry, "name", place), place + ".name");
       const std::string_view type = text(member(entry, "dtype", place), place + ".dtype");
       const auto dtype = parse_dtype(type);
       if (!dtype) fail(place + ".dtype", "unknown dtype " + quote(type));
       ModelTensor tensor;
-      tensor.name = join_names(tree_.modules[module].name, name);
+      tensor.name = tree_.names.join(tree_.modules[module].name, name);
       tensor.stored = *dtype;
       tensor.dtype = memory_dtype(*dtype, wanted_);
       tensor.module = module;
@@ -108,7 +108,7 @@ class TreeReader {
         tensor.shape.push_back(value);
       }
       if (!tensor_bytes(*dtype, tensor.shape)) fail(place + ".shape", "no whole number of bytes");
-      const std::string full = tensor.name;
+      const Name full = tensor.name;
       try {
         add_tensor(tree_, std::move(tensor));
       } catch (const Error& error) {
@@ -138,7 +138,7 @@ class TreeReader {
       if (group.get_array().get(names)) fail(field, "not a list");
       std::vector<TensorId> ids;
       for (const dom::element name : names) {
-        const auto found = tensor_ids_.find(std::string(text(name, field)));
+        const auto found = tensor_ids_.find(text(name, field));
         if (found == tensor_ids_.end()) fail(field, "no tensor " + quote(text(name, field)));
         if (!tied.insert(found->second).second) fail(field, quote(found->first) + " is tied twice");
         ids.push_back(found->second);
@@ -159,8 +159,8 @@ class TreeReader {
   std::string source_;
   std::optional<DType> wanted_;
   std::set<std::string, std::less<>> no_split_;
-  std::set<std::string> child_names_;
-  std::unordered_map<std::string, TensorId> tensor_ids_;
+  std::set<std::string_view> child_names_;
+  std::unordered_map<std::string_view, TensorId> tensor_ids_;
   ModelTree tree_;
 };
 

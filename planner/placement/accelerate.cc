@@ -148,7 +148,7 @@ Cleaner::Cleaner(const Sizes& sizes, const std::vector<Budget>& budgets,
 }
 
 void Cleaner::emit(std::uint32_t node, std::uint32_t device) {
-  result_.device_map.push_back({sizes_.name(node), budgets_[device].device});
+  result_.device_map.push_back({std::string(sizes_.name(node)), budgets_[device].device});
   if (!sizes_.is_module(node)) {
     result_.tensor_device[node - sizes_.modules] = device;
     return;
@@ -187,8 +187,9 @@ AccelerateResult Cleaner::finish(std::vector<std::string> notes) {
     // A buffer that Accelerate forgot when it split the module: it goes where the module begins.
     const std::uint32_t device = first_device_in(tree.tensors[t].module);
     emit(sizes_.modules + t, device);
-    result_.notes.push_back("Accelerate gives no device for the buffer " + tree.tensors[t].name +
-                            "; it goes to " + budgets_[device].device + " with its module");
+    result_.notes.push_back("Accelerate gives no device for the buffer " +
+                            std::string(tree.tensors[t].name) + "; it goes to " +
+                            budgets_[device].device + " with its module");
   }
   return std::move(result_);
 }

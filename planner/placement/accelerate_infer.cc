@@ -210,7 +210,7 @@ class Inference {
 Inference::Partners Inference::partners(std::uint32_t node) {
   Partners out;
   if (sizes_.ties.empty()) return out;
-  const std::string needle = sizes_.name(node) + ".";
+  const std::string needle = std::string(sizes_.name(node)) + ".";
   std::string hay;
   for (const auto& members : sizes_.ties) {
     std::vector<TensorId> outside;
@@ -223,8 +223,9 @@ Inference::Partners Inference::partners(std::uint32_t node) {
       ModuleId owner = tree_.tensors[t].module;
       while (owner != kNone && !queue_.holds(owner)) owner = tree_.modules[owner].parent;
       if (owner == kNone) {
-        notes.push_back("Accelerate fails here: " + tree_.tensors[t].name + ", tied to part of " +
-                        sizes_.name(node) + ", is placed already; it was left where it is");
+        notes.push_back("Accelerate fails here: " + std::string(tree_.tensors[t].name) +
+                        ", tied to part of " + std::string(sizes_.name(node)) +
+                        ", is placed already; it was left where it is");
         continue;
       }
       out.owners.push_back(owner);

@@ -33,7 +33,7 @@ struct Sizes : DepthFirst {
   explicit Sizes(const ModelTree& model_tree);
 
   bool is_module(std::uint32_t node) const { return node < modules; }
-  const std::string& name(std::uint32_t node) const {
+  Name name(std::uint32_t node) const {
     return is_module(node) ? tree.modules[node].name : tree.tensors[node - modules].name;
   }
   bool inside(ModuleId inner, ModuleId outer) const {

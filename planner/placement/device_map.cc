@@ -244,11 +244,11 @@ void collapse(const ModelTree& tree, const std::vector<std::uint32_t>& tensor_de
   const Module& at = tree.modules[module];
   if (below[module] != kMixed) {
     const std::uint32_t device = below[module] == kNone ? inherited : below[module];
-    if (device != kNone) map.push_back({at.name, devices[device]});
+    if (device != kNone) map.push_back({std::string(at.name), devices[device]});
     return;
   }
   for (TensorId t : at.tensors) {
-    map.push_back({tree.tensors[t].name, devices[tensor_device[t]]});
+    map.push_back({std::string(tree.tensors[t].name), devices[tensor_device[t]]});
     inherited = tensor_device[t];
   }
   for (ModuleId child : at.children) {

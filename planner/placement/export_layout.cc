@@ -21,9 +21,9 @@ std::vector<std::uint32_t> layers_by_module(const ModelTree& tree) {
   return layer_of;
 }
 
-bool ends_with_any(const std::string& name, std::initializer_list<const char*> ends) {
-  return std::any_of(ends.begin(), ends.end(), [&](const std::string& end) {
-    return name.size() > end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> ends) {
+  return std::any_of(ends.begin(), ends.end(), [&](std::string_view end) {
+    return name.size() > end.size() && name.ends_with(end);
   });
 }
 
@@ -62,7 +62,8 @@ ExportLayout::ExportLayout(const ModelTree& tree, const Plan& from, const std::s
     if (layer_of[tensor.module] != kNone) before = false;
     if (!tensor.persistent) continue;
     std::uint32_t device = t < plan.tensor_device.size() ? plan.tensor_device[t] : kNone;
-    if (device == kNone) throw Error(tool + ": the plan has no place for " + tensor.name);
+    if (device == kNone)
+      throw Error(tool + ": the plan has no place for " + std::string(tensor.name));
     if (fold_disk && plan.devices[device].kind == DeviceKind::kDisk && host != kNone) device = host;
     const std::uint64_t bytes = tensor.tied_to == kNone ? tensor.bytes() : 0;
     const std::uint32_t i = layer_of[tensor.module];

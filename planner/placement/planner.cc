@@ -110,7 +110,7 @@ Decision decide_map(const Setting& setting) {
   for (const ModelTensor& tensor : tree.tensors) {
     const std::uint32_t entry = index.find(tensor.name);
     if (entry == kNone) {
-      uncovered.push_back(tensor.name);
+      uncovered.emplace_back(tensor.name);
       decision.tensor_device.push_back(kNone);
       continue;
     }

@@ -165,7 +165,7 @@ Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& t
     for (std::uint32_t u = run.first; u <= run.last; ++u) reasons.units[u] = words;
   }
   for (const auto& group : chain.tied) {
-    const std::string& partner = setting.tree.modules[chain.units[group[0]].module].name;
+    const std::string partner(setting.tree.modules[chain.units[group[0]].module].name);
     const std::uint32_t with = tensor_device[chain.units[group[0]].anchor];
     for (std::size_t i = 1; i < group.size() && used.size() > 1; ++i) {
       reasons.units[group[i]] = tensor_device[chain.units[group[i]].anchor] == with

@@ -198,7 +198,7 @@ Recipe make_recipe(const Model& model) {
     recipe.rotary = make_rotary(config, recipe.head_dim, recipe.family->rope_theta);
   }
   for (const LayerFacts& layer : tree.facts.layers) {
-    recipe.layers.push_back({tree.modules[layer.module].name, layer.window,
+    recipe.layers.push_back({std::string(tree.modules[layer.module].name), layer.window,
                              attention_scale(config, recipe.head_dim, recipe.layers.size())});
   }
   if (recipe.family->norm == Norm::kRmsPlusOne) {

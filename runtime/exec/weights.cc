@@ -35,7 +35,8 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
     const ModelTensor& tensor = tree.tensors[id];
     if (tensor.buffer) continue;
     if (!scalar_type(tensor.dtype)) {
-      throw Error("tensor '" + tensor.name + "' is " + std::string(dtype_name(tensor.dtype)) +
+      throw Error("tensor '" + std::string(tensor.name) + "' is " +
+                  std::string(dtype_name(tensor.dtype)) +
                   ", which cannot be computed with (F32, F16, BF16 and F64 can)");
     }
     ids_.emplace(tensor.name, id);

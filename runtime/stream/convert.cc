@@ -186,7 +186,7 @@ class Conversion {
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       const TensorInfo& info = checkpoint_.tensors[tensors_[i].source];
       ModelTensor tensor;
-      tensor.name = tensors_[i].name;
+      tensor.name = model.tree.names.add(tensors_[i].name);
       tensor.stored = info.dtype;
       tensor.dtype = tensors_[i].dtype;
       tensor.shape = info.shape;

@@ -74,7 +74,7 @@ class Builder {
   }
 
   [[noreturn]] void fail(const ModelTensor& tensor, const std::string& what) const {
-    throw Error("tensor '" + tensor.name + "': " + what);
+    throw Error("tensor '" + std::string(tensor.name) + "': " + what);
   }
 
   void place(TensorId id) {

@@ -13,7 +13,7 @@ inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 inline ModuleId add_module(ModelTree& tree, const std::string& name, ModuleId parent) {
   Module module;
-  module.name = name;
+  module.name = tree.names.add(name);
   module.parent = parent;
   tree.modules.push_back(module);
   const auto id = static_cast<ModuleId>(tree.modules.size() - 1);
@@ -26,7 +26,7 @@ inline ModuleId add_weight(ModelTree& tree, const std::string& name, ModuleId pa
                            std::uint64_t gib) {
   const ModuleId id = add_module(tree, name, parent);
   ModelTensor tensor;
-  tensor.name = name + ".weight";
+  tensor.name = tree.names.add(name + ".weight");
   tensor.stored = tensor.dtype = DType::kBF16;
   tensor.shape = {gib, kGiB / 2};
   tensor.module = id;
@@ -70,12 +70,12 @@ inline Planned made_plan() {
   const ModelTree& tree = planned.model.tree;
   plan.tensor_device.assign(tree.tensors.size(), 0);
   for (const ModelTensor& tensor : tree.tensors) {
-    const std::string& name = tree.modules[tensor.module].name;
+    const Name name = tree.modules[tensor.module].name;
     const bool on_cpu = name == "model.layers.4" || name == "model.layers.5";
     const std::uint64_t gib = tensor.shape[0];
     plan.placement.push_back({tensor.module, on_cpu ? 1u : 0u, gib * kGiB,
                               on_cpu ? "gpu 0 is full" : "the fastest device with room"});
-    plan.device_map.push_back({name, on_cpu ? "cpu" : "0"});
+    plan.device_map.push_back({std::string(name), on_cpu ? "cpu" : "0"});
     plan.tensor_device[&tensor - tree.tensors.data()] = on_cpu ? 1 : 0;
   }
   plan.workload.context = 4096;

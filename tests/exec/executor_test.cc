@@ -77,7 +77,8 @@ std::string error_of(const std::function<void()>& action) {
 int layer_of(const ModelTensor& tensor) {
   for (const std::string& part : {std::string(".layers."), std::string(".h.")}) {
     const auto at = tensor.name.find(part);
-    if (at != std::string::npos) return std::stoi(tensor.name.substr(at + part.size()));
+    if (at != std::string::npos)
+      return std::stoi(std::string(tensor.name.substr(at + part.size())));
   }
   return -1;
 }
@@ -245,7 +246,8 @@ TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
 
 TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {
   model_.tree.tensors[3].dtype = DType::kF8E4M3;
-  EXPECT_THAT(error(), HasSubstr("tensor '" + model_.tree.tensors[3].name + "' is F8_E4M3"));
+  EXPECT_THAT(error(),
+              HasSubstr("tensor '" + std::string(model_.tree.tensors[3].name) + "' is F8_E4M3"));
 }
 
 TEST_F(Executor, SaysThatLogitsAreNotNumbers) {

@@ -126,7 +126,8 @@ Model made(const Family& family) {
 
 Values values_of(const ModelTensor& tensor) {
   Values values(tensor.elements());
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = made_weight(tensor.name, i);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = made_weight(std::string(tensor.name), i);
   return values;
 }
 
@@ -226,8 +227,9 @@ void write_gguf(const Family& family, const Model& model, const std::filesystem:
     if (!tensor.persistent || tensor.tied_to != kNone) continue;
     std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
     Values values = values_of(tensor);
+    std::string name(tensor.name);
     std::smatch match;
-    if (std::regex_match(tensor.name, match, expert)) {
+    if (std::regex_match(name, match, expert)) {
       const char* const kinds[] = {"gate", "down", "up"};
       const std::string kind = kinds[std::stoi(match[3]) - 1];
       auto& [all_shape, all] = experts["blk." + match[1].str() + ".ffn_" + kind + "_exps.weight"];
@@ -235,7 +237,6 @@ void write_gguf(const Family& family, const Model& model, const std::filesystem:
       all.insert(all.end(), values.begin(), values.end());
       continue;
     }
-    std::string name = tensor.name;
     for (const Rename& rename : family.names) {
       name = std::regex_replace(name, std::regex("^" + rename.ours), rename.theirs);
     }

@@ -76,8 +76,8 @@ MadeLoad::MadeLoad(const ModelTree& tree, const Plan& plan)
 }
 
 std::vector<std::byte> MadeLoad::bytes_of(const ModelTensor& tensor) const {
-  const std::string& name =
-      tensor.tied_to == kNone ? tensor.name : tree_.tensors[tensor.tied_to].name;
+  const std::string name(tensor.tied_to == kNone ? tensor.name
+                                                 : tree_.tensors[tensor.tied_to].name);
   std::vector<std::byte> bytes(tensor.bytes());
   const std::size_t width = dtype_bits(tensor.dtype) / 8;
   for (std::uint64_t i = 0; i < bytes.size() / width; ++i) {

@@ -76,7 +76,8 @@ TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
     EXPECT_TRUE(tree.modules[layer.module].no_split);
     EXPECT_GT(layer.kv_elements, 0u);
     const bool routed = std::ranges::any_of(tree.modules, [&](const Module& module) {
-      return module.expert && module.name.starts_with(tree.modules[layer.module].name + ".");
+      return module.expert &&
+             module.name.starts_with(std::string(tree.modules[layer.module].name) + ".");
     });
     EXPECT_EQ(layer.experts > 0, routed) << tree.modules[layer.module].name;
     EXPECT_EQ(layer.experts_per_token > 0, routed);
@@ -104,8 +105,9 @@ TEST_P(Family, RunsEmbeddingsThenBlocksThenHead) {
     const Module& module = tree.modules[unit];
     const bool whole = module.no_split || module.children.empty();
     for (TensorId id = 0; id < tree.tensors.size(); ++id) {
-      const std::string& owner = tree.modules[tree.tensors[id].module].name;
-      if (owner == module.name || (whole && owner.starts_with(module.name + "."))) ++covered[id];
+      const Name owner = tree.modules[tree.tensors[id].module].name;
+      if (owner == module.name || (whole && owner.starts_with(std::string(module.name) + ".")))
+        ++covered[id];
     }
   }
   EXPECT_THAT(covered, testing::Each(1));
@@ -117,7 +119,7 @@ TEST_P(Family, MatchesACheckpointOfItsOwnTensors) {
   std::vector<test::FakeTensor> tensors;
   for (const ModelTensor& tensor : alone.tensors) {
     if (!tensor.persistent || tensor.tied_to != kNone) continue;
-    tensors.push_back({tensor.name, DType::kBF16, tensor.shape});
+    tensors.push_back({std::string(tensor.name), DType::kBF16, tensor.shape});
   }
   test::write_safetensors(made / "model.safetensors", tensors);
   fs::copy(folder() / "config.json", made / "config.json");

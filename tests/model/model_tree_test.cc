@@ -37,7 +37,7 @@ std::vector<FakeTensor> stored_tensors(const std::string& config) {
   std::vector<FakeTensor> tensors;
   for (const ModelTensor& tensor : tree.tensors) {
     if (tensor.persistent && tensor.tied_to == kNone) {
-      tensors.push_back({tensor.name, DType::kF16, tensor.shape});
+      tensors.push_back({std::string(tensor.name), DType::kF16, tensor.shape});
     }
   }
   return tensors;

@@ -21,7 +21,7 @@ ModelTree tree_of(const std::vector<FakeTensor>& tensors, const std::string& con
 
 std::vector<std::string> unit_names(const ModelTree& tree) {
   std::vector<std::string> names;
-  for (const ModuleId id : execution_units(tree)) names.push_back(tree.modules[id].name);
+  for (const ModuleId id : execution_units(tree)) names.emplace_back(tree.modules[id].name);
   return names;
 }
 

@@ -17,7 +17,7 @@ ModelTree tree_of(const std::string& config, std::optional<DType> dtype = std::n
   return build_model_tree("m", &parsed, nullptr, dtype);
 }
 
-const ModelTensor* find(const ModelTree& tree, const std::string& name) {
+const ModelTensor* find(const ModelTree& tree, std::string_view name) {
   const auto found = std::ranges::find(tree.tensors, name, &ModelTensor::name);
   return found == tree.tensors.end() ? nullptr : &*found;
 }
@@ -64,7 +64,7 @@ TEST(Published, GptOssCheckpointGivesTheTreeOfItsConfig) {
   std::vector<FakeTensor> tensors;
   for (const ModelTensor& tensor : alone.tensors) {
     if (!tensor.persistent || tensor.name.find("experts.") != std::string::npos) continue;
-    tensors.push_back({tensor.name, DType::kBF16, tensor.shape});
+    tensors.push_back({std::string(tensor.name), DType::kBF16, tensor.shape});
   }
   for (const std::string at : {"model.layers.0.mlp.experts.", "model.layers.1.mlp.experts."}) {
     tensors.push_back({at + "gate_up_proj_blocks", DType::kU8, {4, 5760, 90, 16}});
@@ -273,7 +273,7 @@ TEST(Published, SkippedModulesByNamePatternAndGlob) {
     for (const ModelTensor& tensor : tree.tensors) {
       if (tensor.name.find("_proj.weight") != std::string::npos && tensor.stored == DType::kBF16 &&
           tensor.elements() > 0) {
-        names.push_back(tensor.name.substr(13));
+        names.emplace_back(tensor.name.substr(13));
       }
     }
     return names;

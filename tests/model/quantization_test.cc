@@ -368,7 +368,7 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
     const ModelTensor& first = model.tree.tensors[group[0]];
     const ModelTensor& second = model.tree.tensors[group[1]];
     EXPECT_TRUE(first.name.starts_with("model.embed_tokens."));
-    EXPECT_EQ(second.name, "lm_head." + first.name.substr(19));
+    EXPECT_EQ(second.name, "lm_head." + std::string(first.name.substr(19)));
     EXPECT_EQ(second.tied_to, group[0]);
     EXPECT_EQ(second.source, kNone);
     EXPECT_EQ(model.tree.modules[second.module].name, "lm_head");

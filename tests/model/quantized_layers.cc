@@ -157,12 +157,14 @@ void write_checkpoint(const TempFolder& folder, const std::string& config,
 std::vector<std::string> outline(const ModelTree& tree) {
   std::vector<std::string> lines;
   for (const ModelTensor& tensor : tree.tensors) {
-    std::string line = tensor.name + " " + std::string(dtype_name(tensor.stored)) + " ";
+    std::string line =
+        std::string(tensor.name) + " " + std::string(dtype_name(tensor.stored)) + " ";
     line += std::string(dtype_name(tensor.dtype)) + " [";
     for (const std::uint64_t size : tensor.shape) {
       if (size != 1) line += std::to_string(size) + " ";
     }
-    line += "] " + std::to_string(tensor.elements()) + " of " + tree.modules[tensor.module].name;
+    line += "] " + std::to_string(tensor.elements()) + " of ";
+    line += tree.modules[tensor.module].name;
     lines.push_back(line + (tensor.tied_to == kNone ? "" : " tied"));
   }
   return lines;

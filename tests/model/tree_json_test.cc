@@ -48,7 +48,7 @@ TEST(TreeJson, KeepsRegistrationOrder) {
   EXPECT_EQ(tree.name, "tree");
   EXPECT_EQ(tree.model_type, "");
   std::vector<std::string> names;
-  for (const Module& module : tree.modules) names.push_back(module.name);
+  for (const Module& module : tree.modules) names.emplace_back(module.name);
   EXPECT_THAT(names, testing::ElementsAre("", "body", "body.embed", "body.0", "body.0.in", "head"));
   EXPECT_TRUE(tree.modules[3].no_split);
   EXPECT_TRUE(tree.tensors[0].buffer);
@@ -67,7 +67,7 @@ TEST(TreeJson, LetsTheFirstRegisteredOfATieHoldTheBytes) {
 TEST(TreeJson, GivesDirectTensorsTheirOwnUnit) {
   const ModelTree tree = read(kTree);
   std::vector<std::string> names;
-  for (const ModuleId id : execution_units(tree)) names.push_back(tree.modules[id].name);
+  for (const ModuleId id : execution_units(tree)) names.emplace_back(tree.modules[id].name);
   EXPECT_THAT(names, testing::ElementsAre("", "body", "body.embed", "body.0", "head"));
 }
 

@@ -43,7 +43,7 @@ TEST(Accelerate, PlacesEveryTensorAsAccelerateDoes) {
       const DeviceMapIndex have_index(got.device_map);
       std::string wrong;
       for (TensorId t = 0; t < model.tree.tensors.size() && wrong.empty(); ++t) {
-        const std::string& name = model.tree.tensors[t].name;
+        const std::string name(model.tree.tensors[t].name);
         const std::uint32_t want = want_index.find(name);
         const std::uint32_t have = have_index.find(name);
         if (want == kNone && model.tree.tensors[t].buffer) continue;  // Accelerate forgot it

@@ -25,7 +25,7 @@ const ModulePlacement* placed(const ModelTree& tree, const Plan& plan, const std
 std::size_t layers_on(const ModelTree& tree, const Plan& plan, const std::string& device) {
   std::size_t count = 0;
   for (const LayerFacts& layer : tree.facts.layers) {
-    const std::string name = tree.modules[layer.module].name + ".attn.weight";
+    const std::string name = std::string(tree.modules[layer.module].name) + ".attn.weight";
     if (device_of(tree, plan, name) == device) ++count;
   }
   return count;

@@ -28,7 +28,7 @@ std::vector<PieceName> pieces_of(const ModelTree& tree) {
   std::vector<PieceName> out;
   const Chain chain = make_chain(tree, fill_workload(tree, {}));
   for (const Unit& unit : chain.units) {
-    const std::string& name = tree.modules[unit.module].name;
+    const std::string name(tree.modules[unit.module].name);
     out.push_back({name, false, 0});
     if (unit.experts > 0) out.push_back({name + ".mlp.experts", true, out.size() - 1});
   }

@@ -56,12 +56,11 @@ ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name,
                     const std::string& cls, bool no_split) {
   const auto id = static_cast<ModuleId>(tree.modules.size());
   Module module;
-  module.cls = cls;
+  module.cls = tree.names.add(cls);
   module.no_split = no_split;
   module.parent = tree.modules.empty() ? kNone : parent;
   if (module.parent != kNone) {
-    const std::string& above = tree.modules[parent].name;
-    module.name = above.empty() ? name : above + "." + name;
+    module.name = tree.names.join(tree.modules[parent].name, name);
     tree.modules[parent].children.push_back(id);
   }
   tree.modules.push_back(module);
@@ -71,8 +70,7 @@ ModuleId add_module(ModelTree& tree, ModuleId parent, const std::string& name,
 TensorId add_tensor(ModelTree& tree, ModuleId module, const std::string& name, DType dtype,
                     Shape shape, bool buffer) {
   ModelTensor tensor;
-  const std::string& above = tree.modules[module].name;
-  tensor.name = above.empty() ? name : above + "." + name;
+  tensor.name = tree.names.join(tree.modules[module].name, name);
   tensor.stored = tensor.dtype = dtype;
   tensor.shape = std::move(shape);
   tensor.module = module;

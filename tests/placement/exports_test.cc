@@ -24,14 +24,14 @@ struct Made {
 
 ModuleId add(ModelTree& tree, const std::string& name, ModuleId parent, std::uint64_t mib = 0) {
   Module module;
-  module.name = name;
+  module.name = tree.names.add(name);
   module.parent = parent;
   tree.modules.push_back(module);
   const auto id = static_cast<ModuleId>(tree.modules.size() - 1);
   if (parent != kNone) tree.modules[parent].children.push_back(id);
   if (mib > 0) {
     ModelTensor tensor;
-    tensor.name = name + ".weight";
+    tensor.name = tree.names.add(name + ".weight");
     tensor.stored = tensor.dtype = DType::kU8;
     tensor.shape = {mib, kMiB};
     tensor.module = id;
@@ -88,7 +88,7 @@ Made made(int layers, int gpus, std::uint64_t free = 0, int dense = 0, bool expe
 
 void put(Made& made, const std::string& prefix, std::uint32_t device) {
   for (TensorId t = 0; t < made.tree.tensors.size(); ++t) {
-    const std::string& name = made.tree.tensors[t].name;
+    const Name name = made.tree.tensors[t].name;
     const bool whole = name.size() > prefix.size() && name[prefix.size()] == '.';
     if (whole && name.rfind(prefix, 0) == 0) made.plan.tensor_device[t] = device;
   }

@@ -145,7 +145,8 @@ TEST(GgufLoad, DeliversWhatIsStoredInEveryType) {
         for (TensorId id = 0; id < model.tree.tensors.size(); ++id) {
           const ModelTensor& tensor = model.tree.tensors[id];
           if (!tensor.persistent || tensor.tied_to != kNone) continue;
-          std::string expected = converted(stored.at(tensor.name), tensor.stored, tensor.dtype);
+          std::string expected =
+              converted(stored.at(std::string(tensor.name)), tensor.stored, tensor.dtype);
           const bool rotary = tensor.name.find("q_proj") != tensor.name.npos ||
                               tensor.name.find("k_proj") != tensor.name.npos;
           if (rotary) expected = rows_in_order(expected);

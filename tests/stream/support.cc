@@ -117,7 +117,7 @@ Model write_model(const fs::path& folder, std::vector<TestTensor>& tensors, std:
       tensor.bytes = root.bytes;
     }
     ModelTensor added;
-    added.name = tensor.name;
+    added.name = model.tree.names.add(tensor.name);
     added.stored = tensor.stored;
     added.dtype = tensor.dtype;
     added.shape = tensor.shape;
@@ -165,7 +165,7 @@ void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& r
   std::map<std::string, std::uint32_t> sources;
   for (std::uint32_t i = 0; i < stored.size(); ++i) sources[stored[i].name] = i;
   for (ModelTensor& tensor : model.tree.tensors) {
-    if (tensor.source != kNone) tensor.source = sources.at(tensor.name);
+    if (tensor.source != kNone) tensor.source = sources.at(std::string(tensor.name));
   }
 }
 

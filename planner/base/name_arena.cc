@@ -1,0 +1,61 @@
+#include "planner/base/name_arena.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "planner/base/huge_pages.h"
+
+namespace berth {
+namespace {
+
+constexpr std::size_t kBlock = 64u << 10;
+
+}  // namespace
+
+NameArena::Blocks& NameArena::blocks() {
+  if (!blocks_) blocks_ = std::make_shared<Blocks>();
+  return *blocks_;
+}
+
+void NameArena::reserve(std::size_t bytes) {
+  Blocks& blocks = this->blocks();
+  if (static_cast<std::size_t>(blocks.end - blocks.next) >= bytes) return;
+  bytes = std::max(bytes, kBlock);
+  blocks.all.push_back(std::make_unique_for_overwrite<char[]>(bytes));
+  blocks.next = blocks.all.back().get();
+  blocks.end = blocks.next + bytes;
+  prefer_huge_pages(blocks.next, bytes);
+}
+
+char* NameArena::take(std::size_t bytes) {
+  reserve(bytes);
+  return std::exchange(blocks_->next, blocks_->next + bytes);
+}
+
+Name NameArena::add(std::string_view text) {
+  if (text.empty()) return {};
+  char* const room = take(text.size());
+  std::memcpy(room, text.data(), text.size());
+  return Name({room, text.size()});
+}
+
+Name NameArena::join(Name parent, std::string_view child) {
+  if (parent.empty()) return add(child);
+  const std::size_t size = parent.size() + 1 + child.size();
+  Blocks& blocks = this->blocks();
+  const bool last = parent.data() + parent.size() == blocks.next;
+  char* name = nullptr;
+  if (last && static_cast<std::size_t>(blocks.end - blocks.next) > child.size()) {
+    take(1 + child.size());                   // what was written last goes on
+    name = const_cast<char*>(parent.data());  // in our own block
+  } else {
+    name = take(size);
+    std::memcpy(name, parent.data(), parent.size());
+  }
+  name[parent.size()] = '.';
+  std::memcpy(name + parent.size() + 1, child.data(), child.size());
+  return Name({name, size});
+}
+
+}  // namespace berth
