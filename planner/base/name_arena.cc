@@ -4,8 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "planner/base/huge_pages.h"
-
 namespace berth {
 namespace {
 
@@ -25,7 +23,6 @@ void NameArena::reserve(std::size_t bytes) {
   blocks.all.push_back(std::make_unique_for_overwrite<char[]>(bytes));
   blocks.next = blocks.all.back().get();
   blocks.end = blocks.next + bytes;
-  prefer_huge_pages(blocks.next, bytes);
 }
 
 char* NameArena::take(std::size_t bytes) {

@@ -37,8 +37,9 @@ void check_count(const Checkpoint& checkpoint, const std::vector<fs::path>& file
               " shards");
 }
 
-// Bytes that a tensor brings in small pieces of heap, about: its name.
-constexpr std::size_t kSmallPieces = 96;
+// What opening by an index takes for each byte of it, about: the text itself, its entries, the
+// tensors and their names.
+constexpr std::size_t kIndexGrowth = 4;
 
 // Reads the headers of `files`, which become the checkpoint's shards in this order.
 void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
@@ -146,6 +147,9 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const fs::pa
 
 void open_indexed(Checkpoint& checkpoint, const Format& format, const CheckpointLimits& limits) {
   const fs::path file = checkpoint.folder / format.index;
+  std::error_code unknown;
+  const std::uintmax_t index_bytes = fs::file_size(file, unknown);
+  if (!unknown && index_bytes <= limits.header_bytes) prefer_huge_heap(index_bytes * kIndexGrowth);
   const ShardIndex index = read_shard_index(file, limits, format.suffix);
   std::vector<fs::path> files;
   std::size_t missing = 0;
@@ -160,8 +164,6 @@ void open_indexed(Checkpoint& checkpoint, const Format& format, const Checkpoint
                 (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
   }
   checkpoint.tensors.reserve(index.entries.size());
-  prefer_huge_pages(checkpoint.tensors.data(), index.entries.size() * sizeof(TensorInfo));
-  prefer_huge_heap(index.entries.size() * kSmallPieces);
   format.read(checkpoint, files, limits);
   compare(checkpoint, index, file);
 }

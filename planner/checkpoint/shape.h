@@ -1,4 +1,4 @@
-// A tensor's shape: a vector of sizes that keeps up to three of them in place.
+// A tensor's shape: a vector of sizes that keeps up to two of them in place.
 //
 // A large model has tens of thousands of shapes, nearly all of one or two dimensions. In place they
 // cost no allocation, and the size of a tensor is known without following a pointer.
@@ -8,7 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <vector>
+#include <memory>
+#include <utility>
 
 namespace berth {
 
@@ -17,6 +18,12 @@ class Shape {
   using value_type = std::uint64_t;
 
   Shape() = default;
+  Shape(Shape&& other) noexcept { swap(other); }
+  Shape(const Shape& other) { copy(other); }
+  Shape& operator=(Shape other) noexcept {
+    swap(other);
+    return *this;
+  }
   Shape(std::initializer_list<std::uint64_t> sizes) : Shape(sizes.begin(), sizes.end()) {}
   template <typename Iterator>
   Shape(Iterator first, Iterator last) {
@@ -24,19 +31,15 @@ class Shape {
   }
 
   void push_back(std::uint64_t size) {
-    if (rank_ == kInPlace) many_.assign(few_, few_ + kInPlace);
-    if (rank_ < kInPlace) {
-      few_[rank_] = size;
-    } else {
-      many_.push_back(size);
-    }
+    if (rank_ >= kInPlace) grow();
     ++rank_;
+    data()[rank_ - 1] = size;
   }
 
   std::size_t size() const { return rank_; }  // the rank
   bool empty() const { return rank_ == 0; }
-  const std::uint64_t* data() const { return rank_ <= kInPlace ? few_ : many_.data(); }
-  std::uint64_t* data() { return rank_ <= kInPlace ? few_ : many_.data(); }
+  const std::uint64_t* data() const { return rank_ <= kInPlace ? few_ : many_.get(); }
+  std::uint64_t* data() { return rank_ <= kInPlace ? few_ : many_.get(); }
   const std::uint64_t* begin() const { return data(); }
   const std::uint64_t* end() const { return data() + rank_; }
   std::uint64_t* begin() { return data(); }
@@ -53,10 +56,28 @@ class Shape {
   }
 
  private:
-  static constexpr std::size_t kInPlace = 3;
+  static constexpr std::size_t kInPlace = 2;
+
+  // Shapes of many dimensions are short, and made once: each more is another array.
+  void grow() {
+    auto more = std::make_unique<std::uint64_t[]>(rank_ + 1);
+    std::copy(begin(), end(), more.get());
+    many_ = std::move(more);
+  }
+  void copy(const Shape& other) {
+    if (other.rank_ > kInPlace) many_ = std::make_unique<std::uint64_t[]>(other.rank_);
+    rank_ = other.rank_;
+    std::copy(other.begin(), other.end(), data());
+  }
+  void swap(Shape& other) noexcept {
+    std::swap(few_, other.few_);
+    std::swap(rank_, other.rank_);
+    std::swap(many_, other.many_);
+  }
+
   std::uint64_t few_[kInPlace] = {};
   std::size_t rank_ = 0;
-  std::vector<std::uint64_t> many_;  // all of them where there are more than kInPlace
+  std::unique_ptr<std::uint64_t[]> many_;  // all of them where there are more than kInPlace
 };
 
 }  // namespace berth

@@ -6,7 +6,6 @@
 #include <map>
 #include <utility>
 
-#include "planner/base/huge_pages.h"
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
@@ -143,7 +142,6 @@ class IndexReader {
 // Room for `size` bytes, not yet written, and the zeros that the parser wants behind them.
 std::unique_ptr<char[]> padded_text(std::size_t size) {
   auto text = std::make_unique_for_overwrite<char[]>(size + simdjson::SIMDJSON_PADDING);
-  prefer_huge_pages(text.get(), size);
   std::fill_n(text.get() + size, simdjson::SIMDJSON_PADDING, '\0');
   return text;
 }

@@ -70,10 +70,10 @@ void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32
 
 namespace {
 
-// Bytes that a tensor brings, about, with the one or two modules above it: in small pieces of heap,
-// which are lists of tensors and children, and in names.
-constexpr std::size_t kSmallPieces = 96;
+// Bytes that a tensor brings, about, with the one or two modules above it: in names, and in all,
+// with its part of the tables, the lists of tensors and children, and the index of names.
 constexpr std::size_t kNameBytes = 96;
+constexpr std::size_t kTensorBytes = kNameBytes + sizeof(ModelTensor) + 2 * sizeof(Module) + 160;
 
 // Walks the specs and makes modules and tensors; it is also the scope of their expressions: loop
 // indices first, then the template's `let`, then the config.
@@ -91,11 +91,9 @@ class TemplateBuilder : public Scope {
   }
 
   BuiltTree build(std::size_t expected_tensors) {
+    prefer_huge_heap(expected_tensors * kTensorBytes);
     tree_.tensors.reserve(expected_tensors);
     tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
-    prefer_huge_pages(tree_.tensors.data(), tree_.tensors.capacity() * sizeof(ModelTensor));
-    prefer_huge_pages(tree_.modules.data(), tree_.modules.capacity() * sizeof(Module));
-    prefer_huge_heap(expected_tensors * kSmallPieces);
     tree_.names.reserve(expected_tensors * kNameBytes);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
