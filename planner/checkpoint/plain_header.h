@@ -7,10 +7,10 @@
 // is what that would have found, and no more is accepted.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
+#include "planner/checkpoint/plain_json.h"
 #include "planner/checkpoint/shape.h"
 
 namespace berth {
@@ -26,30 +26,22 @@ struct PlainEntry {
 
 class PlainHeader {
  public:
-  // The bytes that must be readable after the end of the text.
-  static constexpr std::size_t kPadding = 16;
+  // PlainJson::kPadding bytes must be readable after the end of `json`.
+  explicit PlainHeader(std::string_view json) : json_(json) {}
 
-  explicit PlainHeader(std::string_view json)
-      : at_(json.data()), end_(json.data() + json.size()) {}
-
-  // The next tensor into `entry`. False at the end of the tensors, and where the text is not of this
-  // spelling: complete() tells one from the other.
+  // The next tensor into `entry`. False at the end of the tensors, and where the text is not of
+  // this spelling: complete() tells one from the other.
   bool next(PlainEntry& entry);
 
   // Whether next() came to the closing '}', with nothing but spaces after it.
   bool complete() const { return complete_; }
 
  private:
-  template <std::size_t kSize>
-  bool take(const char (&token)[kSize]);
-  bool string(std::string_view& text);
-  bool number(std::uint64_t& value);
   bool metadata();
   bool fields(PlainEntry& entry);
   bool close();
 
-  const char* at_;
-  const char* end_;
+  PlainJson json_;
   bool begun_ = false;
   bool complete_ = false;
 };

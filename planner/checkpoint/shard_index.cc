@@ -8,6 +8,7 @@
 
 #include "planner/checkpoint/file.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/checkpoint/plain_json.h"
 #include "planner/checkpoint/quote.h"
 
 namespace berth {
@@ -38,6 +39,75 @@ class IndexReader {
     end_ = json.data() + json.size();
     // A guess at the number of entries: long names and short ones differ by a factor of two.
     index_.entries.reserve(size / 96);
+    if (!read_plain(json)) {
+      forget();
+      read_any(json);
+    }
+    return finish();
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const { throw Error(source_ + ": " + what); }
+  [[noreturn]] void fail_json(simdjson::error_code error) const {
+    fail(std::string("not a valid JSON object: ") + simdjson::error_message(error));
+  }
+
+  // The index as transformers writes it: metadata of plain numbers, then the map. False where it is
+  // written otherwise.
+  bool read_plain(std::string_view text) {
+    PlainJson json(text);
+    json.space();
+    if (!json.take("{")) return false;
+    json.space();
+    if (json.take("\"metadata\":") && !go_over_numbers(json)) return false;
+    if (!json.take("\"weight_map\":")) return false;
+    json.space();
+    if (!json.take("{")) return false;
+    std::string_view tensor;
+    std::string_view shard;
+    do {
+      json.space();
+      if (!json.take("\"") || !json.string(tensor) || !json.take(":")) return false;
+      json.space();
+      if (!json.take("\"") || !json.string(shard)) return false;
+      add(tensor, shard);
+      json.space();
+    } while (json.take(","));
+    if (!json.take("}")) return false;
+    json.space();
+    if (!json.take("}")) return false;
+    json.space();
+    return json.rest().empty();
+  }
+
+  // {"total_parameters": 1, "total_size": 2}, with the comma after it.
+  static bool go_over_numbers(PlainJson& json) {
+    std::string_view key;
+    std::uint64_t value = 0;
+    json.space();
+    if (!json.take("{")) return false;
+    do {
+      json.space();
+      if (!json.take("\"") || !json.string(key) || !json.take(":")) return false;
+      json.space();
+      if (!json.number(value)) return false;
+      json.space();
+    } while (json.take(","));
+    if (!json.take("}")) return false;
+    json.space();
+    if (!json.take(",")) return false;
+    json.space();
+    return true;
+  }
+
+  void forget() {
+    index_.entries.clear();
+    index_.names.restart(0);
+    numbers_.clear();
+    last_ = numbers_.end();
+  }
+
+  void read_any(std::string_view json) {
     ondemand::parser parser;
     ondemand::document document;
     ondemand::object object;
@@ -58,19 +128,11 @@ class IndexReader {
       fail("the file goes on after its closing '}'");
     }
     if (!found) fail("the key 'weight_map' is missing");
-    return finish();
-  }
-
- private:
-  [[noreturn]] void fail(const std::string& what) const { throw Error(source_ + ": " + what); }
-  [[noreturn]] void fail_json(simdjson::error_code error) const {
-    fail(std::string("not a valid JSON object: ") + simdjson::error_message(error));
   }
 
   void read_map(ondemand::value value) {
     ondemand::object object;
     if (value.get_object().get(object)) fail("weight_map: not an object");
-    const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
     for (auto result : object) {
       ondemand::field field;
       std::string_view tensor;
@@ -80,14 +142,20 @@ class IndexReader {
       if (field.value().get_string().get(shard)) {
         fail("weight_map: the shard of tensor " + quote(tensor) + " is not a string");
       }
-      if (index_.names.add(tensor, name_of) != NameTable::kAbsent) {
-        fail("weight_map: tensor " + quote(tensor) + " appears twice");
-      }
-      if (index_.entries.size() >= limits_.tensors) {
-        fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
-      }
-      index_.entries.push_back({tensor, number_of(shard, tensor)});
+      add(tensor, shard);
     }
+  }
+
+  // `tensor` stays where it is.
+  void add(std::string_view tensor, std::string_view shard) {
+    const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
+    if (index_.names.add(tensor, name_of) != NameTable::kAbsent) {
+      fail("weight_map: tensor " + quote(tensor) + " appears twice");
+    }
+    if (index_.entries.size() >= limits_.tensors) {
+      fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
+    }
+    index_.entries.push_back({tensor, number_of(shard, tensor)});
   }
 
   // A name as it stands in the text; only one with escapes in it is kept apart.

@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "planner/checkpoint/name_table.h"
@@ -50,7 +51,7 @@ class Matcher {
         by_name_(built.by_name) {}
 
   void run() {
-    for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) place(i);
+    place_all();
     settle_quantized();
     settle_ties();
     report();
@@ -67,15 +68,48 @@ class Matcher {
   static_assert(NameTable::kAbsent == kNone);
   TensorId find(std::string_view name) const { return by_name_.find(name, names_); }
 
+  // Files and tree have their own order, so every look-up misses the caches three times: the table,
+  // the tensor, its name. A batch of them waits for these misses together.
+  void place_all() {
+    constexpr std::uint32_t kBatch = 16;
+    const auto count = static_cast<std::uint32_t>(checkpoint_.tensors.size());
+    std::array<NameTable::Probe, kBatch> probes;
+    std::array<TensorId, kBatch> guesses;
+    for (std::uint32_t first = 0; first < count; first += kBatch) {
+      const std::uint32_t batch = std::min(kBatch, count - first);
+      for (std::uint32_t i = 0; i < batch; ++i) probes[i] = by_name_.probe(stored(first + i).name);
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        guesses[i] = by_name_.guess(probes[i]);
+        if (guesses[i] != kNone) __builtin_prefetch(&tree_.tensors[guesses[i]]);
+      }
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        if (guesses[i] != kNone) __builtin_prefetch(tree_.tensors[guesses[i]].name.data());
+      }
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        const TensorId id = by_name_.find(stored(first + i).name, probes[i], names_);
+        place(first + i, id != kNone ? id : find_renamed(stored(first + i).name));
+      }
+    }
+  }
+
   // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
   TensorId find_variant(const std::string& name) const {
-    if (const TensorId id = find(name); id != kNone) return id;
+    const TensorId id = find(name);
+    return id != kNone ? id : find_renamed(name);
+  }
+
+  // The same for a name that means nothing as it stands.
+  TensorId find_renamed(const std::string& name) const {
     std::string renamed = name;
+    bool changed = false;
     for (const auto& [from, to] : architecture_.renames) {
       const std::size_t at = renamed.find(from);
-      if (at != renamed.npos) renamed.replace(at, from.size(), to);
+      if (at == renamed.npos) continue;
+      renamed.replace(at, from.size(), to);
+      changed = true;
     }
-    if (const TensorId id = find(renamed); id != kNone) return id;
+    const TensorId as_it_is = changed ? find(renamed) : kNone;
+    if (as_it_is != kNone) return as_it_is;
     for (const std::string& prefix : architecture_.prefixes) {
       if (const TensorId id = find(prefix + renamed); id != kNone) return id;
     }
@@ -88,9 +122,8 @@ class Matcher {
     });
   }
 
-  void place(std::uint32_t index) {
+  void place(std::uint32_t index, TensorId id) {
     const TensorInfo& info = stored(index);
-    const TensorId id = find_variant(info.name);
     if (id == kNone) {
       if (is_ignored(info.name)) {
         tree_.ignored_bytes += info.bytes();

@@ -21,7 +21,7 @@ using ::testing::ElementsAre;
 class Padded {
  public:
   explicit Padded(const std::string& json)
-      : text_(json + std::string(PlainHeader::kPadding, '7')), size_(json.size()) {}
+      : text_(json + std::string(PlainJson::kPadding, '7')), size_(json.size()) {}
   std::string_view json() const { return {text_.data(), size_}; }
 
  private:
