@@ -88,6 +88,19 @@ std::uint64_t disk_overhead(const Setting& setting, double short_by) {
   return 2 * least_slot(setting) + blocks * cache;
 }
 
+bool alike(const PipelineUnit& a, const PipelineUnit& b) {
+  return a.weights == b.weights && a.resident == b.resident && a.workspace == b.workspace &&
+         a.fixed == b.fixed && a.part == b.part;
+}
+
+bool alike(const Freedom& a, const Freedom& b) {
+  const auto same = [](const Share& x, const Share& y) {
+    return x.dense == y.dense && x.experts == y.experts && x.attends == y.attends;
+  };
+  return a.loose.empty() && b.loose.empty() && a.part == b.part &&
+         same(a.core_share, b.core_share) && same(a.part_share, b.part_share);
+}
+
 class Relaxation {
  public:
   Relaxation(const Setting& setting, const Judge& judge, const Streaming& streaming,
@@ -198,18 +211,12 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
     const Relaxation relaxed(setting, judge, streaming, mixture);
     Choices choices;
     choices.room = rooms(streaming.gpu);
-    std::vector<std::uint32_t> taken;
-    for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
+    const auto options_of = [&](std::uint32_t u) {
       const PipelineUnit& unit = pipeline.units[u];
-      auto& options = choices.units.emplace_back();
-      taken.push_back(0);
+      std::vector<Choice> options;
       const auto add = [&](std::uint32_t d, std::uint32_t side, std::uint64_t part) {
         const bool weights = counts_weights(pipeline.devices[d]);
         const std::uint64_t all = weights ? unit.weights : unit.resident;
-        if (known.home[u] == devices[d] && (part > 0) == (known.experts[u] != known.home[u]) &&
-            (part == 0 || known.experts[u] == devices[side])) {
-          taken.back() = static_cast<std::uint32_t>(options.size());
-        }
         options.push_back({relaxed.score(u, devices[d], devices[part > 0 ? side : d]) * 1e9, d,
                            side, static_cast<double>(all - part), static_cast<double>(part)});
       };
@@ -221,6 +228,19 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
           if (side != d && with_gpu && pipeline.devices[side].open) add(d, side, unit.part);
         }
       }
+      return options;
+    };
+    std::vector<std::uint32_t> taken;
+    for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
+      const bool again = u > 0 && cost_alike(setting.chain.units[u], setting.chain.units[u - 1]) &&
+                         alike(pipeline.units[u], pipeline.units[u - 1]) &&
+                         alike(judge.freedom(u), judge.freedom(u - 1));
+      choices.units.push_back(again ? choices.units[u - 1] : options_of(u));
+      const std::vector<Choice>& options = choices.units.back();
+      const auto at = std::ranges::find_if(options, [&](const Choice& option) {
+        return devices[option.home] == known.home[u] && devices[option.side] == known.experts[u];
+      });
+      taken.push_back(at == options.end() ? 0 : static_cast<std::uint32_t>(at - options.begin()));
     }
     for (std::size_t a = 0; a < devices.size(); ++a) {
       for (std::size_t b = 0; b < devices.size(); ++b) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "planner/base/text.h"
@@ -219,6 +220,16 @@ bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
     if (tree.modules[m].expert) return true;
   }
   return false;
+}
+
+bool cost_alike(const Unit& a, const Unit& b) {
+  const auto figures = [](const Unit& u) {
+    return std::tie(u.weights, u.tied, u.experts, u.computed, u.kv_bytes, u.kv_position,
+                    u.kv_window, u.activation, u.logits, u.dense_bytes, u.expert_bytes, u.row_bytes,
+                    u.elements, u.expert_elements, u.routed_prompt, u.routed_token,
+                    u.experts_fraction, u.expert_count, u.attention_width, u.block, u.head);
+  };
+  return a.tensors.empty() == b.tensors.empty() && figures(a) == figures(b);
 }
 
 std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts) {

@@ -63,6 +63,10 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked);
 Chain make_chain(const ModelTree& tree, const Workload& workload,
                  const std::vector<std::string>& no_split = {});
 
+// Whether two units cost the same wherever they stand: all figures agree, whatever modules and
+// tensors are behind them. A chain is mostly runs of such units.
+bool cost_alike(const Unit& a, const Unit& b);
+
 // Bytes in flight while a piece of a unit is read from the disk or streamed: `dense` bytes at once,
 // of `experts` bytes one expert at a time.
 std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts);
