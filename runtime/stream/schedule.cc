@@ -9,9 +9,9 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kInPlaceChunk = 8u << 20;
-constexpr std::uint64_t kDeviceAlignment = 512;  // of tensors in device memory, as torch aligns
-constexpr std::uint64_t kHostAlignment = 64;     // of copied tensors in host memory
+constexpr std::uint64_t kInPlaceChunk = 2u << 20;  // a large page of the destination
+constexpr std::uint64_t kDeviceAlignment = 512;    // of tensors in device memory, as torch aligns
+constexpr std::uint64_t kHostAlignment = 64;       // of copied tensors in host memory
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
   return (value + step - 1) / step * step;
@@ -236,12 +236,15 @@ class Builder {
     }
   }
 
+  // Along the large pages of the destination: two threads that touch a fresh one together both
+  // clear one, for nothing.
   void cut_in_place() {
-    for (std::uint64_t at = run_.begin; at < run_.end;) {
-      const std::uint64_t stop = std::min(run_.end, (at / kInPlaceChunk + 1) * kInPlaceChunk);
-      schedule_.chunks.push_back(
-          {run_.shard, true, run_.device, at, stop, run_.to + (at - run_.begin), 0, 0});
-      at = stop;
+    const std::uint64_t end = run_.to + (run_.end - run_.begin);
+    for (std::uint64_t to = run_.to; to < end;) {
+      const std::uint64_t stop = std::min(end, (to / kInPlaceChunk + 1) * kInPlaceChunk);
+      schedule_.chunks.push_back({run_.shard, true, run_.device, run_.begin + (to - run_.to),
+                                  run_.begin + (stop - run_.to), to, 0, 0});
+      to = stop;
     }
   }
 

@@ -28,7 +28,7 @@ inline std::uint64_t chunk_for(std::uint64_t staging) {
 inline std::size_t reading_threads() {
   constexpr std::size_t kMost = 8;
   return std::min<std::size_t>(kMost,
-                               std::max<std::size_t>(2, 2 * std::thread::hardware_concurrency()));
+                               std::max<std::size_t>(8, 2 * std::thread::hardware_concurrency()));
 }
 
 // Throws Error where `staging` is too small to move anything through.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/stream/page_feeder.h"
 #include "runtime/stream/table_cache.h"
 
 namespace berth {
@@ -12,17 +13,22 @@ class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
            std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-           Verifier* verifier, std::uint64_t side_share, WorkControl& control)
+           Verifier* verifier, std::size_t threads, std::uint64_t side_share, WorkControl& control)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
         engines_(engines),
         ring_(ring),
         verifier_(verifier),
+        threads_(threads),
         control_(control),
         tables_(checkpoint, schedule.weights, schedule.schemes, side_share, control.cancel,
                 [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                       std::byte* at_begin) { read_part(shard, begin, end, at_begin); }) {}
+                       std::byte* at_begin) { read_part(shard, begin, end, at_begin); }),
+        feeder_(schedule.chunks.size(), [this](std::size_t i) {
+          const Chunk& chunk = schedule_.chunks[i];
+          return chunk.in_place ? destination(chunk) : std::span<std::byte>{};
+        }) {}
 
   void run(const Chunk& chunk) {
     try {
@@ -37,11 +43,22 @@ class Streamer {
  private:
   void send(const Chunk& chunk) {
     if (chunk.in_place) {
-      read(chunk, engines_[chunk.device]->memory() + chunk.to);
+      read(chunk, destination(chunk).data());
+      // The chunks in between are being read.
+      if (files_.bypassed_cache()) feeder_.start(index_of(chunk) + threads_);
     } else {
       run_staged(chunk);
     }
     control_.bytes_done += chunk.end - chunk.begin;
+  }
+
+  std::size_t index_of(const Chunk& chunk) const {
+    return static_cast<std::size_t>(&chunk - schedule_.chunks.data());
+  }
+
+  // Of a chunk that is read in place.
+  std::span<std::byte> destination(const Chunk& chunk) const {
+    return {engines_[chunk.device]->memory() + chunk.to, chunk.end - chunk.begin};
   }
 
   void read(const Chunk& chunk, std::byte* to) {
@@ -129,8 +146,10 @@ class Streamer {
   std::span<const std::unique_ptr<CopyEngine>> engines_;
   StagingRing* ring_;
   Verifier* verifier_;
+  std::size_t threads_;
   WorkControl& control_;
   TableCache tables_;
+  PageFeeder feeder_;
 };
 
 }  // namespace
@@ -168,7 +187,8 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
             std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
             Verifier* verifier, std::size_t threads, std::uint64_t side_share,
             WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, ring, verifier, side_share, control);
+  Streamer streamer(checkpoint, schedule, files, engines, ring, verifier, threads, side_share,
+                    control);
   try {
     run_workers(schedule.chunks.size(), threads, control,
                 [&](std::size_t i) { streamer.run(schedule.chunks[i]); });

@@ -137,6 +137,30 @@ TEST(Schedule, MergesNeighboursIntoFewReads) {
   EXPECT_EQ(schedule.pieces.size(), 1u);  // 512-byte tensors follow each other on the device too
 }
 
+TEST(Schedule, CutsWhatIsReadInPlaceAlongLargePagesOfItsMemory) {
+  testing::TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(3);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].name = "t" + std::to_string(i);
+    tensors[i].shape = {(5u << 20) / 4 + 7 * i};
+  }
+  const Model model = testing::write_model(folder.path(), tensors, 1, random, false);
+  const Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kPrivate);
+  const Schedule schedule = make_schedule(model, plan, {});
+  constexpr std::uint64_t kLarge = 2u << 20;
+  ASSERT_EQ(schedule.chunks.size(), 8u);  // 15 MiB and a little more
+  for (std::size_t i = 0; i < schedule.chunks.size(); ++i) {
+    const Chunk& chunk = schedule.chunks[i];
+    ASSERT_TRUE(chunk.in_place);
+    EXPECT_EQ(chunk.to % kBlock, chunk.begin % kBlock);
+    if (i > 0) {
+      EXPECT_EQ(chunk.to % kLarge, 0u);
+      EXPECT_EQ(chunk.begin, schedule.chunks[i - 1].end);
+    }
+  }
+}
+
 TEST(Schedule, RefusesConversionsThatDoNotExist) {
   EXPECT_TRUE(can_convert(DType::kF32, DType::kBF16));
   EXPECT_TRUE(can_convert(DType::kI64, DType::kI64));
