@@ -175,6 +175,8 @@ spm_trained.train_from_iterator(TRAINING, trainers.BpeTrainer(
     vocab_size=440, show_progress=False,
     special_tokens=["<unk>", "<s>", "</s>"] + BYTE_TOKENS))
 spm_vocab = dict(sorted(json.loads(spm_trained.to_str())["model"]["vocab"].items(), key=lambda t: t[1]))
+for length in (2, 3, 4):  # Gemma has pieces for runs of spaces
+    spm_vocab[MARK * length] = len(spm_vocab)
 NEVER_MERGED = {"<unk>", "<s>", "</s>", *BYTE_TOKENS}
 # Less for later pieces, as SentencePiece does it, but with ties and with some out of order.
 SPM_SCORES = {token: 0.0 if token in NEVER_MERGED else -float(id // 3 + 7 * (id % 5 == 0))
