@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <string>
 #include <tuple>
-#include <unordered_map>
+#include <utility>
 
 #include "planner/base/error.h"
+#include "planner/checkpoint/name_table.h"
 
 namespace berth {
 namespace {
@@ -15,9 +16,9 @@ namespace {
 // SentencePiece's pieces have up to 16 characters unless the trainer is told otherwise, and thus up
 // to 15 places to cut. Known vocabularies have about two merges a piece. The limits keep a file
 // made to be slow from being so: each cut costs a look-up of all the piece's bytes.
-constexpr std::size_t kMostBytes = 512;
-constexpr std::size_t kMostMerges = 16;      // a piece, on average
-constexpr std::size_t kFewMerges = 100'000;  // few enough whatever the vocabulary
+constexpr std::size_t kMostBytes = 256;
+constexpr std::size_t kMostMerges = 16;     // a piece, on average
+constexpr std::size_t kFewMerges = 10'000;  // few enough whatever the vocabulary
 
 struct Merge {
   double score = 0;
@@ -35,23 +36,31 @@ std::uint32_t characters_of(std::string_view text) {
   return static_cast<std::uint32_t>(std::ranges::count_if(text, starts_character));
 }
 
+struct TextOf {  // where NameTable finds the texts
+  const std::vector<ScoredPiece>& pieces;
+  std::string_view operator()(std::uint32_t id) const { return pieces[id].text; }
+};
+
 class MergeFinder {
  public:
-  explicit MergeFinder(const std::vector<ScoredPiece>& pieces) : pieces_(pieces) {
-    ids_.reserve(pieces.size());
-    for (std::uint32_t id = 0; id < pieces.size(); ++id) {
-      if (pieces[id].merges) ids_.insert_or_assign(pieces[id].text, id);
+  explicit MergeFinder(const std::vector<ScoredPiece>& pieces)
+      : pieces_(pieces), text_of_{pieces}, ids_(pieces.size()) {
+    for (auto id = static_cast<std::uint32_t>(pieces.size()); id-- > 0;) {
+      if (pieces[id].merges) ids_.insert(pieces[id].text, id, text_of_);
     }
   }
 
-  std::vector<Merge> find() {
+  std::vector<Merge> find_all() {
     for (std::uint32_t id = 0; id < pieces_.size(); ++id) {
-      if (pieces_[id].merges && ids_.at(pieces_[id].text) == id) cut(id);
+      if (pieces_[id].merges && find(pieces_[id].text) == id) cut(id);
     }
     return std::move(found_);
   }
 
  private:
+  std::uint32_t find(std::string_view text) const { return ids_.find(text, text_of_); }
+  bool is_piece(std::string_view text) const { return find(text) != NameTable::kAbsent; }
+
   void cut(std::uint32_t id) {
     const std::string_view text = pieces_[id].text;
     if (text.size() > kMostBytes) {
@@ -61,7 +70,7 @@ class MergeFinder {
     const std::uint32_t characters = characters_of(text);
     for (std::uint32_t at = 1, left = 1; at < text.size(); ++at) {
       if (!starts_character(text[at])) continue;
-      if (ids_.contains(text.substr(0, at)) && ids_.contains(text.substr(at))) {
+      if (is_piece(text.substr(0, at)) && is_piece(text.substr(at))) {
         found_.push_back({pieces_[id].score, id, at, left, characters - left});
       }
       ++left;
@@ -72,14 +81,15 @@ class MergeFinder {
   }
 
   const std::vector<ScoredPiece>& pieces_;
-  std::unordered_map<std::string_view, std::uint32_t> ids_;
+  TextOf text_of_;
+  NameTable ids_;  // of equal texts the last
   std::vector<Merge> found_;
 };
 
 }  // namespace
 
 std::vector<PieceMerge> piece_merges(const std::vector<ScoredPiece>& pieces) {
-  std::vector<Merge> found = MergeFinder(pieces).find();
+  std::vector<Merge> found = MergeFinder(pieces).find_all();
   std::ranges::stable_sort(found, std::ranges::greater(), &Merge::rank);
   std::vector<PieceMerge> merges;
   merges.reserve(found.size());

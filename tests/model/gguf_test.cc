@@ -430,7 +430,7 @@ TEST(PieceMerges, AreInTheOrderOfTransformers) {
 
 TEST(PieceMerges, AreBounded) {
   std::vector<std::string> texts;  // each of which any two shorter ones make up
-  for (std::size_t length = 1; length <= 512; ++length) texts.emplace_back(length, 'a');
+  for (std::size_t length = 1; length <= 256; ++length) texts.emplace_back(length, 'a');
   std::vector<ScoredPiece> pieces;
   for (const std::string& text : texts) pieces.push_back({text, 0});
   EXPECT_THAT(error_of([&] { piece_merges(pieces); }), HasSubstr("in more ways than"));
