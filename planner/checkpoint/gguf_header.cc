@@ -17,7 +17,7 @@ Number load(const std::string& bytes, std::uint64_t at) {
   return value;
 }
 
-constexpr std::uint64_t kMostIntegers = 4'000'000;  // of the largest vocabulary, many times
+constexpr std::uint64_t kMostNumbers = 4'000'000;  // of the largest vocabulary, many times
 constexpr std::uint64_t kWidths[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 }  // namespace
@@ -64,6 +64,13 @@ std::optional<std::int64_t> GgufHeader::integer_at(GgufType type, std::uint64_t 
   return std::nullopt;
 }
 
+std::optional<double> GgufHeader::number_at(GgufType type, std::uint64_t at) const {
+  if (type == GgufType::kF32) return load<float>(bytes_, at);
+  if (type == GgufType::kF64) return load<double>(bytes_, at);
+  const auto integer = integer_at(type, at);
+  return integer ? std::optional(static_cast<double>(*integer)) : std::nullopt;
+}
+
 std::optional<std::uint64_t> GgufHeader::unsigned_integer(std::string_view key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
@@ -75,14 +82,9 @@ std::optional<std::uint64_t> GgufHeader::unsigned_integer(std::string_view key) 
 std::optional<double> GgufHeader::number(std::string_view key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->array) {
-    if (value->type == GgufType::kF32) return load<float>(bytes_, value->at);
-    if (value->type == GgufType::kF64) return load<double>(bytes_, value->at);
-    if (const auto integer = integer_at(value->type, value->at)) {
-      return static_cast<double>(*integer);
-    }
-  }
-  fail(key, "not a number");
+  const auto number = value->array ? std::nullopt : number_at(value->type, value->at);
+  if (!number) fail(key, "not a number");
+  return number;
 }
 
 std::optional<bool> GgufHeader::boolean(std::string_view key) const {
@@ -117,14 +119,30 @@ std::vector<std::int64_t> GgufHeader::integers(std::string_view key) const {
   std::vector<std::int64_t> out;
   const GgufValue* value = find(key);
   if (value == nullptr) return out;
-  if (value->count > kMostIntegers) {
-    fail(key, "a list of more than " + std::to_string(kMostIntegers) + " integers");
+  if (value->count > kMostNumbers) {
+    fail(key, "a list of more than " + std::to_string(kMostNumbers) + " integers");
   }
   const std::uint64_t width = kWidths[static_cast<std::size_t>(value->type)];
   for (std::uint64_t i = 0; i < value->count; ++i) {
     const auto integer = integer_at(value->type, value->at + i * width);
     if (!integer) fail(key, "not a list of integers");
     out.push_back(*integer);
+  }
+  return out;
+}
+
+std::vector<double> GgufHeader::numbers(std::string_view key) const {
+  std::vector<double> out;
+  const GgufValue* value = find(key);
+  if (value == nullptr) return out;
+  if (value->count > kMostNumbers) {
+    fail(key, "a list of more than " + std::to_string(kMostNumbers) + " numbers");
+  }
+  const std::uint64_t width = kWidths[static_cast<std::size_t>(value->type)];
+  for (std::uint64_t i = 0; i < value->count; ++i) {
+    const auto number = number_at(value->type, value->at + i * width);
+    if (!number) fail(key, "not a list of numbers");
+    out.push_back(*number);
   }
   return out;
 }

@@ -65,6 +65,7 @@ class GgufHeader {
   std::optional<std::string_view> text(std::string_view key) const;
   std::vector<std::string_view> texts(std::string_view key) const;
   std::vector<std::int64_t> integers(std::string_view key) const;  // one where it is no array
+  std::vector<double> numbers(std::string_view key) const;         // the same
 
   [[noreturn]] void fail(std::string_view key, const std::string& what) const;
 
@@ -74,6 +75,7 @@ class GgufHeader {
   const GgufValue* find(std::string_view key) const;
   std::string_view key_of(const GgufValue& value) const;
   std::optional<std::int64_t> integer_at(GgufType type, std::uint64_t at) const;
+  std::optional<double> number_at(GgufType type, std::uint64_t at) const;
 
   std::string source_;
   std::string bytes_;  // of the file, from its start up to the end of the tensors' descriptions

@@ -34,8 +34,8 @@ std::filesystem::path lone_gguf(const std::filesystem::path& folder);
 // architecture that is not read, and a tensor that has no place in it.
 GgufModel open_gguf(const std::filesystem::path& file, const CheckpointLimits& limits = {});
 
-// The tokenizer.json of a GGUF file with a byte-level BPE vocabulary. Throws Error for any other
-// kind of vocabulary or pre-tokenizer, naming it.
+// The tokenizer.json of a GGUF file with a vocabulary of byte-level BPE or of SentencePiece's.
+// Throws Error for any other kind of vocabulary or pre-tokenizer, naming it.
 std::string gguf_tokenizer_json(const std::filesystem::path& file,
                                 const CheckpointLimits& limits = {});
 

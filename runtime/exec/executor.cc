@@ -84,7 +84,7 @@ std::vector<std::int64_t> end_of_text(const Model& model) {
 }
 
 std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* tokenizer) {
-  auto ids = options.prompt ? tokenizer->encode(*options.prompt) : options.prompt_ids;
+  auto ids = options.prompt ? tokenizer->encode_prompt(*options.prompt) : options.prompt_ids;
   if (ids.empty()) throw Error("the prompt is empty: nothing to continue");
   return ids;
 }
@@ -151,17 +151,21 @@ class TextStream {
       : tokenizer_(tokenizer), options_(options) {}
 
   void update(const std::vector<std::int64_t>& ids) {
-    if (tokenizer_ == nullptr) return;
-    const std::string bytes = tokenizer_->decode(ids, /*keep_special=*/false);
-    emit(stream_.push(std::string_view(bytes).substr(done_)));
-    done_ = bytes.size();
+    if (tokenizer_ != nullptr) push(tokenizer_->decode_settled(ids, /*keep_special=*/false));
   }
-  std::string finish() {
+  std::string finish(const std::vector<std::int64_t>& ids) {
+    if (tokenizer_ != nullptr) push(tokenizer_->decode(ids, /*keep_special=*/false));
     emit(stream_.finish());
     return std::move(text_);
   }
 
  private:
+  // `bytes`: all so far; may be none more than before.
+  void push(std::string_view bytes) {
+    if (bytes.size() <= done_) return;
+    emit(stream_.push(bytes.substr(done_)));
+    done_ = bytes.size();
+  }
   void emit(const std::string& piece) {
     if (piece.empty()) return;
     text_ += piece;
@@ -216,7 +220,7 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
     if (report.new_ids.size() < options.new_tokens) logits = decoder->forward({&id, 1}, nullptr);
   }
   report.decode_seconds = seconds_since(decode_start);
-  report.text = text.finish();
+  report.text = text.finish(report.new_ids);
   report.hops = decoder->hops();
   return report;
 }

@@ -79,34 +79,37 @@ const Bpe::Merge* Bpe::merge_of(std::uint32_t left, std::uint32_t right) const {
   return entry == merges_.end() ? nullptr : &entry->second;
 }
 
+// False, and nothing appended, where a byte has no token.
+bool Bpe::append_bytes(std::string_view character, std::vector<std::uint32_t>& ids) const {
+  const std::size_t before = ids.size();
+  for (const char byte : character) {
+    const auto id = id_of(fallback_token(byte));
+    if (!id) {
+      ids.resize(before);
+      return false;
+    }
+    ids.push_back(*id);
+  }
+  return true;
+}
+
 std::vector<std::uint32_t> Bpe::characters(std::string_view word) const {
   std::vector<std::uint32_t> ids;
   ids.reserve(word.size());
-  bool after_unknown = false;
+  // An unknown token is written when the next character turns out not to be fused into it. Bytes
+  // are written past it: Hugging Face does so, too.
+  bool unknown_held = false;
   for (std::size_t at = 0, length = 0; at < word.size(); at += length) {
     length = character_bytes(word[at]);
     const std::string_view character = word.substr(at, length);
-    if (const auto id = id_of(character)) {
-      ids.push_back(*id);
-      after_unknown = false;
-      continue;
-    }
-    if (options.byte_fallback) {
-      std::vector<std::uint32_t> bytes;
-      for (const char byte : character) {
-        if (const auto id = id_of(fallback_token(byte))) bytes.push_back(*id);
-      }
-      if (bytes.size() == character.size()) {
-        ids.insert(ids.end(), bytes.begin(), bytes.end());
-        after_unknown = false;
-        continue;
-      }
-    }
-    if (options.unknown && !(after_unknown && options.fuse_unknown)) {
-      ids.push_back(*options.unknown);
-    }
-    after_unknown = options.unknown.has_value();
+    const auto id = id_of(character);
+    if (!id && options.byte_fallback && append_bytes(character, ids)) continue;
+    if (!id && !options.unknown) continue;
+    if (unknown_held && (id || !options.fuse_unknown)) ids.push_back(*options.unknown);
+    unknown_held = !id;
+    if (id) ids.push_back(*id);
   }
+  if (unknown_held) ids.push_back(*options.unknown);
   return ids;
 }
 

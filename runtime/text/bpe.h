@@ -43,6 +43,7 @@ class Bpe {
     std::uint32_t id;
   };
   std::vector<std::uint32_t> characters(std::string_view word) const;
+  bool append_bytes(std::string_view character, std::vector<std::uint32_t>& ids) const;
   const Merge* merge_of(std::uint32_t left, std::uint32_t right) const;
 
   std::unordered_map<std::uint32_t, std::string> tokens_;  // nodes never move: ids_ views them

@@ -1,5 +1,8 @@
 #include "runtime/text/json_value.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace berth {
 
 std::string in_quotes(std::string_view text) {
@@ -30,6 +33,15 @@ std::string_view JsonValue::text() const {
   return value;
 }
 
+std::string_view JsonValue::character() const {
+  const auto value = text();
+  const auto starts_character = [](char c) {
+    return (static_cast<std::uint8_t>(c) & 0xC0) != 0x80;
+  };
+  if (std::ranges::count_if(value, starts_character) != 1) fail("must be one character");
+  return value;
+}
+
 bool JsonValue::boolean() const {
   bool value = false;
   if (element_.get(value) != simdjson::SUCCESS) fail("must be true or false");
@@ -40,6 +52,12 @@ std::uint64_t JsonValue::unsigned_integer() const {
   std::uint64_t value = 0;
   if (element_.get(value) != simdjson::SUCCESS) fail("must be a whole number, 0 or more");
   return value;
+}
+
+std::uint32_t JsonValue::token_id() const {
+  const std::uint64_t id = unsigned_integer();
+  if (id > std::numeric_limits<std::uint32_t>::max()) fail("is no token id");
+  return static_cast<std::uint32_t>(id);
 }
 
 std::vector<JsonValue> JsonValue::list() const {

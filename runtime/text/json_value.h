@@ -34,8 +34,10 @@ class JsonValue {
 
   bool is_text() const { return element_.is_string(); }
   std::string_view text() const;
+  std::string_view character() const;  // a text of one
   bool boolean() const;
   std::uint64_t unsigned_integer() const;
+  std::uint32_t token_id() const;
   std::vector<JsonValue> list() const;
   simdjson::dom::object object() const;
 

@@ -1,7 +1,5 @@
 #include "runtime/text/pretokenizer.h"
 
-#include <unicode/locid.h>
-#include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 
 #include <algorithm>
@@ -10,7 +8,8 @@
 #include <utility>
 
 #include "runtime/text/byte_level.h"
-#include "runtime/text/regex.h"
+#include "runtime/text/metaspace.h"
+#include "runtime/text/pattern.h"
 
 namespace berth {
 namespace {
@@ -70,12 +69,13 @@ std::vector<Stretch> apply_behavior(std::vector<Stretch> stretches, Behavior beh
 // A pre-tokenizer that cuts where `find` says.
 template <typename Find>
 PreTokenizer splitter(Find find, Behavior behavior) {
-  return [find = std::move(find), behavior](std::vector<UnicodeString>& pieces) {
-    std::vector<UnicodeString> cut;
-    for (const auto& piece : pieces) {
-      for (const Stretch& stretch : apply_behavior(find(piece), behavior)) {
+  return [find = std::move(find), behavior](std::vector<Piece>& pieces) {
+    std::vector<Piece> cut;
+    for (const Piece& piece : pieces) {
+      for (const Stretch& stretch : apply_behavior(find(piece.text), behavior)) {
         if (stretch.begin < stretch.end) {
-          cut.emplace_back(piece, stretch.begin, stretch.end - stretch.begin);  // a copy
+          cut.push_back({UnicodeString(piece.text, stretch.begin, stretch.end - stretch.begin),
+                         piece.at_start && stretch.begin == 0});
         }
       }
     }
@@ -98,32 +98,17 @@ std::vector<Stretch> find_numerals(const UnicodeString& text) {
 }
 
 PreTokenizer make_split(const JsonValue& value) {
-  const auto pattern = value.require("pattern");
+  const auto pattern = make_pattern(value.require("pattern"));
   const Behavior behavior = parse_behavior(value.require("behavior"));
   const bool invert = value.flag("invert");
-  const auto inverted = [invert](std::vector<Stretch> stretches) {
+  const auto find = [pattern, invert](const UnicodeString& text) {
+    auto stretches = pattern(text);
     if (invert) {
       for (auto& stretch : stretches) stretch.match = !stretch.match;
     }
     return stretches;
   };
-  if (const auto regex = pattern.get("Regex")) {
-    std::shared_ptr<const Regex> compiled;
-    try {
-      compiled = std::make_shared<const Regex>(regex->text());
-    } catch (const Error& error) {
-      regex->fail(error.what());
-    }
-    return splitter([compiled, inverted](
-                        const UnicodeString& text) { return inverted(compiled->find_all(text)); },
-                    behavior);
-  }
-  if (const auto plain = pattern.get("String")) {
-    return splitter([needle = UnicodeString::fromUTF8(plain->text()), inverted](
-                        const UnicodeString& text) { return inverted(find_all(text, needle)); },
-                    behavior);
-  }
-  pattern.fail("must be {\"Regex\": ..} or {\"String\": ..}");
+  return splitter(find, behavior);
 }
 
 PreTokenizer make_byte_level(const JsonValue& value) {
@@ -134,79 +119,36 @@ PreTokenizer make_byte_level(const JsonValue& value) {
                          const UnicodeString& text) { return regex->find_all(text); },
                      Behavior::kIsolated);
   }
-  return [prefix, split](std::vector<UnicodeString>& pieces) {
+  return [prefix, split](std::vector<Piece>& pieces) {
     for (auto& piece : pieces) {
-      if (prefix && piece.charAt(0) != u' ') piece.insert(0, u' ');
+      if (prefix && piece.text.charAt(0) != u' ') piece.text.insert(0, u' ');
     }
     if (split) split(pieces);
-    for (auto& piece : pieces) piece = to_byte_level(piece);
+    for (auto& piece : pieces) piece.text = to_byte_level(piece.text);
   };
-}
-
-Normalizer unicode_form(const icu::Normalizer2* (*instance)(UErrorCode&)) {
-  UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* form = instance(status);  // a singleton of ICU's
-  if (U_FAILURE(status)) throw Error(std::string("ICU: ") + u_errorName(status));
-  return [form](const UnicodeString& text) {
-    UErrorCode failed = U_ZERO_ERROR;
-    UnicodeString normalized = form->normalize(text, failed);
-    if (U_FAILURE(failed)) throw Error(std::string("normalizing text: ") + u_errorName(failed));
-    return normalized;
-  };
-}
-
-// Character by character, as Rust's char::to_lowercase: no context (final sigma), no language.
-UnicodeString lowercase(const UnicodeString& text) {
-  UnicodeString lowered;
-  for (std::int32_t at = 0; at < text.length(); at = text.moveIndex32(at, 1)) {
-    lowered.append(UnicodeString(text.char32At(at)).toLower(icu::Locale::getRoot()));
-  }
-  return lowered;
 }
 
 }  // namespace
-
-Normalizer make_normalizer(const std::optional<JsonValue>& value) {
-  if (!value) return nullptr;
-  const auto type = value->type();
-  if (type == "NFC") return unicode_form(&icu::Normalizer2::getNFCInstance);
-  if (type == "NFD") return unicode_form(&icu::Normalizer2::getNFDInstance);
-  if (type == "NFKC") return unicode_form(&icu::Normalizer2::getNFKCInstance);
-  if (type == "NFKD") return unicode_form(&icu::Normalizer2::getNFKDInstance);
-  if (type == "Lowercase") return lowercase;
-  if (type != "Sequence") {
-    value->fail("type " + in_quotes(type) +
-                " is not supported (NFC, NFD, NFKC, NFKD, Lowercase and Sequence are)");
-  }
-  std::vector<Normalizer> steps;
-  for (const auto& step : value->require("normalizers").list()) {
-    steps.push_back(make_normalizer(step));
-  }
-  return [steps](const UnicodeString& text) {
-    UnicodeString result = text;
-    for (const auto& step : steps) result = step(result);
-    return result;
-  };
-}
 
 PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
   if (!value) return nullptr;
   const auto type = value->type();
   if (type == "ByteLevel") return make_byte_level(*value);
   if (type == "Split") return make_split(*value);
+  if (type == "Metaspace") return make_metaspace(*value);
   if (type == "Digits") {
     return splitter(find_numerals,
                     value->flag("individual_digits") ? Behavior::kIsolated : Behavior::kContiguous);
   }
   if (type != "Sequence") {
     value->fail("type " + in_quotes(type) +
-                " is not supported (ByteLevel, Split, Digits and Sequence are)");
+                " is not supported (ByteLevel, Split, Digits, Metaspace and Sequence are)");
   }
   std::vector<PreTokenizer> steps;
   for (const auto& step : value->require("pretokenizers").list()) {
     steps.push_back(make_pretokenizer(step));
   }
-  return [steps](std::vector<UnicodeString>& pieces) {
+  return [steps](std::vector<Piece>& pieces) {
     for (const auto& step : steps) step(pieces);
   };
 }

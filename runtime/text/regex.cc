@@ -163,7 +163,9 @@ std::vector<Stretch> Regex::find_all(const icu::UnicodeString& text) const {
   std::int32_t done = 0;
   while (U_SUCCESS(status) && matcher->find(status)) {
     const std::int32_t begin = matcher->start(status);
-    append_stretch(stretches, done, begin, matcher->end(status));
+    const std::int32_t end = matcher->end(status);
+    if (begin == end && begin == done && !stretches.empty()) continue;
+    append_stretch(stretches, done, begin, end);
   }
   if (U_FAILURE(status)) {
     throw Error(std::string("splitting the text by its regular expression failed: ") +

@@ -32,7 +32,8 @@ class Regex {
   // Throws Error for a pattern that ICU refuses, with the place in the pattern.
   explicit Regex(std::string_view onig_pattern);
 
-  // All of `text`, in order. Throws Error where matching needs more than ICU's limits.
+  // All of `text`, in order; as with Oniguruma no empty match follows another match at once. Throws
+  // Error where matching needs more than ICU's limits.
   std::vector<Stretch> find_all(const icu::UnicodeString& text) const;
 
  private:

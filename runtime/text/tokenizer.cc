@@ -10,8 +10,10 @@
 
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
-#include "runtime/text/byte_level.h"
+#include "runtime/text/decoder.h"
 #include "runtime/text/json_value.h"
+#include "runtime/text/normalizer.h"
+#include "runtime/text/post_processor.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/utf8.h"
 
@@ -20,17 +22,11 @@ namespace {
 
 using icu::UnicodeString;
 
-std::uint32_t as_id(const JsonValue& value) {
-  const std::uint64_t id = value.unsigned_integer();
-  if (id > std::numeric_limits<std::uint32_t>::max()) value.fail("is no token id");
-  return static_cast<std::uint32_t>(id);
-}
-
 void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
   for (const auto [token, element] : vocabulary.object()) {
     const JsonValue value(element, vocabulary.file(),
                           "model.vocab[" + in_quotes(lossy_utf8(token)) + "]");
-    const std::uint32_t id = as_id(value);
+    const std::uint32_t id = value.token_id();
     if (!bpe.add_token(token, id)) {
       value.fail("id " + std::to_string(id) + " is taken by " + in_quotes(*bpe.token_of(id)));
     }
@@ -86,30 +82,14 @@ Bpe read_bpe(const JsonValue& model) {
   return bpe;
 }
 
-// Null for no decoder; only ByteLevel, alone or in a Sequence, is another.
-bool has_byte_level_decoder(const std::optional<JsonValue>& decoder) {
-  if (!decoder) return false;
-  const auto type = decoder->type();
-  if (type == "ByteLevel") return true;
-  if (type == "Fuse") return false;
-  if (type != "Sequence") {
-    decoder->fail("type " + in_quotes(type) + " is not supported (ByteLevel is)");
-  }
-  bool byte_level = false;
-  for (const auto& step : decoder->require("decoders").list()) {
-    byte_level = has_byte_level_decoder(step) || byte_level;
-  }
-  if (!byte_level) decoder->fail("is not supported without ByteLevel");
-  return byte_level;
-}
-
 class HuggingFaceTokenizer final : public Tokenizer {
  public:
   explicit HuggingFaceTokenizer(const JsonValue& file)
       : bpe_(read_bpe(file.require("model"))),
         normalizer_(make_normalizer(file.get("normalizer"))),
         pretokenizer_(make_pretokenizer(file.get("pre_tokenizer"))),
-        byte_level_decoder_(has_byte_level_decoder(file.get("decoder"))) {
+        decoder_(make_decoder(file.get("decoder"))),
+        around_(read_post_processor(file.get("post_processor"))) {
     read_added_tokens(file);
     if (const auto truncation = file.get("truncation")) {
       max_ids_ = truncation->require("max_length").unsigned_integer();
@@ -122,20 +102,32 @@ class HuggingFaceTokenizer final : public Tokenizer {
   }
 
   std::vector<std::int64_t> encode(std::string_view text) const override;
+  std::vector<std::int64_t> encode_prompt(std::string_view text) const override;
   std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const override;
+  std::string decode_settled(const std::vector<std::int64_t>& ids,
+                             bool keep_special) const override;
 
   std::uint64_t vocabulary() const override { return bpe_.size() + added_outside_model_; }
 
  private:
   void read_added_tokens(const JsonValue& file);
-  void encode_words(const UnicodeString& text,
+  Piece normalize(Piece piece) const {
+    if (normalizer_) normalizer_(piece);
+    return piece;
+  }
+  std::vector<std::int64_t> encode_text(std::string_view text) const;
+  void encode_words(const Piece& piece,
                     std::unordered_map<std::string, std::vector<std::int64_t>>& known,
                     std::vector<std::int64_t>& ids) const;
+  void check_length(const std::vector<std::int64_t>& ids) const;
+  std::vector<std::string> tokens_of(const std::vector<std::int64_t>& ids, bool keep_special) const;
+  std::string join(std::vector<std::string> tokens) const;
 
   Bpe bpe_;
   Normalizer normalizer_;
   PreTokenizer pretokenizer_;
-  bool byte_level_decoder_;
+  Decoder decoder_;
+  SpecialIds around_;
   std::unordered_map<std::uint32_t, AddedToken> added_;
   AddedTokenFinder as_given_;    // tokens looked for in the text as given
   AddedTokenFinder normalized_;  // tokens looked for in the normalized text
@@ -149,7 +141,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
   for (const JsonValue& value : tokens->list()) {
     AddedToken token;
     const auto content = value.require("content").text();
-    token.id = as_id(value.require("id"));
+    token.id = value.require("id").token_id();
     token.single_word = value.flag("single_word");
     token.lstrip = value.flag("lstrip");
     token.rstrip = value.flag("rstrip");
@@ -157,7 +149,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
     token.normalized = value.flag("normalized", !token.special);
     if (content.empty()) continue;
     token.content = UnicodeString::fromUTF8(content);
-    if (token.normalized && normalizer_) token.content = normalizer_(token.content);
+    if (token.normalized) token.content = normalize({token.content}).text;
     const auto in_model = bpe_.id_of(content);
     const std::string* other = bpe_.token_of(token.id);
     if (in_model ? *in_model != token.id : other != nullptr) {
@@ -175,20 +167,20 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
 
 // `known`: the ids of words seen before in this text; words repeat.
 void HuggingFaceTokenizer::encode_words(
-    const UnicodeString& text, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
+    const Piece& piece, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
     std::vector<std::int64_t>& ids) const {
-  std::vector<UnicodeString> words{text};
+  std::vector<Piece> words{piece};
   if (pretokenizer_) pretokenizer_(words);
-  for (const UnicodeString& word : words) {
+  for (const Piece& word : words) {
     std::string bytes;
-    word.toUTF8String(bytes);
+    word.text.toUTF8String(bytes);
     const auto [entry, fresh] = known.try_emplace(std::move(bytes));
     if (fresh) bpe_.encode(entry->first, entry->second);
     ids.insert(ids.end(), entry->second.begin(), entry->second.end());
   }
 }
 
-std::vector<std::int64_t> HuggingFaceTokenizer::encode(std::string_view text) const {
+std::vector<std::int64_t> HuggingFaceTokenizer::encode_text(std::string_view text) const {
   if (const auto bad = find_ill_formed_utf8(text)) {
     throw Error("the text is not UTF-8: ill-formed at byte " + std::to_string(*bad));
   }
@@ -205,55 +197,75 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode(std::string_view text) co
       continue;
     }
     parts.clear();
-    normalized_.split(normalizer_ ? normalizer_(segment.text) : segment.text, parts);
+    const Piece piece = normalize({segment.text, &segment == &segments.front()});
+    normalized_.split(piece.text, parts);
     for (const Segment& part : parts) {
       if (part.id) {
         ids.push_back(*part.id);
       } else {
-        encode_words(part.text, known, ids);
+        encode_words({part.text, piece.at_start && &part == &parts.front()}, known, ids);
       }
     }
-  }
-  if (max_ids_ && ids.size() > *max_ids_) {
-    throw Error("the text has " + std::to_string(ids.size()) +
-                " tokens, but tokenizer.json truncates to " + std::to_string(*max_ids_));
   }
   return ids;
 }
 
-std::string HuggingFaceTokenizer::decode(const std::vector<std::int64_t>& ids,
-                                         bool keep_special) const {
-  std::string bytes;
-  bool first = true;
+void HuggingFaceTokenizer::check_length(const std::vector<std::int64_t>& ids) const {
+  if (max_ids_ && ids.size() > *max_ids_) {
+    throw Error("the text has " + std::to_string(ids.size()) +
+                " tokens, but tokenizer.json truncates to " + std::to_string(*max_ids_));
+  }
+}
+
+std::vector<std::int64_t> HuggingFaceTokenizer::encode(std::string_view text) const {
+  auto ids = encode_text(text);
+  check_length(ids);
+  return ids;
+}
+
+std::vector<std::int64_t> HuggingFaceTokenizer::encode_prompt(std::string_view text) const {
+  auto ids = encode_text(text);
+  ids.insert(ids.begin(), around_.before.begin(), around_.before.end());
+  ids.insert(ids.end(), around_.after.begin(), around_.after.end());
+  check_length(ids);
+  return ids;
+}
+
+std::vector<std::string> HuggingFaceTokenizer::tokens_of(const std::vector<std::int64_t>& ids,
+                                                         bool keep_special) const {
+  std::vector<std::string> tokens;
   for (const std::int64_t id : ids) {
     if (id < 0 || id > std::numeric_limits<std::uint32_t>::max()) continue;
-    std::string token;
     if (const auto added = added_.find(static_cast<std::uint32_t>(id)); added != added_.end()) {
       if (added->second.special && !keep_special) continue;
-      added->second.content.toUTF8String(token);
+      added->second.content.toUTF8String(tokens.emplace_back());
     } else if (const std::string* known = bpe_.token_of(static_cast<std::uint32_t>(id))) {
-      token = *known;
-    } else {
-      continue;  // a model's vocabulary is often padded beyond the tokenizer's
-    }
-    if (!byte_level_decoder_) {
-      bytes += (first ? "" : " ") + token;
-      first = false;
-      continue;
-    }
-    const UnicodeString characters = UnicodeString::fromUTF8(token);
-    std::string mapped;
-    for (std::int32_t at = 0; at < characters.length(); at = characters.moveIndex32(at, 1)) {
-      const auto byte = byte_of(characters.char32At(at));
-      if (!byte) {  // not a byte-level token: it stands for itself
-        mapped = token;
-        break;
-      }
-      mapped.push_back(*byte);
-    }
-    bytes += mapped;
+      tokens.push_back(*known);
+    }  // else nothing: a model's vocabulary is often padded beyond the tokenizer's
+  }
+  return tokens;
+}
+
+std::string HuggingFaceTokenizer::join(std::vector<std::string> tokens) const {
+  if (decoder_) decoder_(tokens);
+  std::string bytes;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (i > 0 && !decoder_) bytes += ' ';
+    bytes += tokens[i];
   }
   return bytes;
+}
+
+std::string HuggingFaceTokenizer::decode(const std::vector<std::int64_t>& ids,
+                                         bool keep_special) const {
+  return join(tokens_of(ids, keep_special));
+}
+
+std::string HuggingFaceTokenizer::decode_settled(const std::vector<std::int64_t>& ids,
+                                                 bool keep_special) const {
+  auto tokens = tokens_of(ids, keep_special);
+  while (!tokens.empty() && is_byte_token(tokens.back())) tokens.pop_back();
+  return join(std::move(tokens));
 }
 
 std::unique_ptr<Tokenizer> parse_text(const simdjson::padded_string& text,

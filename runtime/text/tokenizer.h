@@ -1,7 +1,7 @@
-// Byte-level BPE from a Hugging Face tokenizer.json.
+// BPE from a Hugging Face tokenizer.json, byte-level or SentencePiece's.
 //
-// Gives the ids that Hugging Face tokenizers gives (no special tokens added). What a file asks for
-// and this code does not do is an Error naming it, never a wrong id.
+// Gives the ids that Hugging Face tokenizers gives. What a file asks for and this code does not do
+// is an Error naming it, never a wrong id.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,17 @@ class Tokenizer {
   static std::unique_ptr<Tokenizer> parse(std::string_view json, const std::string& source);
   virtual ~Tokenizer() = default;
 
-  // `text` is UTF-8; ill-formed bytes are an Error naming the offset.
+  // `text` is UTF-8; ill-formed bytes are an Error naming the offset. No special tokens are added.
   virtual std::vector<std::int64_t> encode(std::string_view text) const = 0;
+  // The same between the special tokens that the file wants around a single text, as transformers
+  // hands it to a model: with Llama's, the one that begins a text.
+  virtual std::vector<std::int64_t> encode_prompt(std::string_view text) const = 0;
   // Bytes of the ids; may end inside a UTF-8 sequence. Special tokens are kept if asked for.
   virtual std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const = 0;
+  // The part of it that more ids leave as it is: without the byte tokens at the end, which are
+  // text only together.
+  virtual std::string decode_settled(const std::vector<std::int64_t>& ids,
+                                     bool keep_special) const = 0;
   virtual std::uint64_t vocabulary() const = 0;
 };
 

@@ -30,6 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         header.text(key);
         header.texts(key);
         header.integers(key);
+        header.numbers(key);
       } catch (const berth::Error&) {
       }
     }

@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 
 #include "planner/model/model_tree.h"
+#include "planner/model/piece_merges.h"
 #include "tests/model/gguf_writer.h"
 
 namespace berth {
@@ -253,9 +255,13 @@ TEST_F(Gguf, TokenizersOfAnotherKindAreRefusedByName) {
   GgufWriter file;
   EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(file)); }),
               HasSubstr("tokenizer.ggml.model: is missing"));
-  file.text("tokenizer.ggml.model", "llama");
+  file.text("tokenizer.ggml.model", "t5");
   EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(file)); }),
-              HasSubstr("'llama' is not supported (byte-level BPE"));
+              HasSubstr("tokenizer.ggml.tokens: is missing or empty"));
+  file.texts("tokenizer.ggml.tokens", {"a"});
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(file)); }),
+              HasSubstr("tokenizer.ggml.model: 't5' is not supported (byte-level BPE, 'gpt2', and "
+                        "SentencePiece's, 'llama', are; token ids do without a tokenizer"));
   GgufWriter bpe;
   bpe.text("tokenizer.ggml.model", "gpt2");
   bpe.text("tokenizer.ggml.pre", "viking");
@@ -293,6 +299,141 @@ TEST_F(Gguf, TokenizerSaysWhatTheVocabularySays) {
   EXPECT_THAT(json, HasSubstr(R"({"id": 3, "content": "<|end|>")"));
   EXPECT_THAT(json, HasSubstr(R"("special": false})"));
   EXPECT_THAT(json, HasSubstr(R"(\\p{N}{1,3})"));
+}
+
+// A vocabulary of SentencePiece's kind: <unk>, <s>, </s>, a byte and letters.
+GgufWriter sentencepiece(const std::function<void(GgufWriter&)>& more = {}) {
+  GgufWriter file;
+  file.text("tokenizer.ggml.model", "llama");
+  file.texts("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "<0x0A>", "a", "b", "ab", "<t>"});
+  file.i32s("tokenizer.ggml.token_type", {2, 3, 3, 6, 1, 1, 1, 4});
+  file.u32("tokenizer.ggml.bos_token_id", 1);
+  file.u32("tokenizer.ggml.eos_token_id", 2);
+  if (more) more(file);
+  return file;
+}
+
+void add_scores(GgufWriter& file) {
+  file.f32s("tokenizer.ggml.scores", {0, 0, 0, 0, -1, -2, -3, 0});
+}
+
+TEST_F(Gguf, SentencePieceTokenizerSaysWhatTheVocabularySays) {
+  const std::string json = gguf_tokenizer_json(write(sentencepiece(add_scores)));
+  EXPECT_THAT(json, HasSubstr(R"("unk_token": "<unk>")"));
+  EXPECT_THAT(json, HasSubstr(R"("byte_fallback": true)"));
+  EXPECT_THAT(json, HasSubstr(R"("fuse_unk": true)"));
+  EXPECT_THAT(json, HasSubstr(R"("merges": [["a", "b"]])"));
+  EXPECT_THAT(json, HasSubstr(R"({"id": 0, "content": "<unk>")"));
+  EXPECT_THAT(json, Not(HasSubstr(R"({"id": 3)")));
+  EXPECT_THAT(json, HasSubstr(R"("content": "<t>", "single_word": false, "lstrip": false, )"
+                              R"("rstrip": false, "normalized": false, "special": false)"));
+  EXPECT_THAT(json, HasSubstr(R"({"type": "Prepend", "prepend": "▁"})"));
+  EXPECT_THAT(json, HasSubstr(R"({"type": "Strip", "content": " ", "start": 1, "stop": 0})"));
+  EXPECT_THAT(json, HasSubstr(R"("single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, )"
+                              R"({"Sequence": {"id": "A", "type_id": 0}}])"));
+  EXPECT_THAT(
+      json,
+      HasSubstr(R"("special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}})"));
+}
+
+TEST_F(Gguf, SentencePieceTokenizerHasTheOptionsOfTheFile) {
+  const std::string json = gguf_tokenizer_json(write(sentencepiece([](GgufWriter& file) {
+    add_scores(file);
+    file.boolean("tokenizer.ggml.add_space_prefix", false);
+    file.boolean("tokenizer.ggml.add_bos_token", false);
+    file.boolean("tokenizer.ggml.add_eos_token", true);
+  })));
+  EXPECT_THAT(json, Not(HasSubstr("Prepend")));
+  EXPECT_THAT(json, Not(HasSubstr("Strip")));
+  EXPECT_THAT(json, HasSubstr(R"("single": [{"Sequence": {"id": "A", "type_id": 0}}, )"
+                              R"({"SpecialToken": {"id": "</s>", "type_id": 0}}])"));
+}
+
+TEST_F(Gguf, SentencePieceTokenizersThatAreNotUnderstoodAreRefusedByKey) {
+  const auto refused = [&](const std::function<void(GgufWriter&)>& more) {
+    return error_of([&] { gguf_tokenizer_json(write(sentencepiece(more))); });
+  };
+  EXPECT_THAT(refused({}), HasSubstr("tokenizer.ggml.scores: has 0 elements for 8 tokens"));
+  EXPECT_THAT(refused([](GgufWriter& file) {
+                file.f32s("tokenizer.ggml.scores", std::vector<float>(8, NAN));
+              }),
+              HasSubstr("tokenizer.ggml.scores: holds NaN"));
+  EXPECT_THAT(
+      refused([](GgufWriter& file) { file.i32s("tokenizer.ggml.precompiled_charsmap", {}); }),
+      HasSubstr("tokenizer.ggml.precompiled_charsmap: is not supported"));
+  EXPECT_THAT(refused([](GgufWriter& file) {
+                file.boolean("tokenizer.ggml.remove_extra_whitespaces", true);
+              }),
+              HasSubstr("tokenizer.ggml.remove_extra_whitespaces: is not supported"));
+  GgufWriter outside;
+  outside.text("tokenizer.ggml.model", "llama");
+  outside.texts("tokenizer.ggml.tokens", {"a"});
+  outside.f32s("tokenizer.ggml.scores", {0});
+  outside.u32("tokenizer.ggml.bos_token_id", 1);
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(outside)); }),
+              HasSubstr("tokenizer.ggml.bos_token_id: is outside the vocabulary"));
+  GgufWriter slow;
+  slow.text("tokenizer.ggml.model", "llama");
+  slow.texts("tokenizer.ggml.tokens", {std::string(1000, 'a')});
+  slow.f32s("tokenizer.ggml.scores", {0});
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_json(write(slow)); }),
+              HasSubstr("tokenizer.ggml.tokens: token 0 has 1000 bytes, more than a piece"));
+}
+
+TEST_F(Gguf, ByteLevelTokenizersAddTheTokensThatTheFileNames) {
+  const auto json = [&](const char* pre, const std::function<void(GgufWriter&)>& more) {
+    GgufWriter file;
+    file.text("tokenizer.ggml.model", "gpt2");
+    file.text("tokenizer.ggml.pre", pre);
+    file.texts("tokenizer.ggml.tokens", {"a", "<|begin|>"});
+    if (more) more(file);
+    return gguf_tokenizer_json(write(file));
+  };
+  const auto with_id = [](GgufWriter& file) { file.u32("tokenizer.ggml.bos_token_id", 1); };
+  const auto asked = [&](GgufWriter& file) {
+    with_id(file);
+    file.boolean("tokenizer.ggml.add_bos_token", true);
+  };
+  const auto refused = [&](GgufWriter& file) {
+    with_id(file);
+    file.boolean("tokenizer.ggml.add_bos_token", false);
+  };
+  const auto none = HasSubstr(R"("post_processor": null)");
+  const auto begins =
+      HasSubstr(R"("single": [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}})");
+  EXPECT_THAT(json("smollm", with_id), none);
+  EXPECT_THAT(json("qwen2", with_id), none);
+  EXPECT_THAT(json("smollm", asked), begins);
+  EXPECT_THAT(json("llama-bpe", with_id), begins);  // as llama.cpp, and Llama 3's own file
+  EXPECT_THAT(json("llama-bpe", refused), none);
+  EXPECT_THAT(json("llama-bpe", {}), none);
+  EXPECT_THAT(error_of([&] {
+                json("smollm",
+                     [](GgufWriter& file) { file.boolean("tokenizer.ggml.add_bos_token", true); });
+              }),
+              HasSubstr("tokenizer.ggml.bos_token_id: is missing, though add_bos_token is true"));
+}
+
+std::vector<std::string> joined(const std::vector<ScoredPiece>& pieces) {
+  std::vector<std::string> merges;
+  for (const auto& [left, right] : piece_merges(pieces)) {
+    merges.push_back(std::string(left) + "|" + std::string(right));
+  }
+  return merges;
+}
+
+TEST(PieceMerges, AreInTheOrderOfTransformers) {
+  const std::vector<ScoredPiece> pieces{{"<s>", 0, false}, {"a", -1},   {"b", -1}, {"ab", -3},
+                                        {"ba", -2},        {"aba", -3}, {"é", -1}, {"éa", -3}};
+  EXPECT_THAT(joined(pieces), ElementsAre("b|a", "ab|a", "a|ba", "a|b", "é|a"));
+}
+
+TEST(PieceMerges, AreBounded) {
+  std::vector<std::string> texts;  // each of which any two shorter ones make up
+  for (std::size_t length = 1; length <= 256; ++length) texts.emplace_back(length, 'a');
+  std::vector<ScoredPiece> pieces;
+  for (const std::string& text : texts) pieces.push_back({text, 0});
+  EXPECT_THAT(error_of([&] { piece_merges(pieces); }), HasSubstr("in more ways than"));
 }
 
 }  // namespace

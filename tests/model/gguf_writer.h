@@ -14,6 +14,7 @@ namespace berth::testing {
 class GgufWriter {
  public:
   void u32(std::string_view key, std::uint32_t value) { add(key, 4, raw(value)); }
+  void boolean(std::string_view key, bool value) { add(key, 7, raw(std::uint8_t{value})); }
   void f32(std::string_view key, float value) { add(key, 6, raw(value)); }
   void text(std::string_view key, std::string_view value) { add(key, 8, string(value)); }
   void texts(std::string_view key, const std::vector<std::string>& values) {
@@ -22,10 +23,9 @@ class GgufWriter {
     add(key, 9, payload);
   }
   void i32s(std::string_view key, const std::vector<std::int32_t>& values) {
-    std::string payload = raw(std::uint32_t{5}) + raw(std::uint64_t{values.size()});
-    for (const std::int32_t value : values) payload += raw(value);
-    add(key, 9, payload);
+    numbers(key, 5, values);
   }
+  void f32s(std::string_view key, const std::vector<float>& values) { numbers(key, 6, values); }
 
   // `shape` has the slowest dimension first; `type` is ggml's number.
   void tensor(std::string_view name, std::uint32_t type, std::vector<std::uint64_t> shape,
@@ -60,6 +60,12 @@ class GgufWriter {
   }
   static std::string string(std::string_view value) {
     return raw(std::uint64_t{value.size()}) + std::string(value);
+  }
+  template <typename Number>
+  void numbers(std::string_view key, std::uint32_t type, const std::vector<Number>& values) {
+    std::string payload = raw(type) + raw(std::uint64_t{values.size()});
+    for (const Number value : values) payload += raw(value);
+    add(key, 9, payload);
   }
   static void pad(std::string& bytes) { bytes.resize((bytes.size() + 31) / 32 * 32); }
   void add(std::string_view key, std::uint32_t type, const std::string& payload) {

@@ -26,9 +26,18 @@ struct Golden {
   std::vector<std::int64_t> ids;
   std::string decoded;  // with special tokens
   std::optional<std::string> plain;
+  std::optional<std::vector<std::int64_t>> prompt;  // with what the post-processor adds
 };
 
-std::vector<Golden> read_goldens(const std::string& name, std::uint64_t* vocabulary = nullptr) {
+std::vector<std::int64_t> ids_of(const simdjson::dom::element& list) {
+  std::vector<std::int64_t> ids;
+  for (const std::int64_t id : list.get_array()) ids.push_back(id);
+  return ids;
+}
+
+// `list`: "cases", or "decodes" of ids that no text gives.
+std::vector<Golden> read_goldens(const std::string& name, std::uint64_t* vocabulary = nullptr,
+                                 const std::string& list = "cases") {
   simdjson::dom::parser parser;
   const simdjson::dom::element file = parser.load(data(name).string());
   std::uint64_t size = 0;
@@ -36,11 +45,14 @@ std::vector<Golden> read_goldens(const std::string& name, std::uint64_t* vocabul
     *vocabulary = size;
   }
   std::vector<Golden> goldens;
-  for (const simdjson::dom::element value : file["cases"].get_array()) {
+  for (const simdjson::dom::element value : file[list].get_array()) {
     Golden golden;
-    golden.text = std::string(std::string_view(value["text"]));
+    if (list == "cases") golden.text = std::string(std::string_view(value["text"]));
     golden.decoded = std::string(std::string_view(value["decoded"]));
-    for (const std::int64_t id : value["ids"].get_array()) golden.ids.push_back(id);
+    golden.ids = ids_of(value["ids"]);
+    if (simdjson::dom::element ids; value["prompt"].get(ids) == simdjson::SUCCESS) {
+      golden.prompt = ids_of(ids);
+    }
     std::string_view plain;
     if (value["plain"].get(plain) == simdjson::SUCCESS) golden.plain = std::string(plain);
     goldens.push_back(golden);
@@ -48,13 +60,29 @@ std::vector<Golden> read_goldens(const std::string& name, std::uint64_t* vocabul
   return goldens;
 }
 
+void expect_decoded(const Tokenizer& tokenizer, const Golden& golden) {
+  EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, true)), golden.decoded);
+  if (golden.plain) {
+    EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, false)), *golden.plain);
+  }
+}
+
 void expect_goldens(const Tokenizer& tokenizer, const std::vector<Golden>& goldens) {
   for (const Golden& golden : goldens) {
-    EXPECT_EQ(tokenizer.encode(golden.text), golden.ids) << golden.text;
-    EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, true)), golden.decoded) << golden.text;
-    if (golden.plain) {
-      EXPECT_EQ(lossy_utf8(tokenizer.decode(golden.ids, false)), *golden.plain) << golden.text;
-    }
+    SCOPED_TRACE(golden.text);
+    EXPECT_EQ(tokenizer.encode(golden.text), golden.ids);
+    EXPECT_EQ(tokenizer.encode_prompt(golden.text), golden.prompt.value_or(golden.ids));
+    expect_decoded(tokenizer, golden);
+  }
+}
+
+// What a stream hands out as ids come one by one is never taken back, and is all of it in the end.
+void expect_stream(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids) {
+  const std::string whole = tokenizer.decode(ids, false);
+  for (std::size_t count = 0; count <= ids.size(); ++count) {
+    const std::string settled = tokenizer.decode_settled(
+        {ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count)}, false);
+    EXPECT_EQ(whole.substr(0, settled.size()), settled) << count;
   }
 }
 
@@ -70,7 +98,7 @@ TEST_P(Goldens, AgreeWithHuggingFace) {
   expect_goldens(*tokenizer, goldens);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokenizers, Goldens,
+INSTANTIATE_TEST_SUITE_P(ByteLevel, Goldens,
                          ::testing::Values("gpt2", "prefix_space", "smollm2", "digit_runs",
                                            "llama3", "qwen2", "strips", "lowercase", "falcon",
                                            "split_Removed", "split_Removed_inverted",
@@ -78,6 +106,32 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, Goldens,
                                            "split_MergedWithPrevious_inverted",
                                            "split_MergedWithNext", "split_MergedWithNext_inverted",
                                            "split_Contiguous", "split_Contiguous_inverted"),
+                         [](const auto& file) { return std::string(file.param); });
+
+INSTANTIATE_TEST_SUITE_P(SentencePiece, Goldens,
+                         ::testing::Values("llama2", "llama2_old", "mistral", "gemma", "metaspace",
+                                           "metaspace_never", "metaspace_first", "some_bytes",
+                                           "some_bytes_unfused"),
+                         [](const auto& file) { return std::string(file.param); });
+
+class Decodes : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Decodes, AgreeWithHuggingFaceOnAnyIds) {
+  const std::string name = GetParam();
+  const auto tokenizer = Tokenizer::read(data(name + ".json"));
+  const auto goldens = read_goldens(name + ".goldens.json", nullptr, "decodes");
+  ASSERT_GT(goldens.size(), 10u);
+  for (const Golden& golden : goldens) {
+    SCOPED_TRACE(golden.decoded);
+    expect_decoded(*tokenizer, golden);
+    expect_stream(*tokenizer, golden.ids);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(SentencePiece, Decodes,
+                         ::testing::Values("llama2", "llama2_old", "mistral", "gemma", "metaspace",
+                                           "metaspace_never", "metaspace_first", "some_bytes",
+                                           "some_bytes_unfused"),
                          [](const auto& file) { return std::string(file.param); });
 
 TEST(DemoTokenizer, AgreesWithHuggingFace) {
@@ -144,8 +198,10 @@ TEST_F(BrokenFile, IsAnErrorThatNamesFileAndField) {
 TEST_F(BrokenFile, IsAnErrorWhereItAsksForWhatIsNotSupported) {
   const auto with_rest = [&](const std::string& rest) { return error_of(with(kVocabulary, rest)); };
   EXPECT_THAT(with_rest(R"(,"normalizer":{"type":"Nmt"})"), HasSubstr("normalizer: type 'Nmt'"));
-  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Metaspace"})"),
-              HasSubstr("pre_tokenizer: type 'Metaspace' is not supported"));
+  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Whitespace"})"),
+              HasSubstr("pre_tokenizer: type 'Whitespace' is not supported"));
+  EXPECT_THAT(with_rest(R"(,"post_processor":{"type":"Other"})"),
+              HasSubstr("post_processor: type 'Other' is not supported"));
   EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"X"}]})"),
               HasSubstr("pre_tokenizer.pretokenizers[0]: type 'X'"));
   EXPECT_THAT(
@@ -166,8 +222,59 @@ TEST_F(BrokenFile, IsAnErrorWhereItAsksForWhatIsNotSupported) {
               HasSubstr("model.unk_token: is not in model.vocab"));
 }
 
+TEST_F(BrokenFile, IsAnErrorWhereAStepOfSentencePieceIsOdd) {
+  const auto step = [&](const std::string& place, const std::string& options) {
+    return error_of(with(kVocabulary, ",\"" + place + "\":{\"type\":" + options + "}"));
+  };
+  EXPECT_THAT(step("normalizer", R"("Replace","pattern":{"String":""},"content":"b")"),
+              HasSubstr("normalizer.pattern.String: must not be empty"));
+  EXPECT_THAT(step("normalizer", R"("Strip","strip_left":true)"),
+              HasSubstr("normalizer: 'strip_right' is missing"));
+  EXPECT_THAT(step("pre_tokenizer", R"("Metaspace","replacement":"__")"),
+              HasSubstr("pre_tokenizer.replacement: must be one character"));
+  EXPECT_THAT(step("pre_tokenizer", R"("Metaspace","replacement":"_","prepend_scheme":"last")"),
+              HasSubstr("pre_tokenizer.prepend_scheme: 'last' is not a scheme"));
+  EXPECT_THAT(step("pre_tokenizer", R"("Metaspace","replacement":"_","prepend_scheme":"first",)"
+                                    R"("add_prefix_space":false)"),
+              HasSubstr("prepend_scheme: is not 'never', though add_prefix_space is false"));
+  EXPECT_THAT(step("decoder", R"("Sequence","decoders":[{"type":"CTC"}])"),
+              HasSubstr("decoder.decoders[0]: type 'CTC' is not supported"));
+  EXPECT_THAT(step("decoder", R"("Strip","content":"","start":1,"stop":0)"),
+              HasSubstr("decoder.content: must be one character"));
+  EXPECT_THAT(step("post_processor", R"("TemplateProcessing","single":[],"special_tokens":{})"),
+              HasSubstr("post_processor.single: does not hold the text A"));
+  EXPECT_THAT(step("post_processor", R"("TemplateProcessing","special_tokens":{},)"
+                                     R"("single":[{"SpecialToken":{"id":"<s>","type_id":0}}])"),
+              HasSubstr("single[0].SpecialToken.id: '<s>' is not among the special_tokens"));
+  EXPECT_THAT(step("post_processor", R"("BertProcessing","cls":["a"],"sep":["b",1])"),
+              HasSubstr("post_processor.cls: must be a token and its id"));
+  const std::string bert = R"({"type":"BertProcessing","cls":["a",0],"sep":["b",1]})";
+  EXPECT_THAT(step("post_processor", R"("Sequence","processors":[)" + bert + "," + bert + "]"),
+              HasSubstr("processors[1]: is not supported after a step that adds tokens"));
+}
+
 TEST_F(BrokenFile, IsAnErrorWhereItIsNotThere) {
   EXPECT_THROW(Tokenizer::read(folder_ / "tokenizer.json"), Error);
+}
+
+// Texts may be long where a word is all of the text: no step may be quadratic, or deep.
+TEST(Encoding, TakesALongTextWithoutWords) {
+  const auto tokenizer = Tokenizer::read(data("llama2.json"));
+  std::string text;
+  while (text.size() < 1'000'000) text += "the other byte 你 \xF0\x9F\x91\x8D ";
+  const auto ids = tokenizer->encode(text);
+  EXPECT_EQ(tokenizer->decode(ids, true), text);
+  EXPECT_EQ(tokenizer->decode_settled(ids, true), text);
+}
+
+TEST(Encoding, RefusesATextThatReplacingBlowsUp) {
+  const std::string content(1 << 16, 'x');
+  const auto tokenizer =
+      Tokenizer::parse(R"({"model":{"vocab":{"a":0},"merges":[]},"normalizer":{"type":"Replace",)"
+                       R"("pattern":{"String":"a"},"content":")" +
+                           content + "\"}}",
+                       "tokenizer.json");
+  EXPECT_THROW(tokenizer->encode(std::string(1 << 15, 'a')), Error);
 }
 
 TEST(Encoding, RefusesIllFormedTextNamingTheByte) {

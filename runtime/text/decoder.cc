@@ -1,0 +1,151 @@
+#include "runtime/text/decoder.h"
+
+#include <unicode/unistr.h>
+
+#include <charconv>
+#include <cstdint>
+#include <utility>
+
+#include "runtime/text/byte_level.h"
+#include "runtime/text/metaspace.h"
+#include "runtime/text/pattern.h"
+#include "runtime/text/utf8.h"
+
+namespace berth {
+namespace {
+
+using icu::UnicodeString;
+using Tokens = std::vector<std::string>;
+
+void fuse(Tokens& tokens) {
+  std::string text;
+  for (const std::string& token : tokens) text += token;
+  tokens.assign(1, std::move(text));
+}
+
+// The bytes that the characters of `token` stand for; the token itself where one stands for none.
+std::string bytes_of(const std::string& token) {
+  const UnicodeString characters = UnicodeString::fromUTF8(token);
+  std::string bytes;
+  for (std::int32_t at = 0; at < characters.length(); at = characters.moveIndex32(at, 1)) {
+    const auto byte = byte_of(characters.char32At(at));
+    if (!byte) return token;
+    bytes.push_back(*byte);
+  }
+  return bytes;
+}
+
+void decode_byte_level(Tokens& tokens) {
+  for (std::string& token : tokens) token = bytes_of(token);
+  fuse(tokens);
+}
+
+// A run of byte tokens is text where all of it is UTF-8; else each byte is one U+FFFD.
+void append_bytes(std::string& run, Tokens& tokens) {
+  if (!find_ill_formed_utf8(run)) {
+    if (!run.empty()) tokens.push_back(run);
+  } else {
+    tokens.insert(tokens.end(), run.size(), "\xEF\xBF\xBD");
+  }
+  run.clear();
+}
+
+void decode_byte_fallback(Tokens& tokens) {
+  Tokens decoded;
+  std::string run;
+  for (std::string& token : tokens) {
+    if (is_byte_token(token)) {
+      std::uint8_t byte = 0;
+      std::from_chars(&token[3], &token[5], byte, 16);
+      run.push_back(static_cast<char>(byte));
+      continue;
+    }
+    append_bytes(run, decoded);
+    decoded.push_back(std::move(token));
+  }
+  append_bytes(run, decoded);
+  tokens = std::move(decoded);
+}
+
+Decoder make_replace(const JsonValue& value) {
+  const auto pattern_value = value.require("pattern");
+  const auto pattern = make_pattern(pattern_value);
+  const std::string content(value.require("content").text());
+  if (const auto plain = pattern_value.get("String")) {  // the usual one, without UTF-16
+    return [from = std::string(plain->text()), content](Tokens& tokens) {
+      for (std::string& token : tokens) replace_all(token, from, content);
+    };
+  }
+  return [pattern, content = UnicodeString::fromUTF8(content)](Tokens& tokens) {
+    for (std::string& token : tokens) {
+      const auto text = UnicodeString::fromUTF8(token);
+      token.clear();
+      replace_matches(text, pattern(text), content).toUTF8String(token);
+    }
+  };
+}
+
+Decoder make_strip(const JsonValue& value) {
+  return [character = std::string(value.require("content").character()),
+          start = value.require("start").unsigned_integer(),
+          stop = value.require("stop").unsigned_integer()](Tokens& tokens) {
+    for (std::string& token : tokens) {
+      std::string_view kept = token;
+      for (std::uint64_t i = 0; i < start && kept.starts_with(character); ++i) {
+        kept.remove_prefix(character.size());
+      }
+      for (std::uint64_t i = 0; i < stop && kept.ends_with(character); ++i) {
+        kept.remove_suffix(character.size());
+      }
+      token = std::string(kept);
+    }
+  };
+}
+
+Decoder make_sequence(const JsonValue& value) {
+  std::vector<Decoder> steps;
+  for (const auto& step : value.require("decoders").list()) steps.push_back(make_decoder(step));
+  return [steps = std::move(steps)](Tokens& tokens) {
+    for (const auto& step : steps) step(tokens);
+  };
+}
+
+bool is_hex_digit(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+}  // namespace
+
+bool is_byte_token(std::string_view token) {
+  return token.size() == 6 && token.starts_with("<0x") && token.ends_with('>') &&
+         is_hex_digit(token[3]) && is_hex_digit(token[4]);
+}
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  std::size_t at = text.find(from);
+  if (at == std::string::npos) return;
+  std::string replaced;
+  std::size_t done = 0;
+  for (; at != std::string::npos; at = text.find(from, done)) {
+    replaced.append(text, done, at - done).append(to);
+    done = at + from.size();
+  }
+  text = replaced.append(text, done);
+}
+
+Decoder make_decoder(const std::optional<JsonValue>& value) {
+  if (!value) return nullptr;
+  const auto type = value->type();
+  if (type == "ByteLevel") return decode_byte_level;
+  if (type == "ByteFallback") return decode_byte_fallback;
+  if (type == "Fuse") return fuse;
+  if (type == "Metaspace") return make_metaspace_decoder(*value);
+  if (type == "Replace") return make_replace(*value);
+  if (type == "Strip") return make_strip(*value);
+  if (type == "Sequence") return make_sequence(*value);
+  value->fail("type " + in_quotes(type) +
+              " is not supported (ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip and "
+              "Sequence are)");
+}
+
+}  // namespace berth

@@ -1,0 +1,71 @@
+#include "runtime/text/metaspace.h"
+
+#include <utility>
+
+#include "runtime/text/pattern.h"
+
+namespace berth {
+namespace {
+
+using icu::UnicodeString;
+
+enum class Prepend { kAlways, kFirst, kNever };
+
+// Old files say add_prefix_space only, some newer ones both.
+Prepend read_prepend(const JsonValue& value) {
+  const bool wanted = value.flag("add_prefix_space", true);
+  const auto scheme = value.get("prepend_scheme");
+  if (!scheme) return wanted ? Prepend::kAlways : Prepend::kNever;
+  const auto name = scheme->text();
+  if (name == "never") return Prepend::kNever;
+  if (name != "always" && name != "first") {
+    scheme->fail(in_quotes(name) + " is not a scheme (always, first and never are)");
+  }
+  if (!wanted) scheme->fail("is not 'never', though add_prefix_space is false");
+  return name == "always" ? Prepend::kAlways : Prepend::kFirst;
+}
+
+// Cuts before each mark.
+void cut(const Piece& piece, const UnicodeString& mark, std::vector<Piece>& pieces) {
+  for (std::int32_t begin = 0, end = 0; begin < piece.text.length(); begin = end) {
+    end = piece.text.indexOf(mark, begin + 1);
+    if (end < 0) end = piece.text.length();
+    pieces.push_back({UnicodeString(piece.text, begin, end - begin), piece.at_start && begin == 0});
+  }
+}
+
+}  // namespace
+
+PreTokenizer make_metaspace(const JsonValue& value) {
+  const auto mark = UnicodeString::fromUTF8(value.require("replacement").character());
+  const Prepend prepend = read_prepend(value);
+  const bool split = value.flag("split", true);
+  return [mark, prepend, split](std::vector<Piece>& pieces) {
+    std::vector<Piece> marked;
+    for (Piece& piece : pieces) {
+      piece.text = replace_matches(piece.text, find_all(piece.text, UnicodeString(u' ')), mark);
+      const bool wanted =
+          prepend == Prepend::kAlways || (prepend == Prepend::kFirst && piece.at_start);
+      if (wanted && !piece.text.startsWith(mark)) piece.text.insert(0, mark);
+      if (split) {
+        cut(piece, mark, marked);
+      } else {
+        marked.push_back(std::move(piece));
+      }
+    }
+    pieces = std::move(marked);
+  };
+}
+
+// All marks of the first token go, wherever they stand in it: so does Hugging Face.
+Decoder make_metaspace_decoder(const JsonValue& value) {
+  const std::string mark(value.require("replacement").character());
+  const bool drop_first = read_prepend(value) != Prepend::kNever;
+  return [mark, drop_first](std::vector<std::string>& tokens) {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      replace_all(tokens[i], mark, i == 0 && drop_first ? "" : " ");
+    }
+  };
+}
+
+}  // namespace berth

@@ -1,0 +1,15 @@
+// Metaspace of tokenizer.json, SentencePiece's way with spaces: a visible mark (U+2581) stands for
+// each, so that words begin with one. As pre-tokenizer it writes the marks, as decoder it reads
+// them.
+#pragma once
+
+#include "runtime/text/decoder.h"
+#include "runtime/text/pretokenizer.h"
+
+namespace berth {
+
+// Throw Error for an option that is not one of Hugging Face's.
+PreTokenizer make_metaspace(const JsonValue& value);
+Decoder make_metaspace_decoder(const JsonValue& value);
+
+}  // namespace berth

@@ -1,0 +1,72 @@
+#include "runtime/text/post_processor.h"
+
+namespace berth {
+namespace {
+
+// The ids of the special token that a template calls `name`.
+void append_ids(const JsonValue& special_tokens, const JsonValue& name,
+                std::vector<std::int64_t>& ids) {
+  const auto token = special_tokens.get(name.text());
+  if (!token) name.fail(in_quotes(name.text()) + " is not among the special_tokens");
+  for (const JsonValue& id : token->require("ids").list()) ids.push_back(id.token_id());
+}
+
+SpecialIds read_template(const JsonValue& value) {
+  const auto single = value.require("single");
+  const auto special_tokens = value.require("special_tokens");
+  SpecialIds ids;
+  bool met = false;  // the text
+  for (const JsonValue& piece : single.list()) {
+    if (const auto token = piece.get("SpecialToken")) {
+      append_ids(special_tokens, token->require("id"), met ? ids.after : ids.before);
+      continue;
+    }
+    if (piece.require("Sequence").require("id").text() != "A" || met) {
+      piece.fail("is not supported: the template must hold the text A once");
+    }
+    met = true;
+  }
+  if (!met) single.fail("does not hold the text A");
+  return ids;
+}
+
+// BERT's and RoBERTa's: "cls" and "sep" are pairs of a token and its id.
+SpecialIds read_pair(const JsonValue& value) {
+  const auto id = [&](std::string_view key) {
+    const auto pair = value.require(key);
+    const auto parts = pair.list();
+    if (parts.size() != 2) pair.fail("must be a token and its id");
+    return std::int64_t{parts[1].token_id()};
+  };
+  return {{id("cls")}, {id("sep")}};
+}
+
+// Hugging Face hands what one step has added tokens to on as several texts: nothing but a step that
+// leaves ids alone goes with that.
+SpecialIds read_sequence(const JsonValue& value) {
+  SpecialIds ids;
+  for (const JsonValue& step : value.require("processors").list()) {
+    if (step.type() == "ByteLevel") continue;
+    if (!ids.before.empty() || !ids.after.empty()) {
+      step.fail("is not supported after a step that adds tokens");
+    }
+    ids = read_post_processor(step);
+  }
+  return ids;
+}
+
+}  // namespace
+
+SpecialIds read_post_processor(const std::optional<JsonValue>& value) {
+  if (!value) return {};
+  const auto type = value->type();
+  if (type == "ByteLevel") return {};  // offsets only
+  if (type == "TemplateProcessing") return read_template(*value);
+  if (type == "RobertaProcessing" || type == "BertProcessing") return read_pair(*value);
+  if (type == "Sequence") return read_sequence(*value);
+  value->fail("type " + in_quotes(type) +
+              " is not supported (ByteLevel, TemplateProcessing, RobertaProcessing, "
+              "BertProcessing and Sequence are)");
+}
+
+}  // namespace berth

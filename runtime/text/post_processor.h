@@ -1,0 +1,22 @@
+// Post-processors of tokenizer.json: the special tokens that a model is used to around a text, as
+// Hugging Face tokenizers adds them to a single one. What they do to offsets is of no concern here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "runtime/text/json_value.h"
+
+namespace berth {
+
+struct SpecialIds {
+  std::vector<std::int64_t> before;
+  std::vector<std::int64_t> after;
+};
+
+// `value`: the "post_processor" of the file; nullopt where it is null.
+// Throws Error naming a type that is not supported, or what is missing.
+SpecialIds read_post_processor(const std::optional<JsonValue>& value);
+
+}  // namespace berth
