@@ -25,8 +25,8 @@ struct Edge {
 };
 
 // Bidirectional only because its edge list is walked without the tricks that GCC warns about.
-using Graph =
-    boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS, const Piece*, Edge>;
+using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS,
+                                    const PlacedPiece*, Edge>;
 
 // Fill colours of GPUs in turn (greens and blues); the CPU and the disk have their own.
 std::string colour_of(const DeviceLedger& device, std::size_t index) {
@@ -57,7 +57,7 @@ std::size_t placed_of(const ModelTree& tree, const std::map<ModuleId, std::size_
   return none;
 }
 
-void add_ties(const ModelTree& tree, const std::vector<Piece>& pieces, Graph& graph) {
+void add_ties(const ModelTree& tree, const std::vector<PlacedPiece>& pieces, Graph& graph) {
   std::map<ModuleId, std::size_t> placed;
   for (std::size_t i = 0; i < pieces.size(); ++i) placed.emplace(pieces[i].module, i);
   std::set<std::pair<std::size_t, std::size_t>> joined;
@@ -72,9 +72,9 @@ void add_ties(const ModelTree& tree, const std::vector<Piece>& pieces, Graph& gr
 }
 
 // Activations pass from piece to piece; those that go to a block's experts come back to the block.
-Graph module_graph(const ModelTree& tree, const std::vector<Piece>& pieces) {
+Graph module_graph(const ModelTree& tree, const std::vector<PlacedPiece>& pieces) {
   Graph graph;
-  for (const Piece& piece : pieces) boost::add_vertex(&piece, graph);
+  for (const PlacedPiece& piece : pieces) boost::add_vertex(&piece, graph);
   const auto connect = [&](std::size_t from, std::size_t to) {
     const bool hop = pieces[from].device != pieces[to].device;
     boost::add_edge(from, to, Edge{hop ? EdgeKind::kHop : EdgeKind::kFlow}, graph);
@@ -99,10 +99,10 @@ Graph module_graph(const ModelTree& tree, const std::vector<Piece>& pieces) {
 }  // namespace
 
 std::string plan_dot(const Planned& planned) {
-  const std::vector<Piece> pieces = plan_pieces(planned.model.tree, planned.plan);
+  const std::vector<PlacedPiece> pieces = plan_pieces(planned.model.tree, planned.plan);
   const Graph graph = module_graph(planned.model.tree, pieces);
   const auto write_node = [&](std::ostream& out, Graph::vertex_descriptor node) {
-    const Piece& placed = *graph[node];
+    const PlacedPiece& placed = *graph[node];
     const DeviceLedger& device = planned.plan.devices[placed.device];
     std::string name(planned.model.tree.modules[placed.module].name);
     if (*placed.part != '\0') name += std::string(" ") + placed.part;

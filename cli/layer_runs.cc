@@ -136,7 +136,7 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
 
 std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
   std::vector<Item> items;
-  for (Piece& piece : plan_pieces(tree, plan)) {
+  for (PlacedPiece& piece : plan_pieces(tree, plan)) {
     Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.part), {}};
     item.run = {{},          {},          piece.device, 1,
                 piece.bytes, piece.bytes, piece.bytes,  std::move(piece.reason)};

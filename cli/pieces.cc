@@ -51,10 +51,10 @@ std::map<ModuleId, Cut> cuts_of(const ModelTree& tree, const Plan& plan,
 
 }  // namespace
 
-std::vector<Piece> plan_pieces(const ModelTree& tree, const Plan& plan) {
+std::vector<PlacedPiece> plan_pieces(const ModelTree& tree, const Plan& plan) {
   const std::vector<ModuleId> block_of = blocks_by_module(tree);
   const std::map<ModuleId, Cut> cuts = cuts_of(tree, plan, block_of);
-  std::vector<Piece> pieces;
+  std::vector<PlacedPiece> pieces;
   std::map<ModuleId, std::size_t> rest;  // by block: index into pieces
   for (const ModulePlacement& placed : plan.placement) {
     const auto cut = cuts.find(block_of.empty() ? kNone : block_of[placed.module]);

@@ -10,7 +10,7 @@
 
 namespace berth {
 
-struct Piece {
+struct PlacedPiece {
   ModuleId module = kNone;   // of a cut block, the block
   const char* part = "";     // "experts" or "rest" of a cut block
   std::uint32_t device = 0;  // index into Plan::devices
@@ -19,6 +19,6 @@ struct Piece {
 };
 
 // In the plan's order; blocks that are cut in other ways keep the modules that the plan lists.
-std::vector<Piece> plan_pieces(const ModelTree& tree, const Plan& plan);
+std::vector<PlacedPiece> plan_pieces(const ModelTree& tree, const Plan& plan);
 
 }  // namespace berth

@@ -129,7 +129,7 @@ std::optional<fs::path> below(const fs::path& group, const fs::path& root) {
 }
 
 // Takes `limit` bytes, of which `used` are used, into account.
-void apply(HostMemory& memory, std::optional<std::uint64_t> limit, std::uint64_t used,
+void apply(HostLimits& memory, std::optional<std::uint64_t> limit, std::uint64_t used,
            const fs::path& file) {
   if (!limit || *limit >= kNoLimit) return;
   memory.total = std::min(memory.total, *limit);
@@ -151,7 +151,7 @@ std::uint64_t held(const fs::path& folder, const char* usage, const char* inacti
   return used - std::min(used, droppable);
 }
 
-void apply_folder(HostMemory& memory, const fs::path& folder, bool v2) {
+void apply_folder(HostLimits& memory, const fs::path& folder, bool v2) {
   if (v2) {
     const std::uint64_t used =
         held(folder, "memory.current", "inactive_file", "active_file", "slab_reclaimable");
@@ -209,8 +209,8 @@ double quota_of(const fs::path& folder, bool v2) {
 
 }  // namespace
 
-HostMemory read_host_memory(const fs::path& root) {
-  HostMemory memory;
+HostLimits read_host_memory(const fs::path& root) {
+  HostLimits memory;
   const fs::path meminfo = root / "proc/meminfo";
   memory.total = read_key(meminfo, "MemTotal").value_or(0);
   // Kernels before 3.14 have no MemAvailable.

@@ -8,7 +8,7 @@
 
 namespace berth {
 
-struct HostMemory {
+struct HostLimits {
   std::uint64_t total = 0;      // bytes: MemTotal or the smallest limit; 0 where unknown
   std::uint64_t available = 0;  // bytes usable now without swapping: MemAvailable or what the
                                 // tightest limit leaves, file cache it can drop counted as free
@@ -22,7 +22,7 @@ struct HostMemory {
 // of its ancestors that the mount shows; where the group lies outside the mount (as some containers
 // have it), of the mount itself. Files that are missing or make no sense set no limit; never
 // throws.
-HostMemory read_host_memory(const std::filesystem::path& root = "/");
+HostLimits read_host_memory(const std::filesystem::path& root = "/");
 
 // The least CPU quota of those groups, in CPUs: cpu.max of version 2, cpu.cfs_quota_us over
 // cpu.cfs_period_us of version 1. 0 where none is set; never throws.

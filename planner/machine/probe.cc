@@ -85,7 +85,7 @@ void add_gpus(const Surroundings& around, Machine& machine) {
 }
 
 void add_cpu(const Surroundings& around, Machine& machine) {
-  const HostMemory memory = read_host_memory(around.root);
+  const HostLimits memory = read_host_memory(around.root);
   const CpuReport cpu = read_cpu(around.threads, around.root);
   if (memory.total == 0) machine.notes.push_back("the host's memory is unknown: no /proc/meminfo");
   if (!memory.limited_by.empty())

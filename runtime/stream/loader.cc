@@ -200,7 +200,7 @@ class Loading {
         engines_[i] = make_offload_engine(offload_);
       } else if (ordinal_[i] >= 0) {
         EngineNeeds needs;
-        for (const Piece& piece : schedule_.pieces) {
+        for (const ChunkPiece& piece : schedule_.pieces) {
           if (piece.device != i || piece.as_it_is()) continue;
           const bool reorders = piece.form != nullptr && piece.form->reorders();
           needs.raw |= reorders || piece.weight != kNone || piece.stored != piece.dtype;

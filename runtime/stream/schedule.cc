@@ -209,13 +209,13 @@ class Builder {
                                      ? options_.place_at(demand.tensor)
                                      : round_up(used, host ? kHostAlignment : kDeviceAlignment);
     used = std::max(used, offset + memory_bytes(info, demand));
-    Piece piece{info.begin,
-                info.bytes(),
-                offset,
-                demand.device,
-                info.dtype,
-                demand.dtype,
-                model_.checkpoint->form_of(info)};
+    ChunkPiece piece{info.begin,
+                     info.bytes(),
+                     offset,
+                     demand.device,
+                     info.dtype,
+                     demand.dtype,
+                     model_.checkpoint->form_of(info)};
     if (demand.dequantization != kNone) {
       piece.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
     }
@@ -281,7 +281,7 @@ class Builder {
     for (std::uint64_t before = limit + 1; before != limit;) {
       before = limit;
       for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
-        const Piece& piece = run_pieces_[i];
+        const ChunkPiece& piece = run_pieces_[i];
         if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
           limit -= (limit - piece.from) % unit_of(piece);
         }
@@ -291,14 +291,15 @@ class Builder {
   }
 
   // Bytes that are converted together.
-  std::uint64_t unit_of(const Piece& piece) const {
+  std::uint64_t unit_of(const ChunkPiece& piece) const {
     if (piece.weight == kNone) return dtype_block(piece.stored).bytes;
     return unit_bytes(schedule_.weights[piece.weight].layout.order);
   }
 
   // Adds the part of `piece` within [begin, end), joined to a neighbour that goes on where it ends.
-  void add_clipped(const Piece& piece, std::uint64_t begin, std::uint64_t end, std::size_t before) {
-    Piece part = piece;
+  void add_clipped(const ChunkPiece& piece, std::uint64_t begin, std::uint64_t end,
+                   std::size_t before) {
+    ChunkPiece part = piece;
     part.from = std::max(piece.from, begin);
     const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
     if (stop <= part.from) return;
@@ -315,7 +316,7 @@ class Builder {
     }
     if (piece.as_it_is()) {
       if (schedule_.pieces.size() > before) {
-        Piece& last = schedule_.pieces.back();
+        ChunkPiece& last = schedule_.pieces.back();
         if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
             last.to + last.bytes == part.to) {
           last.bytes += part.bytes;
@@ -359,8 +360,8 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
-  std::vector<bool> overlaps_;     // by demand: its tensor shares bytes with another demanded one
-  std::vector<Piece> run_pieces_;  // of the open staged run, by `from`
+  std::vector<bool> overlaps_;  // by demand: its tensor shares bytes with another demanded one
+  std::vector<ChunkPiece> run_pieces_;  // of the open staged run, by `from`
   Run run_;
   Schedule schedule_;
 };

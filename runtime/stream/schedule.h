@@ -39,7 +39,7 @@ struct Place {
 // Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
 // `dtype` at `to` in the memory of `device`. Of a quantised weight, `to` is where the whole of it
 // begins: its tables tell where each value belongs.
-struct Piece {
+struct ChunkPiece {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
   std::uint64_t to = 0;
@@ -75,7 +75,7 @@ struct MappedRange {
 
 struct Schedule {
   std::vector<Chunk> chunks;  // by shard, then by offset
-  std::vector<Piece> pieces;
+  std::vector<ChunkPiece> pieces;
   std::vector<MappedRange> mapped;         // by shard, then by offset; merged
   std::vector<Place> places;               // by TensorId
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate; disk: the offload file

@@ -82,28 +82,28 @@ class Streamer {
     shift(chunk, pieces, at_begin);
     std::vector<CopyEngine*> busy;
     std::vector<CopyJob> jobs;
-    for (const Piece& piece : pieces) {
+    for (const ChunkPiece& piece : pieces) {
       CopyEngine* engine = engines_[piece.device].get();
       if (std::find(busy.begin(), busy.end(), engine) != busy.end()) continue;
       busy.push_back(engine);
       jobs.clear();
-      for (const Piece& other : pieces) {
+      for (const ChunkPiece& other : pieces) {
         if (other.device != piece.device || other.weight != kNone) continue;
         jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
                         other.dtype, other.form, other.at});
       }
       copy(*engine, jobs, slot, chunk.shard, piece.from);
     }
-    for (const Piece& piece : pieces) {
+    for (const ChunkPiece& piece : pieces) {
       if (piece.weight != kNone) dequantize(piece, chunk, at_begin, slot);
     }
     ring_->release(slot, std::move(busy));
   }
 
   // Values stored one too great are put right in the slot, once for all that want them.
-  static void shift(const Chunk& chunk, std::span<const Piece> pieces, std::byte* at_begin) {
+  static void shift(const Chunk& chunk, std::span<const ChunkPiece> pieces, std::byte* at_begin) {
     std::uint64_t done = chunk.begin;
-    for (const Piece& piece : pieces) {
+    for (const ChunkPiece& piece : pieces) {
       if (piece.form == nullptr || !piece.form->plus_one || piece.from < done) continue;
       take_away_one(at_begin + (piece.from - chunk.begin), piece.bytes);
       done = piece.from + piece.bytes;
@@ -121,7 +121,7 @@ class Streamer {
   }
 
   // One piece at a time, so that no thread holds tables while it waits for others.
-  void dequantize(const Piece& piece, const Chunk& chunk, const std::byte* at_begin,
+  void dequantize(const ChunkPiece& piece, const Chunk& chunk, const std::byte* at_begin,
                   const StagingRing::Slot& slot) {
     CopyEngine& engine = *engines_[piece.device];
     const std::shared_ptr<const WeightTables> tables = tables_.acquire(piece.weight);

@@ -26,7 +26,7 @@ Prepend read_prepend(const JsonValue& value) {
 }
 
 // Cuts before each mark.
-void cut(const Piece& piece, const UnicodeString& mark, std::vector<Piece>& pieces) {
+void cut(const TextPiece& piece, const UnicodeString& mark, std::vector<TextPiece>& pieces) {
   for (std::int32_t begin = 0, end = 0; begin < piece.text.length(); begin = end) {
     end = piece.text.indexOf(mark, begin + 1);
     if (end < 0) end = piece.text.length();
@@ -40,9 +40,9 @@ PreTokenizer make_metaspace(const JsonValue& value) {
   const auto mark = UnicodeString::fromUTF8(value.require("replacement").character());
   const Prepend prepend = read_prepend(value);
   const bool split = value.flag("split", true);
-  return [mark, prepend, split](std::vector<Piece>& pieces) {
-    std::vector<Piece> marked;
-    for (Piece& piece : pieces) {
+  return [mark, prepend, split](std::vector<TextPiece>& pieces) {
+    std::vector<TextPiece> marked;
+    for (TextPiece& piece : pieces) {
       piece.text = replace_matches(piece.text, find_all(piece.text, UnicodeString(u' ')), mark);
       const bool wanted =
           prepend == Prepend::kAlways || (prepend == Prepend::kFirst && piece.at_start);

@@ -19,7 +19,7 @@ Normalizer unicode_form(const icu::Normalizer2* (*instance)(UErrorCode&)) {
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* form = instance(status);  // a singleton of ICU's
   if (U_FAILURE(status)) throw Error(std::string("ICU: ") + u_errorName(status));
-  return [form](Piece& piece) {
+  return [form](TextPiece& piece) {
     UErrorCode failed = U_ZERO_ERROR;
     piece.text = form->normalize(piece.text, failed);
     if (U_FAILURE(failed)) throw Error(std::string("normalizing text: ") + u_errorName(failed));
@@ -27,7 +27,7 @@ Normalizer unicode_form(const icu::Normalizer2* (*instance)(UErrorCode&)) {
 }
 
 // Character by character, as Rust's char::to_lowercase: no context (final sigma), no language.
-void lowercase(Piece& piece) {
+void lowercase(TextPiece& piece) {
   const UnicodeString& text = piece.text;
   UnicodeString lowered;
   for (std::int32_t at = 0; at < text.length(); at = text.moveIndex32(at, 1)) {
@@ -37,7 +37,7 @@ void lowercase(Piece& piece) {
 }
 
 Normalizer make_prepend(const JsonValue& value) {
-  return [prefix = UnicodeString::fromUTF8(value.require("prepend").text())](Piece& piece) {
+  return [prefix = UnicodeString::fromUTF8(value.require("prepend").text())](TextPiece& piece) {
     if (!piece.text.isEmpty()) piece.text.insert(0, prefix);
   };
 }
@@ -51,7 +51,7 @@ bool moves_start(const UnicodeString& text, const Stretch& first, const UnicodeS
 
 Normalizer make_replace(const JsonValue& value) {
   return [pattern = make_pattern(value.require("pattern")),
-          content = UnicodeString::fromUTF8(value.require("content").text())](Piece& piece) {
+          content = UnicodeString::fromUTF8(value.require("content").text())](TextPiece& piece) {
     const std::vector<Stretch> stretches = pattern(piece.text);
     if (!stretches.empty() && moves_start(piece.text, stretches[0], content)) {
       piece.at_start = false;
@@ -62,7 +62,7 @@ Normalizer make_replace(const JsonValue& value) {
 
 Normalizer make_strip(const JsonValue& value) {
   return [left = value.require("strip_left").boolean(),
-          right = value.require("strip_right").boolean()](Piece& piece) {
+          right = value.require("strip_right").boolean()](TextPiece& piece) {
     const UnicodeString& text = piece.text;
     std::int32_t begin = 0;
     std::int32_t end = text.length();
@@ -78,7 +78,7 @@ Normalizer make_sequence(const JsonValue& value) {
   for (const auto& step : value.require("normalizers").list()) {
     steps.push_back(make_normalizer(step));
   }
-  return [steps = std::move(steps)](Piece& piece) {
+  return [steps = std::move(steps)](TextPiece& piece) {
     for (const auto& step : steps) step(piece);
   };
 }

@@ -12,7 +12,7 @@
 namespace berth {
 
 // A stretch of the text.
-struct Piece {
+struct TextPiece {
   icu::UnicodeString text;
   // Its first character is what the whole text begins with, rewritten or not: there alone does
   // Metaspace's scheme "first" put its mark.
@@ -20,7 +20,7 @@ struct Piece {
 };
 
 // Rewrites a piece. Safe from many threads.
-using Normalizer = std::function<void(Piece&)>;
+using Normalizer = std::function<void(TextPiece&)>;
 
 // `value`: the "normalizer" of the file; nullopt where it is null. A null result does nothing.
 // Throws Error naming a type or an option that is not supported.

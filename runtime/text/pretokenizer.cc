@@ -69,9 +69,9 @@ std::vector<Stretch> apply_behavior(std::vector<Stretch> stretches, Behavior beh
 // A pre-tokenizer that cuts where `find` says.
 template <typename Find>
 PreTokenizer splitter(Find find, Behavior behavior) {
-  return [find = std::move(find), behavior](std::vector<Piece>& pieces) {
-    std::vector<Piece> cut;
-    for (const Piece& piece : pieces) {
+  return [find = std::move(find), behavior](std::vector<TextPiece>& pieces) {
+    std::vector<TextPiece> cut;
+    for (const TextPiece& piece : pieces) {
       for (const Stretch& stretch : apply_behavior(find(piece.text), behavior)) {
         if (stretch.begin < stretch.end) {
           cut.push_back({UnicodeString(piece.text, stretch.begin, stretch.end - stretch.begin),
@@ -119,7 +119,7 @@ PreTokenizer make_byte_level(const JsonValue& value) {
                          const UnicodeString& text) { return regex->find_all(text); },
                      Behavior::kIsolated);
   }
-  return [prefix, split](std::vector<Piece>& pieces) {
+  return [prefix, split](std::vector<TextPiece>& pieces) {
     for (auto& piece : pieces) {
       if (prefix && piece.text.charAt(0) != u' ') piece.text.insert(0, u' ');
     }
@@ -148,7 +148,7 @@ PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
   for (const auto& step : value->require("pretokenizers").list()) {
     steps.push_back(make_pretokenizer(step));
   }
-  return [steps](std::vector<Piece>& pieces) {
+  return [steps](std::vector<TextPiece>& pieces) {
     for (const auto& step : steps) step(pieces);
   };
 }

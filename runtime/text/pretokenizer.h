@@ -13,7 +13,7 @@ namespace berth {
 
 // Cuts each piece into smaller ones, or rewrites it; empty pieces are dropped. Safe from many
 // threads.
-using PreTokenizer = std::function<void(std::vector<Piece>&)>;
+using PreTokenizer = std::function<void(std::vector<TextPiece>&)>;
 
 // `value`: the "pre_tokenizer" of the file; nullopt where it is null. A null result does nothing.
 // Throws Error naming a type or an option that is not supported.

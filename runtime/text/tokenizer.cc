@@ -111,12 +111,12 @@ class HuggingFaceTokenizer final : public Tokenizer {
 
  private:
   void read_added_tokens(const JsonValue& file);
-  Piece normalize(Piece piece) const {
+  TextPiece normalize(TextPiece piece) const {
     if (normalizer_) normalizer_(piece);
     return piece;
   }
   std::vector<std::int64_t> encode_text(std::string_view text) const;
-  void encode_words(const Piece& piece,
+  void encode_words(const TextPiece& piece,
                     std::unordered_map<std::string, std::vector<std::int64_t>>& known,
                     std::vector<std::int64_t>& ids) const;
   void check_length(const std::vector<std::int64_t>& ids) const;
@@ -167,11 +167,11 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
 
 // `known`: the ids of words seen before in this text; words repeat.
 void HuggingFaceTokenizer::encode_words(
-    const Piece& piece, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
+    const TextPiece& piece, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
     std::vector<std::int64_t>& ids) const {
-  std::vector<Piece> words{piece};
+  std::vector<TextPiece> words{piece};
   if (pretokenizer_) pretokenizer_(words);
-  for (const Piece& word : words) {
+  for (const TextPiece& word : words) {
     std::string bytes;
     word.text.toUTF8String(bytes);
     const auto [entry, fresh] = known.try_emplace(std::move(bytes));
@@ -197,7 +197,7 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode_text(std::string_view tex
       continue;
     }
     parts.clear();
-    const Piece piece = normalize({segment.text, &segment == &segments.front()});
+    const TextPiece piece = normalize({segment.text, &segment == &segments.front()});
     normalized_.split(piece.text, parts);
     for (const Segment& part : parts) {
       if (part.id) {

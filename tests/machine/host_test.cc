@@ -78,7 +78,7 @@ class Host : public ::testing::Test {
                                       std::to_string(hierarchical) + "\ntotal_inactive_file 0\n" +
                                       "total_active_file " + std::to_string(cache) + "\n");
   }
-  HostMemory read() { return read_host_memory(root_); }
+  HostLimits read() { return read_host_memory(root_); }
 
   fs::path root_;
 };
@@ -238,7 +238,7 @@ TEST_F(Host, SurvivesNonsense) {
 }
 
 TEST(ThisHost, HasSomeMemoryAndSomeDisk) {
-  const HostMemory memory = read_host_memory();
+  const HostLimits memory = read_host_memory();
   EXPECT_GT(memory.available, 16 * kMiB);
   EXPECT_GE(memory.total, memory.available);
   EXPECT_LT(memory.total, 1ull << 50);

@@ -70,7 +70,7 @@ TEST_P(Schedules, StagedChunksFitTheirSlotsAndCutNoConvertedElement) {
     EXPECT_LE(block_up(chunk.end) - block_down(chunk.begin), slot_bytes(options_.chunk_bytes));
     ASSERT_GT(chunk.pieces, 0u);
     for (std::uint32_t i = 0; i < chunk.pieces; ++i) {
-      const Piece& piece = schedule_.pieces[chunk.first_piece + i];
+      const ChunkPiece& piece = schedule_.pieces[chunk.first_piece + i];
       EXPECT_GE(piece.from, chunk.begin);
       EXPECT_LE(piece.from + piece.bytes, chunk.end);
       if (piece.stored != piece.dtype) {
