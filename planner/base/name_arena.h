@@ -19,7 +19,7 @@ class Name : public std::string_view {
  public:
   constexpr Name() = default;
   template <std::size_t kSize>
-  constexpr Name(const char (&literal)[kSize]) : std::string_view(literal) {}
+  constexpr Name(const char (&literal)[kSize]) : std::string_view(literal) {}  // NOLINT: as text
 
  private:
   friend class NameArena;
