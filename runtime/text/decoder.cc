@@ -20,7 +20,8 @@ using Tokens = std::vector<std::string>;
 void fuse(Tokens& tokens) {
   std::string text;
   for (const std::string& token : tokens) text += token;
-  tokens.assign(1, std::move(text));
+  tokens.clear();
+  tokens.push_back(std::move(text));
 }
 
 // The bytes that the characters of `token` stand for; the token itself where one stands for none.
