@@ -3,7 +3,7 @@
 // loop into its values. Neighbours read neighbouring units; where they belong apart, the cache
 // gathers what they write.
 #include "cuda/check.h"
-#include "cuda/dequant_bits.h"
+#include "cuda/dequant_orders.h"
 
 namespace berth {
 namespace {

@@ -7,7 +7,7 @@
 // many neighbours are worked on as one line of packed values holds.
 #include <cstring>
 
-#include "cuda/dequant_bits.h"
+#include "cuda/dequant_orders.h"
 
 namespace berth {
 namespace {

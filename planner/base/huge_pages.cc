@@ -7,7 +7,9 @@
 #include <cstdlib>
 
 namespace berth {
+namespace {
 
+// Of memory that was not yet touched.
 void prefer_huge_pages(void* memory, std::size_t bytes) {
   constexpr std::uintptr_t kHuge = 2u << 20;
   const auto begin = reinterpret_cast<std::uintptr_t>(memory);
@@ -17,6 +19,8 @@ void prefer_huge_pages(void* memory, std::size_t bytes) {
   // A wish: what comes back says nothing that would matter.
   (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 }
+
+}  // namespace
 
 void prefer_huge_heap(std::size_t bytes) {
   // glibc gives large blocks a mapping of their own, up to the size of the largest that was ever

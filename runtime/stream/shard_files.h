@@ -87,7 +87,6 @@ class ShardFiles {
   };
   Choice choose(std::uint32_t shard, const Open& file, std::uint64_t begin, std::uint64_t end);
   void drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end);
-  Reader* reader_for(IoEngine engine, Open& file);
 
   const std::vector<Shard>& shards_;
   std::vector<FileSystemFacts> systems_;

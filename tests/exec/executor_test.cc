@@ -11,11 +11,13 @@
 #include "made_model.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "tests/error_of.h"
 
 namespace berth::testing {
 namespace {
 
 using ::testing::ElementsAreArray;
+using testing::error_of;
 using ::testing::HasSubstr;
 
 class Folder {
@@ -62,15 +64,6 @@ Result run_placed(const std::string& name, const Where& where) {
   const Plan plan = made_plan(model.tree, where);
   const MadeLoad loaded(model.tree, plan);
   return run_made(model, plan, loaded, options_for(read_expected(name)));
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 // The number of the layer that a tensor belongs to; -1 for one outside the layers.

@@ -214,7 +214,7 @@ class GpuLoad : public Gpu,
 TEST_P(GpuLoad, DeliversEveryTensor) {
   const auto [engine, mode] = GetParam();
   if (engine == IoEngine::kUring && !testing::uring_is_available()) {
-    GTEST_SKIP() << "io_uring is not permitted here";
+    GTEST_SKIP() << "io_uring is not available here";
   }
   for (unsigned seed = 0; seed < 4; ++seed) {
     std::mt19937 random(seed);

@@ -11,6 +11,7 @@
 
 #include "planner/model/model_tree.h"
 #include "planner/model/piece_merges.h"
+#include "tests/error_of.h"
 #include "tests/model/gguf_writer.h"
 
 namespace berth {
@@ -18,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using testing::error_of;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -81,15 +83,6 @@ GgufWriter llama(const std::function<bool(const std::string&)>& keep = {}, bool 
   add("blk.0.ffn_up.weight", kQ8_0, {32, 64});
   add("blk.0.ffn_down.weight", kQ8_0, {64, 32});
   return file;
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 const TensorInfo& find(const Checkpoint& checkpoint, std::string_view name) {

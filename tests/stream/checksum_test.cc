@@ -9,24 +9,17 @@
 #include <map>
 
 #include "runtime/stream/checksums.h"
+#include "tests/error_of.h"
 #include "tests/stream/support.h"
 
 namespace berth {
 namespace {
 
 using ::testing::AllOf;
+using testing::error_of;
 using ::testing::HasSubstr;
 using testing::TempFolder;
 using testing::TestTensor;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::span<const std::byte> bytes_of(const std::vector<char>& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
@@ -129,7 +122,7 @@ class Checksumming : public ::testing::TestWithParam<IoEngine> {
  protected:
   void SetUp() override {
     if (GetParam() == IoEngine::kUring && !testing::uring_is_available()) {
-      GTEST_SKIP() << "io_uring is not permitted here";
+      GTEST_SKIP() << "io_uring is not available here";
     }
     tensors_ = testing::random_tensors(random_, 60, 3, {"0", "1", "cpu", "disk"}, true);
     model_ = testing::write_model(folder_.path(), tensors_, 3, random_, true);

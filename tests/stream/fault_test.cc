@@ -9,12 +9,14 @@
 #include <fstream>
 #include <memory>
 
+#include "tests/error_of.h"
 #include "tests/stream/support.h"
 
 namespace berth {
 namespace {
 
 using ::testing::AllOf;
+using testing::error_of;
 using ::testing::HasSubstr;
 using testing::TempFolder;
 using testing::TestTensor;
@@ -44,21 +46,12 @@ LoadEnvironment with_fault(Fault fault, std::optional<IoEngine> only = std::null
   return environment;
 }
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 // Two shards; tensors for host memory in place, for conversion, and for an emulated GPU.
 class Faults : public ::testing::TestWithParam<IoEngine> {
  protected:
   void SetUp() override {
     if (GetParam() == IoEngine::kUring && !testing::uring_is_available()) {
-      GTEST_SKIP() << "io_uring is not permitted here";
+      GTEST_SKIP() << "io_uring is not available here";
     }
     for (std::uint32_t i = 0; i < 24; ++i) {
       TestTensor tensor;
