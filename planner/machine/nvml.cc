@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 
 #include "planner/base/text.h"
 
@@ -272,11 +273,21 @@ void read_peers(const Nvml& nvml, const Handles& handles, NvmlReport& report) {
         report.peer[from][to] = ok(from, to, kP2pRead) && ok(from, to, kP2pWrite);
 }
 
+// The driver takes 20 ms to begin, so its own library stays open for the next look.
+std::shared_ptr<Nvml> open_once(const std::string& library, std::vector<std::string>& notes) {
+  if (library != kDriverLibrary) return Nvml::open(library, notes);
+  static std::mutex mutex;
+  static auto& kept = *new std::shared_ptr<Nvml>;  // until the process ends
+  const std::scoped_lock lock(mutex);
+  if (!kept) kept = Nvml::open(library, notes);
+  return kept;
+}
+
 }  // namespace
 
 NvmlReport read_nvml(const std::string& library) {
   NvmlReport report;
-  const std::unique_ptr<Nvml> nvml = Nvml::open(library, report.notes);
+  const std::shared_ptr<Nvml> nvml = open_once(library, report.notes);
   if (!nvml) return report;
   unsigned count = 0;
   if (const Status status = nvml->api.count(&count); status != kSuccess) {

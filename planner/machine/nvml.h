@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace berth {
@@ -30,8 +31,11 @@ struct NvmlReport {
   std::vector<std::string> notes;       // what failed, one line each
 };
 
+inline constexpr std::string_view kDriverLibrary = "libnvidia-ml.so.1";
+
 // Asks `library` (a path or a name for dlopen). Never throws for what driver or library do: what
-// fails is a note, and without a library the report is empty but for its note.
-NvmlReport read_nvml(const std::string& library = "libnvidia-ml.so.1");
+// fails is a note, and without a library the report is empty but for its note. The driver's own
+// library stays open once it has answered.
+NvmlReport read_nvml(const std::string& library = std::string(kDriverLibrary));
 
 }  // namespace berth

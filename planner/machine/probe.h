@@ -6,11 +6,12 @@
 #include <string>
 
 #include "planner/machine/machine.h"
+#include "planner/machine/nvml.h"
 
 namespace berth {
 
 struct Surroundings {
-  std::string nvml = "libnvidia-ml.so.1";
+  std::string nvml{kDriverLibrary};
   std::filesystem::path root = "/";            // holds proc/ and the cgroup mounts
   std::filesystem::path folder;                // whose disk is asked
   unsigned threads = 1;                        // that this process may run on
