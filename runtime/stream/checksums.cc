@@ -23,14 +23,16 @@ constexpr std::string_view kAlgorithm = "xxh3-128 of the xxh3-128 of each 262144
 constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file: 2 million tensors take half
 
 // The runs of tensors of each shard, cut to chunks. Bytes between tensors are left out.
-std::vector<Chunk> chunks_of(const Checkpoint& checkpoint, std::uint64_t chunk_bytes) {
+std::vector<Chunk> chunks_of(const Checkpoint& checkpoint,
+                             const std::vector<std::uint64_t>& chunk_bytes_of_shard) {
   std::vector<Chunk> chunks;
   std::uint32_t shard = kNone;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   const auto cut = [&] {
     while (begin < end) {
-      const std::uint64_t stop = std::min(end, (begin / chunk_bytes + 1) * chunk_bytes);
+      const std::uint64_t step = chunk_bytes_of_shard[shard];
+      const std::uint64_t stop = std::min(end, (begin / step + 1) * step);
       Chunk chunk;
       chunk.shard = shard;
       chunk.begin = begin;
@@ -173,14 +175,22 @@ class Reading {
 Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& options) {
   require_staging(options.staging);
   const auto start = std::chrono::steady_clock::now();
-  const std::uint64_t chunk_bytes = chunk_for(options.staging);
-  const std::vector<Chunk> chunks = chunks_of(checkpoint, chunk_bytes);
-  const std::uint64_t slot = slot_bytes(chunk_bytes);
-  const std::size_t threads = std::min<std::size_t>(reading_threads(), options.staging / slot);
-  StagingRing ring(static_cast<std::uint32_t>(threads), slot, {});
-
+  const std::uint64_t most = chunk_for(options.staging);
   std::vector<FileSystemFacts> systems;
-  for (const Shard& shard : checkpoint.shards) systems.push_back(file_system_of(shard.path));
+  std::vector<std::uint64_t> chunk_bytes;  // by shard
+  std::uint64_t largest = kLeastChunk;
+  for (const Shard& shard : checkpoint.shards) {
+    systems.push_back(file_system_of(shard.path));
+    const bool cold = is_cold(shard, systems.back(), options.io);
+    chunk_bytes.push_back(cold ? std::min(most, kColdChunk) : most);
+    largest = std::max(largest, chunk_bytes.back());
+  }
+  const std::vector<Chunk> chunks = chunks_of(checkpoint, chunk_bytes);
+  const std::uint64_t slot = slot_bytes(largest);
+  const std::size_t wanted = largest > kColdChunk ? reading_threads() : kDiskThreads;
+  const std::size_t threads = std::min<std::size_t>(wanted, options.staging / slot);
+  StagingRing ring(static_cast<std::uint32_t>(threads), slot, threads, {});
+
   std::vector<std::uint32_t> uses(checkpoint.shards.size(), 0);
   for (const Chunk& chunk : chunks) ++uses[chunk.shard];
   ShardFiles files(checkpoint.shards, std::move(systems), std::move(uses), {options.io}, {});
@@ -197,9 +207,9 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
   TensorDigests digests(checkpoint, [&](std::uint32_t tensor, const Digest& digest) {
     checksums[tensor] = digest;  // each once, to a place of its own
   });
-  run_workers(chunks.size(), threads, control, [&](std::size_t i) {
+  run_workers(chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
     const Chunk& chunk = chunks[i];
-    const StagingRing::Slot place = ring.acquire();
+    const StagingRing::Slot place = ring.acquire(thread);
     std::byte* at_begin = place.data + chunk.begin % kBlock;
     require_complete(checkpoint, chunk.shard, chunk.end,
                      files.read(chunk.shard, chunk.begin, chunk.end, at_begin));

@@ -202,6 +202,10 @@ class Conversion {
     ScheduleOptions schedule;
     schedule.chunk_bytes = chunk_for(options_.staging);
     schedule.place_at = [&](TensorId id) { return address[id]; };
+    schedule.cold = [&](std::uint32_t shard) {
+      const Shard& file = checkpoint_.shards[shard];
+      return is_cold(file, file_system_of(file.path), options_.io);
+    };
     schedule_ = make_schedule(model, plan, schedule);
   }
 
@@ -257,13 +261,14 @@ class Conversion {
     const std::uint64_t scratch = report_.converted > 0 ? kScratch : 0;
     const std::uint64_t affordable =
         slot == 0 ? 1 : std::max<std::uint64_t>(1, options_.staging / (slot + scratch));
-    const auto threads = std::min<std::size_t>(reading_threads(), affordable);
+    const auto threads =
+        std::min<std::size_t>(schedule_.any_cached ? reading_threads() : kDiskThreads, affordable);
     std::unique_ptr<StagingRing> ring;
     if (schedule_.staged_chunks > 0) {
-      const auto slots =
-          static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, schedule_.staged_chunks));
-      ring = std::make_unique<StagingRing>(slots, slot, PageLock());
-      report_.planned_peak_bytes = slots * (slot + scratch);
+      ring = std::make_unique<StagingRing>(static_cast<std::uint32_t>(threads), slot, threads,
+                                           PageLock());
+      report_.planned_peak_bytes =
+          std::min<std::uint64_t>(threads, schedule_.staged_chunks) * (slot + scratch);
     }
 
     WorkControl control;

@@ -88,4 +88,17 @@ std::optional<double> resident_fraction(int fd, std::uint64_t offset, std::uint6
   return std::min(1.0, static_cast<double>(counts.cached) / static_cast<double>(pages));
 }
 
+std::optional<double> resident_estimate(int fd, std::uint64_t bytes) {
+  constexpr std::uint64_t kStretches = 8;
+  constexpr std::uint64_t kStretch = 1u << 20;
+  if (bytes <= kStretches * kStretch) return resident_fraction(fd, 0, bytes);
+  double sum = 0;
+  for (std::uint64_t i = 0; i < kStretches; ++i) {
+    const auto part = resident_fraction(fd, bytes / kStretches * i, kStretch);
+    if (!part) return std::nullopt;
+    sum += *part;
+  }
+  return sum / kStretches;
+}
+
 }  // namespace berth

@@ -24,4 +24,7 @@ FileSystemFacts file_system_of(const std::filesystem::path& file);
 // samples that do not wait for the disk; nullopt where neither answers.
 std::optional<double> resident_fraction(int fd, std::uint64_t offset, std::uint64_t bytes);
 
+// The same of a whole file of `bytes` bytes, by looking at a few stretches of it.
+std::optional<double> resident_estimate(int fd, std::uint64_t bytes);
+
 }  // namespace berth

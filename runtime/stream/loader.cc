@@ -116,19 +116,23 @@ class Loading {
     const std::uint64_t staging = options_.staging - (packed ? options_.staging / 4 : 0);
     options.chunk_bytes = chunk_for(staging);
     options.mappable = [this](std::uint32_t shard) { return !systems_[shard].network; };
+    options.cold = [this](std::uint32_t shard) {
+      return is_cold(model_.checkpoint->shards[shard], systems_[shard], options_.io);
+    };
     schedule_ = make_schedule(model_, plan_, options);
     slot_bytes_ = slot_bytes(options.chunk_bytes);
     side_share_ = side_share(options_.staging, schedule_.largest_side);
 
-    threads_ = reading_threads();
+    threads_ = schedule_.any_cached ? reading_threads() : kDiskThreads;
+    threads_ = std::min(threads_, std::max<std::size_t>(1, schedule_.chunks.size()));
     if (schedule_.staged_chunks > 0) {
-      // A slot for each chunk or, where they are reused, for each thread; host engines are done
-      // when they return and use no more, a GPU copies out of the others meanwhile.
+      // A slot for each thread, as host engines are done when they return; a GPU copies out of a
+      // second one meanwhile.
       const std::uint64_t budget = staging / slot_bytes_;
       threads_ = std::min<std::size_t>(threads_, budget);
       const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
       slots_ =
-          static_cast<std::uint32_t>(std::min(schedule_.staged_chunks, gpu ? budget : threads_));
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(budget, (gpu ? 2 : 1) * threads_));
       slot_bytes_ = std::min(slot_bytes_, schedule_.largest_staged);
     }
   }
@@ -136,7 +140,8 @@ class Loading {
   std::uint64_t host_bytes() const {
     std::uint64_t sides = 0;
     for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
-    std::uint64_t total = slots_ * slot_bytes_ + std::min(sides, side_share_);
+    std::uint64_t total = std::min<std::uint64_t>(slots_, schedule_.staged_chunks) * slot_bytes_ +
+                          std::min(sides, side_share_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
       if (memory) total += schedule_.arena_bytes[i];
@@ -218,7 +223,8 @@ class Loading {
       }
     }
     if (slots_ > 0) {
-      ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, page_lock, staging_node(gpus));
+      ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, threads_, page_lock,
+                                            staging_node(gpus));
     }
   }
 

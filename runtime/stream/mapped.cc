@@ -29,7 +29,7 @@ std::vector<MappedRange> windows_of(std::span<const MappedRange> ranges) {
 void prefault(const Checkpoint& checkpoint, std::span<const MappedRange> ranges,
               const Mappings& mappings, std::size_t threads, WorkControl& control) {
   const std::vector<MappedRange> windows = windows_of(ranges);
-  run_workers(windows.size(), threads, control, [&](std::size_t i) {
+  run_workers(windows.size(), threads, control, [&](std::size_t, std::size_t i) {
     const MappedRange& window = windows[i];
     if (!mappings.at(window.shard)->populate(window.begin, window.end)) {
       throw Error(place_in_shard(checkpoint, window.shard, window.begin) +
@@ -43,7 +43,7 @@ void verify_mapped(const Checkpoint& checkpoint, std::span<const MappedRange> ra
                    Verifier& verifier, const WrapReader& wrap, std::size_t threads,
                    WorkControl& control) {
   const std::vector<MappedRange> windows = windows_of(ranges);
-  run_workers(windows.size(), threads, control, [&](std::size_t i) {
+  run_workers(windows.size(), threads, control, [&](std::size_t, std::size_t i) {
     const MappedRange& window = windows[i];
     const Descriptor fd = open_shard(checkpoint.shards[window.shard]);
     std::unique_ptr<Reader> reader = make_pread_reader(fd.get());

@@ -223,9 +223,20 @@ class Builder {
     return offset;
   }
 
+  // Whether the open run is read from the disk.
+  bool is_cold() {
+    if (!options_.cold) return false;
+    if (asked_ != run_.shard) {
+      asked_ = run_.shard;
+      cold_ = options_.cold(run_.shard);
+    }
+    return cold_;
+  }
+
   void close_run() {
     if (!run_.open) return;
     run_.open = false;
+    schedule_.any_cached |= !is_cold();
     schedule_.bytes_to_read += run_.end - run_.begin;
     if (run_.in_place) {
       cut_in_place();
@@ -249,7 +260,8 @@ class Builder {
   }
 
   void cut_staged() {
-    const std::uint64_t step = options_.chunk_bytes;
+    const std::uint64_t step =
+        is_cold() ? std::min(options_.chunk_bytes, kColdChunk) : options_.chunk_bytes;
     std::size_t first = 0;  // the first piece that reaches past `at`
     std::uint64_t at = run_.begin;
     for (std::uint64_t grid = (at / step + 1) * step; at < run_.end; grid += step) {
@@ -363,6 +375,8 @@ class Builder {
   std::vector<bool> overlaps_;  // by demand: its tensor shares bytes with another demanded one
   std::vector<ChunkPiece> run_pieces_;  // of the open staged run, by `from`
   Run run_;
+  std::uint32_t asked_ = kNone;  // the shard that cold_ is about
+  bool cold_ = false;
   Schedule schedule_;
 };
 

@@ -58,6 +58,13 @@ Descriptor open_shard(const Shard& shard) {
   return fd;
 }
 
+bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine) {
+  if (system.memory) return false;
+  if (engine == IoEngine::kDirect || engine == IoEngine::kUring) return true;
+  const Descriptor fd = open_shard(shard);
+  return resident_estimate(fd.get(), shard.file_bytes).value_or(1) < 0.5;
+}
+
 struct ShardFiles::Open {
   Descriptor buffered;
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT

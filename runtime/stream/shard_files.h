@@ -48,6 +48,10 @@ class Descriptor {
 // Opens a shard for buffered reading and checks that it is unchanged. Throws Error.
 Descriptor open_shard(const Shard& shard);
 
+// Whether reads of the shard by `engine` will come from the disk: by samples of what the page cache
+// holds; those that bypass it always do. Throws Error as open_shard().
+bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine);
+
 struct ReadPolicy {
   IoEngine engine = IoEngine::kAuto;  // io_uring that is not to be had: O_DIRECT, and a note
   // Leave nothing in the page cache that buffered reads brought there.

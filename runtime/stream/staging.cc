@@ -3,59 +3,62 @@
 #include <algorithm>
 
 #include "runtime/stream/numa.h"
+#include "runtime/stream/reader.h"
 
 namespace berth {
 
-StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, PageLock page_lock,
-                         int node)
-    : slots_(slots),
-      slot_bytes_(slot_bytes),
+StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::size_t threads,
+                         PageLock page_lock, int node)
+    : slot_bytes_(slot_bytes),
+      threads_(threads),
       page_lock_(std::move(page_lock)),
       arena_(slots * slot_bytes, "staging"),
-      locked_(slots) {
+      states_(slots),
+      last_(threads) {
+  if (slots < threads) throw Error("staging: more threads than slots");
+  for (std::uint32_t i = 0; i < last_.size(); ++i) last_[i] = i;
   if (node >= 0) prefer_node(arena_.data(), arena_.bytes(), node);
 }
 
-StagingRing::Slot StagingRing::slot_at(std::uint32_t index) const {
-  return {index, arena_.data() + index * slot_bytes_};
+bool StagingRing::idle(std::uint32_t index) const {
+  const std::vector<CopyEngine*>& busy = states_[index].busy;
+  return std::all_of(busy.begin(), busy.end(),
+                     [&](CopyEngine* engine) { return engine->done(index); });
 }
 
-bool StagingRing::idle(const Waiting& waiting) {
-  return std::all_of(waiting.busy.begin(), waiting.busy.end(),
-                     [&](CopyEngine* engine) { return engine->done(waiting.index); });
-}
-
-StagingRing::Slot StagingRing::acquire() {
-  Waiting oldest;
-  {
-    const std::scoped_lock lock(mutex_);
-    const bool reuse = !waiting_.empty() && (used_ == slots_ || idle(waiting_.front()));
-    if (!reuse) {
-      if (used_ == slots_) throw Error("staging: more threads than slots");
-      oldest.index = used_++;
-      oldest.first_use = true;
-    } else {
-      oldest = std::move(waiting_.front());
-      waiting_.pop_front();
-    }
+StagingRing::Slot StagingRing::acquire(std::size_t thread) {
+  std::uint32_t& index = last_[thread];
+  // The last one again where it is free: it is in the processor's cache. Else the one that has
+  // waited longest.
+  if (!idle(index)) {
+    index += static_cast<std::uint32_t>(threads_);
+    if (index >= states_.size()) index = static_cast<std::uint32_t>(thread);
   }
-  const Slot slot = slot_at(oldest.index);
-  for (CopyEngine* engine : oldest.busy) engine->wait(oldest.index);
-  if (page_lock_ && oldest.first_use) lock(slot);  // the slot is this thread's now
+  const Slot slot{index, arena_.data() + index * slot_bytes_};
+  State& state = states_[index];
+  for (CopyEngine* engine : state.busy) engine->wait(index);
+  state.busy.clear();
+  if (!state.used) begin_using(slot);
   return slot;
 }
 
-void StagingRing::lock(const Slot& slot) {
+void StagingRing::begin_using(const Slot& slot) {
+  State& state = states_[slot.index];
+  state.used = true;
+  if (!page_lock_) return;
+  // Pages are cleared here, side by side with other threads, and not by the driver under its lock.
+  for (std::uint64_t at = 0; at < slot_bytes_; at += kBlock) {
+    static_cast<volatile std::byte*>(slot.data)[at] = std::byte{0};
+  }
   try {
-    locked_[slot.index] = page_lock_(slot.data, slot_bytes_);
+    state.locked = page_lock_(slot.data, slot_bytes_);
   } catch (const Error&) {
     not_locked_.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
-void StagingRing::release(Slot slot, std::vector<CopyEngine*> busy) {
-  const std::scoped_lock lock(mutex_);
-  waiting_.push_back({slot.index, std::move(busy), false});
+void StagingRing::release(const Slot& slot, std::vector<CopyEngine*> busy) {
+  states_[slot.index].busy = std::move(busy);
 }
 
 }  // namespace berth

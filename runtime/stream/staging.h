@@ -1,17 +1,14 @@
 // The staging ring: the only host memory that bytes on their way elsewhere may use.
 //
-// One anonymous mapping on huge pages, cut into equal slots. A slot is handed to one thread,
-// filled, given back with the devices that still copy out of it, and handed out again when they are
-// done, oldest first. Slots are touched, and page-locked where a GPU needs that, at their first
-// use: a small load pays for few. Safe for use from many threads; with no fewer slots than threads,
-// acquire() waits for devices only, never for another thread.
+// One anonymous mapping on huge pages, cut into equal slots. Each thread has slots of its own and
+// takes them in turns: it fills one while devices still copy out of the others, so it waits for
+// devices only, and for no lock. Slots are touched, and page-locked where a GPU needs that, at
+// their first use: a small load pays for few.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
-#include <mutex>
 #include <vector>
 
 #include "cuda/device.h"
@@ -30,39 +27,39 @@ class StagingRing {
     std::byte* data = nullptr;  // aligned to kBlock
   };
 
-  // `page_lock`: empty where no engine is a GPU. A slot that cannot be locked is used as it is: the
-  // driver then copies through memory of its own. `node`: the NUMA node to take the memory from;
-  // -1: any. Throws Error where memory is short.
-  StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, PageLock page_lock, int node = -1);
+  // `slots` for `threads` threads, at least one each. `page_lock`: empty where no engine is a GPU.
+  // A slot that cannot be locked is used as it is: the driver then copies through memory of its
+  // own. `node`: the NUMA node to take the memory from; -1: any. Throws Error where memory is
+  // short.
+  StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::size_t threads,
+              PageLock page_lock, int node = -1);
 
-  Slot acquire();
+  // A slot of `thread`'s, which only one thread at a time may be.
+  Slot acquire(std::size_t thread);
   // `busy` engines have copies out of the slot in flight; wait(slot) on each tells when they end.
-  void release(Slot slot, std::vector<CopyEngine*> busy);
+  void release(const Slot& slot, std::vector<CopyEngine*> busy);
 
-  std::uint32_t slots() const { return slots_; }
-  std::uint64_t bytes() const { return arena_.bytes(); }
+  std::uint64_t slot_bytes() const { return slot_bytes_; }
   // Slots that were used without being page-locked, though they should have been.
   std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
 
  private:
-  struct Waiting {
-    std::uint32_t index = 0;
+  // Of one slot. Changed by its thread alone.
+  struct State {
+    bool used = false;
+    HostRegistration locked;
     std::vector<CopyEngine*> busy;
-    bool first_use = false;
   };
-  static bool idle(const Waiting& waiting);
-  Slot slot_at(std::uint32_t index) const;
-  void lock(const Slot& slot);
+  bool idle(std::uint32_t index) const;
+  void begin_using(const Slot& slot);
 
-  std::uint32_t slots_;
   std::uint64_t slot_bytes_;
+  std::size_t threads_;
   PageLock page_lock_;
   HostArena arena_;
-  std::vector<HostRegistration> locked_;  // by slot; after arena_, so released before it
+  std::vector<State> states_;        // by slot; after arena_, so unlocked before it goes
+  std::vector<std::uint32_t> last_;  // by thread: the slot it used last
   std::atomic<std::uint32_t> not_locked_ = 0;
-  std::mutex mutex_;             // guards what follows
-  std::uint32_t used_ = 0;       // slots ever handed out
-  std::deque<Waiting> waiting_;  // given back, oldest first
 };
 
 }  // namespace berth

@@ -30,9 +30,9 @@ class Streamer {
           return chunk.in_place ? destination(chunk) : std::span<std::byte>{};
         }) {}
 
-  void run(const Chunk& chunk) {
+  void run(std::size_t thread, const Chunk& chunk) {
     try {
-      send(chunk);
+      send(thread, chunk);
     } catch (...) {
       // Who waits for tables must not wait for this chunk.
       tables_.stop(std::current_exception());
@@ -41,13 +41,13 @@ class Streamer {
   }
 
  private:
-  void send(const Chunk& chunk) {
+  void send(std::size_t thread, const Chunk& chunk) {
     if (chunk.in_place) {
       read(chunk, destination(chunk).data());
       // The chunks in between are being read.
       if (files_.bypassed_cache()) feeder_.start(index_of(chunk) + threads_);
     } else {
-      run_staged(chunk);
+      run_staged(thread, chunk);
     }
     control_.bytes_done += chunk.end - chunk.begin;
   }
@@ -74,8 +74,8 @@ class Streamer {
     control_.bytes_done += end - begin;
   }
 
-  void run_staged(const Chunk& chunk) {
-    const StagingRing::Slot slot = ring_->acquire();
+  void run_staged(std::size_t thread, const Chunk& chunk) {
+    const StagingRing::Slot slot = ring_->acquire(thread);
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     read(chunk, at_begin);
     const std::span pieces(&schedule_.pieces[chunk.first_piece], chunk.pieces);
@@ -190,8 +190,9 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
   Streamer streamer(checkpoint, schedule, files, engines, ring, verifier, threads, side_share,
                     control);
   try {
-    run_workers(schedule.chunks.size(), threads, control,
-                [&](std::size_t i) { streamer.run(schedule.chunks[i]); });
+    run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
+      streamer.run(thread, schedule.chunks[i]);
+    });
     for (const auto& engine : engines) {
       if (engine) engine->finish();
     }

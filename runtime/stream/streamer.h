@@ -13,7 +13,7 @@
 namespace berth {
 
 // Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
-// goes; `ring` may be null where nothing is staged, else has at least `threads` slots. `verifier`
+// goes; `ring` may be null where nothing is staged, else is one for `threads` threads. `verifier`
 // may be null; else it sees every byte as read. `side_share`: host memory for what stands beside
 // quantised weights, see TableCache. When it returns all bytes are in place, on devices too. Throws
 // Error naming shard, tensor and offset; no thread, read or copy is then in flight.

@@ -27,8 +27,10 @@ struct Shift {
   }
 };
 
-void work(Shift& shift, std::size_t count, WorkControl& control,
-          const std::function<void(std::size_t)>& job) {
+using Job = std::function<void(std::size_t, std::size_t)>;
+
+void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& control,
+          const Job& job) {
   try {
     while (!shift.stop) {
       const std::size_t i = shift.next.fetch_add(1);
@@ -36,7 +38,7 @@ void work(Shift& shift, std::size_t count, WorkControl& control,
       if (control.cancel && control.cancel->load()) {
         throw Error("cancelled; nothing of it was kept");
       }
-      job(i);
+      job(thread, i);
     }
   } catch (...) {
     shift.fail(std::current_exception());
@@ -69,8 +71,7 @@ void wait_and_report(Shift& shift, WorkControl& control) {
 
 }  // namespace
 
-void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
-                 const std::function<void(std::size_t)>& job) {
+void run_workers(std::size_t count, std::size_t threads, WorkControl& control, const Job& job) {
   if (count == 0) return;
   Shift shift;
   {
@@ -82,7 +83,7 @@ void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
           ++shift.running;
         }
         try {
-          crew.emplace_back([&] { work(shift, count, control, job); });
+          crew.emplace_back([&, i] { work(shift, i, count, control, job); });
         } catch (...) {
           const std::scoped_lock lock(shift.mutex);
           --shift.running;

@@ -1,14 +1,19 @@
 // What load() promises beside the bytes: checks before the first byte, the report, the footprint.
 #include "runtime/stream/loader.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <fstream>
 
 #include "cuda/device.h"
+#include "runtime/stream/file_facts.h"
 #include "runtime/stream/schedule.h"
+#include "runtime/stream/shard_files.h"
 #include "tests/stream/support.h"
 
 namespace berth {
@@ -277,6 +282,45 @@ TEST(IoEngines, NamesAreReadBack) {
     EXPECT_EQ(io_engine_name(*parse_io_engine(name)), name);
   }
   EXPECT_FALSE(parse_io_engine("mmap"));
+}
+
+// A file of which only the second half was read: what a few stretches of it say.
+TEST(Residency, OfAWholeFileIsEstimatedFromStretches) {
+  const TempFolder folder;
+  const std::filesystem::path path = folder.path() / "file";
+  constexpr std::uint64_t kBytes = 64u << 20;
+  {
+    std::ofstream file(path, std::ios::binary);
+    const std::vector<char> zeros(1u << 20);
+    for (std::uint64_t at = 0; at < kBytes; at += zeros.size()) {
+      file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+    }
+  }
+  testing::forget_pages(path);
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const auto before = resident_estimate(fd.get(), kBytes);
+  if (!before || *before > 0) GTEST_SKIP() << "the page cache does not let go of files here";
+  posix_fadvise(fd.get(), 0, 0, POSIX_FADV_RANDOM);  // nothing is read ahead
+  std::vector<char> half(kBytes / 2);
+  ASSERT_EQ(pread(fd.get(), half.data(), half.size(), kBytes / 2),
+            static_cast<ssize_t>(half.size()));
+  EXPECT_NEAR(resident_estimate(fd.get(), kBytes).value_or(-1), 0.5, 0.13);
+
+  Shard shard;
+  shard.path = path;
+  shard.file_bytes = kBytes;
+  struct stat facts {};
+  ASSERT_EQ(stat(path.c_str(), &facts), 0);
+  shard.device = facts.st_dev;
+  shard.inode = facts.st_ino;
+  shard.mtime_ns =
+      static_cast<std::int64_t>(facts.st_mtim.tv_sec) * 1'000'000'000 + facts.st_mtim.tv_nsec;
+  EXPECT_TRUE(is_cold(shard, {}, IoEngine::kDirect)) << "it is read past the page cache";
+  EXPECT_FALSE(is_cold(shard, {"tmpfs", false, true}, IoEngine::kDirect));
+  ASSERT_EQ(pread(fd.get(), half.data(), half.size(), 0), static_cast<ssize_t>(half.size()));
+  EXPECT_FALSE(is_cold(shard, {}, IoEngine::kAuto));
+  testing::forget_pages(path);
+  EXPECT_TRUE(is_cold(shard, {}, IoEngine::kAuto));
 }
 
 }  // namespace

@@ -161,6 +161,38 @@ TEST(Schedule, CutsWhatIsReadInPlaceAlongLargePagesOfItsMemory) {
   }
 }
 
+TEST(Schedule, CutsWhatComesFromTheDiskFiner) {
+  testing::TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(6);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].name = "t" + std::to_string(i);
+    tensors[i].shape = {(3u << 20) / 4};
+    tensors[i].shard = static_cast<std::uint32_t>(i / 2);
+    tensors[i].device = i < 4 ? "0" : "disk";
+  }
+  const Model model = testing::write_model(folder.path(), tensors, 3, random, false);
+  const Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kMmap);
+  ScheduleOptions options;
+  options.chunk_bytes = 1u << 20;
+  std::vector<std::uint32_t> asked;
+  options.cold = [&](std::uint32_t shard) {
+    asked.push_back(shard);
+    return shard == 1;
+  };
+  const Schedule schedule = make_schedule(model, plan, options);
+  EXPECT_EQ(asked, (std::vector<std::uint32_t>{0, 1})) << "what stays on disk is not read";
+  EXPECT_TRUE(schedule.any_cached);
+  std::uint64_t largest[2] = {};
+  for (const Chunk& chunk : schedule.chunks) {
+    largest[chunk.shard] = std::max(largest[chunk.shard], chunk.end - chunk.begin);
+  }
+  EXPECT_EQ(largest[0], options.chunk_bytes);
+  EXPECT_EQ(largest[1], kColdChunk);
+  options.cold = [](std::uint32_t) { return true; };
+  EXPECT_FALSE(make_schedule(model, plan, options).any_cached);
+}
+
 TEST(Schedule, RefusesConversionsThatDoNotExist) {
   EXPECT_TRUE(can_convert(DType::kF32, DType::kBF16));
   EXPECT_TRUE(can_convert(DType::kI64, DType::kI64));
