@@ -1,4 +1,5 @@
-// GGUF's block formats, on the host and on a GPU, with the same bits from both.
+// GGUF's block formats, on the host and on a GPU, with the same bits from both; of a NaN, which
+// only a damaged scale gives, the sign and the payload may differ.
 //
 // A block holds neighbouring elements as small integers q with a scale, some also with a minimum:
 // d * q, d * (q - bias), or d * q + m, worked out in f32, each operation rounded to nearest (never
