@@ -13,6 +13,7 @@ Only the standard library is used. OUT appears when it is complete and not befor
 """
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -194,6 +195,12 @@ PRESETS = {
                             num_attention_heads=32, num_key_value_heads=8, head_dim=64,
                             tie_word_embeddings=True),
         parameters=1_235_814_400, fill="random", shards=5),
+    # Llama-3.1-8B's shapes: 16.1 GB of bfloat16.
+    "llama-3.1-8b": dict(
+        config=llama_config(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+                            num_attention_heads=32, num_key_value_heads=8, head_dim=128,
+                            tie_word_embeddings=False),
+        parameters=8_030_261_248, fill="random", shards=16),
     # SmolLM2-135M's shapes: 0.27 GB of bfloat16 in one file.
     "small": dict(
         config=llama_config(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
@@ -292,7 +299,9 @@ class RandomWeights:
             file.write(bits.to_bytes(size, "little"))
 
 
-def write_shard(path, tensors, weights):
+def write_shard(path, tensors, seed):
+    """`seed` None: holes."""
+    weights = None if seed is None else RandomWeights(seed)
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, dtype, shape, nbytes in tensors:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + nbytes]}
@@ -369,13 +378,17 @@ def main():
 
     shard_size = a.shard_size or preset.get("shard_size", 5_000_000_000)
     shards = split(tensors, shard_size, a.shards or (not a.shard_size and preset.get("shards")))
-    weights = RandomWeights(a.seed) if fill == "random" else None
     weight_map, total = {}, sum(nbytes for *_, nbytes in tensors)
-    for i, shard in enumerate(shards):
-        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        file = "model.safetensors" if len(shards) == 1 else file
-        write_shard(partial / file, shard, weights)
-        weight_map.update((name, file) for name, *_ in shard)
+    with multiprocessing.Pool(min(len(shards), os.cpu_count())) as pool:
+        jobs = []
+        for i, shard in enumerate(shards):
+            file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+            file = "model.safetensors" if len(shards) == 1 else file
+            seed = f"{a.seed}, shard {i}" if fill == "random" else None
+            jobs.append(pool.apply_async(write_shard, (partial / file, shard, seed)))
+            weight_map.update((name, file) for name, *_ in shard)
+        for job in jobs:
+            job.get()
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
