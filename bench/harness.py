@@ -12,6 +12,7 @@ import mmap
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,12 +34,24 @@ class Unavailable(Exception):
 
 def build_tools():
     """Compiles watch, prime and raw_read, which need nothing but a compiler."""
-    (WORK / "bin").mkdir(parents=True, exist_ok=True)
     for tool in ("watch", "prime", "raw_read"):
-        source, out = ROOT / "bench" / f"{tool}.cc", WORK / "bin" / tool
-        if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run([os.environ.get("CXX", "c++"), "-std=c++20", "-O2", "-pthread",
-                            "-static", source, "-o", out], check=True)
+        build_tool(tool, [os.environ.get("CXX", "c++"), "-std=c++20", "-O2", "-pthread", "-static"])
+
+
+def build_gpu_tool():
+    """Compiles raw_gpu, which needs nvcc."""
+    nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    try:
+        build_tool("raw_gpu", [nvcc, "-x", "cu", "-std=c++20", "-O2"])
+    except FileNotFoundError:
+        raise Unavailable("no nvcc to compile bench/raw_gpu.cc with (set CUDACXX)") from None
+
+
+def build_tool(tool, compiler):
+    (WORK / "bin").mkdir(parents=True, exist_ok=True)
+    source, out = ROOT / "bench" / f"{tool}.cc", WORK / "bin" / tool
+    if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run([*compiler, source, "-o", out], check=True)
 
 
 def checkpoint(preset, *options):
@@ -52,6 +65,9 @@ def checkpoint(preset, *options):
 
 
 def peer_python():
+    """BERTH_PEERS_PYTHON: an interpreter that has the peers already."""
+    if os.environ.get("BERTH_PEERS_PYTHON"):
+        return os.environ["BERTH_PEERS_PYTHON"]
     python = PEERS / "bin/python"
     if not (PEERS / "installed.txt").exists():
         raise Unavailable("peers are not installed (run bench/setup-peers)")
@@ -195,6 +211,9 @@ LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
+LOW_BIT = bytes(byte & 1 for byte in range(256))  # of each page's byte, the one that counts
+
+
 def resident_share(files):
     """Share of the files' pages that are in the page cache, by mincore."""
     pages = resident = 0
@@ -209,7 +228,7 @@ def resident_share(files):
         if failed:
             raise OSError(ctypes.get_errno(), "mincore", str(file))
         pages += count
-        resident += sum(byte & 1 for byte in vector.raw[:count])
+        resident += vector.raw[:count].translate(LOW_BIT).count(1)
     return resident / pages
 
 
@@ -226,14 +245,14 @@ def make_cold(files):
 
 def make_warm(files):
     """Reads the files into the page cache and makes sure that they stay there."""
-    for _ in range(3):
+    for _ in range(4):
+        share = resident_share(files)
+        if share > 0.999:
+            return
         for file in files:
             with open(file, "rb", buffering=0) as f:
                 while f.read(16 << 20):
                     pass
-        share = resident_share(files)
-        if share > 0.999:
-            return
     raise RuntimeError(f"only {share:.1%} of the files stay in the page cache: too little memory")
 
 

@@ -145,15 +145,6 @@ def verdicts(cold, warm, size):
     return lines
 
 
-def gpu_rows():
-    """What the table owes for a GPU, and why it is not there."""
-    reason = "this machine has no GPU"
-    if h.machine()["gpus"]:
-        reason = "no arm of this benchmark ends on a GPU yet"
-    return [(what, reason) for what in ("warm, share of pinned H2D", "cold, share of the disk",
-                                        "times InstantTensor, fastsafetensors and safetensors")]
-
-
 def main(options, out):
     h.build_tools()
     folder = h.checkpoint("bf16-2.5gb")
@@ -179,14 +170,14 @@ def main(options, out):
             "### Cold (page cache emptied of these files and checked)", table(cold, size),
             "### Warm (all in the page cache, checked)", table(warm, size),
             ]
+    import gpu
     import loader_rows  # which needs this module
     lines, data = verdicts(cold, warm, size), {}
-    for part in loader_rows.PARTS:
+    for part in (*loader_rows.PARTS, gpu.rows):
         texts, more, figures = part(options.repetitions)
         body += texts
         lines += more
         data.update(figures)
-    lines += [f"one GPU, {what}: not measured: {reason}" for what, reason in gpu_rows()]
     body += ["### Targets", "\n".join(f"- {line}" for line in lines)]
     notes = h.failures(cold, "cold, ") + h.failures(warm, "warm, ")
     if notes:

@@ -5,12 +5,14 @@
 //   raw_read --fresh FILE...    buffered, each byte to its own place in new huge pages: what a warm
 //                               load into private memory costs at least (with --direct: a cold one)
 //
-//   --threads N (4), --chunk BYTES (8388608)
+//   --threads N (4), --chunk BYTES (8388608): of a thread's turn, --request BYTES (a chunk): of one
+//   call to the kernel
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -50,10 +52,10 @@ char* map_huge(std::uint64_t bytes) {
 }
 
 // Reads a whole chunk; O_DIRECT asks for whole blocks, and the last one of a file comes back short.
-void read_chunk(const Chunk& chunk, char* to, bool direct) {
+void read_chunk(const Chunk& chunk, char* to, bool direct, std::uint64_t request) {
   std::uint64_t done = 0;
   while (done < chunk.bytes) {
-    const std::uint64_t left = chunk.bytes - done;
+    const std::uint64_t left = std::min(request, chunk.bytes - done);
     const ssize_t n = pread(chunk.fd, to + done, direct ? round_up(left, 4096) : left,
                             static_cast<off_t>(chunk.offset + done));
     if (n < 0 && errno == EINTR) continue;
@@ -69,6 +71,7 @@ int main(int argc, char** argv) {
   bool fresh = false;
   unsigned threads = 4;
   std::uint64_t chunk_bytes = 8 << 20;
+  std::uint64_t request = UINT64_MAX;
   std::vector<std::string> files;
   for (int i = 1; i < argc; ++i) {
     const std::string_view a = argv[i];
@@ -80,13 +83,16 @@ int main(int argc, char** argv) {
       threads = static_cast<unsigned>(std::atoi(argv[++i]));
     } else if (a == "--chunk" && i + 1 < argc) {
       chunk_bytes = round_up(std::strtoull(argv[++i], nullptr, 10), 4096);
+    } else if (a == "--request" && i + 1 < argc) {
+      request = round_up(std::strtoull(argv[++i], nullptr, 10), 4096);
     } else {
       files.emplace_back(a);
     }
   }
-  if (files.empty() || threads == 0 || chunk_bytes == 0) {
+  if (files.empty() || threads == 0 || chunk_bytes == 0 || request == 0) {
     std::fprintf(stderr,
-                 "usage: raw_read [--direct] [--fresh] [--threads N] [--chunk N] FILE...\n");
+                 "usage: raw_read [--direct] [--fresh] [--threads N] [--chunk N] [--request N] "
+                 "FILE...\n");
     return 64;
   }
 
@@ -114,7 +120,7 @@ int main(int argc, char** argv) {
     workers.emplace_back([&] {
       char* own = fresh ? nullptr : map_huge(round_up(chunk_bytes, kHuge));
       for (std::size_t i; (i = next.fetch_add(1)) < chunks.size();) {
-        read_chunk(chunks[i], fresh ? block + chunks[i].destination : own, direct);
+        read_chunk(chunks[i], fresh ? block + chunks[i].destination : own, direct, request);
       }
     });
   }

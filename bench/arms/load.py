@@ -1,8 +1,10 @@
-"""One peer loading one checkpoint folder to resident CPU memory, the way its documentation shows.
+"""One peer loading one checkpoint folder to resident memory, the way its documentation shows.
 
-  load.py ARM FOLDER
+  load.py ARM FOLDER [DEVICE]
 
-The clock starts after every import and stops when the last page of the last tensor is in memory.
+DEVICE is "cpu" (the default) or "cuda:0". The clock starts after every import, on a GPU also after
+its context was made, and stops when the last tensor is there: its last page touched, or the GPU
+done with all copies.
 """
 import glob
 import importlib
@@ -13,7 +15,7 @@ import sys
 import probe
 
 
-def transformers_default(folder, files):
+def transformers_default(folder, files, device):
     import torch  # noqa: F401  (imports are not timed)
     import transformers
     transformers.utils.logging.disable_progress_bar()
@@ -21,28 +23,29 @@ def transformers_default(folder, files):
         family = json.load(config)["model_type"]
     importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     auto = transformers.AutoModelForCausalLM
-    with probe.Timed() as timed:
-        model = auto.from_pretrained(folder)
+    on_gpu = {} if device == "cpu" else {"device_map": device}
+    with probe.Timed(device) as timed:
+        model = auto.from_pretrained(folder, **on_gpu)
         tensors = dict(model.named_parameters(remove_duplicate=False))
-        probe.touch(tensors.values())
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
 
-def safetensors_mapped(folder, files):
+def safetensors_mapped(folder, files, device):
     import safetensors.torch
-    with probe.Timed() as timed:
+    with probe.Timed(device) as timed:
         tensors = {}
         for file in files:
-            tensors.update(safetensors.torch.load_file(file))
-        probe.touch(tensors.values())
+            tensors.update(safetensors.torch.load_file(file, device))
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
 
-def safetensors_copy(folder, files):
+def safetensors_copy(folder, files, device):
     import safetensors.torch
-    with probe.Timed() as timed:
+    with probe.Timed(device) as timed:
         tensors = {}
         for file in files:
             shard = safetensors.torch.load_file(file)
@@ -52,60 +55,60 @@ def safetensors_copy(folder, files):
     timed.report()
 
 
-def fastsafetensors(folder, files):
+def fastsafetensors(folder, files, device):
     import torch  # noqa: F401
     from fastsafetensors import SafeTensorsFileLoader, SingleGroup
-    with probe.Timed() as timed:
-        loader = SafeTensorsFileLoader(SingleGroup(), device="cpu", nogds=True)
+    with probe.Timed(device) as timed:
+        loader = SafeTensorsFileLoader(SingleGroup(), device=device, nogds=True)
         loader.add_filenames({0: files})
         buffer = loader.copy_files_to_device()
         tensors = {name: buffer.get_tensor(name) for name in loader.get_keys()}
-        probe.touch(tensors.values())
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
 
-def runai_streamer(folder, files):
+def runai_streamer(folder, files, device):
     import torch  # noqa: F401
     from runai_model_streamer import SafetensorsStreamer
-    with probe.Timed() as timed:
+    with probe.Timed(device) as timed:
         tensors = {}
         with SafetensorsStreamer() as streamer:
-            streamer.stream_files(files)
+            streamer.stream_files(files, device=device)
             for name, tensor in streamer.get_tensors():
-                tensors[name] = tensor
-        probe.touch(tensors.values())
+                tensors[name] = tensor.to(device)
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
 
-def accelerate_load(folder, files):
+def accelerate_load(folder, files, device):
     """The meta skeleton, filled by accelerate: private memory, or mapped, as it chooses."""
     import accelerate
     import transformers
     config = transformers.AutoConfig.from_pretrained(folder)
     importlib.import_module(
         f"transformers.models.{config.model_type}.modeling_{config.model_type}")
-    with probe.Timed() as timed:
+    with probe.Timed(device) as timed:
         with accelerate.init_empty_weights():
             model = transformers.AutoModelForCausalLM.from_config(config, dtype=config.dtype)
         model.tie_weights()
-        accelerate.load_checkpoint_in_model(model, folder, device_map={"": "cpu"})
+        accelerate.load_checkpoint_in_model(model, folder, device_map={"": device})
         tensors = dict(model.named_parameters(remove_duplicate=False))
-        probe.touch(tensors.values())
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
 
-def instanttensor(folder, files):
+def instanttensor(folder, files, device):
     import instanttensor as it
     import torch  # noqa: F401
-    with probe.Timed() as timed:
+    with probe.Timed(device) as timed:
         tensors = {}
-        with it.safe_open(files, framework="pt", device="cpu") as shards:
+        with it.safe_open(files, framework="pt", device=device) as shards:
             for name, tensor in shards.tensors():
                 tensors[name] = tensor
-        probe.touch(tensors.values())
+        probe.settle(tensors.values(), device)
     probe.check(files, tensors)
     timed.report()
 
@@ -114,4 +117,6 @@ ARMS = {f.__name__: f for f in (transformers_default, safetensors_mapped, safete
                                 accelerate_load, fastsafetensors, runai_streamer, instanttensor)}
 
 if __name__ == "__main__":
-    ARMS[sys.argv[1]](sys.argv[2], sorted(glob.glob(os.path.join(sys.argv[2], "*.safetensors"))))
+    arm, folder = sys.argv[1:3]
+    ARMS[arm](folder, sorted(glob.glob(os.path.join(folder, "*.safetensors"))),
+              sys.argv[3] if len(sys.argv) > 3 else "cpu")

@@ -38,27 +38,57 @@ def touch(tensors):
     return total
 
 
-def check(files, tensors, names=None, count=8):
+def settle(tensors, device):
+    """Returns when the tensors are resident in the memory of `device`."""
+    if device == "cpu":
+        touch(tensors)
+        return
+    import torch
+    strayed = {str(tensor.device) for tensor in tensors} - {device}
+    if strayed:
+        raise ValueError(f"asked for {device}, got {', '.join(sorted(strayed))}")
+    torch.cuda.synchronize(device)
+
+
+def gpu_used(device):
+    """Bytes of the whole GPU in use; 0 on the CPU."""
+    if device == "cpu":
+        return 0
+    import torch
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
+
+
+def check(files, tensors):
     """Compares a few whole tensors with what safetensors reads. Raises ValueError."""
     import torch
     from safetensors import safe_open
     rng = random.Random(0)
+    count = -(-32 // len(files))
     for file in files:
         with safe_open(file, "pt") as shard:
             for key in rng.sample(list(shard.keys()), min(count, len(shard.keys()))):
-                if not torch.equal(shard.get_tensor(key), tensors[key].detach()):
+                if not torch.equal(shard.get_tensor(key), tensors[key].detach().cpu()):
                     raise ValueError(f"{key} differs from the file")
 
 
 class Timed:
-    """with Timed() as t: ...; then t.report(...) prints the arm's JSON."""
+    """with Timed(device) as t: ...; then t.report(...) prints the arm's JSON."""
+
+    def __init__(self, device="cpu"):
+        self.device = device
 
     def __enter__(self):
+        if self.device != "cpu":
+            import torch
+            torch.zeros(1, device=self.device)  # the context
+            torch.cuda.synchronize(self.device)
         begin = time.monotonic()
         if os.environ.get("BERTH_BENCH_PRIME"):
             subprocess.run(os.environ["BERTH_BENCH_PRIME"].split(), check=True)
         self.prime_seconds = time.monotonic() - begin
         self.before = memory()
+        self.gpu_before = gpu_used(self.device)
         reset_peak()
         self.start_ns = time.monotonic_ns()
         return self
@@ -66,9 +96,11 @@ class Timed:
     def __exit__(self, *exc):
         self.end_ns = time.monotonic_ns()
         self.after = memory()
+        self.gpu_after = gpu_used(self.device)
 
     def report(self, **more):
         print(json.dumps({"start_ns": self.start_ns, "end_ns": self.end_ns,
                           "seconds": (self.end_ns - self.start_ns) / 1e9, "before": self.before,
-                          "after": self.after, "prime_seconds": self.prime_seconds, **more}),
+                          "after": self.after, "prime_seconds": self.prime_seconds,
+                          "gpu_bytes": self.gpu_after - self.gpu_before, **more}),
               flush=True)
