@@ -223,12 +223,6 @@ void CopyStream::record(CopyEvent& event) {
                    "recording an event on device " + std::to_string(device_));
 }
 
-void CopyStream::wait_for(const CopyEvent& event) {
-  if (!event.event_) return;
-  BERTH_CUDA_CHECK(cudaStreamWaitEvent(stream_of(stream_), event_of(event.event_)),
-                   "waiting for an event on device " + std::to_string(device_));
-}
-
 void CopyStream::synchronize() {
   if (!stream_) return;
   BERTH_CUDA_CHECK(cudaStreamSynchronize(stream_of(stream_)),

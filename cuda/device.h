@@ -108,8 +108,6 @@ class CopyStream {
   void dequantize(const QuantLayout& layout, const QuantTables& tables, const void* from,
                   std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format);
   void record(CopyEvent& event);
-  // What is enqueued from now on waits for what `event` was last recorded behind, on any stream.
-  void wait_for(const CopyEvent& event);
   void synchronize();
   void drain() noexcept;  // synchronize() on the way out of an error
 

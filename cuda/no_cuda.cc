@@ -62,7 +62,6 @@ void CopyStream::dequantize(const QuantLayout&, const QuantTables&, const void*,
   refuse();
 }
 void CopyStream::record(CopyEvent&) { refuse(); }
-void CopyStream::wait_for(const CopyEvent&) { refuse(); }
 void CopyStream::synchronize() {}
 void CopyStream::drain() noexcept {}
 

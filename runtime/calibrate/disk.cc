@@ -16,6 +16,7 @@
 #include "runtime/calibrate/scratch_file.h"
 #include "runtime/stream/memory.h"
 #include "runtime/stream/reader.h"
+#include "runtime/stream/sizing.h"
 
 namespace berth {
 namespace {
@@ -91,9 +92,9 @@ Source make_source(const DiskOptions& options, double start, DiskFigures& figure
 std::vector<Chunk> chunks_of(const std::vector<Source>& sources, std::uint64_t most) {
   std::vector<Chunk> chunks;
   for (const Source& source : sources)
-    for (std::uint64_t at = 0; at + kDiskChunk <= source.bytes; at += kDiskChunk)
-      if ((chunks.size() + 1) * kDiskChunk <= most)
-        chunks.push_back({source.fd.get(), at, kDiskChunk});
+    for (std::uint64_t at = 0; at + kColdChunk <= source.bytes; at += kColdChunk)
+      if ((chunks.size() + 1) * kColdChunk <= most)
+        chunks.push_back({source.fd.get(), at, kColdChunk});
   return chunks;
 }
 
@@ -104,7 +105,7 @@ class Passes {
       : chunks_(std::move(chunks)),
         cancel_(options.cancel),
         crew_(std::max(1u, options.threads)),
-        buffer_(crew_.size() * kDiskChunk, "measuring the disk") {
+        buffer_(crew_.size() * kColdChunk, "measuring the disk") {
     for (std::uint64_t at = 0; at < buffer_.bytes(); at += kBlock) buffer_.data()[at] = {};
   }
 
@@ -123,7 +124,7 @@ class Passes {
 
  private:
   void read(unsigned thread, double until) {
-    std::byte* to = buffer_.data() + thread * kDiskChunk;
+    std::byte* to = buffer_.data() + thread * kColdChunk;
     for (bool first = true;; first = false) {
       if (error_ != 0 || (cancel_ && cancel_->load())) return;
       if (!first && steady_seconds() > until) return;

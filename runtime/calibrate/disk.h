@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "planner/base/error.h"
+#include "runtime/stream/sizing.h"
 
 namespace berth {
 
@@ -26,7 +27,7 @@ struct DiskOptions {
   std::uint64_t most = 4ull << 30;           // bytes written or read a pass, at most
   std::uint64_t keep_free = 1ull << 30;      // bytes of the disk that must stay free
   std::uint64_t least_files = 256u << 20;    // bytes that `files` must have to be read
-  unsigned threads = 8;                      // reads at once
+  unsigned threads = kDiskThreads;           // reads at once
   const std::atomic<bool>* cancel = nullptr;
   // Switches a descriptor to O_DIRECT; false where it cannot be. Default: fcntl(2).
   std::function<bool(int)> make_direct;

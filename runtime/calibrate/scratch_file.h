@@ -24,7 +24,7 @@ struct ScratchOptions {
   std::function<bool(int)> make_direct;  // Default: set_direct
 };
 
-inline constexpr std::uint64_t kDiskChunk = 8u << 20;  // as the loader reads
+inline constexpr std::uint64_t kDiskChunk = 8u << 20;  // of a write
 
 // Writes until `most` bytes or the time is spent, and syncs. Random bytes, since some file systems
 // and drives compress. A disk that is full ends it early. Throws Error naming the folder where the

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -79,39 +78,55 @@ class CudaEngine final : public CopyEngine {
       : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
         scratch_(ordinal, needs.raw ? slot_bytes : 0),
         converted_(ordinal, needs.converted ? kDevicePart : 0),
-        lane_of_(slots, kNoLane),
-        lanes_(std::clamp<std::size_t>(slots, 1, kLanes)) {
+        stream_(ordinal) {
     events_.reserve(slots);
     for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
-    for (Lane& lane : lanes_) lane.stream = CopyStream(ordinal);
   }
 
   std::byte* memory() const override { return arena_->data(); }
   std::shared_ptr<void> memory_owner() const override { return arena_; }
 
+  // The stream keeps order, so one scratch is enough: a copy into it waits for the cast out of it.
+  // The lock keeps the two of one job together.
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
+    const std::scoped_lock lock(mutex_);
     std::vector<CopyStream::Copy> plain;
-    plain.reserve(jobs.size());
     for (const CopyJob& job : jobs) {
       if (!job.as_it_is()) continue;
       plain.push_back({arena_->data() + job.to, job.from, job.bytes});
     }
-    const bool all_plain = plain.size() == jobs.size();
-    const std::size_t index = all_plain ? slot % lanes_.size() : 0;
-    Lane& lane = lanes_[index];
-    const std::scoped_lock lock(lane.mutex);
-    // One event tells for all calls for a slot, so a stream that takes over waits for the other's.
-    std::size_t& before = lane_of_[slot];
-    if (before != kNoLane && before != index) lane.stream.wait_for(events_[slot]);
-    before = index;
-    lane.stream.copy_to_device(plain);
-    if (!all_plain) make(jobs);
-    lane.stream.record(events_[slot]);
+    stream_.copy_to_device(plain);
+    for (const CopyJob& job : jobs) {
+      if (job.as_it_is()) continue;
+      std::byte* to = arena_->data() + job.to;
+      if (job.tables) {
+        const QuantTables tables = job.tables->at(tables_of(*job.tables));
+        stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+        stream_.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
+                           float_format(job.dtype));
+        continue;
+      }
+      stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+      if (!job.reorders()) {
+        convert(scratch_.data(), job.bytes, job, to);
+      } else if (job.stored == job.dtype) {
+        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
+                          stream_.handle());
+      } else {
+        in_parts(job, kDevicePart, [&](std::uint64_t at, std::uint64_t bytes) {
+          convert(scratch_.data() + at, bytes, job, converted_.data());
+          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
+                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
+                            stream_.handle());
+        });
+      }
+    }
+    stream_.record(events_[slot]);
   }
 
   // Its memory is used again by what is enqueued later: the stream keeps order there, too.
   void forget(const WeightTables* tables) override {
-    const std::scoped_lock lock(lanes_.front().mutex);
+    const std::scoped_lock lock(mutex_);
     const auto held = tables_.find(tables);
     if (held == tables_.end()) return;
     idle_.push_back(std::move(held->second));
@@ -119,69 +134,21 @@ class CudaEngine final : public CopyEngine {
   }
 
   bool done(std::uint32_t slot) override { return events_[slot].done(); }
-  void wait(std::uint32_t slot) override {
-    events_[slot].wait();
-    lane_of_[slot] = kNoLane;
-  }
-  void finish() override {
-    for (Lane& lane : lanes_) lane.stream.synchronize();
-  }
-  void drain() noexcept override {
-    for (Lane& lane : lanes_) lane.stream.drain();
-  }
+  void wait(std::uint32_t slot) override { events_[slot].wait(); }
+  void finish() override { stream_.synchronize(); }
+  void drain() noexcept override { stream_.drain(); }
 
  private:
-  // Copies of bytes as they are go out on a stream for each thread that sends them, more or less:
-  // threads do not wait for each other's calls, and while one copy is on its way the next is being
-  // set up. What is made of the bytes is made on the first stream alone: its order is what keeps
-  // one scratch enough, as a copy into it waits for the kernel that reads it.
-  static constexpr std::size_t kLanes = 16;
-  static constexpr std::size_t kNoLane = kLanes;
-  struct Lane {
-    CopyStream stream;
-    std::mutex mutex;  // guards the stream's order; the first one's also scratch and tables
-  };
-
-  // Of the jobs, those that are not copied as they are. Under the lock of the first lane.
-  void make(std::span<const CopyJob> jobs) {
-    CopyStream& stream = lanes_.front().stream;
-    for (const CopyJob& job : jobs) {
-      if (job.as_it_is()) continue;
-      std::byte* to = arena_->data() + job.to;
-      if (job.tables) {
-        const QuantTables tables = job.tables->at(tables_of(*job.tables));
-        stream.copy_to_device(scratch_.data(), job.from, job.bytes);
-        stream.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
-                          float_format(job.dtype));
-        continue;
-      }
-      stream.copy_to_device(scratch_.data(), job.from, job.bytes);
-      if (!job.reorders()) {
-        convert(scratch_.data(), job.bytes, job, to);
-      } else if (job.stored == job.dtype) {
-        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to, stream.handle());
-      } else {
-        in_parts(job, kDevicePart, [&](std::uint64_t at, std::uint64_t bytes) {
-          convert(scratch_.data() + at, bytes, job, converted_.data());
-          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
-                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
-                            stream.handle());
-        });
-      }
-    }
-  }
-
   // Between two places in device memory; the stream's device has been selected by a copy before.
   void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
-    CopyStream& stream = lanes_.front().stream;
     const FloatFormat wanted = float_format(job.dtype);
     if (is_block_format(job.stored)) {
       const BlockFormat format = block_format(job.stored);
       dequantize_on_device(from, format, to, wanted, bytes / block_size(format).bytes,
-                           stream.handle());
+                           stream_.handle());
     } else {
       const FloatFormat stored = float_format(job.stored);
-      stream.cast(from, stored, to, wanted, bytes / float_bytes(stored));
+      stream_.cast(from, stored, to, wanted, bytes / float_bytes(stored));
     }
   }
 
@@ -193,7 +160,6 @@ class CudaEngine final : public CopyEngine {
   // A copy of the tables in device memory, made at their first job. The host's memory is pageable:
   // it has been read when the call returns.
   const std::byte* tables_of(const WeightTables& tables) {
-    CopyStream& stream = lanes_.front().stream;
     const auto [held, is_new] = tables_.try_emplace(&tables);
     if (!is_new) return held->second.memory.data();
     const std::span<const std::byte> bytes = tables.bytes();
@@ -203,10 +169,10 @@ class CudaEngine final : public CopyEngine {
       held->second = std::move(*fits);
       idle_.erase(fits);
     } else {
-      held->second = {DeviceArena(stream.device(), bytes.size()), bytes.size()};
+      held->second = {DeviceArena(stream_.device(), bytes.size()), bytes.size()};
     }
     if (!bytes.empty()) {
-      stream.copy_to_device(held->second.memory.data(), bytes.data(), bytes.size());
+      stream_.copy_to_device(held->second.memory.data(), bytes.data(), bytes.size());
     }
     return held->second.memory.data();
   }
@@ -216,9 +182,9 @@ class CudaEngine final : public CopyEngine {
   DeviceArena converted_;
   std::map<const WeightTables*, Tables> tables_;
   std::vector<Tables> idle_;
-  std::vector<CopyEvent> events_;     // by slot
-  std::vector<std::size_t> lane_of_;  // by slot: whose copies out of it are not waited for yet
-  std::deque<Lane> lanes_;            // destroyed first: wait for what uses the members above
+  std::vector<CopyEvent> events_;
+  CopyStream stream_;  // destroyed first: waits for what uses the members above
+  std::mutex mutex_;   // guards the stream's order
 };
 
 }  // namespace
