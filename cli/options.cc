@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "cli/deployment.h"
 #include "cli/values.h"
@@ -227,12 +230,14 @@ bool is_deployment(const std::filesystem::path& model) {
   return model.extension() == ".yaml" || model.extension() == ".yml";
 }
 
-// A subcommand with everything it accepts; `options` must outlive the parsing.
-CLI::App* add_command(CLI::App& app, Command command, const std::string& name,
-                      const std::string& help, const std::string& example, Options& options,
-                      std::string& model) {
+// A subcommand with everything it accepts, which is left out where nobody asks for it: `named` are
+// the words of the command line. `options` must outlive the parsing.
+CLI::App* add_command(CLI::App& app, const std::vector<std::string_view>& named, Command command,
+                      const std::string& name, const std::string& help, const std::string& example,
+                      Options& options, std::string& model) {
   options.command = command;
   CLI::App* sub = app.add_subcommand(name, help);
+  if (std::find(named.begin(), named.end(), name) == named.end()) return sub;
   sub->add_option("MODEL", model,
                   "a checkpoint folder, a .safetensors, .gguf or .bin file, or a deployment .yaml; "
                   "plan also "
@@ -275,13 +280,14 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   load.example = "berth load models/SmolLM2-135M-Instruct --max-memory 0=100MiB,cpu=1GiB --emulate";
   run.example =
       "berth run models/SmolLM2-135M-Instruct --prompt \"The capital of France is\" -n 20";
-  plan.app = add_command(app, Command::kPlan, "plan", "decide where every tensor will live",
+  const std::vector<std::string_view> named(argv, argv + argc);
+  plan.app = add_command(app, named, Command::kPlan, "plan", "decide where every tensor will live",
                          plan.example, plan.options, plan.model);
-  load.app = add_command(app, Command::kLoad, "load",
+  load.app = add_command(app, named, Command::kLoad, "load",
                          "load by plan and report, planned beside "
                          "measured",
                          load.example, load.options, load.model);
-  run.app = add_command(app, Command::kRun, "run", "load by plan and generate", run.example,
+  run.app = add_command(app, named, Command::kRun, "run", "load by plan and generate", run.example,
                         run.options, run.model);
   Options calibrate;
   calibrate.command = Command::kCalibrate;

@@ -53,6 +53,15 @@ Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_de
   return layout;
 }
 
+Pricing::Pricing(const Machine& machine, const Chain& chain, const TimeModel& time,
+                 const std::vector<bool>& usable)
+    : machine_(machine), chain_(chain), time_(time), usable_(usable) {
+  for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
+    const bool like_last = u > 0 && cost_alike(chain.units[u - 1], chain.units[u]);
+    kind_.push_back(like_last ? kind_.back() : u);
+  }
+}
+
 bool Pricing::streams(const Unit& unit, const Piece& home, const Piece& piece,
                       const Streaming& streaming) const {
   if (!unit.block || piece.device != time_.host()) return false;
@@ -68,11 +77,13 @@ class Pricing::Walk {
         layout_(layout),
         streaming_(streaming),
         phase_(phase),
-        streams_(phase == &Seconds::prefill ? streaming.prompt : streaming.token) {}
+        streams_(phase == &Seconds::prefill ? streaming.prompt : streaming.token),
+        computed_(pricing.machine_.devices.size()),
+        copied_(pricing.machine_.devices.size()) {}
 
   double run() {
     std::uint32_t at = kNone;
-    for (std::size_t u = 0; u < pricing_.chain_.units.size(); ++u) {
+    for (std::uint32_t u = 0; u < pricing_.chain_.units.size(); ++u) {
       const std::uint32_t first = layout_.begin[u];
       const std::uint32_t last = layout_.begin[u + 1];
       if (first == last) continue;
@@ -83,10 +94,10 @@ class Pricing::Walk {
       for (std::uint32_t i = first; i < last; ++i) {
         const Piece& piece = layout_.pieces[i];
         if (streams_ && pricing_.streams(unit, home, piece, streaming_)) {
-          stream(unit, runner, piece);
+          stream(u, runner, piece);
         } else {
           hop(runner, piece.device);
-          compute(unit, piece);
+          compute(u, piece);
           hop(piece.device, runner);
         }
       }
@@ -118,10 +129,32 @@ class Pricing::Walk {
     return phase_ == &Seconds::prefill ? both.first : both.second;
   }
 
-  void compute(const Unit& unit, const Piece& piece) {
-    const double seconds = pricing_.time_.piece(unit, piece.device, piece.share).*phase_;
+  // What the last piece cost that was looked at on a device: layers are mostly alike.
+  struct Known {
+    std::uint32_t kind = kNone;
+    Share share;
+    double seconds = 0;
+  };
+  template <class Ask>
+  double once(Known& known, std::uint32_t u, const Share& share, const Ask& ask) const {
+    const std::uint32_t kind = pricing_.kind_[u];
+    if (known.kind != kind || known.share != share) known = {kind, share, ask().*phase_};
+    return known.seconds;
+  }
+  double run_seconds(std::uint32_t u, std::uint32_t device, const Share& share) {
+    return once(computed_[device], u, share,
+                [&] { return pricing_.time_.piece(pricing_.chain_.units[u], device, share); });
+  }
+  double copy_seconds(std::uint32_t u, std::uint32_t gpu, const Share& share) {
+    return once(copied_[gpu], u, share,
+                [&] { return pricing_.time_.transfer(pricing_.chain_.units[u], gpu, share); });
+  }
+
+  void compute(std::uint32_t u, const Piece& piece) {
+    const double seconds = run_seconds(u, piece.device, piece.share);
     clock_ += seconds;
     if (!account) return;
+    const Unit& unit = pricing_.chain_.units[u];
     const std::uint32_t runner = pricing_.time_.runs_on(piece.device);
     spent[{runner, limit(unit, piece.device, piece.share)}] += seconds;
   }
@@ -141,9 +174,10 @@ class Pricing::Walk {
     return lanes_.back();
   }
 
-  void stream(const Unit& unit, std::uint32_t gpu, const Piece& piece) {
-    const double copy = pricing_.time_.transfer(unit, gpu, piece.share).*phase_;
-    const double run = pricing_.time_.piece(unit, gpu, piece.share).*phase_;
+  void stream(std::uint32_t u, std::uint32_t gpu, const Piece& piece) {
+    const Unit& unit = pricing_.chain_.units[u];
+    const double copy = copy_seconds(u, gpu, piece.share);
+    const double run = run_seconds(u, gpu, piece.share);
     const bool routed = unit.expert_bytes > 0 && piece.share.experts > 0;
     const bool ahead = phase_ == &Seconds::prefill || !routed;
     Lane& on = lane(gpu);
@@ -166,6 +200,7 @@ class Pricing::Walk {
   const bool streams_;
   double clock_ = 0;
   std::vector<Lane> lanes_;
+  std::vector<Known> computed_, copied_;  // by device
 };
 
 Seconds Pricing::price(const Layout& layout, const Streaming& streaming) const {

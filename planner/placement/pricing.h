@@ -47,8 +47,7 @@ struct Streaming {
 class Pricing {
  public:
   Pricing(const Machine& machine, const Chain& chain, const TimeModel& time,
-          const std::vector<bool>& usable)
-      : machine_(machine), chain_(chain), time_(time), usable_(usable) {}
+          const std::vector<bool>& usable);
 
   struct Priced {
     Seconds seconds;
@@ -75,6 +74,7 @@ class Pricing {
   const Chain& chain_;
   const TimeModel& time_;
   const std::vector<bool>& usable_;
+  std::vector<std::uint32_t> kind_;  // by unit: the first of the neighbours that cost the same
 };
 
 }  // namespace berth

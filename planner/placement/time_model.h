@@ -32,6 +32,8 @@ struct Share {
   double dense = 1;
   double experts = 1;
   bool attends = true;
+
+  bool operator==(const Share&) const = default;
 };
 
 // Which of a device's rates takes the time of a piece.
