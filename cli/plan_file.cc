@@ -46,6 +46,7 @@ class Reader {
     return Reader(get<element>(key, "an object"), source_, path(key));
   }
   bool has(std::string_view key) const { return object_.at_key(key).error() == simdjson::SUCCESS; }
+  bool is_null(std::string_view key) const { return has(key) && item(key).is_null(); }
   element item(std::string_view key) const { return get<element>(key, "here"); }
 
   // Runs `parse` on a text member; its errors come back naming the member.
@@ -139,7 +140,9 @@ Estimate read_estimate(const Reader& reader, const std::string& source, const Pl
   estimate.prefill_seconds = reader.number("prefill_seconds");
   estimate.seconds_per_token = reader.number("seconds_per_token");
   estimate.score_seconds = reader.number("score_seconds");
-  estimate.optimality_gap = reader.number("optimality_gap");
+  if (!reader.is_null("optimality_gap")) {
+    estimate.optimality_gap = reader.number("optimality_gap");
+  }
   if (!reader.has("stages")) return estimate;
   std::size_t index = 0;
   for (const element item : reader.list("stages")) {
@@ -162,12 +165,16 @@ Estimate read_estimate(const Reader& reader, const std::string& source, const Pl
   return estimate;
 }
 
-void read_streaming(const Reader& reader, Plan& plan) {
-  const std::string name = reader.text("device");
+std::uint32_t device_named(const Reader& reader, const Plan& plan, std::string_view key) {
+  const std::string name = reader.text(key);
   for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
-    if (plan.devices[d].name == name) plan.streamer = d;
+    if (plan.devices[d].name == name) return d;
   }
-  if (plan.streamer == kNone) reader.fail("names a device that is not in devices");
+  reader.fail(fmt::format("{} names a device that is not in devices", key));
+}
+
+void read_streaming(const Reader& reader, Plan& plan) {
+  plan.streamer = device_named(reader, plan, "device");
   plan.slot_bytes = reader.size("slot_bytes");
 }
 
@@ -195,6 +202,9 @@ void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   file.plan.load_peak = {peak.size("host_bytes"), peak.size("naive_host_bytes")};
   file.plan.estimate = read_estimate(root.object("estimate"), source, file.plan);
   if (root.has("streaming")) read_streaming(root.object("streaming"), file.plan);
+  if (root.has("disk_runner")) {
+    file.plan.disk_runner = device_named(root, file.plan, "disk_runner");
+  }
   if (!root.boolean("fits")) {
     file.plan.shortfall.emplace();
     const Reader shortfall = root.object("shortfall");
@@ -288,6 +298,7 @@ Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& set
   plan.estimate = file.plan.estimate;
   plan.streamer = file.plan.streamer;
   plan.slot_bytes = file.plan.slot_bytes;
+  plan.disk_runner = file.plan.disk_runner;
   plan.shortfall = file.plan.shortfall;
   std::map<std::string, std::string, std::less<>> reasons;
   for (std::size_t i = 0; i < file.modules.size(); ++i) reasons[file.modules[i]] = file.reasons[i];

@@ -96,14 +96,22 @@ void write_figures(JsonWriter& json, const Plan& plan) {
   json.key("estimate").begin_object();
   json.member("prefill_seconds", plan.estimate.prefill_seconds)
       .member("seconds_per_token", plan.estimate.seconds_per_token)
-      .member("score_seconds", plan.estimate.score_seconds)
-      .member("optimality_gap", plan.estimate.optimality_gap);
+      .member("score_seconds", plan.estimate.score_seconds);
+  json.key("optimality_gap");
+  if (plan.estimate.optimality_gap) {
+    json.value(*plan.estimate.optimality_gap);
+  } else {
+    json.null();
+  }
   write_stages(json, plan);
   json.end_object();
   if (plan.streamer != kNone) {
     json.key("streaming").begin_object();
     json.member("device", plan.devices[plan.streamer].name).member("slot_bytes", plan.slot_bytes);
     json.end_object();
+  }
+  if (plan.disk_runner != kNone) {
+    json.member("disk_runner", plan.devices[plan.disk_runner].name);
   }
   if (!plan.shortfall) return;
   json.key("shortfall").begin_object();

@@ -124,8 +124,8 @@ std::string modules_section(const Planned& planned) {
 // "within 0.3 % of the best any placement can do", where the policy proves something.
 std::string optimality(const Plan& plan) {
   const bool slowest = plan.policy == Policy::kThroughput;
-  if (!plan.fits() || (plan.policy != Policy::kAuto && !slowest)) return {};
-  const double percent = plan.estimate.optimality_gap * 100;
+  if (!plan.fits() || !plan.estimate.optimality_gap) return {};
+  const double percent = *plan.estimate.optimality_gap * 100;
   std::string text = slowest ? "; its slowest stage is " : "; ";
   if (percent <= 0) return text + "proven best";
   const std::string figure =

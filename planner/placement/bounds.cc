@@ -192,6 +192,7 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
   const auto rooms = [&](std::uint32_t streamer) {
     Pipeline less = pipeline;
     const auto take = [&](std::uint32_t device, std::uint64_t bytes) {
+      if (index(device) == devices.size()) return;  // it holds nothing of this tier
       std::uint64_t& room = less.devices[index(device)].room;
       room -= std::min(room, bytes);
     };

@@ -354,7 +354,8 @@ std::optional<PipelinePlan> solve_bottleneck(const Pipeline& given) {
     if (price < kInfinity) high += price;
   }
   if (!reach.reaches(high, nullptr)) return std::nullopt;
-  while (high - low > 0.5) {  // whole nanoseconds
+  // To half a nanosecond, or to what a double can tell apart: what nobody would do costs years.
+  while (high - low > std::max(0.5, high * 1e-12)) {
     const double middle = low + (high - low) / 2;
     (reach.reaches(middle, nullptr) ? high : low) = middle;
   }

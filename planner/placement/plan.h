@@ -64,6 +64,9 @@ struct DeviceMapEntry {
 };
 using DeviceMap = std::vector<DeviceMapEntry>;
 
+// Who computes what stands on a disk: the CPU, or the largest GPU.
+enum class DiskRunner : std::uint8_t { kHost, kGpu };
+
 struct Request {
   Policy policy = Policy::kAuto;
   std::optional<std::vector<Budget>> max_memory;
@@ -73,6 +76,9 @@ struct Request {
   std::vector<Priority> priority;     // devices that `auto` takes sooner or later than the others
   std::vector<std::string> no_split;  // globs over module and class names that stay on one device
   bool never_offload = false;         // only GPUs, or it does not fit
+  // Default: whichever makes a model that fills the host's RAM run sooner; the other one where
+  // nothing fits otherwise.
+  std::optional<DiskRunner> disk_runner;
   Workload workload;
   CpuMemory cpu_memory = CpuMemory::kMmap;
   std::uint64_t staging = 128ull << 20;  // bytes of staging while loading
@@ -126,8 +132,8 @@ struct Estimate {
   double score_seconds = 0;  // prefill + new_tokens x seconds_per_token
   // (score - lower bound) / score, where no placement of whole units on the devices considered,
   // contiguous or not, scores below the bound; 0: proven optimal. `throughput`: the same of the
-  // slowest device. 0 for the other policies, which prove nothing.
-  double optimality_gap = 0;
+  // slowest device. Nothing for the other policies, which prove nothing, and for what does not fit.
+  std::optional<double> optimality_gap;
 };
 
 struct Shortfall {
@@ -153,6 +159,7 @@ struct Plan {
   Estimate estimate;
   std::uint32_t streamer = kNone;  // the GPU that layers in host RAM are streamed through, or kNone
   std::uint64_t slot_bytes = 0;    // of each of its two slots, within its workspace
+  std::uint32_t disk_runner = kNone;  // who computes what stands on the disk; kNone: nothing does
   std::optional<Shortfall> shortfall;
   std::vector<std::string> notes;  // oddities worth a line: untied pairs, ignored keys
 

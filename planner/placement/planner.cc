@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <future>
 #include <map>
+#include <memory>
 #include <set>
+#include <utility>
 
 #include "planner/base/text.h"
 #include "planner/placement/accelerate.h"
@@ -26,6 +28,7 @@ struct Decision {
   DeviceMap device_map;  // empty: to be made from the tensors
   std::map<std::uint32_t, std::string> by_device;
   std::vector<std::string> notes;
+  double cost = 0;  // of a policy of ours
   double gap = 0;
   std::uint64_t missing = 0;  // beyond what the ledger shows
 };
@@ -170,8 +173,51 @@ Decision decide_auto(const Setting& setting) {
   }
   if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
   decision.tensor_device = std::move(plan.tensor_device);
+  decision.cost = plan.cost;
   decision.gap = plan.gap;
   return decision;
+}
+
+bool stands_on_disk(const Setting& setting, const std::vector<std::uint32_t>& tensor_device) {
+  return std::any_of(tensor_device.begin(), tensor_device.end(), [&](std::uint32_t d) {
+    return d != kNone && setting.machine.devices[d].kind == DeviceKind::kDisk;
+  });
+}
+
+std::unique_ptr<Setting> with_other_runner(const Setting& setting, const ModelTree& tree,
+                                           const Machine& machine, const Request& request) {
+  Request other = request;
+  other.disk_runner = setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu
+                                                                      : DiskRunner::kHost;
+  return std::make_unique<Setting>(tree, machine, other);
+}
+
+// A policy of ours. Where nothing fits with the disk's layers computed by whom the rule names, they
+// are tried with the other, and `setting` becomes the one that the decision is for.
+Decision decide_own(const ModelTree& tree, const Machine& machine, const Request& request,
+                    std::unique_ptr<Setting>& setting) {
+  Decision decision = decide_auto(*setting);
+  if (decision.missing == 0 || !setting->may_change_runner()) return decision;
+  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
+  Decision second = decide_auto(*other);
+  if (second.missing >= decision.missing) return decision;
+  setting = std::move(other);
+  return second;
+}
+
+// The same for a placement that is there already.
+void settle_runner(const ModelTree& tree, const Machine& machine, const Request& request,
+                   const std::vector<std::uint32_t>& tensor_device,
+                   std::unique_ptr<Setting>& setting) {
+  if (!setting->may_change_runner() || !stands_on_disk(*setting, tensor_device)) return;
+  const auto short_by = [&](const Setting& with) {
+    return make_ledger(tree, with.machine, with.chain, with.rooms, with.time, tensor_device)
+        .short_bytes;
+  };
+  const std::uint64_t missing = short_by(*setting);
+  if (missing == 0) return;
+  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
+  if (short_by(*other) < missing) setting = std::move(other);
 }
 
 // Host memory while loading: weights that stay private, and the staging beside them. Staging
@@ -247,10 +293,14 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   std::future<AccelerateResult> accelerate =
       std::async(large ? std::launch::async : std::launch::deferred,
                  [&] { return place_as_accelerate(tree, machine, request); });
-  const Setting setting(tree, machine, request);
-  Decision decision = request.device_map ? decide_map(setting)
-                      : own              ? decide_auto(setting)
-                                         : decide_accelerate(setting, accelerate.get());
+  auto chosen = std::make_unique<Setting>(tree, machine, request);
+  Decision decision = request.device_map ? decide_map(*chosen)
+                      : own              ? decide_own(tree, machine, request, chosen)
+                                         : decide_accelerate(*chosen, accelerate.get());
+  if (!own || request.device_map) {
+    settle_runner(tree, machine, request, decision.tensor_device, chosen);
+  }
+  const Setting& setting = *chosen;
   Plan plan;
   plan.policy = request.device_map ? Policy::kDeviceMap : request.policy;
   plan.machine = setting.machine.source;
@@ -266,11 +316,19 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   Streaming streaming;
   if (all) {
     streaming = price_plan(setting, ledger, plan);
-    plan.estimate.optimality_gap = decision.gap;
+    if (own && !request.device_map && decision.missing == 0) {
+      plan.estimate.optimality_gap = decision.gap;
+    }
     plan.device_map =
         decision.device_map.empty()
             ? collapse_device_map(tree, plan.tensor_device, device_names(setting.machine))
             : std::move(decision.device_map);
+  }
+  const std::uint32_t disk = setting.device("disk");
+  if (disk != kNone && stands_on_disk(setting, plan.tensor_device)) {
+    plan.disk_runner = setting.time.runs_on(disk);
+    plan.notes.push_back("what stands on the disk is read for each pass and computed by " +
+                         setting.label(plan.disk_runner));
   }
   const std::uint64_t load_short = settle_load(setting, ledger, plan);
   Reasons reasons;

@@ -94,6 +94,49 @@ void pin(Setting& setting) {
   }
 }
 
+// By device: whether it may be used. Spells the names of `request.excluded` as the machine does.
+std::vector<bool> usable_devices(const Machine& machine, Request& request) {
+  std::vector<bool> usable(machine.devices.size(), true);
+  for (std::string& name : request.excluded) {
+    name = normal_device_name(name);
+    require_device(machine, name, "exclude");
+    for (std::size_t d = 0; d < usable.size(); ++d) {
+      if (machine.devices[d].name == name) usable[d] = false;
+    }
+  }
+  return usable;
+}
+
+// Who computes what stands on the disk, where both could: the host, unless it is so small or so slow
+// that the model would run sooner if it were not there. Share s of the weights fits on the host,
+// which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is read at
+// h instead of d, and the rest is computed at h instead of g.
+DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& rooms,
+                              const std::vector<bool>& usable, const Chain& chain) {
+  double disk = 0;
+  double host = 0;
+  double gpu = 0;
+  double room = 0;
+  for (std::size_t d = 0; d < machine.devices.size(); ++d) {
+    const Device& device = machine.devices[d];
+    if (!usable[d] || device.memory_bandwidth <= 0) continue;
+    double& rate = device.kind == DeviceKind::kDisk  ? disk
+                   : device.kind == DeviceKind::kCpu ? host
+                                                     : gpu;
+    rate = std::max(rate, device.memory_bandwidth);
+    if (device.kind == DeviceKind::kCpu) {
+      room = static_cast<double>(std::min(rooms[d].bytes, rooms[d].weight_bytes));
+    }
+  }
+  double weights = 0;
+  for (const Unit& unit : chain.units) weights += static_cast<double>(unit.weights);
+  if (disk <= 0 || host <= 0 || gpu <= 0 || weights <= 0) return DiskRunner::kHost;
+  const double share = std::min(1.0, room / weights);
+  const double gained = share * (1 / disk - 1 / host);
+  const double lost = (1 - share) * (1 / host - 1 / gpu);
+  return gained >= lost ? DiskRunner::kHost : DiskRunner::kGpu;
+}
+
 }  // namespace
 
 Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& asked)
@@ -103,14 +146,10 @@ Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& 
       workload(fill_workload(model_tree, asked.workload)),
       chain(make_chain(model_tree, workload, asked.no_split)),
       rooms(device_rooms(machine, asked)),
-      time(machine, chain, workload),
-      usable(machine.devices.size(), true),
+      usable(usable_devices(machine, request)),
+      time(machine, chain, workload, usable,
+           request.disk_runner.value_or(better_disk_runner(machine, rooms, usable, chain))),
       level(machine.devices.size(), 0) {
-  for (std::string& name : request.excluded) {
-    name = normal_device_name(name);
-    require_device(machine, name, "exclude");
-    usable[device(name)] = false;
-  }
   for (Priority& priority : request.priority) {
     priority.device = normal_device_name(priority.device);
     require_device(machine, priority.device, "priority");
@@ -132,6 +171,12 @@ Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& 
     }
   }
   pin(*this);
+}
+
+bool Setting::may_change_runner() const {
+  const std::uint32_t disk = device("disk");
+  return disk != kNone && usable[disk] && !request.disk_runner && time.host() != kNone &&
+         time.gpu_for_disk() != kNone;
 }
 
 std::uint32_t Setting::device(std::string_view name) const {

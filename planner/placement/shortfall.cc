@@ -31,7 +31,15 @@ Machine without_implied_disk(const Setting& setting) {
 // For a policy of ours without looking for the best plan; what comes of it is planned before it is
 // suggested.
 bool would_fit(const ModelTree& tree, const Machine& machine, const Request& request) {
-  if (is_own(request)) return auto_fits(Setting(tree, machine, request));
+  if (is_own(request)) {
+    const Setting setting(tree, machine, request);
+    if (auto_fits(setting)) return true;
+    if (!setting.may_change_runner()) return false;
+    Request other = request;
+    other.disk_runner = setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu
+                                                                        : DiskRunner::kHost;
+    return auto_fits(Setting(tree, machine, other));
+  }
   return plan_once(tree, machine, request).fits();
 }
 

@@ -11,16 +11,20 @@ double over(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
 }  // namespace
 
-TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload& workload)
+TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload& workload,
+                     const std::vector<bool>& usable, DiskRunner disk_runner)
     : machine_(machine),
       workload_(workload),
       new_tokens_(static_cast<double>(workload.new_tokens)),
-      flop_scale_(chain.activation_bytes > 2 ? 0.5 : 1) {
+      flop_scale_(chain.activation_bytes > 2 ? 0.5 : 1),
+      disk_runner_(disk_runner) {
   const auto devices = static_cast<std::uint32_t>(machine.devices.size());
   for (std::uint32_t d = 0; d < devices; ++d) {
     const Device& device = machine.devices[d];
-    if (device.kind == DeviceKind::kCpu && host_ == kNone) host_ = d;
-    if (device.kind == DeviceKind::kCuda && first_gpu_ == kNone) first_gpu_ = d;
+    if (device.kind == DeviceKind::kCpu && host_ == kNone && usable[d]) host_ = d;
+    const bool larger =
+        disk_gpu_ == kNone || device.capacity > machine.devices[disk_gpu_].capacity;
+    if (device.kind == DeviceKind::kCuda && usable[d] && larger) disk_gpu_ = d;
     const auto measured = device.matvec.find(chain.weight_dtype);
     matvec_.push_back(measured == device.matvec.end() ? device.memory_bandwidth : measured->second);
   }
@@ -52,8 +56,9 @@ Seconds TimeModel::hop(std::uint32_t from, std::uint32_t to) const {
 
 std::uint32_t TimeModel::runs_on(std::uint32_t device) const {
   if (machine_.devices[device].kind != DeviceKind::kDisk) return device;
+  if (disk_runner_ == DiskRunner::kGpu && disk_gpu_ != kNone) return disk_gpu_;
   if (host_ != kNone) return host_;
-  return first_gpu_ != kNone ? first_gpu_ : device;
+  return disk_gpu_ != kNone ? disk_gpu_ : device;
 }
 
 TimeModel::Work TimeModel::work(const Unit& unit, const Share& share) const {

@@ -6,7 +6,7 @@
 // position and channel. Where a device's matrix-vector rate was measured, weights are read at that.
 // The prompt (prefill): the same with prompt x the FLOPs and one pass over the bytes; the head sees
 // the last position of each sequence.
-// Pieces on disk are read, then run on the host (a GPU where there is none). What the host holds
+// Pieces on disk are read, then run on the host or on a GPU (DiskRunner). What the host holds
 // may also be streamed to a GPU and run there; pricing.h says when. Activations hop between devices
 // over the quickest route. Rates are the machine's; nothing here is fitted. `flops` is for 16-bit;
 // float32 models run at half of it.
@@ -18,6 +18,7 @@
 
 #include "planner/machine/machine.h"
 #include "planner/placement/chain.h"
+#include "planner/placement/plan.h"
 
 namespace berth {
 
@@ -41,7 +42,10 @@ enum class Limit : std::uint8_t { kMemory, kFlops, kDisk, kLink };
 
 class TimeModel {
  public:
-  TimeModel(const Machine& machine, const Chain& chain, const Workload& workload);
+  // `usable`: by device. What is excluded computes nothing. What the disk holds is computed by the
+  // CPU or by the largest GPU, as `disk_runner` says where there is a choice.
+  TimeModel(const Machine& machine, const Chain& chain, const Workload& workload,
+            const std::vector<bool>& usable, DiskRunner disk_runner);
 
   // A piece that `device` (an index into Machine::devices) holds and computes; a disk's pieces run
   // on runs_on(device).
@@ -56,7 +60,9 @@ class TimeModel {
   }
   // Which device does the computing for what is placed on `device`.
   std::uint32_t runs_on(std::uint32_t device) const;
-  std::uint32_t host() const { return host_; }  // kNone where there is no cpu
+  std::uint32_t host() const { return host_; }  // kNone where no cpu may be used
+  DiskRunner disk_runner() const { return disk_runner_; }
+  std::uint32_t gpu_for_disk() const { return disk_gpu_; }  // kNone where no GPU may be used
   // GPUs that the host could stream to, the best link first; of equals the one with most memory
   // bandwidth.
   const std::vector<std::uint32_t>& streamers() const { return streamers_; }
@@ -74,7 +80,8 @@ class TimeModel {
   double new_tokens_;
   double flop_scale_;
   std::uint32_t host_ = kNone;
-  std::uint32_t first_gpu_ = kNone;
+  std::uint32_t disk_gpu_ = kNone;
+  DiskRunner disk_runner_;
   std::vector<std::uint32_t> streamers_;
   std::vector<double> matvec_;     // by device: bytes of weights a second
   std::vector<double> from_host_;  // by device: bytes a second

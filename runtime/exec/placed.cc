@@ -51,7 +51,9 @@ Placement::Placement(const Plan& plan, const ModelTree& tree, const LoadedModel&
   }
   for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
     const bool disk = plan.devices[i].kind == DeviceKind::kDisk;
-    compute_.push_back(disk ? gpu.value_or(cpu.value_or(i)) : i);
+    const DeviceIndex runner =
+        plan.disk_runner < plan.devices.size() ? plan.disk_runner : gpu.value_or(cpu.value_or(i));
+    compute_.push_back(disk ? runner : i);
   }
 }
 

@@ -30,8 +30,8 @@ class Placement {
   // Opens libtorch_cuda where a real GPU holds tensors. Throws Error if that is not possible.
   Placement(const Plan& plan, const ModelTree& tree, const LoadedModel& loaded);
 
-  // Where a tensor left on `device` is computed with: the device itself, or for the disk the first
-  // GPU of the plan, else the CPU.
+  // Where a tensor left on `device` is computed with: the device itself, or for the disk the one
+  // that the plan names.
   DeviceIndex compute_device(DeviceIndex device) const;
   at::Device torch_device(DeviceIndex device) const { return devices_[device]; }
 
