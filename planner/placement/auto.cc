@@ -33,8 +33,8 @@ class Search {
 
   std::optional<AutoPlan> place(const Tier& tier);
   bool fits(const Tier& tier);
-  // The least room that, added to the tier's roomiest device, makes it fit.
-  AutoPlan stretch(const Tier& tier);
+  // The least room that makes it fit: what overrides fill too full, and what one device more needs.
+  AutoPlan stretch(const std::vector<Tier>& tiers);
 
  private:
   // Ways to build the tier's pipeline; those that stream only where that is ever quicker.
@@ -56,6 +56,9 @@ class Search {
                                            std::size_t next) const;
   void improve(const Tier& tier, Found& found, bool& proven);
   AutoPlan finish(const Tier& tier, const Found& found, bool proven) const;
+  std::vector<std::uint64_t> pinned_excess() const;
+  std::vector<std::uint32_t> growable(const Tier& tier,
+                                      const std::vector<std::uint64_t>& excess) const;
 
   const Setting& setting_;
   bool bottleneck_;
@@ -368,40 +371,105 @@ bool Search::fits(const Tier& tier) {
   return any_that_fits(setting_, judge_, builder_, tier).has_value();
 }
 
-AutoPlan Search::stretch(const Tier& tier) {
-  const auto weight_room = [&](std::uint32_t d) {
-    return std::min(setting_.rooms[d].bytes, setting_.rooms[d].weight_bytes);
-  };
-  const std::uint32_t roomiest = *std::max_element(
-      tier.devices.begin(), tier.devices.end(),
-      [&](std::uint32_t a, std::uint32_t b) { return weight_room(a) < weight_room(b); });
-  const auto fits_with = [&](std::uint64_t extra) {
-    judge_.stretch(roomiest, extra);
-    return fits(tier);
-  };
-  std::uint64_t low = 0;
-  std::uint64_t high = 1ull << 20;
-  while (!fits_with(high) && high < kUnlimited) {
-    low = high;
-    high *= 2;
+// What overrides alone put on devices beyond their rooms.
+std::vector<std::uint64_t> Search::pinned_excess() const {
+  const std::size_t count = setting_.machine.devices.size();
+  std::vector<std::uint64_t> weights(count, 0);
+  std::vector<std::uint64_t> rest(count, 0);
+  std::vector<std::uint64_t> activation(count, 0);
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    const Unit& unit = setting_.chain.units[u];
+    const Freedom& free = judge_.freedom(u);
+    if (free.fixed == kNone) continue;
+    const std::uint32_t runner = setting_.time.runs_on(free.fixed);
+    weights[free.fixed] += free.core + free.part;
+    rest[free.fixed] += free.computed;
+    rest[runner] += unit.kv_bytes + unit.logits;
+    activation[runner] = std::max(activation[runner], unit.activation);
   }
-  while (high - low > 1) {
-    const std::uint64_t middle = low + (high - low) / 2;
-    (fits_with(middle) ? high : low) = middle;
+  std::vector<std::uint64_t> excess(count, 0);
+  for (std::uint32_t d = 0; d < count; ++d) {
+    const Room& room = setting_.rooms[d];
+    const std::uint64_t held = weights[d] + judge_.loose(d);
+    const std::uint64_t total = held + rest[d] + activation[d];
+    excess[d] =
+        std::max(total - std::min(total, room.bytes), held - std::min(held, room.weight_bytes));
   }
-  judge_.stretch(roomiest, high);
+  return excess;
+}
+
+// Devices whose growth may help: one GPU, as any is as good as another, the CPU, the disk, and what
+// overrides fill.
+std::vector<std::uint32_t> Search::growable(const Tier& tier,
+                                            const std::vector<std::uint64_t>& excess) const {
+  std::vector<std::uint32_t> out;
+  std::uint32_t gpu = kNone;
+  for (const std::uint32_t d : tier.devices) {
+    const bool larger =
+        gpu == kNone || setting_.rooms[d].weight_bytes > setting_.rooms[gpu].weight_bytes;
+    if (setting_.is_gpu(d) && larger) gpu = d;
+    if (!setting_.is_gpu(d)) out.push_back(d);
+  }
+  if (gpu != kNone) out.insert(out.begin(), gpu);
+  for (std::uint32_t d = 0; d < excess.size(); ++d) {
+    const bool known = std::find(out.begin(), out.end(), d) != out.end();
+    if (excess[d] > 0 && !known) out.push_back(d);
+  }
+  return out;
+}
+
+AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
+  const Tier& widest = tiers.back();
+  const std::vector<std::uint64_t> excess = pinned_excess();
+  const auto grow = [&](std::uint32_t device, std::uint64_t extra) {
+    for (std::uint32_t d = 0; d < excess.size(); ++d) {
+      judge_.stretch(d, excess[d] + (d == device || device == kNone ? extra : 0));
+    }
+  };
+  const auto fits_with = [&](std::uint32_t device, std::uint64_t extra) {
+    grow(device, extra);
+    return fits(widest);
+  };
+  std::uint64_t need = 0;  // of a device that holds everything
+  for (const Unit& unit : setting_.chain.units) {
+    need += 3 * unit.weights + unit.kv_bytes + unit.logits + unit.computed + unit.activation;
+  }
+  std::uint32_t grown = kNone;
+  std::uint64_t extra = fits_with(kNone, 0) ? 0 : need + 1;
+  const auto least_of = [&](std::uint32_t device) {
+    std::uint64_t low = 0;
+    std::uint64_t high = extra - 1;
+    if (extra == 0 || !fits_with(device, high)) return;
+    while (high - low > 1) {
+      const std::uint64_t middle = low + (high - low) / 2;
+      (fits_with(device, middle) ? high : low) = middle;
+    }
+    grown = device;
+    extra = high;
+  };
+  for (const std::uint32_t device : growable(widest, excess)) least_of(device);
+  const bool one_will_do = extra <= need;
+  if (!one_will_do) least_of(kNone);  // all of them
+  grow(grown, extra);
   AutoPlan out;
-  if (std::optional<AutoPlan> placed = place(tier)) {
-    out = std::move(*placed);
-  } else {  // overridden units alone are too much: everything else goes to the roomiest device
-    out.tensor_device = setting_.pinned;
-    for (std::uint32_t& device : out.tensor_device) {
-      if (device == kNone) device = roomiest;
+  out.fits = false;
+  out.missing = extra;
+  for (const std::uint64_t bytes : excess) out.missing += bytes;
+  for (const Tier& tier : tiers) {
+    if (std::optional<AutoPlan> placed = place(tier)) {
+      out.tensor_device = std::move(placed->tensor_device);
+      return out;
     }
   }
-  out.fits = false;
-  out.missing = high;
-  out.roomiest = roomiest;
+  // What is overridden fits nowhere: the rest goes where there is most room.
+  const std::uint32_t roomiest = *std::max_element(
+      widest.devices.begin(), widest.devices.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return setting_.rooms[a].weight_bytes < setting_.rooms[b].weight_bytes;
+      });
+  out.tensor_device = setting_.pinned;
+  for (std::uint32_t& device : out.tensor_device) {
+    if (device == kNone) device = roomiest;
+  }
   return out;
 }
 
@@ -413,7 +481,7 @@ AutoPlan auto_place(const Setting& setting) {
   for (const Tier& tier : tiers) {
     if (std::optional<AutoPlan> plan = search.place(tier)) return std::move(*plan);
   }
-  if (!tiers.empty()) return search.stretch(tiers.back());
+  if (!tiers.empty()) return search.stretch(tiers);
   AutoPlan none;
   none.fits = false;
   none.tensor_device.assign(setting.tree.tensors.size(), kNone);

@@ -27,10 +27,9 @@ struct AutoPlan {
   double gap = 0;     // (cost - lower bound) / cost
   bool exact = true;  // the pipeline tried every order of devices
   bool fits = true;
-  // Where it does not fit: the least memory that would make it fit, added to device `roomiest`; the
-  // placement is the one with that much more.
+  // Where it does not fit: the least memory that would make it fit, added to one device (beside
+  // what overrides fill beyond their rooms); the placement is the one with that much more.
   std::uint64_t missing = 0;
-  std::uint32_t roomiest = kNone;
 };
 
 AutoPlan auto_place(const Setting& setting);

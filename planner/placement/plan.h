@@ -137,9 +137,9 @@ struct Estimate {
 };
 
 struct Shortfall {
-  // `auto`, `throughput`: the least memory that, added to the roomiest device, makes it fit. Other
-  // policies and maps: the sum of what devices are over. Weights off the GPUs with never_offload;
-  // what loading lacks on the host.
+  // `auto`, `throughput`: the least memory that, added to one device, makes it fit, and what
+  // overrides fill beyond their devices. Other policies and maps: the sum of what devices are over.
+  // Weights off the GPUs with never_offload; what loading lacks on the host.
   std::uint64_t bytes = 0;
   std::string cause;                     // the constraint or resource that stands in the way
   std::vector<std::string> suggestions;  // each was planned again, and fits; the smallest first

@@ -33,6 +33,14 @@ struct Decision {
   std::uint64_t missing = 0;  // beyond what the ledger shows
 };
 
+// The first four of them.
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size() && i < 4; ++i) out += (i > 0 ? ", " : "") + names[i];
+  if (names.size() > 4) out += ", and " + std::to_string(names.size() - 4) + " more";
+  return out;
+}
+
 std::vector<std::string> device_names(const Machine& machine) {
   std::vector<std::string> names;
   for (const Device& device : machine.devices) names.push_back(device.name);
@@ -98,6 +106,19 @@ Decision decide_accelerate(const Setting& setting, AccelerateResult result) {
   return decision;
 }
 
+// Buffers that a map leaves out are made where the first tensor of the model is.
+void place_computed(const Setting& setting, const std::vector<std::string>& computed,
+                    Decision& decision) {
+  if (computed.empty()) return;
+  const auto first = std::find_if(decision.tensor_device.begin(), decision.tensor_device.end(),
+                                  [](std::uint32_t d) { return d != kNone; });
+  for (std::uint32_t& device : decision.tensor_device) {
+    if (device == kNone) device = *first;
+  }
+  decision.notes.push_back("device map: no key covers " + listed(computed) +
+                           ", which no checkpoint stores: made on " + setting.label(*first));
+}
+
 Decision decide_map(const Setting& setting) {
   const ModelTree& tree = setting.tree;
   DeviceMap map = *setting.request.device_map;
@@ -110,10 +131,11 @@ Decision decide_map(const Setting& setting) {
   Decision decision;
   std::vector<bool> used(map.size(), false);
   std::vector<std::string> uncovered;
+  std::vector<std::string> computed;  // buffers that no checkpoint stores: a map may leave them out
   for (const ModelTensor& tensor : tree.tensors) {
     const std::uint32_t entry = index.find(tensor.name);
     if (entry == kNone) {
-      uncovered.emplace_back(tensor.name);
+      (tensor.persistent ? uncovered : computed).emplace_back(tensor.name);
       decision.tensor_device.push_back(kNone);
       continue;
     }
@@ -133,19 +155,16 @@ Decision decide_map(const Setting& setting) {
                   map[entry].device + "' is excluded");
     }
   }
-  if (uncovered.size() == tree.tensors.size()) {
+  if (uncovered.size() + computed.size() == tree.tensors.size()) {
     throw Error("device map: no key names a module of " + tree.name +
                 " (is it the map of another model?): first key '" +
                 printable(map.empty() ? "" : map[0].module) + "'");
   }
   if (!uncovered.empty()) {
-    std::string names;
-    for (std::size_t i = 0; i < uncovered.size() && i < 4; ++i) {
-      names += (i > 0 ? ", " : "") + uncovered[i];
-    }
-    if (uncovered.size() > 4) names += ", and " + std::to_string(uncovered.size() - 4) + " more";
-    throw Error("device map: no key covers " + names + " (the key \"\" covers everything)");
+    throw Error("device map: no key covers " + listed(uncovered) +
+                " (the key \"\" covers everything)");
   }
+  place_computed(setting, computed, decision);
   std::set<std::string_view> modules;
   for (const Module& module : tree.modules) modules.insert(module.name);
   for (std::size_t i = 0; i < map.size(); ++i) {
@@ -154,7 +173,7 @@ Decision decide_map(const Setting& setting) {
                                "' names no module of this model; ignored");
     }
   }
-  decision.device_map = map;
+  if (computed.empty()) decision.device_map = map;  // else one that covers them is made
   for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
     decision.by_device[d] = "as the device map says";
   }
@@ -187,8 +206,8 @@ bool stands_on_disk(const Setting& setting, const std::vector<std::uint32_t>& te
 std::unique_ptr<Setting> with_other_runner(const Setting& setting, const ModelTree& tree,
                                            const Machine& machine, const Request& request) {
   Request other = request;
-  other.disk_runner = setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu
-                                                                      : DiskRunner::kHost;
+  other.disk_runner =
+      setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu : DiskRunner::kHost;
   return std::make_unique<Setting>(tree, machine, other);
 }
 
@@ -272,6 +291,26 @@ Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
   return streaming;
 }
 
+// Where the work that is asked for is more than the context or the model has positions for.
+void note_workload(const Setting& setting, const Workload& asked, Plan& plan) {
+  const Workload& workload = setting.workload;
+  const std::string context = std::to_string(workload.context);
+  if (asked.prompt_tokens > workload.context) {
+    plan.notes.push_back("a prompt of " + std::to_string(asked.prompt_tokens) +
+                         " tokens is more than the context: planned and priced with " + context);
+  } else if (workload.prompt_tokens + workload.new_tokens > workload.context) {
+    plan.notes.push_back(std::to_string(workload.prompt_tokens) + " prompt tokens and " +
+                         std::to_string(workload.new_tokens) +
+                         " new ones are more than the context of " + context +
+                         ": the KV cache is planned for the context alone");
+  }
+  const std::uint64_t most = setting.tree.facts.max_positions;
+  if (most > 0 && workload.context > most) {
+    plan.notes.push_back("a context of " + context + " is more than the " + std::to_string(most) +
+                         " positions that the model knows");
+  }
+}
+
 std::uint64_t offloaded(const Setting& setting, const Ledger& ledger) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& row : ledger.devices) {
@@ -309,6 +348,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   plan.staging = request.staging;
   plan.tensor_device = std::move(decision.tensor_device);
   plan.notes = std::move(decision.notes);
+  note_workload(setting, request.workload, plan);
   Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
                               plan.tensor_device);
   const bool all = std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==

@@ -107,10 +107,10 @@ std::vector<bool> usable_devices(const Machine& machine, Request& request) {
   return usable;
 }
 
-// Who computes what stands on the disk, where both could: the host, unless it is so small or so slow
-// that the model would run sooner if it were not there. Share s of the weights fits on the host,
-// which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is read at
-// h instead of d, and the rest is computed at h instead of g.
+// Who computes what stands on the disk, where both could: the host, unless it is so small or so
+// slow that the model would run sooner if it were not there. Share s of the weights fits on the
+// host, which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is
+// read at h instead of d, and the rest is computed at h instead of g.
 DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& rooms,
                               const std::vector<bool>& usable, const Chain& chain) {
   double disk = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "planner/placement/auto.h"
+#include "planner/placement/device_map.h"
 #include "planner/placement/reasons.h"
 
 namespace berth {
@@ -36,8 +37,8 @@ bool would_fit(const ModelTree& tree, const Machine& machine, const Request& req
     if (auto_fits(setting)) return true;
     if (!setting.may_change_runner()) return false;
     Request other = request;
-    other.disk_runner = setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu
-                                                                        : DiskRunner::kHost;
+    other.disk_runner =
+        setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu : DiskRunner::kHost;
     return auto_fits(Setting(tree, machine, other));
   }
   return plan_once(tree, machine, request).fits();
@@ -195,6 +196,53 @@ void suggest_weights(const Setting& setting, Suggestions& out) {
           "a 4-bit checkpoint of the model (GPTQ, AWQ or MXFP4, scales included): about ");
 }
 
+// The first override without which it fits, else all of them.
+void suggest_overrides(const Setting& setting, Suggestions& out) {
+  const std::vector<Override>& overrides = setting.request.overrides;
+  if (overrides.empty() || !is_own(setting.request)) return;
+  for (std::size_t i = 0; i < overrides.size(); ++i) {
+    Request request = setting.request;
+    request.overrides.erase(request.overrides.begin() + static_cast<std::ptrdiff_t>(i));
+    if (!would_fit(setting.tree, setting.machine, request)) continue;
+    out.add("without the override " + overrides[i].match + "=" + overrides[i].device, request);
+    return;
+  }
+  Request request = setting.request;
+  request.overrides.clear();
+  if (overrides.size() > 1 && would_fit(setting.tree, setting.machine, request)) {
+    out.add("without the overrides", request);
+  }
+}
+
+// How much more RAM of the host would do, in whole GiB.
+void suggest_host(const Setting& setting, Suggestions& out) {
+  const std::uint32_t host = setting.time.host();
+  if (host == kNone || setting.request.never_offload || !is_own(setting.request)) return;
+  const auto fits = [&](std::uint64_t more, Machine& machine, Request& request) {
+    machine = setting.machine;
+    request = setting.request;
+    machine.devices[host].capacity += more << 30;
+    machine.devices[host].total += more << 30;
+    if (request.max_memory) {
+      for (Budget& budget : *request.max_memory) {
+        if (normal_device_name(budget.device) == "cpu") budget.bytes += more << 30;
+      }
+    }
+    return would_fit(setting.tree, machine, request);
+  };
+  Machine machine;
+  Request request;
+  std::uint64_t low = 0;
+  std::uint64_t high = (setting.tree.bytes() >> 29) + 2;  // twice the weights
+  if (!fits(high, machine, request)) return;
+  while (high - low > 1) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    (fits(middle, machine, request) ? high : low) = middle;
+  }
+  fits(high, machine, request);
+  out.add(std::to_string(high) + " GiB more host RAM", setting.tree, machine, request);
+}
+
 void suggest_devices(const Setting& setting, Suggestions& out) {
   if (setting.request.never_offload) {
     Request request = setting.request;
@@ -206,6 +254,8 @@ void suggest_devices(const Setting& setting, Suggestions& out) {
           request);
     }
   }
+  suggest_overrides(setting, out);
+  suggest_host(setting, out);
   if (!setting.request.excluded.empty()) {
     Request request = setting.request;
     request.excluded.clear();
@@ -278,6 +328,14 @@ std::string find_cause(const Setting& setting) {
     return would_fit(setting.tree, setting.machine, request);
   };
   const Request& asked = setting.request;
+  if (asked.never_offload) {
+    for (const Override& override_ : asked.overrides) {
+      const std::uint32_t device = setting.device(override_.device);
+      if (device == kNone || setting.is_gpu(device)) continue;
+      return "--never-offload, and the override " + override_.match + "=" + override_.device +
+             ", which puts weights off the GPUs";
+    }
+  }
   if (asked.never_offload && fits_without([](Request& r) { r.never_offload = false; })) {
     return "--never-offload: the GPUs alone have not the room";
   }

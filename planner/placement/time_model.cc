@@ -22,8 +22,7 @@ TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload&
   for (std::uint32_t d = 0; d < devices; ++d) {
     const Device& device = machine.devices[d];
     if (device.kind == DeviceKind::kCpu && host_ == kNone && usable[d]) host_ = d;
-    const bool larger =
-        disk_gpu_ == kNone || device.capacity > machine.devices[disk_gpu_].capacity;
+    const bool larger = disk_gpu_ == kNone || device.capacity > machine.devices[disk_gpu_].capacity;
     if (device.kind == DeviceKind::kCuda && usable[d] && larger) disk_gpu_ = d;
     const auto measured = device.matvec.find(chain.weight_dtype);
     matvec_.push_back(measured == device.matvec.end() ? device.memory_bandwidth : measured->second);

@@ -26,6 +26,47 @@ TEST(PlanCommand, ExitsTwoWithTheShortfallWhereTheModelDoesNotFit) {
   EXPECT_EQ(berth({"plan", model, "--max-memory", "0=1GiB,cpu=1GiB"}).exit_code, 0);
 }
 
+// Mixtures too large for the GPUs have prices of years in them, and searches that never ended.
+TEST(PlanCommand, ComparesPoliciesOnMixturesThatSpillToTheDisk) {
+  const std::string models = BERTH_SOURCE_DIR "/configs/models/";
+  for (const auto& [model, machine] :
+       {std::pair("mixtral-8x22b", "2x4090"), std::pair("mixtral-8x22b", "mixed-24-8-8-8"),
+        std::pair("deepseek-v3", "h100")}) {
+    const Answer answer =
+        berth({"plan", models + model + "/config.json", "--machine", machine, "--compare"});
+    EXPECT_EQ(answer.exit_code, 0) << model << " on " << machine << ": " << answer.talk;
+    EXPECT_THAT(answer.out, HasSubstr("throughput"));
+  }
+}
+
+TEST(PlanCommand, TellsWhoComputesWhatStandsOnTheDiskAndKeepsItInAPlanFile) {
+  const TemporaryFolder folder;
+  const std::string config = BERTH_SOURCE_DIR "/configs/models/llama-3.3-70b/config.json";
+  const Answer answer =
+      berth({"plan", config, "--machine", "2x4090", "--exclude", "cpu", "--json"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element plan = parsed(parser, answer.out);
+  EXPECT_EQ(std::string_view(plan["disk_runner"]), "0");
+  for (const simdjson::dom::element device : plan["devices"]) {
+    if (std::string_view(device["name"]) != "cpu") continue;
+    EXPECT_EQ(std::uint64_t(device["kv_cache"]) + std::uint64_t(device["workspace"]), 0u);
+  }
+}
+
+TEST(PlanCommand, GivesNoGapWhereNothingIsProven) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "24GiB", "64GiB");
+  simdjson::dom::parser parser;
+  for (const char* policy : {"balanced", "auto"}) {
+    const Answer answer =
+        berth({"plan", model, "--machine", machine, "--policy", policy, "--json"});
+    const simdjson::dom::element gap = parsed(parser, answer.out)["estimate"]["optimality_gap"];
+    EXPECT_EQ(gap.is_null(), std::string(policy) == "balanced") << policy;
+  }
+}
+
 TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
   const TemporaryFolder folder;
   const Answer answer = berth({"plan", tiny_llama(folder, "m"), "--json", "--machine",

@@ -124,8 +124,8 @@ TEST(Invariants, MoreMemoryNeverMakesAPlanWorse) {
     EXPECT_TRUE(roomier.fits()) << "instance " << i;
     if (tier_of(it, roomier) < tier_of(it, plan)) continue;  // less spilled, which comes first
     EXPECT_LE(roomier.estimate.score_seconds, plan.estimate.score_seconds * (1 + 1e-6))
-        << "instance " << i << " gap " << roomier.estimate.optimality_gap.value_or(-1) << " streamer "
-        << plan.streamer << " " << roomier.streamer;
+        << "instance " << i << " gap " << roomier.estimate.optimality_gap.value_or(-1)
+        << " streamer " << plan.streamer << " " << roomier.streamer;
     ++compared;
   }
   EXPECT_GT(compared, kInstances * 3 / 10);

@@ -162,6 +162,110 @@ TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
   }
 }
 
+// What stands on the disk must be computed by somebody: not by a device that must stay empty.
+TEST(Auto, AnExcludedCpuComputesNothingOfTheDisk) {
+  MadeShape shape;
+  shape.layers = 12;
+  const ModelTree tree = model_of(shape);
+  Machine machine =
+      machine_of({gpu("0", 900 * kMiB, 1e12), gpu("1", 900 * kMiB, 5e11)}, 8 * kGiB, 64 * kGiB);
+  Request request;
+  request.excluded = {"cpu"};
+  const Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "cpu excluded");
+  ASSERT_TRUE(plan.fits());
+  EXPECT_GT(plan.devices[3].weights, 0u);
+  EXPECT_EQ(plan.devices[2].kv_cache + plan.devices[2].workspace + plan.devices[2].weights, 0u);
+  ASSERT_LT(plan.disk_runner, plan.devices.size());
+  EXPECT_EQ(plan.devices[plan.disk_runner].kind, DeviceKind::kCuda);
+}
+
+// A host too small to compute what the disk holds must not stand in the way of a GPU that can.
+TEST(Auto, ASmallHostNeverMakesThePlanWorse) {
+  MadeShape shape;
+  shape.layers = 40;
+  const ModelTree tree = model_of(shape);
+  const auto plan_with = [&](std::uint64_t host) {
+    Machine machine = machine_of({gpu("0", 1200 * kMiB, 1e12)}, std::max(host, kMiB), 64 * kGiB);
+    machine.devices.back().memory_bandwidth = 2e9;
+    if (host == 0) machine.devices.erase(machine.devices.begin() + 1);
+    return make_plan(tree, machine, {});
+  };
+  const Plan without = plan_with(0);
+  ASSERT_TRUE(without.fits());
+  double last = without.estimate.score_seconds;
+  for (std::uint64_t host = 16 * kMiB; host <= 4 * kGiB; host *= 2) {
+    const Plan plan = plan_with(host);
+    ASSERT_TRUE(plan.fits()) << host;
+    EXPECT_LE(plan.estimate.score_seconds, last * (1 + 1e-6)) << host;
+    last = plan.estimate.score_seconds;
+  }
+}
+
+TEST(Shortfall, IsWhatOverridesFillTooFull) {
+  const ModelTree tree = model_of({});
+  const Machine machine =
+      machine_of({gpu("0", 640 * kMiB, 1e12), gpu("1", 2 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"*", "0"}};
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, plan.devices[0].over);
+  EXPECT_THAT(plan.shortfall->suggestions, Contains("without the override *=0"));
+}
+
+TEST(Shortfall, CountsTheHostsRoomThatWouldDo) {
+  MadeShape shape;
+  shape.layers = 60;
+  const ModelTree tree = model_of(shape);
+  const Plan plan = make_plan(tree, machine_of({gpu("0", 900 * kMiB, 1e12)}, kGiB, 0), {});
+  ASSERT_FALSE(plan.fits());
+  EXPECT_LT(plan.shortfall->bytes, tree.bytes());
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("GiB more host RAM")));
+}
+
+TEST(Notes, SayWhereTheWorkloadIsMoreThanTheContext) {
+  ModelTree tree = model_of({});
+  tree.facts.max_positions = 2048;
+  const Machine machine = machine_of({gpu("0", 8 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.workload.context = 1000;
+  request.workload.prompt_tokens = 900;
+  request.workload.new_tokens = 500;
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("more than the context of 1000")));
+  request.workload.prompt_tokens = 5000;
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("a prompt of 5000 tokens")));
+  request.workload = {1, 4096, 512, 128, DType::kBF16};
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("more than the 2048 positions")));
+}
+
+TEST(DeviceMaps, MayLeaveOutWhatNoCheckpointStores) {
+  ModelTree tree = model_of({});
+  ModelTensor buffer;
+  buffer.name = "rotary.inv_freq";
+  buffer.dtype = buffer.stored = DType::kF32;
+  buffer.shape = {64};
+  buffer.persistent = false;
+  buffer.buffer = true;
+  buffer.module = 0;
+  tree.tensors.push_back(buffer);
+  const Machine machine = machine_of({gpu("0", 8 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.device_map.emplace();
+  for (const Module& module : tree.modules) {
+    if (module.parent == 0) request.device_map->push_back({std::string(module.name), "0"});
+  }
+  const Plan plan = make_plan(tree, machine, request);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.tensor_device.back(), 0u);
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("rotary.inv_freq, which no checkpoint stores")));
+  tree.tensors.back().persistent = true;
+  EXPECT_THROW(make_plan(tree, machine, request), Error);
+}
+
 TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
   std::mt19937 random(5);
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
