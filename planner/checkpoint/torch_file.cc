@@ -9,6 +9,7 @@
 
 #include "planner/checkpoint/pickle.h"
 #include "planner/checkpoint/quote.h"
+#include "planner/checkpoint/stand_in.h"
 #include "planner/checkpoint/state_dict.h"
 #include "planner/checkpoint/torch_pickle.h"
 #include "planner/checkpoint/zip_archive.h"
@@ -274,11 +275,7 @@ class LegacyFile {
 };
 
 [[noreturn]] void fail_unknown(const ByteSource& file, std::string_view head) {
-  if (head.starts_with("version https://git-lfs")) {
-    throw Error(file.name +
-                ": a Git LFS pointer, not the file itself: fetch it, for example with git lfs "
-                "pull");
-  }
+  refuse_stand_in(head, file.name);
   constexpr char kDigits[] = "0123456789abcdef";
   std::string bytes;
   for (const char c : head.substr(0, 4)) {
@@ -294,7 +291,7 @@ class LegacyFile {
 
 void read_torch_file(const ByteSource& file, std::uint32_t shard, const CheckpointLimits& limits,
                      std::vector<TensorInfo>& tensors) {
-  const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, 32));
+  const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, kStandInBytes));
   if (head.starts_with(kZipMark)) return TorchArchive(file).read(shard, limits, tensors);
   if (head.starts_with(kLegacyMark)) return LegacyFile(file).read(shard, limits, tensors);
   fail_unknown(file, head);

@@ -183,6 +183,7 @@ def broken():
         # Which file it is.
         "file_empty": b"",
         "file_pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "file_web_page": b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n",
         "file_plain_pickle": pickle.dumps({"a": 1}, protocol=2),
         "file_safetensors": struct.pack("<Q", 2) + b"{}",
         # The archive.

@@ -46,6 +46,9 @@ const std::map<std::string, std::string> kBroken = {
     {"file_safetensors",
      "is no file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
      "with 02 00 00 00)"},
+    {"file_web_page",
+     "a web page (HTML), not the file itself: the server answered with an error or a login page "
+     "when it was downloaded; fetch it again"},
     {"global_builtin",
      "m/data.pkl: the pickle asks for 'builtins.eval', which is refused: nothing is executed, and "
      "only what rebuilds tensors is read (save the state dict alone to leave the rest out) (byte "
