@@ -166,6 +166,8 @@ def valid():
         "ok_wrapped": saved(wrapped),
         "ok_protocol_4": saved(shared, pickle_protocol=4),
         "ok_legacy": saved(shared, _use_new_zipfile_serialization=False),
+        **{f"ok_legacy_protocol_{n}": saved(shared, _use_new_zipfile_serialization=False, pickle_protocol=n)
+           for n in (3, 4, 5)},
         "ok_legacy_module": saved(module.state_dict(), _use_new_zipfile_serialization=False),
         "ok_legacy_empty": saved({"e": torch.zeros(0)}, _use_new_zipfile_serialization=False),
         # By our own writer: what torch can read and does not write today.
@@ -320,6 +322,8 @@ def broken():
         "legacy_count_huge": legacy(elements=-1),
         "legacy_data_cut": legacy(data=EIGHT[:4]),
         "legacy_count_cut": legacy()[:-12],
+        "legacy_protocol_1": saved({"a": torch.ones(2)}, _use_new_zipfile_serialization=False, pickle_protocol=1),
+        "legacy_protocol_6": b"\x80\x06" + legacy()[2:],
         "legacy_conjugated": legacy(metadata=flags(conj=True)),
         "legacy_view": legacy(part=many(text("v"), number(0), number(1))),
     }

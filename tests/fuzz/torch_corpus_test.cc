@@ -111,6 +111,12 @@ const std::map<std::string, std::string> kBroken = {
     {"legacy_key_twice", "storage '0' appears twice (byte 200)"},
     {"legacy_key_unknown", "the list of storages names an unknown one (byte 194)"},
     {"legacy_keys", "the list of storages is none (byte 187)"},
+    {"legacy_protocol_1",
+     "the pickle protocol of this file of torch.save, 0 or 1, is not supported (2 to 5 are): save "
+     "it again with another pickle_protocol"},
+    {"legacy_protocol_6",
+     "the pickle protocol of this file of torch.save, 6, is not supported (2 to 5 are): save it "
+     "again with another pickle_protocol"},
     {"legacy_system", "the system pickle is no dict (byte 25)"},
     {"legacy_version", "the version of the file is not 1001 (byte 17)"},
     {"legacy_view",
@@ -392,7 +398,7 @@ TEST(TorchCorpus, EachBrokenFileTripsItsRule) {
 
 // Whatever is cut off a valid file's end, the answer is an Error, and no read leaves the file.
 TEST(TorchCorpus, NoPrefixOfAValidFileIsOne) {
-  for (const char* name : {"ok_shared", "ok_legacy", "ok_directory_64"}) {
+  for (const char* name : {"ok_shared", "ok_legacy", "ok_legacy_protocol_5", "ok_directory_64"}) {
     const std::string bytes = slurp(kCorpus / "torch" / name);
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       EXPECT_THROW(read(bytes.substr(0, size)), Error) << name << " cut to " << size;
