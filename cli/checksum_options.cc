@@ -7,19 +7,23 @@
 
 namespace berth {
 
-std::filesystem::path checksum_file(const std::filesystem::path& model) {
+std::filesystem::path checksum_file(const std::filesystem::path& model,
+                                    const Checkpoint& checkpoint) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(model, ignored)) return model / "berth.checksums.json";
-  return model.string() + ".checksums.json";
+  const bool gguf = checkpoint.format == "GGUF";
+  if (!gguf && std::filesystem::is_directory(model, ignored)) return model / "berth.checksums.json";
+  return (gguf ? checkpoint.shards[0].path : model).string() + ".checksums.json";
 }
 
 CLI::App* add_checksum_command(CLI::App& app, ChecksumOptions& options) {
   CLI::App* sub =
       app.add_subcommand("checksum", "write a checksum per tensor, for load and run --verify");
-  sub->add_option("MODEL", options.model, "a checkpoint folder or file")->type_name("")->required();
+  sub->add_option("MODEL", options.model, "a checkpoint folder or file, GGUF too")
+      ->type_name("")
+      ->required();
   sub->add_option("--out", options.out,
-                  "file to write (default: berth.checksums.json in the folder, or MODEL with "
-                  ".checksums.json)")
+                  "file to write (default: berth.checksums.json in the folder, or the file's name "
+                  "with .checksums.json)")
       ->type_name("FILE")
       ->group("Output");
   sub->add_option_function<std::string>(

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "planner/checkpoint/checkpoint.h"
 #include "runtime/stream/loader.h"
 
 namespace CLI {
@@ -15,13 +16,16 @@ namespace berth {
 
 struct ChecksumOptions {
   std::filesystem::path model;
-  std::optional<std::filesystem::path> out;  // default: checksum_file(model)
+  std::optional<std::filesystem::path> out;  // default: checksum_file()
   std::optional<IoEngine> io;
   std::optional<std::uint64_t> staging;
 };
 
 // Where checksums stand if nobody says otherwise: in the model's folder, or beside its only file.
-std::filesystem::path checksum_file(const std::filesystem::path& model);
+// Those of a GGUF file, which may be named by its folder or by any of its parts, are beside its
+// first part always.
+std::filesystem::path checksum_file(const std::filesystem::path& model,
+                                    const Checkpoint& checkpoint);
 
 // Adds the subcommand; `options` must outlive the parsing.
 CLI::App* add_checksum_command(CLI::App& app, ChecksumOptions& options);

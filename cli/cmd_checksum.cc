@@ -11,12 +11,26 @@
 #include "cli/runtime_library.h"
 #include "planner/checkpoint/checkpoint.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/gguf.h"
 
 namespace berth {
+namespace {
+
+// What open_model() would place, without asking which model it is.
+Checkpoint open_stored(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    const std::filesystem::path gguf = lone_gguf(path);
+    return gguf.empty() ? open_checkpoint(path) : open_gguf(gguf).checkpoint;
+  }
+  return is_gguf(path) ? open_gguf(path).checkpoint : open_checkpoint(path);
+}
+
+}  // namespace
 
 int cmd_checksum(const ChecksumOptions& options) {
-  const std::filesystem::path out = options.out.value_or(checksum_file(options.model));
-  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const Checkpoint checkpoint = open_stored(options.model);
+  const std::filesystem::path out = options.out.value_or(checksum_file(options.model, checkpoint));
   const InterruptGuard interrupt;
   LoadOptions reading;
   reading.io = options.io.value_or(reading.io);

@@ -41,7 +41,8 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
   load.staging = planned.plan.staging;
   load.emulate = emulate;
   if (settings.checksums || settings.verify.value_or(false)) {
-    load.verify = settings.checksums.value_or(checksum_file(planned.model.path));
+    load.verify =
+        settings.checksums.value_or(checksum_file(planned.model.path, *planned.model.checkpoint));
   }
   load.offload_folder = settings.offload_folder.value_or(load.offload_folder);
   load.cancel = cancel;

@@ -13,6 +13,7 @@
 #include "planner/checkpoint/quote.h"
 #include "planner/checkpoint/safetensors.h"
 #include "planner/checkpoint/shard_index.h"
+#include "planner/checkpoint/stand_in.h"
 #include "planner/checkpoint/torch_file.h"
 
 namespace berth {
@@ -41,6 +42,21 @@ void check_count(const Checkpoint& checkpoint, const std::vector<fs::path>& file
 // tensors and their names.
 constexpr std::size_t kIndexGrowth = 4;
 
+// The length of the file's header, whose first eight bytes are `first`.
+std::uint64_t header_length(const File& file, std::string_view first,
+                            const CheckpointLimits& limits) {
+  const std::string source = file.identity().path.string();
+  try {
+    return read_header_length(first, file.size(), source, limits);
+  } catch (const Error&) {
+    // Only of a file that is no safetensors is more looked at than its header.
+    std::string head(std::min(file.size(), kStandInBytes), '\0');
+    file.read_exactly(0, head.data(), head.size());
+    refuse_stand_in(head, source);
+    throw;
+  }
+}
+
 // Reads the headers of `files`, which become the checkpoint's shards in this order.
 void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
                   const CheckpointLimits& limits) {
@@ -53,8 +69,7 @@ void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
     // Exactly the header is read, in two calls: not one byte of the weights behind it.
     char first[8] = {};
     file.read_exactly(0, first, std::min<std::uint64_t>(sizeof first, file.size()));
-    const std::uint64_t length =
-        read_header_length({first, sizeof first}, file.size(), source, limits);
+    const std::uint64_t length = header_length(file, {first, sizeof first}, limits);
     buffer.resize(length + simdjson::SIMDJSON_PADDING);
     file.read_exactly(sizeof first, buffer.data(), length);
     std::fill_n(buffer.data() + length, simdjson::SIMDJSON_PADDING, '\0');

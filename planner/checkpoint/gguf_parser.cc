@@ -9,6 +9,7 @@
 #include "planner/checkpoint/gguf_types.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/quote.h"
+#include "planner/checkpoint/stand_in.h"
 
 namespace berth {
 
@@ -90,7 +91,7 @@ class GgufParser {
            " bytes, too few for a GGUF header: it is truncated or empty");
     }
     take(4, "the magic");
-    if (view(0, 4) != "GGUF") fail_at("does not begin with 'GGUF': this is not a GGUF file", 0);
+    if (view(0, 4) != "GGUF") fail_foreign();
     const auto version = number<std::uint32_t>("the version");
     if (version != 0 && (version & 0xFFFF) == 0) {
       fail_at("is a big-endian GGUF file; only little-endian ones are read", 4);
@@ -110,6 +111,12 @@ class GgufParser {
       fail_at("claims " + std::to_string(value_count_) + " metadata values, more than it can hold",
               16);
     }
+  }
+
+  [[noreturn]] void fail_foreign() {
+    take(std::min(file_bytes_, kStandInBytes) - at_, "the magic");
+    refuse_stand_in(view(0, at_), header_.source_);
+    fail_at("does not begin with 'GGUF': this is not a GGUF file", 0);
   }
 
   void read_value() {

@@ -53,6 +53,7 @@ class Finder {
       if (found.size() >= limits_.tensors) {
         fail(key.at, "more than " + std::to_string(limits_.tensors) + " tensors");
       }
+      check_metadata(name, *tensor);
       found.push_back({name, tensor, shape_of(name, *tensor)});
     }
     return found;
@@ -149,6 +150,34 @@ class Finder {
       }
     }
     return shape;
+  }
+
+  // PyTorch negates and conjugates lazily: the storage keeps the old values, and a bit of the
+  // tensor says what they stand for. Read as they are, they would be silently wrong. A key that is
+  // there sets its bit, whatever its value.
+  void check_metadata(std::string_view name, const TorchTensor& tensor) const {
+    if (tensor.metadata.kind == PickleKind::kNone) return;
+    const auto refuse = [&](const std::string& why) {
+      fail(tensor.at, "tensor " + quote(name) + ": " + why);
+    };
+    if (tensor.metadata.kind != PickleKind::kDict) refuse("its metadata is no dict");
+    bool negated = false;
+    bool conjugated = false;
+    const auto pairs = machine_.pairs(tensor.metadata);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      if (pairs[i].kind != PickleKind::kText) refuse("a key of its metadata is no text");
+      const std::string_view key = machine_.text(pairs[i]);
+      if (key != "neg" && key != "conj") refuse("its metadata " + quote(key) + " is not known");
+      (key == "neg" ? negated : conjugated) = true;
+    }
+    if (!negated && !conjugated) return;
+    const auto both = [&](const char* neg, const char* between, const char* conj) {
+      return std::string(negated ? neg : "") + (negated && conjugated ? between : "") +
+             (conjugated ? conj : "");
+    };
+    refuse("is a view that is " + both("negated", " and ", "conjugated") +
+           ", whose values are not those of its storage: write it with " +
+           both(".resolve_neg()", "", ".resolve_conj()") + " and save it again");
   }
 
   const PickleMachine& machine_;

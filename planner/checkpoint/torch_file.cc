@@ -9,6 +9,7 @@
 
 #include "planner/checkpoint/pickle.h"
 #include "planner/checkpoint/quote.h"
+#include "planner/checkpoint/stand_in.h"
 #include "planner/checkpoint/state_dict.h"
 #include "planner/checkpoint/torch_pickle.h"
 #include "planner/checkpoint/zip_archive.h"
@@ -19,9 +20,11 @@ namespace {
 constexpr std::string_view kZipMark = "PK\x03\x04";
 constexpr std::string_view kPickle = "/data.pkl";
 
-// torch.save's first pickle: protocol 2, and 0x1950a86a20f9469cfc6c in ten bytes.
-constexpr std::string_view kLegacyMark("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
-                                       15);
+// The older format's first pickle is the number 0x1950a86a20f9469cfc6c, in ten bytes from protocol
+// 2 on, else as text.
+constexpr std::string_view kLegacyMark("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13);
+constexpr std::string_view kLegacyTextMark = "L119547037146038801333356L\n.";
+constexpr std::string_view kFrame = "\x95";  // and eight bytes, which protocols from 4 on put first
 constexpr std::uint64_t kLegacyVersion = 1001;
 constexpr std::uint64_t kFirstWindow = 64u << 10;
 
@@ -80,6 +83,23 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
                    [](const TensorInfo& a, const TensorInfo& b) {
                      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
                    });
+}
+
+// Bytes of the first pickle where `head` begins with the mark of the older format; 0 where not.
+// Throws Error where the file is of that format, but of a protocol that is not read.
+std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
+  const auto refuse = [&](const std::string& protocol) {
+    throw Error(source + ": the pickle protocol of this file of torch.save, " + protocol +
+                ", is not supported (2 to 5 are): save it again with another pickle_protocol");
+  };
+  if (head.starts_with(kLegacyTextMark)) refuse("0 or 1");
+  if (head.size() < 2 || head[0] != '\x80') return 0;
+  const auto protocol = static_cast<unsigned char>(head[1]);
+  std::size_t at = 2;
+  if (head.substr(at).starts_with(kFrame)) at = std::min(at + kFrame.size() + 8, head.size());
+  if (!head.substr(at).starts_with(kLegacyMark)) return 0;
+  if (protocol < 2 || protocol > 5) refuse(std::to_string(protocol));
+  return at + kLegacyMark.size();
 }
 
 // The ZIP format.
@@ -167,7 +187,9 @@ class TorchArchive {
 // its storages; then for each key the number of elements, in eight bytes, and the data.
 class LegacyFile {
  public:
-  explicit LegacyFile(const ByteSource& file) : file_(file) {}
+  // The first pickle takes `mark_bytes`.
+  LegacyFile(const ByteSource& file, std::size_t mark_bytes)
+      : file_(file), mark_bytes_(mark_bytes) {}
 
   // How long the pickles are is known only once they are read: try with more until it suffices.
   void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
@@ -187,7 +209,7 @@ class LegacyFile {
   void read_head(std::string_view head, std::uint32_t shard, const CheckpointLimits& limits,
                  std::vector<TensorInfo>& tensors) const {
     TorchHost host;
-    std::uint64_t at = kLegacyMark.size();
+    std::uint64_t at = mark_bytes_;
     const auto next = [&] { return PickleMachine(head.substr(at), file_.name, at, host); };
 
     PickleMachine version = next();
@@ -271,14 +293,11 @@ class LegacyFile {
   }
 
   const ByteSource& file_;
+  std::size_t mark_bytes_;
 };
 
 [[noreturn]] void fail_unknown(const ByteSource& file, std::string_view head) {
-  if (head.starts_with("version https://git-lfs")) {
-    throw Error(file.name +
-                ": a Git LFS pointer, not the file itself: fetch it, for example with git lfs "
-                "pull");
-  }
+  refuse_stand_in(head, file.name);
   constexpr char kDigits[] = "0123456789abcdef";
   std::string bytes;
   for (const char c : head.substr(0, 4)) {
@@ -294,9 +313,11 @@ class LegacyFile {
 
 void read_torch_file(const ByteSource& file, std::uint32_t shard, const CheckpointLimits& limits,
                      std::vector<TensorInfo>& tensors) {
-  const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, 32));
+  const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, kStandInBytes));
   if (head.starts_with(kZipMark)) return TorchArchive(file).read(shard, limits, tensors);
-  if (head.starts_with(kLegacyMark)) return LegacyFile(file).read(shard, limits, tensors);
+  if (const std::size_t mark_bytes = find_legacy_mark(head, file.name); mark_bytes > 0) {
+    return LegacyFile(file, mark_bytes).read(shard, limits, tensors);
+  }
   fail_unknown(file, head);
 }
 

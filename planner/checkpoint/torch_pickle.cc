@@ -160,7 +160,8 @@ PickleValue TorchHost::reduce(PickleMachine& machine, PickleValue callable, Pick
 // (storage, offset, shape, strides, requires_grad, backward_hooks[, dtype][, metadata])
 PickleValue TorchHost::rebuild(PickleMachine& machine, std::span<const PickleValue> arguments,
                                std::size_t least, bool typed, std::uint32_t at) {
-  if (arguments.size() < least || arguments.size() > 8) {
+  const std::size_t plain = typed ? 7 : 6;  // arguments without metadata
+  if (arguments.size() < least || arguments.size() > plain + 1) {
     machine.fail(at, "a tensor is rebuilt from " + std::to_string(arguments.size()) + " arguments");
   }
   const PickleValue storage = arguments[0];
@@ -179,7 +180,8 @@ PickleValue TorchHost::rebuild(PickleMachine& machine, std::span<const PickleVal
   }
   if (!dtype) machine.fail(at, "a tensor without a dtype is rebuilt from an untyped storage");
   tensors_.push_back({static_cast<std::uint32_t>(storage.payload), *dtype, *offset, arguments[2],
-                      arguments[3], at});
+                      arguments[3], arguments.size() > plain ? arguments[plain] : PickleValue{},
+                      at});
   return {PickleKind::kHost, kTensorObject, at, tensors_.size() - 1};
 }
 

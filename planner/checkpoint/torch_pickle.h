@@ -30,6 +30,7 @@ struct TorchTensor {
   std::uint64_t offset = 0;  // elements
   PickleValue shape;         // tuples of the pickle, not yet looked at
   PickleValue strides;
+  PickleValue metadata;  // a dict of what else the elements are, or None; not yet looked at either
   std::uint32_t at = 0;  // byte of the pickle
 };
 

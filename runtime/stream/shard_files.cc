@@ -47,6 +47,13 @@ void check_unchanged(const Shard& shard, int fd) {
   compare(shard, now);
 }
 
+std::optional<std::uint64_t> bytes_now(const Shard& shard) {
+  struct stat now {};
+  if (stat(shard.path.c_str(), &now) != 0) return std::nullopt;
+  if (now.st_dev != shard.device || now.st_ino != shard.inode) return std::nullopt;
+  return static_cast<std::uint64_t>(now.st_size);
+}
+
 Descriptor::~Descriptor() {
   if (fd_ >= 0) ::close(fd_);
 }

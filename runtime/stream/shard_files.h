@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,9 @@ using WrapReader = std::function<std::unique_ptr<Reader>(std::unique_ptr<Reader>
 // Throws Error where the file at shard.path is not the one whose header was read.
 void check_unchanged(const Shard& shard);
 void check_unchanged(const Shard& shard, int fd);
+
+// The size of the file at shard.path; nothing where that is not the file whose header was read.
+std::optional<std::uint64_t> bytes_now(const Shard& shard);
 
 // A file descriptor that closes itself.
 class Descriptor {

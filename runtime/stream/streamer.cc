@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "runtime/stream/page_feeder.h"
 #include "runtime/stream/table_cache.h"
@@ -176,11 +177,16 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
                       const ReadOutcome& outcome) {
   if (outcome.reached == end) return;
   const std::string place = place_in_shard(checkpoint, shard, outcome.reached);
-  if (outcome.error == 0) {
-    throw Error(place + "the file is truncated: it ends here, " +
+  if (outcome.error != 0) throw Error(place + "cannot read: " + std::strerror(outcome.error));
+  // A read that began behind the end tells only that it did: the file itself says where that is.
+  const Shard& file = checkpoint.shards[shard];
+  const std::optional<std::uint64_t> bytes = bytes_now(file);
+  if (!bytes || *bytes > outcome.reached) {
+    throw Error(place + "the file is truncated: reading it ends here, " +
                 std::to_string(end - outcome.reached) + " bytes short");
   }
-  throw Error(place + "cannot read: " + std::strerror(outcome.error));
+  throw Error(place + "the file is truncated: it has " + std::to_string(*bytes) + " bytes now, " +
+              std::to_string(file.file_bytes) + " when its header was read");
 }
 
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,

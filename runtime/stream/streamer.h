@@ -25,7 +25,8 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
 // "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
 std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t offset);
 
-// Throws the Error for a read of [begin, end) that did not come to its end.
+// Throws the Error for a read of [begin, end) that did not come to its end: of a file that was cut,
+// with the size that it has by then.
 void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
                       const ReadOutcome& outcome);
 

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "planner/checkpoint/gguf_header.h"
 #include "planner/checkpoint/name_table.h"
 #include "tests/checkpoint/fixtures.h"
+#include "tests/error_of.h"
 
 namespace berth {
 namespace {
@@ -14,9 +16,9 @@ namespace fs = std::filesystem;
 using test::index_json;
 using test::TempFolder;
 using test::write_safetensors;
-using testing::AllOf;
-using testing::EndsWith;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 
 // The message of the Error that opening throws; "" if it throws none.
 std::string open_error(const fs::path& path, const CheckpointLimits& limits = {}) {
@@ -46,7 +48,7 @@ TEST(Checkpoint, OpensOneFileWithPlacesCountedFromItsStart) {
   ASSERT_EQ(checkpoint.tensors.size(), 2u);
   EXPECT_EQ(checkpoint.tensors[0].name, "a");
   EXPECT_EQ(checkpoint.tensors[0].dtype, DType::kF16);
-  EXPECT_THAT(checkpoint.tensors[0].shape, testing::ElementsAre(2u, 3u));
+  EXPECT_THAT(checkpoint.tensors[0].shape, ::testing::ElementsAre(2u, 3u));
   EXPECT_EQ(checkpoint.tensors[0].bytes(), 12u);
   EXPECT_EQ(checkpoint.tensors[1].begin, checkpoint.tensors[0].end);
   EXPECT_EQ(checkpoint.tensors[1].end, size);
@@ -217,6 +219,30 @@ TEST(Checkpoint, SaysWhatItFoundInsteadOfWeights) {
   EXPECT_THAT(open_error(folder.path()), HasSubstr("'model.gguf'"));
 }
 
+TEST(Checkpoint, SaysWhatStandsInTheFilesPlace) {
+  const TempFolder folder;
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') +
+      "\nsize 538090408\n";
+  const std::string page = "<head><title>404</title></head><body>Not found</body></html>\n";
+  const std::pair<std::string, std::string> stand_ins[] = {
+      {pointer, "a Git LFS pointer, not the file itself: fetch it, for example with git lfs pull"},
+      {"<!DOCTYPE html>\n<html>" + page, "a web page (HTML), not the file itself"},
+      {"\xEF\xBB\xBF\n  <!doctype HTML>" + page, "a web page (HTML), not the file itself"},
+      {"<HTML>" + page, "a web page (HTML), not the file itself"}};
+  for (const auto& [content, message] : stand_ins) {
+    for (const char* name : {"model.safetensors", "pytorch_model.bin", "model.pt", "model.pth"}) {
+      folder.write(name, content);
+      EXPECT_THAT(open_error(folder / name), HasSubstr(std::string(name) + ": " + message));
+    }
+    EXPECT_THAT(open_error(folder.path()), HasSubstr("model.safetensors: " + message));
+    folder.write("model.gguf", content);
+    Shard shard;
+    EXPECT_THAT(testing::error_of([&] { read_gguf_header(folder / "model.gguf", {}, shard); }),
+                HasSubstr("model.gguf: " + message));
+  }
+}
+
 TEST(Checkpoint, NamesAPathThatIsNoCheckpoint) {
   TempFolder folder;
   EXPECT_THAT(open_error(folder / "absent"), EndsWith("absent: no such file or folder"));
@@ -259,13 +285,13 @@ TEST(Shape, KeepsFewAndManySizesAlike) {
     grown.push_back(size);
     expected.push_back(size);
     const Shape copy = grown;
-    EXPECT_THAT(copy, testing::ElementsAreArray(expected));
+    EXPECT_THAT(copy, ::testing::ElementsAreArray(expected));
     EXPECT_EQ(copy, grown);
     EXPECT_EQ(copy.back(), size);
     EXPECT_NE(copy, Shape(expected.begin() + 1, expected.end()));
   }
   grown = {5};
-  EXPECT_THAT(grown, testing::ElementsAre(5u));
+  EXPECT_THAT(grown, ::testing::ElementsAre(5u));
 }
 
 TEST(NameTable, KnowsEveryNameByItsNumber) {

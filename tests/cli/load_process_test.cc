@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "tests/cli/berth_process.h"
+#include "tests/model/gguf_writer.h"
 
 namespace berth::testing {
 namespace {
@@ -92,6 +93,108 @@ TEST(LoadCommand, VerifiesWhatChecksumWroteAndNamesTheDamagedTensor) {
     EXPECT_THAT(load.talk, HasSubstr("the checksum differs"));
   }
   EXPECT_EQ(berth({"load", model}).exit_code, 0) << "without --verify";
+}
+
+// A llama of one tiny layer as GGUF, whole or in two parts, by the names that llama.cpp gives them.
+// Its queries and keys are in another order than in memory.
+void write_tiny_gguf(const TemporaryFolder& folder, const std::string& stem, std::uint32_t parts) {
+  GgufWriter files[2];
+  files[0].text("general.architecture", "llama");
+  for (const auto& [key, value] :
+       {std::pair("embedding_length", 32u), std::pair("block_count", 1u),
+        std::pair("context_length", 64u), std::pair("feed_forward_length", 32u),
+        std::pair("attention.head_count", 2u), std::pair("attention.head_count_kv", 2u)}) {
+    files[0].u32(std::string("llama.") + key, value);
+  }
+  if (parts == 2) {
+    for (std::uint32_t i = 0; i < parts; ++i) {
+      files[i].u32("split.count", parts);
+      files[i].u32("split.no", i);
+    }
+  }
+  const std::vector<float> matrix(32 * 32, 0.5f);
+  const std::vector<float> norm(32, 1.0f);
+  for (const char* name : {"token_embd", "output", "blk.0.attn_q", "blk.0.attn_k"}) {
+    files[0].floats(name + std::string(".weight"), {32, 32}, matrix);
+  }
+  GgufWriter& last = files[parts - 1];
+  for (const char* name : {"attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    last.floats("blk.0." + std::string(name) + ".weight", {32, 32}, matrix);
+  }
+  for (const char* name : {"blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"}) {
+    last.floats(name + std::string(".weight"), {32}, norm);
+  }
+  if (parts == 1) return files[0].write(folder.path() / (stem + ".gguf"));
+  files[0].write(folder.path() / (stem + "-00001-of-00002.gguf"));
+  files[1].write(folder.path() / (stem + "-00002-of-00002.gguf"));
+}
+
+// Byte `from_end` from the end changes in its lowest bit.
+void flip_bit(const std::filesystem::path& path, int from_end) {
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  const int byte = file.seekg(-from_end, std::ios::end).get();
+  file.seekp(-from_end, std::ios::end).put(static_cast<char>(byte ^ 1));
+}
+
+// Whatever is to become of the bytes, in memory or by conversion.
+std::vector<Answer> load_verified(const std::string& model) {
+  std::vector<Answer> answers;
+  for (const std::vector<std::string>& how : {std::vector<std::string>{"--cpu-memory", "mmap"},
+                                              {"--cpu-memory", "private"},
+                                              {"--cpu-memory", "private", "--dtype", "bfloat16"}}) {
+    answers.push_back(berth(
+        std::vector<std::string>{"load", model, "--verify", "--max-memory", "cpu=1GiB"} + how));
+  }
+  return answers;
+}
+
+void expect_verified(const std::string& model) {
+  for (const Answer& load : load_verified(model)) {
+    EXPECT_EQ(load.exit_code, 0) << load.talk;
+    EXPECT_THAT(load.out, HasSubstr("verified    12 tensors"));
+  }
+}
+
+void expect_damaged(const std::string& model) {
+  for (const Answer& load : load_verified(model)) {
+    EXPECT_EQ(load.exit_code, 1) << load.out;
+    EXPECT_THAT(load.talk, HasSubstr("the checksum differs"));
+  }
+}
+
+TEST(LoadCommand, VerifiesAGgufFileNamedByItselfOrByItsFolder) {
+  const TemporaryFolder folder;
+  write_tiny_gguf(folder, "tiny", 1);
+  const std::string file = folder.path() / "tiny.gguf";
+  for (const std::string& model : {file, folder.path().string()}) {
+    const Answer written = berth({"checksum", model});
+    ASSERT_EQ(written.exit_code, 0) << written.talk;
+    EXPECT_THAT(written.out, HasSubstr("tiny.gguf.checksums.json: 12 tensors"));
+    expect_verified(file);
+    expect_verified(folder.path());
+    std::filesystem::remove(file + ".checksums.json");
+  }
+  ASSERT_EQ(berth({"checksum", file}).exit_code, 0);
+  flip_bit(file, 1);
+  expect_damaged(file);
+}
+
+TEST(LoadCommand, VerifiesASplitGgufNamedByAnyPart) {
+  const TemporaryFolder folder;
+  write_tiny_gguf(folder, "tiny", 2);
+  const std::string first = folder.path() / "tiny-00001-of-00002.gguf";
+  const std::string second = folder.path() / "tiny-00002-of-00002.gguf";
+  const Answer written = berth({"checksum", second});
+  ASSERT_EQ(written.exit_code, 0) << written.talk;
+  EXPECT_THAT(written.out, HasSubstr("tiny-00001-of-00002.gguf.checksums.json: 12 tensors"));
+  for (const std::string& model : {first, second, folder.path().string()}) {
+    expect_verified(model);
+  }
+  for (const std::string& part : {first, second}) {
+    flip_bit(part, 1);
+    expect_damaged(first);
+    flip_bit(part, 1);
+  }
 }
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {

@@ -48,17 +48,24 @@ def storage(key="0", kind=name("torch", "FloatStorage"), elements=2):
 HOOKS = name("collections", "OrderedDict") + b")R"
 
 
-def tensor(of=None, offset=0, shape=(2,), strides=(1,), dtype=None):
+def tensor(of=None, offset=0, shape=(2,), strides=(1,), dtype=None, metadata=None):
     parts = [storage() if of is None else of, number(offset), many(*map(number, shape)), many(*map(number, strides)),
              b"\x89", HOOKS]
     rebuild = "_rebuild_tensor_v2"
     if dtype is not None:
         rebuild, parts = "_rebuild_tensor_v3", parts + [dtype]
+    if metadata is not None:
+        parts = parts + [metadata]
     return name("torch._utils", rebuild) + many(*parts) + b"R"
 
 
 def state(**tensors):
     return b"}(" + b"".join(text(k) + v for k, v in tensors.items()) + b"u"
+
+
+def flags(**values):
+    """A dict of booleans: a tensor's metadata."""
+    return b"}(" + b"".join(text(k) + (b"\x88" if v else b"\x89") for k, v in values.items()) + b"u"
 
 
 def pickled(body):
@@ -121,9 +128,9 @@ def whole(body=None, data=EIGHT, raw=None, **changes):
 MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 
-def legacy(body=None, version=1001, system=None, keys=b"](" + text("0") + b"e", elements=2, data=EIGHT, part=b"N"):
+def legacy(version=1001, system=None, keys=b"](" + text("0") + b"e", elements=2, data=EIGHT, part=b"N", metadata=None):
     stored = many(text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), number(2), part) + b"Q"
-    body = state(a=tensor(stored)) if body is None else body
+    body = state(a=tensor(stored, metadata=metadata))
     system = b"}" + text("little_endian") + b"\x88s" if system is None else system
     return (MAGIC + pickled(number(version)) + pickled(system) + pickled(body) + pickled(keys) +
             struct.pack("<q", elements) + data)
@@ -159,11 +166,14 @@ def valid():
         "ok_wrapped": saved(wrapped),
         "ok_protocol_4": saved(shared, pickle_protocol=4),
         "ok_legacy": saved(shared, _use_new_zipfile_serialization=False),
+        **{f"ok_legacy_protocol_{n}": saved(shared, _use_new_zipfile_serialization=False, pickle_protocol=n)
+           for n in (3, 4, 5)},
         "ok_legacy_module": saved(module.state_dict(), _use_new_zipfile_serialization=False),
         "ok_legacy_empty": saved({"e": torch.zeros(0)}, _use_new_zipfile_serialization=False),
         # By our own writer: what torch can read and does not write today.
         "ok_comment": archive(entries(), comment=b"kept by some tool"),
         "ok_directory_64": archive(entries(), zip64={}, count=65535, directory_bytes=0xFFFFFFFF, directory_at=0xFFFFFFFF),
+        "ok_metadata": whole(state(a=tensor(metadata=b"}"), b=tensor(metadata=b"N"))),
         "ok_py2_texts": whole(raw=b"\x80\x02}U\x01a" + tensor() + b"s."),
     }
 
@@ -175,6 +185,7 @@ def broken():
         # Which file it is.
         "file_empty": b"",
         "file_pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "file_web_page": b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n",
         "file_plain_pickle": pickle.dumps({"a": 1}, protocol=2),
         "file_safetensors": struct.pack("<Q", 2) + b"{}",
         # The archive.
@@ -277,6 +288,14 @@ def broken():
         "tensor_untyped": whole(state(a=tensor(storage(kind=name("torch.storage", "UntypedStorage"), elements=8)))),
         "tensor_dtype": whole(state(a=tensor(storage(kind=name("torch.storage", "UntypedStorage"), elements=8), dtype=b"N"))),
         "tensor_from_type": whole(name("torch._tensor", "_rebuild_from_type_v2") + many(b"N", b"N", b")", b"N") + b"R"),
+        "tensor_negated": saved({"w": torch._neg_view(torch.arange(6.0))}),
+        "tensor_conjugated": saved({"z": torch.ones(3, dtype=torch.complex64).conj()}),
+        "tensor_both_bits": saved({"z": torch._neg_view(torch.ones(3, dtype=torch.complex64).conj())}),
+        "tensor_negated_v3": whole(state(a=tensor(storage(kind=name("torch.storage", "UntypedStorage"), elements=8),
+                                                  dtype=name("torch", "float32"), metadata=flags(neg=True)))),
+        "tensor_metadata": whole(state(a=tensor(metadata=b"\x88"))),
+        "tensor_metadata_key": whole(state(a=tensor(metadata=b"}" + number(1) + b"\x88s"))),
+        "tensor_metadata_unknown": whole(state(a=tensor(metadata=flags(zeroed=True)))),
         "parameter_of_nothing": whole(name("torch._utils", "_rebuild_parameter") + b"N\x85R"),
         "storage_missing": whole(state(a=tensor(storage("7")))),
         "storage_short": whole(data=EIGHT[:6]),
@@ -303,6 +322,9 @@ def broken():
         "legacy_count_huge": legacy(elements=-1),
         "legacy_data_cut": legacy(data=EIGHT[:4]),
         "legacy_count_cut": legacy()[:-12],
+        "legacy_protocol_1": saved({"a": torch.ones(2)}, _use_new_zipfile_serialization=False, pickle_protocol=1),
+        "legacy_protocol_6": b"\x80\x06" + legacy()[2:],
+        "legacy_conjugated": legacy(metadata=flags(conj=True)),
         "legacy_view": legacy(part=many(text("v"), number(0), number(1))),
     }
 

@@ -46,6 +46,9 @@ const std::map<std::string, std::string> kBroken = {
     {"file_safetensors",
      "is no file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
      "with 02 00 00 00)"},
+    {"file_web_page",
+     "a web page (HTML), not the file itself: the server answered with an error or a login page "
+     "when it was downloaded; fetch it again"},
     {"global_builtin",
      "m/data.pkl: the pickle asks for 'builtins.eval', which is refused: nothing is executed, and "
      "only what rebuilds tensors is read (save the state dict alone to leave the rest out) (byte "
@@ -93,6 +96,9 @@ const std::map<std::string, std::string> kBroken = {
      "tuple (byte 48)"},
     {"legacy_big_endian",
      "the byte order is big-endian; only little-endian files are read (byte 31)"},
+    {"legacy_conjugated",
+     "tensor 'a': is a view that is conjugated, whose values are not those of its storage: write "
+     "it with .resolve_conj() and save it again (byte 195)"},
     {"legacy_count", "storage '0' has 3 elements, its id says 2 (byte 197)"},
     {"legacy_count_cut",
      "the file is truncated: it ends within storage '0', which begins at byte 197"},
@@ -105,6 +111,12 @@ const std::map<std::string, std::string> kBroken = {
     {"legacy_key_twice", "storage '0' appears twice (byte 200)"},
     {"legacy_key_unknown", "the list of storages names an unknown one (byte 194)"},
     {"legacy_keys", "the list of storages is none (byte 187)"},
+    {"legacy_protocol_1",
+     "the pickle protocol of this file of torch.save, 0 or 1, is not supported (2 to 5 are): save "
+     "it again with another pickle_protocol"},
+    {"legacy_protocol_6",
+     "the pickle protocol of this file of torch.save, 6, is not supported (2 to 5 are): save it "
+     "again with another pickle_protocol"},
     {"legacy_system", "the system pickle is no dict (byte 25)"},
     {"legacy_version", "the version of the file is not 1001 (byte 17)"},
     {"legacy_view",
@@ -186,12 +198,29 @@ const std::map<std::string, std::string> kBroken = {
      "m/data.pkl: tensor 'a': storage '0' is said to have 8 bytes, the file holds 6 of it (byte "
      "174)"},
     {"tensor_arguments", "m/data.pkl: a tensor is rebuilt from 1 arguments (byte 77)"},
+    {"tensor_both_bits",
+     "archive/data.pkl: tensor 'z': is a view that is negated and conjugated, whose values are not "
+     "those of its storage: write it with .resolve_neg().resolve_conj() and save it again (byte "
+     "256)"},
+    {"tensor_conjugated",
+     "archive/data.pkl: tensor 'z': is a view that is conjugated, whose values are not those of "
+     "its storage: write it with .resolve_conj() and save it again (byte 244)"},
     {"tensor_dtype", "m/data.pkl: a tensor's dtype is no dtype (byte 185)"},
     {"tensor_expanded",
      "m/data.pkl: tensor 'a': is a strided view (transposed, expanded or sliced), whose elements "
      "do not stand one after another: save it with .contiguous() (byte 174)"},
     {"tensor_from_type",
      "m/data.pkl: _rebuild_from_type_v2 is called for what is no plain tensor (byte 85)"},
+    {"tensor_metadata", "m/data.pkl: tensor 'a': its metadata is no dict (byte 175)"},
+    {"tensor_metadata_key", "m/data.pkl: tensor 'a': a key of its metadata is no text (byte 179)"},
+    {"tensor_metadata_unknown",
+     "m/data.pkl: tensor 'a': its metadata 'zeroed' is not known (byte 189)"},
+    {"tensor_negated",
+     "archive/data.pkl: tensor 'w': is a view that is negated, whose values are not those of its "
+     "storage: write it with .resolve_neg() and save it again (byte 236)"},
+    {"tensor_negated_v3",
+     "m/data.pkl: tensor 'a': is a view that is negated, whose values are not those of its "
+     "storage: write it with .resolve_neg() and save it again (byte 211)"},
     {"tensor_no_storage", "m/data.pkl: a tensor is rebuilt from what is no storage (byte 124)"},
     {"tensor_offset_negative", "m/data.pkl: a tensor's storage offset is no count (byte 177)"},
     {"tensor_offset_wraps",
@@ -369,7 +398,7 @@ TEST(TorchCorpus, EachBrokenFileTripsItsRule) {
 
 // Whatever is cut off a valid file's end, the answer is an Error, and no read leaves the file.
 TEST(TorchCorpus, NoPrefixOfAValidFileIsOne) {
-  for (const char* name : {"ok_shared", "ok_legacy", "ok_directory_64"}) {
+  for (const char* name : {"ok_shared", "ok_legacy", "ok_legacy_protocol_5", "ok_directory_64"}) {
     const std::string bytes = slurp(kCorpus / "torch" / name);
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       EXPECT_THROW(read(bytes.substr(0, size)), Error) << name << " cut to " << size;

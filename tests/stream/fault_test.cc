@@ -9,6 +9,7 @@
 #include <fstream>
 #include <memory>
 
+#include "runtime/stream/streamer.h"
 #include "tests/error_of.h"
 #include "tests/stream/support.h"
 
@@ -161,8 +162,30 @@ TEST_P(Faults, AFileThatShrinksDuringTheLoadIsAnError) {
         if (!shrunk->exchange(true)) std::filesystem::resize_file(file, kBlock);
         return real.read_some(offset, bytes, buffer);
       }));
+  const std::string then = std::to_string(model_.checkpoint->shards[1].file_bytes);
   EXPECT_THAT(error, AllOf(HasSubstr("model-00002-of-00002"),
-                           ::testing::AnyOf(HasSubstr("truncated"), HasSubstr("changed since"))));
+                           ::testing::AnyOf(HasSubstr("truncated: it has 4096 bytes now, " + then +
+                                                      " when its header was read"),
+                                            HasSubstr("changed since"))));
+}
+
+// A read far behind the end learns nothing of where that is.
+TEST_P(Faults, ACutFileIsSaidToEndWhereItEnds) {
+  const Checkpoint& checkpoint = *model_.checkpoint;
+  const TensorInfo& last = checkpoint.tensors.back();
+  const Shard& shard = checkpoint.shards[last.shard];
+  std::filesystem::resize_file(shard.path, 5000);
+  const auto cut = [&] {
+    return error_of([&] { require_complete(checkpoint, last.shard, last.end, {last.begin, 0}); });
+  };
+  EXPECT_EQ(cut(), shard.path.string() + ": tensor '" + last.name + "', byte " +
+                       std::to_string(last.begin) +
+                       ": the file is truncated: it has 5000 bytes now, " +
+                       std::to_string(shard.file_bytes) + " when its header was read");
+  // Another file of the same name says nothing of the one that is read.
+  std::filesystem::copy_file(shard.path, shard.path.string() + ".new");
+  std::filesystem::rename(shard.path.string() + ".new", shard.path);
+  EXPECT_THAT(cut(), HasSubstr("truncated: reading it ends here, "));
 }
 
 TEST_P(Faults, AFileWrittenToDuringTheLoadIsAnError) {

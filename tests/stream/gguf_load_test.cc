@@ -1,21 +1,28 @@
 // Quantised GGUF tensors through every way of loading: as they are stored and as floats, rows put
 // back into their order, in chunks that do not fit rows or blocks.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <random>
 
 #include "cuda/block_format.h"
+#include "runtime/stream/checksums.h"
+#include "tests/error_of.h"
 #include "tests/model/gguf_writer.h"
 #include "tests/stream/support.h"
 
 namespace berth {
 namespace {
 
+using ::testing::AllOf;
+using testing::error_of;
 using testing::GgufWriter;
+using ::testing::HasSubstr;
 using testing::TempFolder;
 
 constexpr std::uint64_t kHidden = 512, kHeads = 4, kHeadSize = 64, kLayers = 5;
@@ -159,6 +166,43 @@ TEST(GgufLoad, DeliversWhatIsStoredInEveryType) {
           ++compared;
         }
         EXPECT_EQ(compared, stored.size());
+      }
+    }
+  }
+}
+
+// Checksums are of the bytes in the file, whatever becomes of them on their way.
+TEST(GgufLoad, IsVerifiedAsItIsStored) {
+  const TempFolder folder;
+  const auto path = folder.path() / "model.gguf";
+  write_llama(path);
+  LoadOptions options;
+  options.emulate = true;
+  options.staging = 256u << 10;
+  const Checkpoint checkpoint = *open_model(path, std::nullopt).checkpoint;
+  options.verify = folder.path() / "checksums.json";
+  std::ofstream(options.verify) << checksum_text(checkpoint, options);
+  const auto verified = [&](std::optional<DType> dtype, CpuMemory mode) {
+    const Model model = open_model(path, dtype);
+    return load(model, plan_by_turns(model, mode), options, LoadEnvironment{})
+        ->report()
+        .tensors_verified;
+  };
+  const auto flip = [&](std::string_view name) {
+    const auto tensor = std::ranges::find(checkpoint.tensors, name, &TensorInfo::name);
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    const auto at = static_cast<std::streamoff>(tensor->end - 1);
+    const int byte = file.seekg(at).get();
+    file.seekp(at).put(static_cast<char>(byte ^ 1));
+  };
+  for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::kBF16)}) {
+    for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate}) {
+      EXPECT_GT(verified(dtype, mode), 20u);
+      for (const char* name : {"model.layers.0.self_attn.q_proj.weight", "model.norm.weight"}) {
+        flip(name);
+        EXPECT_THAT(error_of([&] { verified(dtype, mode); }),
+                    AllOf(HasSubstr(name), HasSubstr("the checksum differs")));
+        flip(name);
       }
     }
   }
