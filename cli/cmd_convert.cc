@@ -12,6 +12,7 @@
 #include "cli/files.h"
 #include "cli/interrupt.h"
 #include "cli/json_writer.h"
+#include "cli/loading.h"
 #include "cli/progress_bar.h"
 #include "cli/runtime_library.h"
 #include "cli/table.h"
@@ -148,6 +149,7 @@ Input open_input(const ConvertCommand& options) {
     return open_gguf_input(open_model(options.in, dtype), options, dtype);
   }
   std::optional<Model> model = open_described(options, dtype, input.notes);
+  if (model) require_weights(*model, options.in, "converted");
   input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.in);
   choose_tensors(input, model ? &*model : nullptr, dtype);
   input.companions = companions_in(input.checkpoint.folder, dtype);

@@ -199,6 +199,12 @@ const Broken kBroken[] = {
        return std::vector<std::string>{"load", f.write("config.json", tiny_config())};
      },
      "config.json"},
+    {"ConfigCannotBeConverted",
+     [](const auto& f) {
+       return std::vector<std::string>{"convert", f.write("config.json", tiny_config()),
+                                       f.path() / "out"};
+     },
+     "describes a model without its weights"},
     {"PlanForAnotherModel",
      [](const auto& f) {
        const std::string saved = f.path() / "plan.json";
