@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "planner/model/json_text.h"
 #include "planner/model/model_tree.h"
 #include "planner/model/piece_merges.h"
 #include "tests/error_of.h"
@@ -121,6 +122,18 @@ TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
   EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
   EXPECT_EQ(config.list("eos_token_id").size(), 2u);
+}
+
+TEST(JsonObject, KeepsFloatsFloats) {
+  JsonObject json;
+  json.add("rope_theta", 10000.0F);
+  json.add("final_logit_softcapping", -30.0F);
+  json.add("rms_norm_eps", 1e-5F);
+  json.add("large", 1e6F);
+  json.add("count", 30);
+  EXPECT_EQ(json.take(),
+            "{\n  \"rope_theta\": 10000.0,\n  \"final_logit_softcapping\": -30.0,\n"
+            "  \"rms_norm_eps\": 1e-05,\n  \"large\": 1e+06,\n  \"count\": 30\n}");
 }
 
 TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {
