@@ -420,6 +420,34 @@ TEST_F(Gguf, ByteLevelTokenizersAddTheTokensThatTheFileNames) {
               HasSubstr("tokenizer.ggml.bos_token_id: is missing, though add_bos_token is true"));
 }
 
+TEST_F(Gguf, SettingsBesideTheTokenizerAreThoseOfTheFile) {
+  GgufWriter file = llama();
+  file.texts("tokenizer.ggml.tokens", {"<unk>", "<s>", "b", "c", "d", "e", "f", "</s>", "h", "i"});
+  file.u32("tokenizer.ggml.bos_token_id", 1);
+  file.u32("tokenizer.ggml.unknown_token_id", 0);
+  file.boolean("tokenizer.ggml.add_bos_token", true);
+  file.text("tokenizer.chat_template", "{{ \"hi\" }}\n");
+  const fs::path path = write(file);
+  const ModelConfig tokenizer = ModelConfig::parse(gguf_tokenizer_config_json(path), "tokenizer");
+  EXPECT_EQ(tokenizer.text("tokenizer_class"), "PreTrainedTokenizerFast");
+  EXPECT_EQ(tokenizer.text("bos_token"), "<s>");
+  EXPECT_EQ(tokenizer.text("eos_token"), "</s>");
+  EXPECT_EQ(tokenizer.text("unk_token"), "<unk>");
+  EXPECT_FALSE(tokenizer.has("pad_token"));
+  EXPECT_EQ(tokenizer.boolean("add_bos_token"), true);
+  EXPECT_FALSE(tokenizer.has("add_eos_token"));
+  EXPECT_EQ(tokenizer.integer("model_max_length"), 128);
+  EXPECT_EQ(tokenizer.text("chat_template"), "{{ \"hi\" }}\n");
+  const ModelConfig generation = ModelConfig::parse(gguf_generation_config_json(path), "text");
+  EXPECT_EQ(generation.integer("bos_token_id"), 1);
+  EXPECT_EQ(generation.list("eos_token_id").size(), 2u);
+  EXPECT_THAT(open_gguf(path).config_json, HasSubstr(R"("architectures": ["LlamaForCausalLM"])"));
+
+  file.u32("tokenizer.ggml.padding_token_id", 10);
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_config_json(write(file)); }),
+              HasSubstr("tokenizer.ggml.padding_token_id: is outside the vocabulary"));
+}
+
 std::vector<std::string> joined(const std::vector<ScoredPiece>& pieces) {
   std::vector<std::string> merges;
   for (const auto& [left, right] : piece_merges(pieces)) {
