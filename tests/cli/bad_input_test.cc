@@ -124,7 +124,7 @@ const Broken kBroken[] = {
      [](const auto& f) {
        return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--max-memory", "0=-5GiB"};
      },
-     "--max-memory"},
+     "--max-memory", 64},
     {"MachineFileWithAnUnknownKey",
      [](const auto& f) {
        return std::vector<std::string>{
