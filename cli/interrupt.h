@@ -19,11 +19,14 @@ class InterruptGuard {
 
   const std::atomic<bool>* flag() const;
 
-  // Runs `work`; an Error that it throws after the flag was set comes out as "interrupted: ...".
+  // Runs `work`; an Error that it throws after the flag was set comes out as "interrupted: ...",
+  // unless it says so itself.
   template <typename Work>
   auto run(Work work) const {
     try {
       return work();
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& error) {
       if (*flag()) throw Error(std::string("interrupted: ") + error.what());
       throw;

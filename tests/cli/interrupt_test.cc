@@ -5,6 +5,8 @@
 
 #include <csignal>
 
+#include "tests/error_of.h"
+
 namespace berth {
 namespace {
 
@@ -25,6 +27,22 @@ TEST(Interrupt, LeavesAClosedTerminalToNohup) {
     EXPECT_FALSE(*guard.flag());
   }
   EXPECT_EQ(std::signal(SIGHUP, before), SIG_IGN);
+}
+
+TEST(Interrupt, IsToldOnce) {
+  const InterruptGuard guard;
+  ::raise(SIGINT);
+  EXPECT_EQ(testing::error_of([&] { guard.run([] { throw Interrupted(); }); }),
+            "interrupted; nothing was kept");
+}
+
+TEST(Interrupt, IsSaidBeforeWhatFailedMeanwhile) {
+  const InterruptGuard guard;
+  const auto fails = [] { throw Error("m.safetensors: cannot be read"); };
+  EXPECT_EQ(testing::error_of([&] { guard.run(fails); }), "m.safetensors: cannot be read");
+  ::raise(SIGINT);
+  EXPECT_EQ(testing::error_of([&] { guard.run(fails); }),
+            "interrupted: m.safetensors: cannot be read");
 }
 
 }  // namespace
