@@ -2,8 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/flag_value.h"
 #include "cli/values.h"
-#include "planner/machine/sizes.h"
 
 namespace berth {
 
@@ -27,12 +27,18 @@ CLI::App* add_checksum_command(CLI::App& app, ChecksumOptions& options) {
       ->type_name("FILE")
       ->group("Output");
   sub->add_option_function<std::string>(
-         "--io", [&options](const std::string& text) { options.io = io_engine_from(text); },
+         "--io",
+         [&options](const std::string& text) {
+           options.io = flag_value("--io", [&] { return io_engine_from(text); });
+         },
          "auto (default), buffered, direct or uring")
       ->type_name("ENGINE")
       ->group("Reading");
   sub->add_option_function<std::string>(
-         "--staging", [&options](const std::string& text) { options.staging = parse_size(text); },
+         "--staging",
+         [&options](const std::string& text) {
+           options.staging = flag_value("--staging", [&] { return staging_from(text); });
+         },
          "bound of transient memory (default 128MiB)")
       ->type_name("SIZE")
       ->group("Reading");

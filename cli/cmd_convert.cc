@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "cli/commands.h"
@@ -12,6 +13,7 @@
 #include "cli/files.h"
 #include "cli/interrupt.h"
 #include "cli/json_writer.h"
+#include "cli/loading.h"
 #include "cli/progress_bar.h"
 #include "cli/runtime_library.h"
 #include "cli/table.h"
@@ -115,6 +117,20 @@ DType main_dtype(const ModelTree& tree) {
   return most == bytes.end() ? DType::kF32 : most->first;
 }
 
+// What a kind of tokenizer that is not known leaves out is no reason to keep the weights back.
+void add_gguf_tokenizer(const fs::path& file, Input& input) {
+  using Text = std::string (*)(const fs::path&, const CheckpointLimits&);
+  for (const auto& [name, text] :
+       {std::pair<const char*, Text>("tokenizer.json", gguf_tokenizer_json),
+        std::pair<const char*, Text>("tokenizer_config.json", gguf_tokenizer_config_json)}) {
+    try {
+      input.companions.push_back({name, {}, text(file, {})});
+    } catch (const Error& error) {
+      input.notes.push_back(fmt::format("no {}: {}", name, error.what()));
+    }
+  }
+}
+
 // A GGUF file brings its config and its tokenizer along. Safetensors know no block formats: they
 // become floats.
 Input open_gguf_input(Model model, const ConvertCommand& options, std::optional<DType> dtype) {
@@ -129,11 +145,8 @@ Input open_gguf_input(Model model, const ConvertCommand& options, std::optional<
   const std::string_view name = torch_dtype_name(dtype.value_or(main_dtype(model.tree)));
   input.companions.push_back(
       {"config.json", {}, fmt::format("{{\"torch_dtype\": \"{}\", {}", name, config.substr(1))});
-  try {
-    input.companions.push_back({"tokenizer.json", {}, gguf_tokenizer_json(file)});
-  } catch (const Error& error) {
-    input.notes.push_back(fmt::format("no tokenizer.json: {}", error.what()));
-  }
+  input.companions.push_back({"generation_config.json", {}, gguf_generation_config_json(file)});
+  add_gguf_tokenizer(file, input);
   input.checkpoint = *model.checkpoint;
   choose_tensors(input, &model, dtype);
   return input;
@@ -148,6 +161,7 @@ Input open_input(const ConvertCommand& options) {
     return open_gguf_input(open_model(options.in, dtype), options, dtype);
   }
   std::optional<Model> model = open_described(options, dtype, input.notes);
+  if (model) require_weights(*model, options.in, "converted");
   input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.in);
   choose_tensors(input, model ? &*model : nullptr, dtype);
   input.companions = companions_in(input.checkpoint.folder, dtype);

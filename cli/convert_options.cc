@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli/flag_value.h"
 #include "cli/values.h"
 #include "planner/machine/sizes.h"
 
@@ -14,13 +15,7 @@ template <typename T, typename Parse>
 void add_flag(CLI::App& app, const char* flag, const char* shape, std::optional<T>& target,
               const char* help, Parse parse) {
   const auto store = [flag, &target, parse](const std::string& text) {
-    try {
-      target = parse(text);
-    } catch (const UsageError& error) {
-      throw UsageError(std::string(flag) + ": " + error.what());
-    } catch (const Error& error) {
-      throw Error(std::string(flag) + ": " + error.what());
-    }
+    target = flag_value(flag, [&] { return parse(text); });
   };
   app.add_option_function<std::string>(flag, store, help)->type_name(shape)->group("Conversion");
 }
@@ -44,7 +39,7 @@ CLI::App* add_convert_command(CLI::App& app, ConvertCommand& options) {
   add_flag(*sub, "--io", "ENGINE", options.io, "auto (default), buffered, direct or uring",
            io_engine_from);
   add_flag(*sub, "--staging", "SIZE", options.staging, "bound of transient memory (default 128MiB)",
-           parse_size);
+           staging_from);
   sub->add_flag("--json", options.json, "one JSON object on stdout")->group("Output");
   sub->footer("\nExample:\n  berth convert models/gpt2-medium-bin models/gpt2-medium");
   return sub;

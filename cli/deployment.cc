@@ -185,7 +185,7 @@ void read_loading(YamlMap& map, const std::filesystem::path& folder, Settings& s
   read_scalar(map, "cpu_memory", settings.cpu_memory, cpu_memory_from);
   read_boolean(map, "prefault", settings.prefault);
   read_scalar(map, "io", settings.io, io_engine_from);
-  read_scalar(map, "staging", settings.staging, parse_size);
+  read_scalar(map, "staging", settings.staging, staging_from);
   read_boolean(map, "emulate", settings.emulate);
   read_boolean(map, "verify", settings.verify);
   if (const auto file = map.get("checksums")) settings.checksums = path_from(*file, folder);

@@ -1,4 +1,4 @@
-// Ctrl-C as a flag that the loader and the executor look at.
+// Ctrl-C, and a terminal that is closed, as a flag that the loader and the executor look at.
 #pragma once
 
 #include <atomic>
@@ -8,8 +8,8 @@
 
 namespace berth {
 
-// While it lives, the first SIGINT or SIGTERM sets the flag, and the second ends the process.
-// One at a time.
+// While it lives, the first SIGINT, SIGTERM or SIGHUP sets the flag, and the second of its kind
+// ends the process. A SIGHUP that is ignored (nohup) stays so. One at a time.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -19,11 +19,14 @@ class InterruptGuard {
 
   const std::atomic<bool>* flag() const;
 
-  // Runs `work`; an Error that it throws after the flag was set comes out as "interrupted: ...".
+  // Runs `work`; an Error that it throws after the flag was set comes out as "interrupted: ...",
+  // unless it says so itself.
   template <typename Work>
   auto run(Work work) const {
     try {
       return work();
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& error) {
       if (*flag()) throw Error(std::string("interrupted: ") + error.what());
       throw;

@@ -18,15 +18,17 @@ std::filesystem::path folder_of(const Model& model) {
 
 }  // namespace
 
+void require_weights(const Model& model, const std::filesystem::path& named,
+                     std::string_view done) {
+  if (model.checkpoint) return;
+  throw Error(fmt::format("{}: describes a model without its weights: it can be planned, not {}",
+                          named.string(), done));
+}
+
 std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned& planned,
                                           const std::atomic<bool>* cancel) {
   const Settings& settings = options.settings;
-  if (!planned.model.checkpoint) {
-    throw Error(
-        fmt::format("{}: describes a model without its weights: it can be planned, not "
-                    "loaded",
-                    options.model.string()));
-  }
+  require_weights(planned.model, options.model, "loaded");
   const bool emulate = settings.emulate.value_or(false);
   const std::string trouble =
       recheck(planned.plan, probe_machine(folder_of(planned.model)), emulate);

@@ -2,12 +2,18 @@
 #pragma once
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <string_view>
 
 #include "cli/planning.h"
 #include "runtime/stream/loader.h"
 
 namespace berth {
+
+// Throws Error for a model that has no weights, a config.json alone: `named` as the command line
+// has it, it cannot be `done` ("loaded").
+void require_weights(const Model& model, const std::filesystem::path& named, std::string_view done);
 
 // Throws Error where the plan no longer fits what is free, a device is not here (without
 // --emulate), or loading fails or is cancelled; nothing half-loaded survives. Draws a progress bar

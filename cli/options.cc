@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "cli/deployment.h"
+#include "cli/flag_value.h"
 #include "cli/values.h"
-#include "planner/machine/sizes.h"
 
 namespace berth {
 namespace {
@@ -21,18 +21,6 @@ constexpr const char* kExamples =
     "  berth load configs/deployments/demo.yaml --compare-naive\n"
     "  berth run models/SmolLM2-135M-Instruct --prompt \"The capital of France is\"\n"
     "\nExit: 0 done or fits, 2 does not fit, 1 error, 64 usage.\n";
-
-// Runs `parse` on a flag's text; its errors come back naming the flag.
-template <typename Parse>
-auto flag_value(const std::string& flag, Parse parse) {
-  try {
-    return parse();
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("{}: {}", flag, error.what()));
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", flag, error.what()));
-  }
-}
 
 // Declares flags that fill optional settings. Values are parsed by cli/values.h as they are met.
 class FlagSet {
@@ -144,7 +132,7 @@ void add_loading_flags(CLI::App& app, Settings& settings, Options& options) {
   flags.text("--io", "ENGINE", settings.io, "auto (default), buffered, direct or uring",
              io_engine_from);
   flags.text("--staging", "SIZE", settings.staging, "bound of transient memory (default 128MiB)",
-             parse_size);
+             staging_from);
   flags.on("--emulate", settings.emulate, "devices that are absent live in host memory");
   if (options.command == Command::kPlan) return;
   flags.on("--verify", settings.verify, "compare every tensor with what berth checksum wrote");

@@ -51,7 +51,8 @@ struct CommandLine {
 };
 
 // Parses the arguments and reads the deployment file where MODEL is a .yaml or .yml.
-// Throws UsageError for a call that makes no sense, Error for a value or file that does not.
+// Throws UsageError for a call that makes no sense, the value of a flag included, and Error for a
+// file that does not.
 CommandLine parse_command_line(int argc, const char* const* argv);
 
 }  // namespace berth

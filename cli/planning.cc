@@ -220,8 +220,9 @@ Planned make_planned(const Options& options) {
   }
   Planned planned = open_planned(options);
   planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
-  const std::vector<std::string>& notes = planned.machine.notes;
-  planned.plan.notes.insert(planned.plan.notes.end(), notes.begin(), notes.end());
+  for (const auto* notes : {&planned.model.tree.notes, &planned.machine.notes}) {
+    planned.plan.notes.insert(planned.plan.notes.end(), notes->begin(), notes->end());
+  }
   return planned;
 }
 

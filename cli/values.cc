@@ -9,6 +9,7 @@
 
 #include "planner/base/yaml.h"
 #include "planner/machine/sizes.h"
+#include "runtime/stream/sizing.h"
 
 namespace berth {
 namespace {
@@ -19,9 +20,9 @@ constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct
 [[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
                               const std::vector<std::string>& choices) {
   const std::optional<std::string> near = nearest(text, choices);
-  throw UsageError(fmt::format("'{}' is not {} ({})", text, noun,
-                               near ? fmt::format("did you mean '{}'?", *near)
-                                    : fmt::format("choose from: {}", fmt::join(choices, ", "))));
+  throw Error(fmt::format("'{}' is not {} ({})", text, noun,
+                          near ? fmt::format("did you mean '{}'?", *near)
+                               : fmt::format("choose from: {}", fmt::join(choices, ", "))));
 }
 
 std::optional<std::uint64_t> whole_number(std::string_view text) {
@@ -93,6 +94,15 @@ IoEngine io_engine_from(std::string_view text) {
     fail_choice(text, "a read engine", {kIoEngines.begin(), kIoEngines.end()});
   }
   return static_cast<IoEngine>(found - kIoEngines.begin());
+}
+
+std::uint64_t staging_from(std::string_view text) {
+  const std::uint64_t bytes = parse_size(text);
+  if (bytes < kLeastStaging) {
+    throw Error(fmt::format("'{}' is too small to load anything (at least {})", text,
+                            format_size(kLeastStaging)));
+  }
+  return bytes;
 }
 
 std::string_view io_engine_text(IoEngine engine) {
@@ -211,7 +221,7 @@ Override override_from(std::string_view text) {
 std::uint64_t count_from(std::string_view text) {
   const std::optional<std::uint64_t> number = whole_number(text);
   if (!number || *number > kMaxCount) {
-    throw UsageError(fmt::format("'{}' is not a whole number from 0 to {}", text, kMaxCount));
+    throw Error(fmt::format("'{}' is not a whole number from 0 to {}", text, kMaxCount));
   }
   return *number;
 }

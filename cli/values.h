@@ -1,8 +1,7 @@
 // Text to value, for flags and deployment files alike.
 //
 // Each function throws an Error that says what was wrong with the text and what would be right,
-// without saying where it stood: the caller knows the flag, or the file and line. A word outside a
-// fixed list of choices is a UsageError.
+// without saying where it stood: the caller knows the flag, or the file and line.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +18,9 @@ DTypeChoice dtype_from(std::string_view text);  // auto, float32, float16, bfloa
 DType kv_dtype_from(std::string_view text);     // float32, float16, bfloat16, 8-bit floats
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
+
+// A size of at least what a load needs to move anything, 256 KiB.
+std::uint64_t staging_from(std::string_view text);
 
 std::string_view io_engine_text(IoEngine engine);
 

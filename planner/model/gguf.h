@@ -39,4 +39,14 @@ GgufModel open_gguf(const std::filesystem::path& file, const CheckpointLimits& l
 std::string gguf_tokenizer_json(const std::filesystem::path& file,
                                 const CheckpointLimits& limits = {});
 
+// The tokenizer_config.json of a GGUF file: its special tokens, its chat template and the longest
+// text. Needs no tokenizer that Berth knows. Throws Error for a file without a vocabulary, and for
+// a special token outside it.
+std::string gguf_tokenizer_config_json(const std::filesystem::path& file,
+                                       const CheckpointLimits& limits = {});
+
+// The generation_config.json of a GGUF file: where a text begins and ends.
+std::string gguf_generation_config_json(const std::filesystem::path& file,
+                                        const CheckpointLimits& limits = {});
+
 }  // namespace berth

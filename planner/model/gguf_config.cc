@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 #include <optional>
+#include <utility>
 
 #include "planner/checkpoint/quote.h"
 #include "planner/model/gguf_family.h"
@@ -36,6 +37,22 @@ bool is_llama3(const std::vector<float>& divisors, double base, std::uint64_t di
   return true;
 }
 
+// transformers' class for the model with its head.
+std::string_view class_of(std::string_view model_type) {
+  constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
+      {"llama", "LlamaForCausalLM"},        {"mixtral", "MixtralForCausalLM"},
+      {"qwen2", "Qwen2ForCausalLM"},        {"qwen3", "Qwen3ForCausalLM"},
+      {"qwen2_moe", "Qwen2MoeForCausalLM"}, {"qwen3_moe", "Qwen3MoeForCausalLM"},
+      {"gemma", "GemmaForCausalLM"},        {"gemma2", "Gemma2ForCausalLM"},
+      {"gemma3_text", "Gemma3ForCausalLM"}, {"phi3", "Phi3ForCausalLM"},
+      {"gpt2", "GPT2LMHeadModel"},
+  };
+  const auto* found = std::ranges::find(kClasses, model_type,
+                                        &std::pair<std::string_view, std::string_view>::first);
+  if (found == std::end(kClasses)) throw Error("no class for " + quote(model_type));
+  return found->second;
+}
+
 class ConfigText {
  public:
   ConfigText(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
@@ -49,6 +66,7 @@ class ConfigText {
 
   std::string write() {
     json_.add("model_type", family_.model_type);
+    json_.add_json("architectures", "[\"" + std::string(class_of(family_.model_type)) + "\"]");
     if (family_.model_type == "gpt2") {
       write_gpt2();
     } else {
@@ -56,7 +74,7 @@ class ConfigText {
     }
     json_.add("vocab_size", vocabulary());
     json_.add("tie_word_embeddings", !has("lm_head.weight"));
-    write_special_tokens();
+    add_special_ids(json_, header_);
     return json_.take() + "\n";
   }
 
@@ -210,22 +228,6 @@ class ConfigText {
     return embedding->shape[0];
   }
 
-  void write_special_tokens() {
-    const auto id = [&](const char* name) {
-      return header_.unsigned_integer("tokenizer.ggml." + std::string(name) + "_token_id");
-    };
-    if (const auto bos = id("bos")) json_.add("bos_token_id", *bos);
-    const auto eos = id("eos");
-    const auto eot = id("eot");
-    if (eos && eot && *eos != *eot) {
-      json_.add_json("eos_token_id",
-                     "[" + std::to_string(*eos) + ", " + std::to_string(*eot) + "]");
-    } else if (eos || eot) {
-      json_.add("eos_token_id", eos ? *eos : *eot);
-    }
-    if (const auto pad = id("padding")) json_.add("pad_token_id", *pad);
-  }
-
   const GgufHeader& header_;
   const GgufFamily& family_;
   const GgufHeads& heads_;
@@ -236,6 +238,21 @@ class ConfigText {
 };
 
 }  // namespace
+
+void add_special_ids(JsonObject& json, const GgufHeader& header) {
+  const auto id = [&](const char* name) {
+    return header.unsigned_integer("tokenizer.ggml." + std::string(name) + "_token_id");
+  };
+  if (const auto bos = id("bos")) json.add("bos_token_id", *bos);
+  const auto eos = id("eos");
+  const auto eot = id("eot");
+  if (eos && eot && *eos != *eot) {
+    json.add_json("eos_token_id", "[" + std::to_string(*eos) + ", " + std::to_string(*eot) + "]");
+  } else if (eos || eot) {
+    json.add("eos_token_id", eos ? *eos : *eot);
+  }
+  if (const auto pad = id("padding")) json.add("pad_token_id", *pad);
+}
 
 GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture) {
   const auto same = [&](const std::string& key) -> std::optional<std::uint64_t> {

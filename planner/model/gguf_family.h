@@ -12,6 +12,8 @@
 
 namespace berth {
 
+class JsonObject;
+
 // How llama.cpp's converter changes a tensor.
 enum class GgufChange : std::uint8_t {
   kNone,
@@ -59,5 +61,9 @@ void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const 
 std::string gguf_config_json(const GgufHeader& header, const GgufFamily& family,
                              const GgufHeads& heads, const Checkpoint& tensors,
                              const std::vector<float>& rope_factors);
+
+// bos_token_id, eos_token_id and pad_token_id, as far as the file names them. Where a turn of a
+// chat ends in another token than a text, either is an end.
+void add_special_ids(JsonObject& json, const GgufHeader& header);
 
 }  // namespace berth

@@ -39,11 +39,13 @@ class JsonObject {
     open(key) += std::to_string(value);
   }
   // The shortest decimal that reads back as the same float: what was meant, if it was stored as
-  // one.
+  // one. A whole one keeps its ".0": transformers takes no integer where its config has a float.
   void add(std::string_view key, float value) {
     char digits[32];
     const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
-    open(key).append(digits, end);
+    const std::string_view text(digits, static_cast<std::size_t>(end - digits));
+    const bool whole = text.find_first_not_of("-0123456789") == std::string_view::npos;
+    open(key).append(text).append(whole ? ".0" : "");
   }
   // JSON as it is.
   void add_json(std::string_view key, std::string_view json) { open(key) += json; }

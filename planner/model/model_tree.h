@@ -91,6 +91,7 @@ struct ModelTree {
   ModelFacts facts;
   std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
   std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
+  std::vector<std::string> notes;   // oddities of the model worth a line
   std::vector<QuantScheme> quant_schemes;  // of the tensors that are dequantised, each once
   std::vector<Dequantization> dequantizations;
 

@@ -18,14 +18,115 @@ bool in_block(const ModelTree& tree, ModuleId id) {
   return false;
 }
 
+std::uint64_t inputs_of(const ModelTensor& weight, bool transposed) {
+  return weight.shape[transposed ? 0 : 1];
+}
+
 // AutoGPTQ and AutoAWQ pack whole words only, and pass over layers that do not fill them, such as
 // the one-row gates of shared experts.
 bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
-  if (scheme.format != QuantFormat::kGptq && scheme.format != QuantFormat::kAwq) return true;
   const std::uint64_t out = weight.shape[transposed ? 1 : 0];
-  const std::uint64_t in = weight.shape[transposed ? 0 : 1];
-  if (scheme.format == QuantFormat::kGptq) return out % 32 == 0 && in % 32 == 0;
-  return out % 8 == 0 && (scheme.group == 0 || in % scheme.group == 0);
+  if (scheme.format == QuantFormat::kAwq) return out % 8 == 0;
+  if (scheme.format != QuantFormat::kGptq) return true;
+  return out % 32 == 0 && inputs_of(weight, transposed) % 32 == 0;
+}
+
+// AutoAWQ passes over layers whose inputs are no whole groups, too; AutoGPTQ's last group may be
+// short.
+bool fills_groups(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
+  return scheme.format != QuantFormat::kAwq || scheme.group == 0 ||
+         inputs_of(weight, transposed) % scheme.group == 0;
+}
+
+// The scheme that the config has for a weight, whether it fits or not.
+const QuantScheme* scheme_meant(const Quantization& quantization, const ModelTree& tree,
+                                const ModelTensor& tensor) {
+  if (tensor.buffer || !tensor.persistent || tensor.tied_to != kNone) return nullptr;
+  const Module& module = tree.modules[tensor.module];
+  const bool experts = tensor.shape.size() == 3 && module.expert;
+  const bool matrix = tensor.shape.size() == 2 && leaf_of(tensor.name) == "weight";
+  const bool linear =
+      matrix && (module.cls.ends_with("Linear") || (quantization.conv1d && is_transposed(module)));
+  const bool embedding = matrix && module.cls == "Embedding";
+  if (!experts && !linear && !embedding) return nullptr;
+  if (quantization.skips_head && tensor.module == tree.facts.head) return nullptr;
+  if (quantization.blocks_only && !in_block(tree, tensor.module)) return nullptr;
+  if (quantization.skipped.match(module.name)) return nullptr;
+  for (const QuantRule& rule : quantization.rules) {
+    if (experts != (rule.scheme.format == QuantFormat::kMxfp4)) continue;
+    const bool fits = experts || (linear && rule.linears) || (embedding && rule.embeddings) ||
+                      (linear && rule.targets.match(module.name));
+    if (fits) return rule.plain ? nullptr : &rule.scheme;
+  }
+  return nullptr;
+}
+
+// Weights that stay plain because they do not fill what the config's scheme packs.
+class LeftPlain {
+ public:
+  LeftPlain(const ModelTree& tree, const Quantization& quantization, const ModelConfig& config)
+      : tree_(tree), quantization_(quantization), config_(config) {}
+
+  void look_at(const ModelTensor& tensor) {
+    const QuantScheme* scheme = scheme_meant(quantization_, tree_, tensor);
+    if (scheme == nullptr) return;
+    const bool transposed = is_transposed(tree_.modules[tensor.module]);
+    if (!fills_words(*scheme, tensor, transposed)) {
+      if (words_.empty()) {
+        words_ = quote(tensor.name) + " " + shape_text(tensor.shape) +
+                 " does not fill the words of " + scheme_label(*scheme);
+      }
+    } else if (!fills_groups(*scheme, tensor, transposed)) {
+      if (ungrouped_++ > 0) return;
+      groups_ = group_key() + ": " + std::to_string(scheme->group) + " does not divide the " +
+                std::to_string(inputs_of(tensor, transposed)) + " inputs of " + quote(tensor.name);
+    }
+  }
+
+  // Throws Error where that left nothing to quantise.
+  void require_some(bool quantised) const {
+    if (quantised || (groups_.empty() && words_.empty())) return;
+    throw Error(config_.source() + ": " +
+                (groups_.empty() ? "quantization_config: " + words_ : groups_) +
+                ", and no weight could be quantised");
+  }
+
+  // "" where all groups are whole. A gate of one row is left out by everybody, and worth no line.
+  std::string note() const {
+    if (ungrouped_ == 0) return "";
+    return groups_ + ": " + std::to_string(ungrouped_) +
+           (ungrouped_ == 1 ? " such weight is" : " such weights are") + " planned as plain floats";
+  }
+
+ private:
+  std::string group_key() const {
+    const bool older = config_.has("quantization_config.q_group_size");
+    return std::string("quantization_config.") + (older ? "q_group_size" : "group_size");
+  }
+
+  const ModelTree& tree_;
+  const Quantization& quantization_;
+  const ModelConfig& config_;
+  std::string words_;   // of the first such weight: what is wrong
+  std::string groups_;  // the same
+  std::uint64_t ungrouped_ = 0;
+};
+
+// Throws Error for a config from which sizes cannot be told.
+void require_sizes(const Quantization& quantization, const ModelConfig& config) {
+  const std::string at = config.source() + ": quantization_config";
+  const std::string advice = "; name the checkpoint itself to plan what it stores";
+  if (!quantization.known) {
+    throw Error(at + ": " +
+                (quantization.method.empty()
+                     ? "no quant_method is named, so that sizes are not known"
+                     : "quant_method " + quote(quantization.method) +
+                           " with these settings is not one that Berth knows the sizes of") +
+                advice);
+  }
+  if (!quantization.missing.empty()) {
+    throw Error(at + "." + quantization.missing + ": is missing" + advice);
+  }
 }
 
 // The tensors of one weight, as a config promises them.
@@ -178,38 +279,19 @@ bool is_transposed(const Module& module) { return module.cls == "Conv1D"; }
 
 const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& tree,
                              const ModelTensor& tensor) {
-  if (tensor.buffer || !tensor.persistent || tensor.tied_to != kNone) return nullptr;
-  const Module& module = tree.modules[tensor.module];
-  const bool experts = tensor.shape.size() == 3 && module.expert;
-  const bool matrix = tensor.shape.size() == 2 && leaf_of(tensor.name) == "weight";
-  const bool linear =
-      matrix && (module.cls.ends_with("Linear") || (quantization.conv1d && is_transposed(module)));
-  const bool embedding = matrix && module.cls == "Embedding";
-  if (!experts && !linear && !embedding) return nullptr;
-  if (quantization.skips_head && tensor.module == tree.facts.head) return nullptr;
-  if (quantization.blocks_only && !in_block(tree, tensor.module)) return nullptr;
-  if (quantization.skipped.match(module.name)) return nullptr;
-  for (const QuantRule& rule : quantization.rules) {
-    if (experts != (rule.scheme.format == QuantFormat::kMxfp4)) continue;
-    const bool fits = experts || (linear && rule.linears) || (embedding && rule.embeddings) ||
-                      (linear && rule.targets.match(module.name));
-    if (!fits) continue;
-    const bool stays = rule.plain || !fills_words(rule.scheme, tensor, is_transposed(module));
-    return stays ? nullptr : &rule.scheme;
-  }
-  return nullptr;
+  const QuantScheme* scheme = scheme_meant(quantization, tree, tensor);
+  if (scheme == nullptr) return nullptr;
+  const bool transposed = is_transposed(tree.modules[tensor.module]);
+  const bool fits =
+      fills_words(*scheme, tensor, transposed) && fills_groups(*scheme, tensor, transposed);
+  return fits ? scheme : nullptr;
 }
 
 void quantize_tree(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,
                    std::optional<DType> dtype) {
   if (!quantization.present) return;
-  if (!quantization.known) {
-    throw Error(
-        config.source() + ": quantization_config: " +
-        (quantization.method.empty() ? "no quant_method"
-                                     : "quant_method " + quote(quantization.method)) +
-        " that Berth knows the sizes of; name the checkpoint itself to plan what it stores");
-  }
+  require_sizes(quantization, config);
+  LeftPlain plain(tree, quantization, config);
   QuantPartsCache cache;
   LabelShares shares;
   std::vector<Replacement> replacements;
@@ -226,11 +308,14 @@ void quantize_tree(ModelTree& tree, const Quantization& quantization, const Mode
       }
       continue;
     }
+    plain.look_at(tensor);
     const auto fixed = quantization.dtypes.find(leaf_of(tensor.name));
     if (fixed == quantization.dtypes.end()) continue;
     tensor.stored = fixed->second;
     tensor.dtype = memory_dtype(tensor.stored, dtype);
   }
+  plain.require_some(!shares.empty());
+  if (std::string note = plain.note(); !note.empty()) tree.notes.push_back(std::move(note));
   tree.quantization = join_labels(shares);
   if (quantization.plain_dtype) follow_ties(tree);
   if (!replacements.empty()) replace_tensors(tree, std::move(replacements), {});

@@ -28,8 +28,9 @@ struct QuantRule {
 // The `quantization_config` of a config.json, whatever its dialect.
 struct Quantization {
   bool present = false;
-  bool known = false;  // rules tell how weights are stored
-  std::string method;  // quant_method as written; "" where there is none
+  bool known = false;   // rules tell how weights are stored
+  std::string method;   // quant_method as written; "" where there is none
+  std::string missing;  // a value that the method cannot do without, and that is not there
   std::vector<QuantRule> rules;
   ModulePatterns skipped;                            // modules_to_not_convert, ignore, ...
   bool skips_head = false;                           // the output projection stays as it is
@@ -50,7 +51,8 @@ const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& 
 Quantization read_quantization(const ModelConfig& config, const DTypesByName& fp8_dtypes);
 
 // Turns the plain tree of a config into what a checkpoint of that quantisation stores.
-// Throws Error for a method that is not known: its sizes cannot be told without the checkpoint.
+// Throws Error for a method that is not known, whose sizes cannot be told without the checkpoint,
+// and for sizes that fit no weight; where they fit some, a note of the tree says so.
 void quantize_tree(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,
                    std::optional<DType> dtype);
 

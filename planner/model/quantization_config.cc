@@ -147,6 +147,7 @@ class QuantizationReader {
     out_.known = !flag("is_marlin_format") && (format.empty() || format.starts_with("gptq"));
     QuantScheme scheme;
     scheme.format = QuantFormat::kGptq;
+    if (!config_.has(kRoot + "bits")) out_.missing = "bits";  // no reader has a default
     scheme.bits = bits(kRoot + "bits", 4, {2, 3, 4, 8});
     scheme.group = group(kRoot + "group_size", 128);
     scheme.scales = DType::kF16;  // whatever the model's dtype

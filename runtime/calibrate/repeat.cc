@@ -10,7 +10,7 @@ double steady_seconds() {
 }
 
 void check_cancelled(const std::atomic<bool>* cancel) {
-  if (cancel && cancel->load(std::memory_order_relaxed)) throw Error("the calibration was stopped");
+  if (cancel && cancel->load(std::memory_order_relaxed)) throw Interrupted();
 }
 
 std::vector<double> repeat(const Repeat& repeat, const std::function<double()>& pass) {

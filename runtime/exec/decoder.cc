@@ -51,7 +51,7 @@ class PlacedDecoder final : public Decoder {
   std::vector<float> logits(const Placed& hidden);
   void check_cancel() const {
     if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
-      throw Error("interrupted while computing");
+      throw Interrupted("interrupted while computing");
     }
   }
 

@@ -36,7 +36,7 @@ struct ConvertOptions {
   std::uint64_t max_shard_bytes = 5'000'000'000;  // of tensors in a file. Default: 5 GB
   IoEngine io = IoEngine::kAuto;                  // Default: by page-cache residency
   std::uint64_t staging = 128ull << 20;           // bound of transient memory. Default: 128 MiB
-  const std::atomic<bool>* cancel = nullptr;      // set to true: convert() stops, throws Error
+  const std::atomic<bool>* cancel = nullptr;      // set to true: convert() throws Interrupted
   std::function<void(const LoadProgress&)> on_progress;  // from one thread
 };
 

@@ -43,7 +43,7 @@ struct LoadOptions {
   // Where tensors of the disk tier are kept that are not wanted as stored; needed for those only.
   // Default: a temporary folder on a disk.
   std::filesystem::path offload_folder;
-  const std::atomic<bool>* cancel = nullptr;  // set to true: load() stops and throws Error
+  const std::atomic<bool>* cancel = nullptr;             // set to true: load() throws Interrupted
   std::function<void(const LoadProgress&)> on_progress;  // from one thread, a few times a second
 };
 

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <system_error>
 #include <vector>
 
 #include "runtime/stream/shard_files.h"
@@ -129,17 +130,19 @@ struct PeakSampler::State {
 
 PeakSampler::PeakSampler(const HostMemory& baseline)
     : baseline_(baseline.anonymous + baseline.shared), state_(std::make_unique<State>()) {
-  thread_ = std::thread([this] {
-    std::unique_lock lock(state_->mutex);
-    do sample();
-    while (!state_->wake.wait_for(lock, std::chrono::milliseconds(5),
-                                  [this] { return state_->stopping; }));
-  });
+  try {
+    thread_ = std::thread([this] {
+      std::unique_lock lock(state_->mutex);
+      do sample();
+      while (!state_->wake.wait_for(lock, std::chrono::milliseconds(5),
+                                    [this] { return state_->stopping; }));
+    });
+  } catch (const std::system_error&) {
+    // No thread is to be had: whoever needs one will say so.
+  }
 }
 
-PeakSampler::~PeakSampler() {
-  if (thread_.joinable()) stop();
-}
+PeakSampler::~PeakSampler() { stop(); }
 
 void PeakSampler::sample() {
   const HostMemory now = host_memory();
@@ -158,7 +161,7 @@ std::uint64_t PeakSampler::stop() {
     state_->stopping = true;
   }
   state_->wake.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   sample();
   return peak_;
 }

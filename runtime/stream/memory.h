@@ -52,7 +52,7 @@ class FileMapping {
 };
 
 // Samples anonymous + shared memory every five milliseconds on a thread of its own, because Linux
-// keeps a high-water mark of neither.
+// keeps a high-water mark of neither. Where no thread is to be had, look() and stop() alone sample.
 class PeakSampler {
  public:
   explicit PeakSampler(const HostMemory& baseline);

@@ -164,7 +164,7 @@ void OutputFolder::copy(const fs::path& from, const std::string& name) {
 
 void OutputFolder::commit(const std::atomic<bool>* cancel) {
   for (File& file : files_) {
-    if (cancel != nullptr && *cancel) throw Error("cancelled; nothing of it was kept");
+    if (cancel != nullptr && *cancel) throw Interrupted();
     if (file.fd.get() < 0) file.fd = reopen(file.name);
     const Descriptor fd = std::move(file.fd);  // closed here
     if (::fsync(fd.get()) != 0) fail(file.name, "cannot bring it to the disk", errno);

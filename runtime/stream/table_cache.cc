@@ -32,7 +32,7 @@ std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
   std::unique_lock lock(mutex_);
   const auto ready = [&] { return stopped_ || entry.tables || may_make(weight); };
   while (!changed_.wait_for(lock, kLook, ready)) {
-    if (cancel_ && cancel_->load()) throw Error("the load was cancelled; nothing of it was kept");
+    if (cancel_ && cancel_->load()) throw Interrupted();
   }
   if (stopped_) std::rethrow_exception(stopped_);
   if (entry.tables) return entry.tables;

@@ -35,9 +35,7 @@ void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& cont
     while (!shift.stop) {
       const std::size_t i = shift.next.fetch_add(1);
       if (i >= count) break;
-      if (control.cancel && control.cancel->load()) {
-        throw Error("cancelled; nothing of it was kept");
-      }
+      if (control.cancel && control.cancel->load()) throw Interrupted();
       job(thread, i);
     }
   } catch (...) {

@@ -118,7 +118,7 @@ TEST(Disk, StopsWhenCancelledAndLeavesNothing) {
     cancel = true;
     return set_direct(fd);
   };
-  EXPECT_THAT(failure(options), HasSubstr("stopped"));
+  EXPECT_THAT(failure(options), HasSubstr("interrupted"));
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 

@@ -124,7 +124,7 @@ const Broken kBroken[] = {
      [](const auto& f) {
        return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--max-memory", "0=-5GiB"};
      },
-     "--max-memory"},
+     "--max-memory", 64},
     {"MachineFileWithAnUnknownKey",
      [](const auto& f) {
        return std::vector<std::string>{
@@ -199,6 +199,12 @@ const Broken kBroken[] = {
        return std::vector<std::string>{"load", f.write("config.json", tiny_config())};
      },
      "config.json"},
+    {"ConfigCannotBeConverted",
+     [](const auto& f) {
+       return std::vector<std::string>{"convert", f.write("config.json", tiny_config()),
+                                       f.path() / "out"};
+     },
+     "describes a model without its weights"},
     {"PlanForAnotherModel",
      [](const auto& f) {
        const std::string saved = f.path() / "plan.json";

@@ -6,9 +6,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "cli/companions.h"
 #include "tests/cli/berth_process.h"
+#include "tests/model/gguf_writer.h"
 
 namespace berth::testing {
 namespace {
@@ -48,6 +50,48 @@ TEST(ConvertCommand, AnotherDtypeIsInTheConfigToo) {
   simdjson::dom::parser parser;
   EXPECT_EQ(std::uint64_t(parser.parse(loaded.out).value()["model"]["bytes"]),
             tiny_data_bytes() / 2);
+}
+
+// A llama of one layer with a vocabulary of bytes and a chat template.
+GgufWriter tiny_gguf() {
+  GgufWriter file;
+  file.text("general.architecture", "llama");
+  for (const auto& [key, value] :
+       {std::pair("embedding_length", 8u), std::pair("block_count", 1u),
+        std::pair("context_length", 16u), std::pair("feed_forward_length", 8u),
+        std::pair("attention.head_count", 2u)}) {
+    file.u32(std::string("llama.") + key, value);
+  }
+  file.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  file.text("tokenizer.ggml.model", "gpt2");
+  file.text("tokenizer.ggml.pre", "smollm");
+  file.texts("tokenizer.ggml.tokens", {"a", "<|end|>"});
+  file.u32("tokenizer.ggml.eos_token_id", 1);
+  file.text("tokenizer.chat_template", "{{ messages }}");
+  const std::vector<float> matrix(64), row(8), table(16);
+  file.floats("token_embd.weight", {2, 8}, table);
+  file.floats("output_norm.weight", {8}, row);
+  for (const char* name : {"attn_norm", "ffn_norm"}) {
+    file.floats(std::string("blk.0.") + name + ".weight", {8}, row);
+  }
+  for (const char* name :
+       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    file.floats(std::string("blk.0.") + name + ".weight", {8, 8}, matrix);
+  }
+  return file;
+}
+
+TEST(ConvertCommand, WritesWhatAGgufSaysBesideItsWeights) {
+  const TemporaryFolder folder;
+  tiny_gguf().write(folder.path() / "m.gguf");
+  const std::string out = folder.path() / "out";
+  const Answer converted = berth({"convert", folder.path() / "m.gguf", out});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(slurp(out + "/config.json"), HasSubstr("LlamaForCausalLM"));
+  EXPECT_THAT(slurp(out + "/tokenizer.json"), HasSubstr("<|end|>"));
+  EXPECT_THAT(slurp(out + "/tokenizer_config.json"), HasSubstr(R"("eos_token": "<|end|>")"));
+  EXPECT_THAT(slurp(out + "/tokenizer_config.json"), HasSubstr("{{ messages }}"));
+  EXPECT_THAT(slurp(out + "/generation_config.json"), HasSubstr(R"("eos_token_id": 1)"));
 }
 
 TEST(ConvertCommand, OpensPyTorchFilesWithoutAConfig) {

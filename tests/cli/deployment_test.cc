@@ -161,6 +161,9 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"Size", "model: m\nmax_memory:\n  0: 80GBs\n",
                 "deploy.yaml:3: max_memory.0: '80GBs' is not a size"},
         Mistake{"NegativeSize", "model: m\nstaging: -1\n", "deploy.yaml:2: staging: "},
+        Mistake{
+            "StagingTooSmall", "model: m\nstaging: 64KiB\n",
+            "deploy.yaml:2: staging: '64KiB' is too small to load anything (at least 256.0 KiB)"},
         Mistake{"Device", "model: m\nmax_memory:\n  gpu0: 1GiB\n",
                 "deploy.yaml:3: max_memory.gpu0: 'gpu0' is not a device"},
         Mistake{"DeviceTwice", "model: m\nmax_memory:\n  0: 1GiB\n  0: 2GiB\n",

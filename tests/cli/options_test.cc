@@ -8,6 +8,7 @@ namespace berth {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 CommandLine parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "berth");
@@ -103,7 +104,7 @@ TEST(Options, LeaveTheModelAloneBehindAFlagThatRepeats) {
 
 TEST(Options, RefusePrioritiesAndPatternsThatMeanNothing) {
   const auto error = [](const char* flag, const char* value) {
-    return error_of<Error>({"plan", "m", flag, value});
+    return error_of<UsageError>({"plan", "m", flag, value});
   };
   EXPECT_THAT(error("--priority", "2"), HasSubstr("--priority: '2' is not DEVICE=LEVEL"));
   EXPECT_THAT(error("--priority", "2=high"), HasSubstr("--priority: 'high' is not a level"));
@@ -130,6 +131,25 @@ TEST(Options, ReadPromptIdsAndCounts) {
   EXPECT_EQ(options.settings.tokens, 0u);
 }
 
+TEST(Options, BadValuesOfFlagsAreBadCalls) {
+  const std::vector<std::pair<const char*, const char*>> bad = {
+      {"--staging", "abc"},    {"--staging", "-1"},   {"--staging", "64KiB"},
+      {"--max-memory", "foo"}, {"--max-memory", "0"}, {"--override", "model.layers.1"},
+      {"--priority", "0=x"},   {"--exclude", "gpu"},  {"--reserve", "much"},
+      {"--no-split", "a["},    {"--io", "foo"},       {"--kv-dtype", "int3"},
+  };
+  for (const auto& [flag, value] : bad) {
+    EXPECT_THAT(error_of<UsageError>({"load", "m", flag, value}),
+                StartsWith(std::string(flag) + ": '"));
+  }
+  for (const char* command : {"convert", "checksum"}) {
+    EXPECT_THAT(error_of<UsageError>({command, "in", "--staging", "much"}),
+                StartsWith("--staging: 'much'"));
+  }
+  EXPECT_THAT(error_of<UsageError>({"convert", "in", "out", "--max-shard-size", "5G"}),
+              StartsWith("--max-shard-size: '5G'"));
+}
+
 TEST(Options, TellUsageFromInput) {
   EXPECT_THAT(error_of<UsageError>({}), HasSubstr("plan, load or run"));
   EXPECT_THAT(error_of<UsageError>({"plan"}), HasSubstr("berth plan needs a MODEL"));
@@ -142,12 +162,14 @@ TEST(Options, TellUsageFromInput) {
               HasSubstr("excludes"));
   EXPECT_THAT(error_of<UsageError>({"run", "m", "--prompt", "a", "--prompt-ids", "1"}),
               HasSubstr("excludes"));
-  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "0=80GBs"}),
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--max-memory", "0=80GBs"}),
               HasSubstr("--max-memory: '80GBs' is not a size"));
-  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "0=1GiB,0=2GiB"}),
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--max-memory", "0=1GiB,0=2GiB"}),
               HasSubstr("device '0' is given twice"));
-  EXPECT_THAT(error_of<Error>({"plan", "m", "--max-memory", "1GiB"}), HasSubstr("DEVICE=SIZE"));
-  EXPECT_THAT(error_of<Error>({"run", "m", "--prompt-ids", "1,x"}), HasSubstr("--prompt-ids: 'x'"));
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--max-memory", "1GiB"}),
+              HasSubstr("DEVICE=SIZE"));
+  EXPECT_THAT(error_of<UsageError>({"run", "m", "--prompt-ids", "1,x"}),
+              HasSubstr("--prompt-ids: 'x'"));
 }
 
 TEST(Options, AnswerHelpAndVersionOnStdout) {

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "planner/model/json_text.h"
 #include "planner/model/model_tree.h"
 #include "planner/model/piece_merges.h"
 #include "tests/error_of.h"
@@ -121,6 +122,18 @@ TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
   EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
   EXPECT_EQ(config.list("eos_token_id").size(), 2u);
+}
+
+TEST(JsonObject, KeepsFloatsFloats) {
+  JsonObject json;
+  json.add("rope_theta", 10000.0F);
+  json.add("final_logit_softcapping", -30.0F);
+  json.add("rms_norm_eps", 1e-5F);
+  json.add("large", 1e6F);
+  json.add("count", 30);
+  EXPECT_EQ(json.take(),
+            "{\n  \"rope_theta\": 10000.0,\n  \"final_logit_softcapping\": -30.0,\n"
+            "  \"rms_norm_eps\": 1e-05,\n  \"large\": 1e+06,\n  \"count\": 30\n}");
 }
 
 TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {
@@ -405,6 +418,34 @@ TEST_F(Gguf, ByteLevelTokenizersAddTheTokensThatTheFileNames) {
                      [](GgufWriter& file) { file.boolean("tokenizer.ggml.add_bos_token", true); });
               }),
               HasSubstr("tokenizer.ggml.bos_token_id: is missing, though add_bos_token is true"));
+}
+
+TEST_F(Gguf, SettingsBesideTheTokenizerAreThoseOfTheFile) {
+  GgufWriter file = llama();
+  file.texts("tokenizer.ggml.tokens", {"<unk>", "<s>", "b", "c", "d", "e", "f", "</s>", "h", "i"});
+  file.u32("tokenizer.ggml.bos_token_id", 1);
+  file.u32("tokenizer.ggml.unknown_token_id", 0);
+  file.boolean("tokenizer.ggml.add_bos_token", true);
+  file.text("tokenizer.chat_template", "{{ \"hi\" }}\n");
+  const fs::path path = write(file);
+  const ModelConfig tokenizer = ModelConfig::parse(gguf_tokenizer_config_json(path), "tokenizer");
+  EXPECT_EQ(tokenizer.text("tokenizer_class"), "PreTrainedTokenizerFast");
+  EXPECT_EQ(tokenizer.text("bos_token"), "<s>");
+  EXPECT_EQ(tokenizer.text("eos_token"), "</s>");
+  EXPECT_EQ(tokenizer.text("unk_token"), "<unk>");
+  EXPECT_FALSE(tokenizer.has("pad_token"));
+  EXPECT_EQ(tokenizer.boolean("add_bos_token"), true);
+  EXPECT_FALSE(tokenizer.has("add_eos_token"));
+  EXPECT_EQ(tokenizer.integer("model_max_length"), 128);
+  EXPECT_EQ(tokenizer.text("chat_template"), "{{ \"hi\" }}\n");
+  const ModelConfig generation = ModelConfig::parse(gguf_generation_config_json(path), "text");
+  EXPECT_EQ(generation.integer("bos_token_id"), 1);
+  EXPECT_EQ(generation.list("eos_token_id").size(), 2u);
+  EXPECT_THAT(open_gguf(path).config_json, HasSubstr(R"("architectures": ["LlamaForCausalLM"])"));
+
+  file.u32("tokenizer.ggml.padding_token_id", 10);
+  EXPECT_THAT(error_of([&] { gguf_tokenizer_config_json(write(file)); }),
+              HasSubstr("tokenizer.ggml.padding_token_id: is outside the vocabulary"));
 }
 
 std::vector<std::string> joined(const std::vector<ScoredPiece>& pieces) {

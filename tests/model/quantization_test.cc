@@ -297,6 +297,36 @@ TEST(QuantisedErrors, NameAMethodThatIsNotKnown) {
   }
 }
 
+TEST(QuantisedErrors, SayThatAMethodIsNotKnown) {
+  TempFolder folder;
+  folder.write("config.json", small_config(R"({"quant_method":"hqq"})"));
+  EXPECT_THAT(open_error(folder / "config.json"),
+              HasSubstr("quant_method 'hqq' with these settings is not one that Berth knows"));
+}
+
+TEST(QuantisedErrors, NameTheGroupsThatNoWeightFills) {
+  TempFolder folder;
+  folder.write("config.json", small_config(R"({"quant_method":"awq","bits":4,"group_size":100})"));
+  EXPECT_THAT(open_error(folder / "config.json"),
+              HasSubstr("config.json: quantization_config.group_size: 100 does not divide the 256 "
+                        "inputs of 'model.layers.0.self_attn.q_proj.weight', and no weight could"));
+  folder.write("config.json", small_config(R"({"quant_method":"gptq","group_size":128})"));
+  EXPECT_THAT(open_error(folder / "config.json"),
+              HasSubstr("quantization_config.bits: is missing"));
+}
+
+TEST(Quantization, NotesTheWeightsThatFillNoGroups) {
+  TempFolder folder;
+  folder.write("config.json",
+               small_config(R"({"quant_method":"awq","bits":4,"q_group_size":512})"));
+  const ModelTree tree = open_model(folder / "config.json", std::nullopt).tree;
+  EXPECT_EQ(tree.quantization, "AWQ 4-bit");
+  ASSERT_EQ(tree.notes.size(), 1u);
+  EXPECT_THAT(tree.notes[0],
+              HasSubstr("quantization_config.q_group_size: 512 does not divide the 256 inputs of "
+                        "'model.layers.0.self_attn.q_proj.weight': 12 such weights are"));
+}
+
 TEST(QuantisedErrors, RefuseAPlainWeightOfAnotherShapeWhateverTheMethod) {
   TempFolder folder;
   std::vector<FakeTensor> tensors = small_tensors(plain_layer(DType::kBF16));

@@ -174,7 +174,7 @@ TEST(Convert, CancelledItLeavesNothing) {
   const std::atomic<bool> cancel = true;
   ConvertOptions options;
   options.cancel = &cancel;
-  EXPECT_THAT(error_of([&] { made.run(options); }), HasSubstr("cancelled"));
+  EXPECT_THAT(error_of([&] { made.run(options); }), HasSubstr("interrupted"));
   EXPECT_EQ(leftovers(made), std::vector<std::string>{});
 }
 

@@ -400,7 +400,7 @@ TEST_F(Caches, LookWhetherTheLoadWasCancelled) {
   TableCache cache(checkpoint_, weights_, schemes, 120, &cancel, [](auto...) {});
   cache.acquire(0);
   cancel = true;
-  EXPECT_THAT(error_of([&] { cache.acquire(1); }), HasSubstr("cancelled"));
+  EXPECT_THAT(error_of([&] { cache.acquire(1); }), HasSubstr("interrupted"));
 }
 
 }  // namespace
