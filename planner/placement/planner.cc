@@ -330,7 +330,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   // Of a model of tens of thousands of tensors, beside the rest. The future joins its thread.
   const bool large = tree.tensors.size() > 4096 && !own && !request.device_map;
   std::future<AccelerateResult> accelerate =
-      std::async(large ? std::launch::async : std::launch::deferred,
+      std::async(large ? std::launch::async | std::launch::deferred : std::launch::deferred,
                  [&] { return place_as_accelerate(tree, machine, request); });
   auto chosen = std::make_unique<Setting>(tree, machine, request);
   Decision decision = request.device_map ? decide_map(*chosen)

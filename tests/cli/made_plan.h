@@ -84,6 +84,7 @@ inline Planned made_plan() {
   plan.estimate.prefill_seconds = 0.25;
   plan.estimate.seconds_per_token = 0.05;
   plan.estimate.score_seconds = 6.65;
+  plan.estimate.optimality_gap = 0;
   return planned;
 }
 
