@@ -11,9 +11,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
     $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>>)
 endif()
 if(BERTH_SANITIZE)
+  # The build type "Sanitized" of the presets has no flags of its own: -O2 and full debug information
+  # would take twice as long to compile, and tell no more of a fault's lines.
   target_compile_options(berth_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
-    -fno-omit-frame-pointer -g>)
+    -fno-omit-frame-pointer -O1 -g1 -DNDEBUG>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 
