@@ -330,7 +330,6 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
   AutoPlan out;
   out.tensor_device = judge_.tensor_device(found.candidate);
   out.exact = found.exact || proven;
-  out.cost = found.cost;
   if (proven || found.cost <= 0) return out;
   double least = 0;
   if (bottleneck_) {

@@ -23,7 +23,6 @@ namespace berth {
 
 struct AutoPlan {
   std::vector<std::uint32_t> tensor_device;
-  double cost = 0;    // what the policy minimises, seconds
   double gap = 0;     // (cost - lower bound) / cost
   bool exact = true;  // the pipeline tried every order of devices
   bool fits = true;

@@ -28,7 +28,6 @@ struct Decision {
   DeviceMap device_map;  // empty: to be made from the tensors
   std::map<std::uint32_t, std::string> by_device;
   std::vector<std::string> notes;
-  double cost = 0;  // of a policy of ours
   double gap = 0;
   std::uint64_t missing = 0;  // beyond what the ledger shows
 };
@@ -192,7 +191,6 @@ Decision decide_auto(const Setting& setting) {
   }
   if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
   decision.tensor_device = std::move(plan.tensor_device);
-  decision.cost = plan.cost;
   decision.gap = plan.gap;
   return decision;
 }
@@ -206,8 +204,7 @@ bool stands_on_disk(const Setting& setting, const std::vector<std::uint32_t>& te
 std::unique_ptr<Setting> with_other_runner(const Setting& setting, const ModelTree& tree,
                                            const Machine& machine, const Request& request) {
   Request other = request;
-  other.disk_runner =
-      setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu : DiskRunner::kHost;
+  other.disk_runner = other_than(setting.time.disk_runner());
   return std::make_unique<Setting>(tree, machine, other);
 }
 

@@ -37,8 +37,7 @@ bool would_fit(const ModelTree& tree, const Machine& machine, const Request& req
     if (auto_fits(setting)) return true;
     if (!setting.may_change_runner()) return false;
     Request other = request;
-    other.disk_runner =
-        setting.time.disk_runner() == DiskRunner::kHost ? DiskRunner::kGpu : DiskRunner::kHost;
+    other.disk_runner = other_than(setting.time.disk_runner());
     return auto_fits(Setting(tree, machine, other));
   }
   return plan_once(tree, machine, request).fits();

@@ -22,6 +22,10 @@
 
 namespace berth {
 
+constexpr DiskRunner other_than(DiskRunner runner) {
+  return runner == DiskRunner::kHost ? DiskRunner::kGpu : DiskRunner::kHost;
+}
+
 struct Seconds {
   double prefill = 0;
   double token = 0;

@@ -39,7 +39,6 @@ class StagingRing {
   // `busy` engines have copies out of the slot in flight; wait(slot) on each tells when they end.
   void release(const Slot& slot, std::vector<CopyEngine*> busy);
 
-  std::uint64_t slot_bytes() const { return slot_bytes_; }
   // Slots that were used without being page-locked, though they should have been.
   std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
 

@@ -167,8 +167,7 @@ void expect_best(bool mixture, unsigned seed, int instances) {
     strict.disk_runner = Setting(it.tree, it.machine, it.request).time.disk_runner();
     Oracle oracle = try_everything(it.tree, it.machine, strict);
     if (!oracle.best()) {
-      const bool host = *strict.disk_runner == DiskRunner::kHost;
-      strict.disk_runner = host ? DiskRunner::kGpu : DiskRunner::kHost;
+      strict.disk_runner = other_than(*strict.disk_runner);
       oracle = try_everything(it.tree, it.machine, strict);
     }
     ASSERT_EQ(plan.fits(), oracle.best().has_value()) << what;
