@@ -276,7 +276,8 @@ class Conversion {
     control.on_progress = options_.on_progress;
     control.elapsed = [this] { return seconds(); };
     control.bytes_total = schedule_.bytes_to_read;
-    stream(checkpoint_, schedule_, files, engines, ring.get(), nullptr, threads, 0, control);
+    stream(checkpoint_, schedule_, files, engines, {ring.get(), nullptr}, nullptr, threads, 0,
+           control);
 
     report_.bytes_read = files.bytes_read();
     for (std::uint32_t i = 0; i < checkpoint_.shards.size(); ++i) {

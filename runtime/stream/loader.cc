@@ -124,11 +124,13 @@ class Loading {
     side_share_ = side_share(options_.staging, schedule_.largest_side);
 
     threads_ = schedule_.any_cached ? reading_threads() : kDiskThreads;
+    if (schedule_.bounced_chunks > 0) threads_ = std::max(threads_, kBouncingThreads);
     threads_ = std::min(threads_, std::max<std::size_t>(1, schedule_.chunks.size()));
+    plan_bounce(staging / 4);
     if (schedule_.staged_chunks > 0) {
       // A slot for each thread, as host engines are done when they return; a GPU copies out of a
       // second one meanwhile.
-      const std::uint64_t budget = staging / slot_bytes_;
+      const std::uint64_t budget = (staging - bounce_count_ * bounce_bytes_) / slot_bytes_;
       threads_ = std::min<std::size_t>(threads_, budget);
       const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
       slots_ =
@@ -137,11 +139,19 @@ class Loading {
     }
   }
 
+  // A buffer for each thread, two for each copier: one to copy out of, one that waits.
+  void plan_bounce(std::uint64_t budget) {
+    bounce_bytes_ = std::min(slot_bytes_, slot_bytes(kColdChunk));
+    bounce_count_ =
+        std::min<std::uint64_t>(threads_ + 2 * copying_threads(), schedule_.bounced_chunks);
+    bounce_count_ = std::min(bounce_count_, budget / bounce_bytes_);
+  }
+
   std::uint64_t host_bytes() const {
     std::uint64_t sides = 0;
     for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
     std::uint64_t total = std::min<std::uint64_t>(slots_, schedule_.staged_chunks) * slot_bytes_ +
-                          std::min(sides, side_share_);
+                          bounce_count_ * bounce_bytes_ + std::min(sides, side_share_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
       if (memory) total += schedule_.arena_bytes[i];
@@ -265,8 +275,12 @@ class Loading {
       const int passes = (options_.prefault ? 1 : 0) + (verifier_ ? 1 : 0);
       control_.bytes_total += static_cast<std::uint64_t>(passes) * (range.end - range.begin);
     }
-    stream(*model_.checkpoint, schedule_, *files_, engines_, ring_.get(), verifier_.get(), threads_,
-           side_share_, control_);
+    std::unique_ptr<BounceBuffers> bounce;
+    if (bounce_count_ > 0) {
+      bounce = std::make_unique<BounceBuffers>(bounce_count_, bounce_bytes_, copying_threads());
+    }
+    stream(*model_.checkpoint, schedule_, *files_, engines_, {ring_.get(), bounce.get()},
+           verifier_.get(), threads_, side_share_, control_);
     if (ring_ && ring_->not_locked() > 0) {
       notes_.push_back(std::to_string(ring_->not_locked()) +
                        " staging slots could not be page-locked: copies to the GPU were slower");
@@ -361,6 +375,8 @@ class Loading {
   std::uint64_t slot_bytes_ = 0;
   std::uint64_t side_share_ = 0;
   std::uint32_t slots_ = 0;
+  std::uint64_t bounce_bytes_ = 0;
+  std::uint64_t bounce_count_ = 0;
   std::size_t threads_ = 0;
   bool drop_behind_ = false;
   std::vector<std::string> notes_;

@@ -23,8 +23,6 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kHugePage = 2u << 20;
-
 std::uint64_t page_size() { return static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)); }
 
 // "VmRSS:     1234 kB" -> bytes; 0 where the key is missing.

@@ -11,6 +11,9 @@
 
 namespace berth {
 
+// A large page of x86-64 and of most ARM kernels, in bytes.
+inline constexpr std::uint64_t kHugePage = 2u << 20;
+
 // Anonymous private memory that begins on a huge page and is exactly as long as asked for, rounded
 // up to a small page. Nothing is resident until touched. Throws Error naming `purpose` and the
 // size.

@@ -4,14 +4,14 @@
 #include <string>
 #include <tuple>
 
+#include "runtime/stream/memory.h"
 #include "runtime/stream/reader.h"
 
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kInPlaceChunk = 2u << 20;  // a large page of the destination
-constexpr std::uint64_t kDeviceAlignment = 512;    // of tensors in device memory, as torch aligns
-constexpr std::uint64_t kHostAlignment = 64;       // of copied tensors in host memory
+constexpr std::uint64_t kDeviceAlignment = 512;  // of tensors in device memory, as torch aligns
+constexpr std::uint64_t kHostAlignment = 64;     // of copied tensors in host memory
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
   return (value + step - 1) / step * step;
@@ -247,21 +247,25 @@ class Builder {
     }
   }
 
+  std::uint64_t cold_step() const { return std::min(options_.chunk_bytes, kColdChunk); }
+
   // Along the large pages of the destination: two threads that touch a fresh one together both
   // clear one, for nothing.
   void cut_in_place() {
+    const std::uint64_t step = is_cold() ? cold_step() : kHugePage;
     const std::uint64_t end = run_.to + (run_.end - run_.begin);
     for (std::uint64_t to = run_.to; to < end;) {
-      const std::uint64_t stop = std::min(end, (to / kInPlaceChunk + 1) * kInPlaceChunk);
-      schedule_.chunks.push_back({run_.shard, true, run_.device, run_.begin + (to - run_.to),
-                                  run_.begin + (stop - run_.to), to, 0, 0});
+      const std::uint64_t stop = std::min(end, (to / step + 1) * step);
+      schedule_.chunks.push_back({run_.shard, true, is_cold(), run_.device,
+                                  run_.begin + (to - run_.to), run_.begin + (stop - run_.to), to, 0,
+                                  0});
+      schedule_.bounced_chunks += is_cold();
       to = stop;
     }
   }
 
   void cut_staged() {
-    const std::uint64_t step =
-        is_cold() ? std::min(options_.chunk_bytes, kColdChunk) : options_.chunk_bytes;
+    const std::uint64_t step = is_cold() ? cold_step() : options_.chunk_bytes;
     std::size_t first = 0;  // the first piece that reaches past `at`
     std::uint64_t at = run_.begin;
     for (std::uint64_t grid = (at / step + 1) * step; at < run_.end; grid += step) {
@@ -276,7 +280,7 @@ class Builder {
       for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < stop; ++i) {
         add_clipped(run_pieces_[i], at, stop, before);
       }
-      schedule_.chunks.push_back({run_.shard, false, 0, at, stop, 0,
+      schedule_.chunks.push_back({run_.shard, false, is_cold(), 0, at, stop, 0,
                                   static_cast<std::uint32_t>(before),
                                   static_cast<std::uint32_t>(schedule_.pieces.size() - before)});
       ++schedule_.staged_chunks;

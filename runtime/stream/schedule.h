@@ -5,10 +5,11 @@
 // merged, and runs are cut into chunks on a fixed grid of file offsets, so that chunks meet on
 // block boundaries.
 //
-// A chunk has one of two lanes. In place: bytes that end unchanged in private host memory are read
-// straight there; the arena is laid out so that memory and file agree modulo kBlock and no two runs
-// share a block, which lets O_DIRECT write it too. Staged: everything else is read into a staging
-// slot, and its pieces go on from there, copied or converted, perhaps to several devices.
+// A chunk has one of two lanes. In place: bytes that end unchanged in private host memory have one
+// place to go, and are read straight there, or from the disk through bounce buffers; the arena is
+// laid out so that memory and file agree modulo kBlock and no two runs share a block, which lets
+// O_DIRECT write it too. Staged: everything else is read into a staging slot, and its pieces go on
+// from there, copied or converted, perhaps to several devices.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +59,7 @@ struct ChunkPiece {
 struct Chunk {
   std::uint32_t shard = 0;
   bool in_place = false;
+  bool cold = false;         // its shard is read from the disk
   std::uint32_t device = 0;  // in place: whose memory
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
@@ -85,11 +87,12 @@ struct Schedule {
   std::uint64_t largest_side = 0;          // PackedWeight::made.side_bytes at most
   std::uint64_t bytes_to_read = 0;         // sum of all chunks, and of what stands beside weights
   std::uint64_t staged_chunks = 0;
+  std::uint64_t bounced_chunks = 0;  // in place and cold
   bool any_cached = false;           // some chunk's shard is not cold
   std::uint64_t largest_staged = 0;  // bytes of memory the largest staged chunk touches, in blocks
 };
 
-// Staged chunks of a shard that is read from the disk. Side by side they should stay neighbours:
+// Chunks of a shard that is read from the disk. Side by side they should stay neighbours:
 // eight threads 1 MiB apart read one disk at 2.1 GB/s, 8 MiB apart at 1.6 (bench/results).
 inline constexpr std::uint64_t kColdChunk = 512u << 10;
 

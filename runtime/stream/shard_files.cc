@@ -190,7 +190,6 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     const std::uint64_t from = outcome.reached;
     const bool blocks =
         engine == IoEngine::kDirect || (engine == IoEngine::kUring && file->direct.get() >= 0);
-    if (blocks && !bypassed_) bypassed_ = true;
     outcome =
         read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin), blocks);
     tally.bytes[index_of(engine)].fetch_add(outcome.reached - from, std::memory_order_relaxed);

@@ -77,8 +77,6 @@ class ShardFiles {
 
   // Payload bytes that engines have delivered. O_DIRECT's rounding to blocks is not in it.
   std::uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
-  // Whether any of them came past the page cache, so that threads wait for a disk.
-  bool bypassed_cache() const { return bypassed_.load(std::memory_order_relaxed); }
   // "direct (0% in page cache, ext4)"; empty for a shard that was never read.
   std::string choice(std::uint32_t shard) const;
   // Why the engine asked for was not used; empty where it was.
@@ -104,7 +102,6 @@ class ShardFiles {
   WrapReader wrap_;
   std::shared_ptr<UringPool> rings_;
   std::atomic<std::uint64_t> bytes_read_{0};
-  std::atomic<bool> bypassed_{false};
   std::mutex mutex_;  // guards open_ and left_
   std::vector<std::shared_ptr<Open>> open_;
   std::vector<std::uint32_t> left_;

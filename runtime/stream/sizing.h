@@ -27,11 +27,19 @@ inline std::uint64_t chunk_for(std::uint64_t staging) {
 
 // Enough to keep a disk busy while others copy.
 inline constexpr std::size_t kDiskThreads = 8;
+// Readers into bounce buffers wait for a core beside those that copy, and so keep fewer in flight.
+inline constexpr std::size_t kBouncingThreads = 16;
 
 // For what is in the page cache: it takes some 10 cores to feed a GPU over PCIe 5.
 inline std::size_t reading_threads() {
   constexpr std::size_t kMost = 16;
   return std::clamp<std::size_t>(std::thread::hardware_concurrency(), kDiskThreads, kMost);
+}
+
+// Copying out of bounce buffers, a core does some 5 GB/s.
+inline std::size_t copying_threads() {
+  constexpr std::size_t kMost = 8;
+  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMost);
 }
 
 // Throws Error where `staging` is too small to move anything through.

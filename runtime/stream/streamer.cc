@@ -4,7 +4,6 @@
 #include <cstring>
 #include <optional>
 
-#include "runtime/stream/page_feeder.h"
 #include "runtime/stream/table_cache.h"
 
 namespace berth {
@@ -13,23 +12,18 @@ namespace {
 class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-           std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
-           Verifier* verifier, std::size_t threads, std::uint64_t side_share, WorkControl& control)
+           std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
+           Verifier* verifier, std::uint64_t side_share, WorkControl& control)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
         engines_(engines),
-        ring_(ring),
+        staging_(staging),
         verifier_(verifier),
-        threads_(threads),
         control_(control),
         tables_(checkpoint, schedule.weights, schedule.schemes, side_share, control.cancel,
                 [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                       std::byte* at_begin) { read_part(shard, begin, end, at_begin); }),
-        feeder_(schedule.chunks.size(), [this](std::size_t i) {
-          const Chunk& chunk = schedule_.chunks[i];
-          return chunk.in_place ? destination(chunk) : std::span<std::byte>{};
-        }) {}
+                       std::byte* at_begin) { read_part(shard, begin, end, at_begin); }) {}
 
   void run(std::size_t thread, const Chunk& chunk) {
     try {
@@ -44,22 +38,16 @@ class Streamer {
  private:
   void send(std::size_t thread, const Chunk& chunk) {
     if (chunk.in_place) {
-      read(chunk, destination(chunk).data());
-      // The chunks in between are being read.
-      if (files_.bypassed_cache()) feeder_.start(index_of(chunk) + threads_);
+      std::byte* to = engines_[chunk.device]->memory() + chunk.to;
+      if (chunk.cold && staging_.bounce) {
+        run_bounced(chunk, to);
+      } else {
+        read(chunk, to);
+      }
     } else {
       run_staged(thread, chunk);
     }
     control_.bytes_done += chunk.end - chunk.begin;
-  }
-
-  std::size_t index_of(const Chunk& chunk) const {
-    return static_cast<std::size_t>(&chunk - schedule_.chunks.data());
-  }
-
-  // Of a chunk that is read in place.
-  std::span<std::byte> destination(const Chunk& chunk) const {
-    return {engines_[chunk.device]->memory() + chunk.to, chunk.end - chunk.begin};
   }
 
   void read(const Chunk& chunk, std::byte* to) {
@@ -75,8 +63,15 @@ class Streamer {
     control_.bytes_done += end - begin;
   }
 
+  void run_bounced(const Chunk& chunk, std::byte* to) {
+    BounceBuffers::Buffer buffer = staging_.bounce->take();
+    std::byte* at_begin = buffer.get() + chunk.begin % kBlock;
+    read(chunk, at_begin);
+    staging_.bounce->copy(std::move(buffer), at_begin, chunk.end - chunk.begin, to);
+  }
+
   void run_staged(std::size_t thread, const Chunk& chunk) {
-    const StagingRing::Slot slot = ring_->acquire(thread);
+    const StagingRing::Slot slot = staging_.ring->acquire(thread);
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     read(chunk, at_begin);
     const std::span pieces(&schedule_.pieces[chunk.first_piece], chunk.pieces);
@@ -98,7 +93,7 @@ class Streamer {
     for (const ChunkPiece& piece : pieces) {
       if (piece.weight != kNone) dequantize(piece, chunk, at_begin, slot);
     }
-    ring_->release(slot, std::move(busy));
+    staging_.ring->release(slot, std::move(busy));
   }
 
   // Values stored one too great are put right in the slot, once for all that want them.
@@ -145,12 +140,10 @@ class Streamer {
   const Schedule& schedule_;
   ShardFiles& files_;
   std::span<const std::unique_ptr<CopyEngine>> engines_;
-  StagingRing* ring_;
+  Staging staging_;
   Verifier* verifier_;
-  std::size_t threads_;
   WorkControl& control_;
   TableCache tables_;
-  PageFeeder feeder_;
 };
 
 }  // namespace
@@ -190,15 +183,15 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
 }
 
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
+            std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
             Verifier* verifier, std::size_t threads, std::uint64_t side_share,
             WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, ring, verifier, threads, side_share,
-                    control);
+  Streamer streamer(checkpoint, schedule, files, engines, staging, verifier, side_share, control);
   try {
     run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
       streamer.run(thread, schedule.chunks[i]);
     });
+    if (staging.bounce) staging.bounce->finish();
     for (const auto& engine : engines) {
       if (engine) engine->finish();
     }

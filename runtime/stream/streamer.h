@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "runtime/stream/bounce.h"
 #include "runtime/stream/checksums.h"
 #include "runtime/stream/copy_engine.h"
 #include "runtime/stream/schedule.h"
@@ -12,13 +13,20 @@
 
 namespace berth {
 
+// What bytes pass through. `ring` may be null where nothing is staged; without `bounce`, what is
+// cold is read in place, too.
+struct Staging {
+  StagingRing* ring = nullptr;
+  BounceBuffers* bounce = nullptr;
+};
+
 // Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
-// goes; `ring` may be null where nothing is staged, else is one for `threads` threads. `verifier`
-// may be null; else it sees every byte as read. `side_share`: host memory for what stands beside
-// quantised weights, see TableCache. When it returns all bytes are in place, on devices too. Throws
-// Error naming shard, tensor and offset; no thread, read or copy is then in flight.
+// goes; the staging ring is one for `threads` threads. `verifier` may be null; else it sees every
+// byte as read. `side_share`: host memory for what stands beside quantised weights, see TableCache.
+// When it returns all bytes are in place, on devices too. Throws Error naming shard, tensor and
+// offset; no thread, read or copy is then in flight.
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<CopyEngine>> engines, StagingRing* ring,
+            std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
             Verifier* verifier, std::size_t threads, std::uint64_t side_share,
             WorkControl& control);
 

@@ -193,6 +193,35 @@ TEST(Schedule, CutsWhatComesFromTheDiskFiner) {
   EXPECT_FALSE(make_schedule(model, plan, options).any_cached);
 }
 
+// Cut short and along the large pages of the arena, as each is one thread's to copy to.
+TEST(Schedule, ColdBytesOfPrivateMemoryGoThroughBounceBuffers) {
+  testing::TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(2);
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    tensors[i].name = "t" + std::to_string(i);
+    tensors[i].shape = {(3u << 20) / 4};
+    tensors[i].shard = i;
+    tensors[i].device = "cpu";
+  }
+  const Model model = testing::write_model(folder.path(), tensors, 2, random, false);
+  const Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kPrivate);
+  ScheduleOptions options;
+  options.cold = [](std::uint32_t shard) { return shard == 1; };
+  const Schedule schedule = make_schedule(model, plan, options);
+  std::uint64_t bounced = 0;
+  for (const Chunk& chunk : schedule.chunks) {
+    EXPECT_TRUE(chunk.in_place);
+    EXPECT_EQ(chunk.cold, chunk.shard == 1);
+    const std::uint64_t step = chunk.cold ? kColdChunk : 2u << 20;
+    const std::uint64_t last = chunk.to + (chunk.end - chunk.begin) - 1;
+    EXPECT_EQ(chunk.to / step, last / step);
+    bounced += chunk.cold;
+  }
+  EXPECT_GE(bounced, 6u);
+  EXPECT_EQ(schedule.bounced_chunks, bounced);
+}
+
 TEST(Schedule, RefusesConversionsThatDoNotExist) {
   EXPECT_TRUE(can_convert(DType::kF32, DType::kBF16));
   EXPECT_TRUE(can_convert(DType::kI64, DType::kI64));
