@@ -6,6 +6,9 @@ the rate at which page-locked memory goes to the GPU, and the disk's.
 """
 import json
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import harness as h
 from harness import Arm
@@ -132,6 +135,7 @@ def large(repetitions):
             raw_arm(RAW_DISK, "raw_read", files, "--direct", *direct)]
     for round_ in range(max(1, repetitions - 1)):
         h.interleave_round(cold, round_, lambda: h.make_cold(files), "GPU, cold, ")
+    ram, why_no_ram = in_ram(folder, pages, repetitions)
     limit = size / rate
     disk = cold[-1].median("seconds")
     parts = [f"### {h.gb(size)} GB of bfloat16 in {len(files)} shards to one GPU, warm\n\n" +
@@ -139,15 +143,39 @@ def large(repetitions):
              f"{limit:.3f} s for the weights alone.",
              "### The same, cold (page cache emptied of these files and checked)\n\n" +
              table(cold, size)]
+    if ram:
+        parts.append("### The same files on tmpfs\n\n" + table(ram, size))
     lines = [h.verdict("GPU, warm: share of the measured pinned rate",
                        h.ratio(limit, warm[0].median("seconds")), 0.9),
              h.verdict("GPU, cold: share of the slower of disk and pinned rate",
                        h.ratio(max(disk or 0, limit), cold[0].median("seconds")), 0.95)]
     lines += ahead(warm, "GPU, warm") + ahead(cold, "GPU, cold")
+    lines += ahead(ram, "GPU, tmpfs") if ram else [f"GPU, tmpfs: not measured: {why_no_ram}"]
     lines += [footprint(warm, "GPU, warm"), footprint(cold, "GPU, cold")]
     lines += h.failures(warm, "GPU, warm, ") + h.failures(cold, "GPU, cold, ")
+    lines += h.failures(ram, "GPU, tmpfs, ")
     return parts, lines, {"bytes": size, "pinned": limits, "warm": h.raw(warm),
-                          "cold": h.raw(cold), "raw_options": {"warm": pages, "cold": direct}}
+                          "cold": h.raw(cold), "tmpfs": h.raw(ram),
+                          "raw_options": {"warm": pages, "cold": direct}}
+
+
+def in_ram(folder, raw_options, repetitions):
+    """Arms on a copy in RAM, for loaders that read past the page cache even where it has the files;
+    or no arms, and why."""
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    shm = Path("/dev/shm")
+    room = shutil.disk_usage(shm).free if shm.is_dir() else 0
+    if room < size + (1 << 30):
+        return [], f"{shm} has room for {h.gb(room)} GB, the files take {h.gb(size)}"
+    with tempfile.TemporaryDirectory(dir=shm, prefix="berth-bench-") as made:
+        copy = Path(made) / folder.name
+        shutil.copytree(folder, copy)
+        files = sorted(copy.glob("*.safetensors"))
+        arms = [berth_arm(BERTH, copy), *[peer_arm(label, PEERS[label], copy) for label in AHEAD_OF],
+                raw_arm(RAW_WARM, "raw_gpu", files, "stream", *raw_options)]
+        for round_ in range(repetitions):
+            h.interleave_round(arms, round_, lambda: None, "GPU, tmpfs, ")
+    return arms, None
 
 
 def small(repetitions):
