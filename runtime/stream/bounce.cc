@@ -2,11 +2,18 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 namespace berth {
+namespace {
+
+constexpr std::size_t kFirstCopiers = 2;
+constexpr std::size_t kMostWaits = 32;
+
+}  // namespace
 
 BounceBuffers::BounceBuffers(std::size_t count, std::uint64_t bytes, std::size_t copiers)
     : arena_(count * bytes, "staging"), queues_(copiers) {
@@ -17,6 +24,7 @@ BounceBuffers::BounceBuffers(std::size_t count, std::uint64_t bytes, std::size_t
   } catch (const std::system_error&) {
     // Those that are there do all the work.
   }
+  copying_ = std::min(kFirstCopiers, crew_.size());
 }
 
 BounceBuffers::~BounceBuffers() {
@@ -31,6 +39,10 @@ BounceBuffers::~BounceBuffers() {
 
 BounceBuffers::Buffer BounceBuffers::take() {
   std::unique_lock lock(mutex_);
+  if (free_.empty() && ++waits_ > kMostWaits && copying_ < crew_.size()) {
+    ++copying_;
+    waits_ = 0;
+  }
   given_back_.wait(lock, [this] { return !free_.empty(); });
   std::byte* data = free_.back();
   free_.pop_back();
@@ -51,18 +63,21 @@ void BounceBuffers::copy(Buffer buffer, const std::byte* from, std::uint64_t byt
     return;
   }
   const auto large_page = reinterpret_cast<std::uintptr_t>(to) / kHugePage;
-  Queue& queue = queues_[large_page % crew_.size()];
-  {
-    const std::scoped_lock lock(mutex_);
-    queue.waiting.push_back({std::move(buffer), from, bytes, to});
-    ++unfinished_;
-  }
+  const std::scoped_lock lock(mutex_);
+  Queue& queue = queues_[large_page % copying_];
+  queue.waiting.push_back({std::move(buffer), from, bytes, to});
+  ++unfinished_;
   queue.wanted.notify_one();
 }
 
 void BounceBuffers::finish() {
   std::unique_lock lock(mutex_);
   copied_.wait(lock, [this] { return unfinished_ == 0; });
+}
+
+std::size_t BounceBuffers::copying() const {
+  const std::scoped_lock lock(mutex_);
+  return copying_;
 }
 
 void BounceBuffers::work(Queue& queue) {

@@ -5,7 +5,8 @@
 // run (bench/results). Threads of their own copy the bytes on from there, because a reader that
 // copies does not read: its next request is with the disk as soon as the last one is back. Each
 // copies to large pages of its own: two that touch a fresh one together both clear one, for
-// nothing.
+// nothing. Two begin, because more were slower; another joins in whenever readers have waited for
+// buffers many times, as they do where a disk is faster than the copies.
 #pragma once
 
 #include <condition_variable>
@@ -46,6 +47,9 @@ class BounceBuffers {
   // Waits for all copies.
   void finish();
 
+  // Threads that copies are given to now.
+  std::size_t copying() const;
+
  private:
   struct Copy {
     Buffer buffer;
@@ -62,11 +66,13 @@ class BounceBuffers {
   void work(Queue& queue);
 
   HostArena arena_;
-  std::mutex mutex_;  // guards what follows, up to crew_
+  mutable std::mutex mutex_;  // guards what follows, up to crew_
   std::condition_variable given_back_;
   std::condition_variable copied_;
   std::vector<std::byte*> free_;  // never grows past `count`: giving back cannot fail
   std::deque<Queue> queues_;      // of crew_; others are empty
+  std::size_t copying_ = 0;       // threads of crew_ that copies are given to
+  std::size_t waits_ = 0;         // of readers for buffers, since another thread joined in
   std::size_t unfinished_ = 0;    // copies that wait or are in progress
   bool stopping_ = false;
   std::vector<std::jthread> crew_;

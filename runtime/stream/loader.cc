@@ -139,11 +139,10 @@ class Loading {
     }
   }
 
-  // A buffer for each thread, two for each copier: one to copy out of, one that waits.
+  // A buffer for each reader, and for the first two copiers one to copy out of and one that waits.
   void plan_bounce(std::uint64_t budget) {
     bounce_bytes_ = std::min(slot_bytes_, slot_bytes(kColdChunk));
-    bounce_count_ =
-        std::min<std::uint64_t>(threads_ + 2 * copying_threads(), schedule_.bounced_chunks);
+    bounce_count_ = std::min<std::uint64_t>(threads_ + 4, schedule_.bounced_chunks);
     bounce_count_ = std::min(bounce_count_, budget / bounce_bytes_);
   }
 

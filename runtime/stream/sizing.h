@@ -36,7 +36,7 @@ inline std::size_t reading_threads() {
   return std::clamp<std::size_t>(std::thread::hardware_concurrency(), kDiskThreads, kMost);
 }
 
-// Copying out of bounce buffers, a core does some 5 GB/s.
+// Out of bounce buffers, at most: a core copies some 5 GB/s to fresh memory.
 inline std::size_t copying_threads() {
   constexpr std::size_t kMost = 8;
   return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMost);

@@ -28,9 +28,10 @@ struct Shift {
 };
 
 using Job = std::function<void(std::size_t, std::size_t)>;
+using AtEnd = std::function<void(std::size_t)>;
 
-void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& control,
-          const Job& job) {
+void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& control, const Job& job,
+          const AtEnd& at_end) {
   try {
     while (!shift.stop) {
       const std::size_t i = shift.next.fetch_add(1);
@@ -38,6 +39,7 @@ void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& cont
       if (control.cancel && control.cancel->load()) throw Interrupted();
       job(thread, i);
     }
+    if (at_end && !shift.stop) at_end(thread);
   } catch (...) {
     shift.fail(std::current_exception());
   }
@@ -69,7 +71,8 @@ void wait_and_report(Shift& shift, WorkControl& control) {
 
 }  // namespace
 
-void run_workers(std::size_t count, std::size_t threads, WorkControl& control, const Job& job) {
+void run_workers(std::size_t count, std::size_t threads, WorkControl& control, const Job& job,
+                 const AtEnd& at_end) {
   if (count == 0) return;
   Shift shift;
   {
@@ -81,7 +84,7 @@ void run_workers(std::size_t count, std::size_t threads, WorkControl& control, c
           ++shift.running;
         }
         try {
-          crew.emplace_back([&, i] { work(shift, i, count, control, job); });
+          crew.emplace_back([&, i] { work(shift, i, count, control, job, at_end); });
         } catch (...) {
           const std::scoped_lock lock(shift.mutex);
           --shift.running;

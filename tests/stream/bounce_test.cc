@@ -51,6 +51,18 @@ TEST(Bounce, CopiesEverythingWithFewerBuffersThanReaders) {
   copy_all(bounce, memory);  // finish() ends nothing
 }
 
+TEST(Bounce, ThreadsJoinInWhileReadersWaitForBuffers) {
+  std::vector<std::byte> memory;
+  BounceBuffers enough(64, kBytes, 4);
+  EXPECT_EQ(enough.copying(), 2u);
+  copy_all(enough, memory);
+  EXPECT_EQ(enough.copying(), 2u) << "there is a buffer for each copy, so nobody waited";
+  BounceBuffers few(1, kBytes, 4);
+  for (int i = 0; i < 1000 && few.copying() < 4; ++i) copy_all(few, memory);
+  EXPECT_EQ(few.copying(), 4u);
+  copy_all(few, memory);
+}
+
 TEST(Bounce, WithoutThreadsTheReaderCopies) {
   std::vector<std::byte> memory;
   BounceBuffers bounce(1, kBytes, 0);
