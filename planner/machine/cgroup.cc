@@ -4,7 +4,6 @@
 #include <charconv>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -40,19 +39,27 @@ std::optional<std::uint64_t> read_number(const fs::path& file) {
   return to_number(line);  // "max" is no number and so no limit
 }
 
+// Takes the first word off a line.
+std::string_view next_word(std::string_view& line) {
+  constexpr std::string_view kBlanks = " \t\r";
+  line.remove_prefix(std::min(line.find_first_not_of(kBlanks), line.size()));
+  const std::string_view word = line.substr(0, line.find_first_of(kBlanks));
+  line.remove_prefix(word.size());
+  return word;
+}
+
 // The value of `key` in a file of "key value" or "key: value kB" lines.
 std::optional<std::uint64_t> read_key(const fs::path& file, std::string_view key) {
   std::ifstream stream(file);
   std::string line;
   while (std::getline(stream, line)) {
-    std::istringstream words(line);
-    std::string name, value, unit;
-    words >> name >> value >> unit;
-    if (!name.empty() && name.back() == ':') name.pop_back();
+    std::string_view rest = line;
+    std::string_view name = next_word(rest);
+    if (!name.empty() && name.back() == ':') name.remove_suffix(1);
     if (name != key) continue;
-    const auto number = to_number(value);
+    const auto number = to_number(next_word(rest));
     if (!number || *number > kNoLimit) return std::nullopt;
-    return unit == "kB" ? std::min(*number, kNoLimit >> 10) << 10 : *number;
+    return next_word(rest) == "kB" ? std::min(*number, kNoLimit >> 10) << 10 : *number;
   }
   return std::nullopt;
 }
@@ -92,10 +99,14 @@ std::vector<CgroupMount> read_mounts(const fs::path& mountinfo, std::string_view
     // id parent major:minor root point options [tags...] - type source super-options
     const std::size_t dash = line.find(" - ");
     if (dash == std::string::npos) continue;
-    std::istringstream front(line.substr(0, dash)), back(line.substr(dash + 3));
-    std::string id, parent, device, root, point, type, source, options;
-    front >> id >> parent >> device >> root >> point;
-    back >> type >> source >> options;
+    std::string_view front = std::string_view(line).substr(0, dash);
+    std::string_view back = std::string_view(line).substr(dash + 3);
+    const std::string_view type = next_word(back);
+    next_word(back);
+    const std::string_view options = next_word(back);
+    for (int i = 0; i < 3; ++i) next_word(front);
+    const std::string_view root = next_word(front);
+    const std::string_view point = next_word(front);
     const bool v2 = type == "cgroup2";
     if (!v2 && (type != "cgroup" || !lists(options, controller))) continue;
     mounts.push_back({unescape(root), unescape(point), v2});
@@ -128,12 +139,13 @@ std::optional<fs::path> below(const fs::path& group, const fs::path& root) {
   return relative == "." ? fs::path() : relative;
 }
 
-// Takes `limit` bytes, of which `used` are used, into account.
-void apply(HostLimits& memory, std::optional<std::uint64_t> limit, std::uint64_t used,
+// Takes `limit` bytes, of which used() are used, into account.
+template <class Used>
+void apply(HostLimits& memory, std::optional<std::uint64_t> limit, const Used& used,
            const fs::path& file) {
   if (!limit || *limit >= kNoLimit) return;
   memory.total = std::min(memory.total, *limit);
-  const std::uint64_t left = *limit - std::min(*limit, used);
+  const std::uint64_t left = *limit - std::min(*limit, used());
   if (left >= memory.available) return;
   memory.available = left;
   memory.limited_by = file.string();
@@ -153,14 +165,17 @@ std::uint64_t held(const fs::path& folder, const char* usage, const char* inacti
 
 void apply_folder(HostLimits& memory, const fs::path& folder, bool v2) {
   if (v2) {
-    const std::uint64_t used =
-        held(folder, "memory.current", "inactive_file", "active_file", "slab_reclaimable");
+    const auto used = [&] {
+      return held(folder, "memory.current", "inactive_file", "active_file", "slab_reclaimable");
+    };
     for (const char* name : {"memory.max", "memory.high"})
       apply(memory, read_number(folder / name), used, folder / name);
     return;
   }
-  const std::uint64_t used =
-      held(folder, "memory.usage_in_bytes", "total_inactive_file", "total_active_file", nullptr);
+  const auto used = [&] {
+    return held(folder, "memory.usage_in_bytes", "total_inactive_file", "total_active_file",
+                nullptr);
+  };
   const fs::path limit = folder / "memory.limit_in_bytes";
   apply(memory, read_number(limit), used, limit);
   // The least limit of all ancestors, also of those that a container does not show.

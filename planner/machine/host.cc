@@ -42,13 +42,13 @@ CpuReport read_cpu(unsigned threads, const fs::path& root) {
     const std::size_t colon = line.find(':');
     if (colon == std::string::npos) continue;
     const std::string_view key = trim(std::string_view(line).substr(0, colon));
-    const std::string value(trim(std::string_view(line).substr(colon + 1)));
+    const std::string_view value = trim(std::string_view(line).substr(colon + 1));
     if (key == "model name" && cpu.model.empty()) cpu.model = printable(value);
-    if (key == "physical id") sockets.insert(value);
-    if (key == "siblings") siblings = std::strtoul(value.c_str(), nullptr, 10);
-    if (key == "cpu cores") socket_cores = std::strtoul(value.c_str(), nullptr, 10);
+    if (key == "physical id") sockets.emplace(value);
+    if (key == "siblings") siblings = std::strtoul(value.data(), nullptr, 10);
+    if (key == "cpu cores") socket_cores = std::strtoul(value.data(), nullptr, 10);
     if ((key == "flags" || key == "Features") && flags.empty()) {
-      std::istringstream words(value);
+      std::istringstream words{std::string(value)};
       for (std::string word; words >> word;) flags.insert(word);
     }
   }
