@@ -57,14 +57,6 @@ void StagingRing::begin_using(const Slot& slot) {
   }
 }
 
-void StagingRing::retire(std::size_t thread) {
-  for (std::size_t i = thread; i < states_.size(); i += threads_) {
-    State& state = states_[i];
-    for (CopyEngine* engine : state.busy) engine->wait(static_cast<std::uint32_t>(i));
-    state = {};
-  }
-}
-
 void StagingRing::release(const Slot& slot, std::vector<CopyEngine*> busy) {
   states_[slot.index].busy = std::move(busy);
 }

@@ -39,10 +39,6 @@ class StagingRing {
   // `busy` engines have copies out of the slot in flight; wait(slot) on each tells when they end.
   void release(const Slot& slot, std::vector<CopyEngine*> busy);
 
-  // Waits for the copies out of the thread's slots and unlocks them, beside the other threads:
-  // the driver takes 40 us a slot. They are locked again where they are used again.
-  void retire(std::size_t thread);
-
   // Slots that were used without being page-locked, though they should have been.
   std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
 

@@ -188,12 +188,9 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
             WorkControl& control) {
   Streamer streamer(checkpoint, schedule, files, engines, staging, verifier, side_share, control);
   try {
-    run_workers(
-        schedule.chunks.size(), threads, control,
-        [&](std::size_t thread, std::size_t i) { streamer.run(thread, schedule.chunks[i]); },
-        [&](std::size_t thread) {
-          if (staging.ring) staging.ring->retire(thread);
-        });
+    run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
+      streamer.run(thread, schedule.chunks[i]);
+    });
     if (staging.bounce) staging.bounce->finish();
     for (const auto& engine : engines) {
       if (engine) engine->finish();

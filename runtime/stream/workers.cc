@@ -28,10 +28,9 @@ struct Shift {
 };
 
 using Job = std::function<void(std::size_t, std::size_t)>;
-using AtEnd = std::function<void(std::size_t)>;
 
-void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& control, const Job& job,
-          const AtEnd& at_end) {
+void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& control,
+          const Job& job) {
   try {
     while (!shift.stop) {
       const std::size_t i = shift.next.fetch_add(1);
@@ -39,7 +38,6 @@ void work(Shift& shift, std::size_t thread, std::size_t count, WorkControl& cont
       if (control.cancel && control.cancel->load()) throw Interrupted();
       job(thread, i);
     }
-    if (at_end && !shift.stop) at_end(thread);
   } catch (...) {
     shift.fail(std::current_exception());
   }
@@ -71,8 +69,7 @@ void wait_and_report(Shift& shift, WorkControl& control) {
 
 }  // namespace
 
-void run_workers(std::size_t count, std::size_t threads, WorkControl& control, const Job& job,
-                 const AtEnd& at_end) {
+void run_workers(std::size_t count, std::size_t threads, WorkControl& control, const Job& job) {
   if (count == 0) return;
   Shift shift;
   {
@@ -84,7 +81,7 @@ void run_workers(std::size_t count, std::size_t threads, WorkControl& control, c
           ++shift.running;
         }
         try {
-          crew.emplace_back([&, i] { work(shift, i, count, control, job, at_end); });
+          crew.emplace_back([&, i] { work(shift, i, count, control, job); });
         } catch (...) {
           const std::scoped_lock lock(shift.mutex);
           --shift.running;

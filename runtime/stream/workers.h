@@ -20,11 +20,10 @@ struct WorkControl {
 };
 
 // Runs job(thread, 0) ... job(thread, count - 1), in order of their start, on up to `threads`
-// threads, which are numbered from 0; on each, at_end(thread) when no job is left for it. The
-// calling thread waits and reports progress. Rethrows the first exception of a job, of at_end or of
-// on_progress, after every thread has ended; throws Interrupted when control.cancel becomes true.
+// threads, which are numbered from 0. The calling thread waits and reports progress. Rethrows the
+// first exception of a job, or of on_progress, after every thread has ended; throws Interrupted
+// when control.cancel becomes true.
 void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
-                 const std::function<void(std::size_t thread, std::size_t i)>& job,
-                 const std::function<void(std::size_t thread)>& at_end = {});
+                 const std::function<void(std::size_t thread, std::size_t i)>& job);
 
 }  // namespace berth

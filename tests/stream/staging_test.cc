@@ -95,23 +95,6 @@ TEST(Staging, SlotsAreLockedAtTheirFirstUseWithTheirPagesThere) {
   EXPECT_EQ(ring.not_locked(), 0u);
 }
 
-TEST(Staging, ARetiredThreadsSlotsAreFreeAndLockedAnewWhereTheyAreUsedAgain) {
-  int locked = 0;
-  Device device;
-  StagingRing ring(4, kSlot, 2, [&](std::byte*, std::uint64_t) {
-    ++locked;
-    return HostRegistration();
-  });
-  const auto slot = ring.acquire(0);
-  device.copy({}, slot.index);
-  ring.release(slot, {&device});
-  ring.retire(0);
-  EXPECT_TRUE(device.done(slot.index)) << "it waits for the copy";
-  ring.retire(1);  // which used nothing
-  ring.release(ring.acquire(0), {});
-  EXPECT_EQ(locked, 2);
-}
-
 TEST(Staging, ASlotThatCannotBeLockedIsUsedAndCounted) {
   StagingRing ring(2, kSlot, 2, [](std::byte*, std::uint64_t) -> HostRegistration {
     throw Error("the driver refuses");
