@@ -42,12 +42,12 @@ std::vector<Chunk> chunks_of(const Checkpoint& checkpoint,
     }
   };
   for (const TensorInfo& tensor : checkpoint.tensors) {
-    if (tensor.shard != shard || tensor.begin != end) {
+    if (tensor.shard != shard || tensor.begin > end) {
       cut();
       shard = tensor.shard;
-      begin = tensor.begin;
+      begin = end = tensor.begin;
     }
-    end = tensor.end;
+    end = std::max(end, tensor.end);  // tensors may share bytes
   }
   cut();
   return chunks;
@@ -274,15 +274,11 @@ Verifier::Verifier(const Checkpoint& checkpoint, std::filesystem::path file)
       file_(std::move(file)),
       expected_(read_checksums(file_, checkpoint)),
       digests_(checkpoint, [this](std::uint32_t tensor, const Digest& found) {
-        compare(tensor, found);
+        check(tensor, found);
         verified_.fetch_add(1, std::memory_order_relaxed);
       }) {}
 
-void Verifier::check(std::uint32_t tensor, std::span<const std::byte> bytes) const {
-  compare(tensor, digest_of(bytes));
-}
-
-void Verifier::compare(std::uint32_t tensor, const Digest& found) const {
+void Verifier::check(std::uint32_t tensor, const Digest& found) const {
   if (found == expected_[tensor]) return;
   const TensorInfo& info = checkpoint_.tensors[tensor];
   throw Error(checkpoint_.shards[info.shard].path.string() + ": tensor '" + info.name +

@@ -40,18 +40,17 @@ class Verifier {
   // Reads `file`. `checkpoint` must outlive it.
   Verifier(const Checkpoint& checkpoint, std::filesystem::path file);
 
-  // Bytes of a shard from `begin` on, each once; throws Error naming the first tensor that differs.
+  // Bytes of a shard from `begin` on, as TensorDigests::add() takes them; throws Error naming the
+  // first tensor that differs.
   void add(std::uint32_t shard, std::uint64_t begin, std::span<const std::byte> bytes) {
     digests_.add(shard, begin, bytes);
   }
-  // A whole tensor, as stored.
-  void check(std::uint32_t tensor, std::span<const std::byte> bytes) const;
+  // Of a whole tensor, as stored, that was hashed elsewhere; throws as add() does.
+  void check(std::uint32_t tensor, const Digest& found) const;
 
   std::uint64_t verified() const { return verified_.load(std::memory_order_relaxed); }
 
  private:
-  void compare(std::uint32_t tensor, const Digest& found) const;
-
   const Checkpoint& checkpoint_;
   std::filesystem::path file_;
   Checksums expected_;

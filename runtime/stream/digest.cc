@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
-
-#include "planner/base/error.h"
-#include "planner/checkpoint/quote.h"
 
 namespace berth {
 namespace {
@@ -62,6 +60,23 @@ Digest digest_of(std::span<const std::byte> tensor) {
   return combine(blocks);
 }
 
+// Bytes of a tensor of `size` from `first` on, and the digests of the whole blocks among them.
+struct TensorDigests::Part {
+  Part(std::uint64_t first, std::span<const std::byte> data, std::uint64_t size)
+      : from(first), bytes(data) {
+    for (std::uint64_t block = blocks_of(from); block < blocks_of(size); ++block) {
+      const std::uint64_t begin = block * kDigestBlock;
+      const std::uint64_t end = std::min(begin + kDigestBlock, size);
+      if (end > from + bytes.size()) break;
+      whole.emplace_back(block, hash(bytes.data() + (begin - from), end - begin));
+    }
+  }
+  std::uint64_t from;
+  std::span<const std::byte> bytes;
+  std::vector<std::pair<std::uint64_t, Digest>> whole;  // by number
+};
+
+// Of one tensor.
 struct TensorDigests::Progress {
   struct Half {
     std::unique_ptr<std::byte[]> bytes;
@@ -70,30 +85,60 @@ struct TensorDigests::Progress {
   std::vector<Digest> blocks;
   std::map<std::uint64_t, Half> halves;  // blocks that arrived in part, by number
   std::uint64_t left = 0;                // bytes not yet seen
+  // Where bytes may come again: begin and end of those seen, neighbours joined.
+  std::map<std::uint64_t, std::uint64_t> seen;
+
+  // Calls add(begin, end) for what of [begin, end) was not seen. Now it is.
+  template <class Add>
+  void see(std::uint64_t begin, std::uint64_t end, const Add& add) {
+    auto at = seen.upper_bound(begin);
+    if (at != seen.begin() && std::prev(at)->second >= begin) --at;
+    std::uint64_t joined = begin;
+    std::uint64_t from = begin;
+    while (at != seen.end() && at->first <= end) {
+      if (at->first > from) add(from, at->first);
+      joined = std::min(joined, at->first);
+      from = std::max(from, at->second);
+      at = seen.erase(at);
+    }
+    if (from < end) add(from, end);
+    seen[joined] = std::max(from, end);
+  }
 };
 
 TensorDigests::TensorDigests(const Checkpoint& checkpoint, Done done)
     : checkpoint_(checkpoint), done_(std::move(done)) {
-  const std::vector<TensorInfo>& tensors = checkpoint.tensors;
-  for (std::size_t i = 1; i < tensors.size(); ++i) {
-    const TensorInfo& before = tensors[i - 1];
-    if (before.shard != tensors[i].shard || before.end <= tensors[i].begin) continue;
-    throw Error(checkpoint.shards[before.shard].path.string() + ": tensors " + quote(before.name) +
-                " and " + quote(tensors[i].name) +
-                " share bytes, and checksums are of tensors that do not: convert it first (berth "
-                "convert)");
-  }
+  find_shared();
 }
 
 TensorDigests::~TensorDigests() = default;
+
+void TensorDigests::find_shared() {
+  const std::vector<TensorInfo>& tensors = checkpoint_.tensors;
+  reach_.resize(tensors.size());
+  shares_.resize(tensors.size());
+  std::size_t furthest = 0;  // of the tensors of this shard so far, the one that ends last
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const TensorInfo& tensor = tensors[i];
+    const TensorInfo& reach = tensors[furthest];
+    if (tensor.shard != reach.shard) {
+      furthest = i;
+    } else if (i > 0) {
+      if (tensor.begin < reach.end && tensor.bytes() > 0) shares_[i] = shares_[furthest] = true;
+      if (tensor.end > reach.end) furthest = i;
+    }
+    reach_[i] = tensors[furthest].end;
+  }
+}
 
 void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
                         std::span<const std::byte> bytes) {
   const std::vector<TensorInfo>& tensors = checkpoint_.tensors;
   const std::uint64_t end = begin + bytes.size();
-  // The first tensor that ends after `begin`: ends ascend as begins do.
+  // From the first tensor that ends after `begin`.
   auto at = std::partition_point(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) {
-    return std::pair(tensor.shard, tensor.end) <= std::pair(shard, begin);
+    const auto i = static_cast<std::size_t>(&tensor - tensors.data());
+    return std::pair(tensor.shard, reach_[i]) <= std::pair(shard, begin);
   });
   for (; at != tensors.end() && at->shard == shard && at->begin < end; ++at) {
     const std::uint64_t from = std::max(at->begin, begin);
@@ -107,31 +152,11 @@ void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
 void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
                              std::span<const std::byte> bytes) {
   const std::uint64_t size = checkpoint_.tensors[tensor].bytes();
-  if (bytes.size() == size) return done_(tensor, digest_of(bytes));
+  const bool shares = shares_[tensor];
+  if (bytes.size() == size && !shares) return done_(tensor, digest_of(bytes));
 
-  struct Part {
-    std::uint64_t block;
-    std::uint64_t offset;  // within the block
-    std::span<const std::byte> bytes;
-  };
-  const auto block_bytes = [&](std::uint64_t block) {
-    return std::min(kDigestBlock, size - block * kDigestBlock);
-  };
-  std::vector<std::pair<std::uint64_t, Digest>> whole;
-  std::vector<Part> parts;
-  for (std::uint64_t at = 0; at < bytes.size();) {
-    const std::uint64_t block = (from + at) / kDigestBlock;
-    const std::uint64_t offset = (from + at) % kDigestBlock;
-    const std::uint64_t count = std::min(block_bytes(block) - offset, bytes.size() - at);
-    if (count == block_bytes(block)) {
-      whole.emplace_back(block, hash(bytes.data() + at, count));
-    } else {
-      parts.push_back({block, offset, bytes.subspan(at, count)});
-    }
-    at += count;
-  }
-
-  std::unique_ptr<Progress> finished;
+  const Part part(from, bytes, size);  // hashed before the lock is taken
+  std::vector<Digest> blocks;
   {
     const std::scoped_lock lock(mutex_);
     std::unique_ptr<Progress>& progress = progress_[tensor];
@@ -140,27 +165,50 @@ void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
       progress->blocks.resize(blocks_of(size));
       progress->left = size;
     }
-    for (const auto& [block, digest] : whole) progress->blocks[block] = digest;
-    for (const Part& part : parts) {
-      Progress::Half& half = progress->halves[part.block];
-      if (!half.bytes) half.bytes.reset(new std::byte[block_bytes(part.block)]);
-      std::memcpy(half.bytes.get() + part.offset, part.bytes.data(), part.bytes.size());
-      half.filled += part.bytes.size();
-      if (half.filled < block_bytes(part.block)) continue;
-      progress->blocks[part.block] = hash(half.bytes.get(), half.filled);
-      progress->halves.erase(part.block);
+    if (progress->left == 0) return;  // all of it came before
+    if (shares) {
+      progress->see(from, from + bytes.size(), [&](std::uint64_t begin, std::uint64_t end) {
+        const bool all = end - begin == bytes.size();
+        add_new(*progress, size,
+                all ? part : Part(begin, bytes.subspan(begin - from, end - begin), size));
+      });
+    } else {
+      add_new(*progress, size, part);
     }
-    progress->left -= bytes.size();
     if (progress->left > 0) return;
-    finished = std::move(progress);
-    progress_.erase(tensor);
+    blocks = std::move(progress->blocks);
+    if (!shares) progress_.erase(tensor);  // others stay, so that they are not done twice
   }
-  done_(tensor, combine(finished->blocks));
+  done_(tensor, combine(blocks));
+}
+
+// Bytes of a tensor that were not added before.
+void TensorDigests::add_new(Progress& progress, std::uint64_t size, const Part& part) {
+  for (const auto& [block, digest] : part.whole) progress.blocks[block] = digest;
+  for (std::uint64_t at = 0; at < part.bytes.size();) {
+    const std::uint64_t block = (part.from + at) / kDigestBlock;
+    const std::uint64_t offset = (part.from + at) % kDigestBlock;
+    const std::uint64_t block_bytes = std::min(kDigestBlock, size - block * kDigestBlock);
+    const std::uint64_t count = std::min(block_bytes - offset, part.bytes.size() - at);
+    if (count < block_bytes) {
+      Progress::Half& half = progress.halves[block];
+      if (!half.bytes) half.bytes.reset(new std::byte[block_bytes]);
+      std::memcpy(half.bytes.get() + offset, part.bytes.data() + at, count);
+      half.filled += count;
+      if (half.filled == block_bytes) {
+        progress.blocks[block] = hash(half.bytes.get(), half.filled);
+        progress.halves.erase(block);
+      }
+    }
+    at += count;
+  }
+  progress.left -= part.bytes.size();
 }
 
 std::size_t TensorDigests::unfinished() const {
   const std::scoped_lock lock(mutex_);
-  return progress_.size();
+  return static_cast<std::size_t>(std::count_if(
+      progress_.begin(), progress_.end(), [](const auto& each) { return each.second->left > 0; }));
 }
 
 }  // namespace berth

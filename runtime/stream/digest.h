@@ -1,9 +1,10 @@
-// Checksums of tensors, from bytes that arrive in any order, from many threads, once each.
+// Checksums of tensors, from bytes that arrive in any order, from many threads.
 //
 // A tensor is cut into blocks of 256 KiB from its first byte (the last may be shorter). Its
 // checksum is XXH3-128 over the XXH3-128 digests of its blocks, one after another, each in xxHash's
 // canonical (big-endian) form. So blocks are hashed wherever they are read, side by side, and only
-// those that a read cuts in two are put together in memory of their own first.
+// those that a read cuts in two are put together in memory of their own first. Tensors may share
+// bytes, as in PyTorch's files they do.
 // XXH3: https://github.com/Cyan4973/xxHash.
 #pragma once
 
@@ -42,13 +43,13 @@ class TensorDigests {
   // Called on the thread that brought a tensor's last byte; what it throws comes out of add().
   using Done = std::function<void(std::uint32_t tensor, const Digest& digest)>;
 
-  // `checkpoint` must outlive it. Empty tensors are never `done`. Throws Error where tensors share
-  // bytes, as in PyTorch's files they may.
+  // `checkpoint` must outlive it. Empty tensors are never `done`, others once.
   TensorDigests(const Checkpoint& checkpoint, Done done);
   ~TensorDigests();
 
-  // Bytes of a shard from `begin` on. What lies between tensors is passed over. Safe for use from
-  // many threads. Holds up to two blocks for each range whose neighbours have not been added.
+  // Bytes of a shard from `begin` on, each once; but those of tensors that share some may come
+  // again. What lies between tensors is passed over. Safe for use from many threads. Holds up to
+  // two blocks for each range whose neighbours have not been added.
   void add(std::uint32_t shard, std::uint64_t begin, std::span<const std::byte> bytes);
 
   // Tensors of which a part was added and a part was not.
@@ -56,11 +57,16 @@ class TensorDigests {
 
  private:
   struct Progress;
+  struct Part;
+  void find_shared();
   void add_part(std::uint32_t tensor, std::uint64_t from, std::span<const std::byte> bytes);
+  void add_new(Progress& progress, std::uint64_t size, const Part& part);
 
   const Checkpoint& checkpoint_;
   Done done_;
-  mutable std::mutex mutex_;  // guards progress_
+  std::vector<std::uint64_t> reach_;  // by tensor: where those of its shard up to it end at most
+  std::vector<bool> shares_;          // by tensor: some of its bytes are another's, too
+  mutable std::mutex mutex_;          // guards progress_
   std::map<std::uint32_t, std::unique_ptr<Progress>> progress_;
 };
 

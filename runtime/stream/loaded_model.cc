@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "runtime/stream/streamer.h"
@@ -60,15 +61,48 @@ const LoadedTensor& Loaded::tensor(TensorId id) const {
   return tensors_[id];
 }
 
-// Reads [begin, end) of a shard that must be what it was.
-void Loaded::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                  std::byte* to) const {
-  const Descriptor fd = open_shard(checkpoint_.shards[shard]);
-  std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
-  if (wrap_reader_) reader = wrap_reader_(std::move(reader), shard, IoEngine::kBuffered);
-  require_complete(checkpoint_, shard, end, read_range(*reader, begin, end, to, false));
-  check_unchanged(checkpoint_.shards[shard], fd.get());
-}
+class Loaded::Fetching {
+ public:
+  explicit Fetching(const Loaded& loaded) : loaded_(loaded) {
+    if (!loaded.verifier_) return;
+    digests_.emplace(loaded.checkpoint_, [&loaded](std::uint32_t tensor, const Digest& found) {
+      loaded.verifier_->check(tensor, found);
+    });
+  }
+
+  // Reads [begin, end) of a shard.
+  void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) {
+    const Checkpoint& checkpoint = loaded_.checkpoint_;
+    auto [file, is_new] = files_.try_emplace(shard);
+    if (is_new) {
+      file->second.fd = open_shard(checkpoint.shards[shard]);
+      file->second.reader = make_pread_reader(file->second.fd.get());
+      if (loaded_.wrap_reader_) {
+        file->second.reader =
+            loaded_.wrap_reader_(std::move(file->second.reader), shard, IoEngine::kBuffered);
+      }
+    }
+    require_complete(checkpoint, shard, end,
+                     read_range(*file->second.reader, begin, end, to, false));
+    if (digests_) digests_->add(shard, begin, {to, end - begin});
+  }
+
+  // To be called when all is read.
+  void check_unchanged() const {
+    for (const auto& [shard, file] : files_) {
+      berth::check_unchanged(loaded_.checkpoint_.shards[shard], file.fd.get());
+    }
+  }
+
+ private:
+  struct File {
+    Descriptor fd;
+    std::unique_ptr<Reader> reader;
+  };
+  const Loaded& loaded_;
+  std::map<std::uint32_t, File> files_;
+  std::optional<TensorDigests> digests_;
+};
 
 HostBlock Loaded::fetch(TensorId id) const {
   const LoadedTensor& wanted = tensor(id);
@@ -88,14 +122,7 @@ HostBlock Loaded::fetch(TensorId id) const {
     return fetch_packed(packed->second, wanted.dtype, wanted.bytes);
   }
   const TensorInfo& info = checkpoint_.tensors[place.source];
-  const Shard& shard = checkpoint_.shards[info.shard];
-  const Descriptor fd = open_shard(shard);
-  std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
-  if (wrap_reader_) reader = wrap_reader_(std::move(reader), info.shard, IoEngine::kBuffered);
-  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::byte* to) {
-    require_complete(checkpoint_, info.shard, end, read_range(*reader, begin, end, to, false));
-  };
-
+  Fetching file(*this);
   const StoredForm* form = checkpoint_.form_of(info);
   const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
@@ -103,8 +130,7 @@ HostBlock Loaded::fetch(TensorId id) const {
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (as_it_is) {
-    read(info.begin, info.end, block.data.get());
-    if (verifier_) verifier_->check(place.source, {block.data.get(), block.bytes});
+    file.read(info.shard, info.begin, info.end, block.data.get());
   } else {
     // Whole elements, converted while they are in the processor's cache.
     constexpr std::uint64_t kCached = 1u << 20;
@@ -113,7 +139,7 @@ HostBlock Loaded::fetch(TensorId id) const {
     std::byte* to = block.data.get();
     for (std::uint64_t at = info.begin; at < info.end;) {
       const std::uint64_t stop = std::min(info.end, at + part_bytes);
-      read(at, stop, part.data());
+      file.read(info.shard, at, stop, part.data());
       if (form != nullptr && form->plus_one) take_away_one(part.data(), stop - at);
       const CopyJob job{part.data(), stop - at, 0, info.dtype, wanted.dtype, form, at - info.begin};
       copy_on_host(job, to);
@@ -121,16 +147,17 @@ HostBlock Loaded::fetch(TensorId id) const {
       at = stop;
     }
   }
-  check_unchanged(shard, fd.get());
+  file.check_unchanged();
   return block;
 }
 
 // A quantised weight, dequantised part by part.
 HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const {
   const TensorInfo& info = checkpoint_.tensors[weight.source];
+  Fetching files(*this);
   const WeightTables tables(checkpoint_, weight, schemes_[weight.made.scheme],
-                            [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                                   std::byte* at_begin) { read(shard, begin, end, at_begin); });
+                            [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                                std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
   HostBlock block;
   block.bytes = bytes;
   auto arena = std::make_shared<HostArena>(bytes, "tensor '" + info.name + "'");
@@ -139,10 +166,11 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
   const HostArena part(std::min(kPart, info.bytes()), "dequantising a tensor");
   for (std::uint64_t at = info.begin; at < info.end; at += kPart) {
     const std::uint64_t stop = std::min(info.end, at + kPart);
-    read(info.shard, at, stop, part.data());
+    files.read(info.shard, at, stop, part.data());
     copy_on_host({part.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
                  block.data.get());
   }
+  files.check_unchanged();
   return block;
 }
 

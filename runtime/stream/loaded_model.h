@@ -45,8 +45,9 @@ class Loaded final : public LoadedModel {
   std::uint64_t resident() const;
 
  private:
+  // One fetch: reads files that must be what they were, and verifies what it reads.
+  class Fetching;
   HostBlock fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const;
-  void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) const;
 
   std::vector<Place> places_;
   std::vector<std::uint64_t> shapes_;  // of all tensors, one after another

@@ -64,13 +64,25 @@ TEST(Digest, OfNothingAndOfOneByteAreTheseForEver) {
   EXPECT_FALSE(Digest::parse("99aa"));
 }
 
-// Tensors of every awkward size, cut anywhere, in any order.
+// Whether each tensor that is not empty has bytes that another has, too.
+bool all_share(const Checkpoint& checkpoint) {
+  return std::ranges::all_of(checkpoint.tensors, [&](const TensorInfo& tensor) {
+    return tensor.bytes() == 0 || std::ranges::any_of(checkpoint.tensors, [&](const TensorInfo& o) {
+             return &o != &tensor && o.shard == tensor.shard && o.begin < tensor.end &&
+                    tensor.begin < o.end && o.bytes() > 0;
+           });
+  });
+}
+
+// Tensors of every awkward size, cut anywhere, in any order. Where some share bytes, a part of
+// everything comes twice.
 TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
   for (unsigned seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
     Checkpoint checkpoint;
     checkpoint.shards.resize(2);
     std::vector<std::vector<char>> files(2);
+    const bool shared = seed % 2 == 1;
     for (std::uint32_t shard = 0; shard < 2; ++shard) {
       std::uint64_t at = random() % 100;
       for (int i = 0; i < 5; ++i) {
@@ -80,8 +92,10 @@ TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
         tensor.begin = at;
         tensor.end = at + sizes[random() % std::size(sizes)];
         at = tensor.end + (random() % 3 == 0 ? random() % 50 : 0);  // gaps belong to nobody
+        if (shared && random() % 2 == 0) at = tensor.begin + random() % (tensor.bytes() + 1);
         checkpoint.tensors.push_back(tensor);
       }
+      for (const TensorInfo& tensor : checkpoint.tensors) at = std::max(at, tensor.end);
       files[shard].resize(at);
       for (char& c : files[shard]) c = static_cast<char>(random());
     }
@@ -98,6 +112,11 @@ TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
         at = end;
       }
     }
+    if (shared && all_share(checkpoint)) {
+      for (std::size_t i = parts.size(); i-- > 0;) {
+        if (random() % 3 == 0) parts.push_back(parts[i]);
+      }
+    }
     std::shuffle(parts.begin(), parts.end(), random);
     std::map<std::uint32_t, std::string> found;
     TensorDigests digests(checkpoint, [&](std::uint32_t tensor, const Digest& digest) {
@@ -107,7 +126,7 @@ TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
       digests.add(part.shard, part.begin,
                   bytes_of(files[part.shard]).subspan(part.begin, part.end - part.begin));
     }
-    EXPECT_EQ(digests.unfinished(), 0u);
+    EXPECT_EQ(digests.unfinished(), 0u) << "seed " << seed;
     for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
       const TensorInfo& tensor = checkpoint.tensors[i];
       if (tensor.bytes() == 0) continue;
@@ -187,6 +206,30 @@ TEST_P(Checksumming, ADamagedTensorIsNamedWhereverItGoes) {
     damage(info);
   }
   EXPECT_EQ(load_error(CpuMemory::kPrivate), "no error");
+}
+
+// As tied weights in PyTorch's files do: one of them mapped, say, and the other bound for a GPU.
+TEST_P(Checksumming, TensorsThatShareBytesAreVerifiedWhereverTheyGo) {
+  testing::share_bytes(model_, tensors_, random_);
+  std::ofstream(file_) << checksum_text(*model_.checkpoint, options_);
+  for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate}) {
+    const Plan plan = testing::make_test_plan(model_, tensors_, mode);
+    const auto loaded = load(model_, plan, options_, LoadEnvironment{});
+    testing::expect_loaded(model_, plan, tensors_, *loaded);
+    EXPECT_GT(loaded->report().tensors_verified, 20u);
+  }
+  for (TensorId id = 0; id < tensors_.size(); id += 3) {
+    if (model_.tree.tensors[id].source == kNone || tensors_[id].bytes.empty()) continue;
+    const TensorInfo& info = model_.checkpoint->tensors[model_.tree.tensors[id].source];
+    damage(info);
+    const Plan plan = testing::make_test_plan(model_, tensors_, CpuMemory::kMmap);
+    const std::string error = error_of([&] {
+      const auto loaded = load(model_, plan, options_, LoadEnvironment{});
+      if (loaded->tensor(id).data == nullptr) loaded->fetch(id);
+    });
+    EXPECT_THAT(error, HasSubstr("checksum differs")) << info.name;
+    damage(info);
+  }
 }
 
 TEST_P(Checksumming, AMissingOrStaleFileSaysWhatToDo) {

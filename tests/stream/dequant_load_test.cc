@@ -11,8 +11,10 @@
 #include <thread>
 
 #include "cuda/dequant.h"
+#include "runtime/stream/checksums.h"
 #include "runtime/stream/copy_engine.h"
 #include "runtime/stream/table_cache.h"
+#include "tests/error_of.h"
 #include "tests/model/quantized_layers.h"
 #include "tests/stream/support.h"
 
@@ -221,6 +223,44 @@ TEST_P(DequantizedLoad, GivesPlainWeightsEverywhere) {
     const Plan plan = plan_over({"0", "cpu", "1", "disk"}, mode);
     expect_loaded(*load(model_, plan, options_, {}));
   }
+}
+
+// Packed weights and what stands beside them are compared at each fetch.
+TEST_P(DequantizedLoad, VerifiesWhatItFetches) {
+  options_.verify = folder_.path() / "checksums.json";
+  std::ofstream(options_.verify) << checksum_text(*model_.checkpoint, options_);
+  const auto loaded = load(model_, plan_over({"disk"}, CpuMemory::kMmap), options_, {});
+  expect_loaded(*loaded);
+  const auto flip = [&](std::uint32_t source) {
+    const TensorInfo& info = model_.checkpoint->tensors[source];
+    const auto& path = model_.checkpoint->shards[info.shard].path;
+    const auto time = std::filesystem::last_write_time(path);
+    {
+      std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+      const auto at = static_cast<std::streamoff>(info.end - 1);
+      const int byte = file.seekg(at).get();
+      file.seekp(at).put(static_cast<char>(byte ^ 1));
+    }
+    std::filesystem::last_write_time(path, time);
+  };
+  std::size_t flipped = 0;
+  for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) {
+    const ModelTensor& tensor = model_.tree.tensors[id];
+    if (tensor.source == kNone || tensor.dequantization == kNone) continue;
+    std::vector<std::uint32_t> sources = {tensor.source};
+    for (const std::uint32_t part : model_.tree.dequantizations[tensor.dequantization].parts) {
+      if (part != kNone) sources.push_back(part);
+    }
+    for (const std::uint32_t source : sources) {
+      flip(source);
+      EXPECT_THAT(testing::error_of([&] { loaded->fetch(id); }),
+                  ::testing::HasSubstr("tensor '" + model_.checkpoint->tensors[source].name + "'"));
+      flip(source);
+      ++flipped;
+    }
+  }
+  EXPECT_GT(flipped, 0u);
+  expect_loaded(*loaded);
 }
 
 TEST_P(DequantizedLoad, ConvertsToAnyDtype) {
