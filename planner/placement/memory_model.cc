@@ -122,7 +122,8 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
                    std::uint64_t staging) {
   LoadPeak peak;
   std::uint64_t staged = 0;
-  std::uint64_t side = 0;  // the most that one weight's scales and tables take while it streams
+  std::uint64_t in_place = 0;  // bytes that end in private memory as they are
+  std::uint64_t side = 0;      // the most that one weight's scales and tables take while it streams
   SharedStorage shared(tree);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
@@ -148,13 +149,18 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
         break;
       case DeviceKind::kCpu:
         if (mode != CpuMemory::kMmap || converted) peak.host_bytes += bytes;
-        if (converted) staged += stored;
+        if (converted) {
+          staged += stored;
+        } else if (mode != CpuMemory::kMmap) {
+          in_place += bytes;
+        }
         break;
       case DeviceKind::kDisk:
         break;
     }
   }
   peak.naive_host_bytes += tree.ignored_bytes;
+  staged += std::min(in_place, kMostBounced);
   // A share of the staging is for what stands beside quantised weights; one alone may need more.
   const std::uint64_t share = side_share(staging, side);
   peak.host_bytes += std::min(side > 0 ? staging - staging / 4 + share : staging, staged);

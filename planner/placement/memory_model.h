@@ -73,9 +73,13 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
 // largest of one weight, `largest`, needs it. 0 where there are none.
 std::uint64_t side_share(std::uint64_t staging, std::uint64_t largest);
 
+// What bytes on their way from the disk to private host RAM pass through at most: twenty buffers of
+// 512 KiB and a block at either end (runtime/stream/bounce.h).
+inline constexpr std::uint64_t kMostBounced = 20 * ((512u << 10) + 2 * 4096);
+
 // Host memory while loading: bytes that stay private in host RAM (all of them in `private` and
 // `pinned` mode, in `mmap` mode only what is converted), and the staging, of which no
-// more is used than passes through it: bytes for GPUs, and bytes converted.
+// more is used than passes through it: bytes for GPUs, bytes converted, and kMostBounced.
 // The naive way: the state dict as stored, and the built model beside it.
 LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& chain,
                    const std::vector<std::uint32_t>& tensor_device, CpuMemory mode,

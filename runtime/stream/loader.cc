@@ -126,7 +126,7 @@ class Loading {
     threads_ = schedule_.any_cached ? reading_threads() : kDiskThreads;
     if (schedule_.bounced_chunks > 0) threads_ = std::max(threads_, kBouncingThreads);
     threads_ = std::min(threads_, std::max<std::size_t>(1, schedule_.chunks.size()));
-    plan_bounce(staging / 4);
+    plan_bounce(schedule_.staged_chunks > 0 ? staging / 4 : staging);
     if (schedule_.staged_chunks > 0) {
       // A slot for each thread, as host engines are done when they return; a GPU copies out of a
       // second one meanwhile.
@@ -139,11 +139,11 @@ class Loading {
     }
   }
 
-  // A buffer for each reader, and for the first two copiers one to copy out of and one that waits.
   void plan_bounce(std::uint64_t budget) {
     bounce_bytes_ = std::min(slot_bytes_, slot_bytes(kColdChunk));
-    bounce_count_ = std::min<std::uint64_t>(threads_ + 4, schedule_.bounced_chunks);
-    bounce_count_ = std::min(bounce_count_, budget / bounce_bytes_);
+    bounce_count_ = std::min(schedule_.bounced_chunks,
+                             std::min(bounce_buffers(threads_), budget / bounce_bytes_));
+    if (bounce_count_ < std::min(kLeastBounceBuffers, schedule_.bounced_chunks)) bounce_count_ = 0;
   }
 
   std::uint64_t host_bytes() const {

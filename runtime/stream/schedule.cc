@@ -5,7 +5,6 @@
 #include <tuple>
 
 #include "runtime/stream/memory.h"
-#include "runtime/stream/reader.h"
 
 namespace berth {
 namespace {
@@ -385,8 +384,6 @@ class Builder {
 };
 
 }  // namespace
-
-std::uint64_t slot_bytes(std::uint64_t chunk_bytes) { return chunk_bytes + 2 * kBlock; }
 
 void require_plan_of(const Model& model, const Plan& plan) {
   if (!model.checkpoint) {

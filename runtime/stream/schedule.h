@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "planner/placement/plan.h"
+#include "runtime/stream/reader.h"
 #include "runtime/stream/weight_tables.h"
 
 namespace berth {
@@ -109,7 +110,7 @@ struct ScheduleOptions {
 
 // Bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below the grid so as not
 // to cut an element, and is read in whole blocks.
-std::uint64_t slot_bytes(std::uint64_t chunk_bytes);
+constexpr std::uint64_t slot_bytes(std::uint64_t chunk_bytes) { return chunk_bytes + 2 * kBlock; }
 
 // Throws Error where the model has no weights, or the plan is for another model.
 void require_plan_of(const Model& model, const Plan& plan);

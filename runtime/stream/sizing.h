@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "planner/base/error.h"
+#include "planner/placement/memory_model.h"
 #include "runtime/stream/schedule.h"
 
 namespace berth {
@@ -31,10 +32,17 @@ inline constexpr std::size_t kDiskThreads = 8;
 inline constexpr std::size_t kBouncingThreads = 16;
 
 // For what is in the page cache: it takes some 10 cores to feed a GPU over PCIe 5.
+inline constexpr std::size_t kMostThreads = 16;
 inline std::size_t reading_threads() {
-  constexpr std::size_t kMost = 16;
-  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), kDiskThreads, kMost);
+  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), kDiskThreads, kMostThreads);
 }
+
+// Bounce buffers for `readers` threads: one each, and for the first two that copy one to copy out
+// of and one that waits.
+constexpr std::size_t bounce_buffers(std::size_t readers) { return readers + 4; }
+inline constexpr std::size_t kLeastBounceBuffers = 4;  // fewer keep a disk less busy than none
+static_assert(bounce_buffers(kBouncingThreads) * slot_bytes(kColdChunk) == kMostBounced);
+static_assert(kBouncingThreads >= kMostThreads);
 
 // Out of bounce buffers, at most: a core copies some 5 GB/s to fresh memory.
 inline std::size_t copying_threads() {

@@ -155,7 +155,7 @@ TEST(Load, DeliversEveryTensorOfRandomModels) {
     options.emulate = true;
     options.prefault = random() % 2 == 0;
     options.io = static_cast<IoEngine>(random() % (uring ? 4 : 3));
-    options.staging = (256u << 10) + random() % (2u << 20);
+    options.staging = (256u << 10) + random() % (random() % 2 == 0 ? 2u << 20 : 64u << 20);
     options.offload_folder = folder.path();
     if (random() % 2 == 0) {
       options.verify = folder.path() / "checksums.json";
