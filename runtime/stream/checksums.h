@@ -48,6 +48,9 @@ class Verifier {
   // Of a whole tensor, as stored, that was hashed elsewhere; throws as add() does.
   void check(std::uint32_t tensor, const Digest& found) const;
 
+  // To begin others like it with.
+  const TensorDigests& digests() const { return digests_; }
+
   std::uint64_t verified() const { return verified_.load(std::memory_order_relaxed); }
 
  private:

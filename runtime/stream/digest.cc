@@ -106,30 +106,36 @@ struct TensorDigests::Progress {
   }
 };
 
+// How the tensors of a checkpoint lie.
+struct TensorDigests::Layout {
+  explicit Layout(const std::vector<TensorInfo>& tensors)
+      : reach(tensors.size()), shares(tensors.size()) {
+    std::size_t furthest = 0;  // of the tensors of this shard so far, the one that ends last
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const TensorInfo& tensor = tensors[i];
+      const TensorInfo& before = tensors[furthest];
+      if (tensor.shard != before.shard) {
+        furthest = i;
+      } else if (i > 0) {
+        if (tensor.begin < before.end && tensor.bytes() > 0) shares[i] = shares[furthest] = true;
+        if (tensor.end > before.end) furthest = i;
+      }
+      reach[i] = tensors[furthest].end;
+    }
+  }
+  std::vector<std::uint64_t> reach;  // by tensor: where those of its shard up to it end at most
+  std::vector<bool> shares;          // by tensor: some of its bytes are another's, too
+};
+
 TensorDigests::TensorDigests(const Checkpoint& checkpoint, Done done)
-    : checkpoint_(checkpoint), done_(std::move(done)) {
-  find_shared();
-}
+    : checkpoint_(checkpoint),
+      done_(std::move(done)),
+      layout_(std::make_shared<Layout>(checkpoint.tensors)) {}
+
+TensorDigests::TensorDigests(const TensorDigests& like, Done done)
+    : checkpoint_(like.checkpoint_), done_(std::move(done)), layout_(like.layout_) {}
 
 TensorDigests::~TensorDigests() = default;
-
-void TensorDigests::find_shared() {
-  const std::vector<TensorInfo>& tensors = checkpoint_.tensors;
-  reach_.resize(tensors.size());
-  shares_.resize(tensors.size());
-  std::size_t furthest = 0;  // of the tensors of this shard so far, the one that ends last
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const TensorInfo& tensor = tensors[i];
-    const TensorInfo& reach = tensors[furthest];
-    if (tensor.shard != reach.shard) {
-      furthest = i;
-    } else if (i > 0) {
-      if (tensor.begin < reach.end && tensor.bytes() > 0) shares_[i] = shares_[furthest] = true;
-      if (tensor.end > reach.end) furthest = i;
-    }
-    reach_[i] = tensors[furthest].end;
-  }
-}
 
 void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
                         std::span<const std::byte> bytes) {
@@ -138,7 +144,7 @@ void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
   // From the first tensor that ends after `begin`.
   auto at = std::partition_point(tensors.begin(), tensors.end(), [&](const TensorInfo& tensor) {
     const auto i = static_cast<std::size_t>(&tensor - tensors.data());
-    return std::pair(tensor.shard, reach_[i]) <= std::pair(shard, begin);
+    return std::pair(tensor.shard, layout_->reach[i]) <= std::pair(shard, begin);
   });
   for (; at != tensors.end() && at->shard == shard && at->begin < end; ++at) {
     const std::uint64_t from = std::max(at->begin, begin);
@@ -152,7 +158,7 @@ void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
 void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
                              std::span<const std::byte> bytes) {
   const std::uint64_t size = checkpoint_.tensors[tensor].bytes();
-  const bool shares = shares_[tensor];
+  const bool shares = layout_->shares[tensor];
   if (bytes.size() == size && !shares) return done_(tensor, digest_of(bytes));
 
   const Part part(from, bytes, size);  // hashed before the lock is taken

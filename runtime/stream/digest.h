@@ -45,6 +45,8 @@ class TensorDigests {
 
   // `checkpoint` must outlive it. Empty tensors are never `done`, others once.
   TensorDigests(const Checkpoint& checkpoint, Done done);
+  // The same anew, without another look at all tensors of the checkpoint.
+  TensorDigests(const TensorDigests& like, Done done);
   ~TensorDigests();
 
   // Bytes of a shard from `begin` on, each once; but those of tensors that share some may come
@@ -58,15 +60,14 @@ class TensorDigests {
  private:
   struct Progress;
   struct Part;
-  void find_shared();
+  struct Layout;
   void add_part(std::uint32_t tensor, std::uint64_t from, std::span<const std::byte> bytes);
   void add_new(Progress& progress, std::uint64_t size, const Part& part);
 
   const Checkpoint& checkpoint_;
   Done done_;
-  std::vector<std::uint64_t> reach_;  // by tensor: where those of its shard up to it end at most
-  std::vector<bool> shares_;          // by tensor: some of its bytes are another's, too
-  mutable std::mutex mutex_;          // guards progress_
+  std::shared_ptr<const Layout> layout_;
+  mutable std::mutex mutex_;  // guards progress_
   std::map<std::uint32_t, std::unique_ptr<Progress>> progress_;
 };
 

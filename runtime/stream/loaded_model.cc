@@ -65,9 +65,10 @@ class Loaded::Fetching {
  public:
   explicit Fetching(const Loaded& loaded) : loaded_(loaded) {
     if (!loaded.verifier_) return;
-    digests_.emplace(loaded.checkpoint_, [&loaded](std::uint32_t tensor, const Digest& found) {
-      loaded.verifier_->check(tensor, found);
-    });
+    digests_.emplace(loaded.verifier_->digests(),
+                     [&loaded](std::uint32_t tensor, const Digest& found) {
+                       loaded.verifier_->check(tensor, found);
+                     });
   }
 
   // Reads [begin, end) of a shard.
