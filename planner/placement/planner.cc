@@ -237,21 +237,24 @@ void settle_runner(const ModelTree& tree, const Machine& machine, const Request&
 }
 
 // Host memory while loading: weights that stay private, and the staging beside them. Staging
-// shrinks to what the host has; below 16 MiB it no longer fits.
+// shrinks to what the host has; below 16 MiB it no longer fits. What is filled in place does
+// without its buffers, and little needs little: then 256 KiB, the least that a load takes, will do.
 std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& plan) {
   constexpr std::uint64_t kLeastStaging = 16ull << 20;
-  plan.load_peak = load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
-                             plan.cpu_memory, plan.staging);
+  constexpr std::uint64_t kLeastOfAll = 256ull << 10;
+  const auto peak = [&](std::uint64_t staging) {
+    return load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
+                     plan.cpu_memory, staging);
+  };
+  plan.load_peak = peak(plan.staging);
   const std::uint32_t host = setting.device("cpu");
   if (host == kNone || setting.rooms[host].budget_only) return 0;
   const std::uint64_t room = setting.rooms[host].bytes;
   if (plan.load_peak.host_bytes <= room || ledger.devices[host].over > 0) return 0;
-  const std::uint64_t bare = load_peak(setting.tree, setting.machine, setting.chain,
-                                       plan.tensor_device, plan.cpu_memory, 0)
-                                 .host_bytes;
-  plan.staging = std::max(kLeastStaging, room > bare ? room - bare : 0);
-  plan.load_peak = load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
-                             plan.cpu_memory, plan.staging);
+  const std::uint64_t bare = peak(0).host_bytes;
+  const bool little = peak(UINT64_MAX).host_bytes - bare <= kMostBounced;
+  plan.staging = std::max(little ? kLeastOfAll : kLeastStaging, room > bare ? room - bare : 0);
+  plan.load_peak = peak(plan.staging);
   return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
 }
 

@@ -87,6 +87,28 @@ TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
   EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 3 * bytes);
 }
 
+// Private memory is filled through buffers where there is room for them, and in place where not.
+TEST(MemoryModel, BuffersThatALoadCanDoWithoutKeepNothingFromFitting) {
+  MadeShape shape;
+  shape.kv_elements = 0;
+  const ModelTree tree = model_of(shape);
+  Request request;
+  request.workload.context = 1;
+  request.cpu_memory = CpuMemory::kPrivate;
+  const auto plan_in = [&](std::uint64_t capacity) {
+    return make_plan(tree, machine_of({}, capacity, 0), request);
+  };
+  const Plan roomy = plan_in(8 * kGiB);
+  const DeviceLedger& row = roomy.devices.at(0);
+  const std::uint64_t taken = row.reserved + row.weights + row.kv_cache + row.workspace;
+  ASSERT_LT(row.kv_cache + row.workspace, kMostBounced - 2 * kMiB);  // no room for buffers there
+  const Plan tight = plan_in(taken + kMiB);
+  EXPECT_TRUE(tight.fits());
+  EXPECT_LE(tight.load_peak.host_bytes, taken + kMiB);
+  EXPECT_LE(tight.staging, roomy.staging);
+  EXPECT_GE(tight.staging, 256u << 10);
+}
+
 TEST(Auto, KeepsOnUnlikeGpusWhatAcceleratesBalancedSpills) {
   MadeShape shape;
   shape.layers = 39;
