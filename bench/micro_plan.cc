@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "planner/placement/planner.h"
+#include "planner/planner.h"
 
 namespace berth {
 namespace {

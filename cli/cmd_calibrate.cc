@@ -10,13 +10,13 @@
 #include <ctime>
 #include <system_error>
 
-#include "cli/calibration_report.h"
+#include "cli/report/calibration_report.h"
 #include "cli/commands.h"
-#include "cli/deployment.h"
-#include "cli/files.h"
-#include "cli/interrupt.h"
-#include "cli/runtime_library.h"
-#include "cli/terminal.h"
+#include "cli/options/deployment.h"
+#include "planner/base/output_file.h"
+#include "cli/process/interrupt.h"
+#include "cli/process/runtime_library.h"
+#include "cli/process/terminal.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/machine_writer.h"
 #include "planner/machine/sizes.h"

@@ -5,13 +5,13 @@
 #include <chrono>
 
 #include "cli/commands.h"
-#include "cli/files.h"
-#include "cli/interrupt.h"
-#include "cli/progress_bar.h"
-#include "cli/runtime_library.h"
+#include "planner/base/output_file.h"
+#include "cli/process/interrupt.h"
+#include "cli/process/progress_bar.h"
+#include "cli/process/runtime_library.h"
 #include "planner/checkpoint/checkpoint.h"
 #include "planner/machine/sizes.h"
-#include "planner/model/gguf.h"
+#include "planner/model/gguf/gguf.h"
 
 namespace berth {
 namespace {

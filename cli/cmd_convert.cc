@@ -10,16 +10,16 @@
 
 #include "cli/commands.h"
 #include "cli/companions.h"
-#include "cli/files.h"
-#include "cli/interrupt.h"
-#include "cli/json_writer.h"
+#include "planner/base/output_file.h"
+#include "cli/process/interrupt.h"
+#include "planner/base/json_writer.h"
 #include "cli/loading.h"
-#include "cli/progress_bar.h"
-#include "cli/runtime_library.h"
-#include "cli/table.h"
+#include "cli/process/progress_bar.h"
+#include "cli/process/runtime_library.h"
+#include "cli/report/table.h"
 #include "planner/machine/sizes.h"
-#include "planner/model/gguf.h"
-#include "planner/model/model_tree.h"
+#include "planner/model/gguf/gguf.h"
+#include "planner/model/tree/model_tree.h"
 
 namespace berth {
 namespace {

@@ -2,13 +2,13 @@
 
 #include "cli/commands.h"
 #include "cli/compare_naive.h"
-#include "cli/files.h"
-#include "cli/interrupt.h"
-#include "cli/load_report.h"
+#include "planner/base/output_file.h"
+#include "cli/process/interrupt.h"
+#include "cli/report/load_report.h"
 #include "cli/loading.h"
-#include "cli/plan_json.h"
-#include "cli/plan_report.h"
-#include "cli/terminal.h"
+#include "cli/report/plan_json.h"
+#include "cli/report/plan_report.h"
+#include "cli/process/terminal.h"
 
 namespace berth {
 namespace {

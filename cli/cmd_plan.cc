@@ -5,14 +5,14 @@
 #include <cstring>
 
 #include "cli/commands.h"
-#include "cli/compare.h"
-#include "cli/dot.h"
-#include "cli/files.h"
-#include "cli/plan_json.h"
-#include "cli/plan_report.h"
-#include "cli/svg.h"
-#include "cli/terminal.h"
-#include "planner/placement/exports.h"
+#include "cli/report/compare.h"
+#include "cli/report/dot.h"
+#include "planner/base/output_file.h"
+#include "cli/report/plan_json.h"
+#include "cli/report/plan_report.h"
+#include "cli/report/svg.h"
+#include "cli/process/terminal.h"
+#include "planner/export/exports.h"
 
 namespace berth {
 namespace {

@@ -4,14 +4,14 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
-#include "cli/files.h"
-#include "cli/interrupt.h"
-#include "cli/json_writer.h"
-#include "cli/load_report.h"
+#include "planner/base/output_file.h"
+#include "cli/process/interrupt.h"
+#include "planner/base/json_writer.h"
+#include "cli/report/load_report.h"
 #include "cli/loading.h"
-#include "cli/plan_report.h"
-#include "cli/runtime_library.h"
-#include "cli/terminal.h"
+#include "cli/report/plan_report.h"
+#include "cli/process/runtime_library.h"
+#include "cli/process/terminal.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {

@@ -2,7 +2,7 @@
 // Errors are thrown as Error and caught in main alone.
 #pragma once
 
-#include "cli/options.h"
+#include "cli/options/options.h"
 
 namespace berth {
 

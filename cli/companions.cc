@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "planner/base/error.h"
-#include "planner/checkpoint/file.h"
+#include "planner/base/input_file.h"
 
 namespace berth {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "planner/checkpoint/dtype.h"
-#include "runtime/stream/convert.h"
+#include "runtime/convert/convert.h"
 
 namespace berth {
 

@@ -6,11 +6,11 @@
 #include <fstream>
 #include <string_view>
 
-#include "cli/child.h"
-#include "cli/interrupt.h"
+#include "cli/process/child.h"
+#include "cli/process/interrupt.h"
 #include "cli/loading.h"
-#include "cli/runtime_library.h"
-#include "cli/table.h"
+#include "cli/process/runtime_library.h"
+#include "cli/report/table.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/json_writer.h"
+#include "planner/base/json_writer.h"
 #include "cli/planning.h"
 
 namespace berth {

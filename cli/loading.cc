@@ -4,10 +4,10 @@
 
 #include <string>
 
-#include "cli/bus_guard.h"
-#include "cli/checksum_options.h"
-#include "cli/progress_bar.h"
-#include "cli/runtime_library.h"
+#include "cli/process/bus_guard.h"
+#include "cli/options/checksum_options.h"
+#include "cli/process/progress_bar.h"
+#include "cli/process/runtime_library.h"
 
 namespace berth {
 namespace {

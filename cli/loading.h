@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "cli/planning.h"
-#include "runtime/stream/loader.h"
+#include "runtime/load/loader.h"
 
 namespace berth {
 

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "cli/commands.h"
-#include "cli/files.h"
-#include "cli/terminal.h"
+#include "planner/base/output_file.h"
+#include "cli/process/terminal.h"
 
 namespace {
 

@@ -6,12 +6,12 @@
 #include <map>
 #include <utility>
 
-#include "cli/plan_file.h"
-#include "cli/terminal.h"
+#include "cli/report/plan_file.h"
+#include "cli/process/terminal.h"
 #include "planner/base/text.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
-#include "planner/placement/device_map.h"
+#include "planner/plan/device_map.h"
 
 namespace berth {
 namespace {

@@ -1,8 +1,8 @@
 // From options to a plan: the steps that plan, load and run share.
 #pragma once
 
-#include "cli/options.h"
-#include "planner/placement/planner.h"
+#include "cli/options/options.h"
+#include "planner/planner.h"
 
 namespace berth {
 

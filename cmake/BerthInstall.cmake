@@ -6,8 +6,7 @@ set(berth_headers_dir ${CMAKE_INSTALL_INCLUDEDIR}/berth)
 set(berth_configs_dir ${CMAKE_INSTALL_DATADIR}/berth/configs)
 
 # What a program names: berth::planner and berth::loader; the others come with them.
-set_target_properties(berth_placement PROPERTIES EXPORT_NAME planner)
-foreach(part options base checkpoint model machine loader)
+foreach(part options base checkpoint model machine planner loader)
   set_target_properties(berth_${part} PROPERTIES EXPORT_NAME ${part})
 endforeach()
 target_include_directories(berth_options INTERFACE
@@ -17,7 +16,7 @@ target_compile_definitions(berth_options INTERFACE
   "$<INSTALL_INTERFACE:BERTH_INSTALLED_CONFIGS=\"$<INSTALL_PREFIX>/${berth_configs_dir}\">")
 
 install(TARGETS berth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_machine berth_placement
+install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_machine berth_planner
   berth_loader
   EXPORT berth ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET berth_executor)
@@ -26,8 +25,10 @@ endif()
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/planner DESTINATION ${berth_headers_dir}
   FILES_MATCHING PATTERN "*.h")
-install(FILES ${CMAKE_SOURCE_DIR}/runtime/stream/loader.h ${CMAKE_SOURCE_DIR}/runtime/stream/convert.h
-  DESTINATION ${berth_headers_dir}/runtime/stream)
+install(FILES ${CMAKE_SOURCE_DIR}/runtime/load/loader.h
+  DESTINATION ${berth_headers_dir}/runtime/load)
+install(FILES ${CMAKE_SOURCE_DIR}/runtime/convert/convert.h
+  DESTINATION ${berth_headers_dir}/runtime/convert)
 install(FILES ${CMAKE_SOURCE_DIR}/cmake/berth.h DESTINATION ${berth_headers_dir})
 
 install(EXPORT berth NAMESPACE berth:: FILE berthTargets.cmake DESTINATION ${berth_package_dir})

@@ -15,11 +15,11 @@
 #include "planner/checkpoint/checkpoint.h"
 #include "planner/machine/machine.h"
 #include "planner/machine/sizes.h"
-#include "planner/model/model_tree.h"
-#include "planner/placement/plan.h"
-#include "planner/placement/planner.h"
-#include "runtime/stream/convert.h"
-#include "runtime/stream/loader.h"
+#include "planner/model/tree/model_tree.h"
+#include "planner/plan/plan.h"
+#include "planner/planner.h"
+#include "runtime/convert/convert.h"
+#include "runtime/load/loader.h"
 
 #ifdef BERTH_INSTALLED_CONFIGS  // from find_package(berth): where the architecture templates are
 namespace berth::installed {

@@ -8,13 +8,13 @@
 #include <utility>
 
 #include "planner/base/huge_pages.h"
-#include "planner/checkpoint/file.h"
+#include "planner/base/input_file.h"
 #include "planner/checkpoint/name_table.h"
-#include "planner/checkpoint/quote.h"
-#include "planner/checkpoint/safetensors.h"
-#include "planner/checkpoint/shard_index.h"
+#include "planner/base/quote.h"
+#include "planner/checkpoint/safetensors/header.h"
+#include "planner/checkpoint/safetensors/shard_index.h"
 #include "planner/checkpoint/stand_in.h"
-#include "planner/checkpoint/torch_file.h"
+#include "planner/checkpoint/torch/file.h"
 
 namespace berth {
 namespace {

@@ -14,9 +14,9 @@
 #include "runtime/calibrate/crew.h"
 #include "runtime/calibrate/repeat.h"
 #include "runtime/calibrate/scratch_file.h"
-#include "runtime/stream/memory.h"
-#include "runtime/stream/reader.h"
-#include "runtime/stream/sizing.h"
+#include "runtime/io/memory.h"
+#include "runtime/io/reader.h"
+#include "runtime/load/sizing.h"
 
 namespace berth {
 namespace {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "planner/base/error.h"
-#include "runtime/stream/sizing.h"
+#include "runtime/load/sizing.h"
 
 namespace berth {
 

@@ -9,7 +9,7 @@
 #include "planner/machine/sizes.h"
 #include "runtime/calibrate/crew.h"
 #include "runtime/calibrate/repeat.h"
-#include "runtime/stream/memory.h"
+#include "runtime/io/memory.h"
 
 namespace berth {
 namespace {

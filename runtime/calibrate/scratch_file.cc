@@ -11,8 +11,8 @@
 #include <string>
 
 #include "runtime/calibrate/repeat.h"
-#include "runtime/stream/memory.h"
-#include "runtime/stream/reader.h"
+#include "runtime/io/memory.h"
+#include "runtime/io/reader.h"
 
 namespace berth {
 namespace {

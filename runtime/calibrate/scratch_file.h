@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "runtime/stream/shard_files.h"
+#include "runtime/io/shard_files.h"
 
 namespace berth {
 

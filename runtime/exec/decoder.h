@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "runtime/exec/family.h"
-#include "runtime/stream/loader.h"
+#include "runtime/load/loader.h"
 
 namespace berth {
 

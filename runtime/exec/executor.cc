@@ -6,7 +6,7 @@
 #include <string_view>
 #include <variant>
 
-#include "planner/model/gguf.h"
+#include "planner/model/gguf/gguf.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/stream/loader.h"
+#include "runtime/load/loader.h"
 
 namespace berth {
 

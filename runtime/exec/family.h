@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/model/model_tree.h"
+#include "planner/model/tree/model_tree.h"
 
 namespace berth {
 

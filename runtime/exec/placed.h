@@ -12,8 +12,8 @@
 #include <initializer_list>
 #include <vector>
 
-#include "planner/placement/plan.h"
-#include "runtime/stream/loader.h"
+#include "planner/plan/plan.h"
+#include "runtime/load/loader.h"
 
 namespace berth {
 

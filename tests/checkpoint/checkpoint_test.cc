@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "planner/checkpoint/gguf_header.h"
+#include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/error_of.h"

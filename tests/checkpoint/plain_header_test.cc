@@ -1,6 +1,6 @@
 // Headers in the reference writer's spelling: what is read of them, and that nothing is accepted
 // that the JSON parser would refuse.
-#include "planner/checkpoint/plain_header.h"
+#include "planner/checkpoint/safetensors/plain_header.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

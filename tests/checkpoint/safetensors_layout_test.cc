@@ -1,5 +1,5 @@
 // The header that is written, against the reference implementation's spelling.
-#include "planner/checkpoint/safetensors_layout.h"
+#include "planner/checkpoint/safetensors/layout.h"
 
 #include <gtest/gtest.h>
 

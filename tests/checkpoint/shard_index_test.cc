@@ -1,5 +1,5 @@
 // The index in its usual spelling and in others: the same answer, found by one reader or the other.
-#include "planner/checkpoint/shard_index.h"
+#include "planner/checkpoint/safetensors/shard_index.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // A file cut short under a mapping ends the process with one line, not with a signal.
-#include "cli/bus_guard.h"
+#include "cli/process/bus_guard.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

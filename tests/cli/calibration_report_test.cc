@@ -1,5 +1,5 @@
 // Figures as a machine, a table and JSON.
-#include "cli/calibration_report.h"
+#include "cli/report/calibration_report.h"
 
 #include <gmock/gmock.h>
 #include <simdjson.h>

@@ -1,4 +1,4 @@
-#include "cli/compare.h"
+#include "cli/report/compare.h"
 
 #include <gmock/gmock.h>
 

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "cli/deployment.h"
+#include "cli/options/deployment.h"
 
 namespace berth {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/deployment.h"
+#include "cli/options/deployment.h"
 
 #include <gmock/gmock.h>
 

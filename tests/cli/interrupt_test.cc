@@ -1,5 +1,5 @@
 // The signals that stop a command in good order.
-#include "cli/interrupt.h"
+#include "cli/process/interrupt.h"
 
 #include <gtest/gtest.h>
 

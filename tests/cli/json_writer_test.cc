@@ -1,4 +1,4 @@
-#include "cli/json_writer.h"
+#include "planner/base/json_writer.h"
 
 #include <gtest/gtest.h>
 #include <simdjson.h>

@@ -1,4 +1,4 @@
-#include "cli/layer_runs.h"
+#include "cli/report/layer_runs.h"
 
 #include <gmock/gmock.h>
 

@@ -1,8 +1,8 @@
-#include "cli/plan_file.h"
+#include "cli/report/plan_file.h"
 
 #include <gmock/gmock.h>
 
-#include "cli/plan_json.h"
+#include "cli/report/plan_json.h"
 #include "tests/cli/made_plan.h"
 
 namespace berth {

@@ -1,11 +1,11 @@
-#include "cli/plan_report.h"
+#include "cli/report/plan_report.h"
 
 #include <gmock/gmock.h>
 
 #include <sstream>
 
-#include "cli/dot.h"
-#include "cli/plan_json.h"
+#include "cli/report/dot.h"
+#include "cli/report/plan_json.h"
 #include "tests/cli/made_plan.h"
 
 namespace berth {

@@ -1,12 +1,12 @@
 // The picture is read back as a small XML document: well formed, inside its frame, words that do
 // not run into each other, columns to scale.
-#include "cli/svg.h"
+#include "cli/report/svg.h"
 
 #include <gmock/gmock.h>
 
 #include <map>
 
-#include "cli/svg_canvas.h"
+#include "cli/report/svg_canvas.h"
 #include "tests/cli/made_plan.h"
 
 namespace berth {

@@ -12,7 +12,7 @@
 
 #include "made_model.h"
 #include "runtime/exec/executor.h"
-#include "runtime/stream/environment.h"
+#include "runtime/load/environment.h"
 #include "tests/model/gguf_writer.h"
 
 namespace berth::testing {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/model_tree.h"
-#include "planner/placement/plan.h"
+#include "planner/model/tree/model_tree.h"
+#include "planner/plan/plan.h"
 #include "runtime/exec/executor.h"
-#include "runtime/stream/loader.h"
+#include "runtime/load/loader.h"
 
 namespace berth::testing {
 

@@ -8,7 +8,7 @@
 #include <map>
 #include <string>
 
-#include "runtime/stream/checksums.h"
+#include "runtime/verify/checksums.h"
 #include "tests/fuzz/checksums_model.h"
 
 namespace berth {

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "runtime/stream/checksums.h"
+#include "runtime/verify/checksums.h"
 #include "tests/fuzz/checksums_model.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

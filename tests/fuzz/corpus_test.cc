@@ -11,8 +11,8 @@
 #include <string>
 
 #include "planner/checkpoint/checkpoint.h"
-#include "planner/checkpoint/gguf_header.h"
-#include "planner/checkpoint/shard_index.h"
+#include "planner/checkpoint/gguf/header.h"
+#include "planner/checkpoint/safetensors/shard_index.h"
 
 namespace berth {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "planner/checkpoint/gguf_header.h"
+#include "planner/checkpoint/gguf/header.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view file(reinterpret_cast<const char*>(data), size);

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "planner/checkpoint/shard_index.h"
+#include "planner/checkpoint/safetensors/shard_index.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "planner/base/error.h"
-#include "planner/checkpoint/torch_file.h"
+#include "planner/checkpoint/torch/file.h"
 
 namespace berth {
 namespace {

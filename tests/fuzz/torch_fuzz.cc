@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "planner/base/error.h"
-#include "planner/checkpoint/torch_file.h"
+#include "planner/checkpoint/torch/file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const berth::ByteSource source{"input", size,

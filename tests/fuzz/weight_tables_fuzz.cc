@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "planner/model/quantization.h"
-#include "runtime/stream/weight_tables.h"
+#include "planner/model/quant/quantization.h"
+#include "runtime/quant/weight_tables.h"
 
 namespace berth {
 namespace {

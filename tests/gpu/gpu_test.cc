@@ -13,7 +13,7 @@
 #include "cuda/dequant.h"
 #include "cuda/device.h"
 #include "cuda/reorder.h"
-#include "tests/stream/support.h"
+#include "tests/load/support.h"
 
 namespace berth {
 namespace {

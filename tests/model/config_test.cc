@@ -1,4 +1,4 @@
-#include "planner/model/config.h"
+#include "planner/model/tree/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

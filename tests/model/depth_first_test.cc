@@ -1,4 +1,4 @@
-#include "planner/model/depth_first.h"
+#include "planner/model/tree/depth_first.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

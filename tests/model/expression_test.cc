@@ -1,4 +1,4 @@
-#include "planner/model/expression.h"
+#include "planner/model/template/expression.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

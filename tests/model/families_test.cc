@@ -7,7 +7,7 @@
 #include <set>
 #include <sstream>
 
-#include "planner/model/model_tree.h"
+#include "planner/model/tree/model_tree.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

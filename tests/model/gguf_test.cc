@@ -1,5 +1,5 @@
 // GGUF files as models: names, shapes, forms, config and tokenizer, and what is refused.
-#include "planner/model/gguf.h"
+#include "planner/model/gguf/gguf.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <functional>
 
-#include "planner/model/json_text.h"
-#include "planner/model/model_tree.h"
-#include "planner/model/piece_merges.h"
+#include "planner/base/json_text.h"
+#include "planner/model/tree/model_tree.h"
+#include "planner/model/gguf/piece_merges.h"
 #include "tests/error_of.h"
 #include "tests/model/gguf_writer.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/gguf.h"
+#include "planner/model/gguf/gguf.h"
 #include "runtime/text/tokenizer.h"
 #include "tests/model/gguf_writer.h"
 

@@ -1,4 +1,4 @@
-#include "planner/model/model_tree.h"
+#include "planner/model/tree/model_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "planner/model/model_tree.h"
+#include "planner/model/tree/model_tree.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/model_tree.h"
+#include "planner/model/tree/model_tree.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth::test {

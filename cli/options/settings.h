@@ -1,0 +1,83 @@
+// What the flags of a command and a deployment file can both say, and how they combine.
+//
+// Every member is empty where nobody spoke; defaults are filled in where the values are used
+// (Request, LoadOptions, RunOptions), never here, so that "given" and "default" stay apart.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "planner/plan/plan.h"
+#include "runtime/load/loader.h"
+
+namespace berth {
+
+// A mistake in how the command was called: exit 64 instead of 1.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+// --dtype: "auto" keeps what is stored, so it is a choice of its own.
+struct DTypeChoice {
+  std::optional<DType> dtype;  // nullopt: auto
+};
+
+// Bytes to leave free beside the ledger; an empty device name means every GPU.
+struct Reserve {
+  std::string device;
+  std::uint64_t bytes = 0;
+};
+
+using MachineChoice = std::variant<std::filesystem::path, Machine>;  // a file, or written inline
+using DeviceMapChoice = std::variant<std::filesystem::path, DeviceMap>;  // likewise
+
+struct Settings {
+  // Where the weights go.
+  std::optional<Policy> policy;
+  std::optional<MachineChoice> machine;
+  std::optional<std::vector<Budget>> max_memory;
+  std::optional<DeviceMapChoice> device_map;
+  std::optional<DTypeChoice> dtype;
+  std::optional<bool> dequantize;
+  std::optional<std::vector<Reserve>> reserve;
+  std::optional<std::vector<std::string>> excluded;
+  std::optional<std::vector<Priority>> priority;
+  std::optional<std::vector<std::string>> no_split;
+  std::optional<bool> never_offload;
+  std::optional<std::vector<Override>> overrides;
+
+  // The workload.
+  std::optional<std::uint64_t> batch;
+  std::optional<std::uint64_t> context;
+  std::optional<std::uint64_t> prompt_tokens;
+  std::optional<std::uint64_t> new_tokens;
+  std::optional<DType> kv_dtype;
+
+  // How the weights get there.
+  std::optional<CpuMemory> cpu_memory;
+  std::optional<bool> prefault;
+  std::optional<IoEngine> io;
+  std::optional<std::uint64_t> staging;
+  std::optional<bool> emulate;
+  std::optional<bool> verify;
+  std::optional<std::filesystem::path> checksums;  // a file; its presence is to verify
+  std::optional<std::filesystem::path> offload_folder;
+
+  // What is generated.
+  std::optional<std::string> prompt;
+  std::optional<std::vector<std::int64_t>> prompt_ids;
+  std::optional<std::uint64_t> tokens;  // -n
+  std::optional<std::filesystem::path> logits;
+  std::optional<bool> stop_at_eos;
+};
+
+// `flags` where they speak, else `file`. A flag also silences what it contradicts: --policy a
+// device map of the file, --device-map its policy, --prompt its prompt_ids and the reverse.
+Settings merge(Settings flags, const Settings& file);
+
+}  // namespace berth

@@ -1,0 +1,242 @@
+#include "cli/options/values.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <optional>
+
+#include "planner/base/yaml.h"
+#include "planner/machine/sizes.h"
+#include "runtime/load/sizing.h"
+
+namespace berth {
+namespace {
+
+constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct", "uring"};
+
+// Throws: `text` is none of `choices`.
+[[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
+                              const std::vector<std::string>& choices) {
+  const std::optional<std::string> near = nearest(text, choices);
+  throw Error(fmt::format("'{}' is not {} ({})", text, noun,
+                          near ? fmt::format("did you mean '{}'?", *near)
+                               : fmt::format("choose from: {}", fmt::join(choices, ", "))));
+}
+
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return {};
+  return number;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t at = text.find(separator);
+    parts.push_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+std::string_view trim(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// A dtype by its torch name, if it is among `choices`.
+DType listed_dtype(std::string_view text, std::string_view noun,
+                   const std::vector<std::string>& choices) {
+  const bool listed = std::find(choices.begin(), choices.end(), text) != choices.end();
+  const std::optional<DType> dtype = listed ? parse_torch_dtype(text) : std::nullopt;
+  if (!dtype) fail_choice(text, noun, choices);
+  return *dtype;
+}
+
+}  // namespace
+
+Policy policy_from(std::string_view text) {
+  const std::optional<Policy> policy = parse_policy(text);
+  if (!policy || *policy == Policy::kDeviceMap) {
+    fail_choice(text, "a policy",
+                {"auto", "balanced", "balanced_low_0", "sequential", "throughput"});
+  }
+  return *policy;
+}
+
+DTypeChoice dtype_from(std::string_view text) {
+  if (text == "auto") return {};
+  const std::vector<std::string> choices{"float32", "float16", "bfloat16"};
+  if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+    fail_choice(text, "a dtype", {"auto", "float32", "float16", "bfloat16"});
+  }
+  return {listed_dtype(text, "a dtype", choices)};
+}
+
+DType kv_dtype_from(std::string_view text) {
+  return listed_dtype(text, "a dtype of the KV cache",
+                      {"float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"});
+}
+
+CpuMemory cpu_memory_from(std::string_view text) {
+  const std::optional<CpuMemory> mode = parse_cpu_memory(text);
+  if (!mode) fail_choice(text, "a kind of CPU memory", {"mmap", "private", "pinned"});
+  return *mode;
+}
+
+IoEngine io_engine_from(std::string_view text) {
+  const auto found = std::find(kIoEngines.begin(), kIoEngines.end(), text);
+  if (found == kIoEngines.end()) {
+    fail_choice(text, "a read engine", {kIoEngines.begin(), kIoEngines.end()});
+  }
+  return static_cast<IoEngine>(found - kIoEngines.begin());
+}
+
+std::uint64_t staging_from(std::string_view text) {
+  const std::uint64_t bytes = parse_size(text);
+  if (bytes < kLeastStaging) {
+    throw Error(fmt::format("'{}' is too small to load anything (at least {})", text,
+                            format_size(kLeastStaging)));
+  }
+  return bytes;
+}
+
+std::string_view io_engine_text(IoEngine engine) {
+  return kIoEngines.at(static_cast<std::size_t>(engine));
+}
+
+std::string device_from(std::string_view text) {
+  if (text == "cpu" || text == "disk") return std::string(text);
+  std::string_view ordinal = text;
+  for (const std::string_view prefix : {"cuda:", "gpu "}) {
+    if (ordinal.substr(0, prefix.size()) == prefix) ordinal.remove_prefix(prefix.size());
+  }
+  const std::optional<std::uint64_t> number = whole_number(ordinal);
+  if (!number || *number > 9999) {
+    throw Error(fmt::format("'{}' is not a device (GPUs are 0, 1, ...; then cpu and disk)", text));
+  }
+  return std::to_string(*number);
+}
+
+std::vector<std::string> devices_from(std::string_view text) {
+  std::vector<std::string> devices;
+  for (const std::string_view part : split(text, ',')) devices.push_back(device_from(trim(part)));
+  return devices;
+}
+
+std::vector<Budget> budgets_from(std::string_view text) {
+  std::vector<Budget> budgets;
+  for (const std::string_view part : split(text, ',')) {
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      throw Error(fmt::format("'{}' is not DEVICE=SIZE (for example 0=24GiB,cpu=64GiB)", part));
+    }
+    Budget budget{device_from(trim(part.substr(0, equals))),
+                  parse_size(trim(part.substr(equals + 1)))};
+    for (const Budget& earlier : budgets) {
+      if (earlier.device == budget.device) {
+        throw Error(fmt::format("device '{}' is given twice", budget.device));
+      }
+    }
+    budgets.push_back(std::move(budget));
+  }
+  return budgets;
+}
+
+std::vector<Reserve> reserve_from(std::string_view text) {
+  if (text.find('=') == std::string_view::npos) return {{"", parse_size(trim(text))}};
+  std::vector<Reserve> reserve;
+  for (Budget& budget : budgets_from(text)) {
+    reserve.push_back({std::move(budget.device), budget.bytes});
+  }
+  return reserve;
+}
+
+int level_from(std::string_view text) {
+  int level = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), level);
+  const bool whole = !text.empty() && error == std::errc() && end == text.data() + text.size();
+  if (!whole || level < -kMaxLevel || level > kMaxLevel) {
+    throw Error(fmt::format("'{}' is not a level (a whole number from -{} to {}; 0 is the default)",
+                            text, kMaxLevel, kMaxLevel));
+  }
+  return level;
+}
+
+std::string gpu_from(std::string_view text) {
+  std::string device = device_from(text);
+  if (device == "cpu" || device == "disk") {
+    throw Error(fmt::format("'{}' is not a GPU; it is used after all GPUs in any case", device));
+  }
+  return device;
+}
+
+std::vector<Priority> priority_from(std::string_view text) {
+  std::vector<Priority> priority;
+  for (const std::string_view part : split(text, ',')) {
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) {
+      throw Error(fmt::format("'{}' is not DEVICE=LEVEL (for example 2=-1,0=1)", part));
+    }
+    Priority entry{gpu_from(trim(part.substr(0, equals))),
+                   level_from(trim(part.substr(equals + 1)))};
+    for (const Priority& earlier : priority) {
+      if (earlier.device == entry.device) {
+        throw Error(fmt::format("device '{}' is given twice", entry.device));
+      }
+    }
+    priority.push_back(std::move(entry));
+  }
+  return priority;
+}
+
+std::string glob_from(std::string_view text) {
+  if (text.empty()) throw Error("an empty pattern matches nothing");
+  const std::size_t open = text.rfind('[');
+  if (open != std::string_view::npos && text.find(']', open) == std::string_view::npos) {
+    throw Error(fmt::format("'{}' has a [ without its ]", text));
+  }
+  return std::string(text);
+}
+
+std::vector<std::string> globs_from(std::string_view text) {
+  std::vector<std::string> globs;
+  for (const std::string_view part : split(text, ',')) globs.push_back(glob_from(trim(part)));
+  return globs;
+}
+
+Override override_from(std::string_view text) {
+  const std::size_t equals = text.rfind('=');
+  if (equals == std::string_view::npos) {
+    throw Error(
+        fmt::format("'{}' is not PATTERN=DEVICE (for example model.layers.2?.*=cpu)", text));
+  }
+  return {glob_from(trim(text.substr(0, equals))), device_from(trim(text.substr(equals + 1)))};
+}
+
+std::uint64_t count_from(std::string_view text) {
+  const std::optional<std::uint64_t> number = whole_number(text);
+  if (!number || *number > kMaxCount) {
+    throw Error(fmt::format("'{}' is not a whole number from 0 to {}", text, kMaxCount));
+  }
+  return *number;
+}
+
+std::vector<std::int64_t> ids_from(std::string_view text) {
+  std::vector<std::int64_t> ids;
+  if (trim(text).empty()) return ids;
+  for (const std::string_view part : split(text, ',')) {
+    const std::optional<std::uint64_t> id = whole_number(trim(part));
+    if (!id || *id > INT64_MAX) {
+      throw Error(fmt::format("'{}' is not a token id (write them as 504,3575,282)", part));
+    }
+    ids.push_back(static_cast<std::int64_t>(*id));
+  }
+  return ids;
+}
+
+}  // namespace berth

@@ -1,0 +1,57 @@
+// Text to value, for flags and deployment files alike.
+//
+// Each function throws an Error that says what was wrong with the text and what would be right,
+// without saying where it stood: the caller knows the flag, or the file and line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/options/settings.h"
+
+namespace berth {
+
+Policy policy_from(std::string_view text);
+DTypeChoice dtype_from(std::string_view text);  // auto, float32, float16, bfloat16
+DType kv_dtype_from(std::string_view text);     // float32, float16, bfloat16, 8-bit floats
+CpuMemory cpu_memory_from(std::string_view text);
+IoEngine io_engine_from(std::string_view text);
+
+// A size of at least what a load needs to move anything, 256 KiB.
+std::uint64_t staging_from(std::string_view text);
+
+std::string_view io_engine_text(IoEngine engine);
+
+// "0", "cpu", "disk"; "cuda:1" and "gpu 1" become "1".
+std::string device_from(std::string_view text);
+std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"
+
+// "0=24GiB,cpu=64GiB", order kept; a device named twice is an error.
+std::vector<Budget> budgets_from(std::string_view text);
+// "0=1GiB,1=2GiB", or one size for every GPU.
+std::vector<Reserve> reserve_from(std::string_view text);
+
+// "2=-1,0=1": levels of GPUs, order kept; a device named twice is an error, and so is the CPU.
+std::vector<Priority> priority_from(std::string_view text);
+// A level by itself: a whole number, perhaps negative, of at most kMaxLevel.
+inline constexpr int kMaxLevel = 1000;
+int level_from(std::string_view text);
+// The name of a GPU, for what only GPUs have.
+std::string gpu_from(std::string_view text);
+
+// "LlamaMLP,model.layers.?": globs over names of modules and classes.
+std::vector<std::string> globs_from(std::string_view text);
+std::string glob_from(std::string_view text);  // one, not empty, its brackets closed
+// "model.layers.2?.*=cpu": a glob over names of modules and tensors, and where they go.
+Override override_from(std::string_view text);
+
+// A count of tokens or sequences, at most kMaxCount.
+inline constexpr std::uint64_t kMaxCount = 1'000'000'000;
+std::uint64_t count_from(std::string_view text);
+
+// Ids of a prompt: "504,3575,282".
+std::vector<std::int64_t> ids_from(std::string_view text);
+
+}  // namespace berth

@@ -1,0 +1,176 @@
+#include "cli/report/calibration_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "planner/base/json_writer.h"
+#include "cli/report/table.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+namespace {
+
+enum class Unit { kBytes, kFlops, kSeconds };
+
+struct Figure {
+  std::string device;
+  std::string what;
+  double value = 0;
+  Unit unit = Unit::kBytes;
+  std::string how;
+};
+
+const char* unit_name(Unit unit) {
+  return unit == Unit::kBytes ? "B/s" : unit == Unit::kFlops ? "FLOP/s" : "s";
+}
+
+std::string shown(const Figure& figure) {
+  switch (figure.unit) {
+    case Unit::kBytes:
+      return figure.value < 1e9 ? fmt::format("{:.1f} MB/s", figure.value / 1e6)
+                                : fmt::format("{:.2f} GB/s", figure.value / 1e9);
+    case Unit::kFlops:
+      return figure.value < 1e12 ? fmt::format("{:.1f} GFLOP/s", figure.value / 1e9)
+                                 : fmt::format("{:.2f} TFLOP/s", figure.value / 1e12);
+    case Unit::kSeconds:
+      return fmt::format("{:.1f} us", figure.value * 1e6);
+  }
+  return "";
+}
+
+void add_ram(const RamFigures& ram, std::vector<Figure>& figures) {
+  const std::string how = fmt::format("{} threads over {}, median of {}", ram.threads,
+                                      format_size(ram.bytes), ram.passes);
+  figures.push_back({"cpu", "RAM read", ram.read, Unit::kBytes, how});
+  figures.push_back({"cpu", "RAM copy", ram.copy, Unit::kBytes, "read and written bytes, both"});
+}
+
+void add_compute(const ComputeRates& compute, std::vector<Figure>& figures) {
+  for (const auto& [dtype, rate] : compute.matvec)
+    figures.push_back({"cpu", "matrix-vector " + dtype, rate, Unit::kBytes,
+                       fmt::format("weights read by torch's linear, {} threads", compute.threads)});
+  for (const auto& [dtype, rate] : compute.matmul)
+    figures.push_back(
+        {"cpu", "matrix product " + dtype, rate, Unit::kFlops, "torch's linear, up to 512 rows"});
+}
+
+void add_disk(const DiskFigures& disk, std::vector<Figure>& figures) {
+  figures.push_back(
+      {"disk", "sequential read", disk.read, Unit::kBytes,
+       fmt::format("{} of {}, {}, median of {}", format_size(disk.bytes),
+                   disk.made ? "a file made for it" : "the model's files",
+                   disk.direct ? "O_DIRECT" : "through the page cache", disk.passes)});
+}
+
+void add_gpus(const MeasuredGpus& gpus, std::vector<Figure>& figures) {
+  for (const MeasuredGpu& gpu : gpus.gpus) {
+    const std::string name = fmt::format("gpu {}", gpu.ordinal);
+    const std::string copies = "pinned, " + format_size(gpu.copy_bytes) + " a copy";
+    figures.push_back({name, "memory read", gpu.memory, Unit::kBytes,
+                       "a kernel reads " + format_size(gpu.memory_bytes)});
+    figures.push_back({name, "from host", gpu.to_device.bandwidth, Unit::kBytes, copies});
+    figures.push_back({name, "to host", gpu.to_host.bandwidth, Unit::kBytes, copies});
+    figures.push_back({name, "from host, latency", gpu.to_device.latency, Unit::kSeconds, "4 KiB"});
+    figures.push_back({name, "to host, latency", gpu.to_host.latency, Unit::kSeconds, "4 KiB"});
+  }
+  for (const MeasuredPair& pair : gpus.peers) {
+    const std::string name = fmt::format("gpu {}", pair.from);
+    const std::string to = fmt::format("to gpu {}", pair.to);
+    figures.push_back({name, to, pair.link.bandwidth, Unit::kBytes, "peer to peer"});
+    figures.push_back({name, to + ", latency", pair.link.latency, Unit::kSeconds, "4 KiB"});
+  }
+}
+
+std::vector<Figure> figures_of(const Measurements& measured) {
+  std::vector<Figure> figures;
+  if (measured.ram) add_ram(*measured.ram, figures);
+  if (measured.compute) add_compute(*measured.compute, figures);
+  if (measured.disk) add_disk(*measured.disk, figures);
+  add_gpus(measured.gpus, figures);
+  return figures;
+}
+
+// The device of `machine` that a measured GPU is; null where it is none.
+Device* device_of(const MeasuredGpu& gpu, Machine& machine) {
+  const std::string name = std::to_string(gpu.ordinal);
+  for (Device& device : machine.devices) {
+    if (device.kind != DeviceKind::kCuda) continue;
+    const bool known = !gpu.uuid.empty() && !device.uuid.empty();
+    if (known ? gpu.uuid == device.uuid : name == device.name) return &device;
+  }
+  return nullptr;
+}
+
+void take_gpus(const MeasuredGpus& gpus, Machine& machine) {
+  std::vector<std::pair<int, std::string>> names;  // by CUDA's ordinal
+  for (const MeasuredGpu& gpu : gpus.gpus) {
+    Device* device = device_of(gpu, machine);
+    if (!device) continue;
+    device->memory_bandwidth = gpu.memory;
+    names.emplace_back(gpu.ordinal, device->name);
+    machine.links.push_back({"cpu", device->name, gpu.to_device.bandwidth, gpu.to_device.latency});
+    machine.links.push_back({device->name, "cpu", gpu.to_host.bandwidth, gpu.to_host.latency});
+  }
+  const auto name_of = [&](int ordinal) {
+    const auto found = std::find_if(names.begin(), names.end(),
+                                    [&](const auto& entry) { return entry.first == ordinal; });
+    return found == names.end() ? std::string() : found->second;
+  };
+  for (const MeasuredPair& pair : gpus.peers) {
+    const std::string from = name_of(pair.from), to = name_of(pair.to);
+    if (!from.empty() && !to.empty())
+      machine.links.push_back({from, to, pair.link.bandwidth, pair.link.latency});
+  }
+}
+
+}  // namespace
+
+Machine measured_machine(const Measurements& measured, const Machine& probed) {
+  Machine machine;
+  machine.calibrated = measured.calibrated;
+  for (Device device : probed.devices) {
+    // A file's capacity is never 0: what is full now is written as what is installed.
+    if (device.capacity == 0) device.capacity = device.total;
+    if (device.capacity == 0) continue;
+    device.memory_bandwidth = device.flops = 0;
+    if (device.kind == DeviceKind::kCpu) {
+      if (measured.ram) device.memory_bandwidth = measured.ram->read;
+      if (measured.compute) {
+        device.matvec = measured.compute->matvec;
+        const auto flops = measured.compute->matmul.find("bfloat16");
+        if (flops != measured.compute->matmul.end()) device.flops = flops->second;
+      }
+    } else if (device.kind == DeviceKind::kDisk && measured.disk) {
+      device.memory_bandwidth = measured.disk->read;
+    }
+    machine.devices.push_back(std::move(device));
+  }
+  take_gpus(measured.gpus, machine);
+  return machine;
+}
+
+std::string calibration_table(const Measurements& measured) {
+  Table table({"DEVICE", "MEASURED", "RATE", "HOW"});
+  for (const Figure& figure : figures_of(measured))
+    table.add({figure.device, figure.what, shown(figure), figure.how});
+  return table.text();
+}
+
+std::string calibration_json(const Measurements& measured, const std::string& file) {
+  JsonWriter json;
+  json.begin_object().key("figures").begin_array();
+  for (const Figure& figure : figures_of(measured)) {
+    json.begin_object();
+    json.member("device", figure.device).member("what", figure.what);
+    json.member("value", figure.value).member("unit", unit_name(figure.unit));
+    json.member("how", figure.how).end_object();
+  }
+  json.end_array().key("notes").begin_array();
+  for (const std::string& note : measured.notes) json.value(note);
+  json.end_array().member("file", file).end_object();
+  return json.take();
+}
+
+}  // namespace berth

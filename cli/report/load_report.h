@@ -1,0 +1,21 @@
+// What a load came to, as text and as JSON: planned beside measured, always.
+#pragma once
+
+#include <string>
+
+#include "planner/base/json_writer.h"
+#include "cli/planning.h"
+#include "runtime/load/loader.h"
+
+namespace berth {
+
+// The report of `berth load`; ends in a newline. `verbose` adds the read engine of every shard.
+std::string load_report(const Planned& planned, const LoadReport& report, bool verbose);
+
+// Two or three lines for `berth run`.
+std::string short_load_report(const LoadReport& report);
+
+// The members `after_load` and `measured` of load --json, into an open object.
+void write_load(JsonWriter& json, const LoadReport& report);
+
+}  // namespace berth

@@ -1,0 +1,312 @@
+#include "cli/report/plan_file.h"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "cli/options/values.h"
+
+namespace berth {
+namespace {
+
+using simdjson::dom::element;
+
+// Members of one JSON object, with errors that name file and member.
+class Reader {
+ public:
+  Reader(element object, std::string source, std::string field)
+      : object_(object), source_(std::move(source)), field_(std::move(field)) {
+    if (!object_.is_object()) fail("is not an object");
+  }
+
+  template <typename T>
+  T get(std::string_view key, const char* kind) const {
+    T value{};
+    if (object_.at_key(key).get(value) != simdjson::SUCCESS) {
+      member(key).fail(fmt::format("is missing or not {}", kind));
+    }
+    return value;
+  }
+  std::string text(std::string_view key) const {
+    return std::string(get<std::string_view>(key, "text"));
+  }
+  std::uint64_t size(std::string_view key) const {
+    return get<std::uint64_t>(key, "a whole number");
+  }
+  double number(std::string_view key) const { return get<double>(key, "a number"); }
+  bool boolean(std::string_view key) const { return get<bool>(key, "true or false"); }
+  simdjson::dom::array list(std::string_view key) const {
+    return get<simdjson::dom::array>(key, "a list");
+  }
+  Reader object(std::string_view key) const {
+    return Reader(get<element>(key, "an object"), source_, path(key));
+  }
+  bool has(std::string_view key) const { return object_.at_key(key).error() == simdjson::SUCCESS; }
+  bool is_null(std::string_view key) const { return has(key) && item(key).is_null(); }
+  element item(std::string_view key) const { return get<element>(key, "here"); }
+
+  // Runs `parse` on a text member; its errors come back naming the member.
+  template <typename Parse>
+  auto parsed(std::string_view key, Parse parse) const {
+    const std::string value = text(key);
+    try {
+      return parse(value);
+    } catch (const Error& error) {
+      throw Error(fmt::format("{}: {}: {}", source_, path(key), error.what()));
+    }
+  }
+
+  [[noreturn]] void fail(const std::string& message) const {
+    throw Error(fmt::format("{}: {}{}{}: not a plan that berth made", source_, field_,
+                            field_.empty() ? "the file " : " ", message));
+  }
+
+ private:
+  std::string path(std::string_view key) const {
+    return field_.empty() ? std::string(key) : fmt::format("{}.{}", field_, key);
+  }
+  Reader member(std::string_view key) const {
+    Reader copy = *this;
+    copy.field_ = path(key);
+    return copy;
+  }
+
+  element object_;
+  std::string source_;
+  std::string field_;
+};
+
+DeviceLedger read_device(const Reader& reader) {
+  DeviceLedger device;
+  device.name = reader.parsed("name", [](const std::string& text) { return device_from(text); });
+  const std::string kind = reader.text("kind");
+  for (const DeviceKind candidate : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
+    if (device_kind_name(candidate) == kind) device.kind = candidate;
+  }
+  if (device_kind_name(device.kind) != kind) reader.fail("has a kind that is none");
+  device.capacity = reader.size("capacity");
+  device.reserved = reader.size("reserved");
+  device.weights = reader.size("weights");
+  device.kv_cache = reader.size("kv_cache");
+  device.workspace = reader.size("workspace");
+  const std::int64_t free = reader.get<std::int64_t>("free", "a whole number");
+  if (free >= 0) {
+    device.free = static_cast<std::uint64_t>(free);
+  } else {
+    device.over = 0 - static_cast<std::uint64_t>(free);
+  }
+  return device;
+}
+
+void read_request(const Reader& reader, PlanFile& file) {
+  Plan& plan = file.plan;
+  plan.machine = reader.text("machine");
+  file.dtype = reader.parsed("dtype", dtype_from).dtype;
+  file.dequantize =
+      reader.has("dequantize") && reader.boolean("dequantize");  // newer than the rest
+  file.tensors = reader.size("tensors");
+  plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
+  plan.staging = reader.size("staging");
+  plan.workload.batch = reader.size("batch");
+  plan.workload.context = reader.size("context");
+  plan.workload.prompt_tokens = reader.size("prompt_tokens");
+  plan.workload.new_tokens = reader.size("new_tokens");
+  if (!reader.item("kv_dtype").is_null()) {
+    plan.workload.kv_dtype = reader.parsed("kv_dtype", kv_dtype_from);
+  }
+}
+
+void read_device_map_member(const Reader& reader, PlanFile& file) {
+  for (const auto [module, device] : reader.get<simdjson::dom::object>("device_map", "an object")) {
+    std::uint64_t ordinal = 0;
+    std::string_view name;
+    if (device.get(ordinal) == simdjson::SUCCESS) {
+      file.plan.device_map.push_back({std::string(module), std::to_string(ordinal)});
+    } else if (device.get(name) == simdjson::SUCCESS) {
+      file.plan.device_map.push_back({std::string(module), std::string(name)});
+    } else {
+      reader.fail("has a device_map whose devices are not numbers or text");
+    }
+  }
+}
+
+// Stages and streaming are newer than the rest: a plan without them is a plan all the same.
+Estimate read_estimate(const Reader& reader, const std::string& source, const Plan& plan) {
+  Estimate estimate;
+  estimate.prefill_seconds = reader.number("prefill_seconds");
+  estimate.seconds_per_token = reader.number("seconds_per_token");
+  estimate.score_seconds = reader.number("score_seconds");
+  if (!reader.is_null("optimality_gap")) {
+    estimate.optimality_gap = reader.number("optimality_gap");
+  }
+  if (!reader.has("stages")) return estimate;
+  std::size_t index = 0;
+  for (const element item : reader.list("stages")) {
+    const Reader member(item, source, fmt::format("estimate.stages[{}]", index++));
+    Stage stage;
+    const std::string name = member.text("device");
+    while (stage.device < plan.devices.size() && plan.devices[stage.device].name != name) {
+      ++stage.device;
+    }
+    if (stage.device == plan.devices.size()) member.fail("names a device that is not in devices");
+    stage.prefill_seconds = member.number("prefill_seconds");
+    stage.seconds_per_token = member.number("seconds_per_token");
+    stage.prefill_limit = member.text("prefill_limit");
+    stage.token_limit = member.text("token_limit");
+    estimate.stages.push_back(std::move(stage));
+  }
+  const Reader hops = reader.object("hops");
+  estimate.hops_prefill_seconds = hops.number("prefill_seconds");
+  estimate.hops_seconds_per_token = hops.number("seconds_per_token");
+  return estimate;
+}
+
+std::uint32_t device_named(const Reader& reader, const Plan& plan, std::string_view key) {
+  const std::string name = reader.text(key);
+  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
+    if (plan.devices[d].name == name) return d;
+  }
+  reader.fail(fmt::format("{} names a device that is not in devices", key));
+}
+
+void read_streaming(const Reader& reader, Plan& plan) {
+  plan.streamer = device_named(reader, plan, "device");
+  plan.slot_bytes = reader.size("slot_bytes");
+}
+
+void read_body(const Reader& root, const std::string& source, PlanFile& file) {
+  const Reader model = root.object("model");
+  file.model_name = model.text("name");
+  file.parameters = model.size("parameters");
+  file.bytes = model.size("bytes");
+  const std::string policy = root.text("policy");
+  file.plan.policy = policy == policy_name(Policy::kDeviceMap) ? Policy::kDeviceMap
+                                                               : root.parsed("policy", policy_from);
+  std::size_t index = 0;
+  for (const element device : root.list("devices")) {
+    file.plan.devices.push_back(
+        read_device(Reader(device, source, fmt::format("devices[{}]", index++))));
+  }
+  read_device_map_member(root, file);
+  index = 0;
+  for (const element item : root.list("placement")) {
+    const Reader placed(item, source, fmt::format("placement[{}]", index++));
+    file.modules.push_back(placed.text("module"));
+    file.reasons.push_back(placed.text("reason"));
+  }
+  const Reader peak = root.object("load_peak");
+  file.plan.load_peak = {peak.size("host_bytes"), peak.size("naive_host_bytes")};
+  file.plan.estimate = read_estimate(root.object("estimate"), source, file.plan);
+  if (root.has("streaming")) read_streaming(root.object("streaming"), file.plan);
+  if (root.has("disk_runner")) {
+    file.plan.disk_runner = device_named(root, file.plan, "disk_runner");
+  }
+  if (!root.boolean("fits")) {
+    file.plan.shortfall.emplace();
+    const Reader shortfall = root.object("shortfall");
+    file.plan.shortfall->bytes = shortfall.size("bytes");
+    if (shortfall.has("cause")) file.plan.shortfall->cause = shortfall.text("cause");
+  }
+  read_request(root.object("request"), file);
+}
+
+void require_same(const PlanFile& file, const char* what, const std::string& planned,
+                  const std::string& here) {
+  if (planned == here) return;
+  throw Error(fmt::format("{}: a plan for another model: {} was {}, here it is {}; plan again",
+                          file.source, what, planned, here));
+}
+
+// The machine that the ledger describes: enough to price the device map on it.
+Machine machine_of(const Plan& plan) {
+  Machine machine;
+  machine.source = plan.machine;
+  for (const DeviceLedger& ledger : plan.devices) {
+    Device device;
+    device.name = ledger.name;
+    device.kind = ledger.kind;
+    device.capacity = device.total = ledger.capacity;
+    machine.devices.push_back(std::move(device));
+  }
+  fill_defaults(machine);
+  return machine;
+}
+
+// Takes the ledger as it was planned where the weights agree, and refuses it where they do not.
+void take_ledger(const PlanFile& file, Plan& plan) {
+  if (plan.devices.size() != file.plan.devices.size()) {
+    throw Error(fmt::format("{}: devices: a plan for other hardware; plan again", file.source));
+  }
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    if (plan.devices[i].name != file.plan.devices[i].name ||
+        plan.devices[i].weights != file.plan.devices[i].weights) {
+      throw Error(fmt::format(
+          "{}: devices[{}].weights: {} bytes by the plan, {} by its device_map and this model; "
+          "the file was edited, or made for another model",
+          file.source, i, file.plan.devices[i].weights, plan.devices[i].weights));
+    }
+  }
+  plan.devices = file.plan.devices;
+}
+
+}  // namespace
+
+PlanFile parse_plan_file(std::string_view json, const std::string& source) {
+  simdjson::dom::parser parser;
+  element document;
+  const simdjson::padded_string padded(json);
+  if (const auto error = parser.parse(padded).get(document)) {
+    throw Error(fmt::format("{}: not JSON: {}", source, simdjson::error_message(error)));
+  }
+  PlanFile file;
+  file.source = source;
+  read_body(Reader(document, source, ""), source, file);
+  return file;
+}
+
+PlanFile read_plan_file(const std::filesystem::path& file) {
+  simdjson::padded_string text;
+  if (const auto error = simdjson::padded_string::load(file.string()).get(text)) {
+    throw Error(
+        fmt::format("{}: cannot be read: {}", file.string(), simdjson::error_message(error)));
+  }
+  return parse_plan_file(std::string_view(text), file.string());
+}
+
+Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& settings) {
+  require_same(file, "the name", file.model_name, tree.name);
+  require_same(file, "the number of parameters", std::to_string(file.parameters),
+               std::to_string(tree.parameters()));
+  require_same(file, "the number of tensors", std::to_string(file.tensors),
+               std::to_string(tree.tensors.size()));
+  require_same(file, "the size in bytes", std::to_string(file.bytes), std::to_string(tree.bytes()));
+
+  Request request;
+  request.policy = Policy::kDeviceMap;
+  request.device_map = file.plan.device_map;
+  request.workload = file.plan.workload;
+  request.cpu_memory = settings.cpu_memory.value_or(file.plan.cpu_memory);
+  request.staging = settings.staging.value_or(file.plan.staging);
+  Plan plan = make_plan(tree, machine_of(file.plan), request);
+
+  take_ledger(file, plan);
+  plan.policy = file.plan.policy;
+  plan.estimate = file.plan.estimate;
+  plan.streamer = file.plan.streamer;
+  plan.slot_bytes = file.plan.slot_bytes;
+  plan.disk_runner = file.plan.disk_runner;
+  plan.shortfall = file.plan.shortfall;
+  std::map<std::string, std::string, std::less<>> reasons;
+  for (std::size_t i = 0; i < file.modules.size(); ++i) reasons[file.modules[i]] = file.reasons[i];
+  for (ModulePlacement& placed : plan.placement) {
+    const auto reason = reasons.find(tree.modules[placed.module].name);
+    if (reason != reasons.end()) placed.reason = reason->second;
+  }
+  return plan;
+}
+
+}  // namespace berth

@@ -1,0 +1,53 @@
+// A model as Accelerate sees it, and infer_auto_device_map over it. Private to accelerate*.cc.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "planner/model/tree/depth_first.h"
+#include "planner/model/tree/model_tree.h"
+#include "planner/plan/plan.h"
+
+namespace berth::accelerate {
+
+// Sizes are eighths of a byte, because Accelerate counts a bool as one bit.
+using Eighths = std::int64_t;
+inline constexpr Eighths kUnlimited = std::numeric_limits<Eighths>::max() / 4;
+
+inline Eighths to_eighths(std::uint64_t bytes) {
+  constexpr std::uint64_t kMost = static_cast<std::uint64_t>(kUnlimited) / 8;
+  return static_cast<Eighths>(std::min(bytes, kMost) * 8);
+}
+
+// The tree as Accelerate sees it. A node is a module or a tensor; tensor t is node modules + t.
+struct Sizes : DepthFirst {
+  const ModelTree& tree;
+  std::uint32_t modules;
+  std::vector<Eighths> size;  // by node; a tied tensor counts where its group is met first
+  std::vector<std::uint32_t> first_seen;    // by module: rank of its first counted tensor, or kNone
+  std::vector<std::vector<TensorId>> ties;  // groups of parameters, members sorted by name
+
+  explicit Sizes(const ModelTree& model_tree);
+
+  bool is_module(std::uint32_t node) const { return node < modules; }
+  Name name(std::uint32_t node) const {
+    return is_module(node) ? tree.modules[node].name : tree.tensors[node - modules].name;
+  }
+  bool inside(ModuleId inner, ModuleId outer) const {
+    return enter[inner] >= enter[outer] && enter[inner] < leave[outer];
+  }
+};
+
+// What infer_auto_device_map decides, before cleaning: by node, the device (index into `devices`)
+// of each key of its map, kNone for what is no key. `room`: by device; a device named "disk" has no
+// end.
+struct Raw {
+  std::vector<std::uint32_t> assigned;
+  std::vector<std::string> notes;
+};
+Raw infer(const Sizes& sizes, const std::vector<Budget>& devices, const std::vector<Eighths>& room);
+
+}  // namespace berth::accelerate

@@ -1,0 +1,324 @@
+#include "planner/checkpoint/torch/file.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "planner/checkpoint/torch/pickle.h"
+#include "planner/base/quote.h"
+#include "planner/checkpoint/stand_in.h"
+#include "planner/checkpoint/torch/state_dict.h"
+#include "planner/checkpoint/torch/globals.h"
+#include "planner/checkpoint/torch/zip_archive.h"
+
+namespace berth {
+namespace {
+
+constexpr std::string_view kZipMark = "PK\x03\x04";
+constexpr std::string_view kPickle = "/data.pkl";
+
+// The older format's first pickle is the number 0x1950a86a20f9469cfc6c, in ten bytes from protocol
+// 2 on, else as text.
+constexpr std::string_view kLegacyMark("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13);
+constexpr std::string_view kLegacyTextMark = "L119547037146038801333356L\n.";
+constexpr std::string_view kFrame = "\x95";  // and eight bytes, which protocols from 4 on put first
+constexpr std::uint64_t kLegacyVersion = 1001;
+constexpr std::uint64_t kFirstWindow = 64u << 10;
+
+std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_t count) {
+  std::string text(count, '\0');
+  file.read(offset, text.data(), count);
+  return text;
+}
+
+// Turns the tensors of a state dict into byte ranges. `place` says where a storage's data is; it is
+// asked once a key.
+template <typename PlaceStorage>
+void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleValue root,
+                    std::uint32_t shard, const CheckpointLimits& limits,
+                    std::vector<TensorInfo>& tensors, const PlaceStorage& place) {
+  const std::size_t first = tensors.size();
+  std::map<std::string_view, ByteRange> placed;
+  for (const NamedTensor& named : find_state_dict(machine, host, root, limits)) {
+    const TorchTensor& tensor = *named.tensor;
+    const auto fail = [&](const std::string& what) {
+      machine.fail(tensor.at, "tensor " + quote(named.name) + ": " + what);
+    };
+    if (tensors.size() >= limits.tensors) {
+      fail("more than " + std::to_string(limits.tensors) + " tensors");
+    }
+    const TorchStorage& storage = host.storages()[tensor.storage];
+    const std::string_view key = machine.text(storage.key);
+    const auto bytes = tensor_bytes(tensor.dtype, named.shape);
+    if (!bytes) fail("the shape's size overflows or is no whole number of bytes");
+
+    auto at = placed.find(key);
+    if (at == placed.end()) at = placed.emplace(key, place(named, storage)).first;
+    const ByteRange range = at->second;
+    if (storage.bytes() > range.bytes()) {
+      fail("storage " + quote(key) + " is said to have " + std::to_string(storage.bytes()) +
+           " bytes, the file holds " + std::to_string(range.bytes()) + " of it");
+    }
+    std::uint64_t begin = 0;
+    const std::uint64_t width = dtype_bits(tensor.dtype) / 8;
+    if (__builtin_mul_overflow(tensor.offset, width, &begin) || begin > storage.bytes() ||
+        storage.bytes() - begin < *bytes) {
+      fail("its " + std::to_string(*bytes) + " bytes at element " + std::to_string(tensor.offset) +
+           " run past storage " + quote(key) + ", which has " + std::to_string(storage.bytes()));
+    }
+    begin += range.begin;
+    TensorInfo info;
+    info.name = named.name;
+    info.dtype = tensor.dtype;
+    info.shape = named.shape;
+    info.shard = shard;
+    info.begin = begin;
+    info.end = begin + *bytes;
+    tensors.push_back(std::move(info));
+  }
+  std::stable_sort(tensors.begin() + static_cast<std::ptrdiff_t>(first), tensors.end(),
+                   [](const TensorInfo& a, const TensorInfo& b) {
+                     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+                   });
+}
+
+// Bytes of the first pickle where `head` begins with the mark of the older format; 0 where not.
+// Throws Error where the file is of that format, but of a protocol that is not read.
+std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
+  const auto refuse = [&](const std::string& protocol) {
+    throw Error(source + ": the pickle protocol of this file of torch.save, " + protocol +
+                ", is not supported (2 to 5 are): save it again with another pickle_protocol");
+  };
+  if (head.starts_with(kLegacyTextMark)) refuse("0 or 1");
+  if (head.size() < 2 || head[0] != '\x80') return 0;
+  const auto protocol = static_cast<unsigned char>(head[1]);
+  std::size_t at = 2;
+  if (head.substr(at).starts_with(kFrame)) at = std::min(at + kFrame.size() + 8, head.size());
+  if (!head.substr(at).starts_with(kLegacyMark)) return 0;
+  if (protocol < 2 || protocol > 5) refuse(std::to_string(protocol));
+  return at + kLegacyMark.size();
+}
+
+// The ZIP format.
+class TorchArchive {
+ public:
+  explicit TorchArchive(const ByteSource& file) : file_(file), zip_(file) { find_root(); }
+
+  void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
+    check_byte_order();
+    const ZipEntry& entry = *zip_.find(root_ + std::string(kPickle));
+    const ByteRange range = zip_.locate(entry);
+    const PickleLimits most;
+    if (range.bytes() > most.bytes) {
+      throw Error(file_.name + ": zip entry " + quote(entry.name) + ": has " +
+                  std::to_string(range.bytes()) + " bytes, the limit is " +
+                  std::to_string(most.bytes));
+    }
+    const std::string pickle = read_text(file_, range.begin, range.bytes());
+    TorchHost host;
+    PickleMachine machine(pickle, file_.name + ": " + std::string(entry.name), range.begin, host,
+                          most);
+    const PickleValue root = machine.run();
+    append_tensors(machine, host, root, shard, limits, tensors,
+                   [&](const NamedTensor& named, const TorchStorage& storage) {
+                     return place(machine, named, storage);
+                   });
+  }
+
+ private:
+  // Everything stands below one folder, which is named after the file when it was written.
+  void find_root() {
+    std::optional<std::string_view> root;
+    for (const ZipEntry& entry : zip_.entries()) {
+      if (!entry.name.ends_with(kPickle)) continue;
+      const std::string_view folder = entry.name.substr(0, entry.name.size() - kPickle.size());
+      if (folder.find('/') != folder.npos) continue;
+      if (root) {
+        throw Error(file_.name + ": the archive holds both " +
+                    quote(std::string(*root) + std::string(kPickle)) + " and " + quote(entry.name));
+      }
+      root = folder;
+    }
+    if (!root) {
+      throw Error(file_.name +
+                  ": a zip archive, but not one of PyTorch's: it holds no NAME/data.pkl");
+    }
+    root_ = *root;
+    if (zip_.find(root_ + "/constants.pkl") != nullptr) {
+      throw Error(file_.name +
+                  ": a TorchScript archive, which holds a program: save the state dict of the "
+                  "module with torch.save");
+    }
+  }
+
+  void check_byte_order() {
+    const ZipEntry* entry = zip_.find(root_ + "/byteorder");
+    if (entry == nullptr) return;  // older releases write none and were little-endian in practice
+    const ByteRange range = zip_.locate(*entry);
+    const std::string order =
+        read_text(file_, range.begin, std::min<std::uint64_t>(range.bytes(), 16));
+    if (order == "little") return;
+    throw Error(file_.name + ": zip entry " + quote(entry->name) + ": the byte order is " +
+                quote(order) +
+                "; only little-endian files are read: load it with torch and save it again (byte " +
+                std::to_string(range.begin) + ")");
+  }
+
+  ByteRange place(const PickleMachine& machine, const NamedTensor& named,
+                  const TorchStorage& storage) {
+    const std::string_view key = machine.text(storage.key);
+    const ZipEntry* entry = zip_.find(root_ + "/data/" + std::string(key));
+    if (entry == nullptr) {
+      machine.fail(named.tensor->at, "tensor " + quote(named.name) + ": its storage " + quote(key) +
+                                         " is not in the archive");
+    }
+    return zip_.locate(*entry);
+  }
+
+  const ByteSource& file_;
+  ZipArchive zip_;
+  std::string root_;
+};
+
+// The legacy format: pickles of a mark, a version, the writer's system, the object and the keys of
+// its storages; then for each key the number of elements, in eight bytes, and the data.
+class LegacyFile {
+ public:
+  // The first pickle takes `mark_bytes`.
+  LegacyFile(const ByteSource& file, std::size_t mark_bytes)
+      : file_(file), mark_bytes_(mark_bytes) {}
+
+  // How long the pickles are is known only once they are read: try with more until it suffices.
+  void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
+    const std::uint64_t most = std::min(file_.size, PickleLimits{}.bytes);
+    for (std::uint64_t window = std::min(most, kFirstWindow);;
+         window = std::min(most, 4 * window)) {
+      const std::string head = read_text(file_, 0, window);
+      try {
+        return read_head(head, shard, limits, tensors);
+      } catch (const PickleTruncated&) {
+        if (window == most) throw;
+      }
+    }
+  }
+
+ private:
+  void read_head(std::string_view head, std::uint32_t shard, const CheckpointLimits& limits,
+                 std::vector<TensorInfo>& tensors) const {
+    TorchHost host;
+    std::uint64_t at = mark_bytes_;
+    const auto next = [&] { return PickleMachine(head.substr(at), file_.name, at, host); };
+
+    PickleMachine version = next();
+    if (const PickleValue value = version.run();
+        value.kind != PickleKind::kInt || value.payload != kLegacyVersion) {
+      version.fail(value.at, "the version of the file is not " + std::to_string(kLegacyVersion));
+    }
+    at += version.size();
+    PickleMachine system = next();
+    check_byte_order(system, system.run());
+    at += system.size();
+    PickleMachine object = next();
+    const PickleValue root = object.run();
+    at += object.size();
+    PickleMachine keys = next();
+    const PickleValue list = keys.run();
+    at += keys.size();
+
+    const auto places = place_all(object, host, keys, list, at);
+    append_tensors(object, host, root, shard, limits, tensors,
+                   [&](const NamedTensor& named, const TorchStorage& storage) {
+                     const auto place = places.find(object.text(storage.key));
+                     if (place != places.end()) return place->second;
+                     object.fail(named.tensor->at,
+                                 "tensor " + quote(named.name) + ": its storage " +
+                                     quote(object.text(storage.key)) + " is not in the file");
+                   });
+  }
+
+  static void check_byte_order(const PickleMachine& machine, PickleValue system) {
+    if (system.kind != PickleKind::kDict) machine.fail(system.at, "the system pickle is no dict");
+    const auto pairs = machine.pairs(system);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      if (pairs[i].kind != PickleKind::kText || machine.text(pairs[i]) != "little_endian") continue;
+      if (pairs[i + 1].kind == PickleKind::kBool && pairs[i + 1].payload == 1) continue;
+      machine.fail(pairs[i].at, "the byte order is big-endian; only little-endian files are read");
+    }
+  }
+
+  // Where each storage's data is: `list` names them in the order of the file, which goes on at
+  // `at`.
+  std::map<std::string_view, ByteRange> place_all(const PickleMachine& object,
+                                                  const TorchHost& host, const PickleMachine& keys,
+                                                  PickleValue list, std::uint64_t at) const {
+    if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is none");
+    std::map<std::string_view, const TorchStorage*> known;
+    for (const TorchStorage& storage : host.storages()) {
+      known.emplace(object.text(storage.key), &storage);
+    }
+    std::map<std::string_view, ByteRange> places;
+    for (const PickleValue key : keys.items(list)) {
+      const std::string_view name = key.kind == PickleKind::kText ? keys.text(key) : "";
+      const auto storage = known.find(name);
+      if (storage == known.end()) keys.fail(key.at, "the list of storages names an unknown one");
+      if (file_.size - at < 8) fail_truncated(name, at);
+      const std::string count = read_text(file_, at, 8);
+      std::uint64_t elements = 0;
+      for (std::size_t i = 8; i-- > 0;) {
+        elements = elements << 8 | static_cast<unsigned char>(count[i]);
+      }
+      at += 8;
+      if (elements != storage->second->elements) {
+        throw Error(file_.name + ": storage " + quote(name) + " has " + std::to_string(elements) +
+                    " elements, its id says " + std::to_string(storage->second->elements) +
+                    " (byte " + std::to_string(at - 8) + ")");
+      }
+      const std::uint64_t bytes = storage->second->bytes();
+      if (file_.size - at < bytes) fail_truncated(name, at);
+      // The key's text is the object's own: `keys` does not live as long.
+      if (!places.emplace(storage->first, ByteRange{at, at + bytes}).second) {
+        keys.fail(key.at, "storage " + quote(name) + " appears twice");
+      }
+      at += bytes;
+    }
+    return places;
+  }
+
+  [[noreturn]] void fail_truncated(std::string_view storage, std::uint64_t at) const {
+    throw Error(file_.name + ": the file is truncated: it ends within storage " + quote(storage) +
+                ", which begins at byte " + std::to_string(at));
+  }
+
+  const ByteSource& file_;
+  std::size_t mark_bytes_;
+};
+
+[[noreturn]] void fail_unknown(const ByteSource& file, std::string_view head) {
+  refuse_stand_in(head, file.name);
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string bytes;
+  for (const char c : head.substr(0, 4)) {
+    const auto byte = static_cast<unsigned char>(c);
+    bytes += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  throw Error(file.name + ": is no file of torch.save: neither a zip archive nor a pickle of its " +
+              "older format" +
+              (bytes.empty() ? " (it is empty)" : " (it begins with" + bytes + ")"));
+}
+
+}  // namespace
+
+void read_torch_file(const ByteSource& file, std::uint32_t shard, const CheckpointLimits& limits,
+                     std::vector<TensorInfo>& tensors) {
+  const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, kStandInBytes));
+  if (head.starts_with(kZipMark)) return TorchArchive(file).read(shard, limits, tensors);
+  if (const std::size_t mark_bytes = find_legacy_mark(head, file.name); mark_bytes > 0) {
+    return LegacyFile(file, mark_bytes).read(shard, limits, tensors);
+  }
+  fail_unknown(file, head);
+}
+
+}  // namespace berth

@@ -1,0 +1,197 @@
+#include "planner/checkpoint/torch/state_dict.h"
+
+#include <algorithm>
+#include <string>
+
+#include "planner/checkpoint/name_table.h"
+#include "planner/base/quote.h"
+
+namespace berth {
+namespace {
+
+constexpr std::string_view kUsualNames[] = {"state_dict", "model_state_dict", "model", "module"};
+constexpr int kDeepest = 4;
+
+class Finder {
+ public:
+  Finder(const PickleMachine& machine, const TorchHost& host, const CheckpointLimits& limits)
+      : machine_(machine), host_(host), limits_(limits), holds_(machine.containers(), kUnknown) {}
+
+  PickleValue find(PickleValue root) {
+    if (host_.tensor(root) != nullptr) {
+      machine_.fail(root.at, "the file holds one tensor, not a state dict with names");
+    }
+    for (int depth = 0; depth < kDeepest && root.kind == PickleKind::kDict; ++depth) {
+      if (holds_tensors(root)) return root;
+      const std::vector<Child> children = candidates(root);
+      if (children.empty()) break;
+      root = choose(children, root.at);
+    }
+    machine_.fail(root.at, "the file holds no state dict: no dict in it maps names to tensors");
+  }
+
+  std::vector<NamedTensor> collect(PickleValue dict) const {
+    const auto pairs = machine_.pairs(dict);
+    std::vector<NamedTensor> found;
+    NameTable names(pairs.size() / 2);
+    const auto name_of = [&](std::uint32_t i) { return found[i].name; };
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      const TorchTensor* tensor = host_.tensor(pairs[i + 1]);
+      if (tensor == nullptr) continue;
+      const PickleValue key = pairs[i];
+      if (key.kind != PickleKind::kText) fail(tensor->at, "a tensor's name is no text");
+      const std::string_view name = machine_.text(key);
+      if (name.empty()) fail(key.at, "a tensor has an empty name");
+      if (name.size() > limits_.name_bytes) {
+        fail(key.at, "tensor " + quote(name) + ": the name has " + std::to_string(name.size()) +
+                         " bytes, the limit is " + std::to_string(limits_.name_bytes));
+      }
+      const auto number = static_cast<std::uint32_t>(found.size());
+      if (names.insert(name, number, name_of) != NameTable::kAbsent) {
+        fail(key.at, "tensor " + quote(name) + ": the name appears twice");
+      }
+      if (found.size() >= limits_.tensors) {
+        fail(key.at, "more than " + std::to_string(limits_.tensors) + " tensors");
+      }
+      check_metadata(name, *tensor);
+      found.push_back({name, tensor, shape_of(name, *tensor)});
+    }
+    return found;
+  }
+
+ private:
+  enum Holds : std::uint8_t { kUnknown, kNo, kYes };
+  struct Child {
+    std::string_view name;
+    PickleValue dict;
+    bool usual = false;  // its name
+    bool holds = false;  // tensors, itself
+  };
+
+  [[noreturn]] void fail(std::uint32_t at, const std::string& what) const {
+    machine_.fail(at, what);
+  }
+
+  // Looked at once a dict: many may refer to the same one.
+  bool holds_tensors(PickleValue dict) {
+    Holds& holds = holds_[machine_.container(dict)];
+    if (holds == kUnknown) {
+      const auto pairs = machine_.pairs(dict);
+      holds = kNo;
+      for (std::size_t i = 1; i < pairs.size() && holds == kNo; i += 2) {
+        if (host_.tensor(pairs[i]) != nullptr) holds = kYes;
+      }
+    }
+    return holds == kYes;
+  }
+
+  // Dicts below `parent` that hold tensors, or that could by their name lead to some.
+  std::vector<Child> candidates(PickleValue parent) {
+    std::vector<Child> found;
+    const auto pairs = machine_.pairs(parent);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      if (pairs[i].kind != PickleKind::kText || pairs[i + 1].kind != PickleKind::kDict) continue;
+      const std::string_view name = machine_.text(pairs[i]);
+      const bool usual = std::ranges::find(kUsualNames, name) != std::end(kUsualNames);
+      const bool empty = machine_.pairs(pairs[i + 1]).empty();
+      const bool holds = holds_tensors(pairs[i + 1]);
+      if (holds || (usual && !empty)) found.push_back({name, pairs[i + 1], usual, holds});
+    }
+    return found;
+  }
+
+  PickleValue choose(const std::vector<Child>& children, std::uint32_t at) const {
+    if (children.size() == 1) return children[0].dict;
+    for (const bool with_tensors : {true, false}) {
+      const auto fits = [&](const Child& child) {
+        return child.usual && (child.holds || !with_tensors);
+      };
+      if (std::ranges::count_if(children, fits) == 1) {
+        return std::ranges::find_if(children, fits)->dict;
+      }
+    }
+    std::string names;
+    for (std::size_t i = 0; i < std::min<std::size_t>(children.size(), 3); ++i) {
+      names += (i == 0 ? "" : ", ") + quote(children[i].name);
+    }
+    if (children.size() > 3) names += ", ...";
+    fail(at, "several dicts of the file could be the state dict (" + names +
+                 "); save the one that is meant alone");
+  }
+
+  Shape shape_of(std::string_view name, const TorchTensor& tensor) const {
+    const auto sizes = machine_.items(tensor.shape);
+    const auto strides = machine_.items(tensor.strides);
+    if (sizes.size() != strides.size() || sizes.size() > limits_.rank) {
+      fail(tensor.at, "tensor " + quote(name) + ": has " + std::to_string(sizes.size()) +
+                          " dimensions and " + std::to_string(strides.size()) + " strides");
+    }
+    Shape shape;
+    bool empty = false;
+    for (const PickleValue size : sizes) {
+      if (size.kind != PickleKind::kInt || size.payload >> 63 != 0) {
+        fail(tensor.at,
+             "tensor " + quote(name) + ": shape[" + std::to_string(shape.size()) + "] is no count");
+      }
+      shape.push_back(size.payload);
+      empty = empty || size.payload == 0;
+    }
+    // The stride of a dimension of one element, and any of a tensor without elements, says nothing.
+    std::uint64_t expected = 1;
+    for (std::size_t i = sizes.size(); i-- > 0 && !empty;) {
+      if (shape[i] != 1 &&
+          (strides[i].kind != PickleKind::kInt || strides[i].payload != expected)) {
+        fail(tensor.at, "tensor " + quote(name) +
+                            ": is a strided view (transposed, expanded or sliced), whose elements "
+                            "do not stand one after another: save it with .contiguous()");
+      }
+      if (__builtin_mul_overflow(expected, shape[i], &expected)) {
+        fail(tensor.at, "tensor " + quote(name) + ": the shape's size overflows");
+      }
+    }
+    return shape;
+  }
+
+  // PyTorch negates and conjugates lazily: the storage keeps the old values, and a bit of the
+  // tensor says what they stand for. Read as they are, they would be silently wrong. A key that is
+  // there sets its bit, whatever its value.
+  void check_metadata(std::string_view name, const TorchTensor& tensor) const {
+    if (tensor.metadata.kind == PickleKind::kNone) return;
+    const auto refuse = [&](const std::string& why) {
+      fail(tensor.at, "tensor " + quote(name) + ": " + why);
+    };
+    if (tensor.metadata.kind != PickleKind::kDict) refuse("its metadata is no dict");
+    bool negated = false;
+    bool conjugated = false;
+    const auto pairs = machine_.pairs(tensor.metadata);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      if (pairs[i].kind != PickleKind::kText) refuse("a key of its metadata is no text");
+      const std::string_view key = machine_.text(pairs[i]);
+      if (key != "neg" && key != "conj") refuse("its metadata " + quote(key) + " is not known");
+      (key == "neg" ? negated : conjugated) = true;
+    }
+    if (!negated && !conjugated) return;
+    const auto both = [&](const char* neg, const char* between, const char* conj) {
+      return std::string(negated ? neg : "") + (negated && conjugated ? between : "") +
+             (conjugated ? conj : "");
+    };
+    refuse("is a view that is " + both("negated", " and ", "conjugated") +
+           ", whose values are not those of its storage: write it with " +
+           both(".resolve_neg()", "", ".resolve_conj()") + " and save it again");
+  }
+
+  const PickleMachine& machine_;
+  const TorchHost& host_;
+  const CheckpointLimits& limits_;
+  std::vector<Holds> holds_;  // by number of container
+};
+
+}  // namespace
+
+std::vector<NamedTensor> find_state_dict(const PickleMachine& machine, const TorchHost& host,
+                                         PickleValue root, const CheckpointLimits& limits) {
+  Finder finder(machine, host, limits);
+  return finder.collect(finder.find(root));
+}
+
+}  // namespace berth

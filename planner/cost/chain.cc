@@ -1,0 +1,303 @@
+#include "planner/cost/chain.h"
+
+#include <algorithm>
+#include <boost/graph/adjacency_list.hpp>
+#include <boost/graph/connected_components.hpp>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "planner/base/text.h"
+#include "planner/model/tree/depth_first.h"
+#include "planner/plan/device_map.h"
+
+namespace berth {
+namespace {
+
+constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
+
+// Products of what users ask for saturate instead of wrapping: far too much stays far too much.
+std::uint64_t times(std::uint64_t a, std::uint64_t b) {
+  return a != 0 && b > kMost / a ? kMost : a * b;
+}
+std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > kMost - b ? kMost : a + b; }
+
+// `known`: the bytes of each tensor; empty: to be found.
+DType widest_weights(const ModelTree& tree, const std::vector<std::uint64_t>& known) {
+  // The dtype that holds most bytes decides; small float32 norms do not.
+  std::uint64_t bytes[256] = {};
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const ModelTensor& tensor = tree.tensors[t];
+    if (tensor.buffer) continue;
+    bytes[static_cast<unsigned>(tensor.dtype)] += known.empty() ? tensor.bytes() : known[t];
+  }
+  const auto* most = std::max_element(std::begin(bytes), std::end(bytes));
+  return static_cast<DType>(most - std::begin(bytes));
+}
+
+// The dtype that a model computes in: its own where it is a float, else 16-bit.
+DType compute_dtype(DType weights) { return is_convertible(weights) ? weights : DType::kBF16; }
+
+double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }
+
+// What every later step asks of every tensor, found once: its bytes, and whether it is an expert's.
+void measure(const ModelTree& tree, Chain& chain) {
+  std::vector<bool> below_expert(tree.modules.size(), false);
+  for (ModuleId m = 0; m < tree.modules.size(); ++m) {  // parents come first
+    const Module& module = tree.modules[m];
+    below_expert[m] = module.expert || (module.parent != kNone && below_expert[module.parent]);
+  }
+  chain.bytes.reserve(tree.tensors.size());
+  chain.expert.reserve(tree.tensors.size());
+  for (const ModelTensor& tensor : tree.tensors) {
+    chain.bytes.push_back(tensor.bytes());
+    chain.expert.push_back(below_expert[tensor.module] ? 1 : 0);
+  }
+}
+
+// Storage that a tensor shares: the first member of its tie group.
+TensorId storage_of(const ModelTree& tree, TensorId t) {
+  const TensorId first = tree.tensors[t].tied_to;
+  return first == kNone ? t : first;
+}
+
+// Units that share storage, and those that --no-split keeps together, as the connected components
+// of a graph of units. A component that no-split reaches into stays together as a whole.
+void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32_t>>& kept,
+                Chain& chain) {
+  boost::adjacency_list<boost::vecS, boost::vecS, boost::undirectedS> graph(chain.units.size());
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    if (tree.tensors[t].tied_to == kNone) continue;
+    boost::add_edge(chain.unit_of[t], chain.unit_of[storage_of(tree, t)], graph);
+  }
+  std::vector<bool> must(chain.units.size(), false);
+  for (const auto& group : kept) {
+    for (std::size_t i = 1; i < group.size(); ++i) boost::add_edge(group[0], group[i], graph);
+    if (group.size() > 1) must[group[0]] = true;
+  }
+  if (boost::num_edges(graph) == 0) return;
+  std::vector<std::uint32_t> component(chain.units.size());
+  const std::uint32_t count = boost::connected_components(graph, component.data());
+  std::vector<std::vector<std::uint32_t>> groups(count);
+  for (std::uint32_t u = 0; u < component.size(); ++u) groups[component[u]].push_back(u);
+  for (auto& group : groups) {
+    if (group.size() < 2) continue;
+    const bool together = std::any_of(group.begin(), group.end(), [&](auto u) { return must[u]; });
+    (together ? chain.joined : chain.tied).push_back(std::move(group));
+  }
+}
+
+void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
+           std::vector<bool>& counted) {
+  for (Unit& unit : chain.units) {
+    const bool embedding = unit.module == facts.embedding;
+    for (TensorId t : unit.tensors) {
+      const ModelTensor& tensor = tree.tensors[t];
+      const std::uint64_t bytes = chain.bytes[t];
+      const bool expert = chain.expert[t] != 0;
+      if (unit.anchor == kNone && !expert) unit.anchor = t;
+      if (!tensor.persistent) {
+        unit.computed += bytes;
+        continue;
+      }
+      if (const TensorId storage = storage_of(tree, t); counted[storage]) {
+        unit.tied += bytes;
+      } else {
+        counted[storage] = true;
+        unit.weights += bytes;
+        if (expert) unit.experts += bytes;
+      }
+      if (tensor.buffer) continue;
+      if (embedding) {
+        if (!tensor.shape.empty() && tensor.shape[0] > 0) {
+          unit.row_bytes += bytes / tensor.shape[0];
+        }
+      } else if (expert) {
+        unit.expert_bytes += bytes;
+        unit.expert_elements += elements_of(tensor);
+      } else {
+        unit.dense_bytes += bytes;
+        unit.elements += elements_of(tensor);
+      }
+    }
+    if (unit.experts == unit.weights) unit.experts = 0;  // nothing to part
+    if (unit.anchor == kNone && !unit.tensors.empty()) unit.anchor = unit.tensors[0];
+  }
+}
+
+// True where one group of modules holds both experts and something else of the unit.
+bool parts_experts(const ModelTree& tree, const Chain& chain, const Unit& unit,
+                   const std::vector<std::uint32_t>& group_of) {
+  std::map<std::uint32_t, std::pair<bool, bool>> held;  // experts, others
+  for (TensorId t : unit.tensors) {
+    const std::uint32_t group = group_of[tree.tensors[t].module];
+    if (group == kNone) continue;
+    auto& [experts, others] = held[group];
+    (chain.expert[t] != 0 ? experts : others) = true;
+  }
+  return std::any_of(held.begin(), held.end(),
+                     [](const auto& entry) { return entry.second.first && entry.second.second; });
+}
+
+// The units below each module that a glob names, by name or by class; such units also keep their
+// experts. Throws Error for a glob that matches nothing.
+std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
+                                                      const std::vector<std::string>& globs,
+                                                      Chain& chain) {
+  std::vector<std::vector<std::uint32_t>> groups;
+  if (globs.empty()) return groups;
+  std::vector<std::uint32_t> group_of(tree.modules.size(), kNone);
+  std::vector<bool> used(globs.size(), false);
+  for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
+    const Module& module = tree.modules[m];
+    group_of[m] = group_of[module.parent];
+    for (std::size_t i = 0; i < globs.size(); ++i) {
+      if (!glob_matches(globs[i], module.name) && !glob_matches(globs[i], module.cls)) continue;
+      used[i] = true;
+      if (group_of[m] != kNone) continue;
+      group_of[m] = static_cast<std::uint32_t>(groups.size());
+      groups.emplace_back();
+    }
+  }
+  for (std::size_t i = 0; i < globs.size(); ++i) {
+    if (!used[i]) {
+      throw Error("no_split: '" + printable(globs[i]) + "' matches no module and no class of " +
+                  tree.name);
+    }
+  }
+  for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
+    Unit& unit = chain.units[u];
+    if (group_of[unit.module] != kNone) groups[group_of[unit.module]].push_back(u);
+    // A module below the unit that holds experts and more keeps the two pieces in one, too.
+    if (group_of[unit.module] != kNone || parts_experts(tree, chain, unit, group_of))
+      unit.experts = 0;
+  }
+  return groups;
+}
+
+}  // namespace
+
+Workload fill_workload(const ModelTree& tree, const Workload& asked) {
+  Workload workload = asked;
+  const std::uint64_t most = tree.facts.max_positions;
+  if (workload.context == 0)
+    workload.context = most == 0 ? 4096 : std::min<std::uint64_t>(4096, most);
+  workload.batch = std::max<std::uint64_t>(workload.batch, 1);
+  workload.prompt_tokens = std::clamp<std::uint64_t>(workload.prompt_tokens, 1, workload.context);
+  if (!workload.kv_dtype) {
+    const DType dtype = compute_dtype(widest_weights(tree, {}));
+    workload.kv_dtype = dtype_bits(dtype) <= 16 ? dtype : DType::kF16;
+  }
+  return workload;
+}
+
+std::uint64_t kv_cache_bytes(const LayerFacts& layer, const Workload& workload) {
+  std::uint64_t positions = workload.context;
+  if (layer.window > 0) positions = std::min(positions, layer.window);
+  const std::uint64_t elements = times(times(layer.kv_elements, positions), workload.batch);
+  const std::uint64_t bits = dtype_bits(workload.kv_dtype.value_or(DType::kF16));
+  return elements > kMost / 64 ? kMost : (elements * bits + 7) / 8;
+}
+
+std::uint64_t activation_workspace(const ModelFacts& facts, const Workload& workload,
+                                   std::uint64_t activation_bytes) {
+  const std::uint64_t tokens = times(workload.batch, workload.prompt_tokens);
+  const std::uint64_t wide = plus(times(4, facts.hidden), times(3, facts.intermediate));
+  const std::uint64_t tile = std::min<std::uint64_t>(workload.prompt_tokens, 512);
+  const std::uint64_t scores = times(times(tokens, tile), times(facts.heads, 4));
+  return plus(times(times(tokens, wide), activation_bytes), scores);
+}
+
+std::uint64_t logits_workspace(const ModelFacts& facts, const Workload& workload,
+                               std::uint64_t activation_bytes) {
+  return times(times(workload.batch, facts.vocabulary), activation_bytes + 4);
+}
+
+bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
+  for (ModuleId m = tree.tensors[tensor].module; m != kNone; m = tree.modules[m].parent) {
+    if (tree.modules[m].expert) return true;
+  }
+  return false;
+}
+
+bool cost_alike(const Unit& a, const Unit& b) {
+  const auto figures = [](const Unit& u) {
+    return std::tie(u.weights, u.tied, u.experts, u.computed, u.kv_bytes, u.kv_position,
+                    u.kv_window, u.activation, u.logits, u.dense_bytes, u.expert_bytes, u.row_bytes,
+                    u.elements, u.expert_elements, u.routed_prompt, u.routed_token,
+                    u.experts_fraction, u.expert_count, u.attention_width, u.block, u.head);
+  };
+  return a.tensors.empty() == b.tensors.empty() && figures(a) == figures(b);
+}
+
+std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts) {
+  return std::max(dense, (experts + unit.expert_count - 1) / unit.expert_count);
+}
+
+Chain make_chain(const ModelTree& tree, const Workload& workload,
+                 const std::vector<std::string>& no_split) {
+  const ModelFacts& facts = tree.facts;
+  Chain chain;
+  chain.known = !facts.layers.empty() && facts.hidden > 0;
+  chain.unit_of.assign(tree.tensors.size(), kNone);
+  measure(tree, chain);
+  const DType weights = widest_weights(tree, chain.bytes);
+  chain.activation_bytes = dtype_bits(compute_dtype(weights)) / 8;
+  chain.weight_dtype = torch_dtype_name(weights);
+
+  const DepthFirst walk(tree);
+  std::vector<std::uint32_t> unit_of_module(tree.modules.size(), kNone);
+  for (ModuleId module : execution_units(tree)) {
+    Unit unit;
+    unit.module = module;
+    const Module& at = tree.modules[module];
+    if (at.no_split || at.children.empty()) {
+      unit.tensors = tensors_below(tree, walk, module);
+    } else {
+      unit.tensors = at.tensors;
+    }
+    const auto id = static_cast<std::uint32_t>(chain.units.size());
+    unit_of_module[module] = id;
+    for (TensorId t : unit.tensors) chain.unit_of[t] = id;
+    unit.activation = times(times(workload.batch, workload.prompt_tokens),
+                            times(2 * facts.hidden, chain.activation_bytes));
+    chain.units.push_back(std::move(unit));
+  }
+  std::vector<bool> counted(tree.tensors.size(), false);
+  weigh(tree, facts, chain, counted);
+
+  for (const LayerFacts& layer : facts.layers) {
+    const std::uint32_t id = layer.module == kNone ? kNone : unit_of_module[layer.module];
+    chain.layer_unit.push_back(id);
+    if (id == kNone) continue;
+    Unit& unit = chain.units[id];
+    unit.block = true;
+    unit.kv_bytes = kv_cache_bytes(layer, workload);
+    const std::uint64_t positions =
+        layer.window > 0 ? std::min(layer.window, workload.context) : workload.context;
+    unit.kv_window = positions;
+    unit.kv_position = positions > 0 ? unit.kv_bytes / positions : 0;
+    unit.activation = activation_workspace(facts, workload, chain.activation_bytes);
+    unit.attention_width = static_cast<double>(facts.hidden);
+    unit.expert_count = std::max<std::uint64_t>(1, layer.experts);
+    const std::uint64_t active =
+        std::clamp<std::uint64_t>(layer.experts_per_token, 1, unit.expert_count);
+    unit.experts_fraction = static_cast<double>(active) / static_cast<double>(unit.expert_count);
+    // Each of so many tokens picks its experts by itself.
+    const auto batch = static_cast<double>(workload.batch);
+    const double unused = 1 - unit.experts_fraction;
+    unit.routed_token = 1 - std::pow(unused, batch);
+    unit.routed_prompt = 1 - std::pow(unused, batch * static_cast<double>(workload.prompt_tokens));
+  }
+  if (facts.head != kNone && unit_of_module[facts.head] != kNone) {
+    Unit& head = chain.units[unit_of_module[facts.head]];
+    head.head = true;
+    head.logits = logits_workspace(facts, workload, chain.activation_bytes);
+  }
+  join_units(tree, keep_together(tree, no_split, chain), chain);
+  return chain;
+}
+
+}  // namespace berth

@@ -1,0 +1,193 @@
+#include "planner/cost/setting.h"
+
+#include <algorithm>
+
+#include "planner/base/text.h"
+#include "planner/plan/device_map.h"
+#include "planner/planner.h"
+
+namespace berth {
+namespace {
+
+bool is_accelerate(Policy policy) {
+  return policy == Policy::kBalanced || policy == Policy::kBalancedLow0 ||
+         policy == Policy::kSequential;
+}
+
+// Adds what is known from --max-memory alone, and the disk that Accelerate always has.
+Machine complete(Machine machine, const Request& request) {
+  std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
+  if (is_accelerate(request.policy) && !request.device_map) budgets.push_back({"disk", kUnlimited});
+  if (!budgets.empty()) {
+    for (const Budget& budget : budgets) {
+      if (machine.find(budget.device) != nullptr) continue;
+      const Machine known = budget_machine({budget});
+      Device device = known.devices[0];
+      device.description = kBudgetDevice;
+      const auto after =
+          std::find_if(machine.devices.begin(), machine.devices.end(), [&](const Device& other) {
+            if (device.kind != other.kind) return device.kind < other.kind;
+            return device.name.size() != other.name.size() ? device.name.size() < other.name.size()
+                                                           : device.name < other.name;
+          });
+      machine.devices.insert(after, device);
+    }
+  }
+  fill_defaults(machine);
+  return machine;
+}
+
+std::string known_devices(const Machine& machine) {
+  std::string names;
+  for (const Device& device : machine.devices) names += (names.empty() ? "" : ", ") + device.name;
+  return names;
+}
+
+void require_device(const Machine& machine, const std::string& name, const std::string& where) {
+  if (machine.find(name) != nullptr) return;
+  throw Error(where + ": there is no device '" + printable(name) + "' on " + machine.source +
+              " (devices: " + known_devices(machine) + ")");
+}
+
+// A glob that matches a module stands for everything inside it; the first override that matches
+// wins. Tensors that share storage go together.
+void pin(Setting& setting) {
+  const ModelTree& tree = setting.tree;
+  setting.pinned.assign(tree.tensors.size(), kNone);
+  setting.pinned_by.assign(tree.tensors.size(), kNone);
+  for (std::uint32_t i = 0; i < setting.request.overrides.size(); ++i) {
+    Override& override_ = setting.request.overrides[i];
+    override_.device = normal_device_name(override_.device);
+    const std::string where = "override '" + printable(override_.match) + "'";
+    require_device(setting.machine, override_.device, where);
+    const std::uint32_t device = setting.device(override_.device);
+    if (!setting.usable[device]) {
+      throw Error(where + ": device '" + override_.device + "' is excluded");
+    }
+    std::vector<bool> inside(tree.modules.size(), false);
+    bool any = false;
+    for (ModuleId m = 0; m < tree.modules.size(); ++m) {  // parents come first
+      const ModuleId parent = tree.modules[m].parent;
+      inside[m] = (parent != kNone && inside[parent]) ||
+                  (m != 0 && glob_matches(override_.match, tree.modules[m].name));
+    }
+    for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+      if (!inside[tree.tensors[t].module] && !glob_matches(override_.match, tree.tensors[t].name)) {
+        continue;
+      }
+      any = true;
+      if (setting.pinned[t] != kNone) continue;
+      setting.pinned[t] = device;
+      setting.pinned_by[t] = i;
+    }
+    if (!any) throw Error(where + ": matches no module and no tensor of " + tree.name);
+  }
+  for (const auto& group : tree.ties) {
+    for (TensorId t : group) {
+      if (setting.pinned[t] == kNone) continue;
+      for (TensorId other : group) {
+        setting.pinned[other] = setting.pinned[t];
+        setting.pinned_by[other] = setting.pinned_by[t];
+      }
+      break;
+    }
+  }
+}
+
+// By device: whether it may be used. Spells the names of `request.excluded` as the machine does.
+std::vector<bool> usable_devices(const Machine& machine, Request& request) {
+  std::vector<bool> usable(machine.devices.size(), true);
+  for (std::string& name : request.excluded) {
+    name = normal_device_name(name);
+    require_device(machine, name, "exclude");
+    for (std::size_t d = 0; d < usable.size(); ++d) {
+      if (machine.devices[d].name == name) usable[d] = false;
+    }
+  }
+  return usable;
+}
+
+// Who computes what stands on the disk, where both could: the host, unless it is so small or so
+// slow that the model would run sooner if it were not there. Share s of the weights fits on the
+// host, which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is
+// read at h instead of d, and the rest is computed at h instead of g.
+DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& rooms,
+                              const std::vector<bool>& usable, const Chain& chain) {
+  double disk = 0;
+  double host = 0;
+  double gpu = 0;
+  double room = 0;
+  for (std::size_t d = 0; d < machine.devices.size(); ++d) {
+    const Device& device = machine.devices[d];
+    if (!usable[d] || device.memory_bandwidth <= 0) continue;
+    double& rate = device.kind == DeviceKind::kDisk  ? disk
+                   : device.kind == DeviceKind::kCpu ? host
+                                                     : gpu;
+    rate = std::max(rate, device.memory_bandwidth);
+    if (device.kind == DeviceKind::kCpu) {
+      room = static_cast<double>(std::min(rooms[d].bytes, rooms[d].weight_bytes));
+    }
+  }
+  double weights = 0;
+  for (const Unit& unit : chain.units) weights += static_cast<double>(unit.weights);
+  if (disk <= 0 || host <= 0 || gpu <= 0 || weights <= 0) return DiskRunner::kHost;
+  const double share = std::min(1.0, room / weights);
+  const double gained = share * (1 / disk - 1 / host);
+  const double lost = (1 - share) * (1 / host - 1 / gpu);
+  return gained >= lost ? DiskRunner::kHost : DiskRunner::kGpu;
+}
+
+}  // namespace
+
+Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& asked)
+    : tree(model_tree),
+      request(asked),
+      machine(complete(on, asked)),
+      workload(fill_workload(model_tree, asked.workload)),
+      chain(make_chain(model_tree, workload, asked.no_split)),
+      rooms(device_rooms(machine, asked)),
+      usable(usable_devices(machine, request)),
+      time(machine, chain, workload, usable,
+           request.disk_runner.value_or(better_disk_runner(machine, rooms, usable, chain))),
+      level(machine.devices.size(), 0) {
+  for (Priority& priority : request.priority) {
+    priority.device = normal_device_name(priority.device);
+    require_device(machine, priority.device, "priority");
+    const std::uint32_t d = device(priority.device);
+    if (!is_gpu(d)) {
+      throw Error("priority: '" + priority.device +
+                  "' is not a GPU; the cpu and the disk are used " + "where the GPUs are full");
+    }
+    level[d] = priority.level;
+  }
+  if (request.max_memory) {
+    for (std::size_t i = 0; i < request.max_memory->size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        if ((*request.max_memory)[i].device == (*request.max_memory)[j].device) {
+          throw Error("max_memory: device '" + (*request.max_memory)[i].device +
+                      "' is given twice");
+        }
+      }
+    }
+  }
+  pin(*this);
+}
+
+bool Setting::may_change_runner() const {
+  const std::uint32_t disk = device("disk");
+  return disk != kNone && usable[disk] && !request.disk_runner && time.host() != kNone &&
+         time.gpu_for_disk() != kNone;
+}
+
+std::uint32_t Setting::device(std::string_view name) const {
+  for (std::uint32_t d = 0; d < machine.devices.size(); ++d) {
+    if (machine.devices[d].name == name) return d;
+  }
+  return kNone;
+}
+
+std::string Setting::label(std::uint32_t d) const {
+  return is_gpu(d) ? "gpu " + machine.devices[d].name : machine.devices[d].name;
+}
+
+}  // namespace berth

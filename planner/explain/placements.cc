@@ -1,0 +1,122 @@
+#include "planner/explain/placements.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+namespace berth {
+namespace {
+
+class Placements {
+ public:
+  Placements(const Setting& setting, const std::vector<std::uint32_t>& tensor_device,
+             const std::map<std::uint32_t, std::string>& by_device, const Reasons& reasons)
+      : setting_(setting),
+        tensor_device_(tensor_device),
+        by_device_(by_device),
+        reasons_(reasons),
+        shared_(setting.tree) {}
+
+  std::vector<ModulePlacement> list() {
+    for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+      unit_ = u;
+      const Unit& unit = setting_.chain.units[u];
+      const Module& module = setting_.tree.modules[unit.module];
+      const bool own_only = !module.no_split && !module.children.empty();
+      if (together(unit.tensors)) {
+        add(unit.module, unit.tensors);
+      } else if (own_only) {
+        split_own(unit.module);
+      } else {
+        if (below_.empty()) count_below();
+        cut(unit.module, unit.tensors);
+      }
+    }
+    return std::move(out_);
+  }
+
+ private:
+  bool together(std::span<const TensorId> tensors) const {
+    return std::all_of(tensors.begin(), tensors.end(),
+                       [&](TensorId t) { return tensor_device_[t] == tensor_device_[tensors[0]]; });
+  }
+
+  // How many tensors each module and all below it have.
+  void count_below() {
+    const std::vector<Module>& modules = setting_.tree.modules;
+    below_.assign(modules.size(), 0);
+    for (auto m = static_cast<ModuleId>(modules.size()); m-- > 0;) {  // parents come first
+      below_[m] += static_cast<std::uint32_t>(modules[m].tensors.size());
+      if (modules[m].parent != kNone) below_[modules[m].parent] += below_[m];
+    }
+  }
+
+  void add(ModuleId module, std::span<const TensorId> tensors) {
+    if (tensors.empty() || tensor_device_[tensors[0]] == kNone) return;
+    ModulePlacement placed;
+    placed.module = module;
+    placed.device = tensor_device_[tensors[0]];
+    for (const TensorId t : tensors) {
+      if (!setting_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
+      if (shared_.first(placed.device, t)) placed.bytes += setting_.chain.bytes[t];
+    }
+    placed.reason = reason(placed.device, tensors);
+    out_.push_back(std::move(placed));
+  }
+
+  std::string reason(std::uint32_t device, std::span<const TensorId> tensors) const {
+    if (!setting_.request.overrides.empty()) {
+      for (const TensorId t : tensors) {
+        if (setting_.pinned_by[t] == kNone) continue;
+        return "override '" + setting_.request.overrides[setting_.pinned_by[t]].match + "'";
+      }
+    }
+    if (unit_ < reasons_.units.size()) {
+      const std::string& aside = reasons_.experts[unit_];
+      const bool home = device == tensor_device_[setting_.chain.units[unit_].anchor];
+      return home || aside.empty() ? reasons_.units[unit_] : aside;
+    }
+    const auto words = by_device_.find(device);
+    return words == by_device_.end() ? std::string{} : words->second;
+  }
+
+  void split_own(ModuleId module) {
+    std::map<std::uint32_t, std::vector<TensorId>> parts;
+    for (const TensorId t : setting_.tree.modules[module].tensors) {
+      parts[tensor_device_[t]].push_back(t);
+    }
+    for (const auto& [device, tensors] : parts) add(module, tensors);
+  }
+
+  // `tensors`: all below the module, its own first, then those of its children in order.
+  void cut(ModuleId module, std::span<const TensorId> tensors) {
+    if (together(tensors)) return add(module, tensors);
+    split_own(module);
+    const Module& at = setting_.tree.modules[module];
+    std::size_t begin = at.tensors.size();
+    for (const ModuleId child : at.children) {
+      cut(child, tensors.subspan(begin, below_[child]));
+      begin += below_[child];
+    }
+  }
+
+  const Setting& setting_;
+  const std::vector<std::uint32_t>& tensor_device_;
+  const std::map<std::uint32_t, std::string>& by_device_;
+  const Reasons& reasons_;
+  SharedStorage shared_;
+  std::uint32_t unit_ = 0;
+  std::vector<std::uint32_t> below_;  // by module; empty until a unit is cut
+  std::vector<ModulePlacement> out_;
+};
+
+}  // namespace
+
+std::vector<ModulePlacement> list_placements(const Setting& setting,
+                                             const std::vector<std::uint32_t>& tensor_device,
+                                             const std::map<std::uint32_t, std::string>& by_device,
+                                             const Reasons& reasons) {
+  return Placements(setting, tensor_device, by_device, reasons).list();
+}
+
+}  // namespace berth

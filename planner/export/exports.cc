@@ -1,0 +1,322 @@
+#include "planner/export/exports.h"
+
+#include <algorithm>
+#include <map>
+
+#include "planner/machine/sizes.h"
+#include "planner/export/layout.h"
+
+namespace berth {
+namespace {
+
+std::string join(const std::vector<std::string>& items, const char* separator) {
+  std::string out;
+  for (const std::string& item : items) out += (out.empty() ? "" : separator) + item;
+  return out;
+}
+
+// Layers on each of `gpus`.
+std::vector<std::uint64_t> layers_on(const ExportLayout& layout,
+                                     const std::vector<std::uint32_t>& gpus) {
+  std::vector<std::uint64_t> counts(gpus.size(), 0);
+  for (const LayerHome& layer : layout.layers) {
+    for (std::size_t g = 0; g < gpus.size(); ++g) counts[g] += layer.home() == gpus[g] ? 1 : 0;
+  }
+  return counts;
+}
+
+std::string numbers(const std::vector<std::uint64_t>& counts) {
+  std::vector<std::string> items;
+  for (const std::uint64_t count : counts) items.push_back(std::to_string(count));
+  return join(items, ",");
+}
+
+// True where `gpus` are all GPUs of the plan, named 0, 1, ... in this order: what tools do unasked.
+bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
+    if (plan.devices[d].kind == DeviceKind::kCuda) all.push_back(d);
+  }
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    if (plan.devices[all[g]].name != std::to_string(g)) return false;
+  }
+  return gpus == all;
+}
+
+// llama.cpp's name of a device's buffers.
+std::string buffer(const ExportLayout& layout, std::uint32_t device) {
+  return layout.is_gpu(device) ? "CUDA" + layout.plan.devices[device].name : "CPU";
+}
+
+std::string ot(const std::string& pattern, const std::string& where) {
+  return "-ot \"" + pattern + "=" + where + "\"";
+}
+
+// Overrides for parts of layers that are not where the layer is; experts first, because the
+// feed-forward's pattern matches theirs, too, and the first match counts.
+std::vector<std::string> part_overrides(const ExportLayout& layout) {
+  std::map<std::uint32_t, std::vector<std::uint64_t>> experts, feed_forward;
+  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
+    const LayerHome& layer = layout.layers[i];
+    const std::uint32_t ffn = layer.device[kFeedForward];
+    const std::uint32_t routed = layer.bytes[kExperts] > 0 ? layer.device[kExperts] : kNone;
+    const bool ffn_apart = ffn != kNone && ffn != layer.home();
+    if (ffn_apart) feed_forward[ffn].push_back(i);
+    if (routed != kNone && (routed != layer.home() || ffn_apart)) experts[routed].push_back(i);
+  }
+  std::vector<std::string> out;
+  for (const auto& [device, which] : experts) {
+    out.push_back(ot("blk\\.(" + number_pattern(which) + ")\\.ffn_(up|down|gate|gate_up)_(ch|)exps",
+                     buffer(layout, device)));
+  }
+  for (const auto& [device, which] : feed_forward) {
+    out.push_back(ot("blk\\.(" + number_pattern(which) + ")\\.ffn_", buffer(layout, device)));
+  }
+  return out;
+}
+
+// GPUs that hold something else than whole layers: what overrides name must take part.
+std::vector<std::uint32_t> gpus_of_parts(const ExportLayout& layout) {
+  std::vector<std::uint32_t> gpus;
+  for (const LayerHome& layer : layout.layers) {
+    for (const std::uint32_t device : layer.device) {
+      if (layout.is_gpu(device)) gpus.push_back(device);
+    }
+  }
+  if (layout.is_gpu(layout.head)) gpus.push_back(layout.head);
+  std::sort(gpus.begin(), gpus.end());
+  gpus.erase(std::unique(gpus.begin(), gpus.end()), gpus.end());
+  return gpus;
+}
+
+// How llama.cpp deals its slots, without the output's: the last layers, so many for each GPU.
+struct Slots {
+  std::vector<std::uint32_t> gpus;
+  std::vector<std::uint64_t> counts;  // by `gpus`
+  std::vector<std::uint64_t> held;  // layers among them whose weights an override keeps on the CPU
+};
+
+// Layers of the host stand first where that is so or can be arranged. Else those that stand among
+// layers of GPUs are dealt to the GPU before them, which then holds their KV cache.
+Slots llama_slots(ExportLayout& layout, std::vector<std::string>& notes) {
+  const ExportLayout::Gathered gathered = layout.gather();
+  Slots slots;
+  slots.gpus = layout.gpus_in_order();
+  slots.counts = layers_on(layout, slots.gpus);
+  if (gathered == ExportLayout::Gathered::kMoved) {
+    notes.push_back(
+        "llama.cpp offloads the last layers and splits them in order: layers trade places, as many "
+        "of them on each device as planned");
+  }
+  if (gathered != ExportLayout::Gathered::kNoRoom) return slots;
+
+  std::vector<std::uint64_t> kv(slots.gpus.size(), 0);
+  slots.counts.assign(slots.gpus.size(), 0);
+  std::size_t at = 0;
+  bool any = false;  // a GPU's layer has been met
+  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
+    const LayerHome& layer = layout.layers[i];
+    if (layout.is_gpu(layer.home())) {
+      while (at < slots.gpus.size() && slots.gpus[at] != layer.home()) ++at;
+      if (at == slots.gpus.size()) {
+        throw Error("llama.cpp gives each GPU its layers once, in order; " + layout.no_room);
+      }
+      any = true;
+    } else if (any) {
+      slots.held.push_back(i);
+      kv[at] += layer.kv_bytes;
+    }
+    slots.counts[at] += any ? 1 : 0;
+  }
+  for (std::size_t g = 0; g < slots.gpus.size(); ++g) {
+    if (kv[g] == 0) continue;
+    layout.require_room(slots.gpus[g], kv[g], "llama.cpp keeps a KV cache with its slot:");
+    notes.push_back("layers of the CPU among those of GPUs: their KV cache, " + format_size(kv[g]) +
+                    ", is on " + layout.label(slots.gpus[g]));
+  }
+  return slots;
+}
+
+// The words for the KV cache: its size and, where it is not llama.cpp's float16, its type.
+std::vector<std::string> context_words(const Plan& plan, std::vector<std::string>& notes) {
+  const Workload& workload = plan.workload;
+  std::vector<std::string> words{"-c " + std::to_string(workload.context * workload.batch)};
+  if (workload.batch > 1) words.push_back("-np " + std::to_string(workload.batch));
+  const DType dtype = workload.kv_dtype.value_or(DType::kF16);
+  if (dtype == DType::kF32) words.push_back("-ctk f32 -ctv f32");
+  if (dtype_bits(dtype) == 8) {
+    words.push_back("-ctk q8_0 -ctv q8_0");
+    notes.push_back("llama.cpp has no 8-bit floats in its KV cache; q8_0 takes 1/16 more");
+  }
+  return words;
+}
+
+// vLLM computes on GPUs alone, and a layer is what it places.
+void require_whole_on_gpus(const ExportLayout& layout) {
+  std::uint64_t off = 0;
+  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
+    const LayerHome& layer = layout.layers[i];
+    bool on_gpus = true;
+    for (const std::uint32_t device : layer.device)
+      on_gpus &= device == kNone || layout.is_gpu(device);
+    off += on_gpus ? 0 : 1;
+    for (const std::uint32_t device : layer.device) {
+      if (!on_gpus || device == kNone || device == layer.home()) continue;
+      throw Error("vLLM: layer " + std::to_string(i) + " is cut between " +
+                  layout.label(layer.home()) + " and " + layout.label(device) +
+                  "; vLLM places whole layers");
+    }
+  }
+  if (off > 0) {
+    throw Error("vLLM: " + std::to_string(off) + " of " + std::to_string(layout.layers.size()) +
+                " layers have weights off the GPUs, where vLLM computes nothing; plan with "
+                "--never-offload, or use --llama-cpp");
+  }
+}
+
+// The output is with the last layers unless an override says otherwise. A tied output is a second
+// copy under the embedding's name: moving it by name would move the embedding along, so that it
+// stays with the last layers where there is room.
+void place_output(const ExportLayout& layout, std::uint32_t last,
+                  std::vector<std::string>& overrides, std::vector<std::string>& notes) {
+  if (layout.head == kNone || layout.head == last) return;
+  const bool stays =
+      layout.tied && layout.is_gpu(layout.head) && layout.has_room(last, layout.embedding_bytes);
+  if (stays) {
+    notes.push_back("llama.cpp keeps the tied output with the last layers: " +
+                    format_size(layout.embedding_bytes) + " more on " + layout.label(last));
+    return;
+  }
+  const char* pattern = layout.tied ? "^(output|token_embd)" : "^output";
+  overrides.push_back(ot(pattern, buffer(layout, layout.head)));
+}
+
+}  // namespace
+
+Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
+  ExportLayout layout(tree, plan, "llama.cpp", /*fold_disk=*/true);
+  Export out;
+  for (const DeviceLedger& device : plan.devices) {
+    if (device.kind != DeviceKind::kDisk || device.weights == 0) continue;
+    out.notes.push_back("llama.cpp has no disk tier: " + format_size(device.weights) +
+                        " count as the CPU's, and its mapping of the file reads them when needed");
+  }
+  Slots slots = llama_slots(layout, out.notes);
+  std::vector<std::string> overrides = part_overrides(layout);
+  if (!slots.held.empty()) {
+    overrides.push_back(ot("blk\\.(" + number_pattern(slots.held) + ")\\.", "CPU"));
+  }
+  std::vector<std::uint32_t>& gpus = slots.gpus;
+  if (gpus.empty() && layout.is_gpu(layout.head)) {
+    gpus.push_back(layout.head);
+    slots.counts.push_back(0);
+  }
+  std::uint64_t ngl = 0;
+  if (!gpus.empty()) {
+    ++slots.counts.back();  // the output is the last slot
+    for (const std::uint64_t count : slots.counts) ngl += count;
+    place_output(layout, gpus.back(), overrides, out.notes);
+  }
+  for (const std::uint32_t gpu : gpus_of_parts(layout)) {
+    if (std::find(gpus.begin(), gpus.end(), gpu) != gpus.end()) continue;
+    gpus.push_back(gpu);  // takes part with no slot
+    slots.counts.push_back(0);
+  }
+  if (layout.is_gpu(layout.embedding)) {
+    out.notes.push_back("llama.cpp keeps the input embedding on the CPU" +
+                        std::string(layout.tied
+                                        ? ", a second copy of the tied weight"
+                                        : ": " + format_size(layout.embedding_bytes) + " less on " +
+                                              layout.label(layout.embedding)));
+  }
+  std::vector<std::string> words{"-ngl " + std::to_string(ngl)};
+  if (!is_usual_order(plan, gpus)) {
+    std::vector<std::string> names;
+    for (const std::uint32_t gpu : gpus) names.push_back("CUDA" + plan.devices[gpu].name);
+    words.push_back("-dev " + (names.empty() ? "none" : join(names, ",")));
+  }
+  if (gpus.size() > 1) words.push_back("-ts " + numbers(slots.counts));
+  words.insert(words.end(), overrides.begin(), overrides.end());
+  for (std::string& word : context_words(plan, out.notes)) words.push_back(std::move(word));
+  out.arguments = join(words, " ");
+  out.notes.push_back("made for weights of " + format_size(tree.bytes()) +
+                      ": a GGUF of another size wants a plan of its own");
+  return out;
+}
+
+Export export_vllm(const ModelTree& tree, const Plan& plan) {
+  ExportLayout layout(tree, plan, "vLLM", /*fold_disk=*/false);
+  require_whole_on_gpus(layout);
+  Export out;
+  const ExportLayout::Gathered gathered = layout.gather();
+  if (gathered == ExportLayout::Gathered::kNoRoom) {
+    throw Error("vLLM takes layers in order, each GPU its share once: " + layout.no_room);
+  }
+  if (gathered == ExportLayout::Gathered::kMoved) {
+    out.notes.push_back(
+        "vLLM takes layers in order, each GPU its share once: layers trade places, as many of them "
+        "on each device as planned");
+  }
+  const std::vector<std::uint32_t> gpus = layout.gpus_in_order();
+  const std::uint32_t first = gpus.front();
+  const std::uint32_t last = gpus.back();
+  if (layout.embedding != first) {
+    layout.require_room(first, layout.embedding_bytes,
+                        "vLLM keeps the embedding with the first layers:");
+    out.notes.push_back("vLLM keeps the embedding with the first layers: " +
+                        format_size(layout.embedding_bytes) + " more on " + layout.label(first));
+  }
+  const bool copied = layout.tied && first != last;
+  const std::uint64_t head_bytes = layout.head_bytes + (copied ? layout.embedding_bytes : 0);
+  if (layout.head != last || copied) {
+    layout.require_room(last, head_bytes, "vLLM keeps the head with the last layers:");
+    out.notes.push_back(std::string("vLLM keeps the head with the last layers") +
+                        (copied ? ", a second copy of the tied weight: " : ": ") +
+                        format_size(head_bytes) + " more on " + layout.label(last));
+  }
+  if (!is_usual_order(plan, gpus)) {
+    std::vector<std::string> names;
+    for (const std::uint32_t gpu : gpus) names.push_back(plan.devices[gpu].name);
+    out.environment = "CUDA_VISIBLE_DEVICES=" + join(names, ",") + " ";
+  }
+  out.environment += "VLLM_PP_LAYER_PARTITION=" + numbers(layers_on(layout, gpus));
+  out.arguments = "--pipeline-parallel-size " + std::to_string(gpus.size()) + " --max-model-len " +
+                  std::to_string(plan.workload.context);
+  const DType kv = plan.workload.kv_dtype.value_or(DType::kF16);
+  if (dtype_bits(kv) == 8) {
+    out.arguments += kv == DType::kF8E5M2 ? " --kv-cache-dtype fp8_e5m2" : " --kv-cache-dtype fp8";
+  }
+  return out;
+}
+
+// In pieces [d-e] of one digit before k free ones: 3-60 is 3-9, 10-59, 60.
+std::string number_pattern(const std::vector<std::uint64_t>& numbers) {
+  std::vector<std::string> pieces;
+  for (std::size_t i = 0; i < numbers.size();) {
+    std::uint64_t low = numbers[i];
+    std::size_t next = i + 1;
+    while (next < numbers.size() && numbers[next] == numbers[next - 1] + 1) ++next;
+    const std::uint64_t high = numbers[next - 1];
+    while (low <= high) {
+      std::uint64_t block = 1;
+      std::size_t free = 0;
+      while (low > 0 && low % (block * 10) == 0 && low + block * 10 - 1 <= high) {
+        block *= 10;
+        ++free;
+      }
+      const std::uint64_t digit = low / block % 10;
+      std::uint64_t last = digit;
+      while (last < 9 && low + (last - digit + 2) * block - 1 <= high) ++last;
+      std::string piece = low / block >= 10 ? std::to_string(low / block / 10) : "";
+      piece += last == digit ? std::to_string(digit)
+                             : "[" + std::to_string(digit) + "-" + std::to_string(last) + "]";
+      for (std::size_t k = 0; k < free; ++k) piece += "[0-9]";
+      pieces.push_back(std::move(piece));
+      low += (last - digit + 1) * block;
+    }
+    i = next;
+  }
+  return join(pieces, "|");
+}
+
+}  // namespace berth

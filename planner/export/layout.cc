@@ -1,0 +1,172 @@
+#include "planner/export/layout.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "planner/machine/sizes.h"
+#include "planner/cost/chain.h"
+
+namespace berth {
+namespace {
+
+// By module: index of the layer that it is inside of, or kNone.
+std::vector<std::uint32_t> layers_by_module(const ModelTree& tree) {
+  std::vector<std::uint32_t> layer_of(tree.modules.size(), kNone);
+  for (std::uint32_t i = 0; i < tree.facts.layers.size(); ++i) {
+    layer_of[tree.facts.layers[i].module] = i;
+  }
+  for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
+    if (layer_of[m] == kNone) layer_of[m] = layer_of[tree.modules[m].parent];
+  }
+  return layer_of;
+}
+
+bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> ends) {
+  return std::any_of(ends.begin(), ends.end(), [&](std::string_view end) {
+    return name.size() > end.size() && name.ends_with(end);
+  });
+}
+
+LayerPart part_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
+  LayerPart part = kAttention;
+  for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
+    if (tree.modules[m].expert) return kExperts;
+    if (ends_with_any(tree.modules[m].name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
+      part = kFeedForward;
+    }
+  }
+  return part;
+}
+
+bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
+  while (module != kNone && module != outer) module = tree.modules[module].parent;
+  return outer != kNone && module == outer;
+}
+
+}  // namespace
+
+ExportLayout::ExportLayout(const ModelTree& tree, const Plan& from, const std::string& tool,
+                           bool fold_disk)
+    : plan(from), layers(tree.facts.layers.size()), moved_in_(from.devices.size(), 0) {
+  if (layers.empty()) {
+    throw Error(tool + ": the layers of " + tree.name + " are unknown (is there a config.json?)");
+  }
+  std::uint32_t host = kNone;
+  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
+    if (plan.devices[d].kind == DeviceKind::kCpu) host = d;
+  }
+  const std::vector<std::uint32_t> layer_of = layers_by_module(tree);
+  bool before = true;  // the layers
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const ModelTensor& tensor = tree.tensors[t];
+    if (layer_of[tensor.module] != kNone) before = false;
+    if (!tensor.persistent) continue;
+    std::uint32_t device = t < plan.tensor_device.size() ? plan.tensor_device[t] : kNone;
+    if (device == kNone)
+      throw Error(tool + ": the plan has no place for " + std::string(tensor.name));
+    if (fold_disk && plan.devices[device].kind == DeviceKind::kDisk && host != kNone) device = host;
+    const std::uint64_t bytes = tensor.tied_to == kNone ? tensor.bytes() : 0;
+    const std::uint32_t i = layer_of[tensor.module];
+    if (i == kNone) {
+      const bool is_head = inside(tree, tensor.module, tree.facts.head);
+      if (is_head && tensor.tied_to != kNone) tied = true;
+      const bool starts = inside(tree, tensor.module, tree.facts.embedding) || (before && !is_head);
+      (starts ? embedding_bytes : head_bytes) += bytes;
+      if (inside(tree, tensor.module, tree.facts.embedding)) embedding = device;
+      if (is_head) head = device;
+      continue;
+    }
+    LayerHome& layer = layers[i];
+    const LayerPart part = part_of(tree, tensor.module, tree.facts.layers[i].module);
+    if (layer.device[part] != kNone && layer.device[part] != device) {
+      static constexpr const char* kNames[] = {"attention", "feed-forward part", "experts"};
+      throw Error(tool + ": the plan cuts the " + kNames[part] + " of layer " + std::to_string(i) +
+                  " between " + label(layer.device[part]) + " and " + label(device));
+    }
+    layer.device[part] = device;
+    layer.bytes[part] += bytes;
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].home() == kNone) {
+      throw Error(tool + ": layer " + std::to_string(i) + " has no attention that could be placed");
+    }
+    layers[i].kv_bytes = kv_cache_bytes(tree.facts.layers[i], plan.workload);
+  }
+  if (head == kNone) head = embedding;  // tied, and not a module of its own
+}
+
+bool ExportLayout::is_gpu(std::uint32_t device) const {
+  return device != kNone && plan.devices[device].kind == DeviceKind::kCuda;
+}
+
+std::string ExportLayout::label(std::uint32_t device) const {
+  const std::string& name = plan.devices[device].name;
+  return is_gpu(device) ? "gpu " + name : name;
+}
+
+std::vector<std::uint32_t> ExportLayout::gpus_in_order() const {
+  std::vector<std::uint32_t> order;
+  for (const LayerHome& layer : layers) {
+    if (is_gpu(layer.home()) &&
+        std::find(order.begin(), order.end(), layer.home()) == order.end()) {
+      order.push_back(layer.home());
+    }
+  }
+  return order;
+}
+
+ExportLayout::Gathered ExportLayout::gather() {
+  const std::vector<std::uint32_t> gpus = gpus_in_order();
+  const auto rank = [&](std::size_t i) {
+    return is_gpu(layers[i].home())
+               ? 1 + (std::find(gpus.begin(), gpus.end(), layers[i].home()) - gpus.begin())
+               : 0;
+  };
+  const auto earlier = [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); };
+  std::vector<std::size_t> order(layers.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (std::is_sorted(order.begin(), order.end(), earlier)) return Gathered::kAsTheyWere;
+  std::stable_sort(order.begin(), order.end(), earlier);
+
+  std::vector<LayerHome> moved = layers;
+  for (std::size_t i = 0; i < layers.size(); ++i) moved[i].device = layers[order[i]].device;
+  std::vector<std::int64_t> change(plan.devices.size(), 0);
+  const auto count = [&](const LayerHome& layer, int sign) {
+    for (std::size_t part = 0; part < kLayerParts; ++part) {
+      const std::uint32_t device = layer.device[part] == kNone ? layer.home() : layer.device[part];
+      change[device] += sign * static_cast<std::int64_t>(layer.bytes[part]);
+    }
+    change[layer.home()] += sign * static_cast<std::int64_t>(layer.kv_bytes);
+  };
+  for (const LayerHome& layer : layers) count(layer, -1);
+  for (const LayerHome& layer : moved) count(layer, +1);
+  for (std::uint32_t d = 0; d < change.size(); ++d) {
+    if (change[d] <= 0 || has_room(d, static_cast<std::uint64_t>(change[d]))) continue;
+    no_room = "with the layers of each device together, " +
+              excess(d, static_cast<std::uint64_t>(change[d]));
+    return Gathered::kNoRoom;
+  }
+  for (std::uint32_t d = 0; d < change.size(); ++d) {
+    moved_in_[d] = static_cast<std::uint64_t>(std::max<std::int64_t>(change[d], 0));
+  }
+  layers = std::move(moved);
+  return Gathered::kMoved;
+}
+
+bool ExportLayout::has_room(std::uint32_t device, std::uint64_t more) const {
+  const std::uint64_t free = plan.devices[device].free;
+  return !plan.fits() || more <= free - std::min(free, moved_in_[device]);
+}
+
+std::string ExportLayout::excess(std::uint32_t device, std::uint64_t more) const {
+  const std::uint64_t free = plan.devices[device].free;
+  return label(device) + " would hold " + format_size(more) + " more than planned, where " +
+         format_size(free - std::min(free, moved_in_[device])) + " is free";
+}
+
+void ExportLayout::require_room(std::uint32_t device, std::uint64_t more,
+                                const std::string& what) const {
+  if (!has_room(device, more)) throw Error(what + " " + excess(device, more));
+}
+
+}  // namespace berth

@@ -1,0 +1,165 @@
+// Opening a GGUF model: one file, or the parts of a split one.
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "planner/base/input_file.h"
+#include "planner/checkpoint/gguf/header.h"
+#include "planner/checkpoint/name_table.h"
+#include "planner/base/quote.h"
+#include "planner/model/gguf/gguf.h"
+#include "planner/model/gguf/family.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kMostParts = 99'999;    // five digits in a part's name
+constexpr std::uint64_t kMostFactors = 65'536;  // of rotary dimensions
+
+// "model-00002-of-00003.gguf" as llama.cpp writes it; nothing where the name is another.
+std::optional<fs::path> part_path(const fs::path& file, std::uint64_t part, std::uint64_t parts) {
+  const auto digits = [](std::uint64_t number) {
+    const std::string text = std::to_string(number);
+    return text.size() < 5 ? std::string(5 - text.size(), '0') + text : text;
+  };
+  const std::string stem = file.stem().string();
+  const std::string tail = "-of-" + digits(parts);
+  if (!stem.ends_with(tail) || stem.size() < tail.size() + 6) return std::nullopt;
+  const std::string front = stem.substr(0, stem.size() - tail.size() - 6);
+  return file.parent_path() / (front + "-" + digits(part) + tail + file.extension().string());
+}
+
+struct Part {
+  GgufHeader header;
+  Shard shard;
+};
+
+Part read_part(const fs::path& path, const CheckpointLimits& limits) {
+  Part part;
+  part.header = read_gguf_header(path, limits, part.shard);
+  return part;
+}
+
+// All parts of the model that `file` is or belongs to, the first one first.
+std::vector<Part> read_parts(const fs::path& file, const CheckpointLimits& limits) {
+  std::vector<Part> parts;
+  parts.push_back(read_part(file, limits));
+  const std::uint64_t count = parts[0].header.unsigned_integer("split.count").value_or(0);
+  if (count <= 1) return parts;
+  if (count > kMostParts) parts[0].header.fail("split.count", "more than 99999 parts");
+  const std::uint64_t own = parts[0].header.unsigned_integer("split.no").value_or(0);
+  std::vector<Part> given = std::exchange(parts, {});
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (i == own) {
+      parts.push_back(std::move(given[0]));
+      given.clear();  // a number is met once
+      continue;
+    }
+    const auto path = part_path(file, i + 1, count);
+    if (!path) {
+      throw Error(file.string() + ": is one of " + std::to_string(count) +
+                  " parts, but its name does not say which (model-00001-of-0000N.gguf)");
+    }
+    std::error_code ignored;
+    if (!fs::exists(*path, ignored)) {
+      throw Error(file.string() + ": part " + quote(path->filename().string()) +
+                  " is missing from the folder");
+    }
+    parts.push_back(read_part(*path, limits));
+    if (parts.back().header.unsigned_integer("split.no") != i) {
+      parts.back().header.fail("split.no", "is not that of part " + std::to_string(i + 1));
+    }
+  }
+  return parts;
+}
+
+// By what llama3's rotary frequencies are divided: some hundred bytes that are a setting.
+std::vector<float> read_rope_factors(const Part& part, std::uint64_t dimensions) {
+  std::vector<float> factors;
+  for (const GgufTensor& tensor : part.header.tensors()) {
+    if (tensor.name != "rope_freqs.weight") continue;
+    const std::uint64_t count = (tensor.end - tensor.begin) / sizeof(float);
+    if (tensor.dtype != DType::kF32 || count == 0 || count > kMostFactors ||
+        count != dimensions / 2) {
+      throw Error(part.header.source() + ": tensor 'rope_freqs.weight' is not F32 of " +
+                  std::to_string(dimensions / 2) + " elements");
+    }
+    factors.resize(count);
+    std::vector<char> bytes(count * sizeof(float));
+    File(part.shard.path).read_exactly(tensor.begin, bytes.data(), bytes.size());
+    std::memcpy(factors.data(), bytes.data(), bytes.size());
+  }
+  return factors;
+}
+
+void check_unique(const Checkpoint& checkpoint) {
+  const auto& tensors = checkpoint.tensors;
+  NameTable names(tensors.size());
+  const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors[i].name; };
+  for (std::uint32_t i = 0; i < tensors.size(); ++i) {
+    if (names.insert(tensors[i].name, i, name_of) == NameTable::kAbsent) continue;
+    throw Error(checkpoint.shards[tensors[i].shard].path.string() + ": tensor " +
+                quote(tensors[i].name) + " is in the model twice");
+  }
+}
+
+}  // namespace
+
+bool is_gguf(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::ranges::transform(extension, extension.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".gguf";
+}
+
+bool is_later_gguf_part(const fs::path& path) {
+  const std::string stem = path.stem().string();
+  constexpr std::size_t kTail = std::string_view("-00002-of-00003").size();
+  if (stem.size() < kTail) return false;
+  const std::string_view tail = std::string_view(stem).substr(stem.size() - kTail);
+  const auto number = [](std::string_view text) {
+    return text.find_first_not_of("0123456789") == text.npos;
+  };
+  return tail[0] == '-' && tail.substr(6, 4) == "-of-" && number(tail.substr(1, 5)) &&
+         number(tail.substr(10)) && tail.substr(1, 5) != "00001";
+}
+
+GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
+  const std::vector<Part> parts = read_parts(file, limits);
+  const GgufHeader& first = parts[0].header;
+  const GgufFamily family = find_gguf_family(first);
+  const GgufHeads heads = gguf_heads(first, std::string(family.architecture));
+  GgufModel model;
+  Checkpoint& checkpoint = model.checkpoint;
+  checkpoint.folder = file.parent_path();
+  checkpoint.format = "GGUF";
+  std::vector<float> rope_factors;
+  for (const Part& part : parts) {
+    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
+    add_gguf_tensors(part.header, family, heads, shard, checkpoint);
+    checkpoint.shards.push_back(part.shard);
+    if (rope_factors.empty()) rope_factors = read_rope_factors(part, heads.dimensions);
+  }
+  check_unique(checkpoint);
+  model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);
+  return model;
+}
+
+std::filesystem::path lone_gguf(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& file = it->path();
+    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
+    if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
+  }
+  return found.size() == 1 ? found[0] : fs::path();
+}
+
+}  // namespace berth

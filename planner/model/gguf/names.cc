@@ -1,0 +1,302 @@
+// llama.cpp's tensor names, family by family: gguf-py's tensor_mapping.py and the modify_tensors()
+// of its converters say which name means what and what is changed on the way.
+
+#include <charconv>
+#include <optional>
+
+#include "planner/base/quote.h"
+#include "planner/model/gguf/family.h"
+
+namespace berth {
+namespace {
+
+using enum GgufChange;
+
+constexpr std::uint64_t kMostExperts = 65'536;
+
+// Attention and a gated feed-forward part as Llama has them.
+const std::vector<GgufName> kOuter = {
+    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+const std::vector<GgufName> kInner = {
+    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"}};
+
+GgufFamily like_llama(std::string_view architecture, std::string_view model_type) {
+  return {architecture, model_type, "model.layers.", kOuter, kInner};
+}
+
+// Puts lines in the place of those with the same name, or at the end.
+void replace(std::vector<GgufName>& names, const std::vector<GgufName>& lines) {
+  for (const GgufName& line : lines) {
+    std::erase_if(names, [&](const GgufName& name) { return name.ours == line.ours; });
+    names.push_back(line);
+  }
+}
+
+GgufFamily llama(bool experts) {
+  GgufFamily family = like_llama("llama", experts ? "mixtral" : "llama");
+  replace(family.inner,
+          {{"attn_q", "self_attn.q_proj", kQueryRows}, {"attn_k", "self_attn.k_proj", kKeyRows}});
+  if (experts) {
+    replace(family.inner, {{"ffn_gate_inp", "block_sparse_moe.gate"},
+                           {"ffn_gate_exps", "block_sparse_moe.experts.{}.w1", kExperts},
+                           {"ffn_down_exps", "block_sparse_moe.experts.{}.w2", kExperts},
+                           {"ffn_up_exps", "block_sparse_moe.experts.{}.w3", kExperts}});
+  }
+  return family;
+}
+
+GgufFamily qwen_moe(std::string_view architecture, std::string_view model_type) {
+  GgufFamily family = like_llama(architecture, model_type);
+  replace(family.inner, {{"ffn_gate_inp", "mlp.gate"},
+                         {"ffn_gate_exps", "mlp.experts.{}.gate_proj", kExperts},
+                         {"ffn_up_exps", "mlp.experts.{}.up_proj", kExperts},
+                         {"ffn_down_exps", "mlp.experts.{}.down_proj", kExperts},
+                         {"ffn_gate_inp_shexp", "mlp.shared_expert_gate", kRow},
+                         {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+                         {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+                         {"ffn_down_shexp", "mlp.shared_expert.down_proj"}});
+  return family;
+}
+
+GgufFamily gemma(std::string_view architecture, std::string_view model_type, bool four_norms) {
+  GgufFamily family = like_llama(architecture, model_type);
+  replace(family.outer, {{"output_norm", "model.norm", kPlusOne}});
+  replace(family.inner, {{"attn_norm", "input_layernorm", kPlusOne},
+                         {"ffn_norm", "post_attention_layernorm", kPlusOne},
+                         {"attn_q_norm", "self_attn.q_norm", kPlusOne},
+                         {"attn_k_norm", "self_attn.k_norm", kPlusOne}});
+  if (four_norms) {
+    replace(family.inner, {{"ffn_norm", "pre_feedforward_layernorm", kPlusOne},
+                           {"post_attention_norm", "post_attention_layernorm", kPlusOne},
+                           {"post_ffw_norm", "post_feedforward_layernorm", kPlusOne}});
+  }
+  return family;
+}
+
+GgufFamily phi3() {
+  GgufFamily family = like_llama("phi3", "phi3");
+  replace(family.inner, {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}});
+  return family;
+}
+
+GgufFamily gpt2() {
+  return {"gpt2",
+          "gpt2",
+          "transformer.h.",
+          {{"token_embd", "transformer.wte"},
+           {"position_embd", "transformer.wpe"},
+           {"output_norm", "transformer.ln_f"},
+           {"output", "lm_head"}},
+          {{"attn_norm", "ln_1"},
+           {"attn_qkv", "attn.c_attn", kTransposed},
+           {"attn_output", "attn.c_proj", kTransposed},
+           {"ffn_norm", "ln_2"},
+           {"ffn_up", "mlp.c_fc", kTransposed},
+           {"ffn_down", "mlp.c_proj", kTransposed}}};
+}
+
+// Tensors that say how to rotate: settings, not weights.
+bool is_rotary_table(std::string_view name) {
+  return name.ends_with("rope_freqs.weight") || name.ends_with("rope_factors_long.weight") ||
+         name.ends_with("rope_factors_short.weight") || name.ends_with("attn_rot_embd.weight");
+}
+
+class Namer {
+ public:
+  Namer(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
+        std::uint32_t shard, Checkpoint& checkpoint)
+      : header_(header), family_(family), heads_(heads), shard_(shard), checkpoint_(checkpoint) {}
+
+  void add(const GgufTensor& tensor) {
+    if (is_rotary_table(tensor.name)) return;
+    std::string_view rest = tensor.name;
+    std::string prefix;
+    const std::vector<GgufName>* names = &family_.outer;
+    if (rest.starts_with("blk.")) {
+      const std::size_t dot = rest.find('.', 4);
+      std::uint32_t layer = 0;
+      const auto number = rest.substr(4, dot == rest.npos ? 0 : dot - 4);
+      const auto [end, error] =
+          std::from_chars(number.data(), number.data() + number.size(), layer);
+      if (error != std::errc() || end != number.data() + number.size()) fail(tensor, kUnknown);
+      prefix = std::string(family_.layers) + std::to_string(layer) + ".";
+      rest.remove_prefix(dot + 1);
+      names = &family_.inner;
+    }
+    const std::size_t dot = rest.rfind('.');
+    const std::string_view stem = rest.substr(0, dot);
+    const std::string leaf(dot == rest.npos ? "" : rest.substr(dot));
+    if (leaf != ".weight" && leaf != ".bias") fail(tensor, kUnknown);
+    for (const GgufName& name : *names) {
+      if (name.ours == stem) return place(tensor, name, prefix, leaf);
+    }
+    if (place_lone_expert(tensor, stem, prefix, leaf)) return;
+    fail(tensor, kUnknown);
+  }
+
+ private:
+  static constexpr const char* kUnknown = "";
+
+  [[noreturn]] void fail(const GgufTensor& tensor, const std::string& what) const {
+    const std::string unknown =
+        "has no place in the " + std::string(family_.model_type) + " model that the file describes";
+    throw Error(header_.source() + ": tensor " + quote(tensor.name) + " " +
+                (what.empty() ? unknown : what));
+  }
+
+  // Files of 2023 hold each expert apart: "ffn_gate.3".
+  bool place_lone_expert(const GgufTensor& tensor, std::string_view stem, const std::string& prefix,
+                         const std::string& leaf) {
+    const std::size_t dot = stem.rfind('.');
+    if (dot == stem.npos || stem.find_first_not_of("0123456789", dot + 1) != stem.npos)
+      return false;
+    const std::string stacked = std::string(stem.substr(0, dot)) + "_exps";
+    for (const GgufName& name : family_.inner) {
+      if (name.change != kExperts || name.ours != stacked) continue;
+      std::string full = prefix;
+      full.append(numbered(name.theirs, stem.substr(dot + 1))).append(leaf);
+      append(info_of(tensor, full));
+      return true;
+    }
+    return false;
+  }
+
+  static std::string numbered(std::string_view pattern, std::string_view number) {
+    std::string name(pattern);
+    return name.replace(name.find("{}"), 2, number);
+  }
+
+  TensorInfo info_of(const GgufTensor& tensor, std::string name) const {
+    TensorInfo info;
+    info.name = std::move(name);
+    info.dtype = tensor.dtype;
+    info.shape = tensor.shape;
+    info.shard = shard_;
+    info.begin = tensor.begin;
+    info.end = tensor.end;
+    return info;
+  }
+
+  void append(TensorInfo info) { checkpoint_.tensors.push_back(std::move(info)); }
+
+  void place(const GgufTensor& tensor, const GgufName& name, const std::string& prefix,
+             const std::string& leaf) {
+    if (name.change == kExperts) return place_experts(tensor, name, prefix, leaf);
+    TensorInfo info = info_of(tensor, prefix + std::string(name.theirs) + leaf);
+    switch (name.change) {
+      case kQueryRows:
+        interleave(tensor, heads_.query, info);
+        break;
+      case kKeyRows:
+        interleave(tensor, heads_.key, info);
+        break;
+      case kTransposed:
+        if (leaf == ".weight") transpose(tensor, info);
+        break;
+      case kPlusOne:
+        if (tensor.dtype != DType::kF32) fail(tensor, "is a norm's weight but not F32");
+        info.form = form(StoredForm{.plus_one = true});
+        break;
+      case kRow:
+        if (info.shape.size() == 1) info.shape = Shape{1, tensor.shape[0]};
+        break;
+      default:
+        break;
+    }
+    append(std::move(info));
+  }
+
+  // A form that was needed before is the same one.
+  std::uint32_t form(const StoredForm& wanted) {
+    std::vector<StoredForm>& forms = checkpoint_.forms;
+    std::size_t i = 0;
+    while (i < forms.size() && forms[i] != wanted) ++i;
+    if (i == forms.size()) forms.push_back(wanted);
+    return static_cast<std::uint32_t>(i + 1);
+  }
+
+  // Rows 2i and 2i + 1 of a head are its rows i and i + half.
+  void interleave(const GgufTensor& tensor, std::uint64_t heads, TensorInfo& info) {
+    const std::uint64_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
+    if (heads == 0 || rows == 0 || rows % (2 * heads) != 0) {
+      fail(tensor, "has " + std::to_string(rows) + " rows, which " + std::to_string(heads) +
+                       " heads of an even size cannot have");
+    }
+    std::uint64_t unit = 1;  // no overflow: the tensor's size is known
+    for (std::size_t i = 1; i < tensor.shape.size(); ++i) unit *= tensor.shape[i];
+    if (rows == 2 * heads || unit == 0) return;  // a pair alone is in order
+    info.form = form({.rows = rows / heads / 2, .columns = 2, .unit = unit});
+  }
+
+  void transpose(const GgufTensor& tensor, TensorInfo& info) {
+    if (tensor.shape.size() != 2) fail(tensor, "is no matrix");
+    const std::uint64_t rows = tensor.shape[0];
+    const std::uint64_t columns = tensor.shape[1];
+    info.shape = Shape{columns, rows};
+    if (rows > 1 && columns > 1) info.form = form({.rows = rows, .columns = columns, .unit = 1});
+  }
+
+  void place_experts(const GgufTensor& tensor, const GgufName& name, const std::string& prefix,
+                     const std::string& leaf) {
+    const std::uint64_t experts = tensor.shape.size() < 2 ? 0 : tensor.shape[0];
+    if (experts == 0 || experts > kMostExperts) {
+      fail(tensor, "is not a list of 1 to " + std::to_string(kMostExperts) + " experts");
+    }
+    const std::uint64_t bytes = (tensor.end - tensor.begin) / experts;
+    if (bytes == 0) fail(tensor, "has experts of no size");
+    if (checkpoint_.tensors.size() + experts > CheckpointLimits().tensors) {
+      fail(tensor, "makes more than " + std::to_string(CheckpointLimits().tensors) + " tensors");
+    }
+    for (std::uint64_t expert = 0; expert < experts; ++expert) {
+      std::string full = prefix;
+      full.append(numbered(name.theirs, std::to_string(expert))).append(leaf);
+      TensorInfo info = info_of(tensor, full);
+      info.shape = Shape(tensor.shape.begin() + 1, tensor.shape.end());
+      info.begin = tensor.begin + expert * bytes;
+      info.end = info.begin + bytes;
+      append(std::move(info));
+    }
+  }
+
+  const GgufHeader& header_;
+  const GgufFamily& family_;
+  const GgufHeads& heads_;
+  std::uint32_t shard_;
+  Checkpoint& checkpoint_;
+};
+
+}  // namespace
+
+GgufFamily find_gguf_family(const GgufHeader& header) {
+  const auto architecture = header.text("general.architecture");
+  if (!architecture) header.fail("general.architecture", "is missing: what model is this?");
+  if (*architecture == "llama") {
+    return llama(header.unsigned_integer("llama.expert_count").value_or(0) > 0);
+  }
+  if (*architecture == "qwen2") return like_llama("qwen2", "qwen2");
+  if (*architecture == "qwen3") return like_llama("qwen3", "qwen3");
+  if (*architecture == "qwen2moe") return qwen_moe("qwen2moe", "qwen2_moe");
+  if (*architecture == "qwen3moe") return qwen_moe("qwen3moe", "qwen3_moe");
+  if (*architecture == "gemma") return gemma("gemma", "gemma", false);
+  if (*architecture == "gemma2") return gemma("gemma2", "gemma2", true);
+  if (*architecture == "gemma3") return gemma("gemma3", "gemma3_text", true);
+  if (*architecture == "phi3") return phi3();
+  if (*architecture == "gpt2") return gpt2();
+  header.fail("general.architecture",
+              quote(*architecture) +
+                  " is not read from GGUF (llama, qwen2, qwen2moe, qwen3, qwen3moe, gemma, gemma2, "
+                  "gemma3, phi3 and gpt2 are)");
+}
+
+void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
+                      std::uint32_t shard, Checkpoint& checkpoint) {
+  Namer namer(header, family, heads, shard, checkpoint);
+  for (const GgufTensor& tensor : header.tensors()) namer.add(tensor);
+}
+
+}  // namespace berth

@@ -1,0 +1,143 @@
+// The parts of a tokenizer.json for a SentencePiece vocabulary: the steps of Llama's own file.
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <optional>
+
+#include "planner/base/quote.h"
+#include "planner/model/gguf/vocabulary.h"
+#include "planner/base/json_text.h"
+#include "planner/model/gguf/piece_merges.h"
+
+namespace berth {
+namespace {
+
+constexpr std::string_view kMark = "\u2581";  // stands for a space
+constexpr std::string_view kPrepend = R"({"type": "Prepend", "prepend": "▁"}, )";
+constexpr std::string_view kToMark =
+    R"({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})";
+constexpr std::string_view kDecoderSteps =
+    R"({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, )"
+    R"({"type": "ByteFallback"}, {"type": "Fuse"})";
+constexpr std::string_view kStrip = R"(, {"type": "Strip", "content": " ", "start": 1, "stop": 0})";
+
+// What other kinds of models ask for under keys of the same names.
+void refuse_options(const GgufHeader& header) {
+  if (header.has("tokenizer.ggml.precompiled_charsmap")) {
+    header.fail("tokenizer.ggml.precompiled_charsmap", "is not supported");
+  }
+  if (header.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false)) {
+    header.fail("tokenizer.ggml.remove_extra_whitespaces", "is not supported");
+  }
+}
+
+// Gemma's runs of spaces are stored as such, but are pieces like others: they get their marks back.
+void respell_spaces(GgufVocabulary& vocabulary, std::deque<std::string>& respelled) {
+  for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    std::string_view& token = vocabulary.tokens[id];
+    if (token.size() < 2 || token.find_first_not_of(' ') != token.npos) continue;
+    std::string& marks = respelled.emplace_back();
+    for (std::size_t i = 0; i < token.size(); ++i) marks += kMark;
+    token = marks;
+    vocabulary.types[id] = kNormalToken;
+  }
+}
+
+std::optional<std::size_t> unknown_of(const GgufHeader& header, const GgufVocabulary& vocabulary) {
+  const auto by_type = std::ranges::find(vocabulary.types, kUnknownToken);
+  if (by_type != vocabulary.types.end()) {
+    return static_cast<std::size_t>(by_type - vocabulary.types.begin());
+  }
+  const auto id = header.unsigned_integer("tokenizer.ggml.unknown_token_id");
+  if (id && *id >= vocabulary.tokens.size()) {
+    header.fail("tokenizer.ggml.unknown_token_id", "is outside the vocabulary");
+  }
+  return id;
+}
+
+// Gemma's scores say nothing about the order of its merges; that of its tokens does.
+std::vector<double> read_scores(const GgufHeader& header, std::size_t tokens, bool by_position) {
+  std::vector<double> scores;
+  if (by_position) {
+    for (std::size_t id = 0; id < tokens; ++id) scores.push_back(-static_cast<double>(id));
+    return scores;
+  }
+  scores = header.numbers("tokenizer.ggml.scores");
+  if (scores.size() != tokens) {
+    header.fail("tokenizer.ggml.scores", "has " + std::to_string(scores.size()) + " elements for " +
+                                             std::to_string(tokens) + " tokens");
+  }
+  if (std::ranges::any_of(scores, [](double score) { return std::isnan(score); })) {
+    header.fail("tokenizer.ggml.scores", "holds NaN");
+  }
+  return scores;
+}
+
+std::string merges_json(const GgufHeader& header, const GgufVocabulary& vocabulary,
+                        const std::vector<double>& scores) {
+  std::vector<ScoredPiece> pieces;
+  for (std::size_t id = 0; id < scores.size(); ++id) {
+    const std::int64_t type = vocabulary.types[id];
+    pieces.push_back({vocabulary.tokens[id], scores[id],
+                      type != kUnknownToken && type != kControlToken && type != kByteToken});
+  }
+  std::string out = "[";
+  try {
+    for (const PieceMerge& merge : piece_merges(pieces)) {
+      out += out.size() > 1 ? ", [" : "[";
+      append_json(out, merge.left);
+      out += ", ";
+      append_json(out, merge.right);
+      out += ']';
+    }
+  } catch (const Error& error) {
+    header.fail("tokenizer.ggml.tokens", error.what());
+  }
+  return out + "]";
+}
+
+std::string model_json(const GgufHeader& header, const GgufVocabulary& vocabulary,
+                       std::optional<std::size_t> unknown, bool gemma) {
+  JsonObject model;
+  model.add("type", "BPE");
+  model.add_json("dropout", "null");
+  if (unknown) {
+    model.add("unk_token", vocabulary.tokens[*unknown]);
+  } else {
+    model.add_json("unk_token", "null");
+  }
+  model.add_json("continuing_subword_prefix", "null");
+  model.add_json("end_of_word_suffix", "null");
+  model.add("fuse_unk", true);
+  model.add("byte_fallback", true);
+  model.add("ignore_merges", false);
+  model.add_json("vocab", vocabulary_json(vocabulary));
+  model.add_json("merges", merges_json(header, vocabulary,
+                                       read_scores(header, vocabulary.tokens.size(), gemma)));
+  return model.take();
+}
+
+}  // namespace
+
+TokenizerParts sentencepiece_parts(const GgufHeader& header, GgufVocabulary vocabulary) {
+  refuse_options(header);
+  const bool gemma = header.text("general.architecture").value_or("").starts_with("gemma");
+  std::deque<std::string> respelled;
+  if (gemma) respell_spaces(vocabulary, respelled);
+  const auto unknown = unknown_of(header, vocabulary);
+  if (unknown) vocabulary.types[*unknown] = kControlToken;  // written in a text it is itself, too
+  const bool prefix = header.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
+
+  TokenizerParts parts;
+  parts.added_tokens = added_tokens_json(vocabulary);
+  parts.normalizer = R"({"type": "Sequence", "normalizers": [)";
+  parts.normalizer.append(prefix ? kPrepend : "").append(kToMark).append("]}");
+  parts.decoder = R"({"type": "Sequence", "decoders": [)";
+  parts.decoder.append(kDecoderSteps).append(prefix ? kStrip : "").append("]}");
+  parts.model = model_json(header, vocabulary, unknown, gemma);
+  parts.bos = true;
+  return parts;
+}
+
+}  // namespace berth

@@ -1,0 +1,235 @@
+// tokenizer.json out of GGUF's vocabulary. llama.cpp keeps the name of a pre-tokenizer only; what
+// it stands for is in its llama-vocab.cpp and, as steps, in the tokenizer.json files it was made
+// from.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "planner/checkpoint/gguf/header.h"
+#include "planner/base/quote.h"
+#include "planner/model/gguf/gguf.h"
+#include "planner/model/gguf/vocabulary.h"
+#include "planner/base/json_text.h"
+
+namespace berth {
+namespace {
+
+constexpr std::string_view kGpt2Step =
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+constexpr std::string_view kDigitsStep = R"({"type": "Digits", "individual_digits": true})";
+constexpr std::string_view kBytesStep =
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false})";
+
+constexpr std::string_view kLlama3Regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen2Regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kTekkenRegex =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+struct PreTokenizerKind {
+  std::vector<std::string_view> names;  // tokenizer.ggml.pre
+  std::string_view regex;               // splits before bytes are mapped; empty: GPT-2's own
+  bool digits = false;                  // each digit a word
+  bool whole_words = false;             // a word that is a token is not merged ("ignore_merges")
+  bool nfc = false;
+  bool bos = false;  // a text begins with the BOS token where the file does not say
+};
+
+const std::vector<PreTokenizerKind>& kinds() {
+  static const std::vector<PreTokenizerKind> all = {
+      {{"gpt-2"}, ""},
+      {{"smollm", "starcoder"}, "", true},
+      {{"llama-bpe", "llama3", "llama-v3"}, kLlama3Regex, false, true, false, true},
+      {{"qwen2", "deepseek-r1-qwen"}, kQwen2Regex, false, false, true},
+      {{"tekken"}, kTekkenRegex, false, true, false, true},
+  };
+  return all;
+}
+
+const PreTokenizerKind& find_kind(const GgufHeader& header) {
+  std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
+  // Where llama.cpp guesses: only GPT-2's own models can mean nothing else.
+  if (pre == "default" && header.text("general.architecture") == "gpt2") pre = "gpt-2";
+  std::string known;
+  for (const PreTokenizerKind& kind : kinds()) {
+    for (const std::string_view name : kind.names) {
+      if (name == pre) return kind;
+      known += (known.empty() ? "" : ", ") + std::string(name);
+    }
+  }
+  header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + known +
+                                        " are; token ids do without a tokenizer: --prompt-ids)");
+}
+
+std::string split_step(std::string_view regex) {
+  std::string step = R"({"type": "Split", "pattern": {"Regex": )";
+  append_json(step, regex);
+  return step + R"(}, "behavior": "Isolated", "invert": false})";
+}
+
+std::string pre_tokenizer(const PreTokenizerKind& kind) {
+  std::string steps;
+  if (kind.digits) steps += std::string(kDigitsStep) + ", ";
+  if (!kind.regex.empty()) steps += split_step(kind.regex) + ", ";
+  steps += kind.regex.empty() ? kGpt2Step : kBytesStep;
+  return R"({"type": "Sequence", "pretokenizers": [)" + steps + "]}";
+}
+
+}  // namespace
+
+std::string added_tokens_json(const GgufVocabulary& vocabulary) {
+  const auto& [tokens, types] = vocabulary;
+  std::string list;
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    if (types[id] != kControlToken && types[id] != kUserDefinedToken) continue;
+    list += list.empty() ? "\n" : ",\n";
+    list += R"(    {"id": )" + std::to_string(id) + R"(, "content": )";
+    append_json(list, tokens[id]);
+    list += R"(, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, )";
+    list += types[id] == kControlToken ? R"("special": true})" : R"("special": false})";
+  }
+  return "[" + list + "]";
+}
+
+std::string vocabulary_json(const GgufVocabulary& vocabulary) {
+  const auto& tokens = vocabulary.tokens;
+  std::string out = "{";
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    if (id > 0) out += ", ";
+    append_json(out, tokens[id]);
+    out += ": " + std::to_string(id);
+  }
+  return out + "}";
+}
+
+namespace {
+
+std::string list_of(const std::vector<std::string_view>& texts) {
+  std::string out = "[";
+  for (const std::string_view text : texts) {
+    if (out.size() > 1) out += ", ";
+    append_json(out, text);
+  }
+  return out + "]";
+}
+
+TokenizerParts byte_level_parts(const GgufHeader& header, const GgufVocabulary& vocabulary) {
+  const PreTokenizerKind& kind = find_kind(header);
+  JsonObject model;
+  model.add("type", "BPE");
+  model.add_json("dropout", "null");
+  model.add_json("unk_token", "null");
+  model.add_json("continuing_subword_prefix", "null");
+  model.add_json("end_of_word_suffix", "null");
+  model.add("fuse_unk", false);
+  model.add("byte_fallback", false);
+  model.add("ignore_merges", kind.whole_words);
+  model.add_json("vocab", vocabulary_json(vocabulary));
+  model.add_json("merges", list_of(header.texts("tokenizer.ggml.merges")));
+
+  TokenizerParts parts;
+  parts.added_tokens = added_tokens_json(vocabulary);
+  if (kind.nfc) parts.normalizer = R"({"type": "NFC"})";
+  parts.pre_tokenizer = pre_tokenizer(kind);
+  parts.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, )"
+                  R"("use_regex": true})";
+  parts.model = model.take();
+  parts.bos = kind.bos;
+  return parts;
+}
+
+GgufVocabulary read_vocabulary(const GgufHeader& header) {
+  GgufVocabulary vocabulary{header.texts("tokenizer.ggml.tokens"),
+                            header.integers("tokenizer.ggml.token_type")};
+  const std::size_t count = vocabulary.tokens.size();
+  if (count == 0) header.fail("tokenizer.ggml.tokens", "is missing or empty");
+  if (vocabulary.types.empty()) vocabulary.types.assign(count, kNormalToken);
+  if (vocabulary.types.size() != count) {
+    header.fail("tokenizer.ggml.token_type", "has " + std::to_string(vocabulary.types.size()) +
+                                                 " elements for " + std::to_string(count) +
+                                                 " tokens");
+  }
+  return vocabulary;
+}
+
+TokenizerParts read_parts(const GgufHeader& header, const GgufVocabulary& vocabulary) {
+  const std::string_view model = header.text("tokenizer.ggml.model").value_or("");
+  if (model == "gpt2") return byte_level_parts(header, vocabulary);
+  if (model == "llama") return sentencepiece_parts(header, vocabulary);
+  header.fail("tokenizer.ggml.model",
+              quote(model) +
+                  " is not supported (byte-level BPE, 'gpt2', and SentencePiece's, 'llama', are; "
+                  "token ids do without a tokenizer: --prompt-ids)");
+}
+
+// The token that `name` ("bos", "eos") is, if it goes around a text. A default that names no token
+// adds none.
+std::optional<std::uint64_t> token_around(const GgufHeader& header, const std::string& name,
+                                          bool otherwise, std::size_t tokens) {
+  const std::string key = "tokenizer.ggml." + name + "_token_id";
+  const auto wanted = header.boolean("tokenizer.ggml.add_" + name + "_token");
+  if (!wanted.value_or(otherwise)) return std::nullopt;
+  const auto id = header.unsigned_integer(key);
+  if (!id && wanted) header.fail(key, "is missing, though add_" + name + "_token is true");
+  if (id && *id >= tokens) header.fail(key, "is outside the vocabulary");
+  return id;
+}
+
+// `[BOS] text [EOS]`, and for a pair, as transformers has it, the same twice.
+std::string post_processor(const GgufHeader& header, const GgufVocabulary& vocabulary, bool bos) {
+  const auto& tokens = vocabulary.tokens;
+  const auto before = token_around(header, "bos", bos, tokens.size());
+  const auto after = token_around(header, "eos", false, tokens.size());
+  if (!before && !after) return "null";
+  const auto special = [&](std::uint64_t id, const std::string& type_id) {
+    std::string piece = R"({"SpecialToken": {"id": )";
+    append_json(piece, tokens[id]);
+    return piece + R"(, "type_id": )" + type_id + "}}";
+  };
+  const auto around = [&](const std::string& text, const std::string& type_id) {
+    return (before ? special(*before, type_id) + ", " : "") + R"({"Sequence": {"id": ")" + text +
+           R"(", "type_id": )" + type_id + "}}" + (after ? ", " + special(*after, type_id) : "");
+  };
+  std::string ids;
+  for (const auto& id : {before, after}) {
+    if (!id || (!ids.empty() && before == after)) continue;
+    if (!ids.empty()) ids += ", ";
+    append_json(ids, tokens[*id]);
+    ids += R"(: {"id": )";
+    append_json(ids, tokens[*id]);
+    ids += R"(, "ids": [)" + std::to_string(*id) + R"(], "tokens": [)";
+    append_json(ids, tokens[*id]);
+    ids += "]}";
+  }
+  const std::string single = around("A", "0");
+  return R"({"type": "TemplateProcessing", "single": [)" + single + R"(], "pair": [)" + single +
+         ", " + around("B", "1") + R"(], "special_tokens": {)" + ids + "}}";
+}
+
+}  // namespace
+
+std::string gguf_tokenizer_json(const std::filesystem::path& file, const CheckpointLimits& limits) {
+  Shard identity;
+  const GgufHeader header = read_gguf_header(file, limits, identity);
+  if (!header.has("tokenizer.ggml.model")) {
+    header.fail("tokenizer.ggml.model", "is missing: the file has no tokenizer");
+  }
+  const GgufVocabulary vocabulary = read_vocabulary(header);
+  const TokenizerParts parts = read_parts(header, vocabulary);
+  JsonObject json;
+  json.add("version", "1.0");
+  json.add_json("truncation", "null");
+  json.add_json("padding", "null");
+  json.add_json("added_tokens", parts.added_tokens);
+  json.add_json("normalizer", parts.normalizer);
+  json.add_json("pre_tokenizer", parts.pre_tokenizer);
+  json.add_json("post_processor", post_processor(header, vocabulary, parts.bos));
+  json.add_json("decoder", parts.decoder);
+  json.add_json("model", parts.model);
+  return json.take() + "\n";
+}
+
+}  // namespace berth

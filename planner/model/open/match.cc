@@ -1,0 +1,311 @@
+// Joining a tree with a checkpoint: stored names, dtypes and shapes against what the config asks.
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "planner/checkpoint/name_table.h"
+#include "planner/base/quote.h"
+#include "planner/model/template/build.h"
+#include "planner/model/quant/match.h"
+
+namespace berth {
+
+std::string shape_text(std::span<const std::uint64_t> shape) {
+  std::string out = "[";
+  for (const std::uint64_t size : shape) {
+    if (out.size() > 1) out += ", ";
+    out += std::to_string(size);
+  }
+  return out += ']';
+}
+
+namespace {
+
+// ", and 12 more" for a list of which one was named.
+std::string and_more(std::size_t count) {
+  return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
+}
+
+// By number, for a NameTable of the tree's tensors.
+struct TensorNames {
+  const ModelTree& tree;
+  std::string_view operator()(TensorId id) const { return tree.tensors[id].name; }
+};
+
+class Matcher {
+ public:
+  Matcher(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
+          const Quantization& quantization, const Checkpoint& checkpoint,
+          std::optional<DType> dtype)
+      : tree_(built.tree),
+        ignored_(built.ignored),
+        architecture_(architecture),
+        config_(config),
+        checkpoint_(checkpoint),
+        wanted_(dtype),
+        quantized_(built.tree, quantization, config, checkpoint),
+        names_{built.tree},
+        by_name_(built.by_name) {}
+
+  void run() {
+    place_all();
+    settle_quantized();
+    settle_ties();
+    report();
+    quantized_.finish();
+  }
+
+ private:
+  const TensorInfo& stored(std::uint32_t index) const { return checkpoint_.tensors[index]; }
+  std::string shard_of(std::uint32_t index) const {
+    return checkpoint_.shards[stored(index).shard].path.string();
+  }
+
+  // kNone where there is none, as NameTable says it too.
+  static_assert(NameTable::kAbsent == kNone);
+  TensorId find(std::string_view name) const { return by_name_.find(name, names_); }
+
+  // Files and tree have their own order, so every look-up misses the caches three times: the table,
+  // the tensor, its name. A batch of them waits for these misses together.
+  void place_all() {
+    constexpr std::uint32_t kBatch = 16;
+    const auto count = static_cast<std::uint32_t>(checkpoint_.tensors.size());
+    std::array<NameTable::Probe, kBatch> probes;
+    std::array<TensorId, kBatch> guesses;
+    for (std::uint32_t first = 0; first < count; first += kBatch) {
+      const std::uint32_t batch = std::min(kBatch, count - first);
+      for (std::uint32_t i = 0; i < batch; ++i) probes[i] = by_name_.probe(stored(first + i).name);
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        guesses[i] = by_name_.guess(probes[i]);
+        if (guesses[i] != kNone) __builtin_prefetch(&tree_.tensors[guesses[i]]);
+      }
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        if (guesses[i] != kNone) __builtin_prefetch(tree_.tensors[guesses[i]].name.data());
+      }
+      for (std::uint32_t i = 0; i < batch; ++i) {
+        const TensorId id = by_name_.find(stored(first + i).name, probes[i], names_);
+        place(first + i, id != kNone ? id : find_renamed(stored(first + i).name));
+      }
+    }
+  }
+
+  // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
+  TensorId find_variant(const std::string& name) const {
+    const TensorId id = find(name);
+    return id != kNone ? id : find_renamed(name);
+  }
+
+  // The same for a name that means nothing as it stands.
+  TensorId find_renamed(const std::string& name) const {
+    std::string renamed = name;
+    bool changed = false;
+    for (const auto& [from, to] : architecture_.renames) {
+      const std::size_t at = renamed.find(from);
+      if (at == renamed.npos) continue;
+      renamed.replace(at, from.size(), to);
+      changed = true;
+    }
+    const TensorId as_it_is = changed ? find(renamed) : kNone;
+    if (as_it_is != kNone) return as_it_is;
+    for (const std::string& prefix : architecture_.prefixes) {
+      if (const TensorId id = find(prefix + renamed); id != kNone) return id;
+    }
+    return kNone;
+  }
+
+  bool is_ignored(const std::string& name) const {
+    return std::ranges::any_of(ignored_, [&](const std::string& glob) {
+      return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0;
+    });
+  }
+
+  void place(std::uint32_t index, TensorId id) {
+    const TensorInfo& info = stored(index);
+    if (id == kNone) {
+      if (is_ignored(info.name)) {
+        tree_.ignored_bytes += info.bytes();
+      } else {
+        surplus_.push_back(index);
+      }
+      return;
+    }
+    ModelTensor& tensor = tree_.tensors[id];
+    if (tensor.source != kNone) {
+      throw Error(shard_of(index) + ": tensors " + quote(stored(tensor.source).name) + " and " +
+                  quote(info.name) + " are both " + quote(tensor.name) + " of the model");
+    }
+    if (tensor.shape != info.shape) {
+      if (tensor.shape.size() < 2) fail_shape(tensor, index);
+      odd_.push_back({id, index});
+      return;
+    }
+    adopt(tensor, index);
+  }
+
+  [[noreturn]] void fail_shape(const ModelTensor& tensor, std::uint32_t index) const {
+    throw Error(shard_of(index) + ": tensor " + quote(stored(index).name) + " has shape " +
+                shape_text(stored(index).shape) + ", " + config_.source() + " asks for " +
+                shape_text(tensor.shape));
+  }
+
+  struct Owner {
+    TensorId weight = kNone;
+    std::string name;  // of the stored tensor in the weight's module
+  };
+
+  // The matrix that a stored tensor without a place of its own belongs to by its name: "m.scales"
+  // and "m.weight.absmax" to m.weight, "m.gate_up_proj_blocks" to m.gate_up_proj.
+  Owner owner_of(const std::string& name) const {
+    constexpr int kDeepest = 3;
+    std::size_t cut = name.size();
+    for (int depth = 0; depth < kDeepest && (cut = name.rfind('.', cut - 1)) != name.npos;
+         ++depth) {
+      if (cut == 0) break;
+      const std::string front = name.substr(0, cut);
+      if (const TensorId id = find_matrix(front + ".weight"); id != kNone) {
+        return {id, name.substr(cut + 1)};
+      }
+      if (const TensorId id = find_matrix(front); id != kNone) {
+        return {id, std::string(leaf_of(tree_.tensors[id].name)) + name.substr(cut)};
+      }
+    }
+    const std::size_t bar = name.rfind('_');
+    if (bar == name.npos) return {};
+    const TensorId id = find_matrix(name.substr(0, bar));
+    if (id == kNone) return {};
+    return {id, std::string(leaf_of(tree_.tensors[id].name)) + name.substr(bar)};
+  }
+
+  TensorId find_matrix(const std::string& name) const {
+    const TensorId id = find_variant(name);
+    return id != kNone && tree_.tensors[id].shape.size() >= 2 ? id : kNone;
+  }
+
+  bool is_loose_scale(std::uint32_t index) {
+    const std::string& name = stored(index).name;
+    const std::size_t dot = name.rfind('.');
+    const bool scale = name.ends_with("scale") || name.ends_with("scales");
+    const Module* module =
+        dot == name.npos || !scale ? nullptr : tree_.find_module(name.substr(0, dot));
+    return module != nullptr &&
+           quantized_.add_loose_scale(static_cast<ModuleId>(module - tree_.modules.data()), index,
+                                      std::string_view(name).substr(dot + 1));
+  }
+
+  // What has no place in the plain tree may be part of a quantised weight.
+  void settle_quantized() {
+    for (const auto& [id, index] : odd_) {
+      quantized_.add(id, index, std::string(leaf_of(tree_.tensors[id].name)));
+    }
+    std::erase_if(surplus_, [&](std::uint32_t index) {
+      Owner owner = owner_of(stored(index).name);
+      if (owner.weight == kNone) return is_loose_scale(index);
+      quantized_.add(owner.weight, index, std::move(owner.name));
+      return true;
+    });
+    for (const std::uint32_t index : quantized_.settle()) {
+      const auto odd = std::ranges::find(odd_, index, &Odd::index);
+      if (odd != odd_.end()) fail_shape(tree_.tensors[odd->id], index);
+      surplus_.push_back(index);
+    }
+    std::ranges::sort(surplus_);
+  }
+
+  void adopt(ModelTensor& tensor, std::uint32_t index) const {
+    adopt_stored(tensor, checkpoint_, index, wanted_);
+  }
+
+  // A group is read from the first of its members that is stored. Further stored members are
+  // copies that a tied model does not use.
+  void settle_ties() {
+    for (const auto& group : tree_.ties) {
+      std::uint32_t source = kNone;
+      for (const TensorId id : group) {
+        const std::uint32_t own = std::exchange(tree_.tensors[id].source, kNone);
+        if (own == kNone) continue;
+        if (source == kNone) {
+          source = own;
+        } else {
+          const TensorInfo& copy = stored(own);
+          const TensorInfo& first = stored(source);
+          const bool shared = copy.shard == first.shard && copy.begin == first.begin;
+          if (!shared) tree_.ignored_bytes += copy.bytes();
+        }
+      }
+      if (source == kNone) continue;
+      for (const TensorId id : group) {
+        if (tree_.tensors[id].dequantization == kNone) adopt(tree_.tensors[id], source);
+      }
+      tree_.tensors[group[0]].source = source;
+      for (const TensorId id : group) {
+        if (id != group[0]) tree_.tensors[id].source = kNone;
+      }
+    }
+    if (!tree_.dequantizations.empty()) follow_ties(tree_);
+  }
+
+  void report() const {
+    std::size_t missing = 0;
+    TensorId first = kNone;
+    for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
+      const ModelTensor& tensor = tree_.tensors[id];
+      if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
+      if (missing++ == 0) first = id;
+    }
+    const std::string surplus = surplus_.empty() ? ""
+                                                 : "tensor " + quote(stored(surplus_[0]).name) +
+                                                       " " + shape_text(stored(surplus_[0]).shape) +
+                                                       and_more(surplus_.size());
+    if (missing > 0) {
+      throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
+                  quantized_.describe_missing(first) + and_more(missing) + ", which " +
+                  config_.source() + " asks for" +
+                  (surplus.empty() ? "" : "; it holds unknown " + surplus));
+    }
+    if (!surplus.empty()) {
+      throw Error(shard_of(surplus_[0]) + ": " + surplus + ": not part of the " +
+                  architecture_.model_type + " model that " + config_.source() + " describes");
+    }
+  }
+
+  struct Odd {  // stored under a tensor's name in another shape
+    TensorId id;
+    std::uint32_t index;
+  };
+
+  ModelTree& tree_;
+  const std::vector<std::string>& ignored_;
+  const Architecture& architecture_;
+  const ModelConfig& config_;
+  const Checkpoint& checkpoint_;
+  std::optional<DType> wanted_;
+  QuantMatcher quantized_;
+  std::vector<Odd> odd_;
+  TensorNames names_;
+  const NameTable& by_name_;  // persistent tensors of the tree
+  std::vector<std::uint32_t> surplus_;
+};
+
+}  // namespace
+
+void index_names(BuiltTree& built) {
+  if (built.by_name.size() > 0) return;
+  const TensorNames names{built.tree};
+  built.by_name = NameTable(built.tree.tensors.size());
+  for (TensorId id = 0; id < built.tree.tensors.size(); ++id) {
+    const ModelTensor& tensor = built.tree.tensors[id];
+    if (tensor.persistent) built.by_name.insert(tensor.name, id, names);
+  }
+}
+
+void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
+                      const Quantization& quantization, const Checkpoint& checkpoint,
+                      std::optional<DType> dtype) {
+  index_names(built);
+  Matcher(built, architecture, config, quantization, checkpoint, dtype).run();
+}
+
+}  // namespace berth

@@ -1,0 +1,253 @@
+// The tree that a checkpoint's names spell, for models without a template: a module for every dot,
+// in the order that language models run in.
+
+#include <algorithm>
+#include <map>
+
+#include "planner/base/quote.h"
+#include "planner/model/template/build.h"
+#include "planner/model/quant/quantization.h"
+
+namespace berth {
+namespace {
+
+bool is_number(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// Numbers inside names compare by value: "layer.2" before "layer.10".
+struct NaturalLess {
+  bool operator()(std::string_view a, std::string_view b) const {
+    while (!a.empty() && !b.empty()) {
+      const auto digits_a = std::min(a.find_first_not_of("0123456789"), a.size());
+      const auto digits_b = std::min(b.find_first_not_of("0123456789"), b.size());
+      if (digits_a != 0 && digits_b != 0) {
+        const std::string_view x = value_part(a.substr(0, digits_a));
+        const std::string_view y = value_part(b.substr(0, digits_b));
+        if (x.size() != y.size()) return x.size() < y.size();
+        if (x != y) return x < y;
+        if (digits_a != digits_b) return digits_a < digits_b;
+        a.remove_prefix(digits_a);
+        b.remove_prefix(digits_b);
+      } else {
+        if (a[0] != b[0]) return a[0] < b[0];
+        a.remove_prefix(1);
+        b.remove_prefix(1);
+      }
+    }
+    return a.size() < b.size();
+  }
+
+ private:
+  static std::string_view value_part(std::string_view digits) {
+    const auto first = std::min(digits.find_first_not_of('0'), digits.size() - 1);
+    return digits.substr(first);
+  }
+};
+
+struct Node {
+  std::map<std::string, std::uint32_t, NaturalLess> children;
+  std::vector<std::uint32_t> tensors;  // indices into the checkpoint
+  bool list = false;                   // all children are numbers
+  bool holds_list = false;             // a list is in it or below it
+};
+
+bool contains_any(std::string_view text, std::initializer_list<std::string_view> words) {
+  return std::ranges::any_of(words,
+                             [&](std::string_view word) { return text.find(word) != text.npos; });
+}
+
+bool is_embedding_name(std::string_view name) {
+  return !contains_any(name, {"unembed", "embed_out"}) &&
+         (contains_any(name, {"emb", "shared"}) || name == "wte" || name == "wpe");
+}
+bool is_head_name(std::string_view name) {
+  return contains_any(name, {"head", "unembed", "embed_out", "classifier", "score", "cls"}) ||
+         name == "output";
+}
+
+class NamesTree {
+ public:
+  NamesTree(const Checkpoint& checkpoint, const ModelConfig* config, std::optional<DType> dtype)
+      : checkpoint_(checkpoint), config_(config), wanted_(dtype), nodes_(1) {}
+
+  ModelTree build() {
+    for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) insert(i);
+    classify(0);
+    emit(0, kNone, "", false);
+    fill_facts();
+    return std::move(tree_);
+  }
+
+ private:
+  void insert(std::uint32_t index) {
+    std::string_view rest = checkpoint_.tensors[index].name;
+    std::uint32_t node = 0;
+    for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+      if (nodes_.size() > kMaxModules) {
+        throw Error("more than " + std::to_string(kMaxModules) + " modules in tensor names");
+      }
+      const auto fresh = static_cast<std::uint32_t>(nodes_.size());
+      const auto [child, added] = nodes_[node].children.emplace(rest.substr(0, dot), fresh);
+      node = child->second;
+      if (added) nodes_.emplace_back();
+      rest.remove_prefix(dot + 1);
+    }
+    nodes_[node].tensors.push_back(index);
+  }
+
+  void classify(std::uint32_t at) {
+    bool list = !nodes_[at].children.empty();
+    bool holds = false;
+    for (const auto& [name, child] : nodes_[at].children) {
+      classify(child);
+      list = list && is_number(name);
+      holds = holds || nodes_[child].holds_list;
+    }
+    nodes_[at].list = list;
+    nodes_[at].holds_list = list || holds;
+  }
+
+  // Embeddings, then what holds the layers, then norms and whatever else, then heads.
+  int rank(const std::string& name, std::uint32_t node) const {
+    if (is_head_name(name)) return 3;
+    if (is_embedding_name(name)) return 0;
+    return nodes_[node].holds_list ? 1 : 2;
+  }
+
+  void emit(std::uint32_t at, ModuleId parent, const std::string& name, bool in_block) {
+    const Node& node = nodes_[at];
+    const ModuleId id = add_module(tree_, parent, name, class_of(node, name));
+    if (parent != kNone) mark(id, name, node, in_block);
+    in_block = in_block || tree_.modules[id].no_split;
+    for (const std::uint32_t index : node.tensors) emit_tensor(index, id);
+
+    std::vector<std::pair<const std::string*, std::uint32_t>> order;
+    for (const auto& [child_name, child] : node.children) order.emplace_back(&child_name, child);
+    if (!in_block && !node.list) {
+      std::ranges::stable_sort(order, {},
+                               [&](const auto& entry) { return rank(*entry.first, entry.second); });
+    }
+    for (const auto& [child_name, child] : order) emit(child, id, *child_name, in_block);
+    if (node.list && !in_block) note_list(id);
+  }
+
+  void mark(ModuleId id, const std::string& name, const Node& node, bool in_block) {
+    Module& module = tree_.modules[id];
+    const Module& parent = tree_.modules[module.parent];
+    module.expert = parent.expert || (name == "experts" && node.list);
+    // The items of an outermost list are the blocks; a plain leaf cannot be split anyway.
+    const bool listed = parent.cls == "ModuleList" && is_number(name);
+    if (listed && !in_block && !node.children.empty()) {
+      module.no_split = true;
+      module.cls = "Block";
+    }
+  }
+
+  Name class_of(const Node& node, const std::string& name) const {
+    if (node.list) return "ModuleList";
+    if (!node.children.empty() || node.tensors.empty()) return "Module";
+    if (is_embedding_name(name)) return "Embedding";
+    const bool matrix = std::ranges::any_of(node.tensors, [&](std::uint32_t index) {
+      return checkpoint_.tensors[index].shape.size() == 2;
+    });
+    return matrix ? "Linear" : "Module";
+  }
+
+  void emit_tensor(std::uint32_t index, ModuleId module) {
+    const TensorInfo& info = checkpoint_.tensors[index];
+    ModelTensor tensor;
+    tensor.name = tree_.names.add(info.name);
+    tensor.stored = info.dtype;
+    tensor.dtype = memory_dtype(info.dtype, wanted_);
+    tensor.shape = info.shape;
+    tensor.module = module;
+    tensor.buffer = contains_any(info.name, {"running_mean", "running_var", "num_batches_tracked"});
+    tensor.source = index;
+    add_tensor(tree_, std::move(tensor));
+  }
+
+  // The longest outermost list is the model's layers.
+  void note_list(ModuleId id) {
+    const std::vector<ModuleId>& blocks = tree_.modules[id].children;
+    if (blocks.size() <= tree_.facts.layers.size() || !tree_.modules[blocks[0]].no_split) return;
+    tree_.facts.layers.clear();
+    for (const ModuleId block : blocks) {
+      LayerFacts layer;
+      layer.module = block;
+      tree_.facts.layers.push_back(layer);
+    }
+  }
+
+  std::uint64_t common(std::initializer_list<const char*> keys) const {
+    if (config_ == nullptr) return 0;
+    for (const char* key : keys) {
+      const ModelConfig::Value* value = config_->find(key);
+      const auto* whole = value == nullptr ? nullptr : std::get_if<std::int64_t>(value);
+      if (whole != nullptr && *whole > 0 && *whole < (std::int64_t{1} << 40)) {
+        return static_cast<std::uint64_t>(*whole);
+      }
+    }
+    return 0;
+  }
+
+  void fill_facts() {
+    ModelFacts& facts = tree_.facts;
+    facts.hidden = common({"hidden_size", "n_embd", "d_model", "dim"});
+    facts.intermediate = common({"intermediate_size", "ffn_dim", "n_inner", "d_ff"});
+    facts.vocabulary = common({"vocab_size"});
+    facts.heads = common({"num_attention_heads", "n_head", "num_heads"});
+    facts.max_positions = common({"max_position_embeddings", "n_positions", "n_ctx"});
+    std::uint64_t kv_heads = common({"num_key_value_heads", "n_head_kv", "num_kv_heads"});
+    if (kv_heads == 0) kv_heads = facts.heads;
+    std::uint64_t head_dim = common({"head_dim"});
+    if (head_dim == 0 && facts.heads != 0) head_dim = facts.hidden / facts.heads;
+    const std::uint64_t experts = common({"num_local_experts", "num_experts", "n_routed_experts"});
+    for (LayerFacts& layer : facts.layers) {
+      layer.kv_elements = 2 * std::min(kv_heads, std::uint64_t{1} << 20) * head_dim;
+      layer.window = common({"sliding_window"});
+      if (experts == 0 || !has_experts(layer.module)) continue;
+      layer.experts = experts;
+      layer.experts_per_token = common({"num_experts_per_tok"});
+    }
+    for (ModuleId id = 0; id < tree_.modules.size(); ++id) {
+      const Module& module = tree_.modules[id];
+      if (!module.children.empty() || module.tensors.empty()) continue;
+      const std::string_view last =
+          std::string_view(module.name).substr(module.name.rfind('.') + 1);
+      if (facts.embedding == kNone && is_embedding_name(last)) facts.embedding = id;
+      if (facts.head == kNone && is_head_name(last) && !in_layers(id)) facts.head = id;
+    }
+  }
+
+  bool in_layers(ModuleId id) const {
+    for (; id != kNone; id = tree_.modules[id].parent) {
+      if (tree_.modules[id].no_split) return true;
+    }
+    return false;
+  }
+
+  bool has_experts(ModuleId id) const {
+    const Module& module = tree_.modules[id];
+    return module.expert ||
+           std::ranges::any_of(module.children, [&](ModuleId child) { return has_experts(child); });
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelConfig* config_;
+  std::optional<DType> wanted_;
+  std::vector<Node> nodes_;
+  ModelTree tree_;
+};
+
+}  // namespace
+
+ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* config,
+                           std::optional<DType> dtype) {
+  ModelTree tree = NamesTree(checkpoint, config, dtype).build();
+  if (config != nullptr) tree.model_type = config->model_type();
+  mark_quantized_names(tree, config);
+  return tree;
+}
+
+}  // namespace berth

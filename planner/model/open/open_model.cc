@@ -1,0 +1,133 @@
+// MODEL as a command names it: a folder, a file of weights, a config.json, or a tree as JSON.
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <future>
+#include <system_error>
+
+#include "planner/base/input_file.h"
+#include "planner/base/quote.h"
+#include "planner/model/template/build.h"
+#include "planner/model/gguf/gguf.h"
+#include "planner/model/tree/model_tree.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The last real component: "models/tiny/" and "." inside it are both called "tiny".
+std::string folder_name(const fs::path& folder) {
+  std::error_code ignored;
+  fs::path whole = fs::weakly_canonical(fs::absolute(folder, ignored), ignored);
+  if (whole.filename().empty()) whole = whole.parent_path();
+  return whole.filename().string();
+}
+
+// True for a JSON file with the key `root` at the top: a module tree, not a config.
+bool is_tree_json(const fs::path& path) {
+  const simdjson::padded_string text(read_text_file(path, 512u << 20));
+  simdjson::ondemand::parser parser;
+  simdjson::ondemand::document document;
+  simdjson::ondemand::object object;
+  if (parser.iterate(text).get(document) || document.get_object().get(object)) return false;
+  simdjson::ondemand::value root;
+  return !object.find_field_unordered("root").get(root);
+}
+
+// A guess from the size of the index, rather too many: an entry takes some hundred bytes.
+std::size_t expected_tensors(const fs::path& folder) {
+  std::error_code error;
+  std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
+  if (error) bytes = fs::file_size(folder / "pytorch_model.bin.index.json", error);
+  return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
+}
+
+Model open_gguf_model(const fs::path& path, const std::string& name, std::optional<DType> dtype) {
+  GgufModel gguf = open_gguf(path);
+  Model model;
+  model.path = path;
+  model.config = ModelConfig::parse(gguf.config_json, path.string());
+  model.checkpoint = std::move(gguf.checkpoint);
+  model.tree = build_model_tree(name, &*model.config, &*model.checkpoint, dtype);
+  model.tree.quantization = model.checkpoint->format;
+  return model;
+}
+
+Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+  std::error_code ignored;
+  if (const fs::path gguf = lone_gguf(path); !gguf.empty()) {
+    return open_gguf_model(gguf, folder_name(path), dtype);
+  }
+  const fs::path config = path / "config.json";
+  Model model;
+  model.path = path;
+  if (!fs::exists(config, ignored)) {
+    // Said first where the folder holds nothing that could be read either way.
+    open_checkpoint(path);
+    throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
+  }
+  model.config = ModelConfig::read(config);
+  // What the config says and what the shards hold are found out side by side, then compared: for a
+  // model of tens of thousands of tensors either takes as long. The tree is made here, because all
+  // that follows walks it, and its memory should be near this core. The future joins its thread.
+  std::future<Checkpoint> checkpoint = std::async([&] { return open_checkpoint(path); });
+  std::future<Skeleton> skeleton = std::async(std::launch::deferred, [&] {
+    return build_skeleton(*model.config, dtype, expected_tensors(path));
+  });
+  skeleton.wait();
+  model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
+  model.tree = join_model_tree(skeleton.get(), folder_name(path), &*model.config,
+                               &*model.checkpoint, dtype, dequantize);
+  return model;
+}
+
+Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+  std::error_code ignored;
+  const fs::path config = path.parent_path() / "config.json";
+  Model model;
+  model.path = path;
+  if (fs::exists(config, ignored)) model.config = ModelConfig::read(config);
+  model.checkpoint = open_checkpoint(path);
+  model.tree = build_model_tree(path.stem().string(), model.config ? &*model.config : nullptr,
+                                &*model.checkpoint, dtype, dequantize);
+  return model;
+}
+
+}  // namespace
+
+Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
+  if (fs::is_directory(status)) return open_folder(path, dtype, dequantize);
+  const std::string extension = path.extension().string();
+  if (is_gguf(path)) return open_gguf_model(path, path.stem().string(), dtype);
+  if (extension == ".safetensors" || is_torch_extension(extension)) {
+    return open_weights(path, dtype, dequantize);
+  }
+  if (extension != ".json") {
+    throw Error(path.string() + ": " +
+                (extension.empty() ? "a file without an extension" : quote(extension)) +
+                " is not supported (a checkpoint folder, a .safetensors, .gguf, .bin, .pt or .pth "
+                "file, a config.json, or a module tree as .json)");
+  }
+  Model model;
+  model.path = path;
+  if (is_tree_json(path)) {
+    model.tree = read_tree_json(path, dtype);
+    return model;
+  }
+  model.config = ModelConfig::read(path);
+  if (model.config->model_type().empty()) {
+    throw Error(path.string() +
+                ": neither a config ('model_type' is missing) nor a module tree "
+                "('root' is missing)");
+  }
+  model.tree =
+      build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype, dequantize);
+  return model;
+}
+
+}  // namespace berth

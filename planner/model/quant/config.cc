@@ -1,0 +1,352 @@
+// `quantization_config` in its dialects: one function a method, from what transformers' and vLLM's
+// readers accept to rules.
+
+#include <algorithm>
+#include <set>
+
+#include "planner/base/quote.h"
+#include "planner/model/quant/quantization.h"
+
+namespace berth {
+namespace {
+
+const std::string kRoot = "quantization_config.";
+constexpr std::int64_t kLargestGroup = std::int64_t{1} << 32;
+
+class QuantizationReader {
+ public:
+  QuantizationReader(const ModelConfig& config, const DTypesByName& fp8_dtypes)
+      : config_(config), fp8_dtypes_(fp8_dtypes) {
+    model_dtype_ = parse_torch_dtype(config.text("dtype").value_or("")).value_or(DType::kF32);
+  }
+
+  Quantization read() {
+    out_.present = !config_.keys(kRoot).empty();
+    if (!out_.present) return std::move(out_);
+    out_.method = config_.text(kRoot + "quant_method").value_or("");
+    std::string method = out_.method;
+    std::ranges::replace(method, '_', '-');
+    const bool bits = flag("load_in_4bit") || flag("load_in_8bit");
+    out_.known = true;
+    if (method == "fp8") {
+      fp8();
+    } else if (method == "fbgemm-fp8") {
+      fbgemm_fp8();
+    } else if (method == "compressed-tensors") {
+      compressed_tensors();
+    } else if (method == "gptq") {
+      gptq();
+    } else if (method == "awq") {
+      awq();
+    } else if (method == "auto-round" || method == "intel/auto-round") {
+      auto_round();
+    } else if (method == "bitsandbytes" || (method.empty() && bits)) {
+      bitsandbytes();
+    } else if (method == "mxfp4") {
+      mxfp4();
+    } else if (method == "modelopt" || method == "modelopt-fp4") {
+      modelopt();
+    } else {
+      out_.known = false;
+    }
+    if (!out_.known) out_.rules.clear();
+    return std::move(out_);
+  }
+
+ private:
+  bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
+  std::string word(const std::string& key) const {
+    std::string text = config_.text(kRoot + key).value_or("");
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
+  }
+
+  [[noreturn]] void fail(const std::string& key, const std::string& what) const {
+    throw Error(config_.source() + ": " + key + ": " + what);
+  }
+
+  unsigned bits(const std::string& key, unsigned otherwise,
+                std::initializer_list<int> widths) const {
+    const std::int64_t value = config_.integer(key).value_or(otherwise);
+    if (std::ranges::find(widths, value) != widths.end()) return static_cast<unsigned>(value);
+    fail(key, std::to_string(value) + " bits are no width of this method");
+  }
+
+  // 0 for -1, which means all inputs.
+  std::uint64_t group(const std::string& key, std::int64_t otherwise) const {
+    const std::int64_t value = config_.integer(key).value_or(otherwise);
+    if (value == -1) return 0;
+    if (value < 1 || value > kLargestGroup) {
+      fail(key, std::to_string(value) + " is no group size");
+    }
+    return static_cast<std::uint64_t>(value);
+  }
+
+  // Adds the names under `key` to `patterns`; false where there is no such list.
+  bool names(const std::string& key, ModulePatterns& patterns, bool globs = false) const {
+    const auto* list = config_.find_list(kRoot + key);
+    if (list == nullptr) return false;
+    for (const ModelConfig::Value& value : *list) {
+      const auto* name = std::get_if<std::string>(&value);
+      if (name == nullptr) fail(kRoot + key, "not a list of names");
+      try {
+        globs ? patterns.add_glob(*name) : patterns.add(*name);
+      } catch (const Error& error) {
+        fail(kRoot + key, error.what());
+      }
+    }
+    return true;
+  }
+
+  DType floating() const { return is_convertible(model_dtype_) ? model_dtype_ : DType::kBF16; }
+
+  void add_rule(QuantScheme scheme) { out_.rules.emplace_back().scheme = std::move(scheme); }
+
+  void fp8() {
+    QuantScheme scheme;
+    const auto* block = config_.find_list(kRoot + "weight_block_size");
+    const bool named = names("modules_to_not_convert", out_.skipped);
+    const bool fixed = word("activation_scheme") == "static";
+    if (block != nullptr) {
+      scheme.grain = ScaleGrain::kTile;
+      scheme.scale_name = "_scale_inv";
+      const auto found = fp8_dtypes_.find("weight_scale_inv");
+      if (found != fp8_dtypes_.end()) scheme.scales = found->second;
+      scheme.block_rows = block_size(*block, 0);
+      scheme.group = block_size(*block, 1);
+      if (fixed) scheme.input_scale = "activation_scale";
+    } else if (named) {  // transformers' own, one scale a weight
+      scheme.grain = ScaleGrain::kTensor;
+      scheme.scale_name = "_scale_inv";
+      scheme.scales = floating();
+      if (fixed) scheme.input_scale = "activation_scale";
+    } else {  // AutoFP8's
+      scheme.grain = ScaleGrain::kTensor;
+      if (fixed) scheme.input_scale = "input_scale";
+    }
+    out_.skips_head = !names("ignored_layers", out_.skipped) && !named;
+    out_.dtypes = fp8_dtypes_;
+    add_rule(scheme);
+  }
+
+  std::uint64_t block_size(const std::vector<ModelConfig::Value>& list, std::size_t at) const {
+    const auto* size = at < list.size() ? std::get_if<std::int64_t>(&list[at]) : nullptr;
+    if (list.size() != 2 || size == nullptr || *size < 1 || *size > kLargestGroup) {
+      fail(kRoot + "weight_block_size", "not two sizes");
+    }
+    return static_cast<std::uint64_t>(*size);
+  }
+
+  void fbgemm_fp8() {
+    out_.skips_head = !names("modules_to_not_convert", out_.skipped);
+    add_rule({});
+  }
+
+  void gptq() {
+    const std::string format = word("checkpoint_format");
+    out_.known = !flag("is_marlin_format") && (format.empty() || format.starts_with("gptq"));
+    QuantScheme scheme;
+    scheme.format = QuantFormat::kGptq;
+    if (!config_.has(kRoot + "bits")) out_.missing = "bits";  // no reader has a default
+    scheme.bits = bits(kRoot + "bits", 4, {2, 3, 4, 8});
+    scheme.group = group(kRoot + "group_size", 128);
+    scheme.scales = DType::kF16;  // whatever the model's dtype
+    scheme.input_order = true;
+    scheme.zeros_as_stored = format == "gptq_v2";
+    names("modules_to_not_convert", out_.skipped);
+    out_.blocks_only = out_.skips_head = !flag("lm_head");
+    out_.conv1d = true;
+    dynamic_rules(scheme);
+    QuantRule rule;
+    rule.scheme = scheme;
+    // A list of lists: those quantised together.
+    for (const std::string& key : config_.keys(kRoot + "modules_in_block_to_quantize")) {
+      names(key.substr(kRoot.size()), rule.targets);
+    }
+    rule.linears = rule.targets.empty();
+    out_.rules.push_back(std::move(rule));
+  }
+
+  // GPTQModel's `dynamic`: "-:regex" leaves modules out, "+:regex" or "regex" gives them their own
+  // bits and groups.
+  void dynamic_rules(const QuantScheme& base) {
+    const std::string root = kRoot + "dynamic.";
+    std::set<std::string> patterns;
+    for (const std::string& key : config_.keys(root)) {
+      const std::size_t dot = key.rfind('.');
+      const std::string last = key.substr(dot + 1);
+      const bool setting = last == "bits" || last == "group_size" || last == "sym" ||
+                           last == "desc_act" || last == "mse";
+      patterns.insert(setting && dot >= root.size() ? key.substr(0, dot) : key);
+    }
+    for (const std::string& key : patterns) {
+      std::string pattern = key.substr(root.size());
+      QuantRule rule;
+      rule.scheme = base;
+      rule.linears = false;
+      rule.plain = pattern.starts_with("-:");
+      if (rule.plain || pattern.starts_with("+:")) pattern = pattern.substr(2);
+      rule.targets.add_pattern(pattern);
+      rule.scheme.bits = bits(key + ".bits", base.bits, {2, 3, 4, 8});
+      rule.scheme.group =
+          group(key + ".group_size", base.group == 0 ? -1 : static_cast<std::int64_t>(base.group));
+      out_.rules.push_back(std::move(rule));
+    }
+  }
+
+  void awq() {
+    const std::string version = word("version");
+    QuantScheme scheme;
+    scheme.format = version == "gemv" ? QuantFormat::kAwqGemv : QuantFormat::kAwq;
+    out_.known = version.empty() || version == "gemm" || version == "gemv" || version == "exllama";
+    scheme.bits = bits(kRoot + (config_.has(kRoot + "w_bit") ? "w_bit" : "bits"), 4, {4});
+    scheme.group =
+        group(kRoot + (config_.has(kRoot + "q_group_size") ? "q_group_size" : "group_size"), 128);
+    scheme.scales = DType::kF16;  // whatever the model's dtype
+    names("modules_to_not_convert", out_.skipped);
+    out_.skips_head = true;
+    add_rule(scheme);
+  }
+
+  // AutoRound writes the layout of GPTQ (without g_idx) or of AWQ.
+  void auto_round() {
+    const std::string packing = word("packing_format");
+    if (packing.find("awq") != packing.npos) {
+      awq();
+    } else {
+      gptq();
+      for (QuantRule& rule : out_.rules) rule.scheme.input_order = false;
+      out_.known = packing.find("gptq") != packing.npos;
+    }
+    if (!config_.keys(kRoot + "extra_config.").empty()) out_.known = false;  // layer by layer
+  }
+
+  void bitsandbytes() {
+    QuantScheme scheme;
+    scheme.format = flag("load_in_4bit") ? QuantFormat::kBnb4 : QuantFormat::kBnb8;
+    scheme.bits = flag("load_in_4bit") ? 4 : 8;
+    scheme.nested = flag("bnb_4bit_use_double_quant");
+    scheme.quant_type = word("bnb_4bit_quant_type") == "nf4" ? "nf4" : "fp4";
+    scheme.compute = torch_dtype_name(model_dtype_);
+    scheme.weight = parse_torch_dtype(word("bnb_4bit_quant_storage")).value_or(DType::kU8);
+    out_.skips_head = !names("llm_int8_skip_modules", out_.skipped);
+    out_.conv1d = true;
+    add_rule(scheme);
+  }
+
+  void mxfp4() {
+    names("modules_to_not_convert", out_.skipped);
+    QuantScheme scheme;
+    scheme.format = QuantFormat::kMxfp4;
+    scheme.bits = 4;
+    add_rule(scheme);
+  }
+
+  void modelopt() {
+    const std::string algorithm = word("quant_algo");
+    QuantScheme scheme;
+    scheme.input_scale = "input_scale";
+    if (algorithm == "fp8") {
+      scheme.grain = ScaleGrain::kTensor;
+    } else if (algorithm == "nvfp4") {
+      scheme.format = QuantFormat::kModelOptFp4;
+      scheme.bits = 4;
+      scheme.scales = DType::kF8E4M3;
+      scheme.group = 16;
+    } else {
+      out_.known = false;
+    }
+    names("ignore", out_.skipped, true);
+    names("exclude_modules", out_.skipped, true);
+    add_rule(scheme);
+  }
+
+  void compressed_tensors() {
+    names("ignore", out_.skipped);
+    const std::string root = kRoot + "config_groups.";
+    std::set<std::string> groups;
+    for (const std::string& key : config_.keys(root)) {
+      groups.insert(key.substr(0, std::min(key.find('.', root.size()), key.size())) + ".");
+    }
+    for (const std::string& at : groups) compressed_group(at);
+    out_.known = out_.known && !groups.empty();
+  }
+
+  void compressed_group(const std::string& at) {
+    QuantRule rule;
+    QuantScheme& scheme = rule.scheme;
+    const bool floats = config_.text(at + "weights.type").value_or("int") == "float";
+    scheme.bits = bits(at + "weights.num_bits", 8, {2, 3, 4, 5, 6, 7, 8});
+    scheme.scales = floating();
+    scheme.weight = floats ? DType::kF8E4M3 : DType::kI8;
+    scheme.zero_points = !config_.boolean(at + "weights.symmetric").value_or(true);
+    scheme.input_order = config_.text(at + "weights.actorder").value_or("") == "group";
+    read_strategy(at + "weights.", scheme);
+    const bool inputs = !config_.keys(at + "input_activations.").empty();
+    const ModelConfig::Value* dynamic = config_.find(at + "input_activations.dynamic");
+    if (inputs && (dynamic == nullptr || *dynamic == ModelConfig::Value(false))) {
+      scheme.input_scale = "input_scale";
+    }
+    std::string format = config_.text(at + "format").value_or(word("format"));
+    if (format.empty()) format = floats || inputs ? "naive-quantized" : "pack-quantized";
+    if (format == "pack-quantized") {
+      scheme.format = QuantFormat::kPacked;
+      scheme.input_scale = "";
+    } else if (format == "nvfp4-pack-quantized" || format == "mxfp4-pack-quantized") {
+      const bool nv = format.starts_with("nv");
+      scheme.format = QuantFormat::kPackedFloat;
+      scheme.scales = nv ? DType::kF8E4M3 : DType::kU8;
+      scheme.group = nv ? 16 : 32;
+      scheme.input_scale = nv && inputs ? "input_global_scale" : "";
+    } else if (format == "mxfp8-quantized") {
+      scheme.scales = DType::kU8;
+      scheme.group = 32;
+      scheme.grain = ScaleGrain::kGroup;
+    } else if (format != "float-quantized" && format != "int-quantized" &&
+               format != "naive-quantized") {
+      out_.known = false;  // sparse ones, and those to come
+    }
+    rule.linears = false;
+    for (const ModelConfig::Value& value : config_.list(at + "targets")) {
+      const auto* name = std::get_if<std::string>(&value);
+      if (name == nullptr) fail(at + "targets", "not a list of names");
+      if (*name == "Linear") {
+        rule.linears = true;
+      } else if (*name == "Embedding") {
+        rule.embeddings = true;
+      } else {
+        rule.targets.add(*name);
+      }
+    }
+    out_.rules.push_back(std::move(rule));
+  }
+
+  void read_strategy(const std::string& at, QuantScheme& scheme) const {
+    const std::string strategy =
+        config_.text(at + "strategy").value_or(config_.has(at + "group_size") ? "group" : "tensor");
+    if (strategy == "tensor") {
+      scheme.grain = ScaleGrain::kTensor;
+    } else if (strategy == "group" || strategy == "tensor_group") {
+      scheme.grain = ScaleGrain::kGroup;
+      scheme.group = group(at + "group_size", 128);
+    } else if (strategy == "block") {
+      const std::vector<ModelConfig::Value> sizes = config_.list(at + "block_structure");
+      scheme.grain = ScaleGrain::kTile;
+      scheme.block_rows = block_size(sizes, 0);
+      scheme.group = block_size(sizes, 1);
+    }
+  }
+
+  const ModelConfig& config_;
+  const DTypesByName& fp8_dtypes_;
+  DType model_dtype_ = DType::kF32;
+  Quantization out_;
+};
+
+}  // namespace
+
+Quantization read_quantization(const ModelConfig& config, const DTypesByName& fp8_dtypes) {
+  return QuantizationReader(config, fp8_dtypes).read();
+}
+
+}  // namespace berth

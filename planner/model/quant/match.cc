@@ -1,0 +1,322 @@
+#include "planner/model/quant/match.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "planner/base/quote.h"
+#include "planner/model/template/build.h"
+
+namespace berth {
+namespace {
+
+bool is_cache_scale(std::string_view name) {
+  constexpr std::array<std::string_view, 6> kNames = {"k_scale",  "v_scale",      "q_scale",
+                                                      "kv_scale", "output_scale", "prob_scale"};
+  return std::ranges::find(kNames, name) != kNames.end();
+}
+
+// AutoGPTQ once gave every layer a bias, zeros where the model has none; readers pass it over.
+bool is_idle_bias(const QuantScheme& scheme, std::string_view name) {
+  return scheme.format == QuantFormat::kGptq && name == "bias";
+}
+
+}  // namespace
+
+void QuantMatcher::add(TensorId weight, std::uint32_t index, std::string name) {
+  entries_.push_back({weight, index, std::move(name)});
+}
+
+bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::string_view name) {
+  const TensorInfo& info = stored(index);
+  // AWQ smooths some activations by scales of their own.
+  const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
+  if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
+  if (info.shape.size() > 1) return false;
+  additions_.push_back(tensor_of({kNone, index, std::string(name)}, module));
+  return true;
+}
+
+std::vector<std::uint32_t> QuantMatcher::settle() {
+  settled_.assign(tree_.tensors.size(), false);
+  // Not all of one weight need stand together: shards cut anywhere.
+  std::ranges::stable_sort(entries_, {}, &Entry::weight);
+  std::vector<std::uint32_t> unknown;
+  for (auto first = entries_.begin(); first != entries_.end();) {
+    const auto last = std::find_if(
+        first, entries_.end(), [&](const Entry& entry) { return entry.weight != first->weight; });
+    Group group = group_of(first, last);
+    settled_[group.weight] = settle(group);
+    if (!settled_[group.weight]) {
+      std::transform(first, last, std::back_inserter(unknown),
+                     [](const Entry& e) { return e.index; });
+    }
+    first = last;
+  }
+  require_scales();
+  return unknown;
+}
+
+void QuantMatcher::finish() {
+  if (!shares_.empty()) tree_.quantization = join_labels(shares_);
+  if (quantization_.plain_dtype) {  // scales of no weight have no place in the plain tree
+    for (const ModelTensor& tensor : additions_) {
+      tree_.ignored_bytes += stored(tensor.source).bytes();
+    }
+    return;
+  }
+  if (replacements_.empty() && additions_.empty()) return;
+  replace_tensors(tree_, std::move(replacements_), std::move(additions_));
+}
+
+std::string QuantMatcher::describe_missing(TensorId id) const {
+  const ModelTensor& tensor = tree_.tensors[id];
+  const Module& module = tree_.modules[tensor.module];
+  const QuantScheme* scheme = scheme_of(quantization_, tree_, tensor);
+  if (scheme == nullptr) return quote(tensor.name) + " " + shape_text(tensor.shape);
+  const QuantPart first = quant_parts(*scheme, std::string(leaf_of(tensor.name)), tensor.shape,
+                                      is_transposed(module))[0];
+  return quote(join_names(module.name, first.name)) + " " + shape_text(first.shape);
+}
+
+std::string QuantMatcher::place_of(const Entry& entry) const {
+  return checkpoint_.shards[stored(entry.index).shard].path.string() + ": tensor " +
+         quote(stored(entry.index).name);
+}
+
+QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
+                                           std::vector<Entry>::iterator last) const {
+  Group group{first->weight, {}, {}};
+  const ModelTensor& weight = tree_.tensors[group.weight];
+  group.entries.assign(first, last);
+  if (weight.source != kNone) {
+    group.entries.push_back({group.weight, weight.source, std::string(leaf_of(weight.name))});
+  }
+  for (const Entry& entry : group.entries) {
+    const auto twin = std::ranges::find(group.parts, entry.name, &StoredPart::name);
+    if (twin != group.parts.end()) {
+      const Entry& other = group.entries[static_cast<std::size_t>(twin - group.parts.begin())];
+      throw Error(place_of(entry) + " and tensor " + quote(stored(other.index).name) +
+                  " are both " + quote(entry.name) + " of " + quote(weight.name));
+    }
+    group.parts.push_back({entry.name, stored(entry.index).dtype, stored(entry.index).shape});
+  }
+  return group;
+}
+
+// Finds the scheme of a weight's stored tensors; false where they are nothing known.
+bool QuantMatcher::settle(Group& group) {
+  const ModelTensor& weight = tree_.tensors[group.weight];
+  const bool transposed = is_transposed(tree_.modules[weight.module]);
+  std::string problem;
+  for (const QuantRule& rule : quantization_.rules) {
+    const std::vector<QuantPart>* parts = parts_of(rule.scheme, group.weight);
+    if (rule.plain || parts == nullptr) continue;
+    std::string wrong = bind(group, rule.scheme, *parts);
+    if (wrong.empty()) {
+      accept(group, rule.scheme, *parts);
+      return true;
+    }
+    if (problem.empty()) problem = std::move(wrong);
+  }
+  const std::string leaf(leaf_of(weight.name));
+  if (auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
+    // Names and shapes do not tell which zero points these are.
+    scheme->zeros_as_stored = std::ranges::any_of(
+        quantization_.rules, [](const auto& rule) { return rule.scheme.zeros_as_stored; });
+    if (!problem.empty() && config_decides(*scheme)) {
+      throw Error(problem + " (quantization_config in " + config_.source() + ")");
+    }
+    const auto parts = quant_parts(*scheme, leaf, weight.shape, transposed);
+    const std::string wrong = bind(group, *scheme, parts);
+    if (wrong.empty()) {
+      accept(group, *scheme, parts);
+      return true;
+    }
+    if (quantization_.known || !quantization_.present) throw Error(wrong);
+  }
+  // Parts of a weight without its values: better said than "unknown".
+  if (!problem.empty() && weight.source == kNone && group.entries.size() > 1) throw Error(problem);
+  // A method of its own: what is stored under a weight's name is believed to be that weight.
+  if (!quantization_.present || quantization_.known) return false;
+  const bool plain = std::ranges::any_of(group.parts, [&](const StoredPart& part) {
+    return part.name == leaf && is_convertible(part.dtype);
+  });
+  if (plain) return false;
+  accept_unknown(group);
+  return true;
+}
+
+// Null where the scheme is for weights of other dimensions.
+const std::vector<QuantPart>* QuantMatcher::parts_of(const QuantScheme& scheme, TensorId id) {
+  const ModelTensor& weight = tree_.tensors[id];
+  const bool experts = scheme.format == QuantFormat::kMxfp4;
+  if (weight.shape.size() != (experts ? 3u : 2u)) return nullptr;
+  return &cache_.find(scheme, std::string(leaf_of(weight.name)), weight.shape,
+                      is_transposed(tree_.modules[weight.module]));
+}
+
+// True where a config's sizes stand against those that are stored: a format whose groups have a
+// size which the config gives.
+bool QuantMatcher::config_decides(const QuantScheme& stored) const {
+  const auto grouped = [](const QuantScheme& scheme) {
+    return scheme.format != QuantFormat::kScaled || scheme.grain >= ScaleGrain::kGroup;
+  };
+  const bool sized = stored.format == QuantFormat::kGptq || stored.format == QuantFormat::kAwq ||
+                     stored.format == QuantFormat::kAwqGemv ||
+                     stored.format == QuantFormat::kPacked || stored.format == QuantFormat::kScaled;
+  return sized && grouped(stored) &&
+         std::ranges::any_of(quantization_.rules, [&](const auto& rule) {
+           return rule.scheme.format == stored.format && grouped(rule.scheme);
+         });
+}
+
+// What is wrong with the group as a weight of `scheme`; "" where nothing is.
+std::string QuantMatcher::bind(const Group& group, const QuantScheme& scheme,
+                               const std::vector<QuantPart>& parts) const {
+  const ModelTensor& weight = tree_.tensors[group.weight];
+  const std::string what = "the " + scheme_label(scheme) + " weight " + quote(weight.name) + " " +
+                           shape_text(weight.shape);
+  for (const QuantPart& part : parts) {
+    const auto found = std::ranges::find(group.parts, part.name, &StoredPart::name);
+    if (found == group.parts.end()) {
+      if (part.presence != Presence::kNeeded) continue;
+      return checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
+             quote(join_names(tree_.modules[weight.module].name, part.name)) + " " +
+             shape_text(part.shape) + ", a part of " + what;
+    }
+    const Entry& entry = group.entries[static_cast<std::size_t>(found - group.parts.begin())];
+    if (!shape_fits(part, found->shape)) {
+      return place_of(entry) + " has shape " + shape_text(found->shape) + ", " + what +
+             " asks for " + shape_text(part.shape);
+    }
+    if (!dtype_fits(part, found->dtype)) {
+      return place_of(entry) + " is " + std::string(dtype_name(found->dtype)) + ", " + what +
+             " asks for " + std::string(dtype_name(part.dtype));
+    }
+  }
+  for (const Entry& entry : group.entries) {
+    const bool known = std::ranges::find(parts, entry.name, &QuantPart::name) != parts.end();
+    if (!known && !is_cache_scale(entry.name) && !is_idle_bias(scheme, entry.name)) {
+      return place_of(entry) + " is no part of " + what;
+    }
+  }
+  return "";
+}
+
+ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
+  const TensorInfo& info = stored(entry.index);
+  ModelTensor tensor;
+  tensor.name = tree_.names.join(tree_.modules[module].name, entry.name);
+  tensor.stored = tensor.dtype = info.dtype;
+  tensor.shape = info.shape;
+  tensor.module = module;
+  tensor.source = entry.index;
+  tensor.values = 0;
+  return tensor;
+}
+
+void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
+                          const std::vector<QuantPart>& parts) {
+  if (quantization_.plain_dtype) {
+    return accept_plain(group, scheme, parts, *quantization_.plain_dtype);
+  }
+  const ModuleId module = tree_.tensors[group.weight].module;
+  Replacement replacement{group.weight, {}};
+  for (const QuantPart& part : parts) {
+    const auto entry = std::ranges::find(group.entries, part.name, &Entry::name);
+    if (entry == group.entries.end()) continue;
+    replacement.parts.push_back(tensor_of(*entry, module));
+    replacement.parts.back().values = part.values;
+  }
+  for (const Entry& entry : group.entries) {
+    if (is_cache_scale(entry.name)) {
+      replacement.parts.push_back(tensor_of(entry, module));
+    } else if (is_idle_bias(scheme, entry.name)) {
+      tree_.ignored_bytes += stored(entry.index).bytes();
+    }
+  }
+  shares_[scheme_label(scheme)] += tree_.tensors[group.weight].elements();
+  tree_.tensors[group.weight].source = replacement.parts[0].source;
+  untie(group.weight);
+  replacements_.push_back(std::move(replacement));
+}
+
+// The weight stays in the tree as the unquantised model has it, and knows what it is made of.
+void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
+                                const std::vector<QuantPart>& parts, DType dtype) {
+  ModelTensor& weight = tree_.tensors[group.weight];
+  const bool transposed = is_transposed(tree_.modules[weight.module]);
+  const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
+  if (!problem.empty()) throw Error(place_of(group.entries[0]) + ": " + problem);
+  const std::string leaf(leaf_of(weight.name));
+  Dequantization made;
+  made.scheme = add_scheme(tree_, scheme);
+  made.parts.fill(kNone);
+  for (const Entry& entry : group.entries) {
+    const TensorInfo& info = stored(entry.index);
+    if (entry.name == parts[0].name) {
+      weight.source = entry.index;
+      weight.stored = info.dtype;
+      made.stored_bytes += info.bytes();
+    } else if (const auto role = quant_role(scheme, leaf, entry.name)) {
+      made.parts[static_cast<std::size_t>(*role)] = entry.index;
+      made.stored_bytes += info.bytes();
+      std::uint64_t elements = 1;
+      for (const std::uint64_t size : info.shape) elements *= size;
+      made.side_bytes += side_bytes(*role, info.bytes(), elements);
+    } else {
+      tree_.ignored_bytes += info.bytes();
+    }
+  }
+  weight.dtype = dtype;
+  weight.dequantization = static_cast<std::uint32_t>(tree_.dequantizations.size());
+  tree_.dequantizations.push_back(made);
+  shares_[scheme_label(scheme)] += weight.elements();
+  untie(group.weight);
+}
+
+void QuantMatcher::accept_unknown(const Group& group) {
+  ModelTensor& weight = tree_.tensors[group.weight];
+  if (quantization_.plain_dtype) {
+    throw Error(place_of(group.entries[0]) + ": weights of the method " +
+                quote(quantization_.method) + " cannot be dequantised");
+  }
+  Replacement replacement{group.weight, {}};
+  for (const Entry& entry : group.entries) {
+    replacement.parts.push_back(tensor_of(entry, weight.module));
+  }
+  // The parameters are in the largest one.
+  const auto largest = std::ranges::max_element(replacement.parts, {}, &ModelTensor::bytes);
+  largest->values = weight.elements();
+  shares_[quantization_.method.empty() ? "quantised" : quantization_.method] += weight.elements();
+  weight.source = group.entries[0].index;
+  untie(group.weight);
+  replacements_.push_back(std::move(replacement));
+}
+
+// A head that is stored quantised is no copy of the embedding.
+void QuantMatcher::untie(TensorId id) {
+  if (std::exchange(tree_.tensors[id].tied_to, kNone) == kNone) return;
+  for (std::vector<TensorId>& group : tree_.ties) std::erase(group, id);
+  std::erase_if(tree_.ties, [](const auto& group) { return group.size() < 2; });
+}
+
+// Values of 8 bits mean nothing without their scales, where the config says that there are some.
+void QuantMatcher::require_scales() const {
+  if (!quantization_.known) return;
+  for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
+    const ModelTensor& tensor = tree_.tensors[id];
+    if (tensor.source == kNone || settled_[id] || dtype_bits(tensor.stored) != 8) continue;
+    const QuantScheme* scheme = scheme_of(quantization_, tree_, tensor);
+    if (scheme == nullptr) continue;
+    const Entry own{id, tensor.source, std::string(leaf_of(tensor.name))};
+    const StoredPart part{own.name, tensor.stored, tensor.shape};
+    const std::string wrong = bind(
+        {id, {own}, {part}}, *scheme,
+        quant_parts(*scheme, own.name, tensor.shape, is_transposed(tree_.modules[tensor.module])));
+    if (!wrong.empty()) throw Error(wrong);
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,262 @@
+#include "planner/model/template/architecture.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "planner/base/configs.h"
+#include "planner/base/yaml.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kNestingLimit = 16;  // of `extends` and of `use`
+
+// Folds a chain of `extends` from the base on, then compiles what stands at the end.
+class ArchitectureReader {
+ public:
+  explicit ArchitectureReader(fs::path folder) : folder_(std::move(folder)) {}
+
+  std::unique_ptr<Architecture> read(std::string_view model_type) {
+    auto out = std::make_unique<Architecture>();
+    out->model_type = model_type;
+    out->file = std::string(model_type) + ".yaml";
+    gather(std::string(model_type), 0, *out);
+    if (!modules_) throw Error((folder_ / out->file).string() + ": modules: missing");
+    out->cls = class_name(cls_);
+    for (auto& name : no_split_) out->no_split.push_back(class_name(name));
+    for (const YamlValue& entry : modules_->as_list()) {
+      out->modules.push_back(compile_module(entry, 0));
+    }
+    return out;
+  }
+
+ private:
+  static Expression expression(const YamlValue& value) {
+    try {
+      return Expression(value.as_text());
+    } catch (const Error& error) {
+      value.fail(error.what());
+    }
+  }
+
+  void gather(const std::string& name, int depth, Architecture& out) {
+    const YamlValue document = read_yaml_file(folder_ / (name + ".yaml"));
+    YamlMap map(document);
+    if (const auto base = map.get("extends")) {
+      if (depth > kNestingLimit) base->fail("extends itself");
+      gather(base->as_text(), depth + 1, out);
+    }
+    if (const auto value = map.get("prefix")) prefix_ = value->as_text();
+    if (const auto value = map.get("class")) cls_ = value->as_text();
+    if (const auto value = map.get("no_split")) no_split_ = texts(*value);
+    if (const auto value = map.get("modules")) modules_ = *value;
+    if (const auto value = map.get("tie")) read_tie(*value, out);
+    if (const auto value = map.get("let")) {
+      YamlMap lets(*value);
+      for (const std::string& key : lets.keys()) {
+        out.lets.insert_or_assign(key, expression(lets.require(key)));
+      }
+    }
+    if (const auto value = map.get("blocks")) {
+      YamlMap blocks(*value);
+      for (const std::string& key : blocks.keys()) {
+        blocks_.insert_or_assign(key, blocks.require(key));
+      }
+    }
+    if (const auto value = map.get("checkpoint")) read_checkpoint(*value, out);
+    if (const auto value = map.get("facts")) read_facts(*value, out);
+    map.finish();
+  }
+
+  static std::vector<std::string> texts(const YamlValue& value) {
+    std::vector<std::string> out;
+    for (const YamlValue& entry : value.as_list()) out.push_back(entry.as_text());
+    return out;
+  }
+
+  static void read_tie(const YamlValue& value, Architecture& out) {
+    YamlMap map(value);
+    out.tie_when = expression(map.require("when"));
+    out.tie = texts(map.require("tensors"));
+    map.finish();
+  }
+
+  static void read_checkpoint(const YamlValue& value, Architecture& out) {
+    YamlMap map(value);
+    if (const auto prefixes = map.get("prefixes")) out.prefixes = texts(*prefixes);
+    if (const auto renames = map.get("rename")) {
+      YamlMap pairs(*renames);
+      for (const std::string& from : pairs.keys()) {
+        out.renames.push_back({from, pairs.require(from).as_text()});
+      }
+    }
+    if (const auto ignored = map.get("ignore")) {
+      for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
+    }
+    if (const auto dtypes = map.get("fp8")) {
+      YamlMap pairs(*dtypes);
+      for (const std::string& name : pairs.keys()) {
+        const YamlValue entry = pairs.require(name);
+        const auto dtype = parse_dtype(entry.as_text());
+        if (!dtype) entry.fail("unknown dtype");
+        out.fp8_dtypes.insert_or_assign(name, *dtype);
+      }
+    }
+    map.finish();
+  }
+
+  static void read_facts(const YamlValue& value, Architecture& out) {
+    YamlMap map(value);
+    if (const auto name = map.get("embedding")) out.embedding = name->as_text();
+    if (const auto name = map.get("head")) out.head = name->as_text();
+    if (const auto name = map.get("layers")) out.layers = name->as_text();
+    for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
+                            "kv_elements", "window", "experts", "experts_per_token"}) {
+      if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
+    }
+    map.finish();
+  }
+
+  // "$Attention" is the family's own: "LlamaAttention".
+  std::string class_name(const std::string& text) const {
+    return text.starts_with('$') ? prefix_ + text.substr(1) : text;
+  }
+
+  ModuleSpec compile_module(const YamlValue& value, int depth) {
+    YamlMap map(value);
+    ModuleSpec spec;
+    spec.name = map.require("name").as_text();
+    compile_body(map, spec, depth);
+    return spec;
+  }
+
+  // All keys but the name. `use` takes the body of a block; what stands beside it is added.
+  void compile_body(YamlMap& map, ModuleSpec& spec, int depth) {
+    if (depth > kNestingLimit) map.value().fail("nested too deeply");
+    if (const auto block = map.get("use")) {
+      const auto found = blocks_.find(block->as_text());
+      if (found == blocks_.end()) block->fail("no block of this name");
+      YamlMap body(found->second);
+      compile_body(body, spec, depth + 1);
+    }
+    if (const auto value = map.get("class")) spec.cls = class_name(value->as_text());
+    if (const auto value = map.get("when")) spec.when = expression(*value);
+    if (const auto value = map.get("expert")) spec.expert = value->as_boolean();
+    if (const auto value = map.get("runs")) {
+      const std::string when = value->as_text();
+      if (when != "first" && when != "last") value->fail("'first' or 'last' is expected");
+      spec.stage = when == "first" ? -1 : 1;
+    }
+    compile_shorthand(map, spec);
+    if (const auto value = map.get("params")) compile_tensors(*value, false, spec);
+    if (const auto value = map.get("buffers")) compile_tensors(*value, true, spec);
+    if (const auto value = map.get("repeat")) {
+      spec.repeat = expression(*value);
+      spec.index = map.require("index").as_text();
+      YamlMap item(map.require("each"));
+      compile_body(item, spec.modules.emplace_back(), depth + 1);
+      if (spec.cls.empty()) spec.cls = "ModuleList";
+    }
+    if (const auto value = map.get("modules")) {
+      for (const YamlValue& entry : value->as_list()) {
+        spec.modules.push_back(compile_module(entry, depth + 1));
+      }
+    }
+    map.finish();
+  }
+
+  // linear: [in, out] and its like: PyTorch's own leaf modules in one line.
+  void compile_shorthand(YamlMap& map, ModuleSpec& spec) {
+    const auto leaf = [&](const char* cls, std::vector<Expression> weight) {
+      spec.cls = cls;
+      spec.tensors.push_back({"weight", std::move(weight), {}, {}, false, true});
+    };
+    const auto bias = [&](Expression size, std::optional<Expression> when) {
+      spec.tensors.push_back({"bias", {std::move(size)}, std::move(when), {}, false, true});
+    };
+    std::optional<YamlValue> shape;
+    if ((shape = map.get("linear")) || (shape = map.get("conv1d"))) {
+      const bool linear = map.has("linear");
+      auto sizes = expressions(*shape, 2);
+      if (linear) std::swap(sizes[0], sizes[1]);  // Linear stores [out, in], Conv1D [in, out]
+      Expression out_size = sizes[linear ? 0 : 1];
+      leaf(linear ? "Linear" : "Conv1D", std::move(sizes));
+      const auto has_bias = map.get("bias");
+      if (!linear) {
+        bias(std::move(out_size), std::nullopt);
+      } else if (has_bias) {
+        bias(std::move(out_size), expression(*has_bias));
+      }
+    } else if ((shape = map.get("embedding"))) {
+      leaf("Embedding", expressions(*shape, 2));
+    } else if ((shape = map.get("layer_norm"))) {
+      const auto has_bias = map.get("bias");
+      leaf("LayerNorm", {expression(*shape)});
+      bias(expression(*shape), has_bias ? std::optional(expression(*has_bias)) : std::nullopt);
+    } else if ((shape = map.get("norm"))) {
+      leaf("", {expression(*shape)});
+      spec.cls = class_name("$RMSNorm");
+    }
+    if (const auto value = map.get("class")) spec.cls = class_name(value->as_text());
+  }
+
+  static std::vector<Expression> expressions(const YamlValue& value, std::size_t count = 0) {
+    std::vector<Expression> out;
+    for (const YamlValue& entry : value.as_list()) out.push_back(expression(entry));
+    if (count != 0 && out.size() != count) {
+      value.fail(std::to_string(count) + " sizes are expected");
+    }
+    return out;
+  }
+
+  // weight: [rows, columns], or weight: {shape: [..], dtype: F32, persistent: false, when: ..}
+  static void compile_tensors(const YamlValue& value, bool buffer, ModuleSpec& spec) {
+    YamlMap map(value);
+    for (const std::string& name : map.keys()) {
+      const YamlValue entry = map.require(name);
+      TensorSpec tensor{name, {}, {}, {}, buffer, true};
+      if (entry.is_list()) {
+        tensor.shape = expressions(entry);
+      } else {
+        YamlMap keys(entry);
+        tensor.shape = expressions(keys.require("shape"));
+        if (const auto when = keys.get("when")) tensor.when = expression(*when);
+        if (const auto persistent = keys.get("persistent")) {
+          tensor.persistent = persistent->as_boolean();
+        }
+        if (const auto dtype = keys.get("dtype")) {
+          tensor.dtype = parse_dtype(dtype->as_text());
+          if (!tensor.dtype) dtype->fail("unknown dtype");
+        }
+        keys.finish();
+      }
+      spec.tensors.push_back(std::move(tensor));
+    }
+  }
+
+  fs::path folder_;
+  std::string prefix_;
+  std::string cls_;
+  std::vector<std::string> no_split_;
+  std::optional<YamlValue> modules_;
+  std::map<std::string, YamlValue> blocks_;
+};
+
+}  // namespace
+
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type) {
+  // The name comes from a config.json: it must be a plain word before it becomes a file name.
+  const bool plain = !model_type.empty() && std::ranges::all_of(model_type, [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '_' || c == '-';
+  });
+  if (!plain) return nullptr;
+  const fs::path folder = find_config_dir() / "architectures";
+  std::error_code ignored;
+  if (!fs::exists(folder / (std::string(model_type) + ".yaml"), ignored)) return nullptr;
+  return ArchitectureReader(folder).read(model_type);
+}
+
+}  // namespace berth

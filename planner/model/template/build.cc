@@ -1,0 +1,365 @@
+#include "planner/model/template/build.h"
+
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "planner/base/huge_pages.h"
+#include "planner/base/quote.h"
+
+namespace berth {
+
+std::string join_names(std::string_view parent, std::string_view child) {
+  if (parent.empty()) return std::string(child);
+  std::string name;
+  name.reserve(parent.size() + 1 + child.size());
+  return name.append(parent).append(1, '.').append(child);
+}
+
+ModuleId add_module(ModelTree& tree, ModuleId parent, std::string_view name, Name cls) {
+  if (tree.modules.size() >= kMaxModules) {
+    throw Error("more than " + std::to_string(kMaxModules) + " modules");
+  }
+  const auto id = static_cast<ModuleId>(tree.modules.size());
+  Module& module = tree.modules.emplace_back();
+  module.cls = cls;
+  module.parent = parent;
+  if (parent != kNone) {
+    module.name = tree.names.join(tree.modules[parent].name, name);
+    tree.modules[parent].children.push_back(id);
+  }
+  return id;
+}
+
+TensorId add_tensor(ModelTree& tree, ModelTensor tensor) {
+  if (tree.tensors.size() >= kMaxTensors) {
+    throw Error("more than " + std::to_string(kMaxTensors) + " tensors");
+  }
+  // The widest it could become, so that no conversion overflows later.
+  const auto widest = tensor_bytes(DType::kF64, tensor.shape);
+  if (!widest || *widest > (std::uint64_t{1} << 62)) {
+    throw Error("tensor " + quote(tensor.name) + ": its size overflows");
+  }
+  const auto id = static_cast<TensorId>(tree.tensors.size());
+  tree.modules[tensor.module].tensors.push_back(id);
+  tree.tensors.push_back(std::move(tensor));
+  return id;
+}
+
+void tie(ModelTree& tree, std::vector<TensorId> group) {
+  for (std::size_t i = 1; i < group.size(); ++i) tree.tensors[group[i]].tied_to = group[0];
+  tree.ties.push_back(std::move(group));
+}
+
+DType memory_dtype(DType stored, std::optional<DType> wanted) {
+  return wanted && (is_convertible(stored) || is_block_format(stored)) ? *wanted : stored;
+}
+
+void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32_t index,
+                  std::optional<DType> wanted) {
+  const TensorInfo& info = checkpoint.tensors[index];
+  const StoredForm* form = checkpoint.form_of(info);
+  const bool cut = form != nullptr && is_block_format(info.dtype) &&
+                   form->unit % dtype_block(info.dtype).elements != 0;
+  tensor.source = index;
+  tensor.stored = info.dtype;
+  tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);
+  tensor.rearranged = form != nullptr;
+}
+
+namespace {
+
+// Bytes that a tensor brings, about, with the one or two modules above it: in names, and in all,
+// with its part of the tables, the lists of tensors and children, and the index of names.
+constexpr std::size_t kNameBytes = 96;
+constexpr std::size_t kTensorBytes = kNameBytes + sizeof(ModelTensor) + 2 * sizeof(Module) + 160;
+
+// Walks the specs and makes modules and tensors; it is also the scope of their expressions: loop
+// indices first, then the template's `let`, then the config.
+class TemplateBuilder : public Scope {
+ public:
+  TemplateBuilder(const Architecture& architecture, const ModelConfig& config,
+                  std::optional<DType> dtype)
+      : architecture_(architecture), config_(config), wanted_(dtype) {
+    // What a config that names no dtype means: gpt-oss's, whose kernels want bfloat16, has none.
+    const bool mxfp4 = config.text("quantization_config.quant_method") == "mxfp4";
+    const std::string name = config.text("dtype").value_or(mxfp4 ? "bfloat16" : "float32");
+    const auto parsed = parse_torch_dtype(name);
+    if (!parsed) throw Error(config.source() + ": dtype: unknown dtype " + quote(name));
+    stored_ = *parsed;
+  }
+
+  BuiltTree build(std::size_t expected_tensors) {
+    prefer_huge_heap(expected_tensors * kTensorBytes);
+    tree_.tensors.reserve(expected_tensors);
+    tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
+    tree_.names.reserve(expected_tensors * kNameBytes);
+    tree_.model_type = architecture_.model_type;
+    where_ = "model";
+    in_context([&] {
+      const ModuleId root = add_module(tree_, kNone, "", tree_.names.add(architecture_.cls));
+      for (const ModuleSpec& spec : architecture_.modules) build_module(spec, root, spec.name);
+      check_total();
+      tie_weights();
+      fill_facts();
+      for (const std::string& glob : architecture_.ignored) ignored_.push_back(filled(glob));
+    });
+    return {std::move(tree_), std::move(ignored_), NameTable(0)};
+  }
+
+  ExprValue value_of(std::string_view name) override {
+    for (auto loop = loops_.rbegin(); loop != loops_.rend(); ++loop) {
+      if (loop->first != name) continue;
+      touched_loop_ = true;
+      return loop->second;
+    }
+    if (const auto let = architecture_.lets.find(name); let != architecture_.lets.end()) {
+      // Inside its own definition a name is the config's key.
+      if (!open_lets_.contains(let->first)) return let_value(let->first, let->second);
+    }
+    const ModelConfig::Value* value = config_.find(name);
+    return value != nullptr ? converted(*value) : ExprValue(Null{std::string(name)});
+  }
+
+  const std::vector<ExprValue>* list_of(std::string_view name) override {
+    if (const auto known = lists_.find(name); known != lists_.end()) return &known->second;
+    const auto* list = config_.find_list(name);
+    if (list == nullptr) return nullptr;
+    std::vector<ExprValue> values;
+    for (const ModelConfig::Value& value : *list) values.push_back(converted(value));
+    return &lists_.emplace(name, std::move(values)).first->second;
+  }
+
+ private:
+  static ExprValue converted(const ModelConfig::Value& value) {
+    return std::visit([](const auto& held) { return ExprValue(held); }, value);
+  }
+
+  // Values that no loop index went into are computed once.
+  ExprValue let_value(const std::string& name, const Expression& expression) {
+    if (const auto known = let_values_.find(name); known != let_values_.end()) {
+      return known->second;
+    }
+    const bool outer = std::exchange(touched_loop_, false);
+    open_lets_.insert(name);
+    ExprValue value = expression.evaluate(*this);
+    open_lets_.erase(name);
+    if (!touched_loop_) let_values_.emplace(name, value);
+    touched_loop_ = touched_loop_ || outer;
+    return value;
+  }
+
+  // What goes wrong below is said with the config's name, the place, and the template.
+  template <typename Work>
+  auto in_context(const Work& work) -> decltype(work()) {
+    try {
+      return work();
+    } catch (const Error& error) {
+      throw Error(config_.source() + ": " + error.what() + " (for " + where_ + " of a " +
+                  architecture_.model_type + " model)");
+    }
+  }
+
+  // What all modules of a spec have in common.
+  struct Class {
+    Name name;
+    bool no_split = false;
+  };
+
+  const Class& class_of(const ModuleSpec& spec) {
+    const auto [known, fresh] = classes_.try_emplace(&spec);
+    if (fresh) {
+      const auto& whole = architecture_.no_split;
+      known->second = {tree_.names.add(spec.cls),
+                       std::ranges::find(whole, spec.cls) != whole.end()};
+    }
+    return known->second;
+  }
+
+  void build_module(const ModuleSpec& spec, ModuleId parent, std::string_view name) {
+    if (spec.when && !condition(*spec.when, parent, name)) return;
+    const Class& cls = class_of(spec);
+    const ModuleId id = add_module(tree_, parent, name, cls.name);
+    Module& module = tree_.modules[id];
+    module.expert = spec.expert;
+    module.stage = static_cast<std::int8_t>(spec.stage);
+    module.no_split = cls.no_split;
+    for (const TensorSpec& tensor : spec.tensors) build_tensor(tensor, id);
+    if (!spec.repeat) {
+      tree_.modules[id].children.reserve(spec.modules.size());
+      for (const ModuleSpec& child : spec.modules) build_module(child, id, child.name);
+      return;
+    }
+    where_ = quote(tree_.modules[id].name);
+    const std::int64_t count = spec.repeat->integer(*this);
+    if (count < 1 || count > kMaxRepeat) {
+      throw Error(spec.repeat->text() + " is " + std::to_string(count) + ", not in 1.." +
+                  std::to_string(kMaxRepeat));
+    }
+    tree_.modules[id].children.reserve(static_cast<std::size_t>(count));
+    loops_.emplace_back(spec.index, 0);
+    for (std::int64_t i = 0; i < count; ++i) {
+      loops_.back().second = i;
+      build_module(spec.modules[0], id, std::to_string(i));
+    }
+    loops_.pop_back();
+  }
+
+  bool condition(const Expression& when, ModuleId parent, std::string_view name) {
+    where_ = quote(join_names(tree_.modules[parent].name, name));
+    return when.boolean(*this);
+  }
+
+  struct Resolved {
+    bool present = true;
+    Shape shape;
+  };
+
+  Resolved resolve(const TensorSpec& spec) {
+    Resolved out;
+    if (spec.when && !spec.when->boolean(*this)) {
+      out.present = false;
+      return out;
+    }
+    for (const Expression& size : spec.shape) {
+      const std::int64_t value = size.integer(*this);
+      if (value < 1) {
+        throw Error(size.text() + " is " + std::to_string(value) + ", not a positive size");
+      }
+      out.shape.push_back(static_cast<std::uint64_t>(value));
+    }
+    return out;
+  }
+
+  void build_tensor(const TensorSpec& spec, ModuleId module) {
+    auto known = resolved_.find(&spec);
+    if (known == resolved_.end()) {
+      where_ = quote(join_names(tree_.modules[module].name, spec.name));
+      touched_loop_ = false;
+      known = resolved_.emplace(&spec, resolve(spec)).first;
+      if (touched_loop_) varying_.push_back(&spec);
+    }
+    if (known->second.present) {
+      ModelTensor tensor;
+      tensor.name = tree_.names.join(tree_.modules[module].name, spec.name);
+      tensor.stored = spec.dtype.value_or(stored_);
+      // A computed buffer keeps its dtype: --dtype is about what is read.
+      tensor.dtype = spec.persistent ? memory_dtype(tensor.stored, wanted_) : tensor.stored;
+      tensor.shape = known->second.shape;
+      tensor.module = module;
+      tensor.buffer = spec.buffer;
+      tensor.persistent = spec.persistent;
+      add_tensor(tree_, std::move(tensor));
+    }
+    if (!varying_.empty() && varying_.back() == &spec) {
+      varying_.pop_back();
+      resolved_.erase(known);
+    }
+  }
+
+  void check_total() const {
+    std::uint64_t total = 0;
+    for (const ModelTensor& tensor : tree_.tensors) {
+      const std::uint64_t widest = *tensor_bytes(DType::kF64, tensor.shape);
+      if (__builtin_add_overflow(total, widest, &total) || total >> 62 != 0) {
+        throw Error("the sizes of all tensors together overflow");
+      }
+    }
+  }
+
+  TensorId find_tensor(std::string_view name) const {
+    const auto found = std::ranges::find(tree_.tensors, name, &ModelTensor::name);
+    if (found == tree_.tensors.end()) throw Error("no tensor is called " + quote(name));
+    return static_cast<TensorId>(found - tree_.tensors.begin());
+  }
+
+  void tie_weights() {
+    where_ = "the tied weights";
+    if (!architecture_.tie_when || !architecture_.tie_when->boolean(*this)) return;
+    std::vector<TensorId> group;
+    for (const std::string& name : architecture_.tie) group.push_back(find_tensor(name));
+    for (const TensorId id : group) {
+      if (tree_.tensors[id].shape != tree_.tensors[group[0]].shape) {
+        throw Error("tensors " + quote(tree_.tensors[group[0]].name) + " and " +
+                    quote(tree_.tensors[id].name) + " are tied but differ in shape");
+      }
+    }
+    tie(tree_, std::move(group));
+  }
+
+  std::uint64_t fact(const char* key) {
+    const auto found = architecture_.facts.find(key);
+    if (found == architecture_.facts.end()) return 0;
+    where_ = std::string("the fact ") + key;
+    const std::int64_t value = found->second.integer(*this);
+    if (value < 0) throw Error(found->second.text() + " is negative");
+    return static_cast<std::uint64_t>(value);
+  }
+
+  ModuleId module_id(const std::string& name) const {
+    const Module* module = name.empty() ? nullptr : tree_.find_module(name);
+    return module == nullptr ? kNone : static_cast<ModuleId>(module - tree_.modules.data());
+  }
+
+  void fill_facts() {
+    ModelFacts& facts = tree_.facts;
+    facts.hidden = fact("hidden");
+    facts.intermediate = fact("intermediate");
+    facts.vocabulary = fact("vocabulary");
+    facts.heads = fact("heads");
+    facts.max_positions = fact("max_positions");
+    facts.embedding = module_id(architecture_.embedding);
+    facts.head = module_id(architecture_.head);
+    const ModuleId layers = module_id(architecture_.layers);
+    if (layers == kNone) return;
+    loops_.emplace_back("layer", 0);
+    for (const ModuleId block : tree_.modules[layers].children) {
+      LayerFacts layer;
+      layer.module = block;
+      layer.kv_elements = fact("kv_elements");
+      layer.window = fact("window");
+      layer.experts = fact("experts");
+      layer.experts_per_token = layer.experts == 0 ? 0 : fact("experts_per_token");
+      facts.layers.push_back(layer);
+      ++loops_.back().second;
+    }
+    loops_.pop_back();
+  }
+
+  // "model.layers.{num_hidden_layers}.*" with the expression's value in its place.
+  std::string filled(const std::string& glob) {
+    where_ = "the ignored tensors";
+    const std::size_t open = glob.find('{');
+    const std::size_t close = glob.find('}', open);
+    if (open == glob.npos || close == glob.npos) return glob;
+    const Expression inner(glob.substr(open + 1, close - open - 1));
+    return glob.substr(0, open) + std::to_string(inner.integer(*this)) + glob.substr(close + 1);
+  }
+
+  const Architecture& architecture_;
+  const ModelConfig& config_;
+  std::optional<DType> wanted_;
+  DType stored_ = DType::kF32;
+  ModelTree tree_;
+  std::vector<std::string> ignored_;
+  std::string where_;  // what is being built, for messages
+
+  std::vector<std::pair<std::string, std::int64_t>> loops_;
+  bool touched_loop_ = false;
+  std::set<std::string, std::less<>> open_lets_;
+  std::map<std::string, ExprValue, std::less<>> let_values_;
+  std::map<std::string, std::vector<ExprValue>, std::less<>> lists_;
+  std::unordered_map<const ModuleSpec*, Class> classes_;
+  std::unordered_map<const TensorSpec*, Resolved> resolved_;
+  std::vector<const TensorSpec*> varying_;  // resolved for one loop index only
+};
+
+}  // namespace
+
+BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
+                              std::optional<DType> dtype, std::size_t expected_tensors) {
+  return TemplateBuilder(architecture, config, dtype).build(expected_tensors);
+}
+
+}  // namespace berth

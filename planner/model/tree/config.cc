@@ -1,0 +1,263 @@
+#include "planner/model/tree/config.h"
+
+#include <simdjson.h>
+
+#include <cmath>
+#include <set>
+
+#include "planner/base/input_file.h"
+#include "planner/base/quote.h"
+
+namespace berth {
+
+namespace ondemand = simdjson::ondemand;
+
+namespace {
+
+constexpr std::uint64_t kFileLimit = 16u << 20;  // the largest real ones have a few 100 KB
+constexpr int kDepthLimit = 32;
+
+}  // namespace
+
+// Flattens the document into dotted keys, then settles the spellings.
+class ConfigReader {
+ public:
+  explicit ConfigReader(const std::string& source) { config_.source_ = source; }
+
+  ModelConfig read(std::string_view json) {
+    const simdjson::padded_string padded(json);
+    ondemand::parser parser;
+    ondemand::document document;
+    ondemand::object object;
+    if (auto error = parser.iterate(padded).get(document)) fail("", error);
+    if (document.get_object().get(object)) fail("not a JSON object");
+    read_object(object, "", 0);
+    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
+      fail("the file goes on after its closing '}'");
+    }
+    promote("text_config.", "");
+    settle_rope();
+    rename("torch_dtype", "dtype");
+    config_.model_type_ = config_.text("model_type").value_or("");
+    return std::move(config_);
+  }
+
+ private:
+  using Value = ModelConfig::Value;
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(config_.source_ + ": " + what);
+  }
+  [[noreturn]] void fail(const std::string& key, simdjson::error_code error) const {
+    fail((key.empty() ? "" : quote(key) + ": ") +
+         "not valid JSON: " + simdjson::error_message(error));
+  }
+
+  void read_object(ondemand::object object, const std::string& prefix, int depth) {
+    if (depth > kDepthLimit) {
+      fail(quote(prefix) + ": nested deeper than " + std::to_string(kDepthLimit));
+    }
+    std::set<std::string, std::less<>> seen;
+    for (auto result : object) {
+      ondemand::field field;
+      std::string_view key;
+      if (auto error = std::move(result).get(field)) fail(prefix, error);
+      if (auto error = field.unescaped_key().get(key)) fail(prefix, error);
+      if (!seen.emplace(key).second) fail(quote(prefix + std::string(key)) + " appears twice");
+      read_value(field.value(), prefix + std::string(key), depth);
+    }
+    if (seen.empty() && !prefix.empty()) {
+      config_.lists_.insert_or_assign(prefix.substr(0, prefix.size() - 1), std::vector<Value>());
+    }
+  }
+
+  void read_value(ondemand::value value, const std::string& key, int depth) {
+    ondemand::json_type type;
+    if (auto error = value.type().get(type)) fail(key, error);
+    if (type == ondemand::json_type::object) {
+      ondemand::object object;
+      if (auto error = value.get_object().get(object)) fail(key, error);
+      read_object(object, key + ".", depth + 1);
+    } else if (type == ondemand::json_type::array) {
+      read_array(value, key, depth);
+    } else if (auto scalar = read_scalar(value, type, key)) {
+      config_.values_.insert_or_assign(key, std::move(*scalar));
+    }
+  }
+
+  // A list with anything but scalars in it is read for its syntax and kept only element by element
+  // ("key.0.name"), so that an index never points at another element than in the file.
+  void read_array(ondemand::value value, const std::string& key, int depth) {
+    if (depth > kDepthLimit) {
+      fail(quote(key) + ": nested deeper than " + std::to_string(kDepthLimit));
+    }
+    ondemand::array array;
+    if (auto error = value.get_array().get(array)) fail(key, error);
+    std::vector<Value> list;
+    bool scalars = true;
+    std::size_t number = 0;
+    for (auto result : array) {
+      const std::string element_key = key + "." + std::to_string(number++);
+      ondemand::value element;
+      ondemand::json_type type;
+      if (auto error = result.get(element)) fail(element_key, error);
+      if (auto error = element.type().get(type)) fail(element_key, error);
+      if (type == ondemand::json_type::object || type == ondemand::json_type::array) {
+        scalars = false;
+        read_value(element, element_key, depth + 1);
+      } else if (auto scalar = read_scalar(element, type, element_key)) {
+        list.push_back(std::move(*scalar));
+      } else {
+        scalars = false;
+      }
+    }
+    if (scalars) config_.lists_.insert_or_assign(key, std::move(list));
+  }
+
+  std::optional<Value> read_scalar(ondemand::value& value, ondemand::json_type type,
+                                   const std::string& key) {
+    if (type == ondemand::json_type::string) {
+      std::string_view text;
+      if (auto error = value.get_string().get(text)) fail(key, error);
+      return Value(std::string(text));
+    }
+    if (type == ondemand::json_type::boolean) {
+      bool flag = false;
+      if (auto error = value.get_bool().get(flag)) fail(key, error);
+      return Value(flag);
+    }
+    if (type == ondemand::json_type::number) {
+      ondemand::number number;
+      if (value.get_number().get(number)) fail(quote(key) + ": not a number, or one out of range");
+      if (number.is_int64()) return Value(number.get_int64());
+      return Value(number.as_double());  // fractions, and integers over 2^63
+    }
+    if (!value.is_null()) fail(quote(key) + ": not a JSON value");
+    return std::nullopt;
+  }
+
+  // Copies `from`* to `to`* for every key that is not there yet.
+  void promote(const std::string& from, const std::string& to) {
+    const auto copy = [&](auto& map) {
+      const auto snapshot = map;
+      for (auto it = snapshot.lower_bound(from); it != snapshot.end(); ++it) {
+        if (!it->first.starts_with(from)) break;
+        map.emplace(to + it->first.substr(from.size()), it->second);
+      }
+    };
+    copy(config_.values_);
+    copy(config_.lists_);
+  }
+
+  void rename(const std::string& from, const std::string& to) {
+    const auto found = config_.values_.find(from);
+    if (found != config_.values_.end()) config_.values_.emplace(to, found->second);
+  }
+
+  void settle_rope() {
+    promote("rope_scaling.", "rope_parameters.");
+    rename("rope_parameters.type", "rope_parameters.rope_type");
+    rename("rope_theta", "rope_parameters.rope_theta");
+    rename("rotary_emb_base", "rope_parameters.rope_theta");  // gpt_neox
+    rename("partial_rotary_factor", "rope_parameters.partial_rotary_factor");
+    rename("rotary_pct", "rope_parameters.partial_rotary_factor");  // gpt_neox
+    if (config_.has("rope_parameters.rope_theta")) {
+      config_.values_.emplace("rope_parameters.rope_type", std::string("default"));
+    }
+    const auto type = config_.values_.find("rope_parameters.rope_type");
+    if (type != config_.values_.end() && type->second == Value(std::string("su"))) {
+      type->second = std::string("longrope");  // its first name
+    }
+  }
+
+  ModelConfig config_;
+};
+
+ModelConfig ModelConfig::parse(std::string_view json, const std::string& source) {
+  return ConfigReader(source).read(json);
+}
+
+ModelConfig ModelConfig::read(const std::filesystem::path& file) {
+  return parse(read_text_file(file, kFileLimit), file.string());
+}
+
+const ModelConfig::Value* ModelConfig::find(std::string_view key) const {
+  const auto found = values_.find(key);
+  return found == values_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> ModelConfig::keys(std::string_view prefix) const {
+  std::set<std::string> found;
+  const auto gather = [&](const auto& map) {
+    for (auto it = map.lower_bound(prefix); it != map.end() && it->first.starts_with(prefix);
+         ++it) {
+      found.insert(it->first);
+    }
+  };
+  gather(values_);
+  gather(lists_);
+  return {found.begin(), found.end()};
+}
+
+const std::vector<ModelConfig::Value>* ModelConfig::find_list(std::string_view key) const {
+  const auto found = lists_.find(key);
+  return found == lists_.end() ? nullptr : &found->second;
+}
+
+bool ModelConfig::has(std::string_view key) const {
+  return find(key) != nullptr || find_list(key) != nullptr;
+}
+
+std::optional<std::int64_t> ModelConfig::integer(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
+  if (value != nullptr) {
+    if (const auto* whole = std::get_if<std::int64_t>(value)) return *whole;
+    // Some writers put 4096.0 for 4096.
+    if (const auto* real = std::get_if<double>(value)) {
+      if (std::abs(*real) < 9e15 && std::floor(*real) == *real) {
+        return static_cast<std::int64_t>(*real);
+      }
+    }
+  }
+  throw Error(source_ + ": " + std::string(key) + ": not an integer");
+}
+
+std::optional<double> ModelConfig::number(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
+  if (value != nullptr) {
+    if (const auto* whole = std::get_if<std::int64_t>(value)) return static_cast<double>(*whole);
+    if (const auto* real = std::get_if<double>(value)) return *real;
+  }
+  throw Error(source_ + ": " + std::string(key) + ": not a number");
+}
+
+std::optional<bool> ModelConfig::boolean(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
+  if (value != nullptr && std::holds_alternative<bool>(*value)) return std::get<bool>(*value);
+  throw Error(source_ + ": " + std::string(key) + ": neither true nor false");
+}
+
+std::optional<std::string> ModelConfig::text(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
+  if (value != nullptr && std::holds_alternative<std::string>(*value)) {
+    return std::get<std::string>(*value);
+  }
+  throw Error(source_ + ": " + std::string(key) + ": not a string");
+}
+
+std::vector<ModelConfig::Value> ModelConfig::list(std::string_view key) const {
+  if (const auto* found = find_list(key)) return *found;
+  if (find(key) != nullptr) throw Error(source_ + ": " + std::string(key) + ": not a list");
+  return {};
+}
+
+std::int64_t ModelConfig::require_integer(std::string_view key) const {
+  if (const auto value = integer(key)) return *value;
+  throw Error(source_ + ": " + std::string(key) + ": missing");
+}
+
+}  // namespace berth

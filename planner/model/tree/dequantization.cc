@@ -1,0 +1,139 @@
+#include "planner/model/tree/dequantization.h"
+
+#include <algorithm>
+
+#include "planner/model/tree/model_tree.h"
+#include "planner/model/quant/quantization.h"
+
+namespace berth {
+namespace {
+
+constexpr std::uint64_t kMxBlock = 32;
+
+bool is_one_of(unsigned bits, std::initializer_list<unsigned> widths) {
+  return std::ranges::find(widths, bits) != widths.end();
+}
+
+std::string no_kernel(const QuantScheme& scheme) {
+  return scheme_label(scheme) + " weights cannot be dequantised";
+}
+
+}  // namespace
+
+std::optional<QuantRole> quant_role(const QuantScheme& scheme, const std::string& leaf,
+                                    const std::string& name) {
+  switch (scheme.format) {
+    case QuantFormat::kScaled:
+      if (name == leaf + std::string(scheme.scale_name)) return QuantRole::kScale;
+      if (name == leaf + "_zero_point") return QuantRole::kZero;
+      return std::nullopt;
+    case QuantFormat::kGptq:
+    case QuantFormat::kAwq:
+    case QuantFormat::kAwqGemv:
+      if (name == "scales") return QuantRole::kScale;
+      if (name == "qzeros") return QuantRole::kZero;
+      if (name == "g_idx") return QuantRole::kOrder;
+      return std::nullopt;
+    case QuantFormat::kPacked:
+    case QuantFormat::kPackedFloat:
+    case QuantFormat::kModelOptFp4:
+      if (name == leaf + "_scale") return QuantRole::kScale;
+      if (name == leaf + "_zero_point") return QuantRole::kZero;
+      if (name == leaf + "_g_idx") return QuantRole::kOrder;
+      if (name == leaf + "_global_scale" || name == leaf + "_scale_2") {
+        return QuantRole::kGlobalScale;
+      }
+      return std::nullopt;
+    case QuantFormat::kBnb4:
+      if (name == leaf + ".absmax") return QuantRole::kScale;
+      if (name == leaf + ".quant_map") return QuantRole::kMap;
+      if (name == leaf + ".nested_absmax") return QuantRole::kNestedScale;
+      if (name == leaf + ".nested_quant_map") return QuantRole::kNestedMap;
+      if (scheme.nested && name.starts_with(leaf + ".quant_state.")) return QuantRole::kState;
+      return std::nullopt;
+    case QuantFormat::kBnb8:
+      if (name == "SCB") return QuantRole::kScale;
+      return std::nullopt;
+    case QuantFormat::kMxfp4:
+      if (name == leaf + "_scales") return QuantRole::kScale;
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::string dequantization_problem(const QuantScheme& scheme, std::span<const std::uint64_t> shape,
+                                   bool transposed) {
+  if (transposed) return no_kernel(scheme) + " where they belong to a Conv1D";
+  switch (scheme.format) {
+    case QuantFormat::kGptq:
+      return is_one_of(scheme.bits, {2, 4, 8}) ? "" : no_kernel(scheme) + " (2, 4 and 8 bits can)";
+    case QuantFormat::kAwq:
+      if (scheme.bits != 4) return no_kernel(scheme) + " (4 bits can)";
+      return shape[0] % 8 == 0 ? "" : no_kernel(scheme) + " where 8 does not divide the outputs";
+    case QuantFormat::kAwqGemv:
+      return scheme.bits == 4 ? "" : no_kernel(scheme) + " (4 bits can)";
+    case QuantFormat::kPacked:
+      return is_one_of(scheme.bits, {2, 4, 8}) ? "" : no_kernel(scheme) + " (2, 4 and 8 bits can)";
+    case QuantFormat::kMxfp4:
+      return shape[1] % kMxBlock == 0 ? "" : no_kernel(scheme) + " where 32 does not divide inputs";
+    case QuantFormat::kScaled:
+    case QuantFormat::kPackedFloat:
+    case QuantFormat::kModelOptFp4:
+    case QuantFormat::kBnb4:
+    case QuantFormat::kBnb8:
+      return "";
+  }
+  return no_kernel(scheme);
+}
+
+// Tables are 32-bit floats or indices; zero points unpacked, at most 16 to a word.
+std::uint64_t side_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements) {
+  switch (role) {
+    case QuantRole::kScale:
+      return stored_bytes + 8 * elements;  // a zero beside each scale
+    case QuantRole::kOrder:
+      return stored_bytes + 4 * elements;
+    default:
+      return stored_bytes;
+  }
+}
+
+std::uint32_t add_scheme(ModelTree& tree, const QuantScheme& scheme) {
+  std::vector<QuantScheme>& known = tree.quant_schemes;
+  const auto found = std::ranges::find(known, scheme);
+  if (found != known.end()) return static_cast<std::uint32_t>(found - known.begin());
+  known.push_back(scheme);
+  return static_cast<std::uint32_t>(known.size() - 1);
+}
+
+void follow_ties(ModelTree& tree) {
+  for (const auto& group : tree.ties) {
+    const ModelTensor& first = tree.tensors[group[0]];
+    for (const TensorId id : group) {
+      tree.tensors[id].stored = first.stored;
+      tree.tensors[id].dtype = first.dtype;
+      tree.tensors[id].dequantization = first.dequantization;
+    }
+  }
+}
+
+void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype) {
+  for (ModelTensor& tensor : tree.tensors) {
+    if (tensor.source == kNone || tensor.dequantization != kNone || !is_fp8(tensor.stored)) {
+      continue;
+    }
+    QuantScheme scheme;
+    scheme.weight = tensor.stored;
+    scheme.grain = ScaleGrain::kNone;
+    Dequantization made;
+    made.scheme = add_scheme(tree, scheme);
+    made.parts.fill(kNone);
+    made.stored_bytes = checkpoint.tensors[tensor.source].bytes();
+    tensor.dequantization = static_cast<std::uint32_t>(tree.dequantizations.size());
+    tensor.dtype = dtype;
+    tree.dequantizations.push_back(made);
+  }
+  follow_ties(tree);
+}
+
+}  // namespace berth

@@ -1,0 +1,178 @@
+#include "planner/model/tree/model_tree.h"
+
+#include <algorithm>
+
+#include "planner/base/quote.h"
+#include "planner/model/template/build.h"
+#include "planner/model/quant/quantization.h"
+
+namespace berth {
+
+std::uint64_t ModelTensor::elements() const {
+  if (values != kAsShaped) return values;
+  std::uint64_t product = 1;
+  for (const std::uint64_t size : shape) product *= size;
+  return product;
+}
+
+std::uint64_t ModelTree::parameters() const {
+  std::uint64_t sum = 0;
+  for (const ModelTensor& tensor : tensors) {
+    if (!tensor.buffer && tensor.tied_to == kNone) sum += tensor.elements();
+  }
+  return sum;
+}
+
+std::uint64_t ModelTree::bytes() const {
+  std::uint64_t sum = 0;
+  for (const ModelTensor& tensor : tensors) {
+    if (tensor.persistent && tensor.tied_to == kNone) sum += tensor.bytes();
+  }
+  return sum;
+}
+
+std::uint64_t ModelTree::stored_bytes(const ModelTensor& tensor) const {
+  if (tensor.dequantization != kNone) return dequantizations[tensor.dequantization].stored_bytes;
+  return tensor_bytes(tensor.stored, tensor.shape).value_or(0);
+}
+
+// Walks down by name: a child is a prefix of what is looked for, up to a dot.
+const Module* ModelTree::find_module(std::string_view wanted) const {
+  if (modules.empty()) return nullptr;
+  const Module* at = &modules[0];
+  while (at->name != wanted) {
+    const auto next = std::ranges::find_if(at->children, [&](ModuleId id) {
+      const Name child = modules[id].name;
+      return wanted.starts_with(child) &&
+             (wanted.size() == child.size() || wanted[child.size()] == '.');
+    });
+    if (next == at->children.end()) return nullptr;
+    at = &modules[*next];
+  }
+  return at;
+}
+
+namespace {
+
+bool holds_tensors(const ModelTree& tree, ModuleId id) {
+  const Module& module = tree.modules[id];
+  return !module.tensors.empty() || std::ranges::any_of(module.children, [&](ModuleId child) {
+    return holds_tensors(tree, child);
+  });
+}
+
+void gather_units(const ModelTree& tree, ModuleId id, std::vector<ModuleId>& units) {
+  const Module& module = tree.modules[id];
+  if (module.no_split || module.children.empty()) {
+    if (holds_tensors(tree, id)) units.push_back(id);
+    return;
+  }
+  if (!module.tensors.empty()) units.push_back(id);
+  for (const ModuleId child : module.children) gather_units(tree, child, units);
+}
+
+}  // namespace
+
+std::vector<ModuleId> execution_units(const ModelTree& tree) {
+  std::vector<ModuleId> units;
+  if (tree.modules.empty()) return units;
+  gather_units(tree, 0, units);
+  const auto is_block = [&](ModuleId id) { return tree.modules[id].no_split; };
+  const auto first_block = std::ranges::find_if(units, is_block);
+  if (first_block == units.end()) return units;
+  const auto last_block = std::ranges::find_if(units.rbegin(), units.rend(), is_block).base();
+  // Registration order, but for what a template says runs on the other side of the blocks.
+  std::vector<ModuleId> before;
+  std::vector<ModuleId> blocks;
+  std::vector<ModuleId> after_early;
+  std::vector<ModuleId> after;
+  for (auto unit = units.begin(); unit != units.end(); ++unit) {
+    const int stage = tree.modules[*unit].stage;
+    if (stage < 0) {
+      before.push_back(*unit);
+    } else if (stage > 0) {
+      after_early.push_back(*unit);
+    } else if (unit < first_block) {
+      before.push_back(*unit);
+    } else if (unit < last_block) {
+      blocks.push_back(*unit);
+    } else {
+      after.push_back(*unit);
+    }
+  }
+  units = std::move(before);
+  for (const auto& part : {blocks, after_early, after}) {
+    units.insert(units.end(), part.begin(), part.end());
+  }
+  return units;
+}
+
+Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
+                        std::size_t expected_tensors) {
+  Skeleton skeleton;
+  skeleton.architecture = find_architecture(config.model_type());
+  if (skeleton.architecture) {
+    skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
+    if (expected_tensors > 0) index_names(skeleton.built);
+  }
+  return skeleton;
+}
+
+namespace {
+
+// What quantised weights become: the dtype asked for, or the one that the config speaks of.
+DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
+  if (wanted) return *wanted;
+  const auto named =
+      config == nullptr ? std::nullopt : parse_torch_dtype(config->text("dtype").value_or(""));
+  return named && is_convertible(*named) ? *named : DType::kBF16;
+}
+
+}  // namespace
+
+ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
+                          const Checkpoint* checkpoint, std::optional<DType> dtype,
+                          Dequantize dequantize) {
+  ModelTree tree;
+  const bool plain = dequantize == Dequantize::kYes;
+  if (skeleton.architecture) {
+    const Architecture& architecture = *skeleton.architecture;
+    Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
+    if (plain) quantization.plain_dtype = plain_dtype(config, dtype);
+    if (checkpoint) {
+      match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
+    } else {
+      quantize_tree(skeleton.built.tree, quantization, *config, dtype);
+    }
+    tree = std::move(skeleton.built.tree);
+  } else if (checkpoint) {
+    tree = build_from_names(*checkpoint, config, dtype);
+    if (plain && !tree.quantization.empty()) {
+      throw Error(name + ": its " + tree.quantization +
+                  " weights cannot be dequantised: no template in configs/architectures says " +
+                  "which shapes they have");
+    }
+  } else {
+    throw Error(config->source() + ": model_type " + quote(config->model_type()) +
+                " has no template in configs/architectures, and there is no checkpoint whose "
+                "names could spell the model");
+  }
+  if (plain && checkpoint) dequantize_plain_fp8(tree, *checkpoint, plain_dtype(config, dtype));
+  tree.name = name;
+  return tree;
+}
+
+ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
+                           const Checkpoint* checkpoint, std::optional<DType> dtype,
+                           Dequantize dequantize) {
+  if (config == nullptr && checkpoint == nullptr) {
+    throw Error(name + ": neither a config nor a checkpoint");
+  }
+  Skeleton skeleton;
+  if (config) {
+    skeleton = build_skeleton(*config, dtype, checkpoint ? checkpoint->tensors.size() + 16 : 0);
+  }
+  return join_model_tree(std::move(skeleton), name, config, checkpoint, dtype, dequantize);
+}
+
+}  // namespace berth

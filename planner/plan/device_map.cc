@@ -1,0 +1,270 @@
+#include "planner/plan/device_map.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "planner/base/safe_regex.h"
+#include "planner/base/text.h"
+#include "planner/base/json_text.h"
+#include "planner/planner.h"
+
+namespace berth {
+namespace {
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.size() <= 9 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// A key with none of the characters that mean something in a regular expression, but the dot.
+bool is_literal(std::string_view key) {
+  return key.find_first_of("\\^$|?*+()[]{}") == std::string_view::npos;
+}
+
+// Which of two keys that both cover a name wins: more levels, then more characters; as
+// transformers orders them.
+bool beats(std::string_view a, std::string_view b) {
+  const auto dots_a = std::count(a.begin(), a.end(), '.');
+  const auto dots_b = std::count(b.begin(), b.end(), '.');
+  return dots_a != dots_b ? dots_a > dots_b : a.size() > b.size();
+}
+
+std::string json_string(std::string_view text) {
+  std::string out;
+  append_json(out, text);
+  return out;
+}
+
+std::string device_of(simdjson::dom::element value, const std::string& where) {
+  if (value.is_string()) {
+    const std::string name = normal_device_name(value.get_string().value());
+    if (name.empty()) throw Error(where + ": the device is an empty string");
+    return name;
+  }
+  std::uint64_t number = 0;
+  if (value.get_uint64().get(number) == simdjson::SUCCESS && number < 1'000'000'000) {
+    return std::to_string(number);
+  }
+  throw Error(where + ": not a device (a GPU's number, \"cuda:0\", \"cpu\" or \"disk\")");
+}
+
+// Position after the set that begins at glob[at] == '[', and whether it holds `c`; npos where the
+// bracket is never closed (it then stands for itself).
+std::pair<std::size_t, bool> match_set(std::string_view glob, std::size_t at, char c) {
+  std::size_t i = at + 1;
+  const bool inverted = i < glob.size() && (glob[i] == '!' || glob[i] == '^');
+  if (inverted) ++i;
+  bool found = false;
+  for (std::size_t first = i; i < glob.size(); ++i) {
+    if (glob[i] == ']' && i > first) return {i + 1, found != inverted};
+    if (i + 2 < glob.size() && glob[i + 1] == '-' && glob[i + 2] != ']') {
+      found = found || (glob[i] <= c && c <= glob[i + 2]);
+      i += 2;
+    } else {
+      found = found || glob[i] == c;
+    }
+  }
+  return {std::string_view::npos, false};
+}
+
+}  // namespace
+
+struct DeviceMapIndex::Pattern {
+  std::regex regex;
+  std::uint32_t entry;
+};
+
+DeviceMapIndex::~DeviceMapIndex() = default;
+
+DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
+  for (std::uint32_t i = 0; i < map.size(); ++i) {
+    const std::string& key = map[i].module;
+    if (is_literal(key)) {
+      literal_.emplace(key, i);
+      continue;
+    }
+    try {
+      if (key.size() > kLongestRegex)
+        throw std::regex_error(std::regex_constants::error_complexity);
+      // The match must end where a name does, or at a dot.
+      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSafeRegex), i});
+    } catch (const std::regex_error&) {
+      throw Error("device map: key '" + printable(key) +
+                  "' is neither a module's name nor a regular expression");
+    }
+  }
+}
+
+std::uint32_t DeviceMapIndex::find(std::string_view name) const {
+  std::uint32_t best = kNone;
+  for (std::string_view prefix = name;;) {
+    if (const auto found = literal_.find(prefix); found != literal_.end()) {
+      best = found->second;
+      break;
+    }
+    if (prefix.empty()) break;
+    const std::size_t dot = prefix.rfind('.');
+    prefix = dot == std::string_view::npos ? std::string_view{} : prefix.substr(0, dot);
+  }
+  for (const Pattern& pattern : patterns_) {
+    if (best != kNone && !beats(map_[pattern.entry].module, map_[best].module)) continue;
+    if (std::regex_search(name.begin(), name.end(), pattern.regex,
+                          std::regex_constants::match_continuous)) {
+      best = pattern.entry;
+    }
+  }
+  return best;
+}
+
+std::string normal_device_name(std::string_view name) {
+  if (name == "cuda" || name == "gpu") return "0";
+  for (const std::string_view prefix : {"cuda:", "gpu:"}) {
+    if (name.starts_with(prefix) && is_number(name.substr(prefix.size()))) {
+      return normal_device_name(name.substr(prefix.size()));
+    }
+  }
+  if (name == "cpu:0") return "cpu";
+  if (is_number(name)) {  // "007" is 7
+    const std::size_t digit = std::min(name.find_first_not_of('0'), name.size() - 1);
+    return std::string(name.substr(digit));
+  }
+  return std::string(name);
+}
+
+bool glob_matches(std::string_view glob, std::string_view name) {
+  std::size_t g = 0;
+  std::size_t n = 0;
+  std::size_t star = std::string_view::npos;  // the last '*' met, and where its match ends
+  std::size_t resume = 0;
+  while (n < name.size()) {
+    if (g < glob.size() && glob[g] == '*') {
+      star = g++;
+      resume = n;
+      continue;
+    }
+    bool matched = false;
+    std::size_t next = g + 1;
+    if (g < glob.size()) {
+      const auto [after, holds] =
+          glob[g] == '[' ? match_set(glob, g, name[n]) : std::pair{std::string_view::npos, false};
+      if (after != std::string_view::npos) {
+        next = after;
+        matched = holds;
+      } else {
+        matched = glob[g] == '?' || glob[g] == name[n];
+      }
+    }
+    if (matched) {
+      g = next;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      g = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (g < glob.size() && glob[g] == '*') ++g;
+  return g == glob.size();
+}
+
+const std::string* lookup(const DeviceMap& map, std::string_view name) {
+  const std::uint32_t entry = DeviceMapIndex(map).find(name);
+  return entry == kNone ? nullptr : &map[entry].device;
+}
+
+DeviceMap parse_device_map(std::string_view json, const std::string& source) {
+  simdjson::dom::parser parser;
+  simdjson::dom::element root;
+  const simdjson::padded_string text(json);
+  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
+    throw Error(source + ": not JSON: " + simdjson::error_message(error));
+  }
+  simdjson::dom::object object;
+  if (root.get_object().get(object) != simdjson::SUCCESS) {
+    throw Error(source + ": a device map is a JSON object: {\"model.embed_tokens\": 0, ...}");
+  }
+  DeviceMap map;
+  std::set<std::string, std::less<>> seen;
+  for (const auto& [key, value] : object) {
+    const std::string where = source + ": key \"" + printable(key) + "\"";
+    if (!seen.emplace(key).second) throw Error(where + ": given twice");
+    map.push_back({std::string(key), device_of(value, where)});
+  }
+  if (map.empty()) throw Error(source + ": the device map is empty");
+  return map;
+}
+
+DeviceMap read_device_map(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in || std::filesystem::is_directory(file)) {
+    throw Error(file.string() + ": the device map cannot be read");
+  }
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return parse_device_map(text, file.string());
+}
+
+std::string device_map_json(const DeviceMap& map) {
+  std::string out = "{";
+  for (const DeviceMapEntry& entry : map) {
+    out += out.size() == 1 ? "\n  " : ",\n  ";
+    out += json_string(entry.module) + ": ";
+    out += is_number(entry.device) ? entry.device : json_string(entry.device);
+  }
+  return out + "\n}";
+}
+
+namespace {
+
+constexpr std::uint32_t kMixed = kNone - 1;
+
+// The one device of everything below each module, kMixed, or kNone where there is no tensor.
+std::vector<std::uint32_t> devices_below(const ModelTree& tree,
+                                         const std::vector<std::uint32_t>& tensor_device) {
+  std::vector<std::uint32_t> below(tree.modules.size(), kNone);
+  const auto merge = [](std::uint32_t& into, std::uint32_t device) {
+    if (device != kNone) into = into == kNone || into == device ? device : kMixed;
+  };
+  for (auto m = static_cast<ModuleId>(tree.modules.size()); m-- > 0;) {
+    for (TensorId t : tree.modules[m].tensors) merge(below[m], tensor_device[t]);
+    if (tree.modules[m].parent != kNone) merge(below[tree.modules[m].parent], below[m]);
+  }
+  return below;
+}
+
+void collapse(const ModelTree& tree, const std::vector<std::uint32_t>& tensor_device,
+              const std::vector<std::string>& devices, const std::vector<std::uint32_t>& below,
+              ModuleId module, std::uint32_t inherited, DeviceMap& map) {
+  const Module& at = tree.modules[module];
+  if (below[module] != kMixed) {
+    const std::uint32_t device = below[module] == kNone ? inherited : below[module];
+    if (device != kNone) map.push_back({std::string(at.name), devices[device]});
+    return;
+  }
+  for (TensorId t : at.tensors) {
+    map.push_back({std::string(tree.tensors[t].name), devices[tensor_device[t]]});
+    inherited = tensor_device[t];
+  }
+  for (ModuleId child : at.children) {
+    collapse(tree, tensor_device, devices, below, child, inherited, map);
+    if (below[child] != kMixed && below[child] != kNone) inherited = below[child];
+  }
+}
+
+}  // namespace
+
+DeviceMap collapse_device_map(const ModelTree& tree,
+                              const std::vector<std::uint32_t>& tensor_device,
+                              const std::vector<std::string>& devices) {
+  DeviceMap map;
+  collapse(tree, tensor_device, devices, devices_below(tree, tensor_device), 0, kNone, map);
+  return map;
+}
+
+}  // namespace berth

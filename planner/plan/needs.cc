@@ -1,0 +1,75 @@
+#include "planner/plan/needs.h"
+
+#include <algorithm>
+
+namespace berth {
+namespace {
+
+// Parameters of the model that `tensor` holds: of a quantised one, more than its stored elements.
+std::uint64_t parameters_of(const ModelTensor& tensor) {
+  return tensor.buffer || tensor.tied_to != kNone ? 0 : tensor.elements();
+}
+
+// By module: parameters in it and below.
+std::vector<std::uint64_t> parameters_by_module(const ModelTree& tree) {
+  std::vector<std::uint64_t> sums(tree.modules.size(), 0);
+  for (const ModelTensor& tensor : tree.tensors) sums[tensor.module] += parameters_of(tensor);
+  for (ModuleId m = static_cast<ModuleId>(sums.size()); m-- > 1;) {  // parents come first
+    sums[tree.modules[m].parent] += sums[m];
+  }
+  return sums;
+}
+
+// Accelerate's get_max_layer_size: a module that may be split is looked into, and what stands
+// directly in it counts tensor by tensor.
+std::uint64_t largest_layer(const ModelTree& tree, const std::vector<std::uint64_t>& sums) {
+  std::uint64_t largest = 0;
+  std::vector<bool> looked_into(tree.modules.size(), false);
+  for (ModuleId m = 0; m < tree.modules.size(); ++m) {
+    const Module& module = tree.modules[m];
+    if (m != 0 && !looked_into[module.parent]) continue;
+    if (m != 0 && (module.no_split || module.children.empty())) {
+      largest = std::max(largest, sums[m]);
+      continue;
+    }
+    looked_into[m] = true;
+    for (const TensorId t : module.tensors) {
+      largest = std::max(largest, parameters_of(tree.tensors[t]));
+    }
+  }
+  return largest;
+}
+
+std::uint64_t kv_elements(const ModelTree& tree, std::uint64_t tokens) {
+  std::uint64_t elements = 0;
+  for (const LayerFacts& layer : tree.facts.layers) {
+    elements += layer.kv_elements * (layer.window > 0 ? std::min(tokens, layer.window) : tokens);
+  }
+  return elements;
+}
+
+// Bytes of `count` elements of `bits`, without overflow for any model that fits 64 bits.
+std::uint64_t bytes_of(std::uint64_t count, unsigned bits) {
+  return count / 8 * bits + (count % 8 * bits + 7) / 8;
+}
+
+}  // namespace
+
+std::vector<Need> model_needs(const ModelTree& tree) {
+  const std::vector<std::uint64_t> sums = parameters_by_module(tree);
+  const std::uint64_t largest = largest_layer(tree, sums);
+  const std::uint64_t total = sums.empty() ? 0 : sums[0];
+  const std::uint64_t kv = kv_elements(tree, 1000);
+  std::vector<Need> needs{{"float32", 32, 0, 0, 0, 32},
+                          {"bfloat16", 16, 0, 0, 0, 16},
+                          {"int8", 8, 0, 0, 0, 16},
+                          {"4-bit", 4, 0, 0, 0, 16}};
+  for (Need& need : needs) {
+    need.largest_layer = bytes_of(largest, need.bits);
+    need.total = bytes_of(total, need.bits);
+    need.kv_per_1000_tokens = bytes_of(kv, need.kv_bits);
+  }
+  return needs;
+}
+
+}  // namespace berth

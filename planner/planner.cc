@@ -1,0 +1,403 @@
+// make_plan: a placement by the policy asked for, then the same ledger, estimate and verdict for
+// all of them.
+#include "planner/planner.h"
+
+#include <algorithm>
+#include <future>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "planner/base/text.h"
+#include "planner/accelerate/accelerate.h"
+#include "planner/search/auto.h"
+#include "planner/plan/device_map.h"
+#include "planner/explain/placements.h"
+#include "planner/cost/pricing.h"
+#include "planner/explain/reasons.h"
+#include "planner/cost/setting.h"
+#include "planner/explain/shortfall.h"
+
+namespace berth {
+namespace {
+
+// What a policy decides; the rest of a plan follows from it.
+struct Decision {
+  std::vector<std::uint32_t> tensor_device;
+  DeviceMap device_map;  // empty: to be made from the tensors
+  std::map<std::uint32_t, std::string> by_device;
+  std::vector<std::string> notes;
+  double gap = 0;
+  std::uint64_t missing = 0;  // beyond what the ledger shows
+};
+
+// The first four of them.
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size() && i < 4; ++i) out += (i > 0 ? ", " : "") + names[i];
+  if (names.size() > 4) out += ", and " + std::to_string(names.size() - 4) + " more";
+  return out;
+}
+
+std::vector<std::string> device_names(const Machine& machine) {
+  std::vector<std::string> names;
+  for (const Device& device : machine.devices) names.push_back(device.name);
+  return names;
+}
+
+// Tensors that overrides pin, where the policy is not ours to begin with.
+void apply_pins(const Setting& setting, Decision& decision) {
+  bool any = false;
+  for (TensorId t = 0; t < setting.pinned.size(); ++t) {
+    if (setting.pinned[t] == kNone || setting.pinned[t] == decision.tensor_device[t]) continue;
+    decision.tensor_device[t] = setting.pinned[t];
+    any = true;
+  }
+  if (any) decision.device_map.clear();
+}
+
+// What Accelerate's policy of the request does, which hangs on the tree and the budgets alone.
+AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machine,
+                                     const Request& request) {
+  std::vector<Budget> budgets;
+  if (request.max_memory) {
+    budgets = *request.max_memory;
+  } else {
+    for (const Device& device : machine.devices) {
+      if (device.kind != DeviceKind::kDisk) budgets.push_back({device.name, device.capacity});
+    }
+  }
+  std::erase_if(budgets, [&](const Budget& budget) {
+    return std::any_of(request.excluded.begin(), request.excluded.end(),
+                       [&](const auto& name) { return normal_device_name(name) == budget.device; });
+  });
+  return accelerate_place(tree, request.policy, budgets, !request.max_memory.has_value());
+}
+
+Decision decide_accelerate(const Setting& setting, AccelerateResult result) {
+  const Request& request = setting.request;
+  Decision decision;
+  decision.notes = std::move(result.notes);
+  decision.device_map = std::move(result.device_map);
+  std::vector<std::uint32_t> device_of;
+  bool first = true;
+  for (const Budget& budget : result.budgets) {
+    const std::uint32_t d = setting.device(budget.device);
+    device_of.push_back(d);
+    if (d == kNone) continue;
+    const bool holds_back = (first && budget.device != "disk") || budget.device == "cpu";
+    decision.by_device[d] =
+        budget.device == "disk"
+            ? "no budget had room"
+            : "next in order, within its budget of " + gib(budget.bytes) +
+                  (holds_back ? " less room for the largest layer to come" : "");
+    first = false;
+  }
+  for (std::uint32_t index : result.tensor_device) {
+    if (device_of[index] == kNone) {
+      throw Error(std::string(policy_name(request.policy)) +
+                  ": the model overflows to the disk, and the machine has none");
+    }
+    decision.tensor_device.push_back(device_of[index]);
+  }
+  apply_pins(setting, decision);
+  return decision;
+}
+
+// Buffers that a map leaves out are made where the first tensor of the model is.
+void place_computed(const Setting& setting, const std::vector<std::string>& computed,
+                    Decision& decision) {
+  if (computed.empty()) return;
+  const auto first = std::find_if(decision.tensor_device.begin(), decision.tensor_device.end(),
+                                  [](std::uint32_t d) { return d != kNone; });
+  for (std::uint32_t& device : decision.tensor_device) {
+    if (device == kNone) device = *first;
+  }
+  decision.notes.push_back("device map: no key covers " + listed(computed) +
+                           ", which no checkpoint stores: made on " + setting.label(*first));
+}
+
+Decision decide_map(const Setting& setting) {
+  const ModelTree& tree = setting.tree;
+  DeviceMap map = *setting.request.device_map;
+  std::vector<std::uint32_t> devices;
+  for (DeviceMapEntry& entry : map) {
+    entry.device = normal_device_name(entry.device);
+    devices.push_back(setting.device(entry.device));
+  }
+  const DeviceMapIndex index(map);
+  Decision decision;
+  std::vector<bool> used(map.size(), false);
+  std::vector<std::string> uncovered;
+  std::vector<std::string> computed;  // buffers that no checkpoint stores: a map may leave them out
+  for (const ModelTensor& tensor : tree.tensors) {
+    const std::uint32_t entry = index.find(tensor.name);
+    if (entry == kNone) {
+      (tensor.persistent ? uncovered : computed).emplace_back(tensor.name);
+      decision.tensor_device.push_back(kNone);
+      continue;
+    }
+    used[entry] = true;
+    decision.tensor_device.push_back(devices[entry]);
+    if (devices[entry] == kNone) {
+      std::string known;
+      for (const std::string& name : device_names(setting.machine)) {
+        known += (known.empty() ? "" : ", ") + name;
+      }
+      throw Error("device map: key '" + printable(map[entry].module) + "': there is no device '" +
+                  printable(map[entry].device) + "' on " + setting.machine.source +
+                  " (devices: " + known + ")");
+    }
+    if (!setting.usable[devices[entry]]) {
+      throw Error("device map: key '" + printable(map[entry].module) + "': device '" +
+                  map[entry].device + "' is excluded");
+    }
+  }
+  if (uncovered.size() + computed.size() == tree.tensors.size()) {
+    throw Error("device map: no key names a module of " + tree.name +
+                " (is it the map of another model?): first key '" +
+                printable(map.empty() ? "" : map[0].module) + "'");
+  }
+  if (!uncovered.empty()) {
+    throw Error("device map: no key covers " + listed(uncovered) +
+                " (the key \"\" covers everything)");
+  }
+  place_computed(setting, computed, decision);
+  std::set<std::string_view> modules;
+  for (const Module& module : tree.modules) modules.insert(module.name);
+  for (std::size_t i = 0; i < map.size(); ++i) {
+    if (!used[i] && modules.count(map[i].module) == 0) {
+      decision.notes.push_back("device map: key '" + printable(map[i].module) +
+                               "' names no module of this model; ignored");
+    }
+  }
+  if (computed.empty()) decision.device_map = map;  // else one that covers them is made
+  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
+    decision.by_device[d] = "as the device map says";
+  }
+  apply_pins(setting, decision);
+  return decision;
+}
+
+Decision decide_auto(const Setting& setting) {
+  AutoPlan plan = auto_place(setting);
+  Decision decision;
+  if (!plan.exact) {
+    decision.notes.push_back(
+        "more unlike devices or layers than the exact planner tries in every order: it may not "
+        "have "
+        "seen the best pipeline; the estimate says how far from optimal this one can be");
+  }
+  if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
+  decision.tensor_device = std::move(plan.tensor_device);
+  decision.gap = plan.gap;
+  return decision;
+}
+
+bool stands_on_disk(const Setting& setting, const std::vector<std::uint32_t>& tensor_device) {
+  return std::any_of(tensor_device.begin(), tensor_device.end(), [&](std::uint32_t d) {
+    return d != kNone && setting.machine.devices[d].kind == DeviceKind::kDisk;
+  });
+}
+
+std::unique_ptr<Setting> with_other_runner(const Setting& setting, const ModelTree& tree,
+                                           const Machine& machine, const Request& request) {
+  Request other = request;
+  other.disk_runner = other_than(setting.time.disk_runner());
+  return std::make_unique<Setting>(tree, machine, other);
+}
+
+// A policy of ours. Where nothing fits with the disk's layers computed by whom the rule names, they
+// are tried with the other, and `setting` becomes the one that the decision is for.
+Decision decide_own(const ModelTree& tree, const Machine& machine, const Request& request,
+                    std::unique_ptr<Setting>& setting) {
+  Decision decision = decide_auto(*setting);
+  if (decision.missing == 0 || !setting->may_change_runner()) return decision;
+  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
+  Decision second = decide_auto(*other);
+  if (second.missing >= decision.missing) return decision;
+  setting = std::move(other);
+  return second;
+}
+
+// The same for a placement that is there already.
+void settle_runner(const ModelTree& tree, const Machine& machine, const Request& request,
+                   const std::vector<std::uint32_t>& tensor_device,
+                   std::unique_ptr<Setting>& setting) {
+  if (!setting->may_change_runner() || !stands_on_disk(*setting, tensor_device)) return;
+  const auto short_by = [&](const Setting& with) {
+    return make_ledger(tree, with.machine, with.chain, with.rooms, with.time, tensor_device)
+        .short_bytes;
+  };
+  const std::uint64_t missing = short_by(*setting);
+  if (missing == 0) return;
+  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
+  if (short_by(*other) < missing) setting = std::move(other);
+}
+
+// Host memory while loading: weights that stay private, and the staging beside them. Staging
+// shrinks to what the host has; below 16 MiB it no longer fits. What is filled in place does
+// without its buffers, and little needs little: then 256 KiB, the least that a load takes, will do.
+std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& plan) {
+  constexpr std::uint64_t kLeastStaging = 16ull << 20;
+  constexpr std::uint64_t kLeastOfAll = 256ull << 10;
+  const auto peak = [&](std::uint64_t staging) {
+    return load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
+                     plan.cpu_memory, staging);
+  };
+  plan.load_peak = peak(plan.staging);
+  const std::uint32_t host = setting.device("cpu");
+  if (host == kNone || setting.rooms[host].budget_only) return 0;
+  const std::uint64_t room = setting.rooms[host].bytes;
+  if (plan.load_peak.host_bytes <= room || ledger.devices[host].over > 0) return 0;
+  const std::uint64_t bare = peak(0).host_bytes;
+  const bool little = peak(UINT64_MAX).host_bytes - bare <= kMostBounced;
+  plan.staging = std::max(little ? kLeastOfAll : kLeastStaging, room > bare ? room - bare : 0);
+  plan.load_peak = peak(plan.staging);
+  return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
+}
+
+// The estimate, with the streaming that there is room for; its slots go into the ledger.
+Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
+  const Pricing pricing(setting.machine, setting.chain, setting.time, setting.usable);
+  const Layout layout = layout_of(setting.chain, plan.tensor_device);
+  std::vector<std::uint64_t> spare;
+  for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
+    const DeviceLedger& row = ledger.devices[d];
+    // What is reserved is no room, of a device that is smaller than that least of all.
+    const std::uint64_t used = row.weights + row.kv_cache + row.workspace;
+    const std::uint64_t room = setting.rooms[d].bytes;
+    spare.push_back(room > used ? room - used : 0);
+  }
+  const Pricing::Priced priced = pricing.best(layout, spare, ledger.activation);
+  const Streaming& streaming = priced.streaming;
+  if (streaming.any()) {
+    ledger = make_ledger(setting.tree, setting.machine, setting.chain, setting.rooms, setting.time,
+                         plan.tensor_device, priced.slots);
+    const auto most = std::max_element(priced.slots.bytes.begin(), priced.slots.bytes.end()) -
+                      priced.slots.bytes.begin();
+    plan.streamer = streaming.gpu == kNone ? static_cast<std::uint32_t>(most) : streaming.gpu;
+    plan.slot_bytes = priced.slots.bytes[plan.streamer];
+    const char* when = streaming.prompt && streaming.token ? ""
+                       : streaming.prompt                  ? " for the prompt"
+                                                           : " for each token";
+    plan.notes.push_back("the estimate has what stands in host RAM streamed through " +
+                         (streaming.gpu == kNone ? std::string("the gpu of its layer")
+                                                 : setting.label(streaming.gpu)) +
+                         when + ", where that is quicker than computing on the cpu");
+  }
+  plan.estimate = pricing.estimate(layout, streaming);
+  return streaming;
+}
+
+// Where the work that is asked for is more than the context or the model has positions for.
+void note_workload(const Setting& setting, const Workload& asked, Plan& plan) {
+  const Workload& workload = setting.workload;
+  const std::string context = std::to_string(workload.context);
+  if (asked.prompt_tokens > workload.context) {
+    plan.notes.push_back("a prompt of " + std::to_string(asked.prompt_tokens) +
+                         " tokens is more than the context: planned and priced with " + context);
+  } else if (workload.prompt_tokens + workload.new_tokens > workload.context) {
+    plan.notes.push_back(std::to_string(workload.prompt_tokens) + " prompt tokens and " +
+                         std::to_string(workload.new_tokens) +
+                         " new ones are more than the context of " + context +
+                         ": the KV cache is planned for the context alone");
+  }
+  const std::uint64_t most = setting.tree.facts.max_positions;
+  if (most > 0 && workload.context > most) {
+    plan.notes.push_back("a context of " + context + " is more than the " + std::to_string(most) +
+                         " positions that the model knows");
+  }
+}
+
+std::uint64_t offloaded(const Setting& setting, const Ledger& ledger) {
+  std::uint64_t bytes = 0;
+  for (const DeviceLedger& row : ledger.devices) {
+    if (row.kind != DeviceKind::kCuda) bytes += row.weights;
+  }
+  return setting.request.never_offload ? bytes : 0;
+}
+
+Plan make(const ModelTree& tree, const Machine& machine, const Request& request, bool suggest) {
+  if (tree.modules.empty() || tree.tensors.empty()) {
+    throw Error((tree.name.empty() ? "model" : tree.name) + ": there is nothing to place");
+  }
+  if (machine.devices.empty() && !request.max_memory) {
+    throw Error("machine " + machine.source + ": there is no device to place anything on");
+  }
+  const bool own = request.policy == Policy::kAuto || request.policy == Policy::kThroughput;
+  // Of a model of tens of thousands of tensors, beside the rest. The future joins its thread.
+  const bool large = tree.tensors.size() > 4096 && !own && !request.device_map;
+  std::future<AccelerateResult> accelerate =
+      std::async(large ? std::launch::async | std::launch::deferred : std::launch::deferred,
+                 [&] { return place_as_accelerate(tree, machine, request); });
+  auto chosen = std::make_unique<Setting>(tree, machine, request);
+  Decision decision = request.device_map ? decide_map(*chosen)
+                      : own              ? decide_own(tree, machine, request, chosen)
+                                         : decide_accelerate(*chosen, accelerate.get());
+  if (!own || request.device_map) {
+    settle_runner(tree, machine, request, decision.tensor_device, chosen);
+  }
+  const Setting& setting = *chosen;
+  Plan plan;
+  plan.policy = request.device_map ? Policy::kDeviceMap : request.policy;
+  plan.machine = setting.machine.source;
+  plan.workload = setting.workload;
+  plan.cpu_memory = request.cpu_memory;
+  plan.staging = request.staging;
+  plan.tensor_device = std::move(decision.tensor_device);
+  plan.notes = std::move(decision.notes);
+  note_workload(setting, request.workload, plan);
+  Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
+                              plan.tensor_device);
+  const bool all = std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
+                   plan.tensor_device.end();
+  Streaming streaming;
+  if (all) {
+    streaming = price_plan(setting, ledger, plan);
+    if (own && !request.device_map && decision.missing == 0) {
+      plan.estimate.optimality_gap = decision.gap;
+    }
+    plan.device_map =
+        decision.device_map.empty()
+            ? collapse_device_map(tree, plan.tensor_device, device_names(setting.machine))
+            : std::move(decision.device_map);
+  }
+  const std::uint32_t disk = setting.device("disk");
+  if (disk != kNone && stands_on_disk(setting, plan.tensor_device)) {
+    plan.disk_runner = setting.time.runs_on(disk);
+    plan.notes.push_back("what stands on the disk is read for each pass and computed by " +
+                         setting.label(plan.disk_runner));
+  }
+  const std::uint64_t load_short = settle_load(setting, ledger, plan);
+  Reasons reasons;
+  if (own && all && !request.device_map) {
+    reasons = auto_reasons(setting, plan.tensor_device, ledger, streaming);
+  }
+  plan.placement = list_placements(setting, plan.tensor_device, decision.by_device, reasons);
+  const std::uint64_t missing =
+      std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
+  if (missing > 0) {
+    plan.shortfall = Shortfall{missing, {}, {}};
+    if (suggest) {
+      plan.shortfall->cause =
+          load_short == missing ? load_cause(setting, plan.load_peak) : find_cause(setting);
+      plan.shortfall->suggestions = find_suggestions(setting);
+    }
+  }
+  plan.devices = std::move(ledger.devices);
+  return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, true);
+}
+
+Plan plan_once(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, false);
+}
+
+}  // namespace berth

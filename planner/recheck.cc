@@ -1,0 +1,74 @@
+// Machines known from budgets alone, and plans checked against what is free now.
+#include <algorithm>
+
+#include "planner/base/text.h"
+#include "planner/accelerate/accelerate.h"
+#include "planner/cost/memory.h"
+#include "planner/planner.h"
+#include "planner/explain/reasons.h"
+
+namespace berth {
+
+Machine budget_machine(const std::vector<Budget>& budgets) {
+  Machine machine;
+  machine.source = kBudgetSource;
+  for (const Budget& budget : accelerate_order(budgets)) {
+    Device device;
+    device.name = budget.device;
+    device.kind = budget.device == "cpu"    ? DeviceKind::kCpu
+                  : budget.device == "disk" ? DeviceKind::kDisk
+                                            : DeviceKind::kCuda;
+    device.capacity = device.total = std::min(budget.bytes, kUnlimited);
+    if (device.kind == DeviceKind::kDisk) {
+      for (const Budget& given : budgets) {
+        if (given.device == "disk") device.capacity = device.total = given.bytes;
+      }
+    }
+    machine.devices.push_back(device);
+  }
+  fill_defaults(machine);
+  return machine;
+}
+
+std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
+  std::uint64_t emulated = 0;
+  std::string trouble;
+  const auto say = [&](const std::string& words) {
+    if (trouble.empty()) trouble = words;
+  };
+  const auto compare = [&](const std::string& label, std::uint64_t need, const Device& device) {
+    const std::uint64_t have =
+        device.capacity > device.reserve ? device.capacity - device.reserve : 0;
+    if (need <= have) return;
+    say("the plan no longer fits: " + label + " has " + gib(have) + " free, the plan needs " +
+        gib(need) + ": " + gib(need - have) + " short; free memory there or plan again");
+  };
+  for (const DeviceLedger& row : plan.devices) {
+    const bool used = row.weights + row.kv_cache + row.workspace > 0;
+    if (!used || row.kind != DeviceKind::kCuda) continue;
+    const Device* device = now.find(row.name);
+    if (device != nullptr && device->kind == DeviceKind::kCuda) {
+      compare("gpu " + row.name, kCudaContext + row.weights + row.kv_cache + row.workspace,
+              *device);
+    } else if (emulate) {
+      emulated += row.weights + row.kv_cache + row.workspace;
+    } else {
+      say("the plan uses gpu " + row.name + ", which this machine does not have (--emulate " +
+          "rehearses it in host memory)");
+    }
+  }
+  const Device* host = now.find("cpu");
+  if (host == nullptr) return trouble;
+  std::uint64_t need = emulated;
+  for (const DeviceLedger& row : plan.devices) {
+    if (row.kind != DeviceKind::kCpu) continue;
+    // Mapped weights are pages of files, which the kernel takes back when it must; those that
+    // cannot be mapped are in the load peak.
+    if (plan.cpu_memory != CpuMemory::kMmap) need += row.weights;
+    need += row.kv_cache + row.workspace;
+  }
+  compare("the host", std::max(need, plan.load_peak.host_bytes + emulated), *host);
+  return trouble;
+}
+
+}  // namespace berth

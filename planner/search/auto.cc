@@ -1,0 +1,496 @@
+#include "planner/search/auto.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "planner/search/bounds.h"
+#include "planner/search/exhaustive.h"
+#include "planner/search/spread.h"
+#include "planner/search/tiers.h"
+
+namespace berth {
+namespace {
+
+// A share of the cost that no further search is worth: estimates are nowhere near as good.
+constexpr double kNotWorthIt = 1e-3;
+
+// A placement that fits, and how good it is.
+struct Found {
+  Candidate candidate;
+  Pricing::Priced priced;
+  double cost = 0;  // what the policy minimises: seconds of the score, or of the slowest device
+  bool exact = true;
+};
+
+class Search {
+ public:
+  explicit Search(const Setting& setting)
+      : setting_(setting),
+        bottleneck_(setting.request.policy == Policy::kThroughput),
+        judge_(setting),
+        builder_(setting, judge_) {}
+
+  std::optional<AutoPlan> place(const Tier& tier);
+  bool fits(const Tier& tier);
+  // The least room that makes it fit: what overrides fill too full, and what one device more needs.
+  AutoPlan stretch(const std::vector<Tier>& tiers);
+
+ private:
+  // Ways to build the tier's pipeline; those that stream only where that is ever quicker.
+  std::vector<Variant> variants(const Tier& tier) const;
+  bool may_part(const Tier& tier) const;
+  bool may_move_embedding(const Tier& tier) const;
+  std::vector<Streaming> streamings(const Tier& tier) const;
+
+  void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
+  void leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
+                  std::optional<Found>& best);
+  std::uint64_t taken(const Tier& tier, const PipelinePlan& plan, std::uint32_t device) const;
+  void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
+  bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
+                      std::optional<Found>& best);
+  std::optional<PipelinePlan> solve(const Tier& tier, const Variant& variant) const;
+  std::optional<PipelinePlan> solve_groups(Pipeline& pipeline,
+                                           const std::vector<std::vector<std::uint32_t>>& groups,
+                                           std::size_t next) const;
+  void improve(const Tier& tier, Found& found, bool& proven);
+  AutoPlan finish(const Tier& tier, const Found& found, bool proven) const;
+  std::vector<std::uint64_t> pinned_excess() const;
+  std::vector<std::uint32_t> growable(const Tier& tier,
+                                      const std::vector<std::uint64_t>& excess) const;
+
+  const Setting& setting_;
+  bool bottleneck_;
+  Judge judge_;
+  PipelineBuilder builder_;
+};
+
+bool Search::may_part(const Tier& tier) const {
+  if (builder_.sides(tier).empty()) return false;
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    if (judge_.freedom(u).part > 0) return true;
+  }
+  return false;
+}
+
+bool Search::may_move_embedding(const Tier& tier) const {
+  if (!tier.host) return false;
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    if (setting_.chain.units[u].module != setting_.tree.facts.embedding) continue;
+    const bool joined = std::any_of(
+        setting_.chain.joined.begin(), setting_.chain.joined.end(),
+        [&](const auto& group) { return std::find(group.begin(), group.end(), u) != group.end(); });
+    return !joined && judge_.freedom(u).fixed == kNone;
+  }
+  return false;
+}
+
+std::vector<Streaming> Search::streamings(const Tier& tier) const {
+  std::vector<Streaming> out{{}};
+  const std::uint32_t host = setting_.time.host();
+  if (!tier.host || bottleneck_) return out;
+  const auto& all = setting_.time.streamers();
+  const auto gpu = std::find_if(all.begin(), all.end(), [&](auto d) { return setting_.usable[d]; });
+  if (gpu == all.end()) return out;
+  bool prompt = false;
+  bool token = false;
+  for (const Unit& unit : setting_.chain.units) {
+    if (!unit.block) continue;
+    const Seconds copy = setting_.time.transfer(unit, *gpu, {});
+    const Seconds there = setting_.time.piece(unit, *gpu);
+    const Seconds here = setting_.time.piece(unit, host);
+    prompt = prompt || std::max(copy.prefill, there.prefill) < here.prefill;
+    token = token || std::max(copy.token, there.token) < here.token;
+  }
+  if (prompt) out.push_back({true, false, *gpu});
+  if (token) out.push_back({true, true, *gpu});
+  return out;
+}
+
+std::vector<Variant> Search::variants(const Tier& tier) const {
+  std::vector<Variant> out;
+  for (const Streaming& streaming : streamings(tier)) {
+    for (const bool on_host : {false, true}) {
+      if (on_host && !may_move_embedding(tier)) continue;
+      Variant variant;
+      variant.streaming = streaming;
+      variant.parts = may_part(tier);
+      variant.embedding_on_host = on_host;
+      out.push_back(variant);
+    }
+  }
+  return out;
+}
+
+// Tries the groups' devices one by one. Past two groups, which are rare, the rest go with the
+// first.
+std::optional<PipelinePlan> Search::solve_groups(
+    Pipeline& pipeline, const std::vector<std::vector<std::uint32_t>>& groups,
+    std::size_t next) const {
+  if (next == groups.size()) {
+    return bottleneck_ ? solve_bottleneck(pipeline) : solve_latency(pipeline);
+  }
+  std::optional<PipelinePlan> best;
+  const std::uint32_t was = pipeline.units[groups[next][0]].fixed;
+  for (std::uint32_t d = 0; d < pipeline.devices.size(); ++d) {
+    if (next >= 2 && d != pipeline.units[groups[0][0]].fixed) continue;
+    if (was != kNone && d != was) continue;
+    if (!pipeline.devices[d].open && was == kNone) continue;
+    std::vector<std::uint32_t> before;
+    for (const std::uint32_t u : groups[next]) {
+      before.push_back(pipeline.units[u].fixed);
+      pipeline.units[u].fixed = d;
+      pipeline.units[u].part = 0;
+    }
+    std::optional<PipelinePlan> plan = solve_groups(pipeline, groups, next + 1);
+    for (std::size_t i = 0; i < before.size(); ++i)
+      pipeline.units[groups[next][i]].fixed = before[i];
+    if (plan && (!best || plan->cost < best->cost)) best = std::move(plan);
+  }
+  return best;
+}
+
+// Tied units: a relaxation in which only the first of a group weighs anything is a bound, and the
+// answer where it puts the group on one device. Else every device in turn, or apart with copies.
+std::optional<PipelinePlan> Search::solve(const Tier& tier, const Variant& variant) const {
+  const auto& joined = setting_.chain.joined;
+  std::vector<std::vector<std::uint32_t>> tied;
+  for (const auto& group : setting_.chain.tied) {
+    if (judge_.freedom(group[0]).fixed == kNone) tied.push_back(group);
+  }
+  Variant apart = variant;
+  apart.copies = true;
+  if (!tied.empty() && variant.embedding_on_host) {
+    Pipeline pipeline = builder_.build(tier, apart);
+    return solve_groups(pipeline, joined, 0);
+  }
+  Pipeline relaxed = builder_.build(tier, variant);
+  std::optional<PipelinePlan> best = solve_groups(relaxed, joined, 0);
+  if (!best || tied.empty()) return best;
+  const bool together = std::all_of(tied.begin(), tied.end(), [&](const auto& group) {
+    return std::all_of(group.begin(), group.end(),
+                       [&](auto u) { return best->device[u] == best->device[group[0]]; });
+  });
+  if (together) return best;
+  const double least = best->cost;
+  std::vector<std::vector<std::uint32_t>> groups = joined;
+  groups.insert(groups.end(), tied.begin(), tied.end());
+  best = solve_groups(relaxed, groups, 0);
+  if (best && best->cost <= least) return best;
+  Pipeline copies = builder_.build(tier, apart);
+  std::optional<PipelinePlan> other = solve_groups(copies, joined, 0);
+  return other && (!best || other->cost < best->cost) ? other : best;
+}
+
+bool Search::keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
+                            std::optional<Found>& best) {
+  Found found;
+  found.candidate = builder_.candidate(tier, variant, plan);
+  std::optional<Pricing::Priced> priced = judge_.price(found.candidate);
+  if (!priced) return false;
+  found.priced = std::move(*priced);
+  found.cost = bottleneck_ ? plan.cost * 1e-9 : found.priced.score;
+  found.exact = plan.exact;
+  if (!best || found.cost < best->cost * (1 - 1e-12)) best = std::move(found);
+  return true;
+}
+
+void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& best) {
+  const std::uint32_t host = setting_.time.host();
+  if (bottleneck_ && variant.parts) {  // experts aside load the host, which is no stage of its own
+    variant.parts = false;
+    attempt(tier, variant, best);
+    if (best) return;
+    variant.parts = true;
+  }
+  const std::uint32_t runner = builder_.disk_runner(tier);
+  const std::optional<PipelinePlan> plan = solve(tier, variant);
+  if (!plan || keep_if_better(tier, variant, *plan, best)) return;
+  const Judge::Usage usage = judge_.usage(builder_.candidate(tier, variant, *plan));
+  if (runner != kNone) {
+    leave_room(tier, variant, *plan, judge_.over(usage, runner), best);
+  } else if (host != kNone && judge_.over(usage, host) > 0 && !plan->aside.empty()) {
+    ration_host(tier, variant, best);
+  }
+}
+
+// Bytes that a plan's units take of a device at most: as if all tied storage had a copy there.
+std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
+                            std::uint32_t device) const {
+  const std::vector<std::uint32_t> devices = builder_.devices(tier);
+  std::uint64_t bytes = 0;
+  std::uint64_t workspace = 0;
+  for (std::uint32_t u = 0; u < plan.device.size(); ++u) {
+    if (devices[plan.device[u]] != device) continue;
+    const Unit& unit = setting_.chain.units[u];
+    const Freedom& free = judge_.freedom(u);
+    bytes += free.core + free.part + free.computed + unit.tied + unit.kv_bytes + unit.logits;
+    workspace = std::max(workspace, unit.activation);
+  }
+  return bytes + workspace;
+}
+
+// What units on disk keep where they run (KV cache, slots) is known only after a solution: the
+// least room to leave for it, by doubling and bisection. `plan`: what leaving none came to.
+//
+// With less room there are no more placements than before: the best of them stays the best for as
+// long as it fits, and is not looked for again. So costs only rise with the room that is left, and
+// there is nothing to find below the cost of a placement for which the room did not do: the search
+// ends where that is no better than what is known.
+void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
+                        std::optional<Found>& best) {
+  const std::uint32_t runner = builder_.disk_runner(tier);
+  const std::uint64_t all =
+      judge_.room(runner).bytes - std::min(judge_.room(runner).bytes, judge_.loose(runner));
+  struct Known {
+    std::uint64_t from, to;  // the best with so many bytes left free
+    PipelinePlan plan;
+  };
+  std::vector<Known> solved;
+  std::uint64_t low = 0;  // so many bytes do not do
+  const auto remember = [&](std::uint64_t bytes, PipelinePlan found) {
+    const std::uint64_t used = taken(tier, found, runner);
+    const std::uint64_t most = used == 0 ? kUnlimited : all - std::min(all, used);
+    solved.push_back({bytes, std::max(bytes, most), std::move(found)});
+  };
+  double least = plan.cost * 1e-9;  // no placement that fits costs less
+  remember(0, std::move(plan));
+  const auto hopeless = [&] { return best && least >= best->cost * (1 - kNotWorthIt); };
+  const auto attempt_with = [&](std::uint64_t bytes) {
+    variant.host_short = bytes;
+    auto known = std::find_if(solved.begin(), solved.end(), [&](const Known& one) {
+      return one.from <= bytes && bytes <= one.to;
+    });
+    if (known == solved.end()) {
+      std::optional<PipelinePlan> found = solve(tier, variant);
+      if (!found) return false;
+      remember(bytes, *std::move(found));
+      known = solved.end() - 1;
+    }
+    if (keep_if_better(tier, variant, known->plan, best)) return true;
+    least = std::max(least, known->plan.cost * 1e-9);
+    low = std::max(low, known->to);
+    return false;
+  };
+  low = solved[0].to;
+  if (over == 0 || hopeless()) return;
+  std::uint64_t high = over;
+  while (!attempt_with(high)) {
+    high = std::max(high, low) * 2;
+    if (high > judge_.room(runner).bytes * 2 || hopeless()) return;
+  }
+  for (int round = 0; round < 3 && low + 1 < high && !hopeless(); ++round) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    if (attempt_with(middle)) high = middle;
+    // The next best placement, if there is room for it, is the best of all.
+    if (low + 1 < high && !hopeless() && attempt_with(low + 1)) return;
+  }
+}
+
+// Experts aside of all GPUs together are too much for the host: a price on its bytes, found by
+// bisection, makes the GPUs keep more of them.
+void Search::ration_host(const Tier& tier, Variant variant, std::optional<Found>& best) {
+  double low = 0;
+  double high = 1e-2;
+  const auto attempt_at = [&](double price) {
+    variant.host_price = price;
+    const std::optional<PipelinePlan> plan = solve(tier, variant);
+    return plan && keep_if_better(tier, variant, *plan, best);
+  };
+  while (!attempt_at(high)) {
+    low = high;
+    high *= 8;
+    if (high > 1e6) return;
+  }
+  for (int round = 0; round < 10; ++round) {
+    const double middle = low + (high - low) / 2;
+    (attempt_at(middle) ? high : low) = middle;
+  }
+}
+
+void Search::improve(const Tier& tier, Found& found, bool& proven) {
+  if (bottleneck_) return;
+  for (Candidate& candidate : spread(setting_, judge_, found.candidate, found.priced.streaming)) {
+    std::optional<Pricing::Priced> priced = judge_.price(candidate);
+    if (!priced || priced->score >= found.cost * (1 - 1e-3)) continue;
+    found.cost = priced->score;
+    found.priced = std::move(*priced);
+    found.candidate = std::move(candidate);
+  }
+  Exhausted all = exhaust(setting_, judge_, builder_, tier, found.cost);
+  proven = all.complete;
+  if (!all.best) return;
+  found.priced = *judge_.price(*all.best);
+  found.cost = found.priced.score;
+  found.candidate = std::move(*all.best);
+}
+
+AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const {
+  AutoPlan out;
+  out.tensor_device = judge_.tensor_device(found.candidate);
+  out.exact = found.exact || proven;
+  if (proven || found.cost <= 0) return out;
+  double least = 0;
+  if (bottleneck_) {
+    Variant variant;
+    const Pipeline pipeline = builder_.build(tier, variant);
+    least = slowest_bound(pipeline) * 1e-9;
+  } else {
+    least = score_bound(setting_, judge_, builder_, tier, found.candidate, found.cost);
+  }
+  out.gap = std::max(0.0, (found.cost - least) / found.cost);
+  if (out.gap < 1e-6) out.gap = 0;
+  return out;
+}
+
+std::optional<AutoPlan> Search::place(const Tier& tier) {
+  std::optional<Found> best;
+  for (const Variant& variant : variants(tier)) attempt(tier, variant, best);
+  if (!best) {
+    const std::optional<Candidate> any = any_that_fits(setting_, judge_, builder_, tier);
+    if (!any) return std::nullopt;
+    best.emplace();
+    best->candidate = *any;
+    best->priced = *judge_.price(*any);
+    best->cost = best->priced.score;
+  }
+  bool proven = false;
+  improve(tier, *best, proven);
+  return finish(tier, *best, proven);
+}
+
+bool Search::fits(const Tier& tier) {
+  std::optional<Found> best;
+  for (const Variant& variant : variants(tier)) {
+    if (variant.streaming.any()) continue;
+    attempt(tier, variant, best);
+    if (best) return true;
+  }
+  return any_that_fits(setting_, judge_, builder_, tier).has_value();
+}
+
+// What overrides alone put on devices beyond their rooms.
+std::vector<std::uint64_t> Search::pinned_excess() const {
+  const std::size_t count = setting_.machine.devices.size();
+  std::vector<std::uint64_t> weights(count, 0);
+  std::vector<std::uint64_t> rest(count, 0);
+  std::vector<std::uint64_t> activation(count, 0);
+  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    const Unit& unit = setting_.chain.units[u];
+    const Freedom& free = judge_.freedom(u);
+    if (free.fixed == kNone) continue;
+    const std::uint32_t runner = setting_.time.runs_on(free.fixed);
+    weights[free.fixed] += free.core + free.part;
+    rest[free.fixed] += free.computed;
+    rest[runner] += unit.kv_bytes + unit.logits;
+    activation[runner] = std::max(activation[runner], unit.activation);
+  }
+  std::vector<std::uint64_t> excess(count, 0);
+  for (std::uint32_t d = 0; d < count; ++d) {
+    const Room& room = setting_.rooms[d];
+    const std::uint64_t held = weights[d] + judge_.loose(d);
+    const std::uint64_t total = held + rest[d] + activation[d];
+    excess[d] =
+        std::max(total - std::min(total, room.bytes), held - std::min(held, room.weight_bytes));
+  }
+  return excess;
+}
+
+// Devices whose growth may help: one GPU, as any is as good as another, the CPU, the disk, and what
+// overrides fill.
+std::vector<std::uint32_t> Search::growable(const Tier& tier,
+                                            const std::vector<std::uint64_t>& excess) const {
+  std::vector<std::uint32_t> out;
+  std::uint32_t gpu = kNone;
+  for (const std::uint32_t d : tier.devices) {
+    const bool larger =
+        gpu == kNone || setting_.rooms[d].weight_bytes > setting_.rooms[gpu].weight_bytes;
+    if (setting_.is_gpu(d) && larger) gpu = d;
+    if (!setting_.is_gpu(d)) out.push_back(d);
+  }
+  if (gpu != kNone) out.insert(out.begin(), gpu);
+  for (std::uint32_t d = 0; d < excess.size(); ++d) {
+    const bool known = std::find(out.begin(), out.end(), d) != out.end();
+    if (excess[d] > 0 && !known) out.push_back(d);
+  }
+  return out;
+}
+
+AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
+  const Tier& widest = tiers.back();
+  const std::vector<std::uint64_t> excess = pinned_excess();
+  const auto grow = [&](std::uint32_t device, std::uint64_t extra) {
+    for (std::uint32_t d = 0; d < excess.size(); ++d) {
+      judge_.stretch(d, excess[d] + (d == device || device == kNone ? extra : 0));
+    }
+  };
+  const auto fits_with = [&](std::uint32_t device, std::uint64_t extra) {
+    grow(device, extra);
+    return fits(widest);
+  };
+  std::uint64_t need = 0;  // of a device that holds everything
+  for (const Unit& unit : setting_.chain.units) {
+    need += 3 * unit.weights + unit.kv_bytes + unit.logits + unit.computed + unit.activation;
+  }
+  std::uint32_t grown = kNone;
+  std::uint64_t extra = fits_with(kNone, 0) ? 0 : need + 1;
+  const auto least_of = [&](std::uint32_t device) {
+    std::uint64_t low = 0;
+    std::uint64_t high = extra - 1;
+    if (extra == 0 || !fits_with(device, high)) return;
+    while (high - low > 1) {
+      const std::uint64_t middle = low + (high - low) / 2;
+      (fits_with(device, middle) ? high : low) = middle;
+    }
+    grown = device;
+    extra = high;
+  };
+  for (const std::uint32_t device : growable(widest, excess)) least_of(device);
+  const bool one_will_do = extra <= need;
+  if (!one_will_do) least_of(kNone);  // all of them
+  grow(grown, extra);
+  AutoPlan out;
+  out.fits = false;
+  out.missing = extra;
+  for (const std::uint64_t bytes : excess) out.missing += bytes;
+  for (const Tier& tier : tiers) {
+    if (std::optional<AutoPlan> placed = place(tier)) {
+      out.tensor_device = std::move(placed->tensor_device);
+      return out;
+    }
+  }
+  // What is overridden fits nowhere: the rest goes where there is most room.
+  const std::uint32_t roomiest = *std::max_element(
+      widest.devices.begin(), widest.devices.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return setting_.rooms[a].weight_bytes < setting_.rooms[b].weight_bytes;
+      });
+  out.tensor_device = setting_.pinned;
+  for (std::uint32_t& device : out.tensor_device) {
+    if (device == kNone) device = roomiest;
+  }
+  return out;
+}
+
+}  // namespace
+
+AutoPlan auto_place(const Setting& setting) {
+  const std::vector<Tier> tiers = make_tiers(setting);
+  Search search(setting);
+  for (const Tier& tier : tiers) {
+    if (std::optional<AutoPlan> plan = search.place(tier)) return std::move(*plan);
+  }
+  if (!tiers.empty()) return search.stretch(tiers);
+  AutoPlan none;
+  none.fits = false;
+  none.tensor_device.assign(setting.tree.tensors.size(), kNone);
+  for (const Unit& unit : setting.chain.units) none.missing += unit.weights + unit.kv_bytes;
+  return none;
+}
+
+bool auto_fits(const Setting& setting) {
+  const std::vector<Tier> tiers = make_tiers(setting);
+  return !tiers.empty() && Search(setting).fits(tiers.back());
+}
+
+}  // namespace berth

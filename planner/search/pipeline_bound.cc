@@ -1,0 +1,313 @@
+#include "planner/search/pipeline_bound.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "planner/search/pipeline_problem.h"
+
+namespace berth {
+namespace {
+
+using pipeline::kInfinity;
+
+using Sizes = std::map<std::uint64_t, std::uint64_t>;  // bytes of a unit -> how many there are
+
+// The most bytes that units can fill of `room`: room that no set of units can fill is worth
+// nothing. Exact for chains of one common size and a few others; else `room` itself.
+double fillable(const Sizes& sizes, std::uint64_t room) {
+  std::uint64_t common = 0;
+  std::uint64_t most = 0;
+  std::uint64_t tries = 1;
+  for (const auto& [size, count] : sizes) {
+    if (count > most) {
+      most = count;
+      common = size;
+    }
+  }
+  std::vector<std::uint64_t> sums{0};
+  for (const auto& [size, count] : sizes) {
+    if (size == common) continue;
+    tries *= count + 1;
+    if (tries > 4096) return static_cast<double>(room);
+    const std::size_t before = sums.size();
+    for (std::uint64_t k = 1; k <= count; ++k) {
+      for (std::size_t i = 0; i < before; ++i) sums.push_back(sums[i] + k * size);
+    }
+  }
+  std::uint64_t best = 0;
+  for (const std::uint64_t sum : sums) {
+    if (sum > room) continue;
+    const std::uint64_t more = common == 0 ? 0 : std::min(most, (room - sum) / common);
+    best = std::max(best, sum + more * common);
+  }
+  return static_cast<double>(best);
+}
+
+// The same beside the workspace that the units need: whichever of them is the hungriest.
+double usable_room(const Pipeline& pipeline, std::uint64_t room) {
+  std::map<std::uint64_t, Sizes> by_workspace;
+  for (const PipelineUnit& unit : pipeline.units) {
+    const std::uint64_t part = pipeline.aside.empty() ? 0 : unit.part;
+    ++by_workspace[unit.workspace][unit.resident - part];
+    if (part > 0) ++by_workspace[unit.workspace][part];
+  }
+  Sizes so_far;
+  double best = 0;
+  for (const auto& [workspace, sizes] : by_workspace) {
+    for (const auto& [size, count] : sizes) so_far[size] += count;
+    if (workspace <= room) best = std::max(best, fillable(so_far, room - workspace));
+  }
+  return best;
+}
+
+// Units with the same choices, of which a chain has many, are asked once.
+struct Alike {
+  std::uint32_t unit = 0;  // the first of them
+  double count = 0;
+};
+
+std::vector<Alike> alike_units(const Choices& choices) {
+  const auto same = [](const Choice& a, const Choice& b) {
+    return a.time == b.time && a.home == b.home && a.side == b.side &&
+           a.home_bytes == b.home_bytes && a.side_bytes == b.side_bytes;
+  };
+  constexpr std::size_t kMostKinds = 64;  // a chain of units that all differ is not searched
+  std::vector<Alike> out;
+  for (std::uint32_t u = 0; u < choices.units.size(); ++u) {
+    const std::size_t first = out.size() > kMostKinds ? out.size() - kMostKinds : 0;
+    std::size_t at = out.size();
+    while (at > first &&
+           !std::ranges::equal(choices.units[out[at - 1].unit], choices.units[u], same)) {
+      --at;
+    }
+    if (at > first) {
+      ++out[at - 1].count;
+    } else {
+      out.push_back({u, 1});
+    }
+  }
+  return out;
+}
+
+class Prices {
+ public:
+  Prices(const Choices& choices, std::vector<double> room)
+      : choices_(choices),
+        room_(std::move(room)),
+        price_(room_.size(), 0),
+        bytes_(room_.size(), 0),
+        alike_(alike_units(choices)) {}
+
+  double climb(double upper);
+  void start_from(const std::vector<std::uint32_t>& known);
+  void start_uniform();
+
+ private:
+  // The cheapest choice of every unit by itself; `bytes_` is what that puts on each device.
+  double answer();
+
+  const Choices& choices_;
+  std::vector<double> room_;
+  std::vector<double> price_;  // ns a byte
+  std::vector<double> bytes_;
+  std::vector<Alike> alike_;
+};
+
+double Prices::answer() {
+  std::fill(bytes_.begin(), bytes_.end(), 0.0);
+  double value = 0;
+  for (const Alike& alike : alike_) {
+    double least = kInfinity;
+    const Choice* taken = nullptr;
+    for (const Choice& choice : choices_.units[alike.unit]) {
+      const double cost = choice.time + price_[choice.home] * choice.home_bytes +
+                          price_[choice.side] * choice.side_bytes;
+      if (cost >= least) continue;
+      least = cost;
+      taken = &choice;
+    }
+    if (taken == nullptr) continue;
+    value += alike.count * least;
+    bytes_[taken->home] += alike.count * taken->home_bytes;
+    bytes_[taken->side] += alike.count * taken->side_bytes;
+  }
+  return value;
+}
+
+// Subgradient steps of Polyak's length, halved where nothing is gained any more.
+double Prices::climb(double upper) {
+  double best = 0;
+  double damping = 1;
+  int idle = 0;
+  for (int round = 0; round < 300 && best < upper; ++round) {
+    double value = answer();
+    double norm = 0;
+    for (std::size_t d = 0; d < room_.size(); ++d) {
+      value -= price_[d] * room_[d];
+      const double slope = bytes_[d] - room_[d];
+      if (price_[d] > 0 || slope > 0) norm += slope * slope;
+    }
+    if (value > best) {
+      best = value;
+      idle = 0;
+    } else if (++idle % 12 == 0) {
+      damping /= 2;
+    }
+    if (norm == 0) break;
+    const double step = damping * (upper - value) / norm;
+    for (std::size_t d = 0; d < room_.size(); ++d) {
+      price_[d] = std::max(0.0, price_[d] + step * (bytes_[d] - room_[d]));
+    }
+  }
+  return best;
+}
+
+// What would be right for a chain that could be cut anywhere: devices fill up in order of their
+// time a byte, and a byte on a quicker one is worth what the last one to be used takes longer for
+// it.
+void Prices::start_uniform() {
+  const std::size_t devices = room_.size();
+  std::vector<double> rate(devices, 0);
+  std::vector<bool> open(devices, false);
+  double bytes = 0;
+  for (const auto& unit : choices_.units) {
+    double own = 0;
+    for (const Choice& choice : unit) {
+      if (choice.side_bytes > 0) continue;
+      rate[choice.home] += choice.time;
+      open[choice.home] = true;
+      own = std::max(own, choice.home_bytes);
+    }
+    bytes += own;
+  }
+  std::fill(price_.begin(), price_.end(), 0.0);
+  if (bytes <= 0) return;
+  std::vector<std::size_t> order;
+  for (std::size_t d = 0; d < devices; ++d) {
+    rate[d] /= bytes;
+    if (open[d]) order.push_back(d);
+  }
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return rate[a] < rate[b]; });
+  for (const std::size_t marginal : order) {
+    bytes -= room_[marginal];
+    if (bytes > 0) continue;
+    for (const std::size_t d : order) price_[d] = std::max(0.0, rate[marginal] - rate[d]);
+    return;
+  }
+}
+
+// What a good placement says: bytes of a device are worth no more than it costs to move some of
+// them to another device, there included. Devices with room for another unit are free; from these
+// the prices spread like the shortest paths of Bellman and Ford.
+void Prices::start_from(const std::vector<std::uint32_t>& known) {
+  const std::size_t devices = room_.size();
+  std::vector<double> cost(devices * devices, kInfinity);  // ns a byte, from one to another
+  std::vector<double> used(devices, 0);
+  for (std::size_t u = 0; u < known.size(); ++u) {
+    const Choice& at = choices_.units[u][known[u]];
+    used[at.home] += at.home_bytes;
+    used[at.side] += at.side_bytes;
+    for (const Choice& other : choices_.units[u]) {
+      std::uint32_t from = at.home;
+      std::uint32_t to = other.home;
+      double moved = at.home_bytes;
+      if (other.home == at.home) {  // the part alone moves
+        from = at.side_bytes > 0 ? at.side : at.home;
+        to = other.side_bytes > 0 ? other.side : other.home;
+        moved = std::max(at.side_bytes, other.side_bytes);
+      } else if (at.side_bytes > 0 || other.side_bytes > 0) {
+        continue;
+      }
+      if (from == to || moved <= 0) continue;
+      double& least = cost[from * devices + to];
+      least = std::min(least, (other.time - at.time) / moved);
+    }
+  }
+  double smallest = kInfinity;
+  for (const auto& unit : choices_.units) {
+    for (const Choice& choice : unit) {
+      if (choice.home_bytes > 0) smallest = std::min(smallest, choice.home_bytes);
+    }
+  }
+  std::fill(price_.begin(), price_.end(), kInfinity);
+  for (std::size_t d = 0; d < devices; ++d) {
+    if (used[d] == 0 || room_[d] - used[d] > smallest) price_[d] = 0;
+  }
+  for (std::size_t round = 0; round < devices; ++round) {
+    for (std::size_t from = 0; from < devices; ++from) {
+      for (std::size_t to = 0; to < devices; ++to) {
+        const double by_way = price_[to] + cost[from * devices + to];
+        price_[from] = std::min(price_[from], std::max(0.0, by_way));
+      }
+    }
+  }
+  for (double& price : price_) price = price < kInfinity ? price : 0;
+}
+
+}  // namespace
+
+double price_bound(const Choices& choices, double upper, const std::vector<std::uint32_t>& known) {
+  Prices prices(choices, choices.room);
+  prices.start_uniform();
+  double best = prices.climb(upper - choices.hops);
+  if (!known.empty() && best + choices.hops < upper) {
+    prices.start_from(known);
+    best = std::max(best, prices.climb(upper - choices.hops));
+  }
+  return best + choices.hops;
+}
+
+std::vector<double> bound_rooms(const Pipeline& pipeline) {
+  std::vector<double> room;
+  for (const PipelineDevice& device : pipeline.devices) {
+    room.push_back(counts_weights(device) ? static_cast<double>(device.weight_room)
+                                          : usable_room(pipeline, device.room));
+  }
+  return room;
+}
+
+double hop_bound(const Pipeline& pipeline) {
+  double total = 0;
+  for (const PipelineUnit& unit : pipeline.units) {
+    total += static_cast<double>(unit.weights - (pipeline.aside.empty() ? 0 : unit.part));
+  }
+  std::vector<double> rooms;
+  for (const PipelineDevice& device : pipeline.devices) {
+    rooms.push_back(static_cast<double>(std::min(device.room, device.weight_room)));
+  }
+  std::sort(rooms.rbegin(), rooms.rend());
+  double hops = -1;
+  for (std::size_t i = 0; i < rooms.size() && total > 0; ++i, ++hops) total -= rooms[i];
+  double least = kInfinity;
+  for (std::size_t i = 0; i < pipeline.hop.size(); ++i) {
+    if (i / rooms.size() != i % rooms.size()) least = std::min(least, pipeline.hop[i]);
+  }
+  return hops > 0 && least < kInfinity ? hops * least : 0;
+}
+
+double latency_bound(const Pipeline& pipeline, double upper) {
+  Choices choices;
+  choices.room = bound_rooms(pipeline);
+  choices.hops = hop_bound(pipeline);
+  for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
+    const PipelineUnit& unit = pipeline.units[u];
+    auto& options = choices.units.emplace_back();
+    for (std::uint32_t d = 0; d < pipeline.devices.size(); ++d) {
+      if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
+      const bool weights = counts_weights(pipeline.devices[d]);
+      const auto all = static_cast<double>(weights ? unit.weights : unit.resident);
+      const double time = pipeline.unit_time(u, d);
+      options.push_back({time, d, d, all, 0});
+      const double aside = pipeline.aside_time(u, d);
+      if (unit.part == 0 || aside == kInfinity) continue;
+      const auto part = static_cast<double>(unit.part);
+      for (const std::uint32_t side : pipeline.aside_devices) {
+        options.push_back({time + aside, d, side, all - part, part});
+      }
+    }
+  }
+  return price_bound(choices, upper, {});
+}
+
+}  // namespace berth

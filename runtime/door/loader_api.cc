@@ -1,0 +1,11 @@
+#include "runtime/door/loader_api.h"
+
+#include "cuda/device.h"
+
+const berth::LoaderApi* berth_loader_api() {
+  static const berth::LoaderApi api{
+      berth::kLoaderApiVersion, berth::load,          berth::load_naively, berth::host_memory,
+      berth::cuda_device_count, berth::measure_ram,   berth::measure_disk, berth::measure_gpus,
+      berth::make_gpu_bench,    berth::checksum_text, berth::convert};
+  return &api;
+}

@@ -1,0 +1,44 @@
+// The door into libberth_loader.so for a program that opens it by name instead of linking it.
+//
+//   void* library = dlopen(".../libberth_loader.so", RTLD_NOW | RTLD_LOCAL);
+//   auto* door = reinterpret_cast<berth::LoaderDoor>(dlsym(library, berth::kLoaderDoor));
+//   const berth::LoaderApi* api = door();   // compare api->version with kLoaderApiVersion first
+//
+// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
+// dlclose it while a LoadedModel lives.
+#pragma once
+
+#include "runtime/calibrate/disk.h"
+#include "runtime/calibrate/gpus.h"
+#include "runtime/calibrate/ram.h"
+#include "runtime/verify/checksums.h"
+#include "runtime/convert/convert.h"
+#include "runtime/load/loader.h"
+
+namespace berth {
+
+inline constexpr int kLoaderApiVersion = 3;
+inline constexpr const char* kLoaderDoor = "berth_loader_api";
+
+struct LoaderApi {
+  int version = kLoaderApiVersion;
+  std::unique_ptr<LoadedModel> (*load)(const Model&, const Plan&, const LoadOptions&) = nullptr;
+  NaiveReport (*load_naively)(const Model&) = nullptr;
+  HostMemory (*host_memory)() = nullptr;
+  int (*cuda_device_count)() = nullptr;                    // usable GPUs; 0 without a driver
+  RamFigures (*measure_ram)(const RamOptions&) = nullptr;  // berth calibrate
+  DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
+  MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
+  std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
+  // berth checksum: the text of the file.
+  std::string (*checksum)(const Checkpoint&, const LoadOptions&) = nullptr;
+  ConvertReport (*convert)(const Checkpoint&, const std::vector<ConvertTensor>&,
+                           const std::vector<Companion>&, const std::filesystem::path&,
+                           const ConvertOptions&) = nullptr;
+};
+
+using LoaderDoor = const LoaderApi* (*)();
+
+}  // namespace berth
+
+extern "C" __attribute__((visibility("default"))) const berth::LoaderApi* berth_loader_api();

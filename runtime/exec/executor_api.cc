@@ -1,7 +1,0 @@
-#include "runtime/exec/executor_api.h"
-
-const berth::ExecutorApi* berth_executor_api() {
-  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::check_run, &berth::run,
-                                      &berth::measure_compute};
-  return &api;
-}

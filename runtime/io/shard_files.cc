@@ -1,0 +1,230 @@
+#include "runtime/io/shard_files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace berth {
+namespace {
+
+constexpr std::size_t kEngines = 4;
+std::size_t index_of(IoEngine engine) { return static_cast<std::size_t>(engine); }
+
+void compare(const Shard& shard, const struct stat& now) {
+  const std::int64_t mtime_ns =
+      static_cast<std::int64_t>(now.st_mtim.tv_sec) * 1'000'000'000 + now.st_mtim.tv_nsec;
+  const auto bytes = static_cast<std::uint64_t>(now.st_size);
+  if (bytes != shard.file_bytes) {
+    throw Error(shard.path.string() + ": the file changed since its header was read: " +
+                std::to_string(shard.file_bytes) + " bytes then, " + std::to_string(bytes) +
+                " now; load again when nothing writes to it");
+  }
+  if (now.st_dev != shard.device || now.st_ino != shard.inode || mtime_ns != shard.mtime_ns) {
+    throw Error(shard.path.string() +
+                ": the file was replaced or written to since its header was read; load again when "
+                "nothing writes to it");
+  }
+}
+
+[[noreturn]] void fail_errno(const Shard& shard, const char* doing) {
+  throw Error(shard.path.string() + ": " + doing + ": " + std::strerror(errno));
+}
+
+}  // namespace
+
+void check_unchanged(const Shard& shard) {
+  struct stat now {};
+  if (stat(shard.path.c_str(), &now) != 0) fail_errno(shard, "cannot look at the shard");
+  compare(shard, now);
+}
+
+void check_unchanged(const Shard& shard, int fd) {
+  struct stat now {};
+  if (fstat(fd, &now) != 0) fail_errno(shard, "cannot look at the shard");
+  compare(shard, now);
+}
+
+std::optional<std::uint64_t> bytes_now(const Shard& shard) {
+  struct stat now {};
+  if (stat(shard.path.c_str(), &now) != 0) return std::nullopt;
+  if (now.st_dev != shard.device || now.st_ino != shard.inode) return std::nullopt;
+  return static_cast<std::uint64_t>(now.st_size);
+}
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Descriptor open_shard(const Shard& shard) {
+  Descriptor fd(::open(shard.path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) fail_errno(shard, "cannot open the shard");
+  check_unchanged(shard, fd.get());
+  return fd;
+}
+
+bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine) {
+  if (system.memory) return false;
+  if (engine == IoEngine::kDirect || engine == IoEngine::kUring) return true;
+  const Descriptor fd = open_shard(shard);
+  return resident_estimate(fd.get(), shard.file_bytes).value_or(1) < 0.5;
+}
+
+struct ShardFiles::Open {
+  Descriptor buffered;
+  Descriptor direct;                       // -1 where the file system refuses O_DIRECT
+  std::atomic<bool> direct_works = false;  // until an EINVAL says otherwise
+  bool was_cold = false;                   // what buffered reads bring in is to be dropped
+  std::array<std::unique_ptr<Reader>, kEngines> readers;
+};
+
+struct ShardFiles::Tally {
+  std::array<std::atomic<std::uint64_t>, kEngines> bytes{};  // delivered, by engine
+  std::atomic<std::uint64_t> probed = 0;                     // bytes whose residency was asked for
+  std::atomic<std::uint64_t> resident = 0;                   // of those, found in the page cache
+  std::atomic<bool> refused = false;                         // O_DIRECT was wanted and refused
+  std::atomic<std::uint64_t> dropped = 0;                    // bytes not left in the page cache
+};
+
+ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
+                       std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap)
+    : shards_(shards),
+      systems_(std::move(systems)),
+      wanted_(policy.engine),
+      drop_behind_(policy.drop_behind),
+      wrap_(std::move(wrap)),
+      open_(shards.size()),
+      left_(std::move(uses)),
+      tallies_(std::make_unique<Tally[]>(shards.size())) {
+  if (wanted_ != IoEngine::kUring) return;
+  try {
+    rings_ = UringPool::create();
+  } catch (const Error& error) {
+    wanted_ = IoEngine::kDirect;
+    note_ = error.what();
+  }
+}
+
+ShardFiles::~ShardFiles() = default;
+
+std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
+  const std::scoped_lock lock(mutex_);
+  if (open_[shard]) return open_[shard];
+  auto file = std::make_shared<Open>();
+  file->buffered = open_shard(shards_[shard]);
+  if (drop_behind_) {
+    // Asked once: the kernel reads ahead, and later chunks will seem to have been there all along.
+    file->was_cold =
+        resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
+  }
+  const FileSystemFacts& system = systems_[shard];
+  const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
+  if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
+    file->direct = Descriptor(::open(shards_[shard].path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    if (file->direct.get() >= 0) {
+      check_unchanged(shards_[shard], file->direct.get());
+      file->direct_works = true;
+    } else {
+      tallies_[shard].refused = true;
+    }
+  }
+  const auto add = [&](IoEngine engine, std::unique_ptr<Reader> reader) {
+    if (wrap_) reader = wrap_(std::move(reader), shard, engine);
+    file->readers[index_of(engine)] = std::move(reader);
+  };
+  add(IoEngine::kBuffered, make_pread_reader(file->buffered.get()));
+  const int direct = file->direct.get();
+  if (direct >= 0) add(IoEngine::kDirect, make_pread_reader(direct));
+  if (rings_) {
+    add(IoEngine::kUring, rings_->make_reader(direct >= 0 ? direct : file->buffered.get()));
+  }
+  open_[shard] = file;
+  return file;
+}
+
+void ShardFiles::close_after_last_use(std::uint32_t shard) {
+  std::shared_ptr<Open> last;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (--left_[shard] > 0) return;
+    last = std::move(open_[shard]);
+  }
+  if (!last) return;
+  // What chunks share, and what the kernel read ahead for nobody.
+  if (last->was_cold) posix_fadvise(last->buffered.get(), 0, 0, POSIX_FADV_DONTNEED);
+  check_unchanged(shards_[shard], last->buffered.get());
+}
+
+ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std::uint64_t begin,
+                                      std::uint64_t end) {
+  const bool direct = file.direct_works.load(std::memory_order_relaxed);
+  if (wanted_ == IoEngine::kUring) return {wanted_, false};
+  if (wanted_ == IoEngine::kDirect && direct) return {wanted_, false};
+  if (wanted_ == IoEngine::kBuffered || !direct) return {IoEngine::kBuffered, !file.was_cold};
+  const std::optional<double> fraction = resident_fraction(file.buffered.get(), begin, end - begin);
+  if (!fraction) return {IoEngine::kDirect, false};
+  Tally& tally = tallies_[shard];
+  tally.probed.fetch_add(end - begin, std::memory_order_relaxed);
+  tally.resident.fetch_add(static_cast<std::uint64_t>(*fraction * static_cast<double>(end - begin)),
+                           std::memory_order_relaxed);
+  const bool resident = *fraction >= 0.5;
+  return {resident ? IoEngine::kBuffered : IoEngine::kDirect, resident};
+}
+
+void ShardFiles::drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end) {
+  const std::uint64_t from = block_down(begin);
+  const std::uint64_t to = block_down(end);  // the next chunk shares the block behind it
+  posix_fadvise(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
+  tallies_[shard].dropped.fetch_add(to - from, std::memory_order_relaxed);
+}
+
+ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                             std::byte* at_begin) {
+  const std::shared_ptr<Open> file = open(shard);
+  Tally& tally = tallies_[shard];
+  auto [engine, resident] = choose(shard, *file, begin, end);
+  ReadOutcome outcome{begin, 0};
+  for (;;) {
+    const std::uint64_t from = outcome.reached;
+    const bool blocks =
+        engine == IoEngine::kDirect || (engine == IoEngine::kUring && file->direct.get() >= 0);
+    outcome =
+        read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin), blocks);
+    tally.bytes[index_of(engine)].fetch_add(outcome.reached - from, std::memory_order_relaxed);
+    bytes_read_.fetch_add(outcome.reached - from, std::memory_order_relaxed);
+    const bool refused = outcome.error == EINVAL || outcome.error == EOPNOTSUPP;
+    if (!refused || engine == IoEngine::kBuffered) break;
+    tally.refused = true;
+    file->direct_works = false;
+    engine = IoEngine::kBuffered;
+  }
+  if (!resident && file->was_cold && engine == IoEngine::kBuffered) {
+    drop(shard, file->buffered.get(), begin, end);
+  }
+  close_after_last_use(shard);
+  return outcome;
+}
+
+std::string ShardFiles::choice(std::uint32_t shard) const {
+  const Tally& tally = tallies_[shard];
+  std::string engines;
+  for (std::size_t i = 0; i < kEngines; ++i) {
+    if (tally.bytes[i] == 0) continue;
+    if (!engines.empty()) engines += " and ";
+    engines += io_engine_name(static_cast<IoEngine>(i));
+  }
+  if (engines.empty()) return engines;
+  std::string why;
+  if (wanted_ != IoEngine::kAuto) why = "asked for, ";
+  if (tally.refused) why += "O_DIRECT refused, ";
+  if (tally.probed > 0) {
+    why += std::to_string(tally.resident * 100 / tally.probed) + "% in page cache, ";
+  }
+  if (tally.dropped > 0) why += "memory is tight: not left in page cache, ";
+  return engines + " (" + why + systems_[shard].name +
+         (systems_[shard].network ? ", network or user space" : "") + ")";
+}
+
+}  // namespace berth

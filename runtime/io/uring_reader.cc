@@ -1,0 +1,160 @@
+// io_uring: one call reads a chunk as several requests side by side, and returns when all are done.
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/io/reader.h"
+
+#ifdef BERTH_HAVE_LIBURING
+#include <liburing.h>
+
+#include <algorithm>
+
+namespace berth {
+namespace {
+
+constexpr unsigned kDepth = 8;
+constexpr std::size_t kRequest = 1u << 20;  // bytes; deep enough for NVMe, few enough to be cheap
+
+class Ring {
+ public:
+  Ring() : status_(io_uring_queue_init(kDepth, &ring_, 0)) {}
+  ~Ring() {
+    if (status_ == 0) io_uring_queue_exit(&ring_);
+  }
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  int status() const { return status_; }  // 0 or -errno
+
+  // Reads up to kDepth * kRequest bytes; the unbroken prefix counts, as with a short read.
+  std::int64_t read(int fd, std::uint64_t offset, std::size_t bytes, std::byte* buffer) {
+    const auto parts =
+        static_cast<unsigned>(std::min<std::size_t>(kDepth, (bytes + kRequest - 1) / kRequest));
+    for (unsigned i = 0; i < parts; ++i) {
+      io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+      io_uring_prep_read(sqe, fd, buffer + i * kRequest,
+                         static_cast<unsigned>(part_bytes(i, bytes)), offset + i * kRequest);
+      io_uring_sqe_set_data64(sqe, i);
+    }
+    std::int64_t results[kDepth] = {};
+    if (const int refused = submit(parts); refused != 0) return refused;
+    for (unsigned done = 0; done < parts;) {
+      io_uring_cqe* cqe = nullptr;
+      // The kernel still owns the buffers: nothing but waiting is right, whatever this returns.
+      if (io_uring_wait_cqe(&ring_, &cqe) < 0) continue;
+      results[io_uring_cqe_get_data64(cqe)] = cqe->res;
+      io_uring_cqe_seen(&ring_, cqe);
+      ++done;
+    }
+    return prefix(results, parts, bytes);
+  }
+
+ private:
+  static std::size_t part_bytes(unsigned part, std::size_t bytes) {
+    return std::min(kRequest, bytes - part * kRequest);
+  }
+
+  // All requests, or none: 0, or -errno where the kernel took none of them.
+  int submit(unsigned parts) {
+    unsigned taken = 0;
+    while (taken < parts) {
+      const int count = io_uring_submit(&ring_);
+      if (count > 0) {
+        taken += static_cast<unsigned>(count);
+      } else if (taken == 0 && count != -EINTR && count != -EAGAIN && count != -EBUSY) {
+        return count == 0 ? -EIO : count;
+      }
+    }
+    return 0;
+  }
+
+  static std::int64_t prefix(const std::int64_t* results, unsigned parts, std::size_t bytes) {
+    std::int64_t total = 0;
+    for (unsigned i = 0; i < parts; ++i) {
+      if (results[i] < 0) return total > 0 ? total : results[i];
+      total += results[i];
+      if (static_cast<std::size_t>(results[i]) < part_bytes(i, bytes)) break;
+    }
+    return total;
+  }
+
+  io_uring ring_{};
+  int status_;
+};
+
+class Pool final : public UringPool, public std::enable_shared_from_this<Pool> {
+ public:
+  std::unique_ptr<Reader> make_reader(int fd) override;
+
+  std::unique_ptr<Ring> take() {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Ring> ring = std::move(idle_.back());
+        idle_.pop_back();
+        return ring;
+      }
+    }
+    return std::make_unique<Ring>();
+  }
+
+  void give(std::unique_ptr<Ring> ring) {
+    const std::scoped_lock lock(mutex_);
+    idle_.push_back(std::move(ring));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Ring>> idle_;
+};
+
+class UringReader final : public Reader {
+ public:
+  UringReader(int fd, std::shared_ptr<Pool> pool) : fd_(fd), pool_(std::move(pool)) {}
+  std::int64_t read_some(std::uint64_t offset, std::size_t bytes, std::byte* buffer) override {
+    std::unique_ptr<Ring> ring = pool_->take();
+    if (ring->status() != 0) return ring->status();
+    const std::int64_t count = ring->read(fd_, offset, bytes, buffer);
+    // A ring that refused a submission may still hold its entries: it is not used again.
+    if (count >= 0) pool_->give(std::move(ring));
+    return count;
+  }
+
+ private:
+  int fd_;
+  std::shared_ptr<Pool> pool_;
+};
+
+std::unique_ptr<Reader> Pool::make_reader(int fd) {
+  return std::make_unique<UringReader>(fd, shared_from_this());
+}
+
+}  // namespace
+
+std::shared_ptr<UringPool> UringPool::create() {
+  auto pool = std::make_shared<Pool>();
+  auto probe = pool->take();
+  if (probe->status() != 0) {
+    throw Error(std::string("io_uring is not available here (") + std::strerror(-probe->status()) +
+                "; containers often forbid it): read with O_DIRECT instead");
+  }
+  pool->give(std::move(probe));
+  return pool;
+}
+
+}  // namespace berth
+
+#else
+
+namespace berth {
+
+std::shared_ptr<UringPool> UringPool::create() {
+  throw Error("this build of Berth has no io_uring: read with O_DIRECT instead");
+}
+
+}  // namespace berth
+
+#endif

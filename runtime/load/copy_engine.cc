@@ -1,0 +1,245 @@
+#include "runtime/load/copy_engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "cuda/block_format.h"
+#include "cuda/device.h"
+#include "cuda/reorder.h"
+#include "runtime/io/memory.h"
+#include "runtime/quant/weight_tables.h"
+
+namespace berth {
+namespace {
+
+BlockFormat block_format(DType dtype) {
+  return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
+}
+
+// What is converted at once before it is reordered: it stays in the processor's cache.
+constexpr std::uint64_t kHostPart = 64u << 10;
+constexpr std::uint64_t kDevicePart = 8u << 20;
+
+// In bytes of what a tensor becomes.
+Reorder reorder_of(const CopyJob& job) {
+  const DTypeBlock block = dtype_block(job.dtype);
+  return {job.form->rows, job.form->columns, job.form->unit / block.elements * block.bytes};
+}
+
+// `bytes` bytes of whole `stored` elements at `from`, as `dtype` to `to`.
+void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, std::byte* to,
+                     DType dtype) {
+  if (stored == dtype) {
+    std::memcpy(to, from, bytes);
+  } else if (is_block_format(stored)) {
+    const BlockFormat format = block_format(stored);
+    dequantize_on_host(from, format, to, float_format(dtype), bytes / block_size(format).bytes);
+  } else {
+    const FloatFormat format = float_format(stored);
+    cast_on_host(from, format, to, float_format(dtype), bytes / float_bytes(format));
+  }
+}
+
+// Calls work(offset, bytes) for parts of a job that make at most `most` bytes, of whole blocks.
+template <typename Work>
+void in_parts(const CopyJob& job, std::uint64_t most, const Work& work) {
+  const DTypeBlock stored = dtype_block(job.stored);
+  const std::uint64_t wide = converted_bytes(stored.bytes, job.stored, job.dtype);
+  const std::uint64_t step = most / wide * stored.bytes;
+  for (std::uint64_t at = 0; at < job.bytes; at += step) work(at, std::min(step, job.bytes - at));
+}
+
+class HostEngine final : public CopyEngine {
+ public:
+  explicit HostEngine(HostArena arena) : arena_(std::make_shared<HostArena>(std::move(arena))) {}
+
+  std::byte* memory() const override { return arena_->data(); }
+  std::shared_ptr<void> memory_owner() const override { return arena_; }
+  void copy(std::span<const CopyJob> jobs, std::uint32_t) override {
+    for (const CopyJob& job : jobs) copy_on_host(job, arena_->data() + job.to);
+  }
+  bool done(std::uint32_t) override { return true; }
+  void wait(std::uint32_t) override {}
+  void finish() override {}
+  void drain() noexcept override {}
+
+ private:
+  std::shared_ptr<HostArena> arena_;
+};
+
+class CudaEngine final : public CopyEngine {
+ public:
+  CudaEngine(int ordinal, std::uint64_t bytes, std::uint32_t slots, std::uint64_t slot_bytes,
+             EngineNeeds needs)
+      : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
+        scratch_(ordinal, needs.raw ? slot_bytes : 0),
+        converted_(ordinal, needs.converted ? kDevicePart : 0),
+        stream_(ordinal) {
+    events_.reserve(slots);
+    for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
+  }
+
+  std::byte* memory() const override { return arena_->data(); }
+  std::shared_ptr<void> memory_owner() const override { return arena_; }
+
+  // The stream keeps order, so one scratch is enough: a copy into it waits for the cast out of it.
+  // The lock keeps the two of one job together.
+  void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
+    const std::scoped_lock lock(mutex_);
+    std::vector<CopyStream::Copy> plain;
+    for (const CopyJob& job : jobs) {
+      if (!job.as_it_is()) continue;
+      plain.push_back({arena_->data() + job.to, job.from, job.bytes});
+    }
+    stream_.copy_to_device(plain);
+    for (const CopyJob& job : jobs) {
+      if (job.as_it_is()) continue;
+      std::byte* to = arena_->data() + job.to;
+      if (job.tables) {
+        const QuantTables tables = job.tables->at(tables_of(*job.tables));
+        stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+        stream_.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
+                           float_format(job.dtype));
+        continue;
+      }
+      stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+      if (!job.reorders()) {
+        convert(scratch_.data(), job.bytes, job, to);
+      } else if (job.stored == job.dtype) {
+        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
+                          stream_.handle());
+      } else {
+        in_parts(job, kDevicePart, [&](std::uint64_t at, std::uint64_t bytes) {
+          convert(scratch_.data() + at, bytes, job, converted_.data());
+          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
+                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
+                            stream_.handle());
+        });
+      }
+    }
+    stream_.record(events_[slot]);
+  }
+
+  // Its memory is used again by what is enqueued later: the stream keeps order there, too.
+  void forget(const WeightTables* tables) override {
+    const std::scoped_lock lock(mutex_);
+    const auto held = tables_.find(tables);
+    if (held == tables_.end()) return;
+    idle_.push_back(std::move(held->second));
+    tables_.erase(held);
+  }
+
+  bool done(std::uint32_t slot) override { return events_[slot].done(); }
+  void wait(std::uint32_t slot) override { events_[slot].wait(); }
+  void finish() override { stream_.synchronize(); }
+  void drain() noexcept override { stream_.drain(); }
+
+ private:
+  // Between two places in device memory; the stream's device has been selected by a copy before.
+  void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
+    const FloatFormat wanted = float_format(job.dtype);
+    if (is_block_format(job.stored)) {
+      const BlockFormat format = block_format(job.stored);
+      dequantize_on_device(from, format, to, wanted, bytes / block_size(format).bytes,
+                           stream_.handle());
+    } else {
+      const FloatFormat stored = float_format(job.stored);
+      stream_.cast(from, stored, to, wanted, bytes / float_bytes(stored));
+    }
+  }
+
+  struct Tables {
+    DeviceArena memory;
+    std::uint64_t bytes = 0;
+  };
+
+  // A copy of the tables in device memory, made at their first job. The host's memory is pageable:
+  // it has been read when the call returns.
+  const std::byte* tables_of(const WeightTables& tables) {
+    const auto [held, is_new] = tables_.try_emplace(&tables);
+    if (!is_new) return held->second.memory.data();
+    const std::span<const std::byte> bytes = tables.bytes();
+    const auto fits = std::find_if(idle_.begin(), idle_.end(),
+                                   [&](const Tables& idle) { return idle.bytes >= bytes.size(); });
+    if (fits != idle_.end()) {
+      held->second = std::move(*fits);
+      idle_.erase(fits);
+    } else {
+      held->second = {DeviceArena(stream_.device(), bytes.size()), bytes.size()};
+    }
+    if (!bytes.empty()) {
+      stream_.copy_to_device(held->second.memory.data(), bytes.data(), bytes.size());
+    }
+    return held->second.memory.data();
+  }
+
+  std::shared_ptr<DeviceArena> arena_;
+  DeviceArena scratch_;
+  DeviceArena converted_;
+  std::map<const WeightTables*, Tables> tables_;
+  std::vector<Tables> idle_;
+  std::vector<CopyEvent> events_;
+  CopyStream stream_;  // destroyed first: waits for what uses the members above
+  std::mutex mutex_;   // guards the stream's order
+};
+
+}  // namespace
+
+FloatFormat float_format(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return FloatFormat::kBF16;
+    case DType::kF16:
+      return FloatFormat::kF16;
+    case DType::kF32:
+      return FloatFormat::kF32;
+    case DType::kF64:
+      return FloatFormat::kF64;
+    default:
+      throw Error("cannot convert " + std::string(dtype_name(dtype)));
+  }
+}
+
+void copy_on_host(const CopyJob& job, std::byte* to) {
+  if (job.tables) {
+    dequantize_on_host(job.tables->layout(), job.tables->on_host(), job.from, job.at, job.bytes, to,
+                       float_format(job.dtype));
+    return;
+  }
+  if (!job.reorders()) {
+    convert_on_host(job.from, job.bytes, job.stored, to, job.dtype);
+  } else if (job.stored == job.dtype) {
+    reorder_on_host(job.from, job.at, job.bytes, reorder_of(job), to);
+  } else {
+    alignas(64) std::byte part[kHostPart];
+    in_parts(job, kHostPart, [&](std::uint64_t at, std::uint64_t bytes) {
+      convert_on_host(job.from + at, bytes, job.stored, part, job.dtype);
+      reorder_on_host(part, converted_bytes(job.at + at, job.stored, job.dtype),
+                      converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to);
+    });
+  }
+}
+
+void take_away_one(std::byte* values, std::uint64_t bytes) {
+  for (std::uint64_t at = 0; at + sizeof(float) <= bytes; at += sizeof(float)) {
+    float value = 0;
+    std::memcpy(&value, values + at, sizeof value);
+    value -= 1;
+    std::memcpy(values + at, &value, sizeof value);
+  }
+}
+
+std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes) {
+  return std::make_unique<HostEngine>(HostArena(bytes, "device " + device));
+}
+
+std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
+                                             std::uint64_t slot_bytes, EngineNeeds needs) {
+  return std::make_unique<CudaEngine>(ordinal, bytes, slots, slot_bytes, needs);
+}
+
+}  // namespace berth

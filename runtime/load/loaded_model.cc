@@ -1,0 +1,212 @@
+#include "runtime/load/loaded_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <set>
+
+#include "runtime/load/streamer.h"
+
+namespace berth {
+
+Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
+               std::span<const std::unique_ptr<CopyEngine>> engines,
+               const std::vector<bool>& emulated, WrapReader wrap_reader)
+    : places_(schedule.places),
+      mappings_(std::move(mappings)),
+      mapped_(schedule.mapped),
+      wrap_reader_(std::move(wrap_reader)) {
+  for (const auto& engine : engines) {
+    if (engine) memory_.push_back(engine->memory_owner());
+  }
+  const bool any_disk = std::any_of(places_.begin(), places_.end(),
+                                    [](const Place& p) { return p.kind == PlaceKind::kDisk; });
+  if (any_disk) {
+    checkpoint_ = *model.checkpoint;
+    schemes_ = model.tree.quant_schemes;
+  }
+  checkpoint_.shards = model.checkpoint->shards;
+  std::size_t ranks = 0;
+  for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
+  shapes_.reserve(ranks);  // never reallocated: tensors point into it
+  tensors_.resize(places_.size());
+  for (TensorId id = 0; id < places_.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    const Place& place = places_[id];
+    LoadedTensor& loaded = tensors_[id];
+    loaded.id = id;
+    loaded.dtype = tensor.dtype;
+    loaded.shape = shapes_.data() + shapes_.size();
+    loaded.rank = tensor.shape.size();
+    shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
+    loaded.device = plan.tensor_device[id];
+    loaded.bytes = place.bytes;
+    if (place.device == kNone) continue;
+    if (place.kind == PlaceKind::kDisk && tensor.dequantization != kNone) {
+      packed_[id] = {id, place.source, model.tree.dequantizations[tensor.dequantization],
+                     quant_layout(model.tree, id, place.source, *model.checkpoint), 0};
+    }
+    loaded.emulated = emulated[place.device];
+    if (place.kind == PlaceKind::kArena) {
+      loaded.data = engines[place.device]->memory() + place.offset;
+    } else if (place.kind == PlaceKind::kMapped) {
+      const std::uint32_t shard = model.checkpoint->tensors[place.source].shard;
+      loaded.data = mappings_.at(shard)->data() + place.offset;
+    }
+  }
+}
+
+const LoadedTensor& Loaded::tensor(TensorId id) const {
+  if (id >= tensors_.size()) throw Error("no tensor has the id " + std::to_string(id));
+  return tensors_[id];
+}
+
+class Loaded::Fetching {
+ public:
+  explicit Fetching(const Loaded& loaded) : loaded_(loaded) {
+    if (!loaded.verifier_) return;
+    digests_.emplace(loaded.verifier_->digests(),
+                     [&loaded](std::uint32_t tensor, const Digest& found) {
+                       loaded.verifier_->check(tensor, found);
+                     });
+  }
+
+  // Reads [begin, end) of a shard.
+  void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) {
+    const Checkpoint& checkpoint = loaded_.checkpoint_;
+    auto [file, is_new] = files_.try_emplace(shard);
+    if (is_new) {
+      file->second.fd = open_shard(checkpoint.shards[shard]);
+      file->second.reader = make_pread_reader(file->second.fd.get());
+      if (loaded_.wrap_reader_) {
+        file->second.reader =
+            loaded_.wrap_reader_(std::move(file->second.reader), shard, IoEngine::kBuffered);
+      }
+    }
+    require_complete(checkpoint, shard, end,
+                     read_range(*file->second.reader, begin, end, to, false));
+    if (digests_) digests_->add(shard, begin, {to, end - begin});
+  }
+
+  // To be called when all is read.
+  void check_unchanged() const {
+    for (const auto& [shard, file] : files_) {
+      berth::check_unchanged(loaded_.checkpoint_.shards[shard], file.fd.get());
+    }
+  }
+
+ private:
+  struct File {
+    Descriptor fd;
+    std::unique_ptr<Reader> reader;
+  };
+  const Loaded& loaded_;
+  std::map<std::uint32_t, File> files_;
+  std::optional<TensorDigests> digests_;
+};
+
+HostBlock Loaded::fetch(TensorId id) const {
+  const LoadedTensor& wanted = tensor(id);
+  const Place& place = places_[id];
+  if (place.kind == PlaceKind::kOffload) {
+    HostBlock block;
+    block.bytes = place.bytes;
+    auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + std::to_string(id));
+    block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+    offload_->read(place.offset, block.data.get(), block.bytes);
+    return block;
+  }
+  if (place.kind != PlaceKind::kDisk) {
+    throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
+  }
+  if (const auto packed = packed_.find(id); packed != packed_.end()) {
+    return fetch_packed(packed->second, wanted.dtype, wanted.bytes);
+  }
+  const TensorInfo& info = checkpoint_.tensors[place.source];
+  Fetching file(*this);
+  const StoredForm* form = checkpoint_.form_of(info);
+  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
+  HostBlock block;
+  block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
+  auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
+  block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+  if (as_it_is) {
+    file.read(info.shard, info.begin, info.end, block.data.get());
+  } else {
+    // Whole elements, converted while they are in the processor's cache.
+    constexpr std::uint64_t kCached = 1u << 20;
+    const std::uint64_t part_bytes = kCached - kCached % dtype_block(info.dtype).bytes;
+    const HostArena part(std::min(part_bytes, info.bytes()), "converting a tensor");
+    std::byte* to = block.data.get();
+    for (std::uint64_t at = info.begin; at < info.end;) {
+      const std::uint64_t stop = std::min(info.end, at + part_bytes);
+      file.read(info.shard, at, stop, part.data());
+      if (form != nullptr && form->plus_one) take_away_one(part.data(), stop - at);
+      const CopyJob job{part.data(), stop - at, 0, info.dtype, wanted.dtype, form, at - info.begin};
+      copy_on_host(job, to);
+      if (!job.reorders()) to += converted_bytes(stop - at, info.dtype, wanted.dtype);
+      at = stop;
+    }
+  }
+  file.check_unchanged();
+  return block;
+}
+
+// A quantised weight, dequantised part by part.
+HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const {
+  const TensorInfo& info = checkpoint_.tensors[weight.source];
+  Fetching files(*this);
+  const WeightTables tables(checkpoint_, weight, schemes_[weight.made.scheme],
+                            [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                                std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
+  HostBlock block;
+  block.bytes = bytes;
+  auto arena = std::make_shared<HostArena>(bytes, "tensor '" + info.name + "'");
+  block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
+  constexpr std::uint64_t kPart = 1u << 20;  // whole units, that stay in the processor's cache
+  const HostArena part(std::min(kPart, info.bytes()), "dequantising a tensor");
+  for (std::uint64_t at = info.begin; at < info.end; at += kPart) {
+    const std::uint64_t stop = std::min(info.end, at + kPart);
+    files.read(info.shard, at, stop, part.data());
+    copy_on_host({part.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
+                 block.data.get());
+  }
+  files.check_unchanged();
+  return block;
+}
+
+void Loaded::check_mapped() const {
+  for (const MappedRange& range : mapped_) {
+    if (mappings_.at(range.shard)->populate(range.end - 1, range.end)) continue;
+    throw Error(checkpoint_.shards[range.shard].path.string() +
+                ": the file became shorter while it was mapped, or the disk fails: tensors up to "
+                "byte " +
+                std::to_string(range.end) + " cannot be read any more; load again");
+  }
+}
+
+void Loaded::verify_fetched(const std::filesystem::path& checksums) {
+  verifier_ = std::make_unique<Verifier>(checkpoint_, checksums);
+}
+
+std::uint64_t Loaded::resident() const {
+  std::uint64_t total = 0;
+  for (const MappedRange& range : mapped_) {
+    total += mappings_.at(range.shard)->resident(range.begin, range.end);
+  }
+  return total;
+}
+
+std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
+  // Tied tensors are one storage. Two stored tensors are two, even where a file keeps the bytes of
+  // both in one place, as PyTorch's files may, and a mapping therefore gives both one address.
+  std::set<std::pair<std::uint32_t, DType>> seen;  // stored tensor, and as what
+  std::uint64_t total = 0;
+  for (const LoadedTensor& tensor : tensors_) {
+    if (tensor.device != device || tensor.bytes == 0) continue;
+    if (seen.emplace(places_[tensor.id].source, tensor.dtype).second) total += tensor.bytes;
+  }
+  return total;
+}
+
+}  // namespace berth

@@ -1,0 +1,409 @@
+// load(): checks, then places, then reads, then looks again, then reports.
+#include "runtime/load/loader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <thread>
+
+#include "cuda/device.h"
+#include "planner/cost/memory.h"
+#include "runtime/load/environment.h"
+#include "runtime/load/loaded_model.h"
+#include "runtime/load/mapped.h"
+#include "runtime/io/numa.h"
+#include "runtime/load/offload.h"
+#include "runtime/load/sizing.h"
+#include "runtime/load/streamer.h"
+
+namespace berth {
+namespace {
+
+constexpr std::string_view kEngineNames[] = {"auto", "buffered", "direct", "uring"};
+
+// One load, step by step. What a step made is freed in reverse order if a later one throws.
+class Loading {
+ public:
+  Loading(const Model& model, const Plan& plan, const LoadOptions& options,
+          const LoadEnvironment& environment)
+      : model_(model), plan_(plan), options_(options), environment_(environment) {}
+
+  std::unique_ptr<LoadedModel> run() {
+    check_request();
+    resolve_devices();
+    const HostMemory before = host_memory();
+    PeakSampler sampler(before);
+    start_ = std::chrono::steady_clock::now();
+
+    for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
+    if (!options_.verify.empty()) {
+      verifier_ = std::make_unique<Verifier>(*model_.checkpoint, options_.verify);
+    }
+    make_plan_concrete();
+    check_room();
+    make_memory();
+    read_all();
+    map_all();
+    for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
+
+    auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), engines_,
+                                           emulated_, environment_.wrap_reader);
+    loaded->keep_offload(offload_);
+    if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
+    if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
+    sampler.look();  // everything is still held: a short load may end between two samples
+    ring_.reset();
+    engines_.clear();
+    report(*loaded, before, sampler);
+    return loaded;
+  }
+
+ private:
+  void check_request() const {
+    require_plan_of(model_, plan_);
+    if (!plan_.fits()) {
+      throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
+                  " bytes are missing");
+    }
+    require_staging(options_.staging);
+  }
+
+  // Which GPUs are here, which are emulated. Makes contexts on the former, so that the baseline
+  // does not take their memory for the load's.
+  void resolve_devices() {
+    emulated_.assign(plan_.devices.size(), false);
+    ordinal_.assign(plan_.devices.size(), -1);
+    gpu_before_.assign(plan_.devices.size(), 0);
+    std::vector<bool> used(plan_.devices.size(), false);
+    for (const std::uint32_t device : plan_.tensor_device) {
+      if (device < used.size()) used[device] = true;
+    }
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      if (!used[i] || plan_.devices[i].kind != DeviceKind::kCuda) continue;
+      const std::string& name = plan_.devices[i].name;
+      int ordinal = -1;
+      std::from_chars(name.data(), name.data() + name.size(), ordinal);
+      if (ordinal >= 0 && ordinal < cuda_device_count()) {
+        ordinal_[i] = ordinal;
+        gpu_before_[i] = gpu_used(ordinal);
+      } else if (options_.emulate) {
+        emulated_[i] = true;
+      } else {
+        throw Error("device " + name + " of the plan is not on this machine (it has " +
+                    std::to_string(cuda_device_count()) +
+                    " usable GPUs); --emulate puts absent devices into host memory");
+      }
+    }
+  }
+
+  static std::uint64_t gpu_used(int ordinal) {
+    const CudaMemory memory = cuda_memory(ordinal);
+    return memory.total - memory.free;
+  }
+
+  void make_plan_concrete() {
+    std::map<std::uint64_t, FileSystemFacts> by_disk;
+    for (const Shard& shard : model_.checkpoint->shards) {
+      auto [at, is_new] = by_disk.try_emplace(shard.device);
+      if (is_new) at->second = environment_.file_system(shard.path);
+      systems_.push_back(at->second);
+    }
+    ScheduleOptions options;
+    // Part of the staging is for the scales of quantised weights, where there are any.
+    const bool packed = !model_.tree.dequantizations.empty();
+    const std::uint64_t staging = options_.staging - (packed ? options_.staging / 4 : 0);
+    options.chunk_bytes = chunk_for(staging);
+    options.mappable = [this](std::uint32_t shard) { return !systems_[shard].network; };
+    options.cold = [this](std::uint32_t shard) {
+      return is_cold(model_.checkpoint->shards[shard], systems_[shard], options_.io);
+    };
+    schedule_ = make_schedule(model_, plan_, options);
+    slot_bytes_ = slot_bytes(options.chunk_bytes);
+    side_share_ = side_share(options_.staging, schedule_.largest_side);
+
+    threads_ = schedule_.any_cached ? reading_threads() : kDiskThreads;
+    if (schedule_.bounced_chunks > 0) threads_ = std::max(threads_, kBouncingThreads);
+    threads_ = std::min(threads_, std::max<std::size_t>(1, schedule_.chunks.size()));
+    plan_bounce(schedule_.staged_chunks > 0 ? staging / 4 : staging);
+    if (schedule_.staged_chunks > 0) {
+      // A slot for each thread, as host engines are done when they return; a GPU copies out of a
+      // second one meanwhile.
+      const std::uint64_t budget = (staging - bounce_count_ * bounce_bytes_) / slot_bytes_;
+      threads_ = std::min<std::size_t>(threads_, budget);
+      const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
+      slots_ =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(budget, (gpu ? 2 : 1) * threads_));
+      slot_bytes_ = std::min(slot_bytes_, schedule_.largest_staged);
+    }
+  }
+
+  void plan_bounce(std::uint64_t budget) {
+    bounce_bytes_ = std::min(slot_bytes_, slot_bytes(kColdChunk));
+    bounce_count_ = std::min(schedule_.bounced_chunks,
+                             std::min(bounce_buffers(threads_), budget / bounce_bytes_));
+    if (bounce_count_ < std::min(kLeastBounceBuffers, schedule_.bounced_chunks)) bounce_count_ = 0;
+  }
+
+  std::uint64_t host_bytes() const {
+    std::uint64_t sides = 0;
+    for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
+    std::uint64_t total = std::min<std::uint64_t>(slots_, schedule_.staged_chunks) * slot_bytes_ +
+                          bounce_count_ * bounce_bytes_ + std::min(sides, side_share_);
+    for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
+      const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
+      if (memory) total += schedule_.arena_bytes[i];
+    }
+    return total;
+  }
+
+  // What was free when the plan was made may be gone now.
+  void check_room() {
+    if (!environment_.probe) return;
+    const Machine now = environment_.probe(model_.checkpoint->folder);
+    if (environment_.recheck) {
+      const std::string problem = environment_.recheck(plan_, now, options_.emulate);
+      if (!problem.empty()) throw Error(problem);
+    }
+    const auto cpu = std::find_if(now.devices.begin(), now.devices.end(), [](const Device& device) {
+      return device.kind == DeviceKind::kCpu;
+    });
+    if (cpu != now.devices.end() && host_bytes() > cpu->capacity) {
+      throw Error("host memory: the load needs " + std::to_string(host_bytes()) +
+                  " bytes (weights there, emulated devices and staging), " +
+                  std::to_string(cpu->capacity) + " are free now, " +
+                  std::to_string(host_bytes() - cpu->capacity) +
+                  " too few; free some, or plan with a smaller budget for cpu");
+    }
+    std::uint64_t mapped = 0;
+    for (const MappedRange& range : schedule_.mapped) mapped += range.end - range.begin;
+    if (cpu != now.devices.end() && mapped > cpu->capacity) {
+      notes_.push_back("the mapped weights, " + std::to_string(mapped) +
+                       " bytes, do not fit in free memory: the kernel will drop pages and read "
+                       "them again when they are used");
+    }
+    // Page cache that nobody reads again must not push out what is needed.
+    drop_behind_ =
+        cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
+  }
+
+  // Where a real device would refuse the allocation.
+  static void enforce_capacity(const DeviceLedger& device, std::uint64_t weights) {
+    const std::uint64_t room = device.capacity - std::min(device.capacity, device.reserved);
+    if (weights <= room) return;
+    throw Error("device " + device.name + " (emulated): out of memory: the weights need " +
+                std::to_string(weights) + " bytes, the device has " + std::to_string(room));
+  }
+
+  void make_memory() {
+    engines_.resize(plan_.devices.size());
+    PageLock page_lock = environment_.page_lock;
+    std::vector<std::string> gpus;
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      const DeviceLedger& device = plan_.devices[i];
+      const std::uint64_t bytes = schedule_.arena_bytes[i];
+      const bool holds =
+          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
+            return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kOffload) &&
+                   place.device == i;
+          });
+      if (!holds) continue;
+      if (device.kind == DeviceKind::kDisk) {
+        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_room);
+        engines_[i] = make_offload_engine(offload_);
+      } else if (ordinal_[i] >= 0) {
+        EngineNeeds needs;
+        for (const ChunkPiece& piece : schedule_.pieces) {
+          if (piece.device != i || piece.as_it_is()) continue;
+          const bool reorders = piece.form != nullptr && piece.form->reorders();
+          needs.raw |= reorders || piece.weight != kNone || piece.stored != piece.dtype;
+          needs.converted |= reorders && piece.stored != piece.dtype;
+        }
+        engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, needs);
+        if (!page_lock) page_lock = page_lock_through(ordinal_[i]);
+        gpus.push_back(cuda_pci_address(ordinal_[i]));
+      } else {
+        if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
+        engines_[i] = make_host_engine(device.name, bytes);
+      }
+      if (environment_.wrap_engine) {
+        engines_[i] = environment_.wrap_engine(std::move(engines_[i]), device);
+      }
+    }
+    if (slots_ > 0) {
+      ring_ = std::make_unique<StagingRing>(slots_, slot_bytes_, threads_, page_lock,
+                                            staging_node(gpus));
+    }
+  }
+
+  // A GPU that is used anyway: any other would get a context, and lose memory to it, for nothing.
+  static PageLock page_lock_through(int ordinal) {
+    return [ordinal](std::byte* data, std::uint64_t bytes) {
+      return HostRegistration(ordinal, data, bytes);
+    };
+  }
+
+  std::filesystem::path offload_folder() const {
+    return options_.offload_folder.empty() ? default_offload_folder() : options_.offload_folder;
+  }
+
+  bool stays_on_disk() const {
+    return std::any_of(schedule_.places.begin(), schedule_.places.end(),
+                       [](const Place& place) { return place.kind == PlaceKind::kDisk; });
+  }
+
+  void read_all() {
+    std::vector<std::uint32_t> uses(model_.checkpoint->shards.size(), 0);
+    for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
+    for (const PackedWeight& weight : schedule_.weights) {
+      for (const std::uint32_t part : weight.made.parts) {
+        if (part == kNone || model_.checkpoint->tensors[part].bytes() == 0) continue;
+        ++uses[model_.checkpoint->tensors[part].shard];
+      }
+    }
+    files_ = std::make_unique<ShardFiles>(model_.checkpoint->shards, systems_, std::move(uses),
+                                          ReadPolicy{options_.io, drop_behind_},
+                                          environment_.wrap_reader);
+    if (!files_->note().empty()) notes_.push_back(files_->note());
+    control_.cancel = options_.cancel;
+    control_.on_progress = options_.on_progress;
+    control_.elapsed = [this] { return seconds(); };
+    control_.bytes_total = schedule_.bytes_to_read;
+    for (const MappedRange& range : schedule_.mapped) {
+      const int passes = (options_.prefault ? 1 : 0) + (verifier_ ? 1 : 0);
+      control_.bytes_total += static_cast<std::uint64_t>(passes) * (range.end - range.begin);
+    }
+    std::unique_ptr<BounceBuffers> bounce;
+    if (bounce_count_ > 0) {
+      bounce = std::make_unique<BounceBuffers>(bounce_count_, bounce_bytes_, copying_threads());
+    }
+    stream(*model_.checkpoint, schedule_, *files_, engines_, {ring_.get(), bounce.get()},
+           verifier_.get(), threads_, side_share_, control_);
+    if (ring_ && ring_->not_locked() > 0) {
+      notes_.push_back(std::to_string(ring_->not_locked()) +
+                       " staging slots could not be page-locked: copies to the GPU were slower");
+    }
+  }
+
+  void map_all() {
+    const Checkpoint& checkpoint = *model_.checkpoint;
+    for (const MappedRange& range : schedule_.mapped) {
+      if (mappings_[range.shard]) continue;
+      mappings_[range.shard] = std::make_unique<FileMapping>(checkpoint.shards[range.shard]);
+    }
+    if (verifier_) {
+      verify_mapped(checkpoint, schedule_.mapped, *verifier_, environment_.wrap_reader, threads_,
+                    control_);
+    }
+    if (options_.prefault) {
+      prefault(checkpoint, schedule_.mapped, mappings_, threads_, control_);
+    }
+  }
+
+  void page_lock(Loaded& loaded) {
+    if (cuda_device_count() == 0) {
+      notes_.push_back(
+          "pinned memory needs a GPU's driver, and there is none: the CPU's weights are in "
+          "private memory instead");
+      return;
+    }
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      if (plan_.devices[i].kind != DeviceKind::kCpu || !engines_[i]) continue;
+      try {
+        const auto gpu = std::find_if(ordinal_.begin(), ordinal_.end(),
+                                      [](int ordinal) { return ordinal >= 0; });
+        loaded.keep_locked(HostRegistration(gpu == ordinal_.end() ? 0 : *gpu, engines_[i]->memory(),
+                                            schedule_.arena_bytes[i]));
+      } catch (const Error& error) {
+        notes_.push_back(std::string("the CPU's weights are in private memory, not pinned: ") +
+                         error.what());
+      }
+    }
+  }
+
+  void report(Loaded& loaded, const HostMemory& before, PeakSampler& sampler) {
+    LoadReport& report = loaded.mutable_report();
+    report.before = before;
+    report.seconds = seconds();
+    report.after = host_memory();
+    report.host_peak_bytes = sampler.stop();
+    report.planned_peak_bytes = host_bytes();
+    report.bytes_read = files_->bytes_read();
+    report.notes = notes_;
+    for (const Place& place : schedule_.places) report.tensors += place.source != kNone;
+    std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
+    for (const MappedRange& range : schedule_.mapped) {
+      mapped[range.shard] += range.end - range.begin;
+    }
+    for (std::uint32_t i = 0; i < mapped.size(); ++i) {
+      report.bytes_mapped += mapped[i];
+      std::string choice = mapped[i] > 0 ? "mapped (" + systems_[i].name + ")" : "";
+      const std::string engine = files_->choice(i);
+      if (!choice.empty() && !engine.empty()) choice += "; ";
+      choice += engine;
+      if (choice.empty()) continue;
+      report.io_choices.push_back(model_.checkpoint->shards[i].path.filename().string() + ": " +
+                                  choice);
+    }
+    report.bytes_mapped_resident = loaded.resident();
+    report.tensors_verified = verifier_ ? verifier_->verified() : 0;
+    for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
+      const DeviceLedger& device = plan_.devices[i];
+      if (device.kind == DeviceKind::kDisk) report.bytes_offloaded += schedule_.held_bytes[i];
+      report.devices.push_back({device.name, device.kind, emulated_[i], device.weights,
+                                loaded.bytes_on(i), gpu_before_[i],
+                                ordinal_[i] >= 0 ? gpu_used(ordinal_[i]) : 0});
+    }
+  }
+
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+  const Model& model_;
+  const Plan& plan_;
+  const LoadOptions& options_;
+  const LoadEnvironment& environment_;
+  std::chrono::steady_clock::time_point start_;
+  std::vector<bool> emulated_;             // by device
+  std::vector<int> ordinal_;               // by device; -1: not a GPU of this machine
+  std::vector<std::uint64_t> gpu_before_;  // by device
+  std::vector<FileSystemFacts> systems_;   // by shard
+  Schedule schedule_;
+  std::uint64_t slot_bytes_ = 0;
+  std::uint64_t side_share_ = 0;
+  std::uint32_t slots_ = 0;
+  std::uint64_t bounce_bytes_ = 0;
+  std::uint64_t bounce_count_ = 0;
+  std::size_t threads_ = 0;
+  bool drop_behind_ = false;
+  std::vector<std::string> notes_;
+  std::unique_ptr<Verifier> verifier_;
+  std::shared_ptr<OffloadFile> offload_;
+  std::unique_ptr<StagingRing> ring_;  // before engines_: freed after what copies out of it
+  std::vector<std::unique_ptr<CopyEngine>> engines_;  // by device; null where nothing goes
+  std::unique_ptr<ShardFiles> files_;
+  WorkControl control_;
+  Mappings mappings_;
+};
+
+}  // namespace
+
+std::string_view io_engine_name(IoEngine engine) {
+  return kEngineNames[static_cast<std::size_t>(engine)];
+}
+
+std::optional<IoEngine> parse_io_engine(std::string_view name) {
+  for (std::size_t i = 0; i < std::size(kEngineNames); ++i) {
+    if (kEngineNames[i] == name) return static_cast<IoEngine>(i);
+  }
+  return std::nullopt;
+}
+
+std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options,
+                                  const LoadEnvironment& environment) {
+  return Loading(model, plan, options, environment).run();
+}
+
+}  // namespace berth

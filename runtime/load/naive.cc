@@ -1,0 +1,104 @@
+// The plain way of loading, done straightforwardly and not slowed down, for comparison.
+#include <malloc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "runtime/load/loader.h"
+#include "runtime/io/memory.h"
+#include "runtime/load/schedule.h"
+#include "runtime/io/shard_files.h"
+#include "runtime/load/streamer.h"
+
+namespace berth {
+namespace {
+
+// As a framework allocates a tensor: plain memory of its own.
+using Block = std::shared_ptr<std::byte[]>;
+
+Block make_block(std::uint64_t bytes) { return Block(new std::byte[bytes]); }
+
+}  // namespace
+
+NaiveReport load_naively(const Model& model) {
+  if (!model.checkpoint) {
+    throw Error(model.path.string() + ": there are no weights here to load, only a description");
+  }
+  const Checkpoint& checkpoint = *model.checkpoint;
+  NaiveReport report;
+  malloc_trim(0);  // what the heap holds unused would hide allocations from the baseline
+  report.before = host_memory();
+  PeakSampler sampler(report.before);
+  const auto start = std::chrono::steady_clock::now();
+
+  // The model as its constructor makes it: every parameter allocated and initialised.
+  std::vector<Block> built(model.tree.tensors.size());
+  for (TensorId id = 0; id < built.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    if (!tensor.persistent || tensor.tied_to != kNone) continue;
+    built[id] = make_block(tensor.bytes());
+    std::memset(built[id].get(), 0, tensor.bytes());
+  }
+
+  // The whole state dict beside it.
+  std::vector<Block> state(checkpoint.tensors.size());
+  for (std::uint32_t shard = 0, next = 0; shard < checkpoint.shards.size(); ++shard) {
+    const Descriptor fd = open_shard(checkpoint.shards[shard]);
+    const std::unique_ptr<Reader> reader = make_pread_reader(fd.get());
+    for (; next < checkpoint.tensors.size() && checkpoint.tensors[next].shard == shard; ++next) {
+      const TensorInfo& info = checkpoint.tensors[next];
+      const TensorInfo* previous = next > 0 ? &checkpoint.tensors[next - 1] : nullptr;
+      if (previous && previous->shard == shard && previous->begin == info.begin &&
+          previous->end == info.end) {
+        state[next] = state[next - 1];  // two names of one storage
+        continue;
+      }
+      state[next] = make_block(info.bytes());
+      require_complete(checkpoint, shard, info.end,
+                       read_range(*reader, info.begin, info.end, state[next].get(), false));
+    }
+  }
+
+  const auto from_state = [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                              std::byte* at_begin) {
+    const auto info = std::find_if(
+        checkpoint.tensors.begin(), checkpoint.tensors.end(), [&](const TensorInfo& tensor) {
+          return tensor.shard == shard && tensor.begin == begin && tensor.end == end;
+        });
+    const auto index = static_cast<std::size_t>(info - checkpoint.tensors.begin());
+    std::memcpy(at_begin, state[index].get(), end - begin);
+  };
+
+  // load_state_dict(): one into the other.
+  for (TensorId id = 0; id < built.size(); ++id) {
+    const ModelTensor& tensor = model.tree.tensors[id];
+    if (!built[id] || tensor.source == kNone) continue;
+    const TensorInfo& info = checkpoint.tensors[tensor.source];
+    if (tensor.dequantization != kNone) {
+      const PackedWeight weight{id, tensor.source,
+                                model.tree.dequantizations[tensor.dequantization],
+                                quant_layout(model.tree, id, tensor.source, checkpoint), 0};
+      const WeightTables tables(checkpoint, weight, model.tree.quant_schemes[weight.made.scheme],
+                                from_state);
+      copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, nullptr,
+                    0, &tables},
+                   built[id].get());
+      continue;
+    }
+    const StoredForm* form = checkpoint.form_of(info);
+    if (form != nullptr && form->plus_one) take_away_one(state[tensor.source].get(), info.bytes());
+    copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, form},
+                 built[id].get());
+  }
+  state.clear();
+
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.after = host_memory();
+  report.host_peak_bytes = sampler.stop();
+  return report;
+}
+
+}  // namespace berth

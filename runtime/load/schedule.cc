@@ -1,0 +1,404 @@
+#include "runtime/load/schedule.h"
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+
+#include "runtime/io/memory.h"
+
+namespace berth {
+namespace {
+
+constexpr std::uint64_t kDeviceAlignment = 512;  // of tensors in device memory, as torch aligns
+constexpr std::uint64_t kHostAlignment = 64;     // of copied tensors in host memory
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
+  return (value + step - 1) / step * step;
+}
+
+// Where elements of a type may stand: at multiples of their size; blocks begin with 16-bit words.
+std::uint64_t alignment(DType dtype) {
+  return is_block_format(dtype) ? 2 : std::max(1u, dtype_bits(dtype) / 8);
+}
+
+// One storage that must be made: a stored tensor, wanted on a device as a dtype.
+struct Demand {
+  std::uint32_t source;
+  std::uint32_t device;
+  DType dtype;
+  TensorId tensor;
+  std::uint32_t dequantization;  // of the tensor
+
+  auto key() const { return std::tuple(source, device, dtype); }
+};
+
+class Builder {
+ public:
+  Builder(const Model& model, const Plan& plan, const ScheduleOptions& options)
+      : model_(model), plan_(plan), options_(options), stored_(model.checkpoint->tensors) {
+    schedule_.places.resize(model.tree.tensors.size());
+    schedule_.arena_bytes.resize(plan.devices.size());
+    schedule_.held_bytes.resize(plan.devices.size());
+    schedule_.schemes = model.tree.quant_schemes;
+    const auto& tensors = model.tree.tensors;
+    group_source_.resize(tensors.size(), kNone);
+    for (TensorId id = 0; id < tensors.size(); ++id) group_source_[id] = tensors[id].source;
+    for (TensorId id = 0; id < tensors.size(); ++id) {
+      std::uint32_t& source = group_source_[root_of(id)];
+      if (source == kNone) source = tensors[id].source;
+    }
+  }
+
+  Schedule build() {
+    for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) place(id);
+    std::sort(demands_.begin(), demands_.end(),
+              [](const Demand& a, const Demand& b) { return a.key() < b.key(); });
+    find_overlaps();
+    for (std::size_t first = 0; first < demands_.size();) {
+      std::size_t last = first;
+      while (last < demands_.size() && demands_[last].source == demands_[first].source) ++last;
+      schedule_tensor(first, last);
+      first = last;
+    }
+    close_run();
+    merge_mapped();
+    return std::move(schedule_);
+  }
+
+ private:
+  // The first tensor of a tie group stands for all: one stored tensor serves them.
+  TensorId root_of(TensorId id) const {
+    const TensorId root = model_.tree.tensors[id].tied_to;
+    return root < model_.tree.tensors.size() ? root : id;
+  }
+
+  [[noreturn]] void fail(const ModelTensor& tensor, const std::string& what) const {
+    throw Error("tensor '" + std::string(tensor.name) + "': " + what);
+  }
+
+  void place(TensorId id) {
+    const ModelTensor& tensor = model_.tree.tensors[id];
+    if (!tensor.persistent) return;  // in no checkpoint: the executor computes it
+    const std::uint32_t source = group_source_[root_of(id)];
+    if (source >= stored_.size()) {
+      fail(tensor, "the checkpoint holds nothing for it, so it cannot be loaded");
+    }
+    const TensorInfo& info = stored_[source];
+    const std::uint32_t device = plan_.tensor_device[id];
+    if (device >= plan_.devices.size()) fail(tensor, "the plan names no device for it");
+    const bool made = tensor.dequantization != kNone;
+    if (!made && !can_convert(info.dtype, tensor.dtype)) {
+      fail(tensor, "is stored as " + std::string(dtype_name(info.dtype)) +
+                       " and cannot be turned into " + std::string(dtype_name(tensor.dtype)));
+    }
+    Place& at = schedule_.places[id];
+    at = {PlaceKind::kArena, source, device, 0,
+          made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
+    if (plan_.devices[device].kind == DeviceKind::kDisk) {
+      // As stored it stays where it is; converted it is written once. What is also dequantised or
+      // put in order is that at each fetch.
+      const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
+      at.kind = cast ? PlaceKind::kOffload : PlaceKind::kDisk;
+      if (at.kind == PlaceKind::kOffload)
+        demands_.push_back({source, device, tensor.dtype, id, kNone});
+    } else if (mappable(info, tensor, device)) {
+      at.kind = PlaceKind::kMapped;
+      at.offset = info.begin;
+      schedule_.mapped.push_back({info.shard, info.begin, info.end});
+    } else {
+      demands_.push_back({source, device, tensor.dtype, id, tensor.dequantization});
+    }
+  }
+
+  bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
+    return tensor.dequantization == kNone && plan_.devices[device].kind == DeviceKind::kCpu &&
+           plan_.cpu_memory == CpuMemory::kMmap && info.dtype == tensor.dtype && info.form == 0 &&
+           info.begin % alignment(info.dtype) == 0 &&
+           (!options_.mappable || options_.mappable(info.shard));
+  }
+
+  std::uint64_t memory_bytes(const TensorInfo& info, const Demand& demand) const {
+    return demand.dequantization != kNone ? model_.tree.tensors[demand.tensor].bytes()
+                                          : memory_bytes(info, demand.dtype);
+  }
+  static std::uint64_t memory_bytes(const TensorInfo& info, DType dtype) {
+    return converted_bytes(info.bytes(), info.dtype, dtype);
+  }
+
+  // Wanted tensors that share bytes with another wanted one, as views in PyTorch's files do. In
+  // file order, the one that reaches furthest so far overlaps whatever overlaps any.
+  void find_overlaps() {
+    overlaps_.assign(demands_.size(), false);
+    std::size_t furthest = 0;
+    for (std::size_t i = 0; i < demands_.size(); ++i) {
+      const TensorInfo& info = stored_[demands_[i].source];
+      const TensorInfo& reach = stored_[demands_[furthest].source];
+      if (info.bytes() == 0 || demands_[i].source == demands_[furthest].source) continue;
+      if (info.shard == reach.shard && info.begin < reach.end) {
+        overlaps_[i] = overlaps_[furthest] = true;
+        if (info.end <= reach.end) continue;
+      }
+      furthest = i;
+    }
+    for (std::size_t i = demands_.size(); i-- > 1;) {  // all demands for a tensor alike
+      if (demands_[i].source == demands_[i - 1].source && overlaps_[i]) overlaps_[i - 1] = true;
+    }
+  }
+
+  // All demands for one stored tensor, [first, last): equal ones share a storage.
+  void schedule_tensor(std::size_t first, std::size_t last) {
+    const Demand& demand = demands_[first];
+    const TensorInfo& info = stored_[demand.source];
+    const bool single = demands_[last - 1].key() == demand.key();
+    const bool in_place = single && !overlaps_[first] && demand.dequantization == kNone &&
+                          plan_.devices[demand.device].kind == DeviceKind::kCpu &&
+                          info.dtype == demand.dtype && info.form == 0 &&
+                          info.begin % alignment(info.dtype) == 0;
+    if (info.bytes() > 0) extend_run(info, in_place, demand.device);
+    if (demand.dequantization != kNone && info.bytes() > 0) add_weight(demand);
+    std::uint64_t offset = 0;
+    for (std::size_t i = first; i < last; ++i) {
+      if (i == first || demands_[i].key() != demands_[i - 1].key()) {
+        offset = in_place ? in_place_offset(info) : staged_offset(info, demands_[i]);
+        schedule_.held_bytes[demands_[i].device] += memory_bytes(info, demands_[i]);
+      }
+      schedule_.places[demands_[i].tensor].offset = offset;
+    }
+  }
+
+  // What the pieces of the weight will need besides.
+  void add_weight(const Demand& demand) {
+    const ModelTree& tree = model_.tree;
+    PackedWeight weight;
+    weight.tensor = demand.tensor;
+    weight.source = demand.source;
+    weight.made = tree.dequantizations[demand.dequantization];
+    weight.layout = quant_layout(tree, demand.tensor, demand.source, *model_.checkpoint);
+    for (const std::uint32_t part : weight.made.parts) {
+      if (part < stored_.size()) schedule_.bytes_to_read += stored_[part].bytes();
+    }
+    schedule_.largest_side = std::max(schedule_.largest_side, weight.made.side_bytes);
+    schedule_.weights.push_back(weight);
+  }
+
+  // Makes [info.begin, info.end) the end of the open run, beginning a new one where it must. Of
+  // tensors that overlap, all are staged, and the run that the first of them is in takes them in.
+  void extend_run(const TensorInfo& info, bool in_place, std::uint32_t device) {
+    const bool joins = run_.open && run_.shard == info.shard && run_.end >= info.begin &&
+                       run_.in_place == in_place && (!in_place || run_.device == device);
+    if (!joins) {
+      close_run();
+      run_ = {true, in_place, info.shard, device, info.begin, info.begin, 0};
+      if (in_place) {
+        run_.to = round_up(schedule_.arena_bytes[device], kBlock) + info.begin % kBlock;
+      }
+    }
+    run_.end = std::max(run_.end, info.end);
+  }
+
+  std::uint64_t in_place_offset(const TensorInfo& info) const {
+    return info.bytes() == 0 ? 0 : run_.to + (info.begin - run_.begin);
+  }
+
+  std::uint64_t staged_offset(const TensorInfo& info, const Demand& demand) {
+    const bool host = plan_.devices[demand.device].kind == DeviceKind::kCpu;
+    std::uint64_t& used = schedule_.arena_bytes[demand.device];
+    if (info.bytes() == 0) return 0;
+    const std::uint64_t offset = options_.place_at
+                                     ? options_.place_at(demand.tensor)
+                                     : round_up(used, host ? kHostAlignment : kDeviceAlignment);
+    used = std::max(used, offset + memory_bytes(info, demand));
+    ChunkPiece piece{info.begin,
+                     info.bytes(),
+                     offset,
+                     demand.device,
+                     info.dtype,
+                     demand.dtype,
+                     model_.checkpoint->form_of(info)};
+    if (demand.dequantization != kNone) {
+      piece.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
+    }
+    run_pieces_.push_back(piece);
+    return offset;
+  }
+
+  // Whether the open run is read from the disk.
+  bool is_cold() {
+    if (!options_.cold) return false;
+    if (asked_ != run_.shard) {
+      asked_ = run_.shard;
+      cold_ = options_.cold(run_.shard);
+    }
+    return cold_;
+  }
+
+  void close_run() {
+    if (!run_.open) return;
+    run_.open = false;
+    schedule_.any_cached |= !is_cold();
+    schedule_.bytes_to_read += run_.end - run_.begin;
+    if (run_.in_place) {
+      cut_in_place();
+      schedule_.arena_bytes[run_.device] = round_up(run_.to + (run_.end - run_.begin), kBlock);
+    } else {
+      cut_staged();
+      run_pieces_.clear();
+    }
+  }
+
+  std::uint64_t cold_step() const { return std::min(options_.chunk_bytes, kColdChunk); }
+
+  // Along the large pages of the destination: two threads that touch a fresh one together both
+  // clear one, for nothing.
+  void cut_in_place() {
+    const std::uint64_t step = is_cold() ? cold_step() : kHugePage;
+    const std::uint64_t end = run_.to + (run_.end - run_.begin);
+    for (std::uint64_t to = run_.to; to < end;) {
+      const std::uint64_t stop = std::min(end, (to / step + 1) * step);
+      schedule_.chunks.push_back({run_.shard, true, is_cold(), run_.device,
+                                  run_.begin + (to - run_.to), run_.begin + (stop - run_.to), to, 0,
+                                  0});
+      schedule_.bounced_chunks += is_cold();
+      to = stop;
+    }
+  }
+
+  void cut_staged() {
+    const std::uint64_t step = is_cold() ? cold_step() : options_.chunk_bytes;
+    std::size_t first = 0;  // the first piece that reaches past `at`
+    std::uint64_t at = run_.begin;
+    for (std::uint64_t grid = (at / step + 1) * step; at < run_.end; grid += step) {
+      while (run_pieces_[first].from + run_pieces_[first].bytes <= at) ++first;
+      const std::uint64_t stop = grid < run_.end ? whole_elements(first, grid) : run_.end;
+      if (stop == at) continue;  // the run begins within an element of the grid line
+      if (stop - at > step + kBlock) {
+        throw Error("tensors that overlap in shard " + std::to_string(run_.shard) + " near byte " +
+                    std::to_string(at) + " have elements that no cut leaves whole");
+      }
+      const std::size_t before = schedule_.pieces.size();
+      for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < stop; ++i) {
+        add_clipped(run_pieces_[i], at, stop, before);
+      }
+      schedule_.chunks.push_back({run_.shard, false, is_cold(), 0, at, stop, 0,
+                                  static_cast<std::uint32_t>(before),
+                                  static_cast<std::uint32_t>(schedule_.pieces.size() - before)});
+      ++schedule_.staged_chunks;
+      schedule_.largest_staged =
+          std::max(schedule_.largest_staged, block_up(stop) - block_down(at));
+      at = stop;
+    }
+  }
+
+  // The greatest cut at or below `limit` that splits no element that is converted or moved. Where
+  // tensors overlap, several may be in the way, of different widths but aligned to the same
+  // storage.
+  std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
+    for (std::uint64_t before = limit + 1; before != limit;) {
+      before = limit;
+      for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
+        const ChunkPiece& piece = run_pieces_[i];
+        if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
+          limit -= (limit - piece.from) % unit_of(piece);
+        }
+      }
+    }
+    return limit;
+  }
+
+  // Bytes that are converted together.
+  std::uint64_t unit_of(const ChunkPiece& piece) const {
+    if (piece.weight == kNone) return dtype_block(piece.stored).bytes;
+    return unit_bytes(schedule_.weights[piece.weight].layout.order);
+  }
+
+  // Adds the part of `piece` within [begin, end), joined to a neighbour that goes on where it ends.
+  void add_clipped(const ChunkPiece& piece, std::uint64_t begin, std::uint64_t end,
+                   std::size_t before) {
+    ChunkPiece part = piece;
+    part.from = std::max(piece.from, begin);
+    const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
+    if (stop <= part.from) return;
+    part.bytes = stop - part.from;
+    if (part.weight != kNone) {
+      ++schedule_.weights[part.weight].uses;
+      schedule_.pieces.push_back(part);
+      return;
+    }
+    if (piece.form != nullptr && piece.form->reorders()) {
+      part.at = part.from - piece.from;
+    } else {
+      part.to = piece.to + converted_bytes(part.from - piece.from, piece.stored, piece.dtype);
+    }
+    if (piece.as_it_is()) {
+      if (schedule_.pieces.size() > before) {
+        ChunkPiece& last = schedule_.pieces.back();
+        if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
+            last.to + last.bytes == part.to) {
+          last.bytes += part.bytes;
+          return;
+        }
+      }
+    }
+    schedule_.pieces.push_back(part);
+  }
+
+  void merge_mapped() {
+    auto& ranges = schedule_.mapped;
+    std::sort(ranges.begin(), ranges.end(), [](const MappedRange& a, const MappedRange& b) {
+      return std::tie(a.shard, a.begin, a.end) < std::tie(b.shard, b.begin, b.end);
+    });
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      if (kept > 0 && ranges[kept - 1].shard == ranges[i].shard &&
+          ranges[kept - 1].end >= ranges[i].begin) {
+        ranges[kept - 1].end = std::max(ranges[kept - 1].end, ranges[i].end);
+      } else {
+        ranges[kept++] = ranges[i];
+      }
+    }
+    ranges.resize(kept);
+  }
+
+  struct Run {
+    bool open = false;
+    bool in_place = false;
+    std::uint32_t shard = 0;
+    std::uint32_t device = 0;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::uint64_t to = 0;
+  };
+
+  const Model& model_;
+  const Plan& plan_;
+  const ScheduleOptions& options_;
+  const std::vector<TensorInfo>& stored_;
+  std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
+  std::vector<Demand> demands_;
+  std::vector<bool> overlaps_;  // by demand: its tensor shares bytes with another demanded one
+  std::vector<ChunkPiece> run_pieces_;  // of the open staged run, by `from`
+  Run run_;
+  std::uint32_t asked_ = kNone;  // the shard that cold_ is about
+  bool cold_ = false;
+  Schedule schedule_;
+};
+
+}  // namespace
+
+void require_plan_of(const Model& model, const Plan& plan) {
+  if (!model.checkpoint) {
+    throw Error(model.path.string() + ": there are no weights here to load, only a description");
+  }
+  if (plan.tensor_device.size() != model.tree.tensors.size()) {
+    throw Error("the plan is for another model: it places " +
+                std::to_string(plan.tensor_device.size()) + " tensors, '" + model.tree.name +
+                "' has " + std::to_string(model.tree.tensors.size()));
+  }
+}
+
+Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options) {
+  require_plan_of(model, plan);
+  return Builder(model, plan, options).build();
+}
+
+}  // namespace berth

@@ -1,0 +1,94 @@
+// GGUF's block formats against the gguf package, and every implementation against the formula.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda/block_format.h"
+#include "cuda/reorder.h"
+
+namespace berth {
+namespace {
+
+constexpr const char* kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+constexpr FloatFormat kFloats[] = {FloatFormat::kBF16, FloatFormat::kF16, FloatFormat::kF32,
+                                   FloatFormat::kF64};
+
+std::string from_hex(const std::string& hex) {
+  std::string bytes;
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  }
+  return bytes;
+}
+
+TEST(BlockFormat, GivesTheBitsOfTheGgufPackage) {
+  std::ifstream in(std::string(BERTH_SOURCE_DIR) + "/tests/kernels/data/block_formats.txt");
+  std::string name, blocks_hex, values_hex;
+  std::size_t format = 0;
+  while (in >> name >> blocks_hex >> values_hex) {
+    ASSERT_EQ(name, kNames[format]);
+    const auto id = static_cast<BlockFormat>(format++);
+    const std::string blocks = from_hex(blocks_hex);
+    const std::string expected = from_hex(values_hex);
+    const std::size_t count = blocks.size() / block_size(id).bytes;
+    ASSERT_EQ(expected.size(), count * block_size(id).elements * sizeof(float));
+    std::vector<float> values(expected.size() / sizeof(float));
+    dequantize_reference(blocks.data(), id, values.data(), FloatFormat::kF32, count);
+    EXPECT_EQ(std::memcmp(values.data(), expected.data(), expected.size()), 0) << name;
+    std::fill(values.begin(), values.end(), 0.0F);
+    dequantize_on_host(blocks.data(), id, values.data(), FloatFormat::kF32, count);
+    EXPECT_EQ(std::memcmp(values.data(), expected.data(), expected.size()), 0) << name;
+  }
+  EXPECT_EQ(format, std::size(kNames));
+}
+
+// Scales may be any half, NaN and infinity too: the bits agree all the same.
+TEST(BlockFormat, TheFastLoopsAgreeWithTheFormulaOnAnyBytes) {
+  std::mt19937 random(7);
+  constexpr std::size_t kBlocks = 300;
+  for (std::size_t f = 0; f < std::size(kNames); ++f) {
+    const auto format = static_cast<BlockFormat>(f);
+    std::vector<char> blocks(1 + kBlocks * block_size(format).bytes);
+    for (char& byte : blocks) byte = static_cast<char>(random());
+    for (const FloatFormat to : kFloats) {
+      const std::size_t bytes = kBlocks * block_size(format).elements * float_bytes(to);
+      std::vector<std::uint64_t> expected(bytes / 8), values(bytes / 8);
+      const char* odd = blocks.data() + 1;  // blocks may stand anywhere
+      dequantize_reference(odd, format, expected.data(), to, kBlocks);
+      dequantize_on_host(odd, format, values.data(), to, kBlocks);
+      EXPECT_EQ(values, expected) << kNames[f] << " to " << static_cast<int>(to);
+    }
+  }
+}
+
+TEST(Reorder, IsABatchedTranspositionWhateverThePartsAre) {
+  std::mt19937 random(8);
+  for (int round = 0; round < 300; ++round) {
+    const Reorder order{1 + random() % 7, 1 + random() % 5, 1 + random() % 9};
+    const std::size_t groups = 1 + random() % 4;
+    const std::size_t bytes = groups * order.rows * order.columns * order.unit;
+    std::string stored(bytes, 0), expected(bytes, 0), moved(bytes, 0);
+    for (char& byte : stored) byte = static_cast<char>(random());
+    for (std::size_t g = 0, at = 0; g < groups; ++g) {
+      for (std::size_t r = 0; r < order.rows; ++r) {
+        for (std::size_t c = 0; c < order.columns; ++c, at += order.unit) {
+          const std::size_t to = ((g * order.columns + c) * order.rows + r) * order.unit;
+          expected.replace(to, order.unit, stored, at, order.unit);
+        }
+      }
+    }
+    for (std::size_t at = 0; at < bytes;) {
+      const std::size_t part = std::min<std::size_t>(bytes - at, 1 + random() % 40);
+      reorder_on_host(stored.data() + at, at, part, order, moved.data());
+      at += part;
+    }
+    ASSERT_EQ(moved, expected) << round;
+  }
+}
+
+}  // namespace
+}  // namespace berth

@@ -1,0 +1,86 @@
+// Checkpoints, models and plans made for one test each, in a temporary folder.
+#pragma once
+
+#include <filesystem>
+#include <iosfwd>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "planner/model/tree/model_tree.h"
+#include "planner/plan/plan.h"
+#include "runtime/load/environment.h"
+
+namespace berth::testing {
+
+// A folder that disappears with its contents.
+class TempFolder {
+ public:
+  TempFolder();
+  ~TempFolder();
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// A tensor to be written, and what it must hold in memory afterwards.
+struct TestTensor {
+  std::string name;
+  DType stored = DType::kF32;
+  DType dtype = DType::kF32;
+  std::uint32_t shard = 0;
+  Shape shape;
+  std::string device = "cpu";
+  int tied_to = -1;         // index of another tensor: not written, shares its storage
+  std::vector<char> bytes;  // as stored; filled by write_checkpoint
+};
+
+// Writes shards with random contents and opens them. `odd_headers` pads the headers by odd lengths,
+// so that tensors stand at odd offsets.
+Model write_model(const std::filesystem::path& folder, std::vector<TestTensor>& tensors,
+                  std::uint32_t shards, std::mt19937& random, bool odd_headers);
+
+// Makes about a third of the tensors views: of the bytes of another tensor of their shard, all or
+// part of them, as files of PyTorch have them.
+void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& random);
+
+// A plan that places each tensor where it says, on devices "0", "1", "cpu", "disk" with room for
+// all.
+Plan make_test_plan(const Model& model, const std::vector<TestTensor>& tensors, CpuMemory mode);
+
+// Stored bytes of `tensor` as its dtype in memory, by the reference cast.
+std::vector<char> in_memory(const TestTensor& tensor);
+
+// Expects every tensor of `loaded` to hold what was written, wherever it is.
+void expect_loaded(const Model& model, const Plan& plan, const std::vector<TestTensor>& tensors,
+                   const LoadedModel& loaded);
+
+// Tensors of every dtype class and awkward sizes, spread over shards and `devices`.
+std::vector<TestTensor> random_tensors(std::mt19937& random, std::size_t count,
+                                       std::uint32_t shards,
+                                       const std::vector<std::string>& devices, bool convert);
+
+bool uring_is_available();
+std::size_t open_descriptors();
+std::size_t running_threads();
+
+// What this process holds of the system; equal before and after what leaves nothing behind.
+struct Held {
+  std::size_t threads = 0;
+  std::size_t descriptors = 0;
+  std::size_t shard_mappings = 0;      // of .safetensors files
+  std::uint64_t mapped_mebibytes = 0;  // address space, to 8 MiB: allocators keep some for later
+
+  bool operator==(const Held&) const = default;
+};
+std::ostream& operator<<(std::ostream& out, const Held& held);
+Held held();
+
+// Puts a file out of the page cache; the share of it that is there, or -1 where nobody knows.
+void forget_pages(const std::filesystem::path& file);
+double pages_resident(const std::filesystem::path& file);
+
+}  // namespace berth::testing

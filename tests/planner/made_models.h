@@ -1,0 +1,51 @@
+// Small models and machines made up for tests of the planner, and what must hold for every plan.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/model/tree/model_tree.h"
+#include "planner/plan/plan.h"
+
+namespace berth {
+
+inline constexpr std::uint64_t kMiB = 1ull << 20;
+inline constexpr std::uint64_t kGiB = 1ull << 30;
+
+// How many of a test's random instances are tried: all, or under a sanitizer, which makes each ten
+// times as slow, a part.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr int kInstanceShare = 8;
+#else
+inline constexpr int kInstanceShare = 1;
+#endif
+
+Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1e12);
+
+// With a cpu and a disk where they have bytes; defaults filled in.
+Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t disk);
+
+struct MadeShape {
+  std::uint64_t layers = 4;
+  std::uint64_t hidden = 1024;
+  std::uint64_t layer_bytes = 64 * kMiB;
+  std::uint64_t vocabulary = 8192;
+  std::uint64_t kv_elements = 512;
+  std::uint64_t window = 0;
+  bool tied = false;
+  std::uint64_t experts = 0;  // in each layer but the first `dense_layers`; two to a token
+  std::uint64_t dense_layers = 0;
+};
+
+// embed, layers.N.{attn, mlp}, norm, head: bfloat16. With experts: layers.N.mlp.{gate, experts}.
+ModelTree model_of(const MadeShape& shape);
+
+std::string device_of(const ModelTree& tree, const Plan& plan, const std::string& tensor);
+
+// What must hold for every plan, whatever the policy.
+void expect_sound(const ModelTree& tree, const Plan& plan, const std::string& what);
+// Units, and the experts of units that may part with them, stand whole.
+void expect_whole(const ModelTree& tree, const Plan& plan, const std::string& what);
+
+}  // namespace berth

@@ -1,0 +1,546 @@
+#include "planner/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/planner/made_models.h"
+#include "planner/cost/chain.h"
+#include "planner/cost/memory.h"
+
+namespace berth {
+namespace {
+
+using testing::AnyOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+TEST(MemoryModel, CachesKeysAndValuesAsPublishedConfigsSay) {
+  Workload workload;
+  workload.context = 1;
+  workload.kv_dtype = DType::kBF16;
+  LayerFacts llama70b;  // 8 KV heads x 128, keys and values
+  llama70b.kv_elements = 2 * 8 * 128;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 327'680u);
+  workload.context = 4096;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 1'342'177'280u);  // 1.25 GiB
+  workload.batch = 3;
+  EXPECT_EQ(80 * kv_cache_bytes(llama70b, workload), 4'026'531'840u);
+
+  LayerFacts mistral = llama70b;  // 32 layers, a window of 4,096
+  mistral.window = 4096;
+  workload = {1, 32768, 512, 128, DType::kBF16};
+  EXPECT_EQ(32 * kv_cache_bytes(mistral, workload), 536'870'912u);
+  workload.kv_dtype = DType::kF8E4M3;
+  EXPECT_EQ(32 * kv_cache_bytes(mistral, workload), 268'435'456u);
+
+  LayerFacts deepseek;  // MLA: a latent of 512 and a rotary key of 64
+  deepseek.kv_elements = 512 + 64;
+  workload = {1, 4096, 512, 128, DType::kBF16};
+  EXPECT_EQ(61 * kv_cache_bytes(deepseek, workload), 287'834'112u);
+}
+
+TEST(MemoryModel, NeverWrapsOnAnAbsurdWorkload) {
+  LayerFacts layer;
+  layer.kv_elements = 1 << 20;
+  Workload workload{~0ull, ~0ull, 512, 128, DType::kF16};
+  EXPECT_GE(kv_cache_bytes(layer, workload), 1ull << 60);
+}
+
+TEST(MemoryModel, FillsTheWorkloadsDefaults) {
+  ModelTree tree = model_of({});
+  Workload workload = fill_workload(tree, {});
+  EXPECT_EQ(workload.context, 4096u);
+  EXPECT_EQ(workload.prompt_tokens, 512u);
+  EXPECT_EQ(workload.kv_dtype, DType::kBF16);
+  tree.facts.max_positions = 256;
+  workload = fill_workload(tree, {});
+  EXPECT_EQ(workload.context, 256u);
+  EXPECT_EQ(workload.prompt_tokens, 256u);
+  for (ModelTensor& tensor : tree.tensors) tensor.dtype = DType::kF32;
+  EXPECT_EQ(fill_workload(tree, {}).kv_dtype, DType::kF16);
+}
+
+TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
+  ModelTree tree = model_of({});
+  const std::uint64_t bytes = tree.bytes();
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.staging = 16 * kMiB;
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 16 * kMiB);
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 2 * bytes);
+  request.staging = 64 * kGiB;  // not more than is needed
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, bytes);
+
+  request.excluded = {"0"};
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 0u);  // mapped
+  request.cpu_memory = CpuMemory::kPrivate;
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, bytes + kMostBounced);
+  request.cpu_memory = CpuMemory::kMmap;
+  request.staging = 16 * kMiB;
+  for (ModelTensor& tensor : tree.tensors) tensor.dtype = DType::kF32;  // converted: no mapping
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.host_bytes, 2 * bytes + 16 * kMiB);
+  EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 3 * bytes);
+}
+
+// Private memory is filled through buffers where there is room for them, and in place where not.
+TEST(MemoryModel, BuffersThatALoadCanDoWithoutKeepNothingFromFitting) {
+  MadeShape shape;
+  shape.kv_elements = 0;
+  const ModelTree tree = model_of(shape);
+  Request request;
+  request.workload.context = 1;
+  request.cpu_memory = CpuMemory::kPrivate;
+  const auto plan_in = [&](std::uint64_t capacity) {
+    return make_plan(tree, machine_of({}, capacity, 0), request);
+  };
+  const Plan roomy = plan_in(8 * kGiB);
+  const DeviceLedger& row = roomy.devices.at(0);
+  const std::uint64_t taken = row.reserved + row.weights + row.kv_cache + row.workspace;
+  ASSERT_LT(row.kv_cache + row.workspace, kMostBounced - 2 * kMiB);  // no room for buffers there
+  const Plan tight = plan_in(taken + kMiB);
+  EXPECT_TRUE(tight.fits());
+  EXPECT_LE(tight.load_peak.host_bytes, taken + kMiB);
+  EXPECT_LE(tight.staging, roomy.staging);
+  EXPECT_GE(tight.staging, 256u << 10);
+}
+
+TEST(Auto, KeepsOnUnlikeGpusWhatAcceleratesBalancedSpills) {
+  MadeShape shape;
+  shape.layers = 39;
+  shape.layer_bytes = kGiB;
+  shape.kv_elements = 0;
+  const ModelTree tree = model_of(shape);
+  const std::vector<Budget> budgets{
+      {"0", 24 * kGiB}, {"1", 8 * kGiB}, {"2", 8 * kGiB}, {"3", 8 * kGiB}, {"cpu", 64 * kGiB}};
+  Request request;
+  request.max_memory = budgets;
+  const Plan ours = make_plan(tree, budget_machine(budgets), request);
+  expect_sound(tree, ours, "auto");
+  EXPECT_TRUE(ours.fits());
+  EXPECT_EQ(ours.devices[4].weights, 0u);
+  request.policy = Policy::kBalanced;
+  const Plan theirs = make_plan(tree, budget_machine(budgets), request);
+  expect_sound(tree, theirs, "balanced");
+  EXPECT_GT(theirs.devices[4].weights, 4 * kGiB);
+}
+
+TEST(Auto, FillsTheFastestGpuFirstWithinTheFullLedger) {
+  const ModelTree tree = model_of({});  // 4 x 64 MiB, and 2 x 16 MiB
+  const Machine machine =
+      machine_of({gpu("0", 712 * kMiB, 5e11), gpu("1", 782 * kMiB, 2e12)}, 8 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  expect_sound(tree, plan, "auto");
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[2].weights, 0u);
+  EXPECT_GT(plan.devices[1].weights, plan.devices[0].weights);
+  EXPECT_EQ(plan.devices[1].reserved, kCudaContext);
+  EXPECT_GT(plan.devices[1].kv_cache, 0u);
+  EXPECT_GT(plan.devices[1].workspace, 0u);
+  EXPECT_GT(plan.estimate.score_seconds, 0);
+}
+
+// Slots for streaming take room of a GPU that could hold a layer: they are a way to be quicker, not
+// a need. With host RAM for the whole model there is always a plan.
+TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
+  MadeShape shape;  // a Llama of ten layers of 1.6 GiB
+  shape.layers = 10;
+  shape.hidden = 8192;
+  shape.layer_bytes = 1640 * kMiB;
+  shape.vocabulary = 128256;
+  shape.kv_elements = 2048;
+  std::vector<Device> gpus;
+  for (std::uint64_t i = 0; i < 8; ++i) {  // 1.8 to 3.5 GiB, quicker ones not larger
+    gpus.push_back(gpu(std::to_string(i), 1843 * kMiB + i * 249 * kMiB,
+                       4e11 * static_cast<double>(1 + i * 5 % 8)));
+  }
+  const ModelTree large = model_of(shape);
+  const Plan plan = make_plan(large, machine_of(gpus, 40 * kGiB, 0), {});
+  EXPECT_TRUE(plan.fits()) << (plan.shortfall ? plan.shortfall->bytes : 0);
+  expect_sound(large, plan, "eight small gpus");
+
+  std::mt19937_64 random(17);
+  for (int round = 0; round < 60; ++round) {
+    MadeShape small;
+    small.layers = 2 + random() % 8;
+    small.layer_bytes = (16 + random() % 256) * kMiB;
+    small.tied = random() % 2 == 0;
+    if (random() % 3 == 0) small.experts = 4;
+    std::vector<Device> some;
+    for (std::uint64_t i = 0, count = random() % 5; i < count; ++i) {
+      some.push_back(gpu(std::to_string(i), (256 + random() % 1024) * kMiB,
+                         1e11 * static_cast<double>(1 + random() % 20)));
+    }
+    const ModelTree tree = model_of(small);
+    const Machine machine = machine_of(some, 3 * tree.bytes() + 4 * kGiB, 0);
+    const std::string what = "round " + std::to_string(round);
+    const Plan any = make_plan(tree, machine, {});
+    EXPECT_TRUE(any.fits()) << what;
+    expect_sound(tree, any, what);
+  }
+}
+
+// What stands on the disk must be computed by somebody: not by a device that must stay empty.
+TEST(Auto, AnExcludedCpuComputesNothingOfTheDisk) {
+  MadeShape shape;
+  shape.layers = 12;
+  const ModelTree tree = model_of(shape);
+  Machine machine =
+      machine_of({gpu("0", 900 * kMiB, 1e12), gpu("1", 900 * kMiB, 5e11)}, 8 * kGiB, 64 * kGiB);
+  Request request;
+  request.excluded = {"cpu"};
+  const Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "cpu excluded");
+  ASSERT_TRUE(plan.fits());
+  EXPECT_GT(plan.devices[3].weights, 0u);
+  EXPECT_EQ(plan.devices[2].kv_cache + plan.devices[2].workspace + plan.devices[2].weights, 0u);
+  ASSERT_LT(plan.disk_runner, plan.devices.size());
+  EXPECT_EQ(plan.devices[plan.disk_runner].kind, DeviceKind::kCuda);
+}
+
+// A host too small to compute what the disk holds must not stand in the way of a GPU that can.
+TEST(Auto, ASmallHostNeverMakesThePlanWorse) {
+  MadeShape shape;
+  shape.layers = 40;
+  const ModelTree tree = model_of(shape);
+  const auto plan_with = [&](std::uint64_t host) {
+    Machine machine = machine_of({gpu("0", 1200 * kMiB, 1e12)}, std::max(host, kMiB), 64 * kGiB);
+    machine.devices.back().memory_bandwidth = 2e9;
+    if (host == 0) machine.devices.erase(machine.devices.begin() + 1);
+    return make_plan(tree, machine, {});
+  };
+  const Plan without = plan_with(0);
+  ASSERT_TRUE(without.fits());
+  double last = without.estimate.score_seconds;
+  for (std::uint64_t host = 16 * kMiB; host <= 4 * kGiB; host *= 2) {
+    const Plan plan = plan_with(host);
+    ASSERT_TRUE(plan.fits()) << host;
+    EXPECT_LE(plan.estimate.score_seconds, last * (1 + 1e-6)) << host;
+    last = plan.estimate.score_seconds;
+  }
+}
+
+TEST(Shortfall, IsWhatOverridesFillTooFull) {
+  const ModelTree tree = model_of({});
+  const Machine machine =
+      machine_of({gpu("0", 640 * kMiB, 1e12), gpu("1", 2 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"*", "0"}};
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, plan.devices[0].over);
+  EXPECT_THAT(plan.shortfall->suggestions, Contains("without the override *=0"));
+}
+
+TEST(Shortfall, CountsTheHostsRoomThatWouldDo) {
+  MadeShape shape;
+  shape.layers = 60;
+  const ModelTree tree = model_of(shape);
+  const Plan plan = make_plan(tree, machine_of({gpu("0", 900 * kMiB, 1e12)}, kGiB, 0), {});
+  ASSERT_FALSE(plan.fits());
+  EXPECT_LT(plan.shortfall->bytes, tree.bytes());
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("GiB more host RAM")));
+}
+
+TEST(Notes, SayWhereTheWorkloadIsMoreThanTheContext) {
+  ModelTree tree = model_of({});
+  tree.facts.max_positions = 2048;
+  const Machine machine = machine_of({gpu("0", 8 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.workload.context = 1000;
+  request.workload.prompt_tokens = 900;
+  request.workload.new_tokens = 500;
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("more than the context of 1000")));
+  request.workload.prompt_tokens = 5000;
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("a prompt of 5000 tokens")));
+  request.workload = {1, 4096, 512, 128, DType::kBF16};
+  EXPECT_THAT(make_plan(tree, machine, request).notes,
+              Contains(HasSubstr("more than the 2048 positions")));
+}
+
+TEST(DeviceMaps, MayLeaveOutWhatNoCheckpointStores) {
+  ModelTree tree = model_of({});
+  ModelTensor buffer;
+  buffer.name = "rotary.inv_freq";
+  buffer.dtype = buffer.stored = DType::kF32;
+  buffer.shape = {64};
+  buffer.persistent = false;
+  buffer.buffer = true;
+  buffer.module = 0;
+  tree.tensors.push_back(buffer);
+  const Machine machine = machine_of({gpu("0", 8 * kGiB, 1e12)}, 8 * kGiB, 0);
+  Request request;
+  request.device_map.emplace();
+  for (const Module& module : tree.modules) {
+    if (module.parent == 0) request.device_map->push_back({std::string(module.name), "0"});
+  }
+  const Plan plan = make_plan(tree, machine, request);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.tensor_device.back(), 0u);
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("rotary.inv_freq, which no checkpoint stores")));
+  tree.tensors.back().persistent = true;
+  EXPECT_THROW(make_plan(tree, machine, request), Error);
+}
+
+TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
+  std::mt19937 random(5);
+  const auto pick = [&](std::uint64_t low, std::uint64_t high) {
+    return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
+  };
+  int fitting = 0;
+  for (int i = 0; i < 1000; ++i) {
+    MadeShape shape;
+    shape.layers = pick(1, 9);
+    shape.layer_bytes = 8 * kMiB * pick(1, 12);
+    shape.hidden = 64 * pick(1, 16);
+    shape.tied = pick(0, 1) == 0;
+    shape.window = pick(0, 2) == 0 ? 128 : 0;
+    const ModelTree tree = model_of(shape);
+    std::vector<Device> gpus;
+    for (std::uint64_t g = pick(0, 3); g > 0; --g) {
+      gpus.push_back(gpu(std::to_string(gpus.size()), 512 * kMiB + kMiB * pick(0, 400),
+                         1e11 * static_cast<double>(pick(2, 20))));
+    }
+    const std::uint64_t host = gpus.empty() || pick(0, 4) > 0 ? kMiB * pick(64, 900) : 0;
+    Machine machine = machine_of(gpus, host, pick(0, 2) == 0 ? 0 : 100 * kGiB);
+    Request request;
+    constexpr Policy kPolicies[] = {Policy::kAuto, Policy::kThroughput, Policy::kBalanced,
+                                    Policy::kBalancedLow0, Policy::kSequential};
+    request.policy = kPolicies[pick(0, 4)];
+    if (request.policy == Policy::kAuto && pick(0, 3) == 0) request.never_offload = !gpus.empty();
+    const std::string what =
+        "instance " + std::to_string(i) + " " + std::string(policy_name(request.policy));
+    const Plan plan = make_plan(tree, machine, request);
+    expect_sound(tree, plan, what);
+    const Plan again = make_plan(tree, machine, request);
+    EXPECT_EQ(plan.tensor_device, again.tensor_device) << what;
+    if (request.policy != Policy::kAuto && request.policy != Policy::kThroughput) continue;
+    expect_whole(tree, plan, what);
+    if (!plan.fits()) {
+      EXPECT_GT(plan.shortfall->bytes, 0u) << what;
+      continue;
+    }
+    ++fitting;
+    EXPECT_GE(plan.estimate.optimality_gap.value_or(-1), 0) << what;
+    EXPECT_LT(plan.estimate.optimality_gap.value_or(1), 1) << what;
+    if (gpus.empty() || request.policy == Policy::kThroughput || plan.devices.back().weights > 0) {
+      continue;
+    }
+    for (Device& device : machine.devices) {
+      if (device.kind == DeviceKind::kCuda) device.capacity += kMiB * pick(0, 100);
+    }
+    const Plan roomier = make_plan(tree, machine, request);
+    EXPECT_TRUE(roomier.fits()) << what;
+    EXPECT_LE(roomier.estimate.score_seconds, plan.estimate.score_seconds * (1 + 1e-6)) << what;
+  }
+  EXPECT_GT(fitting, 200);
+}
+
+TEST(Planner, SuggestsOnlyWhatFits) {
+  MadeShape shape;
+  shape.layers = 8;
+  shape.kv_elements = 4096;
+  const ModelTree tree = model_of(shape);
+  const Machine machine = machine_of({gpu("0", 1280 * kMiB)}, 8 * kGiB, 0);
+  Request request;
+  request.never_offload = true;
+  request.workload.context = 8192;
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  expect_sound(tree, plan, "short");
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--context ")));
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--never-offload")));
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("1 more GPU")));
+  for (const std::string& words : plan.shortfall->suggestions) {
+    if (words.rfind("--context ", 0) != 0) continue;
+    Request smaller = request;
+    smaller.workload.context = std::stoull(words.substr(10));
+    EXPECT_TRUE(make_plan(tree, machine, smaller).fits());
+    smaller.workload.context += 256;
+    EXPECT_FALSE(make_plan(tree, machine, smaller).fits());
+  }
+  // The shortfall is the least that would do.
+  Machine larger = machine;
+  larger.devices[0].capacity += plan.shortfall->bytes;
+  EXPECT_TRUE(make_plan(tree, larger, request).fits());
+  larger.devices[0].capacity -= 1;
+  EXPECT_FALSE(make_plan(tree, larger, request).fits());
+}
+
+TEST(Planner, HonoursOverridesExclusionsAndBudgets) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB), gpu("1", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"layers.[01]", "cpu"}, {"head", "1"}};
+  Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "overrides");
+  EXPECT_EQ(device_of(tree, plan, "layers.0.attn.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.1.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.2.mlp.weight"), "1");  // where the head is: one hop less
+  EXPECT_EQ(device_of(tree, plan, "head.weight"), "1");
+
+  request.overrides = {{"*.mlp", "cpu"}};  // part of every block
+  plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "parts");
+  EXPECT_EQ(device_of(tree, plan, "layers.3.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.3.attn.weight"), "0");
+
+  request = {};
+  request.excluded = {"0", "cpu"};
+  plan = make_plan(tree, machine, request);
+  EXPECT_EQ(plan.devices[0].weights + plan.devices[2].weights, 0u);
+
+  request = {};
+  request.max_memory = {{"0", 100 * kMiB}};
+  plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "budget");
+  EXPECT_LE(plan.devices[0].weights, 100 * kMiB);
+  EXPECT_EQ(plan.devices[2].weights, 0u);
+}
+
+std::string error_of(const ModelTree& tree, const Machine& machine, const Request& request) {
+  try {
+    make_plan(tree, machine, request);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Planner, RefusesWhatMakesNoSense) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  Request request;
+  request.overrides = {{"layers.0", "3"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '3'"));
+  request.overrides = {{"layer.0", "cpu"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("matches no module"));
+  request = {};
+  request.excluded = {"9"};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '9'"));
+  request = {};
+  request.device_map = DeviceMap{{"transformer.h", "0"}, {"lm_head", "cpu"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("another model"));
+  request.device_map = DeviceMap{{"embed", "0"}, {"layers", "cpu"}, {"norm", "0"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("covers head.weight"));
+  request.device_map = DeviceMap{{"", "2"}};
+  EXPECT_THAT(error_of(tree, machine, request), HasSubstr("no device '2'"));
+}
+
+TEST(Planner, PricesAGivenMapLikeAnyPlan) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 8 * kGiB), gpu("1", 600 * kMiB)}, 8 * kGiB, 0);
+  Request request;
+  request.device_map = DeviceMap{{"layers.(0|1)", "cpu"}, {"", "0"}, {"spare", "cpu"}};
+  Plan plan = make_plan(tree, machine, request);
+  expect_sound(tree, plan, "map");
+  EXPECT_EQ(plan.policy, Policy::kDeviceMap);
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(device_of(tree, plan, "layers.1.mlp.weight"), "cpu");
+  EXPECT_EQ(device_of(tree, plan, "layers.2.mlp.weight"), "0");
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("'spare'")));
+  EXPECT_GT(plan.estimate.score_seconds, make_plan(tree, machine, {}).estimate.score_seconds);
+
+  request.device_map = DeviceMap{{"", "cuda:1"}};
+  plan = make_plan(tree, machine, request);
+  EXPECT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, plan.devices[1].over);
+  EXPECT_THAT(plan.shortfall->suggestions, Contains(HasSubstr("--policy auto")));
+}
+
+TEST(Planner, SuggestsAutoWithoutTheDiskThatAccelerateAlwaysHas) {
+  const ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 600 * kMiB)}, 0, 0);
+  Request request;
+  request.policy = Policy::kSequential;
+  request.max_memory = std::vector<Budget>{{"0", 10 * kGiB}};
+  const Plan plan = make_plan(tree, machine, request);
+  ASSERT_FALSE(plan.fits());
+  request.policy = Policy::kAuto;
+  EXPECT_FALSE(make_plan(tree, machine, request).fits());
+  EXPECT_THAT(plan.shortfall->suggestions, Not(Contains(HasSubstr("--policy auto"))));
+}
+
+TEST(Planner, SaysThatThePeakOfLoadingIsWhatDoesNotFit) {
+  const ModelTree tree = model_of({});
+  // All goes to the GPU, through staging that the host has not the room for.
+  const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 4 * kMiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  ASSERT_FALSE(plan.fits());
+  EXPECT_EQ(plan.shortfall->bytes, 12 * kMiB);
+  EXPECT_THAT(plan.shortfall->cause, HasSubstr("load peak"));
+}
+
+TEST(Planner, TellsHowMuchAnEightBitCacheSaves) {
+  const ModelTree tree = model_of({});
+  const auto suggested = [&](DType dtype) {
+    Request request;
+    request.workload.kv_dtype = dtype;
+    request.workload.context = 4096;
+    Plan plan = make_plan(tree, machine_of({gpu("0", 100 * kGiB)}, 0, 0), request);
+    const std::uint64_t used = plan.devices[0].capacity - plan.devices[0].free;
+    plan = make_plan(tree, machine_of({gpu("0", used - kMiB)}, 0, 0), request);
+    EXPECT_FALSE(plan.fits());
+    return plan.fits() ? std::vector<std::string>{} : plan.shortfall->suggestions;
+  };
+  EXPECT_THAT(suggested(DType::kF32), Contains(HasSubstr("a quarter of the KV cache")));
+  EXPECT_THAT(suggested(DType::kF16), Contains(HasSubstr("half the KV cache")));
+}
+
+TEST(Planner, NeverLetsAutoBeWorseThanAnyOtherPolicy) {
+  MadeShape shape;
+  shape.layers = 12;
+  const ModelTree tree = model_of(shape);
+  const Machine machine = machine_of(
+      {gpu("0", 800 * kMiB, 4e11), gpu("1", 1000 * kMiB, 1e12), gpu("2", 900 * kMiB, 8e11)},
+      8 * kGiB, 100 * kGiB);
+  const Plan best = make_plan(tree, machine, {});
+  ASSERT_TRUE(best.fits());
+  for (const Policy policy :
+       {Policy::kBalanced, Policy::kBalancedLow0, Policy::kSequential, Policy::kThroughput}) {
+    Request request;
+    request.policy = policy;
+    const Plan other = make_plan(tree, machine, request);
+    if (!other.fits()) continue;
+    EXPECT_LE(best.estimate.score_seconds, other.estimate.score_seconds * (1 + 1e-6))
+        << policy_name(policy);
+  }
+}
+
+TEST(Planner, NoticesThatMemoryShrankSinceThePlanWasMade) {
+  const ModelTree tree = model_of({});
+  Machine machine = machine_of({gpu("0", 8 * kGiB)}, 8 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  EXPECT_EQ(recheck(plan, machine, false), "");
+  machine.devices[0].capacity = 600 * kMiB;
+  EXPECT_THAT(recheck(plan, machine, false), HasSubstr("gpu 0 has 600"));
+  machine = machine_of({}, 8 * kGiB, 0);
+  EXPECT_THAT(recheck(plan, machine, false), HasSubstr("does not have"));
+  EXPECT_EQ(recheck(plan, machine, true), "");
+  machine.devices[0].capacity = 100 * kMiB;
+  EXPECT_THAT(recheck(plan, machine, true), HasSubstr("the host"));
+}
+
+TEST(Planner, GivesBudgetsTheirFullRoomForWeights) {
+  MadeShape shape;
+  shape.kv_elements = 4096;
+  const ModelTree tree = model_of(shape);
+  const std::uint64_t bytes = tree.bytes();
+  Request request;
+  request.max_memory = {{"0", bytes}};
+  const Plan plan = make_plan(tree, budget_machine(*request.max_memory), request);
+  expect_sound(tree, plan, "budget");
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[0].weights, bytes);
+  EXPECT_EQ(plan.devices[0].free, 0u);
+  EXPECT_THAT(plan.devices, SizeIs(2));  // the disk is always there
+}
+
+}  // namespace
+}  // namespace berth
