@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "planner/checkpoint/safetensors/header.h"
 
 namespace berth {
 namespace {

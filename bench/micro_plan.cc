@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "planner/planner.h"
+#include "berth/planner.h"
 
 namespace berth {
 namespace {

@@ -10,13 +10,14 @@
 #include <ctime>
 #include <system_error>
 
-#include "cli/report/calibration_report.h"
+#include "berth/error.h"
 #include "cli/commands.h"
 #include "cli/options/deployment.h"
-#include "planner/base/output_file.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/runtime_library.h"
 #include "cli/process/terminal.h"
+#include "cli/report/calibration_report.h"
+#include "planner/base/output_file.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/machine_writer.h"
 #include "planner/machine/sizes.h"

@@ -4,12 +4,14 @@
 
 #include <chrono>
 
+#include "berth/checkpoint.h"
+#include "berth/planner.h"
 #include "cli/commands.h"
-#include "planner/base/output_file.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
-#include "planner/checkpoint/checkpoint.h"
+#include "planner/base/output_file.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/machine/sizes.h"
 #include "planner/model/gguf/gguf.h"
 

@@ -8,18 +8,21 @@
 #include <utility>
 #include <vector>
 
+#include "berth/error.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "cli/commands.h"
 #include "cli/companions.h"
-#include "planner/base/output_file.h"
-#include "cli/process/interrupt.h"
-#include "planner/base/json_writer.h"
 #include "cli/loading.h"
+#include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
 #include "cli/report/table.h"
+#include "planner/base/json_writer.h"
+#include "planner/base/output_file.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/machine/sizes.h"
 #include "planner/model/gguf/gguf.h"
-#include "planner/model/tree/model_tree.h"
 
 namespace berth {
 namespace {

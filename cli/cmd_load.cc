@@ -1,14 +1,14 @@
 // berth load: plan, load, and report planned beside measured.
 
 #include "cli/commands.h"
-#include "cli/compare_naive.h"
-#include "planner/base/output_file.h"
-#include "cli/process/interrupt.h"
-#include "cli/report/load_report.h"
 #include "cli/loading.h"
+#include "cli/loading_compared.h"
+#include "cli/process/interrupt.h"
+#include "cli/process/terminal.h"
+#include "cli/report/load_report.h"
 #include "cli/report/plan_json.h"
 #include "cli/report/plan_report.h"
-#include "cli/process/terminal.h"
+#include "planner/base/output_file.h"
 
 namespace berth {
 namespace {

@@ -4,14 +4,15 @@
 #include <cctype>
 #include <cstring>
 
+#include "berth/error.h"
 #include "cli/commands.h"
+#include "cli/process/terminal.h"
 #include "cli/report/compare.h"
 #include "cli/report/dot.h"
-#include "planner/base/output_file.h"
 #include "cli/report/plan_json.h"
 #include "cli/report/plan_report.h"
 #include "cli/report/svg.h"
-#include "cli/process/terminal.h"
+#include "planner/base/output_file.h"
 #include "planner/export/exports.h"
 
 namespace berth {

@@ -4,14 +4,14 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
-#include "planner/base/output_file.h"
-#include "cli/process/interrupt.h"
-#include "planner/base/json_writer.h"
-#include "cli/report/load_report.h"
 #include "cli/loading.h"
-#include "cli/report/plan_report.h"
+#include "cli/process/interrupt.h"
 #include "cli/process/runtime_library.h"
 #include "cli/process/terminal.h"
+#include "cli/report/load_report.h"
+#include "cli/report/plan_report.h"
+#include "planner/base/json_writer.h"
+#include "planner/base/output_file.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -95,7 +95,7 @@ int cmd_run(const Options& options) {
     throw UsageError("berth run needs --prompt TEXT or --prompt-ids 1,2,3");
   }
   const Planned planned = make_planned(options);
-  if (!planned.model.tree.dequantizations.empty() && !settings.dequantize) {
+  if (planned.model.tree.quantized != nullptr && !settings.dequantize) {
     write_stderr(dequantization_note(planned.model.tree));
   }
   if (!planned.plan.fits()) {

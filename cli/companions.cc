@@ -7,7 +7,7 @@
 #include <system_error>
 #include <utility>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/base/input_file.h"
 
 namespace berth {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
-#include "runtime/convert/convert.h"
+#include "berth/loader.h"
+#include "berth/tensor.h"
 
 namespace berth {
 

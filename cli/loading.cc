@@ -4,8 +4,10 @@
 
 #include <string>
 
-#include "cli/process/bus_guard.h"
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cli/options/checksum_options.h"
+#include "cli/process/bus_guard.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string_view>
 
+#include "berth/load.h"
 #include "cli/planning.h"
-#include "runtime/load/loader.h"
 
 namespace berth {
 

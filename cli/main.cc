@@ -6,8 +6,8 @@
 #include <string>
 
 #include "cli/commands.h"
-#include "planner/base/output_file.h"
 #include "cli/process/terminal.h"
+#include "planner/base/output_file.h"
 
 namespace {
 

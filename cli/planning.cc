@@ -6,8 +6,10 @@
 #include <map>
 #include <utility>
 
-#include "cli/report/plan_file.h"
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cli/process/terminal.h"
+#include "cli/report/plan_file.h"
 #include "planner/base/text.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
@@ -224,22 +226,6 @@ Planned make_planned(const Options& options) {
     planned.plan.notes.insert(planned.plan.notes.end(), notes->begin(), notes->end());
   }
   return planned;
-}
-
-std::string device_label(const DeviceLedger& device) {
-  return device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
-}
-
-std::string shortfall_sentence(const Plan& plan) {
-  std::string sentence = fmt::format("does not fit: short by {}",
-                                     format_size(plan.shortfall ? plan.shortfall->bytes : 0));
-  const auto worst = std::max_element(
-      plan.devices.begin(), plan.devices.end(),
-      [](const DeviceLedger& a, const DeviceLedger& b) { return a.over < b.over; });
-  if (worst != plan.devices.end() && worst->over > 0) {
-    sentence += " on " + device_label(*worst);
-  }
-  return sentence;
 }
 
 }  // namespace berth

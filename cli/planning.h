@@ -2,17 +2,9 @@
 #pragma once
 
 #include "cli/options/options.h"
-#include "planner/planner.h"
+#include "cli/report/planned.h"
 
 namespace berth {
-
-// A model, the machine it is planned for, the plan, and what it answers.
-struct Planned {
-  Model model;
-  Machine machine;
-  Plan plan;
-  Request request = {};  // what was asked of the planner; not of a plan that was made earlier
-};
 
 // Whether quantised weights are to become plain ones: as --dequantize says, else only for a run.
 Dequantize wants_plain(const Options& options);
@@ -25,11 +17,5 @@ Planned make_planned(const Options& options);
 
 // The same without the plan itself: model, machine and request. Not for --plan.
 Planned open_planned(const Options& options);
-
-// "gpu 0", "cpu", "disk".
-std::string device_label(const DeviceLedger& device);
-
-// One sentence for a plan that does not fit: how much is missing, and on which device.
-std::string shortfall_sentence(const Plan& plan);
 
 }  // namespace berth

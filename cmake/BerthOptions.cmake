@@ -1,6 +1,7 @@
 # Flags that every target of ours gets through berth_options: warnings, sanitizers, include root.
 add_library(berth_options INTERFACE)
-target_include_directories(berth_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+target_include_directories(berth_options INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
 option(BERTH_WERROR "Treat warnings as errors" OFF)
 target_compile_options(berth_options INTERFACE
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>>

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -1,8 +1,8 @@
 // The plain loop over units, which is the reference, the portable loops, and the choice among their
 // variants.
 #define BERTH_DEQUANT_LOOPS dequant_loops_portable
+#include "berth/error.h"
 #include "cuda/dequant_loops.h"
-#include "planner/base/error.h"
 
 namespace berth {
 

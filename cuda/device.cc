@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "berth/error.h"
 #include "cuda/check.h"
 
 namespace berth {

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "berth/error.h"
 #include "cuda/check.h"
 #include "cuda/device.h"
 #include "cuda/read_words.h"

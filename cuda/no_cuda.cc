@@ -1,4 +1,5 @@
 // The same interface in a build without CUDA: no devices, and a clear Error for who insists.
+#include "berth/error.h"
 #include "cuda/block_format.h"
 #include "cuda/cast.h"
 #include "cuda/dequant.h"
@@ -6,7 +7,6 @@
 #include "cuda/gpu_bench.h"
 #include "cuda/read_words.h"
 #include "cuda/reorder.h"
-#include "planner/base/error.h"
 
 namespace berth {
 namespace {

@@ -1,6 +1,6 @@
 // make_plan: a placement by the policy asked for, then the same ledger, estimate and verdict for
 // all of them.
-#include "planner/planner.h"
+#include "berth/planner.h"
 
 #include <algorithm>
 #include <future>
@@ -9,15 +9,17 @@
 #include <set>
 #include <utility>
 
-#include "planner/base/text.h"
+#include "berth/error.h"
 #include "planner/accelerate/accelerate.h"
-#include "planner/search/auto.h"
-#include "planner/plan/device_map.h"
-#include "planner/explain/placements.h"
+#include "planner/base/text.h"
+#include "planner/cost/inputs.h"
 #include "planner/cost/pricing.h"
+#include "planner/explain/placements.h"
 #include "planner/explain/reasons.h"
-#include "planner/cost/setting.h"
 #include "planner/explain/shortfall.h"
+#include "planner/machine/sizes.h"
+#include "planner/plan/device_map.h"
+#include "planner/search/auto.h"
 
 namespace berth {
 namespace {
@@ -47,11 +49,11 @@ std::vector<std::string> device_names(const Machine& machine) {
 }
 
 // Tensors that overrides pin, where the policy is not ours to begin with.
-void apply_pins(const Setting& setting, Decision& decision) {
+void apply_pins(const PlanInputs& inputs, Decision& decision) {
   bool any = false;
-  for (TensorId t = 0; t < setting.pinned.size(); ++t) {
-    if (setting.pinned[t] == kNone || setting.pinned[t] == decision.tensor_device[t]) continue;
-    decision.tensor_device[t] = setting.pinned[t];
+  for (TensorId t = 0; t < inputs.pinned.size(); ++t) {
+    if (inputs.pinned[t] == kNone || inputs.pinned[t] == decision.tensor_device[t]) continue;
+    decision.tensor_device[t] = inputs.pinned[t];
     any = true;
   }
   if (any) decision.device_map.clear();
@@ -75,22 +77,22 @@ AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machi
   return accelerate_place(tree, request.policy, budgets, !request.max_memory.has_value());
 }
 
-Decision decide_accelerate(const Setting& setting, AccelerateResult result) {
-  const Request& request = setting.request;
+Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
+  const Request& request = inputs.request;
   Decision decision;
   decision.notes = std::move(result.notes);
   decision.device_map = std::move(result.device_map);
   std::vector<std::uint32_t> device_of;
   bool first = true;
   for (const Budget& budget : result.budgets) {
-    const std::uint32_t d = setting.device(budget.device);
+    const std::uint32_t d = inputs.device(budget.device);
     device_of.push_back(d);
     if (d == kNone) continue;
     const bool holds_back = (first && budget.device != "disk") || budget.device == "cpu";
     decision.by_device[d] =
         budget.device == "disk"
             ? "no budget had room"
-            : "next in order, within its budget of " + gib(budget.bytes) +
+            : "next in order, within its budget of " + format_size(budget.bytes) +
                   (holds_back ? " less room for the largest layer to come" : "");
     first = false;
   }
@@ -101,12 +103,12 @@ Decision decide_accelerate(const Setting& setting, AccelerateResult result) {
     }
     decision.tensor_device.push_back(device_of[index]);
   }
-  apply_pins(setting, decision);
+  apply_pins(inputs, decision);
   return decision;
 }
 
 // Buffers that a map leaves out are made where the first tensor of the model is.
-void place_computed(const Setting& setting, const std::vector<std::string>& computed,
+void place_computed(const PlanInputs& inputs, const std::vector<std::string>& computed,
                     Decision& decision) {
   if (computed.empty()) return;
   const auto first = std::find_if(decision.tensor_device.begin(), decision.tensor_device.end(),
@@ -115,16 +117,16 @@ void place_computed(const Setting& setting, const std::vector<std::string>& comp
     if (device == kNone) device = *first;
   }
   decision.notes.push_back("device map: no key covers " + listed(computed) +
-                           ", which no checkpoint stores: made on " + setting.label(*first));
+                           ", which no checkpoint stores: made on " + inputs.label(*first));
 }
 
-Decision decide_map(const Setting& setting) {
-  const ModelTree& tree = setting.tree;
-  DeviceMap map = *setting.request.device_map;
+Decision decide_map(const PlanInputs& inputs) {
+  const ModelTree& tree = inputs.tree;
+  DeviceMap map = *inputs.request.device_map;
   std::vector<std::uint32_t> devices;
   for (DeviceMapEntry& entry : map) {
     entry.device = normal_device_name(entry.device);
-    devices.push_back(setting.device(entry.device));
+    devices.push_back(inputs.device(entry.device));
   }
   const DeviceMapIndex index(map);
   Decision decision;
@@ -142,14 +144,14 @@ Decision decide_map(const Setting& setting) {
     decision.tensor_device.push_back(devices[entry]);
     if (devices[entry] == kNone) {
       std::string known;
-      for (const std::string& name : device_names(setting.machine)) {
+      for (const std::string& name : device_names(inputs.machine)) {
         known += (known.empty() ? "" : ", ") + name;
       }
       throw Error("device map: key '" + printable(map[entry].module) + "': there is no device '" +
-                  printable(map[entry].device) + "' on " + setting.machine.source +
+                  printable(map[entry].device) + "' on " + inputs.machine.source +
                   " (devices: " + known + ")");
     }
-    if (!setting.usable[devices[entry]]) {
+    if (!inputs.usable[devices[entry]]) {
       throw Error("device map: key '" + printable(map[entry].module) + "': device '" +
                   map[entry].device + "' is excluded");
     }
@@ -163,7 +165,7 @@ Decision decide_map(const Setting& setting) {
     throw Error("device map: no key covers " + listed(uncovered) +
                 " (the key \"\" covers everything)");
   }
-  place_computed(setting, computed, decision);
+  place_computed(inputs, computed, decision);
   std::set<std::string_view> modules;
   for (const Module& module : tree.modules) modules.insert(module.name);
   for (std::size_t i = 0; i < map.size(); ++i) {
@@ -173,15 +175,15 @@ Decision decide_map(const Setting& setting) {
     }
   }
   if (computed.empty()) decision.device_map = map;  // else one that covers them is made
-  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
+  for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     decision.by_device[d] = "as the device map says";
   }
-  apply_pins(setting, decision);
+  apply_pins(inputs, decision);
   return decision;
 }
 
-Decision decide_auto(const Setting& setting) {
-  AutoPlan plan = auto_place(setting);
+Decision decide_auto(const PlanInputs& inputs) {
+  AutoPlan plan = auto_place(inputs);
   Decision decision;
   if (!plan.exact) {
     decision.notes.push_back(
@@ -195,105 +197,105 @@ Decision decide_auto(const Setting& setting) {
   return decision;
 }
 
-bool stands_on_disk(const Setting& setting, const std::vector<std::uint32_t>& tensor_device) {
+bool stands_on_disk(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device) {
   return std::any_of(tensor_device.begin(), tensor_device.end(), [&](std::uint32_t d) {
-    return d != kNone && setting.machine.devices[d].kind == DeviceKind::kDisk;
+    return d != kNone && inputs.machine.devices[d].kind == DeviceKind::kDisk;
   });
 }
 
-std::unique_ptr<Setting> with_other_runner(const Setting& setting, const ModelTree& tree,
-                                           const Machine& machine, const Request& request) {
+std::unique_ptr<PlanInputs> with_other_runner(const PlanInputs& inputs, const ModelTree& tree,
+                                              const Machine& machine, const Request& request) {
   Request other = request;
-  other.disk_runner = other_than(setting.time.disk_runner());
-  return std::make_unique<Setting>(tree, machine, other);
+  other.disk_runner = other_than(inputs.time.disk_runner());
+  return std::make_unique<PlanInputs>(tree, machine, other);
 }
 
 // A policy of ours. Where nothing fits with the disk's layers computed by whom the rule names, they
-// are tried with the other, and `setting` becomes the one that the decision is for.
+// are tried with the other, and `inputs` becomes the one that the decision is for.
 Decision decide_own(const ModelTree& tree, const Machine& machine, const Request& request,
-                    std::unique_ptr<Setting>& setting) {
-  Decision decision = decide_auto(*setting);
-  if (decision.missing == 0 || !setting->may_change_runner()) return decision;
-  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
+                    std::unique_ptr<PlanInputs>& inputs) {
+  Decision decision = decide_auto(*inputs);
+  if (decision.missing == 0 || !inputs->may_change_runner()) return decision;
+  std::unique_ptr<PlanInputs> other = with_other_runner(*inputs, tree, machine, request);
   Decision second = decide_auto(*other);
   if (second.missing >= decision.missing) return decision;
-  setting = std::move(other);
+  inputs = std::move(other);
   return second;
 }
 
 // The same for a placement that is there already.
 void settle_runner(const ModelTree& tree, const Machine& machine, const Request& request,
                    const std::vector<std::uint32_t>& tensor_device,
-                   std::unique_ptr<Setting>& setting) {
-  if (!setting->may_change_runner() || !stands_on_disk(*setting, tensor_device)) return;
-  const auto short_by = [&](const Setting& with) {
-    return make_ledger(tree, with.machine, with.chain, with.rooms, with.time, tensor_device)
+                   std::unique_ptr<PlanInputs>& inputs) {
+  if (!inputs->may_change_runner() || !stands_on_disk(*inputs, tensor_device)) return;
+  const auto short_by = [&](const PlanInputs& with) {
+    return make_ledger(tree, with.machine, with.chain, with.spaces, with.time, tensor_device)
         .short_bytes;
   };
-  const std::uint64_t missing = short_by(*setting);
+  const std::uint64_t missing = short_by(*inputs);
   if (missing == 0) return;
-  std::unique_ptr<Setting> other = with_other_runner(*setting, tree, machine, request);
-  if (short_by(*other) < missing) setting = std::move(other);
+  std::unique_ptr<PlanInputs> other = with_other_runner(*inputs, tree, machine, request);
+  if (short_by(*other) < missing) inputs = std::move(other);
 }
 
 // Host memory while loading: weights that stay private, and the staging beside them. Staging
 // shrinks to what the host has; below 16 MiB it no longer fits. What is filled in place does
 // without its buffers, and little needs little: then 256 KiB, the least that a load takes, will do.
-std::uint64_t settle_load(const Setting& setting, const Ledger& ledger, Plan& plan) {
-  constexpr std::uint64_t kLeastStaging = 16ull << 20;
+std::uint64_t settle_load(const PlanInputs& inputs, const Ledger& ledger, Plan& plan) {
+  constexpr std::uint64_t kUsefulStaging = 16ull << 20;
   constexpr std::uint64_t kLeastOfAll = 256ull << 10;
   const auto peak = [&](std::uint64_t staging) {
-    return load_peak(setting.tree, setting.machine, setting.chain, plan.tensor_device,
-                     plan.cpu_memory, staging);
+    return load_peak(inputs.tree, inputs.machine, inputs.chain, plan.tensor_device, plan.cpu_memory,
+                     staging);
   };
   plan.load_peak = peak(plan.staging);
-  const std::uint32_t host = setting.device("cpu");
-  if (host == kNone || setting.rooms[host].budget_only) return 0;
-  const std::uint64_t room = setting.rooms[host].bytes;
-  if (plan.load_peak.host_bytes <= room || ledger.devices[host].over > 0) return 0;
+  const std::uint32_t host = inputs.device("cpu");
+  if (host == kNone || inputs.spaces[host].budget_only) return 0;
+  const std::uint64_t space = inputs.spaces[host].bytes;
+  if (plan.load_peak.host_bytes <= space || ledger.devices[host].over > 0) return 0;
   const std::uint64_t bare = peak(0).host_bytes;
   const bool little = peak(UINT64_MAX).host_bytes - bare <= kMostBounced;
-  plan.staging = std::max(little ? kLeastOfAll : kLeastStaging, room > bare ? room - bare : 0);
+  plan.staging = std::max(little ? kLeastOfAll : kUsefulStaging, space > bare ? space - bare : 0);
   plan.load_peak = peak(plan.staging);
-  return plan.load_peak.host_bytes > room ? plan.load_peak.host_bytes - room : 0;
+  return plan.load_peak.host_bytes > space ? plan.load_peak.host_bytes - space : 0;
 }
 
-// The estimate, with the streaming that there is room for; its slots go into the ledger.
-Streaming price_plan(const Setting& setting, Ledger& ledger, Plan& plan) {
-  const Pricing pricing(setting.machine, setting.chain, setting.time, setting.usable);
-  const Layout layout = layout_of(setting.chain, plan.tensor_device);
+// The estimate, with the streaming that there is space for; its buffers go into the ledger.
+Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
+  const Pricing pricing(inputs.machine, inputs.chain, inputs.time, inputs.usable);
+  const PlacedUnits placed = placed_units(inputs.chain, plan.tensor_device);
   std::vector<std::uint64_t> spare;
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     const DeviceLedger& row = ledger.devices[d];
-    // What is reserved is no room, of a device that is smaller than that least of all.
+    // What is reserved is no space, of a device that is smaller than that least of all.
     const std::uint64_t used = row.weights + row.kv_cache + row.workspace;
-    const std::uint64_t room = setting.rooms[d].bytes;
-    spare.push_back(room > used ? room - used : 0);
+    const std::uint64_t space = inputs.spaces[d].bytes;
+    spare.push_back(space > used ? space - used : 0);
   }
-  const Pricing::Priced priced = pricing.best(layout, spare, ledger.activation);
+  const Pricing::Priced priced = pricing.best(placed, spare, ledger.activation);
   const Streaming& streaming = priced.streaming;
   if (streaming.any()) {
-    ledger = make_ledger(setting.tree, setting.machine, setting.chain, setting.rooms, setting.time,
-                         plan.tensor_device, priced.slots);
-    const auto most = std::max_element(priced.slots.bytes.begin(), priced.slots.bytes.end()) -
-                      priced.slots.bytes.begin();
+    ledger = make_ledger(inputs.tree, inputs.machine, inputs.chain, inputs.spaces, inputs.time,
+                         plan.tensor_device, priced.buffers);
+    const auto most = std::max_element(priced.buffers.bytes.begin(), priced.buffers.bytes.end()) -
+                      priced.buffers.bytes.begin();
     plan.streamer = streaming.gpu == kNone ? static_cast<std::uint32_t>(most) : streaming.gpu;
-    plan.slot_bytes = priced.slots.bytes[plan.streamer];
+    plan.stream_buffer_bytes = priced.buffers.bytes[plan.streamer];
     const char* when = streaming.prompt && streaming.token ? ""
                        : streaming.prompt                  ? " for the prompt"
                                                            : " for each token";
     plan.notes.push_back("the estimate has what stands in host RAM streamed through " +
                          (streaming.gpu == kNone ? std::string("the gpu of its layer")
-                                                 : setting.label(streaming.gpu)) +
+                                                 : inputs.label(streaming.gpu)) +
                          when + ", where that is quicker than computing on the cpu");
   }
-  plan.estimate = pricing.estimate(layout, streaming);
+  plan.estimate = pricing.estimate(placed, streaming);
   return streaming;
 }
 
 // Where the work that is asked for is more than the context or the model has positions for.
-void note_workload(const Setting& setting, const Workload& asked, Plan& plan) {
-  const Workload& workload = setting.workload;
+void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) {
+  const Workload& workload = inputs.workload;
   const std::string context = std::to_string(workload.context);
   if (asked.prompt_tokens > workload.context) {
     plan.notes.push_back("a prompt of " + std::to_string(asked.prompt_tokens) +
@@ -304,19 +306,19 @@ void note_workload(const Setting& setting, const Workload& asked, Plan& plan) {
                          " new ones are more than the context of " + context +
                          ": the KV cache is planned for the context alone");
   }
-  const std::uint64_t most = setting.tree.facts.max_positions;
+  const std::uint64_t most = inputs.tree.facts.max_positions;
   if (most > 0 && workload.context > most) {
     plan.notes.push_back("a context of " + context + " is more than the " + std::to_string(most) +
                          " positions that the model knows");
   }
 }
 
-std::uint64_t offloaded(const Setting& setting, const Ledger& ledger) {
+std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& row : ledger.devices) {
     if (row.kind != DeviceKind::kCuda) bytes += row.weights;
   }
-  return setting.request.never_offload ? bytes : 0;
+  return inputs.request.never_offload ? bytes : 0;
 }
 
 Plan make(const ModelTree& tree, const Machine& machine, const Request& request, bool suggest) {
@@ -332,58 +334,61 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   std::future<AccelerateResult> accelerate =
       std::async(large ? std::launch::async | std::launch::deferred : std::launch::deferred,
                  [&] { return place_as_accelerate(tree, machine, request); });
-  auto chosen = std::make_unique<Setting>(tree, machine, request);
+  auto chosen = std::make_unique<PlanInputs>(tree, machine, request);
   Decision decision = request.device_map ? decide_map(*chosen)
                       : own              ? decide_own(tree, machine, request, chosen)
                                          : decide_accelerate(*chosen, accelerate.get());
   if (!own || request.device_map) {
     settle_runner(tree, machine, request, decision.tensor_device, chosen);
   }
-  const Setting& setting = *chosen;
+  const PlanInputs& inputs = *chosen;
   Plan plan;
   plan.policy = request.device_map ? Policy::kDeviceMap : request.policy;
-  plan.machine = setting.machine.source;
-  plan.workload = setting.workload;
+  plan.machine = inputs.machine.source;
+  plan.workload = inputs.workload;
   plan.cpu_memory = request.cpu_memory;
   plan.staging = request.staging;
   plan.tensor_device = std::move(decision.tensor_device);
   plan.notes = std::move(decision.notes);
-  note_workload(setting, request.workload, plan);
-  Ledger ledger = make_ledger(tree, setting.machine, setting.chain, setting.rooms, setting.time,
+  note_workload(inputs, request.workload, plan);
+  Ledger ledger = make_ledger(tree, inputs.machine, inputs.chain, inputs.spaces, inputs.time,
                               plan.tensor_device);
   const bool all = std::find(plan.tensor_device.begin(), plan.tensor_device.end(), kNone) ==
                    plan.tensor_device.end();
   Streaming streaming;
   if (all) {
-    streaming = price_plan(setting, ledger, plan);
+    streaming = price_plan(inputs, ledger, plan);
     if (own && !request.device_map && decision.missing == 0) {
       plan.estimate.optimality_gap = decision.gap;
     }
     plan.device_map =
         decision.device_map.empty()
-            ? collapse_device_map(tree, plan.tensor_device, device_names(setting.machine))
+            ? collapse_device_map(tree, plan.tensor_device, device_names(inputs.machine))
             : std::move(decision.device_map);
   }
-  const std::uint32_t disk = setting.device("disk");
-  if (disk != kNone && stands_on_disk(setting, plan.tensor_device)) {
-    plan.disk_runner = setting.time.runs_on(disk);
+  const std::uint32_t disk = inputs.device("disk");
+  if (disk != kNone && stands_on_disk(inputs, plan.tensor_device)) {
+    plan.disk_runner = inputs.time.runs_on(disk);
     plan.notes.push_back("what stands on the disk is read for each pass and computed by " +
-                         setting.label(plan.disk_runner));
+                         inputs.label(plan.disk_runner));
   }
-  const std::uint64_t load_short = settle_load(setting, ledger, plan);
+  const std::uint64_t load_short = settle_load(inputs, ledger, plan);
   Reasons reasons;
   if (own && all && !request.device_map) {
-    reasons = auto_reasons(setting, plan.tensor_device, ledger, streaming);
+    reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming);
   }
-  plan.placement = list_placements(setting, plan.tensor_device, decision.by_device, reasons);
+  plan.placement = list_placements(inputs, plan.tensor_device, decision.by_device, reasons);
   const std::uint64_t missing =
-      std::max({decision.missing, ledger.short_bytes, load_short, offloaded(setting, ledger)});
+      std::max({decision.missing, ledger.short_bytes, load_short, offloaded(inputs, ledger)});
   if (missing > 0) {
     plan.shortfall = Shortfall{missing, {}, {}};
     if (suggest) {
       plan.shortfall->cause =
-          load_short == missing ? load_cause(setting, plan.load_peak) : find_cause(setting);
-      plan.shortfall->suggestions = find_suggestions(setting);
+          load_short == missing ? load_cause(inputs, plan.load_peak) : find_cause(inputs);
+      plan.shortfall->suggestions = find_suggestions(
+          inputs, [](const ModelTree& other, const Machine& on, const Request& asked) {
+            return make(other, on, asked, false);
+          });
     }
   }
   plan.devices = std::move(ledger.devices);
@@ -394,10 +399,6 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
 
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
   return make(tree, machine, request, true);
-}
-
-Plan plan_once(const ModelTree& tree, const Machine& machine, const Request& request) {
-  return make(tree, machine, request, false);
 }
 
 }  // namespace berth

@@ -1,34 +1,12 @@
-// Machines known from budgets alone, and plans checked against what is free now.
+// Plans checked against what is free now.
 #include <algorithm>
 
+#include "berth/planner.h"
 #include "planner/base/text.h"
-#include "planner/accelerate/accelerate.h"
 #include "planner/cost/memory.h"
-#include "planner/planner.h"
-#include "planner/explain/reasons.h"
+#include "planner/machine/sizes.h"
 
 namespace berth {
-
-Machine budget_machine(const std::vector<Budget>& budgets) {
-  Machine machine;
-  machine.source = kBudgetSource;
-  for (const Budget& budget : accelerate_order(budgets)) {
-    Device device;
-    device.name = budget.device;
-    device.kind = budget.device == "cpu"    ? DeviceKind::kCpu
-                  : budget.device == "disk" ? DeviceKind::kDisk
-                                            : DeviceKind::kCuda;
-    device.capacity = device.total = std::min(budget.bytes, kUnlimited);
-    if (device.kind == DeviceKind::kDisk) {
-      for (const Budget& given : budgets) {
-        if (given.device == "disk") device.capacity = device.total = given.bytes;
-      }
-    }
-    machine.devices.push_back(device);
-  }
-  fill_defaults(machine);
-  return machine;
-}
 
 std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
   std::uint64_t emulated = 0;
@@ -40,8 +18,9 @@ std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
     const std::uint64_t have =
         device.capacity > device.reserve ? device.capacity - device.reserve : 0;
     if (need <= have) return;
-    say("the plan no longer fits: " + label + " has " + gib(have) + " free, the plan needs " +
-        gib(need) + ": " + gib(need - have) + " short; free memory there or plan again");
+    say("the plan no longer fits: " + label + " has " + format_size(have) +
+        " free, the plan needs " + format_size(need) + ": " + format_size(need - have) +
+        " short; free memory there or plan again");
   };
   for (const DeviceLedger& row : plan.devices) {
     const bool used = row.weights + row.kv_cache + row.workspace > 0;

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <optional>
 
-#include "planner/checkpoint/checkpoint.h"
-#include "runtime/load/loader.h"
+#include "berth/checkpoint.h"
+#include "berth/load.h"
 
 namespace CLI {
 class App;

@@ -4,7 +4,9 @@
 
 #include <utility>
 
+#include "berth/error.h"
 #include "cli/options/values.h"
+#include "planner/machine/machine_file.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {

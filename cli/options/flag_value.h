@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "berth/error.h"
 #include "cli/options/settings.h"
 
 namespace berth {

@@ -11,8 +11,9 @@
 #include <variant>
 #include <vector>
 
-#include "planner/plan/plan.h"
-#include "runtime/load/loader.h"
+#include "berth/error.h"
+#include "berth/load.h"
+#include "berth/plan.h"
 
 namespace berth {
 

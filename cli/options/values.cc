@@ -7,6 +7,7 @@
 #include <charconv>
 #include <optional>
 
+#include "berth/error.h"
 #include "planner/base/yaml.h"
 #include "planner/machine/sizes.h"
 #include "runtime/load/sizing.h"

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <utility>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

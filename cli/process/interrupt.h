@@ -4,7 +4,7 @@
 #include <atomic>
 #include <string>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

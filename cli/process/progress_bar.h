@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "runtime/load/loader.h"
+#include "berth/load.h"
 
 namespace berth {
 

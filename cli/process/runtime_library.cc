@@ -8,7 +8,7 @@
 #include <string>
 #include <system_error>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "planner/base/json_writer.h"
 #include "cli/report/table.h"
+#include "planner/base/json_writer.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
 #include "runtime/calibrate/ram.h"

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cli/report/plan_report.h"
 #include "cli/report/table.h"
 #include "planner/machine/sizes.h"

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/report/planned.h"
 #include "planner/base/json_writer.h"
-#include "cli/planning.h"
 
 namespace berth {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cli/planning.h"
+#include "cli/report/planned.h"
 
 namespace berth {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/plan/plan.h"
+#include "berth/plan.h"
 
 namespace berth {
 

@@ -3,9 +3,9 @@
 
 #include <string>
 
+#include "berth/load.h"
+#include "cli/report/planned.h"
 #include "planner/base/json_writer.h"
-#include "cli/planning.h"
-#include "runtime/load/loader.h"
 
 namespace berth {
 

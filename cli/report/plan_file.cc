@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cli/options/values.h"
 
 namespace berth {
@@ -175,7 +177,7 @@ std::uint32_t device_named(const Reader& reader, const Plan& plan, std::string_v
 
 void read_streaming(const Reader& reader, Plan& plan) {
   plan.streamer = device_named(reader, plan, "device");
-  plan.slot_bytes = reader.size("slot_bytes");
+  plan.stream_buffer_bytes = reader.size("slot_bytes");
 }
 
 void read_body(const Reader& root, const std::string& source, PlanFile& file) {
@@ -297,7 +299,7 @@ Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& set
   plan.policy = file.plan.policy;
   plan.estimate = file.plan.estimate;
   plan.streamer = file.plan.streamer;
-  plan.slot_bytes = file.plan.slot_bytes;
+  plan.stream_buffer_bytes = file.plan.stream_buffer_bytes;
   plan.disk_runner = file.plan.disk_runner;
   plan.shortfall = file.plan.shortfall;
   std::map<std::string, std::string, std::less<>> reasons;

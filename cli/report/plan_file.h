@@ -7,8 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "berth/model.h"
+#include "berth/plan.h"
 #include "cli/options/settings.h"
-#include "planner/planner.h"
 
 namespace berth {
 

@@ -107,7 +107,8 @@ void write_figures(JsonWriter& json, const Plan& plan) {
   json.end_object();
   if (plan.streamer != kNone) {
     json.key("streaming").begin_object();
-    json.member("device", plan.devices[plan.streamer].name).member("slot_bytes", plan.slot_bytes);
+    json.member("device", plan.devices[plan.streamer].name)
+        .member("slot_bytes", plan.stream_buffer_bytes);
     json.end_object();
   }
   if (plan.disk_runner != kNone) {
@@ -140,7 +141,7 @@ void write_request(JsonWriter& json, const Planned& planned) {
   json.key("request").begin_object();
   json.member("machine", plan.machine)
       .member("dtype", dtype_asked_for(planned.model.tree))
-      .member("dequantize", !planned.model.tree.dequantizations.empty())
+      .member("dequantize", planned.model.tree.quantized != nullptr)
       .member("tensors", planned.model.tree.tensors.size())
       .member("cpu_memory", cpu_memory_name(plan.cpu_memory))
       .member("staging", plan.staging)

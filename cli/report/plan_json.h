@@ -4,8 +4,8 @@
 #include <string>
 
 #include "cli/report/compare.h"
+#include "cli/report/planned.h"
 #include "planner/base/json_writer.h"
-#include "cli/planning.h"
 
 namespace berth {
 

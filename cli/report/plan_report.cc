@@ -18,8 +18,6 @@ namespace berth {
 namespace {
 
 constexpr std::size_t kWidth = 100;
-// A capacity from here up is "as much as you like": the disk of a machine known from budgets.
-constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 60;
 
 std::string plural(std::uint64_t count, const std::string& noun) {
   return fmt::format("{} {}{}", with_commas(count), noun, count == 1 ? "" : "s");
@@ -260,7 +258,7 @@ std::string model_line(const Model& model) {
   const std::string stored = dtype_summary(tree, &ModelTensor::stored);
   const bool quantized = !tree.quantization.empty();
   if (stored != dtype) dtype += quantized ? ", stored as " + stored : " (stored as " + stored + ")";
-  if (!tree.dequantizations.empty()) {
+  if (tree.quantized != nullptr) {
     dtype = dtype_summary(tree, &ModelTensor::dtype) + ", dequantised from " +
             (quantized ? tree.quantization : stored);
   } else if (quantized) {
@@ -292,7 +290,7 @@ std::string device_table(const Planned& planned) {
     for (const std::int64_t number : ledger_row(device, weights[i])) {
       cells.push_back(format_hundredths(number));
     }
-    if (device.capacity >= kUnlimited) cells[1] = cells[6] = "-";
+    if (device.capacity >= kShownAsUnlimited) cells[1] = cells[6] = "-";
     cells.push_back(layers[i].empty() ? "-" : join(layers[i], ", "));
     table.add(std::move(cells));
   }

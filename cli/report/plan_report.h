@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/planning.h"
+#include "cli/report/planned.h"
 
 namespace berth {
 

@@ -27,8 +27,6 @@ constexpr const char* kReserved = "#9aa3ae";
 constexpr const char* kFree = "#f4f6f9";
 constexpr const char* kMissing = "#c62828";
 constexpr const char* kFaint = "#5b6673";
-// From here up a capacity means "as much as you like".
-constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 60;
 
 // Two shades, so that neighbouring runs are told apart; white text reads on all of them.
 const char* weights_colour(DeviceKind kind, std::size_t index) {
@@ -67,7 +65,8 @@ std::vector<Column> make_columns(const Planned& planned) {
     if (device.kind == DeviceKind::kCuda) base = std::max({base, device.capacity, used(device)});
   }
   // Without GPUs the CPU sets the scale, free room and all, but not so that nothing is seen.
-  if (base == 0 || base >= kUnlimited) base = std::min(std::max(host, most_used), 4 * most_used);
+  if (base == 0 || base >= kShownAsUnlimited)
+    base = std::min(std::max(host, most_used), 4 * most_used);
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
     if (run.bytes > 0) columns[run.device].runs.push_back(run);
   }
@@ -77,8 +76,9 @@ std::vector<Column> make_columns(const Planned& planned) {
     const std::uint64_t held = used(*column.device);
     const std::uint64_t whole = std::max(column.device->capacity, held);
     const bool gpu = column.device->kind == DeviceKind::kCuda;
-    column.shown =
-        gpu && whole < kUnlimited ? whole : std::min(whole, std::max(held + held / 12, base));
+    column.shown = gpu && whole < kShownAsUnlimited
+                       ? whole
+                       : std::min(whole, std::max(held + held / 12, base));
     column.cut = column.shown < whole;
     if (gpu || held <= most) {
       column.shown = gpu ? column.shown : std::min(column.shown, std::max(most, held));
@@ -253,7 +253,7 @@ class Picture {
     const double size = text_width(label.words, 11, true) <= room ? 11 : 9.5;
     canvas_.text(x, both ? middle - 3 : middle + 4, fitted(label.words, size, room, true),
                  {size, label.ink, "middle", true});
-    if (both && label.bytes < kUnlimited) {
+    if (both && label.bytes < kShownAsUnlimited) {
       canvas_.text(x, middle + 11, format_size(label.bytes), {10, label.ink, "middle", false});
     }
   }
@@ -283,7 +283,7 @@ class Picture {
     const DeviceLedger& device = *column.device;
     const double middle = x + column_width_ / 2;
     canvas_.text(middle, base_ + 20, device_label(device), {14, "#1f2933", "middle", true});
-    std::string size = device.capacity >= kUnlimited
+    std::string size = device.capacity >= kShownAsUnlimited
                            ? "no limit"
                            : format_hundredths(gib_hundredths(device.capacity)) + " GiB";
     canvas_.text(middle, base_ + 36, size, {11, kFaint, "middle", false});
@@ -310,7 +310,7 @@ class Picture {
     if (device.over > 0) {
       row(kMissing, "missing", format_hundredths(-cells[5]));
     } else {
-      row(kFree, "free", device.capacity >= kUnlimited ? "-" : format_hundredths(cells[5]));
+      row(kFree, "free", device.capacity >= kShownAsUnlimited ? "-" : format_hundredths(cells[5]));
     }
   }
 

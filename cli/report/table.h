@@ -23,6 +23,9 @@ class Table {
 
 std::string with_commas(std::uint64_t number);  // "70,553,706,496"
 
+// A capacity of this many bytes (an exbibyte) or more stands for "no limit" and is printed as "-".
+inline constexpr std::uint64_t kShownAsUnlimited = std::uint64_t{1} << 60;
+
 // Bytes as hundredths of a GiB, rounded to nearest, halves to even: as format_gib() prints them.
 std::int64_t gib_hundredths(std::uint64_t bytes);
 std::string format_hundredths(std::int64_t hundredths);  // "-12.30"

@@ -6,23 +6,12 @@
 #include <unordered_map>
 
 #include "planner/accelerate/tree.h"
+#include "planner/plan/budget.h"
 
 namespace berth {
 namespace {
 
 using namespace accelerate;
-
-bool is_gpu(const std::string& device) { return device != "cpu" && device != "disk"; }
-
-std::uint32_t gpu_number(const std::string& device) {
-  std::uint32_t number = 0;
-  const auto [end, code] = std::from_chars(device.data(), device.data() + device.size(), number);
-  if (code != std::errc() || end != device.data() + device.size()) {
-    throw Error("max_memory: '" + device +
-                "' is not a device (GPUs are numbers; then there are cpu and disk)");
-  }
-  return number;
-}
 
 // 1.25 times the larger of: the first module of each no-split class, the mean leaf module.
 std::int64_t balance_margin(const Sizes& sizes) {
@@ -61,7 +50,7 @@ Eighths balance(const Sizes& sizes, std::vector<Budget>& budgets, bool low_zero,
                 std::vector<std::string>& notes) {
   std::vector<Budget*> gpus;  // with memory, ascending
   for (Budget& budget : budgets) {
-    if (is_gpu(budget.device) && budget.bytes > 0) gpus.push_back(&budget);
+    if (names_gpu(budget.device) && budget.bytes > 0) gpus.push_back(&budget);
   }
   if (gpus.empty()) return 0;
   if (gpus.size() == 1) {
@@ -70,7 +59,7 @@ Eighths balance(const Sizes& sizes, std::vector<Budget>& budgets, bool low_zero,
   }
   auto budget_of = [&](std::uint32_t number) -> Budget* {
     for (Budget& budget : budgets) {
-      if (is_gpu(budget.device) && gpu_number(budget.device) == number) return &budget;
+      if (names_gpu(budget.device) && gpu_number(budget.device) == number) return &budget;
     }
     notes.push_back("Accelerate fails here: balanced_low_0 wants a GPU " + std::to_string(number) +
                     "; it was counted as having no memory");
@@ -196,25 +185,6 @@ AccelerateResult Cleaner::finish(std::vector<std::string> notes) {
 
 }  // namespace
 
-std::vector<Budget> accelerate_order(const std::vector<Budget>& budgets) {
-  std::vector<Budget> out;
-  for (const Budget& budget : budgets) {
-    for (const Budget& other : out) {
-      if (other.device == budget.device) {
-        throw Error("max_memory: device '" + budget.device + "' is given twice");
-      }
-    }
-    if (is_gpu(budget.device)) gpu_number(budget.device);
-    if (budget.device != "disk") out.push_back(budget);
-  }
-  std::stable_sort(out.begin(), out.end(), [](const Budget& a, const Budget& b) {
-    if (!is_gpu(a.device) || !is_gpu(b.device)) return is_gpu(a.device) && !is_gpu(b.device);
-    return gpu_number(a.device) < gpu_number(b.device);
-  });
-  out.push_back({"disk", std::numeric_limits<std::uint64_t>::max()});
-  return out;
-}
-
 std::vector<Budget> balanced_memory(const ModelTree& tree, std::vector<Budget> budgets,
                                     bool low_zero, bool probed, std::vector<std::string>& notes) {
   balance(Sizes(tree), budgets, low_zero, probed, notes);
@@ -230,10 +200,10 @@ AccelerateResult accelerate_place(const ModelTree& tree, Policy policy,
   if (policy != Policy::kSequential) {
     more = balance(sizes, ordered, policy == Policy::kBalancedLow0, probed, notes);
   }
-  std::vector<Eighths> room;
-  for (const Budget& budget : ordered) room.push_back(to_eighths(budget.bytes));
-  if (more > 0) room[0] += more;  // GPU 0 is the first
-  Raw raw = infer(sizes, ordered, room);
+  std::vector<Eighths> space;
+  for (const Budget& budget : ordered) space.push_back(to_eighths(budget.bytes));
+  if (more > 0) space[0] += more;  // GPU 0 is the first
+  Raw raw = infer(sizes, ordered, space);
   notes.insert(notes.end(), raw.notes.begin(), raw.notes.end());
   return Cleaner(sizes, ordered, raw.assigned).finish(std::move(notes));
 }

@@ -2,7 +2,7 @@
 // clean_device_map), tensor for tensor, oddities included, so that users can move over.
 //
 // Accelerate knows bytes of weights and nothing else: no KV cache, no workspace, no speed. The
-// oddities that users meet, all kept: GPU 0 and the CPU hold back room for the largest layer that
+// oddities that users meet, all kept: GPU 0 and the CPU hold back space for the largest layer that
 // is still to be placed; a device that was passed over is never returned to; a tied partner drags
 // its whole module along; an absent "cpu" sends what is left to the disk; the disk is infinite.
 // Accelerate works on lists of names and is quadratic; this works on ids and is nearly linear.
@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
+#include "berth/model.h"
+#include "berth/plan.h"
 
 namespace berth {
 
@@ -26,10 +26,6 @@ struct AccelerateResult {
   std::vector<std::uint32_t> tensor_device;  // by TensorId; index into `budgets`; never kNone
   std::vector<std::string> notes;
 };
-
-// The budgets in Accelerate's order: GPUs ascending, then cpu, then disk (infinite, whatever was
-// asked). Throws Error for a device of another name and for one named twice.
-std::vector<Budget> accelerate_order(const std::vector<Budget>& budgets);
 
 // What get_balanced_memory makes of budgets in Accelerate's order. `low_zero`: balanced_low_0.
 // `probed`: the user gave no budgets; a single GPU then keeps a tenth free.

@@ -8,7 +8,7 @@
 namespace berth::accelerate {
 namespace {
 
-// The layers that room is held back for: leaf modules and no-split modules, each a range of the
+// The layers that space is held back for: leaf modules and no-split modules, each a range of the
 // depth-first order. Answers "the largest layer that still waits".
 class WaitingLayers {
  public:
@@ -166,11 +166,11 @@ class Queue {
 class Inference {
  public:
   Inference(const Sizes& sizes, const std::vector<Budget>& budgets,
-            const std::vector<Eighths>& room)
+            const std::vector<Eighths>& space)
       : sizes_(sizes),
         tree_(sizes.tree),
         budgets_(budgets),
-        room_(room),
+        space_(space),
         queue_(sizes.size.size()),
         layers_(sizes),
         assigned(sizes.size.size(), kNone) {}
@@ -196,7 +196,7 @@ class Inference {
   const Sizes& sizes_;
   const ModelTree& tree_;
   const std::vector<Budget>& budgets_;
-  const std::vector<Eighths>& room_;
+  const std::vector<Eighths>& space_;
   Queue queue_;
   WaitingLayers layers_;
 
@@ -275,9 +275,9 @@ void Inference::run() {
     const Partners tied = partners(node);
     const bool disk = budgets_[device].device == "disk";
     const bool holds_back = device == 0 ? !disk : budgets_[device].device == "cpu";
-    const Eighths room = room_[device] - (holds_back ? layers_.size() : 0);
+    const Eighths space = space_[device] - (holds_back ? layers_.size() : 0);
 
-    if (disk || used + size + tied.need <= room) {
+    if (disk || used + size + tied.need <= space) {
       used += size + tied.need;
       place(node, device);
       for (std::uint32_t owner : tied.owners) {
@@ -288,12 +288,12 @@ void Inference::run() {
       }
       continue;
     }
-    if (!tied.owners.empty() && used + size <= room && split_partner(tied)) {
+    if (!tied.owners.empty() && used + size <= space && split_partner(tied)) {
       again(node);
       layers_.recompute();
       continue;
     }
-    if (used + size >= room && splittable(node)) {
+    if (used + size >= space && splittable(node)) {
       std::vector<std::uint32_t> parts;
       split(node, [&](std::uint32_t part) { parts.push_back(part); });
       for (auto part = parts.rbegin(); part != parts.rend(); ++part) queue_.push_front(*part);
@@ -310,8 +310,8 @@ void Inference::run() {
 }  // namespace
 
 Raw infer(const Sizes& sizes, const std::vector<Budget>& devices,
-          const std::vector<Eighths>& room) {
-  Inference inference(sizes, devices, room);
+          const std::vector<Eighths>& space) {
+  Inference inference(sizes, devices, space);
   inference.run();
   return {std::move(inference.assigned), std::move(inference.notes)};
 }

@@ -7,18 +7,18 @@
 #include <string>
 #include <vector>
 
+#include "berth/model.h"
+#include "berth/plan.h"
 #include "planner/model/tree/depth_first.h"
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
 
 namespace berth::accelerate {
 
 // Sizes are eighths of a byte, because Accelerate counts a bool as one bit.
 using Eighths = std::int64_t;
-inline constexpr Eighths kUnlimited = std::numeric_limits<Eighths>::max() / 4;
+inline constexpr Eighths kUnlimitedEighths = std::numeric_limits<Eighths>::max() / 4;
 
 inline Eighths to_eighths(std::uint64_t bytes) {
-  constexpr std::uint64_t kMost = static_cast<std::uint64_t>(kUnlimited) / 8;
+  constexpr std::uint64_t kMost = static_cast<std::uint64_t>(kUnlimitedEighths) / 8;
   return static_cast<Eighths>(std::min(bytes, kMost) * 8);
 }
 
@@ -42,12 +42,13 @@ struct Sizes : DepthFirst {
 };
 
 // What infer_auto_device_map decides, before cleaning: by node, the device (index into `devices`)
-// of each key of its map, kNone for what is no key. `room`: by device; a device named "disk" has no
-// end.
+// of each key of its map, kNone for what is no key. `space`: by device; a device named "disk" has
+// no end.
 struct Raw {
   std::vector<std::uint32_t> assigned;
   std::vector<std::string> notes;
 };
-Raw infer(const Sizes& sizes, const std::vector<Budget>& devices, const std::vector<Eighths>& room);
+Raw infer(const Sizes& sizes, const std::vector<Budget>& devices,
+          const std::vector<Eighths>& space);
 
 }  // namespace berth::accelerate

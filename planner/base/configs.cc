@@ -1,11 +1,11 @@
-#include "planner/base/configs.h"
+#include "berth/configs.h"
 
 #include <cstdlib>
 #include <string>
 #include <system_error>
 #include <utility>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "berth/error.h"
+
 namespace berth {
 
 File::File(const std::filesystem::path& path) {

@@ -5,9 +5,16 @@
 #include <filesystem>
 #include <string>
 
-#include "planner/checkpoint/checkpoint.h"
-
 namespace berth {
+
+// A file as it was when it was opened, to tell later whether it still is that one.
+struct FileIdentity {
+  std::filesystem::path path;
+  std::uint64_t file_bytes = 0;
+  std::uint64_t device = 0;   // st_dev
+  std::uint64_t inode = 0;    // st_ino
+  std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
+};
 
 class File {
  public:
@@ -17,7 +24,7 @@ class File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
-  const Shard& identity() const { return identity_; }
+  const FileIdentity& identity() const { return identity_; }
   std::uint64_t size() const { return identity_.file_bytes; }
 
   // Fills `out` with `count` bytes from `offset`; Error naming both if the file ends before.
@@ -25,7 +32,7 @@ class File {
 
  private:
   int descriptor_ = -1;
-  Shard identity_;
+  FileIdentity identity_;
 };
 
 // The whole of a small text file. Throws Error if it cannot be read or is over `limit` bytes.

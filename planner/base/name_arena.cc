@@ -1,4 +1,4 @@
-#include "planner/base/name_arena.h"
+#include "berth/name_arena.h"
 
 #include <algorithm>
 #include <cstring>

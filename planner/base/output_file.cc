@@ -11,7 +11,7 @@
 #include <cstring>
 #include <string>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

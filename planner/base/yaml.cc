@@ -22,6 +22,7 @@
 #include <system_error>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/text.h"
 
 namespace berth {

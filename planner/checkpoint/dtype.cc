@@ -1,7 +1,7 @@
-#include "planner/checkpoint/dtype.h"
-
 #include <algorithm>
 #include <array>
+
+#include "berth/tensor.h"
 
 namespace berth {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

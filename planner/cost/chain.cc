@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/text.h"
 #include "planner/model/tree/depth_first.h"
 #include "planner/plan/device_map.h"
@@ -232,7 +233,7 @@ bool cost_alike(const Unit& a, const Unit& b) {
   return a.tensors.empty() == b.tensors.empty() && figures(a) == figures(b);
 }
 
-std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts) {
+std::uint64_t buffer_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts) {
   return std::max(dense, (experts + unit.expert_count - 1) / unit.expert_count);
 }
 

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
+#include "berth/model.h"
+#include "berth/plan.h"
 
 namespace berth {
 
@@ -69,7 +69,7 @@ bool cost_alike(const Unit& a, const Unit& b);
 
 // Bytes in flight while a piece of a unit is read from the disk or streamed: `dense` bytes at once,
 // of `experts` bytes one expert at a time.
-std::uint64_t slot_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts);
+std::uint64_t buffer_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t experts);
 
 // What of a tensor counts as routed experts: it is below a module that is one.
 bool is_expert_tensor(const ModelTree& tree, TensorId tensor);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "planner/model/tree/dequantization.h"
+
 namespace berth {
 
 SharedStorage::SharedStorage(const ModelTree& tree) : tree_(tree) {
@@ -17,40 +19,40 @@ bool SharedStorage::add(std::uint32_t device, TensorId tensor) {
   return seen_.emplace(device, first == kNone ? tensor : first).second;
 }
 
-std::vector<Room> device_rooms(const Machine& machine, const Request& request) {
-  std::vector<Room> rooms;
+std::vector<Space> device_spaces(const Machine& machine, const Request& request) {
+  std::vector<Space> spaces;
   for (const Device& device : machine.devices) {
-    Room room;
+    Space space;
     const std::uint64_t context = device.kind == DeviceKind::kCuda ? kCudaContext : 0;
-    room.reserved = context + std::min(device.reserve, kUnlimited);
-    room.budget_only = machine.source == kBudgetSource || device.description == kBudgetDevice;
+    space.reserved = context + std::min(device.reserve, kUnlimited);
+    space.budget_only = machine.source == kBudgetSource || device.description == kBudgetDevice;
     const std::uint64_t capacity = std::min(device.capacity, kUnlimited);
-    room.bytes = capacity > room.reserved ? capacity - room.reserved : 0;
-    if (room.budget_only) {
-      room.bytes = kUnlimited;
-      room.weight_bytes = capacity;
+    space.bytes = capacity > space.reserved ? capacity - space.reserved : 0;
+    if (space.budget_only) {
+      space.bytes = kUnlimited;
+      space.weight_bytes = capacity;
     }
     if (request.max_memory) {
       for (const Budget& budget : *request.max_memory) {
         if (budget.device == device.name) {
-          room.weight_bytes = std::min(budget.bytes, kUnlimited);
+          space.weight_bytes = std::min(budget.bytes, kUnlimited);
         }
       }
     }
-    rooms.push_back(room);
+    spaces.push_back(space);
   }
-  return rooms;
+  return spaces;
 }
 
 Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
-                   const std::vector<Room>& rooms, const TimeModel& time,
-                   const std::vector<std::uint32_t>& tensor_device, const Slots& slots) {
+                   const std::vector<Space>& spaces, const TimeModel& time,
+                   const std::vector<std::uint32_t>& tensor_device, const StreamBuffers& buffers) {
   Ledger ledger;
   for (std::size_t d = 0; d < machine.devices.size(); ++d) {
     DeviceLedger row;
     row.name = machine.devices[d].name;
     row.kind = machine.devices[d].kind;
-    row.reserved = rooms[d].reserved;
+    row.reserved = spaces[d].reserved;
     ledger.devices.push_back(row);
   }
   SharedStorage shared(tree);
@@ -79,23 +81,25 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
       if (!tree.tensors[t].persistent) continue;
       const bool routed = unit.expert_bytes > 0 && chain.expert[t] != 0;
       (routed ? experts : dense) += chain.bytes[t];
-      from_disk[runner] = std::max(from_disk[runner], slot_bytes(unit, dense, experts));
+      from_disk[runner] = std::max(from_disk[runner], buffer_bytes(unit, dense, experts));
     }
     if (unit.tensors.empty() || tensor_device[unit.anchor] == kNone) continue;
     const std::uint32_t home = time.runs_on(tensor_device[unit.anchor]);
     ledger.devices[home].kv_cache += unit.kv_bytes;
     logits[home] += unit.logits;
   }
-  const auto slot = [&](std::size_t d) { return d < slots.bytes.size() ? slots.bytes[d] : 0; };
-  for (std::size_t d = 0; d < slots.activation.size(); ++d) {
-    activation[d] = std::max(activation[d], slots.activation[d]);
+  const auto buffer = [&](std::size_t d) {
+    return d < buffers.bytes.size() ? buffers.bytes[d] : 0;
+  };
+  for (std::size_t d = 0; d < buffers.activation.size(); ++d) {
+    activation[d] = std::max(activation[d], buffers.activation[d]);
   }
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     DeviceLedger& row = ledger.devices[d];
-    row.workspace = computed[d] + activation[d] + logits[d] + 2 * from_disk[d] + 2 * slot(d);
+    row.workspace = computed[d] + activation[d] + logits[d] + 2 * from_disk[d] + 2 * buffer(d);
     const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
-    if (rooms[d].budget_only) {
-      row.capacity = used - row.weights + rooms[d].weight_bytes;
+    if (spaces[d].budget_only) {
+      row.capacity = used - row.weights + spaces[d].weight_bytes;
     } else {
       row.capacity = machine.devices[d].capacity;
     }
@@ -107,13 +111,13 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
     row.free = row.capacity > total ? row.capacity - total : 0;
     row.over = total > row.capacity ? total - row.capacity : 0;
     std::uint64_t budget_short = 0;
-    if (row.weights > rooms[d].weight_bytes) budget_short = row.weights - rooms[d].weight_bytes;
+    if (row.weights > spaces[d].weight_bytes) budget_short = row.weights - spaces[d].weight_bytes;
     ledger.short_bytes += std::max(row.over, budget_short);
   }
   return ledger;
 }
 
-std::uint64_t side_share(std::uint64_t staging, std::uint64_t largest) {
+std::uint64_t table_share(std::uint64_t staging, std::uint64_t largest) {
   return largest == 0 ? 0 : std::max(staging / 4, largest);
 }
 
@@ -139,7 +143,7 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
     const std::uint32_t device = tensor_device[t];
     if (device == kNone || !tensor.persistent || !shared.first(device, t)) continue;
     if (made && machine.devices[device].kind != DeviceKind::kDisk) {
-      const std::uint64_t beside = tree.dequantizations[tensor.dequantization].side_bytes;
+      const std::uint64_t beside = tree.quantized->weights[tensor.dequantization].table_bytes;
       side = std::max(side, beside);
       staged += beside;
     }
@@ -162,7 +166,7 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
   peak.naive_host_bytes += tree.ignored_bytes;
   staged += std::min(in_place, kMostBounced);
   // A share of the staging is for what stands beside quantised weights; one alone may need more.
-  const std::uint64_t share = side_share(staging, side);
+  const std::uint64_t share = table_share(staging, side);
   peak.host_bytes += std::min(side > 0 ? staging - staging / 4 + share : staging, staged);
   return peak;
 }

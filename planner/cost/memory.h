@@ -12,16 +12,14 @@
 #include <utility>
 #include <vector>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 #include "planner/cost/chain.h"
 #include "planner/cost/time.h"
+#include "planner/plan/budget.h"
 
 namespace berth {
 
 inline constexpr std::uint64_t kCudaContext = 512ull << 20;
-inline constexpr std::uint64_t kUnlimited = 1ull << 62;
-inline constexpr char kBudgetSource[] = "--max-memory";  // Machine::source of budget_machine()
-inline constexpr char kBudgetDevice[] = "known from its budget alone";  // Device::description
 
 // Tells bytes that a device holds already: of tensors that share storage, the first on each device
 // counts. Tensors that share none cost nothing to ask about.
@@ -42,13 +40,13 @@ class SharedStorage {
 };
 
 // What streaming takes of each device, by device; empty where nothing streams (pricing.h).
-struct Slots {
-  std::vector<std::uint64_t> bytes;       // of one slot; two are kept
+struct StreamBuffers {
+  std::vector<std::uint64_t> bytes;       // of one buffer; two are kept
   std::vector<std::uint64_t> activation;  // workspace of what is run there while it streams
 };
 
 // What a device offers.
-struct Room {
+struct Space {
   std::uint64_t reserved = 0;
   std::uint64_t bytes = 0;                  // for weights, KV cache and workspace
   std::uint64_t weight_bytes = kUnlimited;  // for weights, where a budget limits them
@@ -56,7 +54,7 @@ struct Room {
 };
 
 // By Machine::devices. Budgets limit weights; devices that no budget names are not limited.
-std::vector<Room> device_rooms(const Machine& machine, const Request& request);
+std::vector<Space> device_spaces(const Machine& machine, const Request& request);
 
 struct Ledger {
   std::vector<DeviceLedger> devices;
@@ -64,14 +62,15 @@ struct Ledger {
   std::uint64_t short_bytes = 0;  // all that devices are over, and weights over their budgets
 };
 
-// `slots`: what streaming takes of each device; empty where nothing streams.
+// `buffers`: what streaming takes of each device; empty where nothing streams.
 Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& chain,
-                   const std::vector<Room>& rooms, const TimeModel& time,
-                   const std::vector<std::uint32_t>& tensor_device, const Slots& slots = {});
+                   const std::vector<Space>& spaces, const TimeModel& time,
+                   const std::vector<std::uint32_t>& tensor_device,
+                   const StreamBuffers& buffers = {});
 
 // Of `staging`, what the scales and tables of dequantised weights may take together; more where the
 // largest of one weight, `largest`, needs it. 0 where there are none.
-std::uint64_t side_share(std::uint64_t staging, std::uint64_t largest);
+std::uint64_t table_share(std::uint64_t staging, std::uint64_t largest);
 
 // What bytes on their way from the disk to private host RAM pass through at most: twenty buffers of
 // 512 KiB and a block at either end (runtime/stream/bounce.h).

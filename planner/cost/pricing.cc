@@ -12,8 +12,8 @@ using Phase = double Seconds::*;
 
 }  // namespace
 
-Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_device) {
-  Layout layout;
+PlacedUnits placed_units(const Chain& chain, const std::vector<std::uint32_t>& tensor_device) {
+  PlacedUnits placed;
   struct Bytes {
     double dense = 0;
     double experts = 0;
@@ -46,11 +46,11 @@ Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_de
       piece.share.dense = all.dense > 0 ? bytes.dense / all.dense : i == 0 ? 1 : 0;
       piece.share.experts = all.experts > 0 ? bytes.experts / all.experts : i == 0 ? 1 : 0;
       piece.share.attends = i == 0;
-      layout.pieces.push_back(piece);
+      placed.pieces.push_back(piece);
     }
-    layout.end_unit();
+    placed.end_unit();
   }
-  return layout;
+  return placed;
 }
 
 Pricing::Pricing(const Machine& machine, const Chain& chain, const TimeModel& time,
@@ -69,12 +69,12 @@ bool Pricing::streams(const Unit& unit, const Piece& home, const Piece& piece,
   return gpu != kNone && machine_.devices[gpu].kind == DeviceKind::kCuda;
 }
 
-// One walk along the chain: the clock, the links and slots of what streams, and where time went.
+// One walk along the chain: the clock, the links and buffers of what streams, and where time went.
 class Pricing::Walk {
  public:
-  Walk(const Pricing& pricing, const Layout& layout, const Streaming& streaming, Phase phase)
+  Walk(const Pricing& pricing, const PlacedUnits& placed, const Streaming& streaming, Phase phase)
       : pricing_(pricing),
-        layout_(layout),
+        layout_(placed),
         streaming_(streaming),
         phase_(phase),
         streams_(phase == &Seconds::prefill ? streaming.prompt : streaming.token),
@@ -181,20 +181,20 @@ class Pricing::Walk {
     const bool routed = unit.expert_bytes > 0 && piece.share.experts > 0;
     const bool ahead = phase_ == &Seconds::prefill || !routed;
     Lane& on = lane(gpu);
-    double& slot = on.slot_free[on.next];
+    double& buffer = on.slot_free[on.next];
     on.next ^= 1;
-    const double start = std::max({on.link_free, slot, ahead ? 0 : clock_});
+    const double start = std::max({on.link_free, buffer, ahead ? 0 : clock_});
     on.link_free = start + copy;
     const double waited = std::max(0.0, on.link_free - clock_);
     clock_ += waited + run;
-    slot = clock_;
+    buffer = clock_;
     if (!account) return;
     spent[{gpu, Limit::kLink}] += waited;
     spent[{gpu, limit(unit, gpu, piece.share)}] += run;
   }
 
   const Pricing& pricing_;
-  const Layout& layout_;
+  const PlacedUnits& layout_;
   const Streaming& streaming_;
   const Phase phase_;
   const bool streams_;
@@ -203,46 +203,46 @@ class Pricing::Walk {
   std::vector<Known> computed_, copied_;  // by device
 };
 
-Seconds Pricing::price(const Layout& layout, const Streaming& streaming) const {
-  return {Walk(*this, layout, streaming, &Seconds::prefill).run(),
-          Walk(*this, layout, streaming, &Seconds::token).run()};
+Seconds Pricing::price(const PlacedUnits& placed, const Streaming& streaming) const {
+  return {Walk(*this, placed, streaming, &Seconds::prefill).run(),
+          Walk(*this, placed, streaming, &Seconds::token).run()};
 }
 
-Slots Pricing::slots(const Layout& layout, const Streaming& streaming) const {
-  Slots out{std::vector<std::uint64_t>(machine_.devices.size(), 0),
-            std::vector<std::uint64_t>(machine_.devices.size(), 0)};
+StreamBuffers Pricing::buffers(const PlacedUnits& placed, const Streaming& streaming) const {
+  StreamBuffers out{std::vector<std::uint64_t>(machine_.devices.size(), 0),
+                    std::vector<std::uint64_t>(machine_.devices.size(), 0)};
   if (!streaming.any()) return out;
   for (std::size_t u = 0; u < chain_.units.size(); ++u) {
     const Unit& unit = chain_.units[u];
-    for (std::uint32_t i = layout.begin[u]; i < layout.begin[u + 1]; ++i) {
-      const Piece& home = layout.pieces[layout.begin[u]];
-      const Piece& piece = layout.pieces[i];
+    for (std::uint32_t i = placed.begin[u]; i < placed.begin[u + 1]; ++i) {
+      const Piece& home = placed.pieces[placed.begin[u]];
+      const Piece& piece = placed.pieces[i];
       if (!streams(unit, home, piece, streaming)) continue;
       const std::uint32_t gpu = home.device == time_.host() ? streaming.gpu : home.device;
       const auto share = [](std::uint64_t bytes, double part) {
         return static_cast<std::uint64_t>(std::llround(static_cast<double>(bytes) * part));
       };
       out.bytes[gpu] =
-          std::max(out.bytes[gpu], slot_bytes(unit, share(unit.dense_bytes, piece.share.dense),
-                                              share(unit.expert_bytes, piece.share.experts)));
+          std::max(out.bytes[gpu], buffer_bytes(unit, share(unit.dense_bytes, piece.share.dense),
+                                                share(unit.expert_bytes, piece.share.experts)));
       out.activation[gpu] = std::max(out.activation[gpu], unit.activation);
     }
   }
   return out;
 }
 
-Pricing::Priced Pricing::best(const Layout& layout, const std::vector<std::uint64_t>& spare,
+Pricing::Priced Pricing::best(const PlacedUnits& placed, const std::vector<std::uint64_t>& spare,
                               const std::vector<std::uint64_t>& activation) const {
   Priced best;
-  best.seconds = price(layout, {});
+  best.seconds = price(placed, {});
   best.score = time_.score(best.seconds);
   bool homes = false;  // blocks whose home is the host
   bool asides = false;
   for (std::size_t u = 0; u < chain_.units.size(); ++u) {
     if (!chain_.units[u].block) continue;
-    for (std::uint32_t i = layout.begin[u]; i < layout.begin[u + 1]; ++i) {
-      if (layout.pieces[i].device != time_.host()) continue;
-      (i == layout.begin[u] ? homes : asides) = true;
+    for (std::uint32_t i = placed.begin[u]; i < placed.begin[u + 1]; ++i) {
+      if (placed.pieces[i].device != time_.host()) continue;
+      (i == placed.begin[u] ? homes : asides) = true;
     }
   }
   if (time_.host() == kNone || (!homes && !asides)) return best;
@@ -252,36 +252,36 @@ Pricing::Priced Pricing::best(const Layout& layout, const std::vector<std::uint6
   }
   if (!homes) gpus = {kNone};
   for (const std::uint32_t gpu : gpus) {
-    Slots slots = this->slots(layout, {true, false, gpu});
-    bool room = true;
-    for (std::size_t d = 0; d < spare.size() && room; ++d) {
+    StreamBuffers buffers = this->buffers(placed, {true, false, gpu});
+    bool space = true;
+    for (std::size_t d = 0; d < spare.size() && space; ++d) {
       const std::uint64_t more =
-          slots.activation[d] > activation[d] ? slots.activation[d] - activation[d] : 0;
-      room = slots.bytes[d] == 0 ||
-             (slots.bytes[d] < kUnlimited && 2 * slots.bytes[d] + more <= spare[d]);
+          buffers.activation[d] > activation[d] ? buffers.activation[d] - activation[d] : 0;
+      space = buffers.bytes[d] == 0 ||
+              (buffers.bytes[d] < kUnlimited && 2 * buffers.bytes[d] + more <= spare[d]);
     }
-    if (!room) continue;
-    const Seconds streamed = price(layout, {true, true, gpu});
-    const Seconds computed = price(layout, {});
+    if (!space) continue;
+    const Seconds streamed = price(placed, {true, true, gpu});
+    const Seconds computed = price(placed, {});
     for (const bool token : {false, true}) {
       const Seconds seconds{streamed.prefill, token ? streamed.token : computed.token};
       const double score = time_.score(seconds);
       if (score >= best.score * (1 - 1e-12)) continue;
-      best = {seconds, score, {true, token, gpu}, slots};
+      best = {seconds, score, {true, token, gpu}, buffers};
     }
     const Seconds late{computed.prefill, streamed.token};
     if (time_.score(late) < best.score * (1 - 1e-12)) {
-      best = {late, time_.score(late), {false, true, gpu}, slots};
+      best = {late, time_.score(late), {false, true, gpu}, buffers};
     }
   }
   return best;
 }
 
-Estimate Pricing::estimate(const Layout& layout, const Streaming& streaming) const {
+Estimate Pricing::estimate(const PlacedUnits& placed, const Streaming& streaming) const {
   Estimate out;
   if (!chain_.known) return out;
-  Walk prefill(*this, layout, streaming, &Seconds::prefill);
-  Walk token(*this, layout, streaming, &Seconds::token);
+  Walk prefill(*this, placed, streaming, &Seconds::prefill);
+  Walk token(*this, placed, streaming, &Seconds::token);
   prefill.account = token.account = true;
   const Seconds seconds{prefill.run(), token.run()};
   out.prefill_seconds = seconds.prefill;

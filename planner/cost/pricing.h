@@ -2,13 +2,14 @@
 //
 // Every unit runs where its first piece stands (its home; for the disk, runs_on()); the activation
 // hops from unit to unit, and to and from pieces that stand elsewhere. A block's pieces in host RAM
-// are computed there, or streamed: copied to a GPU piece by piece and run there, through two slots,
-// so that a copy goes on while the GPU computes what comes before it. Blocks whose home is the host
-// stream to one GPU; experts aside stream to their block's own. A copy starts when the link and a
-// slot are free; of a mixture of experts it is known only after the router which ones a token
-// needs, so those copies wait for their unit. Nothing is copied ahead of the walk's beginning.
+// are computed there, or streamed: copied to a GPU piece by piece and run there, through two
+// buffers, so that a copy goes on while the GPU computes what comes before it. Blocks whose home is
+// the host stream to one GPU; experts aside stream to their block's own. A copy starts when the
+// link and a buffer are free; of a mixture of experts it is known only after the router which ones
+// a token needs, so those copies wait for their unit. Nothing is copied ahead of the walk's
+// beginning.
 //
-// Streaming needs slots on the GPU and is used where they have room and it is quicker, for the
+// Streaming needs buffers on the GPU and is used where they have space and it is quicker, for the
 // prompt and for the tokens apart. Interleaving blocks that stream with blocks that stand on the
 // GPU hides copies behind computing: the walk sees it.
 #pragma once
@@ -16,7 +17,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "planner/cost/setting.h"
+#include "planner/cost/inputs.h"
 
 namespace berth {
 
@@ -26,15 +27,15 @@ struct Piece {
 };
 
 // By unit: its pieces, the home first; a unit without tensors has none.
-struct Layout {
+struct PlacedUnits {
   std::vector<std::uint32_t> begin{0};  // unit u has pieces [begin[u], begin[u + 1])
   std::vector<Piece> pieces;
 
   void end_unit() { begin.push_back(static_cast<std::uint32_t>(pieces.size())); }
 };
 
-// The layout of tensors placed one by one; the home is where the unit's anchor stands.
-Layout layout_of(const Chain& chain, const std::vector<std::uint32_t>& tensor_device);
+// The placed of tensors placed one by one; the home is where the unit's anchor stands.
+PlacedUnits placed_units(const Chain& chain, const std::vector<std::uint32_t>& tensor_device);
 
 struct Streaming {
   bool prompt = false;
@@ -53,17 +54,17 @@ class Pricing {
     Seconds seconds;
     double score = 0;
     Streaming streaming;
-    Slots slots;  // empty where nothing streams
+    StreamBuffers buffers;  // empty where nothing streams
   };
 
-  Seconds price(const Layout& layout, const Streaming& streaming) const;
+  Seconds price(const PlacedUnits& placed, const Streaming& streaming) const;
   // With the streaming that gives the best score. `spare`: bytes still free on each device;
   // `activation`: workspace for activations that is there already. Ties: less streaming.
-  Priced best(const Layout& layout, const std::vector<std::uint64_t>& spare,
+  Priced best(const PlacedUnits& placed, const std::vector<std::uint64_t>& spare,
               const std::vector<std::uint64_t>& activation) const;
   // The same price with its parts named; zero where the model's facts are unknown.
-  Estimate estimate(const Layout& layout, const Streaming& streaming) const;
-  Slots slots(const Layout& layout, const Streaming& streaming) const;
+  Estimate estimate(const PlacedUnits& placed, const Streaming& streaming) const;
+  StreamBuffers buffers(const PlacedUnits& placed, const Streaming& streaming) const;
 
  private:
   class Walk;

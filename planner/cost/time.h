@@ -16,9 +16,9 @@
 #include <utility>
 #include <vector>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
+#include "berth/plan.h"
 #include "planner/cost/chain.h"
-#include "planner/plan/plan.h"
 
 namespace berth {
 

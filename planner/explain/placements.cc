@@ -9,19 +9,19 @@ namespace {
 
 class Placements {
  public:
-  Placements(const Setting& setting, const std::vector<std::uint32_t>& tensor_device,
+  Placements(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
              const std::map<std::uint32_t, std::string>& by_device, const Reasons& reasons)
-      : setting_(setting),
+      : inputs_(inputs),
         tensor_device_(tensor_device),
         by_device_(by_device),
         reasons_(reasons),
-        shared_(setting.tree) {}
+        shared_(inputs.tree) {}
 
   std::vector<ModulePlacement> list() {
-    for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
+    for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) {
       unit_ = u;
-      const Unit& unit = setting_.chain.units[u];
-      const Module& module = setting_.tree.modules[unit.module];
+      const Unit& unit = inputs_.chain.units[u];
+      const Module& module = inputs_.tree.modules[unit.module];
       const bool own_only = !module.no_split && !module.children.empty();
       if (together(unit.tensors)) {
         add(unit.module, unit.tensors);
@@ -43,7 +43,7 @@ class Placements {
 
   // How many tensors each module and all below it have.
   void count_below() {
-    const std::vector<Module>& modules = setting_.tree.modules;
+    const std::vector<Module>& modules = inputs_.tree.modules;
     below_.assign(modules.size(), 0);
     for (auto m = static_cast<ModuleId>(modules.size()); m-- > 0;) {  // parents come first
       below_[m] += static_cast<std::uint32_t>(modules[m].tensors.size());
@@ -57,23 +57,23 @@ class Placements {
     placed.module = module;
     placed.device = tensor_device_[tensors[0]];
     for (const TensorId t : tensors) {
-      if (!setting_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
-      if (shared_.first(placed.device, t)) placed.bytes += setting_.chain.bytes[t];
+      if (!inputs_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
+      if (shared_.first(placed.device, t)) placed.bytes += inputs_.chain.bytes[t];
     }
     placed.reason = reason(placed.device, tensors);
     out_.push_back(std::move(placed));
   }
 
   std::string reason(std::uint32_t device, std::span<const TensorId> tensors) const {
-    if (!setting_.request.overrides.empty()) {
+    if (!inputs_.request.overrides.empty()) {
       for (const TensorId t : tensors) {
-        if (setting_.pinned_by[t] == kNone) continue;
-        return "override '" + setting_.request.overrides[setting_.pinned_by[t]].match + "'";
+        if (inputs_.pinned_by[t] == kNone) continue;
+        return "override '" + inputs_.request.overrides[inputs_.pinned_by[t]].match + "'";
       }
     }
     if (unit_ < reasons_.units.size()) {
       const std::string& aside = reasons_.experts[unit_];
-      const bool home = device == tensor_device_[setting_.chain.units[unit_].anchor];
+      const bool home = device == tensor_device_[inputs_.chain.units[unit_].anchor];
       return home || aside.empty() ? reasons_.units[unit_] : aside;
     }
     const auto words = by_device_.find(device);
@@ -82,7 +82,7 @@ class Placements {
 
   void split_own(ModuleId module) {
     std::map<std::uint32_t, std::vector<TensorId>> parts;
-    for (const TensorId t : setting_.tree.modules[module].tensors) {
+    for (const TensorId t : inputs_.tree.modules[module].tensors) {
       parts[tensor_device_[t]].push_back(t);
     }
     for (const auto& [device, tensors] : parts) add(module, tensors);
@@ -92,7 +92,7 @@ class Placements {
   void cut(ModuleId module, std::span<const TensorId> tensors) {
     if (together(tensors)) return add(module, tensors);
     split_own(module);
-    const Module& at = setting_.tree.modules[module];
+    const Module& at = inputs_.tree.modules[module];
     std::size_t begin = at.tensors.size();
     for (const ModuleId child : at.children) {
       cut(child, tensors.subspan(begin, below_[child]));
@@ -100,7 +100,7 @@ class Placements {
     }
   }
 
-  const Setting& setting_;
+  const PlanInputs& inputs_;
   const std::vector<std::uint32_t>& tensor_device_;
   const std::map<std::uint32_t, std::string>& by_device_;
   const Reasons& reasons_;
@@ -112,11 +112,11 @@ class Placements {
 
 }  // namespace
 
-std::vector<ModulePlacement> list_placements(const Setting& setting,
+std::vector<ModulePlacement> list_placements(const PlanInputs& inputs,
                                              const std::vector<std::uint32_t>& tensor_device,
                                              const std::map<std::uint32_t, std::string>& by_device,
                                              const Reasons& reasons) {
-  return Placements(setting, tensor_device, by_device, reasons).list();
+  return Placements(inputs, tensor_device, by_device, reasons).list();
 }
 
 }  // namespace berth

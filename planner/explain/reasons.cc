@@ -16,11 +16,11 @@ struct Run {
   std::uint32_t device = kNone;
 };
 
-std::vector<Run> find_runs(const Setting& setting,
+std::vector<Run> find_runs(const PlanInputs& inputs,
                            const std::vector<std::uint32_t>& tensor_device) {
   std::vector<Run> runs;
-  for (std::uint32_t u = 0; u < setting.chain.units.size(); ++u) {
-    const Unit& unit = setting.chain.units[u];
+  for (std::uint32_t u = 0; u < inputs.chain.units.size(); ++u) {
+    const Unit& unit = inputs.chain.units[u];
     if (unit.tensors.empty()) continue;
     const std::uint32_t device = tensor_device[unit.anchor];
     if (!runs.empty() && runs.back().device == device) {
@@ -39,15 +39,15 @@ std::string ordinal(std::size_t n) {
 }
 
 // "fastest gpu", "second fastest gpu", or, where all are alike, "gpu 1 of 8 alike".
-std::string rank(const Setting& setting, std::uint32_t device) {
+std::string rank(const PlanInputs& inputs, std::uint32_t device) {
   std::size_t faster = 0;
   std::size_t equal = 0;
   std::size_t gpus = 0;
-  const double own = setting.machine.devices[device].memory_bandwidth;
-  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
-    if (!setting.is_gpu(d) || !setting.usable[d]) continue;
+  const double own = inputs.machine.devices[device].memory_bandwidth;
+  for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
+    if (!inputs.is_gpu(d) || !inputs.usable[d]) continue;
     ++gpus;
-    const double rate = setting.machine.devices[d].memory_bandwidth;
+    const double rate = inputs.machine.devices[d].memory_bandwidth;
     if (rate > own) ++faster;
     if (rate == own) ++equal;
   }
@@ -58,13 +58,13 @@ std::string rank(const Setting& setting, std::uint32_t device) {
 
 std::uint64_t resident(const Unit& unit) { return unit.weights + unit.kv_bytes + unit.logits; }
 
-// "3 more layers would need 1.2 GiB more", or "room for 2 more layers".
-std::string margin(const Setting& setting, const DeviceLedger& row, const Room& room,
+// "3 more layers would need 1.2 GiB more", or "space for 2 more layers".
+std::string margin(const PlanInputs& inputs, const DeviceLedger& row, const Space& space,
                    std::uint32_t next) {
-  const std::vector<Unit>& units = setting.chain.units;
+  const std::vector<Unit>& units = inputs.chain.units;
   std::uint64_t free = row.free;
-  if (room.weight_bytes < kUnlimited) {
-    free = std::min(free, room.weight_bytes > row.weights ? room.weight_bytes - row.weights : 0);
+  if (space.weight_bytes < kUnlimited) {
+    free = std::min(free, space.weight_bytes > row.weights ? space.weight_bytes - row.weights : 0);
   }
   std::uint64_t need = 0;
   std::uint32_t fit = 0;
@@ -72,106 +72,105 @@ std::string margin(const Setting& setting, const DeviceLedger& row, const Room& 
     need += resident(units[next++]);
     ++fit;
   }
-  if (next >= units.size()) return "room to spare: " + gib(free);
+  if (next >= units.size()) return "room to spare: " + format_size(free);
   if (fit > 0) return "room for " + std::to_string(fit) + " more";
-  return "one more layer would need " + gib(resident(units[next]) - free) + " more";
+  return "one more layer would need " + format_size(resident(units[next]) - free) + " more";
 }
 
-std::string spill_reason(const Setting& setting, const Ledger& ledger, const Run& run) {
+std::string spill_reason(const PlanInputs& inputs, const Ledger& ledger, const Run& run) {
   // The GPU that came nearest to taking the run's first layer.
   std::uint32_t layer = run.first;
-  while (layer < run.last && !setting.chain.units[layer].block) ++layer;
+  while (layer < run.last && !inputs.chain.units[layer].block) ++layer;
   std::uint64_t least = kUnlimited;
   std::uint32_t nearest = kNone;
   for (std::uint32_t d = 0; d < ledger.devices.size(); ++d) {
-    if (!setting.is_gpu(d) || !setting.usable[d]) continue;
-    const std::uint64_t need = resident(setting.chain.units[layer]);
+    if (!inputs.is_gpu(d) || !inputs.usable[d]) continue;
+    const std::uint64_t need = resident(inputs.chain.units[layer]);
     const std::uint64_t lack = need > ledger.devices[d].free ? need - ledger.devices[d].free : 0;
     if (lack < least) {
       least = lack;
       nearest = d;
     }
   }
-  if (nearest == kNone) return setting.is_gpu(run.device) ? "" : "there is no gpu to use";
+  if (nearest == kNone) return inputs.is_gpu(run.device) ? "" : "there is no gpu to use";
   std::uint64_t bytes = 0;
-  for (std::uint32_t u = run.first; u <= run.last; ++u) bytes += resident(setting.chain.units[u]);
+  for (std::uint32_t u = run.first; u <= run.last; ++u) bytes += resident(inputs.chain.units[u]);
   std::string out = "the gpus are full: ";
   if (least > 0) {
-    out += "one more layer would need " + gib(least) + " more on " + setting.label(nearest) + ", ";
+    out += "one more layer would need " + format_size(least) + " more on " + inputs.label(nearest) +
+           ", ";
   }
-  return out + "all of these " + gib(bytes);
+  return out + "all of these " + format_size(bytes);
 }
 
 // "; streamed to gpu 0 for the prompt", or nothing where the cpu computes.
-std::string how_it_runs(const Setting& setting, const Streaming& streaming, std::uint32_t gpu) {
+std::string how_it_runs(const PlanInputs& inputs, const Streaming& streaming, std::uint32_t gpu) {
   if (!streaming.any() || gpu == kNone) return "; the cpu computes them";
-  const std::string where = "; streamed to " + setting.label(gpu);
+  const std::string where = "; streamed to " + inputs.label(gpu);
   if (streaming.prompt && streaming.token) return where;
   return where + (streaming.prompt ? " for the prompt, computed by the cpu for each token"
                                    : " for each token, computed by the cpu for the prompt");
 }
 
-std::string run_reason(const Setting& setting, const Ledger& ledger, const Streaming& streaming,
+std::string run_reason(const PlanInputs& inputs, const Ledger& ledger, const Streaming& streaming,
                        const Run& run, const std::set<std::uint32_t>& used) {
-  const DeviceKind kind = setting.machine.devices[run.device].kind;
-  const bool embedding = run.first == run.last &&
-                         setting.chain.units[run.first].module == setting.tree.facts.embedding;
+  const DeviceKind kind = inputs.machine.devices[run.device].kind;
+  const bool embedding =
+      run.first == run.last && inputs.chain.units[run.first].module == inputs.tree.facts.embedding;
   if (kind == DeviceKind::kDisk) {
     return "neither gpu nor host RAM has room; read from the checkpoint when needed";
   }
   if (kind == DeviceKind::kCpu) {
     if (embedding && used.size() > 1) {
       return "a token reads one row of it: in host RAM it costs next to nothing, and the gpu has " +
-             gib(resident(setting.chain.units[run.first])) + " more for layers";
+             format_size(resident(inputs.chain.units[run.first])) + " more for layers";
     }
-    const bool blocks = setting.chain.units[run.last].block || setting.chain.units[run.first].block;
-    return spill_reason(setting, ledger, run) +
-           (blocks ? how_it_runs(setting, streaming, streaming.gpu) : "");
+    const bool blocks = inputs.chain.units[run.last].block || inputs.chain.units[run.first].block;
+    return spill_reason(inputs, ledger, run) +
+           (blocks ? how_it_runs(inputs, streaming, streaming.gpu) : "");
   }
   if (used.size() == 1) {
-    return rank(setting, run.device) + "; holds the whole model, " +
-           gib(ledger.devices[run.device].free) + " to spare";
+    return rank(inputs, run.device) + "; holds the whole model, " +
+           format_size(ledger.devices[run.device].free) + " to spare";
   }
-  return rank(setting, run.device) + "; " +
-         margin(setting, ledger.devices[run.device], setting.rooms[run.device], run.last + 1);
+  return rank(inputs, run.device) + "; " +
+         margin(inputs, ledger.devices[run.device], inputs.spaces[run.device], run.last + 1);
 }
 
-std::string experts_reason(const Setting& setting, const Unit& unit, std::uint32_t home,
+std::string experts_reason(const PlanInputs& inputs, const Unit& unit, std::uint32_t home,
                            std::uint32_t device, const Streaming& streaming) {
   const long percent = std::lround(unit.experts_fraction * 100);
   std::string out = "a token reads " + (percent > 0 ? std::to_string(percent) : "under 1") +
                     " % of the experts: the gpus keep what every token reads";
-  if (setting.machine.devices[device].kind == DeviceKind::kDisk) {
+  if (inputs.machine.devices[device].kind == DeviceKind::kDisk) {
     return out + "; host RAM is full, so they are read from the checkpoint";
   }
-  return out + how_it_runs(setting, streaming, home);
+  return out + how_it_runs(inputs, streaming, home);
 }
 
 }  // namespace
 
-std::string gib(std::uint64_t bytes) { return format_size(bytes); }
-
-Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& tensor_device,
+Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
                      const Ledger& ledger, const Streaming& streaming) {
-  const Chain& chain = setting.chain;
+  const Chain& chain = inputs.chain;
   Reasons reasons;
   reasons.units.resize(chain.units.size());
   reasons.experts.resize(chain.units.size());
-  const std::vector<Run> runs = find_runs(setting, tensor_device);
+  const std::vector<Run> runs = find_runs(inputs, tensor_device);
   std::set<std::uint32_t> used;
   used.insert(tensor_device.begin(), tensor_device.end());
   for (const Run& run : runs) {
-    const std::string words = run_reason(setting, ledger, streaming, run, used);
+    const std::string words = run_reason(inputs, ledger, streaming, run, used);
     for (std::uint32_t u = run.first; u <= run.last; ++u) reasons.units[u] = words;
   }
   for (const auto& group : chain.tied) {
-    const std::string partner(setting.tree.modules[chain.units[group[0]].module].name);
+    const std::string partner(inputs.tree.modules[chain.units[group[0]].module].name);
     const std::uint32_t with = tensor_device[chain.units[group[0]].anchor];
     for (std::size_t i = 1; i < group.size() && used.size() > 1; ++i) {
       reasons.units[group[i]] = tensor_device[chain.units[group[i]].anchor] == with
                                     ? "tied to " + partner + ", stored once, so on its device"
                                     : "tied to " + partner + "; a copy of " +
-                                          gib(chain.units[group[i]].tied) +
+                                          format_size(chain.units[group[i]].tied) +
                                           " here saves a hop for each token";
     }
   }
@@ -180,7 +179,7 @@ Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& t
     for (TensorId t : unit.tensors) {
       const std::uint32_t home = tensor_device[unit.anchor];
       if (tensor_device[t] == home || chain.expert[t] == 0) continue;
-      reasons.experts[u] = experts_reason(setting, unit, home, tensor_device[t], streaming);
+      reasons.experts[u] = experts_reason(inputs, unit, home, tensor_device[t], streaming);
       break;
     }
   }

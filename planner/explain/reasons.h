@@ -1,4 +1,4 @@
-// Why each run of layers is where it is, in words. Private to the sources of this room.
+// Why each run of layers is where it is, in words. Private to the sources of this folder.
 #pragma once
 
 #include <string>
@@ -16,10 +16,7 @@ struct Reasons {
   std::vector<std::string> units;
   std::vector<std::string> experts;
 };
-Reasons auto_reasons(const Setting& setting, const std::vector<std::uint32_t>& tensor_device,
+Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
                      const Ledger& ledger, const Streaming& streaming);
-
-// "1.20 GiB", "300 MiB": bytes as the reasons print them.
-std::string gib(std::uint64_t bytes);
 
 }  // namespace berth

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "berth/error.h"
+#include "planner/export/layer_homes.h"
 #include "planner/machine/sizes.h"
-#include "planner/export/layout.h"
 
 namespace berth {
 namespace {
@@ -16,10 +17,10 @@ std::string join(const std::vector<std::string>& items, const char* separator) {
 }
 
 // Layers on each of `gpus`.
-std::vector<std::uint64_t> layers_on(const ExportLayout& layout,
+std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
                                      const std::vector<std::uint32_t>& gpus) {
   std::vector<std::uint64_t> counts(gpus.size(), 0);
-  for (const LayerHome& layer : layout.layers) {
+  for (const LayerHome& layer : homes.layers) {
     for (std::size_t g = 0; g < gpus.size(); ++g) counts[g] += layer.home() == gpus[g] ? 1 : 0;
   }
   return counts;
@@ -44,20 +45,20 @@ bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
 }
 
 // llama.cpp's name of a device's buffers.
-std::string buffer(const ExportLayout& layout, std::uint32_t device) {
-  return layout.is_gpu(device) ? "CUDA" + layout.plan.devices[device].name : "CPU";
+std::string buffer(const LayerHomes& homes, std::uint32_t device) {
+  return homes.is_gpu(device) ? "CUDA" + homes.plan.devices[device].name : "CPU";
 }
 
 std::string ot(const std::string& pattern, const std::string& where) {
   return "-ot \"" + pattern + "=" + where + "\"";
 }
 
-// Overrides for parts of layers that are not where the layer is; experts first, because the
+// Overrides for pieces of layers that are not where the layer is; experts first, because the
 // feed-forward's pattern matches theirs, too, and the first match counts.
-std::vector<std::string> part_overrides(const ExportLayout& layout) {
+std::vector<std::string> piece_overrides(const LayerHomes& homes) {
   std::map<std::uint32_t, std::vector<std::uint64_t>> experts, feed_forward;
-  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
-    const LayerHome& layer = layout.layers[i];
+  for (std::size_t i = 0; i < homes.layers.size(); ++i) {
+    const LayerHome& layer = homes.layers[i];
     const std::uint32_t ffn = layer.device[kFeedForward];
     const std::uint32_t routed = layer.bytes[kExperts] > 0 ? layer.device[kExperts] : kNone;
     const bool ffn_apart = ffn != kNone && ffn != layer.home();
@@ -67,23 +68,23 @@ std::vector<std::string> part_overrides(const ExportLayout& layout) {
   std::vector<std::string> out;
   for (const auto& [device, which] : experts) {
     out.push_back(ot("blk\\.(" + number_pattern(which) + ")\\.ffn_(up|down|gate|gate_up)_(ch|)exps",
-                     buffer(layout, device)));
+                     buffer(homes, device)));
   }
   for (const auto& [device, which] : feed_forward) {
-    out.push_back(ot("blk\\.(" + number_pattern(which) + ")\\.ffn_", buffer(layout, device)));
+    out.push_back(ot("blk\\.(" + number_pattern(which) + ")\\.ffn_", buffer(homes, device)));
   }
   return out;
 }
 
-// GPUs that hold something else than whole layers: what overrides name must take part.
-std::vector<std::uint32_t> gpus_of_parts(const ExportLayout& layout) {
+// GPUs that hold something else than whole layers: what overrides name must take piece.
+std::vector<std::uint32_t> gpus_of_pieces(const LayerHomes& homes) {
   std::vector<std::uint32_t> gpus;
-  for (const LayerHome& layer : layout.layers) {
+  for (const LayerHome& layer : homes.layers) {
     for (const std::uint32_t device : layer.device) {
-      if (layout.is_gpu(device)) gpus.push_back(device);
+      if (homes.is_gpu(device)) gpus.push_back(device);
     }
   }
-  if (layout.is_gpu(layout.head)) gpus.push_back(layout.head);
+  if (homes.is_gpu(homes.head)) gpus.push_back(homes.head);
   std::sort(gpus.begin(), gpus.end());
   gpus.erase(std::unique(gpus.begin(), gpus.end()), gpus.end());
   return gpus;
@@ -98,28 +99,28 @@ struct Slots {
 
 // Layers of the host stand first where that is so or can be arranged. Else those that stand among
 // layers of GPUs are dealt to the GPU before them, which then holds their KV cache.
-Slots llama_slots(ExportLayout& layout, std::vector<std::string>& notes) {
-  const ExportLayout::Gathered gathered = layout.gather();
+Slots llama_slots(LayerHomes& homes, std::vector<std::string>& notes) {
+  const LayerHomes::Gathered gathered = homes.gather();
   Slots slots;
-  slots.gpus = layout.gpus_in_order();
-  slots.counts = layers_on(layout, slots.gpus);
-  if (gathered == ExportLayout::Gathered::kMoved) {
+  slots.gpus = homes.gpus_in_order();
+  slots.counts = layers_on(homes, slots.gpus);
+  if (gathered == LayerHomes::Gathered::kMoved) {
     notes.push_back(
         "llama.cpp offloads the last layers and splits them in order: layers trade places, as many "
         "of them on each device as planned");
   }
-  if (gathered != ExportLayout::Gathered::kNoRoom) return slots;
+  if (gathered != LayerHomes::Gathered::kNoRoom) return slots;
 
   std::vector<std::uint64_t> kv(slots.gpus.size(), 0);
   slots.counts.assign(slots.gpus.size(), 0);
   std::size_t at = 0;
   bool any = false;  // a GPU's layer has been met
-  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
-    const LayerHome& layer = layout.layers[i];
-    if (layout.is_gpu(layer.home())) {
+  for (std::size_t i = 0; i < homes.layers.size(); ++i) {
+    const LayerHome& layer = homes.layers[i];
+    if (homes.is_gpu(layer.home())) {
       while (at < slots.gpus.size() && slots.gpus[at] != layer.home()) ++at;
       if (at == slots.gpus.size()) {
-        throw Error("llama.cpp gives each GPU its layers once, in order; " + layout.no_room);
+        throw Error("llama.cpp gives each GPU its layers once, in order; " + homes.no_space);
       }
       any = true;
     } else if (any) {
@@ -130,9 +131,9 @@ Slots llama_slots(ExportLayout& layout, std::vector<std::string>& notes) {
   }
   for (std::size_t g = 0; g < slots.gpus.size(); ++g) {
     if (kv[g] == 0) continue;
-    layout.require_room(slots.gpus[g], kv[g], "llama.cpp keeps a KV cache with its slot:");
+    homes.require_space(slots.gpus[g], kv[g], "llama.cpp keeps a KV cache with its slot:");
     notes.push_back("layers of the CPU among those of GPUs: their KV cache, " + format_size(kv[g]) +
-                    ", is on " + layout.label(slots.gpus[g]));
+                    ", is on " + homes.label(slots.gpus[g]));
   }
   return slots;
 }
@@ -152,23 +153,23 @@ std::vector<std::string> context_words(const Plan& plan, std::vector<std::string
 }
 
 // vLLM computes on GPUs alone, and a layer is what it places.
-void require_whole_on_gpus(const ExportLayout& layout) {
+void require_whole_on_gpus(const LayerHomes& homes) {
   std::uint64_t off = 0;
-  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
-    const LayerHome& layer = layout.layers[i];
+  for (std::size_t i = 0; i < homes.layers.size(); ++i) {
+    const LayerHome& layer = homes.layers[i];
     bool on_gpus = true;
     for (const std::uint32_t device : layer.device)
-      on_gpus &= device == kNone || layout.is_gpu(device);
+      on_gpus &= device == kNone || homes.is_gpu(device);
     off += on_gpus ? 0 : 1;
     for (const std::uint32_t device : layer.device) {
       if (!on_gpus || device == kNone || device == layer.home()) continue;
       throw Error("vLLM: layer " + std::to_string(i) + " is cut between " +
-                  layout.label(layer.home()) + " and " + layout.label(device) +
+                  homes.label(layer.home()) + " and " + homes.label(device) +
                   "; vLLM places whole layers");
     }
   }
   if (off > 0) {
-    throw Error("vLLM: " + std::to_string(off) + " of " + std::to_string(layout.layers.size()) +
+    throw Error("vLLM: " + std::to_string(off) + " of " + std::to_string(homes.layers.size()) +
                 " layers have weights off the GPUs, where vLLM computes nothing; plan with "
                 "--never-offload, or use --llama-cpp");
   }
@@ -176,58 +177,57 @@ void require_whole_on_gpus(const ExportLayout& layout) {
 
 // The output is with the last layers unless an override says otherwise. A tied output is a second
 // copy under the embedding's name: moving it by name would move the embedding along, so that it
-// stays with the last layers where there is room.
-void place_output(const ExportLayout& layout, std::uint32_t last,
-                  std::vector<std::string>& overrides, std::vector<std::string>& notes) {
-  if (layout.head == kNone || layout.head == last) return;
+// stays with the last layers where there is space.
+void place_output(const LayerHomes& homes, std::uint32_t last, std::vector<std::string>& overrides,
+                  std::vector<std::string>& notes) {
+  if (homes.head == kNone || homes.head == last) return;
   const bool stays =
-      layout.tied && layout.is_gpu(layout.head) && layout.has_room(last, layout.embedding_bytes);
+      homes.tied && homes.is_gpu(homes.head) && homes.has_space(last, homes.embedding_bytes);
   if (stays) {
     notes.push_back("llama.cpp keeps the tied output with the last layers: " +
-                    format_size(layout.embedding_bytes) + " more on " + layout.label(last));
+                    format_size(homes.embedding_bytes) + " more on " + homes.label(last));
     return;
   }
-  const char* pattern = layout.tied ? "^(output|token_embd)" : "^output";
-  overrides.push_back(ot(pattern, buffer(layout, layout.head)));
+  const char* pattern = homes.tied ? "^(output|token_embd)" : "^output";
+  overrides.push_back(ot(pattern, buffer(homes, homes.head)));
 }
 
 }  // namespace
 
 Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
-  ExportLayout layout(tree, plan, "llama.cpp", /*fold_disk=*/true);
+  LayerHomes homes(tree, plan, "llama.cpp", /*fold_disk=*/true);
   Export out;
   for (const DeviceLedger& device : plan.devices) {
     if (device.kind != DeviceKind::kDisk || device.weights == 0) continue;
     out.notes.push_back("llama.cpp has no disk tier: " + format_size(device.weights) +
                         " count as the CPU's, and its mapping of the file reads them when needed");
   }
-  Slots slots = llama_slots(layout, out.notes);
-  std::vector<std::string> overrides = part_overrides(layout);
+  Slots slots = llama_slots(homes, out.notes);
+  std::vector<std::string> overrides = piece_overrides(homes);
   if (!slots.held.empty()) {
     overrides.push_back(ot("blk\\.(" + number_pattern(slots.held) + ")\\.", "CPU"));
   }
   std::vector<std::uint32_t>& gpus = slots.gpus;
-  if (gpus.empty() && layout.is_gpu(layout.head)) {
-    gpus.push_back(layout.head);
+  if (gpus.empty() && homes.is_gpu(homes.head)) {
+    gpus.push_back(homes.head);
     slots.counts.push_back(0);
   }
   std::uint64_t ngl = 0;
   if (!gpus.empty()) {
     ++slots.counts.back();  // the output is the last slot
     for (const std::uint64_t count : slots.counts) ngl += count;
-    place_output(layout, gpus.back(), overrides, out.notes);
+    place_output(homes, gpus.back(), overrides, out.notes);
   }
-  for (const std::uint32_t gpu : gpus_of_parts(layout)) {
+  for (const std::uint32_t gpu : gpus_of_pieces(homes)) {
     if (std::find(gpus.begin(), gpus.end(), gpu) != gpus.end()) continue;
-    gpus.push_back(gpu);  // takes part with no slot
+    gpus.push_back(gpu);  // takes piece with no slot
     slots.counts.push_back(0);
   }
-  if (layout.is_gpu(layout.embedding)) {
+  if (homes.is_gpu(homes.embedding)) {
     out.notes.push_back("llama.cpp keeps the input embedding on the CPU" +
-                        std::string(layout.tied
-                                        ? ", a second copy of the tied weight"
-                                        : ": " + format_size(layout.embedding_bytes) + " less on " +
-                                              layout.label(layout.embedding)));
+                        std::string(homes.tied ? ", a second copy of the tied weight"
+                                               : ": " + format_size(homes.embedding_bytes) +
+                                                     " less on " + homes.label(homes.embedding)));
   }
   std::vector<std::string> words{"-ngl " + std::to_string(ngl)};
   if (!is_usual_order(plan, gpus)) {
@@ -245,41 +245,41 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
 }
 
 Export export_vllm(const ModelTree& tree, const Plan& plan) {
-  ExportLayout layout(tree, plan, "vLLM", /*fold_disk=*/false);
-  require_whole_on_gpus(layout);
+  LayerHomes homes(tree, plan, "vLLM", /*fold_disk=*/false);
+  require_whole_on_gpus(homes);
   Export out;
-  const ExportLayout::Gathered gathered = layout.gather();
-  if (gathered == ExportLayout::Gathered::kNoRoom) {
-    throw Error("vLLM takes layers in order, each GPU its share once: " + layout.no_room);
+  const LayerHomes::Gathered gathered = homes.gather();
+  if (gathered == LayerHomes::Gathered::kNoRoom) {
+    throw Error("vLLM takes layers in order, each GPU its share once: " + homes.no_space);
   }
-  if (gathered == ExportLayout::Gathered::kMoved) {
+  if (gathered == LayerHomes::Gathered::kMoved) {
     out.notes.push_back(
         "vLLM takes layers in order, each GPU its share once: layers trade places, as many of them "
         "on each device as planned");
   }
-  const std::vector<std::uint32_t> gpus = layout.gpus_in_order();
+  const std::vector<std::uint32_t> gpus = homes.gpus_in_order();
   const std::uint32_t first = gpus.front();
   const std::uint32_t last = gpus.back();
-  if (layout.embedding != first) {
-    layout.require_room(first, layout.embedding_bytes,
+  if (homes.embedding != first) {
+    homes.require_space(first, homes.embedding_bytes,
                         "vLLM keeps the embedding with the first layers:");
     out.notes.push_back("vLLM keeps the embedding with the first layers: " +
-                        format_size(layout.embedding_bytes) + " more on " + layout.label(first));
+                        format_size(homes.embedding_bytes) + " more on " + homes.label(first));
   }
-  const bool copied = layout.tied && first != last;
-  const std::uint64_t head_bytes = layout.head_bytes + (copied ? layout.embedding_bytes : 0);
-  if (layout.head != last || copied) {
-    layout.require_room(last, head_bytes, "vLLM keeps the head with the last layers:");
+  const bool copied = homes.tied && first != last;
+  const std::uint64_t head_bytes = homes.head_bytes + (copied ? homes.embedding_bytes : 0);
+  if (homes.head != last || copied) {
+    homes.require_space(last, head_bytes, "vLLM keeps the head with the last layers:");
     out.notes.push_back(std::string("vLLM keeps the head with the last layers") +
                         (copied ? ", a second copy of the tied weight: " : ": ") +
-                        format_size(head_bytes) + " more on " + layout.label(last));
+                        format_size(head_bytes) + " more on " + homes.label(last));
   }
   if (!is_usual_order(plan, gpus)) {
     std::vector<std::string> names;
     for (const std::uint32_t gpu : gpus) names.push_back(plan.devices[gpu].name);
     out.environment = "CUDA_VISIBLE_DEVICES=" + join(names, ",") + " ";
   }
-  out.environment += "VLLM_PP_LAYER_PARTITION=" + numbers(layers_on(layout, gpus));
+  out.environment += "VLLM_PP_LAYER_PARTITION=" + numbers(layers_on(homes, gpus));
   out.arguments = "--pipeline-parallel-size " + std::to_string(gpus.size()) + " --max-model-len " +
                   std::to_string(plan.workload.context);
   const DType kv = plan.workload.kv_dtype.value_or(DType::kF16);

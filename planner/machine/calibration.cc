@@ -9,6 +9,7 @@
 #include <map>
 #include <system_error>
 
+#include "berth/error.h"
 #include "planner/base/text.h"
 #include "planner/machine/probe.h"
 

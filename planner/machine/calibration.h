@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 
 namespace berth {
 

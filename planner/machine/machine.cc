@@ -1,4 +1,4 @@
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 
 #include <algorithm>
 

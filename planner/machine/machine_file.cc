@@ -1,3 +1,5 @@
+#include "planner/machine/machine_file.h"
+
 #include <algorithm>
 #include <charconv>
 #include <optional>
@@ -5,10 +7,11 @@
 #include <tuple>
 #include <utility>
 
-#include "planner/base/configs.h"
+#include "berth/configs.h"
+#include "berth/error.h"
+#include "berth/machine.h"
 #include "planner/base/text.h"
 #include "planner/base/yaml.h"
-#include "planner/machine/machine.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 
 namespace berth {
 

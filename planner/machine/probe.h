@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 #include "planner/machine/nvml.h"
 
 namespace berth {

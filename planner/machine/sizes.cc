@@ -9,6 +9,7 @@
 #include <system_error>
 #include <vector>
 
+#include "berth/error.h"
 #include "planner/base/text.h"
 #include "planner/base/yaml.h"
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

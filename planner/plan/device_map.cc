@@ -9,10 +9,10 @@
 #include <set>
 #include <sstream>
 
+#include "berth/error.h"
+#include "planner/base/json_text.h"
 #include "planner/base/safe_regex.h"
 #include "planner/base/text.h"
-#include "planner/base/json_text.h"
-#include "planner/planner.h"
 
 namespace berth {
 namespace {

@@ -8,12 +8,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "planner/plan/plan.h"
+#include "berth/plan.h"
 
 namespace berth {
 
 // Looks names up in one map many times: literal keys by hash, regular expressions compiled once.
-// The rule is that of lookup() in planner.h. Keeps a reference to `map`. Const methods are safe
+// The rule is that of lookup() in berth/plan.h. Keeps a reference to `map`. Const methods are safe
 // from many threads. Throws Error for a key that is neither a name nor a regular expression.
 class DeviceMapIndex {
  public:

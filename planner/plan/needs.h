@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
 
 namespace berth {
 

@@ -1,4 +1,4 @@
-#include "planner/plan/plan.h"
+#include "berth/plan.h"
 
 #include <array>
 #include <utility>

@@ -6,6 +6,8 @@
 
 #include "planner/search/bounds.h"
 #include "planner/search/exhaustive.h"
+#include "planner/search/pipeline_bound.h"
+#include "planner/search/pipeline_solver.h"
 #include "planner/search/spread.h"
 #include "planner/search/tiers.h"
 
@@ -25,15 +27,16 @@ struct Found {
 
 class Search {
  public:
-  explicit Search(const Setting& setting)
-      : setting_(setting),
-        bottleneck_(setting.request.policy == Policy::kThroughput),
-        judge_(setting),
-        builder_(setting, judge_) {}
+  explicit Search(const PlanInputs& inputs)
+      : inputs_(inputs),
+        bottleneck_(inputs.request.policy == Policy::kThroughput),
+        judge_(inputs),
+        builder_(inputs, judge_) {}
 
   std::optional<AutoPlan> place(const Tier& tier);
   bool fits(const Tier& tier);
-  // The least room that makes it fit: what overrides fill too full, and what one device more needs.
+  // The least space that makes it fit: what overrides fill too full, and what one device more
+  // needs.
   AutoPlan stretch(const std::vector<Tier>& tiers);
 
  private:
@@ -44,8 +47,8 @@ class Search {
   std::vector<Streaming> streamings(const Tier& tier) const;
 
   void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
-  void leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
-                  std::optional<Found>& best);
+  void leave_space(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
+                   std::optional<Found>& best);
   std::uint64_t taken(const Tier& tier, const PipelinePlan& plan, std::uint32_t device) const;
   void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
   bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
@@ -60,7 +63,7 @@ class Search {
   std::vector<std::uint32_t> growable(const Tier& tier,
                                       const std::vector<std::uint64_t>& excess) const;
 
-  const Setting& setting_;
+  const PlanInputs& inputs_;
   bool bottleneck_;
   Judge judge_;
   PipelineBuilder builder_;
@@ -68,18 +71,18 @@ class Search {
 
 bool Search::may_part(const Tier& tier) const {
   if (builder_.sides(tier).empty()) return false;
-  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
-    if (judge_.freedom(u).part > 0) return true;
+  for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) {
+    if (judge_.freedom(u).experts > 0) return true;
   }
   return false;
 }
 
 bool Search::may_move_embedding(const Tier& tier) const {
   if (!tier.host) return false;
-  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
-    if (setting_.chain.units[u].module != setting_.tree.facts.embedding) continue;
+  for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) {
+    if (inputs_.chain.units[u].module != inputs_.tree.facts.embedding) continue;
     const bool joined = std::any_of(
-        setting_.chain.joined.begin(), setting_.chain.joined.end(),
+        inputs_.chain.joined.begin(), inputs_.chain.joined.end(),
         [&](const auto& group) { return std::find(group.begin(), group.end(), u) != group.end(); });
     return !joined && judge_.freedom(u).fixed == kNone;
   }
@@ -88,18 +91,18 @@ bool Search::may_move_embedding(const Tier& tier) const {
 
 std::vector<Streaming> Search::streamings(const Tier& tier) const {
   std::vector<Streaming> out{{}};
-  const std::uint32_t host = setting_.time.host();
+  const std::uint32_t host = inputs_.time.host();
   if (!tier.host || bottleneck_) return out;
-  const auto& all = setting_.time.streamers();
-  const auto gpu = std::find_if(all.begin(), all.end(), [&](auto d) { return setting_.usable[d]; });
+  const auto& all = inputs_.time.streamers();
+  const auto gpu = std::find_if(all.begin(), all.end(), [&](auto d) { return inputs_.usable[d]; });
   if (gpu == all.end()) return out;
   bool prompt = false;
   bool token = false;
-  for (const Unit& unit : setting_.chain.units) {
+  for (const Unit& unit : inputs_.chain.units) {
     if (!unit.block) continue;
-    const Seconds copy = setting_.time.transfer(unit, *gpu, {});
-    const Seconds there = setting_.time.piece(unit, *gpu);
-    const Seconds here = setting_.time.piece(unit, host);
+    const Seconds copy = inputs_.time.transfer(unit, *gpu, {});
+    const Seconds there = inputs_.time.piece(unit, *gpu);
+    const Seconds here = inputs_.time.piece(unit, host);
     prompt = prompt || std::max(copy.prefill, there.prefill) < here.prefill;
     token = token || std::max(copy.token, there.token) < here.token;
   }
@@ -115,7 +118,7 @@ std::vector<Variant> Search::variants(const Tier& tier) const {
       if (on_host && !may_move_embedding(tier)) continue;
       Variant variant;
       variant.streaming = streaming;
-      variant.parts = may_part(tier);
+      variant.experts_aside = may_part(tier);
       variant.embedding_on_host = on_host;
       out.push_back(variant);
     }
@@ -141,7 +144,7 @@ std::optional<PipelinePlan> Search::solve_groups(
     for (const std::uint32_t u : groups[next]) {
       before.push_back(pipeline.units[u].fixed);
       pipeline.units[u].fixed = d;
-      pipeline.units[u].part = 0;
+      pipeline.units[u].experts = 0;
     }
     std::optional<PipelinePlan> plan = solve_groups(pipeline, groups, next + 1);
     for (std::size_t i = 0; i < before.size(); ++i)
@@ -154,9 +157,9 @@ std::optional<PipelinePlan> Search::solve_groups(
 // Tied units: a relaxation in which only the first of a group weighs anything is a bound, and the
 // answer where it puts the group on one device. Else every device in turn, or apart with copies.
 std::optional<PipelinePlan> Search::solve(const Tier& tier, const Variant& variant) const {
-  const auto& joined = setting_.chain.joined;
+  const auto& joined = inputs_.chain.joined;
   std::vector<std::vector<std::uint32_t>> tied;
-  for (const auto& group : setting_.chain.tied) {
+  for (const auto& group : inputs_.chain.tied) {
     if (judge_.freedom(group[0]).fixed == kNone) tied.push_back(group);
   }
   Variant apart = variant;
@@ -197,19 +200,20 @@ bool Search::keep_if_better(const Tier& tier, const Variant& variant, const Pipe
 }
 
 void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& best) {
-  const std::uint32_t host = setting_.time.host();
-  if (bottleneck_ && variant.parts) {  // experts aside load the host, which is no stage of its own
-    variant.parts = false;
+  const std::uint32_t host = inputs_.time.host();
+  if (bottleneck_ &&
+      variant.experts_aside) {  // experts aside load the host, which is no stage of its own
+    variant.experts_aside = false;
     attempt(tier, variant, best);
     if (best) return;
-    variant.parts = true;
+    variant.experts_aside = true;
   }
   const std::uint32_t runner = builder_.disk_runner(tier);
   const std::optional<PipelinePlan> plan = solve(tier, variant);
   if (!plan || keep_if_better(tier, variant, *plan, best)) return;
   const Judge::Usage usage = judge_.usage(builder_.candidate(tier, variant, *plan));
   if (runner != kNone) {
-    leave_room(tier, variant, *plan, judge_.over(usage, runner), best);
+    leave_space(tier, variant, *plan, judge_.over(usage, runner), best);
   } else if (host != kNone && judge_.over(usage, host) > 0 && !plan->aside.empty()) {
     ration_host(tier, variant, best);
   }
@@ -223,26 +227,26 @@ std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
   std::uint64_t workspace = 0;
   for (std::uint32_t u = 0; u < plan.device.size(); ++u) {
     if (devices[plan.device[u]] != device) continue;
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     const Freedom& free = judge_.freedom(u);
-    bytes += free.core + free.part + free.computed + unit.tied + unit.kv_bytes + unit.logits;
+    bytes += free.core + free.experts + free.computed + unit.tied + unit.kv_bytes + unit.logits;
     workspace = std::max(workspace, unit.activation);
   }
   return bytes + workspace;
 }
 
-// What units on disk keep where they run (KV cache, slots) is known only after a solution: the
-// least room to leave for it, by doubling and bisection. `plan`: what leaving none came to.
+// What units on disk keep where they run (KV cache, buffers) is known only after a solution: the
+// least space to leave for it, by doubling and bisection. `plan`: what leaving none came to.
 //
-// With less room there are no more placements than before: the best of them stays the best for as
-// long as it fits, and is not looked for again. So costs only rise with the room that is left, and
-// there is nothing to find below the cost of a placement for which the room did not do: the search
+// With less space there are no more placements than before: the best of them stays the best for as
+// long as it fits, and is not looked for again. So costs only rise with the space that is left, and
+// there is nothing to find below the cost of a placement for which the space did not do: the search
 // ends where that is no better than what is known.
-void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
-                        std::optional<Found>& best) {
+void Search::leave_space(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
+                         std::optional<Found>& best) {
   const std::uint32_t runner = builder_.disk_runner(tier);
   const std::uint64_t all =
-      judge_.room(runner).bytes - std::min(judge_.room(runner).bytes, judge_.loose(runner));
+      judge_.space(runner).bytes - std::min(judge_.space(runner).bytes, judge_.loose(runner));
   struct Known {
     std::uint64_t from, to;  // the best with so many bytes left free
     PipelinePlan plan;
@@ -278,12 +282,12 @@ void Search::leave_room(const Tier& tier, Variant variant, PipelinePlan plan, st
   std::uint64_t high = over;
   while (!attempt_with(high)) {
     high = std::max(high, low) * 2;
-    if (high > judge_.room(runner).bytes * 2 || hopeless()) return;
+    if (high > judge_.space(runner).bytes * 2 || hopeless()) return;
   }
   for (int round = 0; round < 3 && low + 1 < high && !hopeless(); ++round) {
     const std::uint64_t middle = low + (high - low) / 2;
     if (attempt_with(middle)) high = middle;
-    // The next best placement, if there is room for it, is the best of all.
+    // The next best placement, if there is space for it, is the best of all.
     if (low + 1 < high && !hopeless() && attempt_with(low + 1)) return;
   }
 }
@@ -311,14 +315,14 @@ void Search::ration_host(const Tier& tier, Variant variant, std::optional<Found>
 
 void Search::improve(const Tier& tier, Found& found, bool& proven) {
   if (bottleneck_) return;
-  for (Candidate& candidate : spread(setting_, judge_, found.candidate, found.priced.streaming)) {
+  for (Candidate& candidate : spread(inputs_, judge_, found.candidate, found.priced.streaming)) {
     std::optional<Pricing::Priced> priced = judge_.price(candidate);
     if (!priced || priced->score >= found.cost * (1 - 1e-3)) continue;
     found.cost = priced->score;
     found.priced = std::move(*priced);
     found.candidate = std::move(candidate);
   }
-  Exhausted all = exhaust(setting_, judge_, builder_, tier, found.cost);
+  Exhausted all = exhaust(inputs_, judge_, builder_, tier, found.cost);
   proven = all.complete;
   if (!all.best) return;
   found.priced = *judge_.price(*all.best);
@@ -337,7 +341,7 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
     const Pipeline pipeline = builder_.build(tier, variant);
     least = slowest_bound(pipeline) * 1e-9;
   } else {
-    least = score_bound(setting_, judge_, builder_, tier, found.candidate, found.cost);
+    least = score_bound(inputs_, judge_, builder_, tier, found.candidate, found.cost);
   }
   out.gap = std::max(0.0, (found.cost - least) / found.cost);
   if (out.gap < 1e-6) out.gap = 0;
@@ -348,7 +352,7 @@ std::optional<AutoPlan> Search::place(const Tier& tier) {
   std::optional<Found> best;
   for (const Variant& variant : variants(tier)) attempt(tier, variant, best);
   if (!best) {
-    const std::optional<Candidate> any = any_that_fits(setting_, judge_, builder_, tier);
+    const std::optional<Candidate> any = any_that_fits(inputs_, judge_, builder_, tier);
     if (!any) return std::nullopt;
     best.emplace();
     best->candidate = *any;
@@ -367,32 +371,32 @@ bool Search::fits(const Tier& tier) {
     attempt(tier, variant, best);
     if (best) return true;
   }
-  return any_that_fits(setting_, judge_, builder_, tier).has_value();
+  return any_that_fits(inputs_, judge_, builder_, tier).has_value();
 }
 
-// What overrides alone put on devices beyond their rooms.
+// What overrides alone put on devices beyond their spaces.
 std::vector<std::uint64_t> Search::pinned_excess() const {
-  const std::size_t count = setting_.machine.devices.size();
+  const std::size_t count = inputs_.machine.devices.size();
   std::vector<std::uint64_t> weights(count, 0);
   std::vector<std::uint64_t> rest(count, 0);
   std::vector<std::uint64_t> activation(count, 0);
-  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) {
-    const Unit& unit = setting_.chain.units[u];
+  for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) {
+    const Unit& unit = inputs_.chain.units[u];
     const Freedom& free = judge_.freedom(u);
     if (free.fixed == kNone) continue;
-    const std::uint32_t runner = setting_.time.runs_on(free.fixed);
-    weights[free.fixed] += free.core + free.part;
+    const std::uint32_t runner = inputs_.time.runs_on(free.fixed);
+    weights[free.fixed] += free.core + free.experts;
     rest[free.fixed] += free.computed;
     rest[runner] += unit.kv_bytes + unit.logits;
     activation[runner] = std::max(activation[runner], unit.activation);
   }
   std::vector<std::uint64_t> excess(count, 0);
   for (std::uint32_t d = 0; d < count; ++d) {
-    const Room& room = setting_.rooms[d];
+    const Space& space = inputs_.spaces[d];
     const std::uint64_t held = weights[d] + judge_.loose(d);
     const std::uint64_t total = held + rest[d] + activation[d];
     excess[d] =
-        std::max(total - std::min(total, room.bytes), held - std::min(held, room.weight_bytes));
+        std::max(total - std::min(total, space.bytes), held - std::min(held, space.weight_bytes));
   }
   return excess;
 }
@@ -405,9 +409,9 @@ std::vector<std::uint32_t> Search::growable(const Tier& tier,
   std::uint32_t gpu = kNone;
   for (const std::uint32_t d : tier.devices) {
     const bool larger =
-        gpu == kNone || setting_.rooms[d].weight_bytes > setting_.rooms[gpu].weight_bytes;
-    if (setting_.is_gpu(d) && larger) gpu = d;
-    if (!setting_.is_gpu(d)) out.push_back(d);
+        gpu == kNone || inputs_.spaces[d].weight_bytes > inputs_.spaces[gpu].weight_bytes;
+    if (inputs_.is_gpu(d) && larger) gpu = d;
+    if (!inputs_.is_gpu(d)) out.push_back(d);
   }
   if (gpu != kNone) out.insert(out.begin(), gpu);
   for (std::uint32_t d = 0; d < excess.size(); ++d) {
@@ -430,7 +434,7 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
     return fits(widest);
   };
   std::uint64_t need = 0;  // of a device that holds everything
-  for (const Unit& unit : setting_.chain.units) {
+  for (const Unit& unit : inputs_.chain.units) {
     need += 3 * unit.weights + unit.kv_bytes + unit.logits + unit.computed + unit.activation;
   }
   std::uint32_t grown = kNone;
@@ -460,12 +464,12 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
       return out;
     }
   }
-  // What is overridden fits nowhere: the rest goes where there is most room.
+  // What is overridden fits nowhere: the rest goes where there is most space.
   const std::uint32_t roomiest = *std::max_element(
       widest.devices.begin(), widest.devices.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return setting_.rooms[a].weight_bytes < setting_.rooms[b].weight_bytes;
+        return inputs_.spaces[a].weight_bytes < inputs_.spaces[b].weight_bytes;
       });
-  out.tensor_device = setting_.pinned;
+  out.tensor_device = inputs_.pinned;
   for (std::uint32_t& device : out.tensor_device) {
     if (device == kNone) device = roomiest;
   }
@@ -474,23 +478,23 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
 
 }  // namespace
 
-AutoPlan auto_place(const Setting& setting) {
-  const std::vector<Tier> tiers = make_tiers(setting);
-  Search search(setting);
+AutoPlan auto_place(const PlanInputs& inputs) {
+  const std::vector<Tier> tiers = make_tiers(inputs);
+  Search search(inputs);
   for (const Tier& tier : tiers) {
     if (std::optional<AutoPlan> plan = search.place(tier)) return std::move(*plan);
   }
   if (!tiers.empty()) return search.stretch(tiers);
   AutoPlan none;
   none.fits = false;
-  none.tensor_device.assign(setting.tree.tensors.size(), kNone);
-  for (const Unit& unit : setting.chain.units) none.missing += unit.weights + unit.kv_bytes;
+  none.tensor_device.assign(inputs.tree.tensors.size(), kNone);
+  for (const Unit& unit : inputs.chain.units) none.missing += unit.weights + unit.kv_bytes;
   return none;
 }
 
-bool auto_fits(const Setting& setting) {
-  const std::vector<Tier> tiers = make_tiers(setting);
-  return !tiers.empty() && Search(setting).fits(tiers.back());
+bool auto_fits(const PlanInputs& inputs) {
+  const std::vector<Tier> tiers = make_tiers(inputs);
+  return !tiers.empty() && Search(inputs).fits(tiers.back());
 }
 
 }  // namespace berth

@@ -5,7 +5,7 @@
 // those and the disk. A later tier is looked at only where nothing fits in the one before, so that
 // what fits on GPUs is never spilled. In a tier these are tried, and the best by pricing.h wins:
 // - the exact contiguous pipeline (pipeline.h), with experts aside of the layers that need it;
-// - the same with slots for streaming, for the prompt alone and for tokens too;
+// - the same with buffers for streaming, for the prompt alone and for tokens too;
 // - the same with the input embedding on the host;
 // - tied units on one device, on each in turn, or apart, each with its copy;
 // - layers that stream spread among those that stand on the GPU, at several spacings (spread.h);
@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/cost/setting.h"
+#include "planner/cost/inputs.h"
 
 namespace berth {
 
@@ -27,13 +27,13 @@ struct AutoPlan {
   bool exact = true;  // the pipeline tried every order of devices
   bool fits = true;
   // Where it does not fit: the least memory that would make it fit, added to one device (beside
-  // what overrides fill beyond their rooms); the placement is the one with that much more.
+  // what overrides fill beyond their spaces); the placement is the one with that much more.
   std::uint64_t missing = 0;
 };
 
-AutoPlan auto_place(const Setting& setting);
+AutoPlan auto_place(const PlanInputs& inputs);
 
 // Whether auto_place() would find a plan that fits, without looking for the best one.
-bool auto_fits(const Setting& setting);
+bool auto_fits(const PlanInputs& inputs);
 
 }  // namespace berth

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "planner/search/pipeline_bound.h"
+#include "planner/search/pipeline_solver.h"
 
 namespace berth {
 namespace {
@@ -16,66 +17,66 @@ struct Mixture {
 };
 
 // The GPUs that host blocks may stream to, as far as they matter to the bound: each in turn where
-// there are few kinds of them, and its slots are gone from its room; else any of them, without.
-std::vector<std::uint32_t> streaming_gpus(const Setting& setting, bool parts) {
+// there are few kinds of them, and its buffers are gone from its space; else any of them, without.
+std::vector<std::uint32_t> streaming_gpus(const PlanInputs& inputs, bool experts_aside) {
   std::vector<std::uint32_t> kinds;
-  for (const std::uint32_t gpu : setting.time.streamers()) {
-    if (!setting.usable[gpu]) continue;
+  for (const std::uint32_t gpu : inputs.time.streamers()) {
+    if (!inputs.usable[gpu]) continue;
     const bool known = std::any_of(kinds.begin(), kinds.end(), [&](std::uint32_t other) {
-      const Device& x = setting.machine.devices[gpu];
-      const Device& y = setting.machine.devices[other];
-      return setting.rooms[gpu].bytes == setting.rooms[other].bytes &&
-             setting.rooms[gpu].weight_bytes == setting.rooms[other].weight_bytes &&
+      const Device& x = inputs.machine.devices[gpu];
+      const Device& y = inputs.machine.devices[other];
+      return inputs.spaces[gpu].bytes == inputs.spaces[other].bytes &&
+             inputs.spaces[gpu].weight_bytes == inputs.spaces[other].weight_bytes &&
              x.memory_bandwidth == y.memory_bandwidth && x.flops == y.flops &&
-             setting.time.hop(setting.time.host(), gpu).prefill ==
-                 setting.time.hop(setting.time.host(), other).prefill;
+             inputs.time.hop(inputs.time.host(), gpu).prefill ==
+                 inputs.time.hop(inputs.time.host(), other).prefill;
     });
     if (!known) kinds.push_back(gpu);
   }
-  // Experts stream to the GPU of their layer, whichever that is, and their slots are small.
-  if (parts || kinds.size() > 2) return {kNone};
+  // Experts stream to the GPU of their layer, whichever that is, and their buffers are small.
+  if (experts_aside || kinds.size() > 2) return {kNone};
   return kinds;
 }
 
 // The least that copying to the streaming GPU takes, or to any where that is open.
-Seconds least_copy(const Setting& setting, const Unit& unit, std::uint32_t to) {
-  if (to != kNone) return setting.time.transfer(unit, to, {});
+Seconds least_copy(const PlanInputs& inputs, const Unit& unit, std::uint32_t to) {
+  if (to != kNone) return inputs.time.transfer(unit, to, {});
   Seconds least{kNever, kNever};
-  for (const std::uint32_t gpu : setting.time.streamers()) {
-    const Seconds copy = setting.time.transfer(unit, gpu, {});
+  for (const std::uint32_t gpu : inputs.time.streamers()) {
+    const Seconds copy = inputs.time.transfer(unit, gpu, {});
     least = {std::min(least.prefill, copy.prefill), std::min(least.token, copy.token)};
   }
   return least;
 }
 
-Seconds least_run(const Setting& setting, const Unit& unit, std::uint32_t on) {
-  if (on != kNone) return setting.time.piece(unit, on);
+Seconds least_run(const PlanInputs& inputs, const Unit& unit, std::uint32_t on) {
+  if (on != kNone) return inputs.time.piece(unit, on);
   Seconds least{kNever, kNever};
-  for (const std::uint32_t gpu : setting.time.streamers()) {
-    const Seconds run = setting.time.piece(unit, gpu);
+  for (const std::uint32_t gpu : inputs.time.streamers()) {
+    const Seconds run = inputs.time.piece(unit, gpu);
     least = {std::min(least.prefill, run.prefill), std::min(least.token, run.token)};
   }
   return least;
 }
 
-std::uint64_t least_slot(const Setting& setting) {
+std::uint64_t least_slot(const PlanInputs& inputs) {
   std::uint64_t least = kUnlimited;
-  for (const Unit& unit : setting.chain.units) {
+  for (const Unit& unit : inputs.chain.units) {
     if (unit.block) {
-      least = std::min(least, slot_bytes(unit, unit.dense_bytes, unit.expert_bytes));
+      least = std::min(least, buffer_bytes(unit, unit.dense_bytes, unit.expert_bytes));
     }
   }
   return least < kUnlimited ? least : 0;
 }
 
 // Bytes that units on the disk take where they run, at the least: where more stands on the disk
-// than embeddings and the like, it is blocks, which keep their KV cache and two slots there.
+// than embeddings and the like, it is blocks, which keep their KV cache and two buffers there.
 // `short_by`: what all other devices together lack.
-std::uint64_t disk_overhead(const Setting& setting, double short_by) {
+std::uint64_t disk_overhead(const PlanInputs& inputs, double short_by) {
   double others = 0;
   double largest = 1;
   std::uint64_t cache = kUnlimited;
-  for (const Unit& unit : setting.chain.units) {
+  for (const Unit& unit : inputs.chain.units) {
     if (!unit.block) {
       others += static_cast<double>(unit.weights);
       continue;
@@ -85,36 +86,36 @@ std::uint64_t disk_overhead(const Setting& setting, double short_by) {
   }
   if (short_by <= others || cache == kUnlimited) return 0;
   const auto blocks = static_cast<std::uint64_t>(std::ceil((short_by - others) / largest));
-  return 2 * least_slot(setting) + blocks * cache;
+  return 2 * least_slot(inputs) + blocks * cache;
 }
 
 bool alike(const PipelineUnit& a, const PipelineUnit& b) {
   return a.weights == b.weights && a.resident == b.resident && a.workspace == b.workspace &&
-         a.fixed == b.fixed && a.part == b.part;
+         a.fixed == b.fixed && a.experts == b.experts;
 }
 
 bool alike(const Freedom& a, const Freedom& b) {
   const auto same = [](const Share& x, const Share& y) {
     return x.dense == y.dense && x.experts == y.experts && x.attends == y.attends;
   };
-  return a.loose.empty() && b.loose.empty() && a.part == b.part &&
-         same(a.core_share, b.core_share) && same(a.part_share, b.part_share);
+  return a.loose.empty() && b.loose.empty() && a.experts == b.experts &&
+         same(a.core_share, b.core_share) && same(a.experts_share, b.experts_share);
 }
 
 class Relaxation {
  public:
-  Relaxation(const Setting& setting, const Judge& judge, const Streaming& streaming,
+  Relaxation(const PlanInputs& inputs, const Judge& judge, const Streaming& streaming,
              const Mixture& mixture)
-      : setting_(setting), judge_(judge), streaming_(streaming), mixture_(mixture) {}
+      : inputs_(inputs), judge_(judge), streaming_(streaming), mixture_(mixture) {}
 
   // Seconds of a unit, its share of the copies mixed in.
   double score(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     Seconds run = judge_.seconds(u, home, experts);
     Seconds copy;
     if (unit.block && !judge_.freedom(u).loose.empty()) {
       run = Seconds{};  // rare: parts torn from a unit may stream, too
-    } else if (unit.block && (home == setting_.time.host() || is_aside(home, experts))) {
+    } else if (unit.block && (home == inputs_.time.host() || is_aside(home, experts))) {
       const auto [streamed, copied] = stream(u, home, experts);
       if (streaming_.prompt) {
         run.prefill = streamed.prefill;
@@ -125,51 +126,49 @@ class Relaxation {
         copy.token = copied.token;
       }
     }
-    return setting_.time.score(
-        {mixture_.prompt * copy.prefill + (1 - mixture_.prompt) * run.prefill,
-         mixture_.token * copy.token + (1 - mixture_.token) * run.token});
+    return inputs_.time.score({mixture_.prompt * copy.prefill + (1 - mixture_.prompt) * run.prefill,
+                               mixture_.token * copy.token + (1 - mixture_.token) * run.token});
   }
 
   double hop(std::uint32_t from, std::uint32_t to) const {
-    const std::uint32_t host = setting_.time.host();
-    Seconds hop = setting_.time.hop(from, to);
+    const std::uint32_t host = inputs_.time.host();
+    Seconds hop = inputs_.time.hop(from, to);
     const bool by_host = from == host || to == host;
     if (by_host && streaming_.prompt) hop.prefill = 0;
     if (by_host && streaming_.token) hop.token = 0;
-    return setting_.time.score(
+    return inputs_.time.score(
         {(1 - mixture_.prompt) * hop.prefill, (1 - mixture_.token) * hop.token});
   }
 
  private:
   bool is_aside(std::uint32_t home, std::uint32_t experts) const {
-    return experts == setting_.time.host() && setting_.is_gpu(home);
+    return experts == inputs_.time.host() && inputs_.is_gpu(home);
   }
 
   // What a unit with a piece in host RAM takes if that streams: computing, and copying.
   std::pair<Seconds, Seconds> stream(std::uint32_t u, std::uint32_t home,
                                      std::uint32_t experts) const {
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     const Freedom& free = judge_.freedom(u);
-    const std::uint32_t host = setting_.time.host();
+    const std::uint32_t host = inputs_.time.host();
     if (is_aside(home, experts)) {
-      return {judge_.seconds(u, home, home), setting_.time.transfer(unit, home, free.part_share)};
+      return {judge_.seconds(u, home, home), inputs_.time.transfer(unit, home, free.experts_share)};
     }
     if (experts == host) {
-      return {least_run(setting_, unit, streaming_.gpu),
-              least_copy(setting_, unit, streaming_.gpu)};
+      return {least_run(inputs_, unit, streaming_.gpu), least_copy(inputs_, unit, streaming_.gpu)};
     }
     Seconds run{kNever, kNever};  // its experts are elsewhere
     Seconds copy{kNever, kNever};
-    for (const std::uint32_t gpu : setting_.time.streamers()) {
+    for (const std::uint32_t gpu : inputs_.time.streamers()) {
       const Seconds there = judge_.seconds(u, gpu, experts);
-      const Seconds moved = setting_.time.transfer(unit, gpu, free.core_share);
+      const Seconds moved = inputs_.time.transfer(unit, gpu, free.core_share);
       run = {std::min(run.prefill, there.prefill), std::min(run.token, there.token)};
       copy = {std::min(copy.prefill, moved.prefill), std::min(copy.token, moved.token)};
     }
     return {run, copy};
   }
 
-  const Setting& setting_;
+  const PlanInputs& inputs_;
   const Judge& judge_;
   const Streaming& streaming_;
   const Mixture& mixture_;
@@ -177,63 +176,63 @@ class Relaxation {
 
 }  // namespace
 
-double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                    const Tier& tier, const Candidate& known, double score) {
   Variant variant;
-  variant.parts = true;
+  variant.experts_aside = true;
   Pipeline pipeline = builder.build(tier, variant);
   const std::vector<std::uint32_t> devices = builder.devices(tier);
   const auto index = [&](std::uint32_t d) {
     return static_cast<std::uint32_t>(std::find(devices.begin(), devices.end(), d) -
                                       devices.begin());
   };
-  const bool parts = std::any_of(pipeline.units.begin(), pipeline.units.end(),
-                                 [](const PipelineUnit& unit) { return unit.part > 0; });
-  const auto rooms = [&](std::uint32_t streamer) {
+  const bool experts_aside = std::any_of(pipeline.units.begin(), pipeline.units.end(),
+                                         [](const PipelineUnit& unit) { return unit.experts > 0; });
+  const auto spaces = [&](std::uint32_t streamer) {
     Pipeline less = pipeline;
     const auto take = [&](std::uint32_t device, std::uint64_t bytes) {
       if (index(device) == devices.size()) return;  // it holds nothing of this tier
-      std::uint64_t& room = less.devices[index(device)].room;
-      room -= std::min(room, bytes);
+      std::uint64_t& space = less.devices[index(device)].space;
+      space -= std::min(space, bytes);
     };
-    if (streamer != kNone) take(streamer, 2 * least_slot(setting));
+    if (streamer != kNone) take(streamer, 2 * least_slot(inputs));
     const std::uint32_t runner = builder.disk_runner(tier);
-    if (runner == kNone || parts) return bound_rooms(less);
+    if (runner == kNone || experts_aside) return bound_spaces(less);
     double short_by = 0;
     for (const PipelineUnit& unit : pipeline.units) short_by += static_cast<double>(unit.resident);
-    const std::vector<double> all = bound_rooms(less);
+    const std::vector<double> all = bound_spaces(less);
     for (std::size_t d = 0; d < devices.size(); ++d) {
-      if (setting.machine.devices[devices[d]].kind != DeviceKind::kDisk) short_by -= all[d];
+      if (inputs.machine.devices[devices[d]].kind != DeviceKind::kDisk) short_by -= all[d];
     }
-    take(runner, disk_overhead(setting, short_by));
-    return bound_rooms(less);
+    take(runner, disk_overhead(inputs, short_by));
+    return bound_spaces(less);
   };
   const auto bound = [&](const Streaming& streaming, const Mixture& mixture, double upper) {
-    const Relaxation relaxed(setting, judge, streaming, mixture);
+    const Relaxation relaxed(inputs, judge, streaming, mixture);
     Choices choices;
-    choices.room = rooms(streaming.gpu);
+    choices.space = spaces(streaming.gpu);
     const auto options_of = [&](std::uint32_t u) {
       const PipelineUnit& unit = pipeline.units[u];
       std::vector<Choice> options;
-      const auto add = [&](std::uint32_t d, std::uint32_t side, std::uint64_t part) {
+      const auto add = [&](std::uint32_t d, std::uint32_t side, std::uint64_t experts) {
         const bool weights = counts_weights(pipeline.devices[d]);
         const std::uint64_t all = weights ? unit.weights : unit.resident;
-        options.push_back({relaxed.score(u, devices[d], devices[part > 0 ? side : d]) * 1e9, d,
-                           side, static_cast<double>(all - part), static_cast<double>(part)});
+        options.push_back({relaxed.score(u, devices[d], devices[experts > 0 ? side : d]) * 1e9, d,
+                           side, static_cast<double>(all - experts), static_cast<double>(experts)});
       };
       for (std::uint32_t d = 0; d < devices.size(); ++d) {
         if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
         add(d, d, 0);
-        for (std::uint32_t side = 0; unit.part > 0 && side < devices.size(); ++side) {
-          const bool with_gpu = setting.is_gpu(devices[d]) || setting.is_gpu(devices[side]);
-          if (side != d && with_gpu && pipeline.devices[side].open) add(d, side, unit.part);
+        for (std::uint32_t side = 0; unit.experts > 0 && side < devices.size(); ++side) {
+          const bool with_gpu = inputs.is_gpu(devices[d]) || inputs.is_gpu(devices[side]);
+          if (side != d && with_gpu && pipeline.devices[side].open) add(d, side, unit.experts);
         }
       }
       return options;
     };
     std::vector<std::uint32_t> taken;
     for (std::uint32_t u = 0; u < pipeline.units.size(); ++u) {
-      const bool again = u > 0 && cost_alike(setting.chain.units[u], setting.chain.units[u - 1]) &&
+      const bool again = u > 0 && cost_alike(inputs.chain.units[u], inputs.chain.units[u - 1]) &&
                          alike(pipeline.units[u], pipeline.units[u - 1]) &&
                          alike(judge.freedom(u), judge.freedom(u - 1));
       choices.units.push_back(again ? choices.units[u - 1] : options_of(u));
@@ -253,13 +252,13 @@ double score_bound(const Setting& setting, const Judge& judge, const PipelineBui
     return price_bound(choices, upper * 1e9, taken) / 1e9;
   };
   double least = bound({}, {}, score);
-  if (!tier.host || setting.time.streamers().empty()) return least;
+  if (!tier.host || inputs.time.streamers().empty()) return least;
   const std::vector<std::pair<Streaming, std::vector<Mixture>>> ways = {
       {{true, false, kNone}, {{1, 0}, {0.5, 0}, {0, 0}}},
       {{true, true, kNone}, {{1, 1}, {1, 0}, {0.5, 0.5}, {0, 0}}},
       {{false, true, kNone}, {{0, 1}, {0, 0}}}};
   for (auto [streaming, mixtures] : ways) {
-    for (const std::uint32_t gpu : streaming_gpus(setting, parts)) {
+    for (const std::uint32_t gpu : streaming_gpus(inputs, experts_aside)) {
       streaming.gpu = gpu;
       double most = 0;
       for (const Mixture& mixture : mixtures) {

@@ -1,4 +1,4 @@
-// How far from optimal a plan of `auto` can be. Private to the sources of this room.
+// How far from optimal a plan of `auto` can be. Private to the sources of this folder.
 #pragma once
 
 #include "planner/search/tiers.h"
@@ -10,7 +10,7 @@ namespace berth {
 // pipeline.h's prices. Copies and computing overlap at best so that a walk takes the longer of
 // the two, hence at least any mixture of them: unit by unit, m x copy + (1 - m) x computing, with
 // the best of a few m. `known` and `score`: the best placement found.
-double score_bound(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                    const Tier& tier, const Candidate& known, double score);
 
 // The same for the slowest device of `throughput`, in nanoseconds: sharing the work in proportion

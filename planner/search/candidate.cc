@@ -5,44 +5,44 @@
 namespace berth {
 namespace {
 
-double share_of(std::uint64_t part, std::uint64_t all) {
-  return all == 0 ? 0 : static_cast<double>(part) / static_cast<double>(all);
+double share_of(std::uint64_t experts, std::uint64_t all) {
+  return all == 0 ? 0 : static_cast<double>(experts) / static_cast<double>(all);
 }
 
 std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
 }  // namespace
 
-Judge::Judge(const Setting& setting)
-    : setting_(setting),
-      pricing_(setting.machine, setting.chain, setting.time, setting.usable),
-      rooms_(setting.rooms),
-      freedom_(setting.chain.units.size()),
-      loose_(setting.machine.devices.size(), 0) {
+Judge::Judge(const PlanInputs& inputs)
+    : inputs_(inputs),
+      pricing_(inputs.machine, inputs.chain, inputs.time, inputs.usable),
+      spaces_(inputs.spaces),
+      freedom_(inputs.chain.units.size()),
+      loose_(inputs.machine.devices.size(), 0) {
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) loosen(u);
 }
 
 void Judge::stretch(std::uint32_t device, std::uint64_t bytes) {
-  const Room& room = setting_.rooms[device];
-  rooms_[device].bytes = room.bytes + bytes;
-  rooms_[device].weight_bytes = room.weight_bytes + bytes;
+  const Space& space = inputs_.spaces[device];
+  spaces_[device].bytes = space.bytes + bytes;
+  spaces_[device].weight_bytes = space.weight_bytes + bytes;
 }
 
-// Sorts a unit's tensors into the core, the part that may stand aside, and what overrides took.
+// Sorts a unit's tensors into the core, the experts that may stand aside, and what overrides took.
 void Judge::loosen(std::uint32_t u) {
-  const Unit& unit = setting_.chain.units[u];
+  const Unit& unit = inputs_.chain.units[u];
   Freedom& out = freedom_[u];
   out.core = unit.weights - unit.experts;
-  out.part = unit.experts;
+  out.experts = unit.experts;
   out.computed = unit.computed;
   out.core_share = {1, unit.experts > 0 ? 0.0 : 1.0, true};
-  out.part_share = {0, 1, false};
-  if (setting_.request.overrides.empty()) return;
-  const auto pinned = [&](TensorId t) { return setting_.pinned[t] != kNone; };
+  out.experts_share = {0, 1, false};
+  if (inputs_.request.overrides.empty()) return;
+  const auto pinned = [&](TensorId t) { return inputs_.pinned[t] != kNone; };
   if (unit.tensors.empty() || std::none_of(unit.tensors.begin(), unit.tensors.end(), pinned))
     return;
   if (std::all_of(unit.tensors.begin(), unit.tensors.end(), pinned)) {
-    out.fixed = setting_.pinned[unit.anchor];
+    out.fixed = inputs_.pinned[unit.anchor];
   }
   std::uint64_t all_dense = 0;
   std::uint64_t all_experts = 0;
@@ -50,10 +50,10 @@ void Judge::loosen(std::uint32_t u) {
   std::uint64_t loose_experts = 0;
   bool experts_pinned = false;
   for (TensorId t : unit.tensors) {
-    const ModelTensor& tensor = setting_.tree.tensors[t];
-    const bool expert = unit.expert_bytes > 0 && setting_.chain.expert[t] != 0;
+    const ModelTensor& tensor = inputs_.tree.tensors[t];
+    const bool expert = unit.expert_bytes > 0 && inputs_.chain.expert[t] != 0;
     (expert ? all_experts : all_dense) += tensor.bytes();
-    const std::uint32_t device = setting_.pinned[t];
+    const std::uint32_t device = inputs_.pinned[t];
     if (device == kNone) continue;
     experts_pinned = experts_pinned || expert;
     if (device == out.fixed) continue;
@@ -77,46 +77,46 @@ void Judge::loosen(std::uint32_t u) {
     out.computed = less(out.computed, loose.computed);
   }
   if (experts_pinned) {  // what is left of the experts goes with the core
-    out.core += out.part;
-    out.part = 0;
+    out.core += out.experts;
+    out.experts = 0;
     out.core_share.experts = 1;
   }
   for (const Freedom::Loose& loose : out.loose) out.core = less(out.core, loose.weights);
   out.core_share.dense -= share_of(loose_dense, all_dense);
-  if (out.part == 0) out.core_share.experts -= share_of(loose_experts, all_experts);
+  if (out.experts == 0) out.core_share.experts -= share_of(loose_experts, all_experts);
 }
 
-Layout Judge::layout(const Candidate& candidate) const {
-  Layout layout;
-  layout.begin.reserve(freedom_.size() + 1);
-  layout.pieces.reserve(freedom_.size() + 8);
+PlacedUnits Judge::placed(const Candidate& candidate) const {
+  PlacedUnits placed;
+  placed.begin.reserve(freedom_.size() + 1);
+  placed.pieces.reserve(freedom_.size() + 8);
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) {
     const Freedom& free = freedom_[u];
-    if (!setting_.chain.units[u].tensors.empty()) {
+    if (!inputs_.chain.units[u].tensors.empty()) {
       Piece home{candidate.home[u], free.core_share};
       const bool together = candidate.experts[u] == candidate.home[u];
-      if (together && free.part > 0) home.share.experts += free.part_share.experts;
-      const std::size_t at = layout.pieces.size();
-      layout.pieces.push_back(home);
-      if (!together && free.part > 0) {
-        layout.pieces.push_back({candidate.experts[u], free.part_share});
+      if (together && free.experts > 0) home.share.experts += free.experts_share.experts;
+      const std::size_t at = placed.pieces.size();
+      placed.pieces.push_back(home);
+      if (!together && free.experts > 0) {
+        placed.pieces.push_back({candidate.experts[u], free.experts_share});
       }
       for (const Freedom::Loose& loose : free.loose) {
         if (loose.device == candidate.home[u]) {
-          layout.pieces[at].share.dense += loose.share.dense;
-          layout.pieces[at].share.experts += loose.share.experts;
+          placed.pieces[at].share.dense += loose.share.dense;
+          placed.pieces[at].share.experts += loose.share.experts;
         } else {
-          layout.pieces.push_back({loose.device, loose.share});
+          placed.pieces.push_back({loose.device, loose.share});
         }
       }
     }
-    layout.end_unit();
+    placed.end_unit();
   }
-  return layout;
+  return placed;
 }
 
 Seconds Judge::seconds(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
-  const Unit& unit = setting_.chain.units[u];
+  const Unit& unit = inputs_.chain.units[u];
   const Freedom& free = freedom_[u];
   Seconds sum;
   if (unit.tensors.empty()) return sum;
@@ -125,12 +125,12 @@ Seconds Judge::seconds(std::uint32_t u, std::uint32_t home, std::uint32_t expert
     sum.token += seconds.token;
   };
   const auto aside = [&](std::uint32_t device, const Share& share) {
-    add(setting_.time.hop(home, device));
-    add(setting_.time.piece(unit, device, share));
-    add(setting_.time.hop(device, home));
+    add(inputs_.time.hop(home, device));
+    add(inputs_.time.piece(unit, device, share));
+    add(inputs_.time.hop(device, home));
   };
   Share core = free.core_share;
-  if (free.part > 0 && experts == home) core.experts += free.part_share.experts;
+  if (free.experts > 0 && experts == home) core.experts += free.experts_share.experts;
   for (const Freedom::Loose& loose : free.loose) {
     if (loose.device == home) {
       core.dense += loose.share.dense;
@@ -139,8 +139,8 @@ Seconds Judge::seconds(std::uint32_t u, std::uint32_t home, std::uint32_t expert
       aside(loose.device, loose.share);
     }
   }
-  add(setting_.time.piece(unit, home, core));
-  if (free.part > 0 && experts != home) aside(experts, free.part_share);
+  add(inputs_.time.piece(unit, home, core));
+  if (free.experts > 0 && experts != home) aside(experts, free.experts_share);
   return sum;
 }
 
@@ -152,40 +152,40 @@ void Judge::add_tied(const Candidate& candidate, Usage& usage) const {
       const std::uint32_t device = candidate.home[group[i]];
       const bool there = std::any_of(group.begin(), group.begin() + static_cast<std::ptrdiff_t>(i),
                                      [&](std::uint32_t u) { return candidate.home[u] == device; });
-      if (!there) usage.weights[device] += setting_.chain.units[group[i]].tied;
+      if (!there) usage.weights[device] += inputs_.chain.units[group[i]].tied;
     }
   };
-  for (const auto& group : setting_.chain.tied) add(group);
-  for (const auto& group : setting_.chain.joined) add(group);
+  for (const auto& group : inputs_.chain.tied) add(group);
+  for (const auto& group : inputs_.chain.joined) add(group);
 }
 
 Judge::Usage Judge::usage(const Candidate& candidate) const {
-  const std::size_t devices = setting_.machine.devices.size();
+  const std::size_t devices = inputs_.machine.devices.size();
   Usage out;
   out.weights.assign(devices, 0);
   out.activation.assign(devices, 0);
   std::vector<std::uint64_t> rest(devices, 0);  // KV cache, computed buffers, logits
   std::vector<std::uint64_t> from_disk(devices, 0);
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) {
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     if (unit.tensors.empty()) continue;
     const Freedom& free = freedom_[u];
-    const std::uint32_t home = setting_.time.runs_on(candidate.home[u]);
+    const std::uint32_t home = inputs_.time.runs_on(candidate.home[u]);
     std::uint64_t read_dense = 0;  // from the disk
     std::uint64_t read_experts = 0;
     const auto put = [&](std::uint32_t device, std::uint64_t weights, std::uint64_t experts,
                          std::uint64_t computed) {
-      const std::uint32_t runner = setting_.time.runs_on(device);
+      const std::uint32_t runner = inputs_.time.runs_on(device);
       out.weights[device] += weights + experts;
       rest[device] += computed;
       out.activation[runner] = std::max(out.activation[runner], unit.activation);
       if (runner == device) return;
       read_dense += weights + unit.tied;
       read_experts += experts;
-      from_disk[runner] = std::max(from_disk[runner], slot_bytes(unit, read_dense, read_experts));
+      from_disk[runner] = std::max(from_disk[runner], buffer_bytes(unit, read_dense, read_experts));
     };
     put(candidate.home[u], free.core, 0, free.computed);
-    if (free.part > 0) put(candidate.experts[u], 0, free.part, 0);
+    if (free.experts > 0) put(candidate.experts[u], 0, free.experts, 0);
     for (const Freedom::Loose& loose : free.loose) {
       put(loose.device, loose.weights, 0, loose.computed);
     }
@@ -199,9 +199,9 @@ Judge::Usage Judge::usage(const Candidate& candidate) const {
 }
 
 std::uint64_t Judge::over(const Usage& usage, std::uint32_t device) const {
-  const Room& room = rooms_[device];
-  return std::max(less(usage.total[device], room.bytes),
-                  less(usage.weights[device], room.weight_bytes));
+  const Space& space = spaces_[device];
+  return std::max(less(usage.total[device], space.bytes),
+                  less(usage.weights[device], space.weight_bytes));
 }
 
 bool Judge::fits(const Candidate& candidate) const {
@@ -217,19 +217,19 @@ std::optional<Pricing::Priced> Judge::price(const Candidate& candidate) const {
   std::vector<std::uint64_t> spare;
   for (std::uint32_t d = 0; d < usage.total.size(); ++d) {
     if (over(usage, d) > 0) return std::nullopt;
-    spare.push_back(less(rooms_[d].bytes, usage.total[d]));
+    spare.push_back(less(spaces_[d].bytes, usage.total[d]));
   }
-  return pricing_.best(layout(candidate), spare, usage.activation);
+  return pricing_.best(placed(candidate), spare, usage.activation);
 }
 
 std::vector<std::uint32_t> Judge::tensor_device(const Candidate& candidate) const {
-  std::vector<std::uint32_t> out = setting_.pinned;
+  std::vector<std::uint32_t> out = inputs_.pinned;
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) {
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     const bool parted = candidate.experts[u] != candidate.home[u];
     for (TensorId t : unit.tensors) {
       if (out[t] != kNone) continue;
-      const bool aside = parted && setting_.chain.expert[t] != 0;
+      const bool aside = parted && inputs_.chain.expert[t] != 0;
       out[t] = aside ? candidate.experts[u] : candidate.home[u];
     }
   }

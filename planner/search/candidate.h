@@ -1,13 +1,13 @@
 // A placement unit by unit, as `auto` searches it: what it takes of every device and what it costs.
-// The ledger (memory_model.h) and the layout by tensor (pricing.h) say the same of the same plan.
+// The ledger (memory_model.h) and the placed by tensor (pricing.h) say the same of the same plan.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "planner/cost/inputs.h"
 #include "planner/cost/pricing.h"
-#include "planner/cost/setting.h"
 
 namespace berth {
 
@@ -29,38 +29,38 @@ struct Freedom {
   };
   std::uint32_t fixed = kNone;  // the device of the whole unit, where overrides name it
   std::uint64_t core = 0;       // bytes of weights that go where the unit goes, experts aside apart
-  std::uint64_t part = 0;       // bytes of experts that may stand aside; 0: there are none
+  std::uint64_t experts = 0;    // bytes of experts that may stand aside; 0: there are none
   std::uint64_t computed = 0;   // buffers that no checkpoint stores
-  Share core_share, part_share;
+  Share core_share, experts_share;
   std::vector<Loose> loose;
 };
 
 class Judge {
  public:
-  explicit Judge(const Setting& setting);
+  explicit Judge(const PlanInputs& inputs);
 
-  // Room as the setting says, and what stretch() added.
-  const Room& room(std::uint32_t device) const { return rooms_[device]; }
+  // Space as the inputs says, and what stretch() added.
+  const Space& space(std::uint32_t device) const { return spaces_[device]; }
   void stretch(std::uint32_t device, std::uint64_t bytes);
 
   const Freedom& freedom(std::uint32_t unit) const { return freedom_[unit]; }
   // Bytes that loose parts of all units take of a device.
   std::uint64_t loose(std::uint32_t device) const { return loose_[device]; }
 
-  Layout layout(const Candidate& candidate) const;
+  PlacedUnits placed(const Candidate& candidate) const;
   // One unit by itself, nothing streamed: its pieces and the hops between them.
   Seconds seconds(std::uint32_t unit, std::uint32_t home, std::uint32_t experts) const;
 
   struct Usage {
     std::vector<std::uint64_t> weights;     // by device
-    std::vector<std::uint64_t> total;       // weights, KV cache, logits, workspace; no slots
+    std::vector<std::uint64_t> total;       // weights, KV cache, logits, workspace; no buffers
     std::vector<std::uint64_t> activation;  // of that, workspace of activations
   };
   Usage usage(const Candidate& candidate) const;
-  // Bytes that `device` is over its room or its budget.
+  // Bytes that `device` is over its space or its budget.
   std::uint64_t over(const Usage& usage, std::uint32_t device) const;
   bool fits(const Candidate& candidate) const;
-  // The price with the best streaming there is room for; nothing where a device is over.
+  // The price with the best streaming there is space for; nothing where a device is over.
   std::optional<Pricing::Priced> price(const Candidate& candidate) const;
 
   std::vector<std::uint32_t> tensor_device(const Candidate& candidate) const;
@@ -69,9 +69,9 @@ class Judge {
   void loosen(std::uint32_t unit);
   void add_tied(const Candidate& candidate, Usage& usage) const;
 
-  const Setting& setting_;
+  const PlanInputs& inputs_;
   Pricing pricing_;
-  std::vector<Room> rooms_;
+  std::vector<Space> spaces_;
   std::vector<Freedom> freedom_;
   std::vector<std::uint64_t> loose_;
 };

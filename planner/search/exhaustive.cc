@@ -18,10 +18,10 @@ struct Option {
 
 class Branching {
  public:
-  Branching(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+  Branching(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
             const Tier& tier, double known)
-      : setting_(setting), judge_(judge), known_(known) {
-    const std::size_t units = setting.chain.units.size();
+      : inputs_(inputs), judge_(judge), known_(known) {
+    const std::size_t units = inputs.chain.units.size();
     for (std::uint32_t u = 0; u < units; ++u) options_.push_back(options(u, tier));
     rest_.assign(units + 1, 0);
     for (std::size_t u = units; u-- > 0;) {
@@ -30,15 +30,15 @@ class Branching {
       rest_[u] = rest_[u + 1] + least;
     }
     leader_.assign(units, kNone);
-    for (const auto& group : setting.chain.joined) {
+    for (const auto& group : inputs.chain.joined) {
       for (const std::uint32_t u : group) leader_[u] = group[0];
     }
     bytes_after_.assign(units + 1, 0);
     for (std::uint32_t u = static_cast<std::uint32_t>(units); u-- > 0;) {
-      bytes_after_[u] = bytes_after_[u + 1] + resident(u) + judge.freedom(u).part;
+      bytes_after_[u] = bytes_after_[u + 1] + resident(u) + judge.freedom(u).experts;
     }
     for (const std::uint32_t d : builder.devices(tier)) open_.push_back(d);
-    used_.assign(setting.machine.devices.size(), 0);
+    used_.assign(inputs.machine.devices.size(), 0);
     units_on_.assign(used_.size(), 0);
     named_.assign(used_.size(), false);
     for (std::uint32_t u = 0; u < units; ++u) {
@@ -71,9 +71,9 @@ class Branching {
     if (free.fixed != kNone) homes = {free.fixed};
     for (const std::uint32_t home : homes) {
       out.push_back({home, home, least(u, home, home)});
-      if (free.part == 0) continue;
+      if (free.experts == 0) continue;
       for (const std::uint32_t side : tier.devices) {  // the host, the disk, or another GPU
-        if (side == home || (!setting_.is_gpu(home) && !setting_.is_gpu(side))) continue;
+        if (side == home || (!inputs_.is_gpu(home) && !inputs_.is_gpu(side))) continue;
         out.push_back({home, side, least(u, home, side)});
       }
     }
@@ -84,32 +84,32 @@ class Branching {
 
   double least(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
     Seconds seconds = judge_.seconds(u, home, experts);
-    const std::uint32_t host = setting_.time.host();
+    const std::uint32_t host = inputs_.time.host();
     const auto at_best = [&](const Seconds& other) {
       seconds.prefill = std::min(seconds.prefill, other.prefill);
       seconds.token = std::min(seconds.token, other.token);
     };
     if (home == host) {
-      for (const std::uint32_t gpu : setting_.time.streamers()) {
-        at_best(experts == home ? setting_.time.piece(setting_.chain.units[u], gpu)
+      for (const std::uint32_t gpu : inputs_.time.streamers()) {
+        at_best(experts == home ? inputs_.time.piece(inputs_.chain.units[u], gpu)
                                 : judge_.seconds(u, gpu, experts));
       }
     } else if (experts == host) {
       at_best(judge_.seconds(u, home, home));
     }
-    return setting_.time.score(seconds);
+    return inputs_.time.score(seconds);
   }
 
   // What the hop to this unit costs at the least; one from or to the host may be none at all, where
   // the host's layers are streamed.
   double hop(std::uint32_t u, std::uint32_t home) const {
     for (std::uint32_t before = u; before-- > 0;) {
-      if (setting_.chain.units[before].tensors.empty()) continue;
+      if (inputs_.chain.units[before].tensors.empty()) continue;
       const std::uint32_t from = current_.home[before];
-      const std::uint32_t host = setting_.time.host();
+      const std::uint32_t host = inputs_.time.host();
       if (from == home) return 0;
-      if ((from == host || home == host) && !setting_.time.streamers().empty()) return 0;
-      return setting_.time.score(setting_.time.hop(from, home));
+      if ((from == host || home == host) && !inputs_.time.streamers().empty()) return 0;
+      return inputs_.time.score(inputs_.time.hop(from, home));
     }
     return 0;
   }
@@ -123,7 +123,7 @@ class Branching {
         continue;
       }
       const double cost = so_far + option.least +
-                          (setting_.chain.units[u].tensors.empty() ? 0 : hop(u, option.home));
+                          (inputs_.chain.units[u].tensors.empty() ? 0 : hop(u, option.home));
       if (cost + rest_[u + 1] >= known_ * (1 - 1e-12) || !put(u, option)) continue;
       current_.home[u] = option.home;
       current_.experts[u] = option.experts;
@@ -133,12 +133,12 @@ class Branching {
   }
 
   std::uint64_t resident(std::uint32_t u) const {
-    const Unit& unit = setting_.chain.units[u];
+    const Unit& unit = inputs_.chain.units[u];
     return judge_.freedom(u).core + judge_.freedom(u).computed + unit.kv_bytes + unit.logits;
   }
 
-  std::uint64_t room(std::uint32_t d) const {
-    return std::min(judge_.room(d).bytes, kUnlimited / 64);
+  std::uint64_t space(std::uint32_t d) const {
+    return std::min(judge_.space(d).bytes, kUnlimited / 64);
   }
 
   // Adds what the unit takes at the least; false, and nothing added, where that is too much, or
@@ -147,13 +147,13 @@ class Branching {
     add(u, option, true);
     bool good = true;
     for (const std::uint32_t d : {option.home, option.experts}) {
-      good = good && used_[d] + activation_[d] <= room(d) &&
-             weights_[d] <= judge_.room(d).weight_bytes;
+      good = good && used_[d] + activation_[d] <= space(d) &&
+             weights_[d] <= judge_.space(d).weight_bytes;
     }
     std::uint64_t left = 0;
     for (const std::uint32_t d : open_) {
       const std::uint64_t used = used_[d] + activation_[d];
-      left += room(d) > used ? room(d) - used : 0;
+      left += space(d) > used ? space(d) - used : 0;
     }
     if (good && left >= bytes_after_[u + 1]) return true;
     add(u, option, false);
@@ -172,12 +172,12 @@ class Branching {
     return false;
   }
   bool is_same(std::uint32_t a, std::uint32_t b) const {
-    const Device& x = setting_.machine.devices[a];
-    const Device& y = setting_.machine.devices[b];
+    const Device& x = inputs_.machine.devices[a];
+    const Device& y = inputs_.machine.devices[b];
     if (x.kind != DeviceKind::kCuda || y.kind != DeviceKind::kCuda) return false;
     if (named_[a] || named_[b]) return false;
-    const Room& p = judge_.room(a);
-    const Room& q = judge_.room(b);
+    const Space& p = judge_.space(a);
+    const Space& q = judge_.space(b);
     if (p.bytes != q.bytes || p.weight_bytes != q.weight_bytes || judge_.loose(a) > 0 ||
         judge_.loose(b) > 0 || x.memory_bandwidth != y.memory_bandwidth || x.flops != y.flops ||
         x.matvec != y.matvec) {
@@ -185,8 +185,8 @@ class Branching {
     }
     for (std::uint32_t d = 0; d < used_.size(); ++d) {
       if (d == a || d == b) continue;
-      const Seconds from_a = setting_.time.hop(a, d), from_b = setting_.time.hop(b, d);
-      const Seconds to_a = setting_.time.hop(d, a), to_b = setting_.time.hop(d, b);
+      const Seconds from_a = inputs_.time.hop(a, d), from_b = inputs_.time.hop(b, d);
+      const Seconds to_a = inputs_.time.hop(d, a), to_b = inputs_.time.hop(d, b);
       if (from_a.prefill != from_b.prefill || to_a.prefill != to_b.prefill ||
           from_a.token != from_b.token || to_a.token != to_b.token) {
         return false;
@@ -199,17 +199,17 @@ class Branching {
     const auto change = [on](std::uint64_t& sum, std::uint64_t by) {
       sum = on ? sum + by : sum - by;
     };
-    change(used_[setting_.time.runs_on(option.home)], resident(u) - free.core);
+    change(used_[inputs_.time.runs_on(option.home)], resident(u) - free.core);
     change(used_[option.home], free.core);
     change(weights_[option.home], free.core);
-    change(used_[option.experts], free.part);
-    change(weights_[option.experts], free.part);
+    change(used_[option.experts], free.experts);
+    change(weights_[option.experts], free.experts);
     units_on_[option.home] += on ? 1 : -1;
     units_on_[option.experts] += on ? 1 : -1;
-    const std::uint32_t runner = setting_.time.runs_on(option.home);
+    const std::uint32_t runner = inputs_.time.runs_on(option.home);
     if (on) {
       before_.push_back(activation_[runner]);
-      activation_[runner] = std::max(activation_[runner], setting_.chain.units[u].activation);
+      activation_[runner] = std::max(activation_[runner], inputs_.chain.units[u].activation);
     } else {
       activation_[runner] = before_.back();
       before_.pop_back();
@@ -228,7 +228,7 @@ class Branching {
     best_ = current_;
   }
 
-  const Setting& setting_;
+  const PlanInputs& inputs_;
   const Judge& judge_;
   double known_;
   bool first_only_ = false;
@@ -249,9 +249,9 @@ class Branching {
   std::size_t priced_ = 0;
 };
 
-bool is_short(const Setting& setting, const Judge& judge) {
+bool is_short(const PlanInputs& inputs, const Judge& judge) {
   std::size_t free = 0;
-  for (std::uint32_t u = 0; u < setting.chain.units.size(); ++u) {
+  for (std::uint32_t u = 0; u < inputs.chain.units.size(); ++u) {
     if (judge.freedom(u).fixed == kNone) ++free;
   }
   return free <= kExhaustiveUnits;
@@ -259,16 +259,16 @@ bool is_short(const Setting& setting, const Judge& judge) {
 
 }  // namespace
 
-Exhausted exhaust(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+Exhausted exhaust(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                   const Tier& tier, double known) {
-  if (!is_short(setting, judge)) return {};
-  return Branching(setting, judge, builder, tier, known).run();
+  if (!is_short(inputs, judge)) return {};
+  return Branching(inputs, judge, builder, tier, known).run();
 }
 
-std::optional<Candidate> any_that_fits(const Setting& setting, const Judge& judge,
+std::optional<Candidate> any_that_fits(const PlanInputs& inputs, const Judge& judge,
                                        const PipelineBuilder& builder, const Tier& tier) {
-  if (!is_short(setting, judge)) return std::nullopt;
-  return Branching(setting, judge, builder, tier, kNever).first();
+  if (!is_short(inputs, judge)) return std::nullopt;
+  return Branching(inputs, judge, builder, tier, kNever).first();
 }
 
 }  // namespace berth

@@ -20,11 +20,11 @@ inline constexpr std::size_t kExhaustiveUnits = 12;
 // The best placement on the tier's devices that scores below `known` seconds (kNever: any that
 // fits). Gives up after a fixed number of steps, far more than 8 units on 3 devices can take, so
 // that the same input always gives the same plan.
-Exhausted exhaust(const Setting& setting, const Judge& judge, const PipelineBuilder& builder,
+Exhausted exhaust(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                   const Tier& tier, double known);
 
 // The first placement found that fits, if any.
-std::optional<Candidate> any_that_fits(const Setting& setting, const Judge& judge,
+std::optional<Candidate> any_that_fits(const PlanInputs& inputs, const Judge& judge,
                                        const PipelineBuilder& builder, const Tier& tier);
 
 }  // namespace berth

@@ -1,35 +1,27 @@
-// The exact placement of a chain over devices: every unit on one device, every device used for at
-// most one contiguous run, in any order, within every device's room.
+// A chain of units to be placed over devices, as numbers: every unit on one device, every device
+// used for at most one contiguous run, in any order, within every device's space.
+// pipeline_solver.h places it, pipeline_bound.h says how good a placement can be at best.
 //
-// A unit may have a part (its experts) that can stand aside, off the devices' rooms, at a price: of
-// a run that is too large for its device, the cheapest parts that make it fit go aside.
-//
-// latency: the least sum of unit times and hops between devices. bottleneck: the least time of the
-// slowest device (hops overlap with computing and are left out). Both exact, by dynamic programming
-// over (devices used, last device, units placed); identical devices are used in index order, which
-// loses nothing. Cost: states x kinds x (kinds + 1) x units, where states is the product of (count
-// + 1) over kinds of devices; x units once more where parts may stand aside. More than kMaxStates
-// states: devices are used in the order given only, and the result says that it is not exact. So it
-// does where parts of more than two kinds (bytes, price) may stand aside of one run.
+// A unit may have experts that can stand aside, off the devices' spaces, at a price:
+// of a run that is too large for its device, the cheapest experts that make it fit go aside.
 //
 // Times are whole numbers of nanoseconds held in doubles, so that sums are exact and ties are ties.
 #pragma once
 
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
 
 namespace berth {
 
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
 
 struct PipelineDevice {
-  std::uint64_t room = 0;         // bytes for weights, KV cache and workspace
-  std::uint64_t weight_room = 0;  // bytes for weights alone
-  bool open = true;               // false: for fixed units only
+  std::uint64_t space = 0;         // bytes for weights, KV cache and workspace
+  std::uint64_t weight_space = 0;  // bytes for weights alone
+  bool open = true;                // false: for fixed units only
 };
 
 struct PipelineUnit {
@@ -37,7 +29,7 @@ struct PipelineUnit {
   std::uint64_t resident = 0;   // weights, KV cache, logits
   std::uint64_t workspace = 0;  // the largest of a device's units counts, once
   std::uint32_t fixed = kNone;  // stands on this device whatever else happens there
-  std::uint64_t part = 0;       // bytes of weights that may stand aside; 0 for fixed units
+  std::uint64_t experts = 0;    // bytes of weights that may stand aside; 0 for fixed units
 };
 
 struct Pipeline {
@@ -45,12 +37,13 @@ struct Pipeline {
   std::vector<PipelineUnit> units;
   std::vector<double> time;  // [unit * devices + device], ns
   std::vector<double> hop;   // [from * devices + to], ns; 0 on the diagonal
-  // What a unit on a device costs more with its part aside, as `time`; kNever: it cannot. Empty
+  // What a unit on a device costs more with its experts aside, as `time`; kNever: it cannot. Empty
   // where nothing may stand aside.
   std::vector<double> aside;
-  std::uint64_t aside_room = 0;  // bytes that a device loses when any part of its run stands aside
-  // Where parts aside stand, as indices into `devices`. Only the bound counts their room; who asks
-  // the solvers sees to it that the room is there.
+  std::uint64_t aside_space =
+      0;  // bytes that a device loses when any experts of its run stand aside
+  // Where experts aside stand, as indices into `devices`. Only the bound counts their space; who
+  // asks the solvers sees to it that the space is there.
   std::vector<std::uint32_t> aside_devices;
 
   double aside_time(std::size_t unit, std::size_t device) const {
@@ -67,25 +60,16 @@ struct Pipeline {
 
 struct PipelinePlan {
   std::vector<std::uint32_t> device;  // by unit
-  std::vector<bool> aside;            // by unit: its part stands aside; empty: none does
+  std::vector<bool> aside;            // by unit: its experts stand aside; empty: none does
   double cost = 0;                    // ns: the sum, or the slowest device's
   bool exact = true;
 };
 
+// More states than this, and the solvers use devices in the order given only.
 inline constexpr std::size_t kMaxStates = 4096;
 
-// Nothing where no such placement fits.
-std::optional<PipelinePlan> solve_latency(const Pipeline& pipeline);
-std::optional<PipelinePlan> solve_bottleneck(const Pipeline& pipeline);
-bool is_feasible(const Pipeline& pipeline);
-
-// What a placement costs: all unit times and hops in order. Does not look at room.
+// What a placement costs: all unit times and hops in order. Does not look at space.
 double latency_of(const Pipeline& pipeline, const PipelinePlan& plan);
 double slowest_of(const Pipeline& pipeline, const PipelinePlan& plan);
-
-// No placement of units and parts, contiguous or not, costs less than this: a Lagrangian bound on
-// the sum of times under each device's room, and the hops between as few devices as can hold the
-// chain. `upper` is a cost known to be reachable; it only steers the search.
-double latency_bound(const Pipeline& pipeline, double upper);
 
 }  // namespace berth

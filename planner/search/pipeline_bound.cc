@@ -13,9 +13,9 @@ using pipeline::kInfinity;
 
 using Sizes = std::map<std::uint64_t, std::uint64_t>;  // bytes of a unit -> how many there are
 
-// The most bytes that units can fill of `room`: room that no set of units can fill is worth
-// nothing. Exact for chains of one common size and a few others; else `room` itself.
-double fillable(const Sizes& sizes, std::uint64_t room) {
+// The most bytes that units can fill of `space`: space that no set of units can fill is worth
+// nothing. Exact for chains of one common size and a few others; else `space` itself.
+double fillable(const Sizes& sizes, std::uint64_t space) {
   std::uint64_t common = 0;
   std::uint64_t most = 0;
   std::uint64_t tries = 1;
@@ -29,7 +29,7 @@ double fillable(const Sizes& sizes, std::uint64_t room) {
   for (const auto& [size, count] : sizes) {
     if (size == common) continue;
     tries *= count + 1;
-    if (tries > 4096) return static_cast<double>(room);
+    if (tries > 4096) return static_cast<double>(space);
     const std::size_t before = sums.size();
     for (std::uint64_t k = 1; k <= count; ++k) {
       for (std::size_t i = 0; i < before; ++i) sums.push_back(sums[i] + k * size);
@@ -37,26 +37,26 @@ double fillable(const Sizes& sizes, std::uint64_t room) {
   }
   std::uint64_t best = 0;
   for (const std::uint64_t sum : sums) {
-    if (sum > room) continue;
-    const std::uint64_t more = common == 0 ? 0 : std::min(most, (room - sum) / common);
+    if (sum > space) continue;
+    const std::uint64_t more = common == 0 ? 0 : std::min(most, (space - sum) / common);
     best = std::max(best, sum + more * common);
   }
   return static_cast<double>(best);
 }
 
 // The same beside the workspace that the units need: whichever of them is the hungriest.
-double usable_room(const Pipeline& pipeline, std::uint64_t room) {
+double usable_space(const Pipeline& pipeline, std::uint64_t space) {
   std::map<std::uint64_t, Sizes> by_workspace;
   for (const PipelineUnit& unit : pipeline.units) {
-    const std::uint64_t part = pipeline.aside.empty() ? 0 : unit.part;
-    ++by_workspace[unit.workspace][unit.resident - part];
-    if (part > 0) ++by_workspace[unit.workspace][part];
+    const std::uint64_t experts = pipeline.aside.empty() ? 0 : unit.experts;
+    ++by_workspace[unit.workspace][unit.resident - experts];
+    if (experts > 0) ++by_workspace[unit.workspace][experts];
   }
   Sizes so_far;
   double best = 0;
   for (const auto& [workspace, sizes] : by_workspace) {
     for (const auto& [size, count] : sizes) so_far[size] += count;
-    if (workspace <= room) best = std::max(best, fillable(so_far, room - workspace));
+    if (workspace <= space) best = std::max(best, fillable(so_far, space - workspace));
   }
   return best;
 }
@@ -92,11 +92,11 @@ std::vector<Alike> alike_units(const Choices& choices) {
 
 class Prices {
  public:
-  Prices(const Choices& choices, std::vector<double> room)
+  Prices(const Choices& choices, std::vector<double> space)
       : choices_(choices),
-        room_(std::move(room)),
-        price_(room_.size(), 0),
-        bytes_(room_.size(), 0),
+        space_(std::move(space)),
+        price_(space_.size(), 0),
+        bytes_(space_.size(), 0),
         alike_(alike_units(choices)) {}
 
   double climb(double upper);
@@ -108,7 +108,7 @@ class Prices {
   double answer();
 
   const Choices& choices_;
-  std::vector<double> room_;
+  std::vector<double> space_;
   std::vector<double> price_;  // ns a byte
   std::vector<double> bytes_;
   std::vector<Alike> alike_;
@@ -143,9 +143,9 @@ double Prices::climb(double upper) {
   for (int round = 0; round < 300 && best < upper; ++round) {
     double value = answer();
     double norm = 0;
-    for (std::size_t d = 0; d < room_.size(); ++d) {
-      value -= price_[d] * room_[d];
-      const double slope = bytes_[d] - room_[d];
+    for (std::size_t d = 0; d < space_.size(); ++d) {
+      value -= price_[d] * space_[d];
+      const double slope = bytes_[d] - space_[d];
       if (price_[d] > 0 || slope > 0) norm += slope * slope;
     }
     if (value > best) {
@@ -156,8 +156,8 @@ double Prices::climb(double upper) {
     }
     if (norm == 0) break;
     const double step = damping * (upper - value) / norm;
-    for (std::size_t d = 0; d < room_.size(); ++d) {
-      price_[d] = std::max(0.0, price_[d] + step * (bytes_[d] - room_[d]));
+    for (std::size_t d = 0; d < space_.size(); ++d) {
+      price_[d] = std::max(0.0, price_[d] + step * (bytes_[d] - space_[d]));
     }
   }
   return best;
@@ -167,7 +167,7 @@ double Prices::climb(double upper) {
 // time a byte, and a byte on a quicker one is worth what the last one to be used takes longer for
 // it.
 void Prices::start_uniform() {
-  const std::size_t devices = room_.size();
+  const std::size_t devices = space_.size();
   std::vector<double> rate(devices, 0);
   std::vector<bool> open(devices, false);
   double bytes = 0;
@@ -190,7 +190,7 @@ void Prices::start_uniform() {
   }
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return rate[a] < rate[b]; });
   for (const std::size_t marginal : order) {
-    bytes -= room_[marginal];
+    bytes -= space_[marginal];
     if (bytes > 0) continue;
     for (const std::size_t d : order) price_[d] = std::max(0.0, rate[marginal] - rate[d]);
     return;
@@ -198,10 +198,10 @@ void Prices::start_uniform() {
 }
 
 // What a good placement says: bytes of a device are worth no more than it costs to move some of
-// them to another device, there included. Devices with room for another unit are free; from these
+// them to another device, there included. Devices with space for another unit are free; from these
 // the prices spread like the shortest paths of Bellman and Ford.
 void Prices::start_from(const std::vector<std::uint32_t>& known) {
-  const std::size_t devices = room_.size();
+  const std::size_t devices = space_.size();
   std::vector<double> cost(devices * devices, kInfinity);  // ns a byte, from one to another
   std::vector<double> used(devices, 0);
   for (std::size_t u = 0; u < known.size(); ++u) {
@@ -212,7 +212,7 @@ void Prices::start_from(const std::vector<std::uint32_t>& known) {
       std::uint32_t from = at.home;
       std::uint32_t to = other.home;
       double moved = at.home_bytes;
-      if (other.home == at.home) {  // the part alone moves
+      if (other.home == at.home) {  // the experts alone moves
         from = at.side_bytes > 0 ? at.side : at.home;
         to = other.side_bytes > 0 ? other.side : other.home;
         moved = std::max(at.side_bytes, other.side_bytes);
@@ -232,7 +232,7 @@ void Prices::start_from(const std::vector<std::uint32_t>& known) {
   }
   std::fill(price_.begin(), price_.end(), kInfinity);
   for (std::size_t d = 0; d < devices; ++d) {
-    if (used[d] == 0 || room_[d] - used[d] > smallest) price_[d] = 0;
+    if (used[d] == 0 || space_[d] - used[d] > smallest) price_[d] = 0;
   }
   for (std::size_t round = 0; round < devices; ++round) {
     for (std::size_t from = 0; from < devices; ++from) {
@@ -248,7 +248,7 @@ void Prices::start_from(const std::vector<std::uint32_t>& known) {
 }  // namespace
 
 double price_bound(const Choices& choices, double upper, const std::vector<std::uint32_t>& known) {
-  Prices prices(choices, choices.room);
+  Prices prices(choices, choices.space);
   prices.start_uniform();
   double best = prices.climb(upper - choices.hops);
   if (!known.empty() && best + choices.hops < upper) {
@@ -258,37 +258,37 @@ double price_bound(const Choices& choices, double upper, const std::vector<std::
   return best + choices.hops;
 }
 
-std::vector<double> bound_rooms(const Pipeline& pipeline) {
-  std::vector<double> room;
+std::vector<double> bound_spaces(const Pipeline& pipeline) {
+  std::vector<double> space;
   for (const PipelineDevice& device : pipeline.devices) {
-    room.push_back(counts_weights(device) ? static_cast<double>(device.weight_room)
-                                          : usable_room(pipeline, device.room));
+    space.push_back(counts_weights(device) ? static_cast<double>(device.weight_space)
+                                           : usable_space(pipeline, device.space));
   }
-  return room;
+  return space;
 }
 
 double hop_bound(const Pipeline& pipeline) {
   double total = 0;
   for (const PipelineUnit& unit : pipeline.units) {
-    total += static_cast<double>(unit.weights - (pipeline.aside.empty() ? 0 : unit.part));
+    total += static_cast<double>(unit.weights - (pipeline.aside.empty() ? 0 : unit.experts));
   }
-  std::vector<double> rooms;
+  std::vector<double> spaces;
   for (const PipelineDevice& device : pipeline.devices) {
-    rooms.push_back(static_cast<double>(std::min(device.room, device.weight_room)));
+    spaces.push_back(static_cast<double>(std::min(device.space, device.weight_space)));
   }
-  std::sort(rooms.rbegin(), rooms.rend());
+  std::sort(spaces.rbegin(), spaces.rend());
   double hops = -1;
-  for (std::size_t i = 0; i < rooms.size() && total > 0; ++i, ++hops) total -= rooms[i];
+  for (std::size_t i = 0; i < spaces.size() && total > 0; ++i, ++hops) total -= spaces[i];
   double least = kInfinity;
   for (std::size_t i = 0; i < pipeline.hop.size(); ++i) {
-    if (i / rooms.size() != i % rooms.size()) least = std::min(least, pipeline.hop[i]);
+    if (i / spaces.size() != i % spaces.size()) least = std::min(least, pipeline.hop[i]);
   }
   return hops > 0 && least < kInfinity ? hops * least : 0;
 }
 
 double latency_bound(const Pipeline& pipeline, double upper) {
   Choices choices;
-  choices.room = bound_rooms(pipeline);
+  choices.space = bound_spaces(pipeline);
   choices.hops = hop_bound(pipeline);
   for (std::size_t u = 0; u < pipeline.units.size(); ++u) {
     const PipelineUnit& unit = pipeline.units[u];
@@ -300,10 +300,10 @@ double latency_bound(const Pipeline& pipeline, double upper) {
       const double time = pipeline.unit_time(u, d);
       options.push_back({time, d, d, all, 0});
       const double aside = pipeline.aside_time(u, d);
-      if (unit.part == 0 || aside == kInfinity) continue;
-      const auto part = static_cast<double>(unit.part);
+      if (unit.experts == 0 || aside == kInfinity) continue;
+      const auto experts = static_cast<double>(unit.experts);
       for (const std::uint32_t side : pipeline.aside_devices) {
-        options.push_back({time + aside, d, side, all - part, part});
+        options.push_back({time + aside, d, side, all - experts, experts});
       }
     }
   }

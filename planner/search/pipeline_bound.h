@@ -1,6 +1,6 @@
 // The lower bound behind optimality_gap: Lagrangian. With a price a byte on every device, each unit
 // makes its cheapest choice by itself; whatever the prices, the sum of these less the price of all
-// room is a bound on every placement that fits.
+// space is a bound on every placement that fits.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ struct Choice {
 };
 
 struct Choices {
-  std::vector<double> room;  // by device, bytes
+  std::vector<double> space;  // by device, bytes
   std::vector<std::vector<Choice>> units;
   double hops = 0;  // ns that hops take at the least
 };
@@ -31,11 +31,16 @@ double price_bound(const Choices& choices, double upper, const std::vector<std::
 
 // True where a budget on weights is what limits the device: its bytes are then those of weights.
 inline bool counts_weights(const PipelineDevice& device) {
-  return device.weight_room < device.room;
+  return device.weight_space < device.space;
 }
 // By device: bytes that units can really fill, beside the workspace they need.
-std::vector<double> bound_rooms(const Pipeline& pipeline);
+std::vector<double> bound_spaces(const Pipeline& pipeline);
 // The hops between as few devices as can hold the chain.
 double hop_bound(const Pipeline& pipeline);
+
+// No placement of units and experts, contiguous or not, costs less than this: a Lagrangian bound on
+// the sum of times under each device's space, and the hops between as few devices as can hold the
+// chain. `upper` is a cost known to be reachable; it only steers the search.
+double latency_bound(const Pipeline& pipeline, double upper);
 
 }  // namespace berth

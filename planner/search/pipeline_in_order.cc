@@ -52,7 +52,7 @@ std::optional<PipelinePlan> solve_in_order(const Problem& problem) {
     for (std::uint32_t i = from.begin; i < j; ++i) {
       plan.device[problem.movable[i]] = order[at].first;
     }
-    for (const std::uint32_t u : problem.parts_aside(order[at].second, from.begin, j)) {
+    for (const std::uint32_t u : problem.experts_aside(order[at].second, from.begin, j)) {
       plan.aside.resize(plan.device.size(), false);
       plan.aside[u] = true;
     }

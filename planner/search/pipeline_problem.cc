@@ -29,8 +29,8 @@ Problem::Problem(const Pipeline& given)
   for (std::uint32_t d = 0; d < devices; ++d) {
     const PipelineDevice& device = given.devices[d];
     if (fixed_resident[d] == 0 && fixed_workspace[d] == 0) continue;
-    if (fixed_resident[d] + fixed_workspace[d] > device.room ||
-        fixed_weights[d] > device.weight_room) {
+    if (fixed_resident[d] + fixed_workspace[d] > device.space ||
+        fixed_weights[d] > device.weight_space) {
       fits_alone = false;
     }
   }
@@ -51,7 +51,7 @@ Problem::Problem(const Pipeline& given)
 bool Problem::same_kind(std::uint32_t a, std::uint32_t b) const {
   const PipelineDevice& x = pipeline.devices[a];
   const PipelineDevice& y = pipeline.devices[b];
-  if (x.room != y.room || x.weight_room != y.weight_room) return false;
+  if (x.space != y.space || x.weight_space != y.weight_space) return false;
   for (const Path& path : between) {
     for (std::uint32_t d : path) {
       if (d == a || d == b) return false;
@@ -89,10 +89,10 @@ void Problem::fill_kind(std::uint32_t device) {
   std::vector<double> sum(n + 1, 0);
   std::vector<double> detour(n + 1, 0);
   std::vector<std::uint32_t> earliest(n + 1, 0);
-  const PipelineDevice& room = pipeline.devices[device];
-  // With every part aside that can stand there: fill_aside() prices what that takes.
-  const auto part = [&](std::uint32_t u) {
-    return pipeline.aside_time(u, device) < kInfinity ? pipeline.units[u].part : 0;
+  const PipelineDevice& space = pipeline.devices[device];
+  // With all experts aside that can stand there: fill_aside() prices what that takes.
+  const auto experts = [&](std::uint32_t u) {
+    return pipeline.aside_time(u, device) < kInfinity ? pipeline.units[u].experts : 0;
   };
   std::uint64_t weights = fixed_weights[device];
   std::uint64_t resident = fixed_resident[device];
@@ -105,17 +105,17 @@ void Problem::fill_kind(std::uint32_t device) {
     sum[end] = sum[last] + pipeline.unit_time(movable[last], device);
     detour[end] =
         detour[last] + (last > 0 && !between[last].empty() ? cross(last, device, device) : 0);
-    weights += unit.weights - part(movable[last]);
-    resident += unit.resident - part(movable[last]);
+    weights += unit.weights - experts(movable[last]);
+    resident += unit.resident - experts(movable[last]);
     const auto workspace = [&](std::uint32_t u) { return pipeline.units[movable[u]].workspace; };
     while (widest.size() > head && workspace(widest.back()) <= unit.workspace) widest.pop_back();
     widest.push_back(last);
     while (start < end) {
       const std::uint64_t work = std::max(fixed_workspace[device], workspace(widest[head]));
-      if (resident + work <= room.room && weights <= room.weight_room) break;
+      if (resident + work <= space.space && weights <= space.weight_space) break;
       const PipelineUnit& gone = pipeline.units[movable[start]];
-      weights -= gone.weights - part(movable[start]);
-      resident -= gone.resident - part(movable[start]);
+      weights -= gone.weights - experts(movable[start]);
+      resident -= gone.resident - experts(movable[start]);
       if (widest[head] == start) ++head;
       ++start;
       if (start == end) break;
@@ -131,15 +131,16 @@ std::uint64_t Problem::lacking(std::uint32_t device, std::uint64_t resident, std
                                std::uint64_t workspace) const {
   const PipelineDevice& at = pipeline.devices[device];
   const std::uint64_t used = resident + workspace;
-  const std::uint64_t lack = std::max(used > at.room ? used - at.room : 0,
-                                      weights > at.weight_room ? weights - at.weight_room : 0);
+  const std::uint64_t lack = std::max(used > at.space ? used - at.space : 0,
+                                      weights > at.weight_space ? weights - at.weight_space : 0);
   if (lack == 0) return 0;
-  return std::max(lack,
-                  used + pipeline.aside_room > at.room ? used + pipeline.aside_room - at.room : 0);
+  return std::max(
+      lack, used + pipeline.aside_space > at.space ? used + pipeline.aside_space - at.space : 0);
 }
 
-void Problem::count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const {
-  const std::uint64_t bytes = pipeline.units[unit].part;
+void Problem::count_experts(std::vector<Sort>& sorts, std::uint32_t unit,
+                            std::uint32_t device) const {
+  const std::uint64_t bytes = pipeline.units[unit].experts;
   const double price = pipeline.aside_time(unit, device);
   if (bytes == 0 || price == kInfinity) return;
   for (Sort& sort : sorts) {
@@ -150,8 +151,8 @@ void Problem::count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint
   sorts.push_back({bytes, price, 1});
 }
 
-// The cheapest parts of at least `bytes` together: every number of the first sort with the least of
-// the second; beyond two sorts, the best price a byte first.
+// The cheapest experts of at least `bytes` together: every number of the first sort with the least
+// of the second; beyond two sorts, the best price a byte first.
 Problem::Choice Problem::cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes) {
   Choice best;
   if (sorts.empty()) return best;
@@ -199,7 +200,7 @@ Problem::Choice Problem::greedy(const std::vector<Sort>& sorts, std::uint64_t by
 void Problem::fill_aside(std::uint32_t device) {
   aside_.emplace_back();
   const bool any = std::any_of(movable.begin(), movable.end(), [&](std::uint32_t u) {
-    return pipeline.units[u].part > 0 && pipeline.aside_time(u, device) < kInfinity;
+    return pipeline.units[u].experts > 0 && pipeline.aside_time(u, device) < kInfinity;
   });
   if (!any) return;
   const std::size_t n = count();
@@ -216,7 +217,7 @@ void Problem::fill_aside(std::uint32_t device) {
       resident += unit.resident;
       weights += unit.weights;
       workspace = std::max(workspace, unit.workspace);
-      count_part(sorts, movable[j - 1], device);
+      count_experts(sorts, movable[j - 1], device);
       const std::uint64_t lack = lacking(device, resident, weights, workspace);
       double& price = table[j * (j - 1) / 2 + i];
       price = lack == 0 ? 0 : cheapest(sorts, lack).price;
@@ -226,8 +227,8 @@ void Problem::fill_aside(std::uint32_t device) {
   }
 }
 
-std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
-                                                std::size_t j) const {
+std::vector<std::uint32_t> Problem::experts_aside(std::size_t kind, std::size_t i,
+                                                  std::size_t j) const {
   std::vector<std::uint32_t> out;
   if (!has_aside(kind)) return out;
   const std::uint32_t device = kinds[kind][0];
@@ -240,7 +241,7 @@ std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
     resident += unit.resident;
     weights += unit.weights;
     workspace = std::max(workspace, unit.workspace);
-    count_part(sorts, movable[k], device);
+    count_experts(sorts, movable[k], device);
   }
   const std::uint64_t lack = lacking(device, resident, weights, workspace);
   if (lack == 0) return out;
@@ -250,7 +251,7 @@ std::vector<std::uint32_t> Problem::parts_aside(std::size_t kind, std::size_t i,
   for (std::size_t k = i; k < j; ++k) {
     const std::uint32_t u = movable[k];
     for (std::size_t s = 0; s < sorts.size() && s < take.size(); ++s) {
-      if (take[s] == 0 || pipeline.units[u].part != sorts[s].bytes ||
+      if (take[s] == 0 || pipeline.units[u].experts != sorts[s].bytes ||
           pipeline.aside_time(u, device) != sorts[s].price) {
         continue;
       }

@@ -32,20 +32,20 @@ struct Problem {
   std::vector<std::vector<double>> prefix;        // by kind: unit times before a boundary
   std::vector<std::vector<double>> through;       // by kind: detours over boundaries 1..i
   std::vector<std::vector<std::uint32_t>> first;  // by kind, by end: earliest start that fits
-  bool exact_aside = true;                        // no run had more than two kinds of parts
+  bool exact_aside = true;                        // no run had more than two kinds of experts
 
   std::size_t count() const { return movable.size(); }
   // Going from device a to device b over boundary i; kNone is the outside of the chain.
   double cross(std::size_t i, std::uint32_t a, std::uint32_t b) const;
 
-  // The price of the parts that stand aside of the run [i, j) on a device of `kind`; kInfinity
+  // The price of the experts that stand aside of the run [i, j) on a device of `kind`; kInfinity
   // where it does not fit all the same.
   double aside(std::size_t kind, std::size_t i, std::size_t j) const {
     return aside_[kind].empty() ? 0 : aside_[kind][j * (j - 1) / 2 + i];
   }
   bool has_aside(std::size_t kind) const { return !aside_[kind].empty(); }
-  // Which units of that run those parts belong to: the first ones of each sort.
-  std::vector<std::uint32_t> parts_aside(std::size_t kind, std::size_t i, std::size_t j) const;
+  // Which units of that run those experts belong to: the first ones of each sort.
+  std::vector<std::uint32_t> experts_aside(std::size_t kind, std::size_t i, std::size_t j) const;
 
  private:
   // Parts of one sort: equal bytes and price.
@@ -63,7 +63,7 @@ struct Problem {
   static Choice greedy(const std::vector<Sort>& sorts, std::uint64_t bytes);
   std::uint64_t lacking(std::uint32_t device, std::uint64_t resident, std::uint64_t weights,
                         std::uint64_t workspace) const;
-  void count_part(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const;
+  void count_experts(std::vector<Sort>& sorts, std::uint32_t unit, std::uint32_t device) const;
   void fill_aside(std::uint32_t device);
 
   std::vector<std::vector<double>> aside_;  // by kind: [j (j - 1) / 2 + i]; empty: never needed

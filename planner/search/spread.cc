@@ -15,17 +15,17 @@ struct Stretch {
 
 // Runs of blocks that the GPU executes while it streams: those that stand there and those it
 // streams whole, or those that stand there with experts that could be aside.
-std::vector<Stretch> find_stretches(const Setting& setting, const Judge& judge,
+std::vector<Stretch> find_stretches(const PlanInputs& inputs, const Judge& judge,
                                     const Candidate& candidate, std::uint32_t gpu, bool whole) {
-  const std::uint32_t host = setting.time.host();
+  const std::uint32_t host = inputs.time.host();
   std::vector<Stretch> out;
   bool open = false;
   for (std::uint32_t u = 0; u < candidate.home.size(); ++u) {
     const std::uint32_t home = candidate.home[u];
     const bool parted = candidate.experts[u] != home;
-    const bool free = judge.freedom(u).fixed == kNone && setting.chain.units[u].block;
+    const bool free = judge.freedom(u).fixed == kNone && inputs.chain.units[u].block;
     const bool inside = whole ? free && !parted && (home == gpu || home == host)
-                              : free && home == gpu && judge.freedom(u).part > 0 &&
+                              : free && home == gpu && judge.freedom(u).experts > 0 &&
                                     (!parted || candidate.experts[u] == host);
     if (!inside) {
       // Layers without experts between those with them do not end a run.
@@ -55,11 +55,11 @@ std::vector<bool> pattern(std::size_t count, std::size_t away, std::size_t group
   return out;
 }
 
-Candidate respaced(const Setting& setting, Candidate candidate, const Stretch& stretch,
+Candidate respaced(const PlanInputs& inputs, Candidate candidate, const Stretch& stretch,
                    const std::vector<bool>& away) {
   for (std::size_t i = 0; i < stretch.units.size(); ++i) {
     const std::uint32_t u = stretch.units[i];
-    const std::uint32_t to = away[i] ? setting.time.host() : stretch.gpu;
+    const std::uint32_t to = away[i] ? inputs.time.host() : stretch.gpu;
     if (stretch.whole) candidate.home[u] = to;
     candidate.experts[u] = to;
   }
@@ -68,19 +68,19 @@ Candidate respaced(const Setting& setting, Candidate candidate, const Stretch& s
 
 }  // namespace
 
-std::vector<Candidate> spread(const Setting& setting, const Judge& judge,
+std::vector<Candidate> spread(const PlanInputs& inputs, const Judge& judge,
                               const Candidate& candidate, const Streaming& streaming) {
   std::vector<Candidate> out;
   if (!streaming.any()) return out;
   std::vector<Stretch> stretches;
   const auto add = [&](std::uint32_t gpu, bool whole) {
-    for (Stretch& one : find_stretches(setting, judge, candidate, gpu, whole)) {
+    for (Stretch& one : find_stretches(inputs, judge, candidate, gpu, whole)) {
       stretches.push_back(std::move(one));
     }
   };
   if (streaming.gpu != kNone) add(streaming.gpu, true);
-  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
-    if (setting.is_gpu(d)) add(d, false);
+  for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
+    if (inputs.is_gpu(d)) add(d, false);
   }
   // All stretches at the same spacing: they share nothing but the host.
   std::size_t most = 0;
@@ -90,7 +90,7 @@ std::vector<Candidate> spread(const Setting& setting, const Judge& judge,
       Candidate spaced = candidate;
       for (const Stretch& stretch : stretches) {
         const std::size_t groups = std::max<std::size_t>(1, (stretch.away + size - 1) / size);
-        spaced = respaced(setting, std::move(spaced), stretch,
+        spaced = respaced(inputs, std::move(spaced), stretch,
                           pattern(stretch.units.size(), stretch.away, groups, trail));
       }
       out.push_back(std::move(spaced));

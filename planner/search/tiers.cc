@@ -4,6 +4,9 @@
 #include <cmath>
 #include <set>
 
+#include "planner/search/pipeline_bound.h"
+#include "planner/search/pipeline_solver.h"
+
 namespace berth {
 namespace {
 
@@ -18,26 +21,26 @@ bool contains(const std::vector<T>& all, const T& one) {
 
 double nanoseconds(double seconds) { return std::round(std::min(seconds, 4e6) * 1e9); }
 
-std::vector<Tier> make_tiers(const Setting& setting) {
+std::vector<Tier> make_tiers(const PlanInputs& inputs) {
   std::vector<std::uint32_t> gpus, cpu, disk;
-  for (std::uint32_t d = 0; d < setting.machine.devices.size(); ++d) {
-    if (!setting.usable[d]) continue;
-    const DeviceKind kind = setting.machine.devices[d].kind;
+  for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
+    if (!inputs.usable[d]) continue;
+    const DeviceKind kind = inputs.machine.devices[d].kind;
     (kind == DeviceKind::kCuda ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
   }
   std::stable_sort(gpus.begin(), gpus.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const Device& x = setting.machine.devices[a];
-    const Device& y = setting.machine.devices[b];
-    return std::tuple(setting.level[a], x.memory_bandwidth, x.flops) >
-           std::tuple(setting.level[b], y.memory_bandwidth, y.flops);
+    const Device& x = inputs.machine.devices[a];
+    const Device& y = inputs.machine.devices[b];
+    return std::tuple(inputs.level[a], x.memory_bandwidth, x.flops) >
+           std::tuple(inputs.level[b], y.memory_bandwidth, y.flops);
   });
   std::vector<Tier> tiers;
   for (std::size_t i = 0; i < gpus.size(); ++i) {  // one tier for each level of priority
-    if (i + 1 < gpus.size() && setting.level[gpus[i]] == setting.level[gpus[i + 1]]) continue;
+    if (i + 1 < gpus.size() && inputs.level[gpus[i]] == inputs.level[gpus[i + 1]]) continue;
     const auto end = gpus.begin() + static_cast<std::ptrdiff_t>(i) + 1;
     tiers.push_back({{gpus.begin(), end}, false, false});
   }
-  if (setting.request.never_offload) return tiers;
+  if (inputs.request.never_offload) return tiers;
   std::vector<std::uint32_t> all = gpus;
   all.insert(all.end(), cpu.begin(), cpu.end());
   if (!cpu.empty()) tiers.push_back({all, true, false});
@@ -51,7 +54,7 @@ std::vector<std::uint32_t> PipelineBuilder::devices(const Tier& tier) const {
   const auto add = [&](std::uint32_t d) {
     if (d != kNone && !contains(out, d)) out.push_back(d);
   };
-  for (std::uint32_t u = 0; u < setting_.chain.units.size(); ++u) add(judge_.freedom(u).fixed);
+  for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) add(judge_.freedom(u).fixed);
   return out;
 }
 
@@ -59,7 +62,7 @@ std::vector<std::uint32_t> PipelineBuilder::sides(const Tier& tier) const {
   std::vector<std::uint32_t> out;
   for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kDisk}) {
     for (const std::uint32_t d : tier.devices) {
-      if (setting_.machine.devices[d].kind == kind) out.push_back(d);
+      if (inputs_.machine.devices[d].kind == kind) out.push_back(d);
     }
   }
   return out;
@@ -67,31 +70,31 @@ std::vector<std::uint32_t> PipelineBuilder::sides(const Tier& tier) const {
 
 std::uint32_t PipelineBuilder::disk_runner(const Tier& tier) const {
   for (const std::uint32_t d : tier.devices) {
-    if (setting_.machine.devices[d].kind == DeviceKind::kDisk) return setting_.time.runs_on(d);
+    if (inputs_.machine.devices[d].kind == DeviceKind::kDisk) return inputs_.time.runs_on(d);
   }
   return kNone;
 }
 
-std::uint64_t PipelineBuilder::block_slot() const {
+std::uint64_t PipelineBuilder::block_buffer() const {
   std::uint64_t most = 0;
-  for (const Unit& unit : setting_.chain.units) {
-    if (unit.block) most = std::max(most, slot_bytes(unit, unit.dense_bytes, unit.expert_bytes));
+  for (const Unit& unit : inputs_.chain.units) {
+    if (unit.block) most = std::max(most, buffer_bytes(unit, unit.dense_bytes, unit.expert_bytes));
   }
   return most;
 }
 
-std::uint64_t PipelineBuilder::part_slot() const {
+std::uint64_t PipelineBuilder::expert_buffer() const {
   std::uint64_t most = 0;
-  for (const Unit& unit : setting_.chain.units) {
-    if (unit.block) most = std::max(most, slot_bytes(unit, 0, unit.expert_bytes));
+  for (const Unit& unit : inputs_.chain.units) {
+    if (unit.block) most = std::max(most, buffer_bytes(unit, 0, unit.expert_bytes));
   }
   return most;
 }
 
 double PipelineBuilder::score(std::uint32_t u, std::uint32_t home, std::uint32_t experts,
                               const Streaming& streaming) const {
-  const Unit& unit = setting_.chain.units[u];
-  const TimeModel& time = setting_.time;
+  const Unit& unit = inputs_.chain.units[u];
+  const TimeModel& time = inputs_.time;
   Seconds seconds = judge_.seconds(u, home, experts);
   const std::uint32_t host = time.host();
   if (!unit.block || !streaming.any()) return time.score(seconds);
@@ -105,9 +108,9 @@ double PipelineBuilder::score(std::uint32_t u, std::uint32_t home, std::uint32_t
     if (streaming.token) {
       seconds.token = routed ? copy.token + run.token : std::max(copy.token, run.token);
     }
-  } else if (experts == host && home != host && setting_.is_gpu(home)) {
+  } else if (experts == host && home != host && inputs_.is_gpu(home)) {
     const Freedom& free = judge_.freedom(u);
-    const Seconds copy = time.transfer(unit, home, free.part_share);
+    const Seconds copy = time.transfer(unit, home, free.experts_share);
     const Seconds whole = judge_.seconds(u, home, home);
     if (streaming.prompt) seconds.prefill = std::max(copy.prefill, whole.prefill);
     if (streaming.token) seconds.token = copy.token + whole.token;
@@ -117,38 +120,38 @@ double PipelineBuilder::score(std::uint32_t u, std::uint32_t home, std::uint32_t
 
 double PipelineBuilder::hop_score(std::uint32_t from, std::uint32_t to,
                                   const Streaming& streaming) const {
-  const std::uint32_t host = setting_.time.host();
+  const std::uint32_t host = inputs_.time.host();
   const auto runner = [&](std::uint32_t d, bool streams) {
     return d == host && streams && streaming.gpu != kNone ? streaming.gpu : d;
   };
   const Seconds prompt =
-      setting_.time.hop(runner(from, streaming.prompt), runner(to, streaming.prompt));
+      inputs_.time.hop(runner(from, streaming.prompt), runner(to, streaming.prompt));
   const Seconds token =
-      setting_.time.hop(runner(from, streaming.token), runner(to, streaming.token));
-  return setting_.time.score({prompt.prefill, token.token});
+      inputs_.time.hop(runner(from, streaming.token), runner(to, streaming.token));
+  return inputs_.time.score({prompt.prefill, token.token});
 }
 
 Pipeline PipelineBuilder::build(const Tier& tier, const Variant& variant) const {
-  const Chain& chain = setting_.chain;
-  const std::uint32_t host = setting_.time.host();
+  const Chain& chain = inputs_.chain;
+  const std::uint32_t host = inputs_.time.host();
   const std::vector<std::uint32_t> devices = this->devices(tier);
   const std::vector<std::uint32_t> sides = this->sides(tier);
   const std::uint32_t runner = disk_runner(tier);
   Pipeline out;
   for (std::uint32_t d : devices) {
-    const Room& room = judge_.room(d);
+    const Space& space = judge_.space(d);
     std::uint64_t taken = judge_.loose(d);
-    if (variant.streaming.any() && d == variant.streaming.gpu) taken += 2 * block_slot();
+    if (variant.streaming.any() && d == variant.streaming.gpu) taken += 2 * block_buffer();
     if (d == runner) taken += variant.host_short;
-    out.devices.push_back({less(room.bytes, taken), less(room.weight_bytes, judge_.loose(d)),
+    out.devices.push_back({less(space.bytes, taken), less(space.weight_bytes, judge_.loose(d)),
                            contains(tier.devices, d)});
   }
   const auto index = [&](std::uint32_t d) {
     return static_cast<std::uint32_t>(std::find(devices.begin(), devices.end(), d) -
                                       devices.begin());
   };
-  if (variant.parts && variant.streaming.any()) out.aside_room = 2 * part_slot();
-  if (variant.parts) {
+  if (variant.experts_aside && variant.streaming.any()) out.aside_space = 2 * expert_buffer();
+  if (variant.experts_aside) {
     for (const std::uint32_t d : sides) out.aside_devices.push_back(index(d));
   }
   const double price = variant.host_price;
@@ -156,24 +159,24 @@ Pipeline PipelineBuilder::build(const Tier& tier, const Variant& variant) const 
     const Unit& unit = chain.units[u];
     const Freedom& free = judge_.freedom(u);
     PipelineUnit piece;
-    piece.weights = free.core + free.part + (variant.copies ? unit.tied : 0);
+    piece.weights = free.core + free.experts + (variant.copies ? unit.tied : 0);
     piece.resident = piece.weights + free.computed + unit.kv_bytes + unit.logits;
     piece.workspace = unit.activation;
     if (free.fixed != kNone) piece.fixed = index(free.fixed);
-    if (variant.embedding_on_host && unit.module == setting_.tree.facts.embedding) {
+    if (variant.embedding_on_host && unit.module == inputs_.tree.facts.embedding) {
       piece.fixed = index(host);
     }
-    if (variant.parts && piece.fixed == kNone) piece.part = free.part;
+    if (variant.experts_aside && piece.fixed == kNone) piece.experts = free.experts;
     for (std::uint32_t d : devices) {
       double time = nanoseconds(score(u, d, d, variant.streaming));
       if (d == host) time += std::round(price * static_cast<double>(piece.resident));
       out.time.push_back(time);
-      if (!variant.parts) continue;
+      if (!variant.experts_aside) continue;
       double aside = kNever;
       for (const std::uint32_t side : sides) {
-        if (piece.part == 0 || !setting_.is_gpu(d)) break;
+        if (piece.experts == 0 || !inputs_.is_gpu(d)) break;
         double more = nanoseconds(score(u, d, side, variant.streaming)) - time;
-        if (side == host) more += std::round(price * static_cast<double>(piece.part));
+        if (side == host) more += std::round(price * static_cast<double>(piece.experts));
         aside = std::min(aside, std::max(0.0, more));
       }
       out.aside.push_back(aside);
@@ -205,15 +208,15 @@ Candidate PipelineBuilder::candidate(const Tier& tier, const Variant& variant,
   for (std::size_t u = 0; u < plan.aside.size(); ++u) {
     if (plan.aside[u]) out.experts[u] = sides[1];
   }
-  const Room& room = judge_.room(sides[0]);
+  const Space& space = judge_.space(sides[0]);
   const Judge::Usage usage = judge_.usage(out);
-  std::uint64_t free = less(room.bytes, usage.total[sides[0]] + variant.host_short);
-  free = std::min(free, less(room.weight_bytes, usage.weights[sides[0]]));
+  std::uint64_t free = less(space.bytes, usage.total[sides[0]] + variant.host_short);
+  free = std::min(free, less(space.weight_bytes, usage.weights[sides[0]]));
   for (std::uint32_t u = 0; u < plan.aside.size(); ++u) {
-    const std::uint64_t part = judge_.freedom(u).part;
-    if (!plan.aside[u] || part > free) continue;
+    const std::uint64_t experts = judge_.freedom(u).experts;
+    if (!plan.aside[u] || experts > free) continue;
     out.experts[u] = sides[0];
-    free -= part;
+    free -= experts;
   }
   return out;
 }

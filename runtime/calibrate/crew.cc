@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <system_error>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "runtime/calibrate/repeat.h"
 
 namespace berth {

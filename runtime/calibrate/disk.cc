@@ -10,6 +10,7 @@
 #include <memory>
 #include <thread>
 
+#include "berth/error.h"
 #include "planner/machine/sizes.h"
 #include "runtime/calibrate/crew.h"
 #include "runtime/calibrate/repeat.h"

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "runtime/load/sizing.h"
 
 namespace berth {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
 #include "planner/machine/sizes.h"
 #include "runtime/calibrate/repeat.h"
 

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "berth/error.h"
 #include "cuda/gpu_bench.h"
-#include "planner/base/error.h"
 
 namespace berth {
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 
+#include "berth/error.h"
 #include "planner/machine/sizes.h"
 #include "runtime/calibrate/crew.h"
 #include "runtime/calibrate/repeat.h"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "berth/error.h"
+
 namespace berth {
 
 double steady_seconds() {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 
+#include "berth/error.h"
 #include "runtime/calibrate/repeat.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/reader.h"

@@ -1,5 +1,3 @@
-#include "runtime/convert/convert.h"
-
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -8,11 +6,13 @@
 #include <span>
 #include <utility>
 
+#include "berth/error.h"
+#include "berth/loader.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/safetensors/layout.h"
-#include "runtime/load/copy_engine.h"
-#include "runtime/io/memory.h"
 #include "runtime/convert/output_folder.h"
+#include "runtime/io/memory.h"
+#include "runtime/load/device_sink.h"
 #include "runtime/load/schedule.h"
 #include "runtime/load/sizing.h"
 #include "runtime/load/staging.h"
@@ -34,9 +34,9 @@ struct OutputShard {
 };
 
 // The way into the output files: addresses are those of OutputShard.
-class FileEngine final : public CopyEngine {
+class FileSink final : public DeviceSink {
  public:
-  FileEngine(OutputFolder& folder, std::span<const OutputShard> shards)
+  FileSink(OutputFolder& folder, std::span<const OutputShard> shards)
       : folder_(folder), shards_(shards) {}
 
   std::byte* memory() const override { return nullptr; }
@@ -254,8 +254,8 @@ class Conversion {
     for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
     ShardFiles files(checkpoint_.shards, std::move(systems), std::move(uses), {options_.io}, {});
 
-    std::vector<std::unique_ptr<CopyEngine>> engines;
-    engines.push_back(std::make_unique<FileEngine>(folder, shards_));
+    std::vector<std::unique_ptr<DeviceSink>> engines;
+    engines.push_back(std::make_unique<FileSink>(folder, shards_));
     const std::uint64_t slot =
         std::min(slot_bytes(chunk_for(options_.staging)), schedule_.largest_staged);
     const std::uint64_t scratch = report_.converted > 0 ? kScratch : 0;

@@ -14,7 +14,7 @@
 #include <cstring>
 #include <system_error>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

@@ -8,6 +8,7 @@
 // dlclose it: libtorch does not survive that.
 #pragma once
 
+#include "berth/plan.h"
 #include "runtime/exec/compute_rates.h"
 #include "runtime/exec/executor.h"
 

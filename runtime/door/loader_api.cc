@@ -1,6 +1,8 @@
 #include "runtime/door/loader_api.h"
 
 #include "cuda/device.h"
+#include "runtime/convert/checksum_run.h"
+#include "runtime/io/memory.h"
 
 const berth::LoaderApi* berth_loader_api() {
   static const berth::LoaderApi api{

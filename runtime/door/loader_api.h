@@ -8,12 +8,11 @@
 // dlclose it while a LoadedModel lives.
 #pragma once
 
+#include "berth/loader.h"
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
 #include "runtime/calibrate/ram.h"
-#include "runtime/verify/checksums.h"
-#include "runtime/convert/convert.h"
-#include "runtime/load/loader.h"
+#include "runtime/load/naive.h"
 
 namespace berth {
 

@@ -9,7 +9,7 @@
 #include <exception>
 #include <utility>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "runtime/calibrate/repeat.h"
 
 namespace berth {

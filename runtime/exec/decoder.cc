@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <string>
 
+#include "berth/error.h"
 #include "runtime/exec/attention.h"
 #include "runtime/exec/operations.h"
 #include "runtime/exec/placed.h"

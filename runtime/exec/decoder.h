@@ -9,8 +9,9 @@
 #include <span>
 #include <vector>
 
+#include "berth/load.h"
+#include "berth/plan.h"
 #include "runtime/exec/family.h"
-#include "runtime/load/loader.h"
 
 namespace berth {
 

@@ -6,7 +6,9 @@
 #include <string_view>
 #include <variant>
 
+#include "berth/error.h"
 #include "planner/model/gguf/gguf.h"
+#include "planner/model/tree/config.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"

@@ -11,7 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/load/loader.h"
+#include "berth/load.h"
+#include "berth/plan.h"
 
 namespace berth {
 

@@ -4,6 +4,9 @@
 #include <array>
 #include <cmath>
 
+#include "berth/error.h"
+#include "planner/model/tree/config.h"
+
 namespace berth {
 namespace {
 

@@ -8,7 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
+#include "planner/model/tree/config.h"
 
 namespace berth {
 

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <string>
 
+#include "berth/error.h"
+
 namespace berth {
 
 static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");

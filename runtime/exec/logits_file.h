@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <span>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -18,6 +18,8 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
+
 namespace berth {
 
 Placed Operations::add(const Placed& left, const Placed& right) const {

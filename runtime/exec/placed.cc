@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

@@ -12,8 +12,8 @@
 #include <initializer_list>
 #include <vector>
 
-#include "planner/plan/plan.h"
-#include "runtime/load/loader.h"
+#include "berth/load.h"
+#include "berth/plan.h"
 
 namespace berth {
 

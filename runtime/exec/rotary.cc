@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "berth/error.h"
+#include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 
 namespace berth {

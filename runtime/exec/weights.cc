@@ -4,6 +4,8 @@
 
 #include <memory>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "berth/plan.h"
 #include "runtime/exec/placed.h"
 
 namespace berth {

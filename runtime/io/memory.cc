@@ -14,6 +14,7 @@
 #include <system_error>
 #include <vector>
 
+#include "berth/error.h"
 #include "runtime/io/shard_files.h"
 
 #ifndef MADV_POPULATE_READ

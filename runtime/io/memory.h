@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "runtime/load/loader.h"
+#include "berth/load.h"
 
 namespace berth {
 

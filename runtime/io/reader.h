@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/load.h"
 #include "runtime/io/file_facts.h"
-#include "runtime/load/loader.h"
 #include "runtime/io/reader.h"
 
 namespace berth {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "berth/error.h"
 #include "runtime/io/reader.h"
 
 #ifdef BERTH_HAVE_LIBURING

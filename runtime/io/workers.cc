@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

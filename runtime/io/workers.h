@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "runtime/load/loader.h"
+#include "berth/load.h"
 
 namespace berth {
 

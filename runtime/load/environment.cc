@@ -1,6 +1,6 @@
 #include "runtime/load/environment.h"
 
-#include "planner/planner.h"
+#include "berth/planner.h"
 
 namespace berth {
 

@@ -4,23 +4,25 @@
 #include <filesystem>
 #include <functional>
 
-#include "planner/machine/machine.h"
-#include "runtime/load/copy_engine.h"
+#include "berth/load.h"
+#include "berth/machine.h"
+#include "berth/model.h"
+#include "berth/plan.h"
 #include "runtime/io/file_facts.h"
-#include "runtime/load/loader.h"
 #include "runtime/io/shard_files.h"
+#include "runtime/load/device_sink.h"
 #include "runtime/load/staging.h"
 
 namespace berth {
 
-// Wraps the engine of a device (also of an emulated one) before use; tests make devices that run
+// Wraps the sink of a device (also of an emulated one) before use; tests make devices that run
 // out of memory, fail, or copy later.
-using WrapEngine =
-    std::function<std::unique_ptr<CopyEngine>(std::unique_ptr<CopyEngine>, const DeviceLedger&)>;
+using WrapSink =
+    std::function<std::unique_ptr<DeviceSink>(std::unique_ptr<DeviceSink>, const DeviceLedger&)>;
 
 struct LoadEnvironment {
   WrapReader wrap_reader;  // Default: none
-  WrapEngine wrap_engine;  // Default: none
+  WrapSink wrap_sink;      // Default: none
   PageLock page_lock;      // Default: the CUDA driver's, where a GPU is used
   // Bytes free for a file in a folder. Default: statvfs(3).
   std::function<std::uint64_t(const std::filesystem::path&)> disk_room = disk_room_in;

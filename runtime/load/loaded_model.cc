@@ -5,34 +5,38 @@
 #include <optional>
 #include <set>
 
+#include "berth/error.h"
+#include "planner/model/tree/dequantization.h"
+#include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
 
 namespace berth {
 
 Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
-               std::span<const std::unique_ptr<CopyEngine>> engines,
+               std::span<const std::unique_ptr<DeviceSink>> sinks,
                const std::vector<bool>& emulated, WrapReader wrap_reader)
-    : places_(schedule.places),
+    : destinations_(schedule.destinations),
       mappings_(std::move(mappings)),
       mapped_(schedule.mapped),
       wrap_reader_(std::move(wrap_reader)) {
-  for (const auto& engine : engines) {
-    if (engine) memory_.push_back(engine->memory_owner());
+  for (const auto& sink : sinks) {
+    if (sink) memory_.push_back(sink->memory_owner());
   }
-  const bool any_disk = std::any_of(places_.begin(), places_.end(),
-                                    [](const Place& p) { return p.kind == PlaceKind::kDisk; });
+  const bool any_disk =
+      std::any_of(destinations_.begin(), destinations_.end(),
+                  [](const Destination& p) { return p.kind == DestinationKind::kDisk; });
   if (any_disk) {
     checkpoint_ = *model.checkpoint;
-    schemes_ = model.tree.quant_schemes;
+    if (model.tree.quantized) schemes_ = model.tree.quantized->schemes;
   }
   checkpoint_.shards = model.checkpoint->shards;
   std::size_t ranks = 0;
   for (const ModelTensor& tensor : model.tree.tensors) ranks += tensor.shape.size();
   shapes_.reserve(ranks);  // never reallocated: tensors point into it
-  tensors_.resize(places_.size());
-  for (TensorId id = 0; id < places_.size(); ++id) {
+  tensors_.resize(destinations_.size());
+  for (TensorId id = 0; id < destinations_.size(); ++id) {
     const ModelTensor& tensor = model.tree.tensors[id];
-    const Place& place = places_[id];
+    const Destination& destination = destinations_[id];
     LoadedTensor& loaded = tensors_[id];
     loaded.id = id;
     loaded.dtype = tensor.dtype;
@@ -40,18 +44,18 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     loaded.rank = tensor.shape.size();
     shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
     loaded.device = plan.tensor_device[id];
-    loaded.bytes = place.bytes;
-    if (place.device == kNone) continue;
-    if (place.kind == PlaceKind::kDisk && tensor.dequantization != kNone) {
-      packed_[id] = {id, place.source, model.tree.dequantizations[tensor.dequantization],
-                     quant_layout(model.tree, id, place.source, *model.checkpoint), 0};
+    loaded.bytes = destination.bytes;
+    if (destination.device == kNone) continue;
+    if (destination.kind == DestinationKind::kDisk && tensor.dequantization != kNone) {
+      packed_[id] = {id, destination.source, model.tree.quantized->weights[tensor.dequantization],
+                     quant_layout(model.tree, id, destination.source, *model.checkpoint), 0};
     }
-    loaded.emulated = emulated[place.device];
-    if (place.kind == PlaceKind::kArena) {
-      loaded.data = engines[place.device]->memory() + place.offset;
-    } else if (place.kind == PlaceKind::kMapped) {
-      const std::uint32_t shard = model.checkpoint->tensors[place.source].shard;
-      loaded.data = mappings_.at(shard)->data() + place.offset;
+    loaded.emulated = emulated[destination.device];
+    if (destination.kind == DestinationKind::kArena) {
+      loaded.data = sinks[destination.device]->memory() + destination.offset;
+    } else if (destination.kind == DestinationKind::kMapped) {
+      const std::uint32_t shard = model.checkpoint->tensors[destination.source].shard;
+      loaded.data = mappings_.at(shard)->data() + destination.offset;
     }
   }
 }
@@ -107,22 +111,22 @@ class Loaded::Fetching {
 
 HostBlock Loaded::fetch(TensorId id) const {
   const LoadedTensor& wanted = tensor(id);
-  const Place& place = places_[id];
-  if (place.kind == PlaceKind::kOffload) {
+  const Destination& destination = destinations_[id];
+  if (destination.kind == DestinationKind::kOffload) {
     HostBlock block;
-    block.bytes = place.bytes;
+    block.bytes = destination.bytes;
     auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + std::to_string(id));
     block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
-    offload_->read(place.offset, block.data.get(), block.bytes);
+    offload_->read(destination.offset, block.data.get(), block.bytes);
     return block;
   }
-  if (place.kind != PlaceKind::kDisk) {
+  if (destination.kind != DestinationKind::kDisk) {
     throw Error("tensor " + std::to_string(id) + " is not on disk: its data is in memory already");
   }
   if (const auto packed = packed_.find(id); packed != packed_.end()) {
     return fetch_packed(packed->second, wanted.dtype, wanted.bytes);
   }
-  const TensorInfo& info = checkpoint_.tensors[place.source];
+  const TensorInfo& info = checkpoint_.tensors[destination.source];
   Fetching file(*this);
   const StoredForm* form = checkpoint_.form_of(info);
   const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
@@ -204,7 +208,7 @@ std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
   std::uint64_t total = 0;
   for (const LoadedTensor& tensor : tensors_) {
     if (tensor.device != device || tensor.bytes == 0) continue;
-    if (seen.emplace(places_[tensor.id].source, tensor.dtype).second) total += tensor.bytes;
+    if (seen.emplace(destinations_[tensor.id].source, tensor.dtype).second) total += tensor.bytes;
   }
   return total;
 }

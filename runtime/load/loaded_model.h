@@ -7,14 +7,14 @@
 #include <span>
 #include <vector>
 
+#include "berth/load.h"
 #include "cuda/device.h"
-#include "runtime/verify/checksums.h"
-#include "runtime/load/copy_engine.h"
-#include "runtime/load/environment.h"
-#include "runtime/load/loader.h"
 #include "runtime/io/memory.h"
+#include "runtime/load/device_sink.h"
+#include "runtime/load/environment.h"
 #include "runtime/load/offload.h"
 #include "runtime/load/schedule.h"
+#include "runtime/verify/checksums.h"
 
 namespace berth {
 
@@ -24,7 +24,7 @@ using Mappings = std::map<std::uint32_t, std::unique_ptr<FileMapping>>;  // by s
 class Loaded final : public LoadedModel {
  public:
   Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
-         std::span<const std::unique_ptr<CopyEngine>> engines, const std::vector<bool>& emulated,
+         std::span<const std::unique_ptr<DeviceSink>> sinks, const std::vector<bool>& emulated,
          WrapReader wrap_reader);
 
   const LoadReport& report() const override { return report_; }
@@ -34,7 +34,7 @@ class Loaded final : public LoadedModel {
 
   // While the load is being finished.
   LoadReport& mutable_report() { return report_; }
-  // What kOffload places are read from, and what fetched tensors are compared with.
+  // What kOffload destinations are read from, and what fetched tensors are compared with.
   void keep_offload(std::shared_ptr<const OffloadFile> file) { offload_ = std::move(file); }
   void verify_fetched(const std::filesystem::path& checksums);
   // Page-locks host memory for as long as the model lives.
@@ -49,7 +49,7 @@ class Loaded final : public LoadedModel {
   class Fetching;
   HostBlock fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const;
 
-  std::vector<Place> places_;
+  std::vector<Destination> destinations_;
   std::vector<std::uint64_t> shapes_;  // of all tensors, one after another
   std::vector<LoadedTensor> tensors_;
   Checkpoint checkpoint_;  // its shards; where tensors stayed on disk, all tensors in file order

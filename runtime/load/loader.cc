@@ -1,5 +1,5 @@
-// load(): checks, then places, then reads, then looks again, then reports.
-#include "runtime/load/loader.h"
+// load(): checks, then destinations, then reads, then looks again, then reports.
+#include "berth/loader.h"
 
 #include <algorithm>
 #include <charconv>
@@ -8,20 +8,20 @@
 #include <optional>
 #include <thread>
 
+#include "berth/error.h"
 #include "cuda/device.h"
 #include "planner/cost/memory.h"
+#include "planner/model/tree/dequantization.h"
+#include "runtime/io/numa.h"
 #include "runtime/load/environment.h"
 #include "runtime/load/loaded_model.h"
 #include "runtime/load/mapped.h"
-#include "runtime/io/numa.h"
 #include "runtime/load/offload.h"
 #include "runtime/load/sizing.h"
 #include "runtime/load/streamer.h"
 
 namespace berth {
 namespace {
-
-constexpr std::string_view kEngineNames[] = {"auto", "buffered", "direct", "uring"};
 
 // One load, step by step. What a step made is freed in reverse order if a later one throws.
 class Loading {
@@ -48,14 +48,14 @@ class Loading {
     map_all();
     for (const Shard& shard : model_.checkpoint->shards) check_unchanged(shard);
 
-    auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), engines_,
+    auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), sinks_,
                                            emulated_, environment_.wrap_reader);
     loaded->keep_offload(offload_);
     if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
     sampler.look();  // everything is still held: a short load may end between two samples
     ring_.reset();
-    engines_.clear();
+    sinks_.clear();
     report(*loaded, before, sampler);
     return loaded;
   }
@@ -112,7 +112,7 @@ class Loading {
     }
     ScheduleOptions options;
     // Part of the staging is for the scales of quantised weights, where there are any.
-    const bool packed = !model_.tree.dequantizations.empty();
+    const bool packed = model_.tree.quantized != nullptr;
     const std::uint64_t staging = options_.staging - (packed ? options_.staging / 4 : 0);
     options.chunk_bytes = chunk_for(staging);
     options.mappable = [this](std::uint32_t shard) { return !systems_[shard].network; };
@@ -121,7 +121,7 @@ class Loading {
     };
     schedule_ = make_schedule(model_, plan_, options);
     slot_bytes_ = slot_bytes(options.chunk_bytes);
-    side_share_ = side_share(options_.staging, schedule_.largest_side);
+    table_share_ = table_share(options_.staging, schedule_.largest_tables);
 
     threads_ = schedule_.any_cached ? reading_threads() : kDiskThreads;
     if (schedule_.bounced_chunks > 0) threads_ = std::max(threads_, kBouncingThreads);
@@ -147,10 +147,10 @@ class Loading {
   }
 
   std::uint64_t host_bytes() const {
-    std::uint64_t sides = 0;
-    for (const PackedWeight& weight : schedule_.weights) sides += weight.made.side_bytes;
+    std::uint64_t tables = 0;
+    for (const PackedWeight& weight : schedule_.weights) tables += weight.made.table_bytes;
     std::uint64_t total = std::min<std::uint64_t>(slots_, schedule_.staged_chunks) * slot_bytes_ +
-                          bounce_count_ * bounce_bytes_ + std::min(sides, side_share_);
+                          bounce_count_ * bounce_bytes_ + std::min(tables, table_share_);
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
       if (memory) total += schedule_.arena_bytes[i];
@@ -197,38 +197,39 @@ class Loading {
   }
 
   void make_memory() {
-    engines_.resize(plan_.devices.size());
+    sinks_.resize(plan_.devices.size());
     PageLock page_lock = environment_.page_lock;
     std::vector<std::string> gpus;
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
       const DeviceLedger& device = plan_.devices[i];
       const std::uint64_t bytes = schedule_.arena_bytes[i];
-      const bool holds =
-          std::any_of(schedule_.places.begin(), schedule_.places.end(), [&](const Place& place) {
-            return (place.kind == PlaceKind::kArena || place.kind == PlaceKind::kOffload) &&
-                   place.device == i;
-          });
+      const bool holds = std::any_of(schedule_.destinations.begin(), schedule_.destinations.end(),
+                                     [&](const Destination& destination) {
+                                       return (destination.kind == DestinationKind::kArena ||
+                                               destination.kind == DestinationKind::kOffload) &&
+                                              destination.device == i;
+                                     });
       if (!holds) continue;
       if (device.kind == DeviceKind::kDisk) {
         offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_room);
-        engines_[i] = make_offload_engine(offload_);
+        sinks_[i] = make_offload_sink(offload_);
       } else if (ordinal_[i] >= 0) {
-        EngineNeeds needs;
-        for (const ChunkPiece& piece : schedule_.pieces) {
-          if (piece.device != i || piece.as_it_is()) continue;
-          const bool reorders = piece.form != nullptr && piece.form->reorders();
-          needs.raw |= reorders || piece.weight != kNone || piece.stored != piece.dtype;
-          needs.converted |= reorders && piece.stored != piece.dtype;
+        SinkNeeds needs;
+        for (const Segment& segment : schedule_.segments) {
+          if (segment.device != i || segment.as_it_is()) continue;
+          const bool reorders = segment.form != nullptr && segment.form->reorders();
+          needs.raw |= reorders || segment.weight != kNone || segment.stored != segment.dtype;
+          needs.converted |= reorders && segment.stored != segment.dtype;
         }
-        engines_[i] = make_cuda_engine(ordinal_[i], bytes, slots_, slot_bytes_, needs);
+        sinks_[i] = make_cuda_sink(ordinal_[i], bytes, slots_, slot_bytes_, needs);
         if (!page_lock) page_lock = page_lock_through(ordinal_[i]);
         gpus.push_back(cuda_pci_address(ordinal_[i]));
       } else {
         if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
-        engines_[i] = make_host_engine(device.name, bytes);
+        sinks_[i] = make_host_sink(device.name, bytes);
       }
-      if (environment_.wrap_engine) {
-        engines_[i] = environment_.wrap_engine(std::move(engines_[i]), device);
+      if (environment_.wrap_sink) {
+        sinks_[i] = environment_.wrap_sink(std::move(sinks_[i]), device);
       }
     }
     if (slots_ > 0) {
@@ -249,8 +250,9 @@ class Loading {
   }
 
   bool stays_on_disk() const {
-    return std::any_of(schedule_.places.begin(), schedule_.places.end(),
-                       [](const Place& place) { return place.kind == PlaceKind::kDisk; });
+    return std::any_of(
+        schedule_.destinations.begin(), schedule_.destinations.end(),
+        [](const Destination& destination) { return destination.kind == DestinationKind::kDisk; });
   }
 
   void read_all() {
@@ -278,8 +280,8 @@ class Loading {
     if (bounce_count_ > 0) {
       bounce = std::make_unique<BounceBuffers>(bounce_count_, bounce_bytes_, copying_threads());
     }
-    stream(*model_.checkpoint, schedule_, *files_, engines_, {ring_.get(), bounce.get()},
-           verifier_.get(), threads_, side_share_, control_);
+    stream(*model_.checkpoint, schedule_, *files_, sinks_, {ring_.get(), bounce.get()},
+           verifier_.get(), threads_, table_share_, control_);
     if (ring_ && ring_->not_locked() > 0) {
       notes_.push_back(std::to_string(ring_->not_locked()) +
                        " staging slots could not be page-locked: copies to the GPU were slower");
@@ -309,11 +311,11 @@ class Loading {
       return;
     }
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
-      if (plan_.devices[i].kind != DeviceKind::kCpu || !engines_[i]) continue;
+      if (plan_.devices[i].kind != DeviceKind::kCpu || !sinks_[i]) continue;
       try {
         const auto gpu = std::find_if(ordinal_.begin(), ordinal_.end(),
                                       [](int ordinal) { return ordinal >= 0; });
-        loaded.keep_locked(HostRegistration(gpu == ordinal_.end() ? 0 : *gpu, engines_[i]->memory(),
+        loaded.keep_locked(HostRegistration(gpu == ordinal_.end() ? 0 : *gpu, sinks_[i]->memory(),
                                             schedule_.arena_bytes[i]));
       } catch (const Error& error) {
         notes_.push_back(std::string("the CPU's weights are in private memory, not pinned: ") +
@@ -331,7 +333,8 @@ class Loading {
     report.planned_peak_bytes = host_bytes();
     report.bytes_read = files_->bytes_read();
     report.notes = notes_;
-    for (const Place& place : schedule_.places) report.tensors += place.source != kNone;
+    for (const Destination& destination : schedule_.destinations)
+      report.tensors += destination.source != kNone;
     std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
     for (const MappedRange& range : schedule_.mapped) {
       mapped[range.shard] += range.end - range.begin;
@@ -372,7 +375,7 @@ class Loading {
   std::vector<FileSystemFacts> systems_;   // by shard
   Schedule schedule_;
   std::uint64_t slot_bytes_ = 0;
-  std::uint64_t side_share_ = 0;
+  std::uint64_t table_share_ = 0;
   std::uint32_t slots_ = 0;
   std::uint64_t bounce_bytes_ = 0;
   std::uint64_t bounce_count_ = 0;
@@ -381,25 +384,14 @@ class Loading {
   std::vector<std::string> notes_;
   std::unique_ptr<Verifier> verifier_;
   std::shared_ptr<OffloadFile> offload_;
-  std::unique_ptr<StagingRing> ring_;  // before engines_: freed after what copies out of it
-  std::vector<std::unique_ptr<CopyEngine>> engines_;  // by device; null where nothing goes
+  std::unique_ptr<StagingRing> ring_;  // before sinks_: freed after what copies out of it
+  std::vector<std::unique_ptr<DeviceSink>> sinks_;  // by device; null where nothing goes
   std::unique_ptr<ShardFiles> files_;
   WorkControl control_;
   Mappings mappings_;
 };
 
 }  // namespace
-
-std::string_view io_engine_name(IoEngine engine) {
-  return kEngineNames[static_cast<std::size_t>(engine)];
-}
-
-std::optional<IoEngine> parse_io_engine(std::string_view name) {
-  for (std::size_t i = 0; i < std::size(kEngineNames); ++i) {
-    if (kEngineNames[i] == name) return static_cast<IoEngine>(i);
-  }
-  return std::nullopt;
-}
 
 std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options,
                                   const LoadEnvironment& environment) {

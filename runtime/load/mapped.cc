@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "berth/error.h"
 #include "runtime/io/memory.h"
+#include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
 
 namespace berth {
@@ -32,7 +34,7 @@ void prefault(const Checkpoint& checkpoint, std::span<const MappedRange> ranges,
   run_workers(windows.size(), threads, control, [&](std::size_t, std::size_t i) {
     const MappedRange& window = windows[i];
     if (!mappings.at(window.shard)->populate(window.begin, window.end)) {
-      throw Error(place_in_shard(checkpoint, window.shard, window.begin) +
+      throw Error(position_in_shard(checkpoint, window.shard, window.begin) +
                   "cannot read the mapped shard: it became shorter, or the disk fails");
     }
     control.bytes_done += window.end - window.begin;

@@ -3,10 +3,10 @@
 
 #include <span>
 
-#include "runtime/verify/checksums.h"
-#include "runtime/load/loaded_model.h"
 #include "runtime/io/shard_files.h"
 #include "runtime/io/workers.h"
+#include "runtime/load/loaded_model.h"
+#include "runtime/verify/checksums.h"
 
 namespace berth {
 

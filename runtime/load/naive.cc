@@ -1,4 +1,6 @@
 // The plain way of loading, done straightforwardly and not slowed down, for comparison.
+#include "runtime/load/naive.h"
+
 #include <malloc.h>
 
 #include <algorithm>
@@ -7,11 +9,15 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/load/loader.h"
+#include "berth/error.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
-#include "runtime/load/schedule.h"
+#include "runtime/io/read_errors.h"
 #include "runtime/io/shard_files.h"
+#include "runtime/load/device_sink.h"
+#include "runtime/load/schedule.h"
 #include "runtime/load/streamer.h"
+#include "runtime/quant/weight_tables.h"
 
 namespace berth {
 namespace {
@@ -79,10 +85,10 @@ NaiveReport load_naively(const Model& model) {
     const TensorInfo& info = checkpoint.tensors[tensor.source];
     if (tensor.dequantization != kNone) {
       const PackedWeight weight{id, tensor.source,
-                                model.tree.dequantizations[tensor.dequantization],
+                                model.tree.quantized->weights[tensor.dequantization],
                                 quant_layout(model.tree, id, tensor.source, checkpoint), 0};
-      const WeightTables tables(checkpoint, weight, model.tree.quant_schemes[weight.made.scheme],
-                                from_state);
+      const WeightTables tables(checkpoint, weight,
+                                model.tree.quantized->schemes[weight.made.scheme], from_state);
       copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, nullptr,
                     0, &tables},
                    built[id].get());

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "berth/error.h"
 #include "runtime/io/file_facts.h"
 
 namespace berth {
@@ -33,9 +34,9 @@ Descriptor open_unnamed(const fs::path& folder) {
   return named;
 }
 
-class OffloadEngine final : public CopyEngine {
+class OffloadSink final : public DeviceSink {
  public:
-  explicit OffloadEngine(std::shared_ptr<OffloadFile> file) : file_(std::move(file)) {}
+  explicit OffloadSink(std::shared_ptr<OffloadFile> file) : file_(std::move(file)) {}
 
   std::byte* memory() const override { return nullptr; }
   std::shared_ptr<void> memory_owner() const override { return file_; }
@@ -127,8 +128,8 @@ void OffloadFile::read(std::uint64_t offset, std::byte* data, std::uint64_t byte
   fail(folder_.path, std::string("cannot read back: ") + std::strerror(outcome.error));
 }
 
-std::unique_ptr<CopyEngine> make_offload_engine(std::shared_ptr<OffloadFile> file) {
-  return std::make_unique<OffloadEngine>(std::move(file));
+std::unique_ptr<DeviceSink> make_offload_sink(std::shared_ptr<OffloadFile> file) {
+  return std::make_unique<OffloadSink>(std::move(file));
 }
 
 }  // namespace berth

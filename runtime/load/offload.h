@@ -11,9 +11,9 @@
 #include <functional>
 #include <memory>
 
-#include "runtime/load/copy_engine.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
+#include "runtime/load/device_sink.h"
 
 namespace berth {
 
@@ -47,6 +47,6 @@ class OffloadFile {
 };
 
 // Converts and writes before it returns. `memory()` is null: it is no memory.
-std::unique_ptr<CopyEngine> make_offload_engine(std::shared_ptr<OffloadFile> file);
+std::unique_ptr<DeviceSink> make_offload_sink(std::shared_ptr<OffloadFile> file);
 
 }  // namespace berth

@@ -4,6 +4,8 @@
 #include <string>
 #include <tuple>
 
+#include "berth/error.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
 
 namespace berth {
@@ -36,10 +38,10 @@ class Builder {
  public:
   Builder(const Model& model, const Plan& plan, const ScheduleOptions& options)
       : model_(model), plan_(plan), options_(options), stored_(model.checkpoint->tensors) {
-    schedule_.places.resize(model.tree.tensors.size());
+    schedule_.destinations.resize(model.tree.tensors.size());
     schedule_.arena_bytes.resize(plan.devices.size());
     schedule_.held_bytes.resize(plan.devices.size());
-    schedule_.schemes = model.tree.quant_schemes;
+    if (model.tree.quantized) schedule_.schemes = model.tree.quantized->schemes;
     const auto& tensors = model.tree.tensors;
     group_source_.resize(tensors.size(), kNone);
     for (TensorId id = 0; id < tensors.size(); ++id) group_source_[id] = tensors[id].source;
@@ -91,18 +93,18 @@ class Builder {
       fail(tensor, "is stored as " + std::string(dtype_name(info.dtype)) +
                        " and cannot be turned into " + std::string(dtype_name(tensor.dtype)));
     }
-    Place& at = schedule_.places[id];
-    at = {PlaceKind::kArena, source, device, 0,
+    Destination& at = schedule_.destinations[id];
+    at = {DestinationKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
       // As stored it stays where it is; converted it is written once. What is also dequantised or
       // put in order is that at each fetch.
       const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
-      at.kind = cast ? PlaceKind::kOffload : PlaceKind::kDisk;
-      if (at.kind == PlaceKind::kOffload)
+      at.kind = cast ? DestinationKind::kOffload : DestinationKind::kDisk;
+      if (at.kind == DestinationKind::kOffload)
         demands_.push_back({source, device, tensor.dtype, id, kNone});
     } else if (mappable(info, tensor, device)) {
-      at.kind = PlaceKind::kMapped;
+      at.kind = DestinationKind::kMapped;
       at.offset = info.begin;
       schedule_.mapped.push_back({info.shard, info.begin, info.end});
     } else {
@@ -162,22 +164,22 @@ class Builder {
         offset = in_place ? in_place_offset(info) : staged_offset(info, demands_[i]);
         schedule_.held_bytes[demands_[i].device] += memory_bytes(info, demands_[i]);
       }
-      schedule_.places[demands_[i].tensor].offset = offset;
+      schedule_.destinations[demands_[i].tensor].offset = offset;
     }
   }
 
-  // What the pieces of the weight will need besides.
+  // What the segments of the weight will need besides.
   void add_weight(const Demand& demand) {
     const ModelTree& tree = model_.tree;
     PackedWeight weight;
     weight.tensor = demand.tensor;
     weight.source = demand.source;
-    weight.made = tree.dequantizations[demand.dequantization];
+    weight.made = tree.quantized->weights[demand.dequantization];
     weight.layout = quant_layout(tree, demand.tensor, demand.source, *model_.checkpoint);
     for (const std::uint32_t part : weight.made.parts) {
       if (part < stored_.size()) schedule_.bytes_to_read += stored_[part].bytes();
     }
-    schedule_.largest_side = std::max(schedule_.largest_side, weight.made.side_bytes);
+    schedule_.largest_tables = std::max(schedule_.largest_tables, weight.made.table_bytes);
     schedule_.weights.push_back(weight);
   }
 
@@ -208,17 +210,17 @@ class Builder {
                                      ? options_.place_at(demand.tensor)
                                      : round_up(used, host ? kHostAlignment : kDeviceAlignment);
     used = std::max(used, offset + memory_bytes(info, demand));
-    ChunkPiece piece{info.begin,
-                     info.bytes(),
-                     offset,
-                     demand.device,
-                     info.dtype,
-                     demand.dtype,
-                     model_.checkpoint->form_of(info)};
+    Segment segment{info.begin,
+                    info.bytes(),
+                    offset,
+                    demand.device,
+                    info.dtype,
+                    demand.dtype,
+                    model_.checkpoint->form_of(info)};
     if (demand.dequantization != kNone) {
-      piece.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
+      segment.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
     }
-    run_pieces_.push_back(piece);
+    run_pieces_.push_back(segment);
     return offset;
   }
 
@@ -265,7 +267,7 @@ class Builder {
 
   void cut_staged() {
     const std::uint64_t step = is_cold() ? cold_step() : options_.chunk_bytes;
-    std::size_t first = 0;  // the first piece that reaches past `at`
+    std::size_t first = 0;  // the first segment that reaches past `at`
     std::uint64_t at = run_.begin;
     for (std::uint64_t grid = (at / step + 1) * step; at < run_.end; grid += step) {
       while (run_pieces_[first].from + run_pieces_[first].bytes <= at) ++first;
@@ -275,13 +277,13 @@ class Builder {
         throw Error("tensors that overlap in shard " + std::to_string(run_.shard) + " near byte " +
                     std::to_string(at) + " have elements that no cut leaves whole");
       }
-      const std::size_t before = schedule_.pieces.size();
+      const std::size_t before = schedule_.segments.size();
       for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < stop; ++i) {
         add_clipped(run_pieces_[i], at, stop, before);
       }
       schedule_.chunks.push_back({run_.shard, false, is_cold(), 0, at, stop, 0,
                                   static_cast<std::uint32_t>(before),
-                                  static_cast<std::uint32_t>(schedule_.pieces.size() - before)});
+                                  static_cast<std::uint32_t>(schedule_.segments.size() - before)});
       ++schedule_.staged_chunks;
       schedule_.largest_staged =
           std::max(schedule_.largest_staged, block_up(stop) - block_down(at));
@@ -296,9 +298,9 @@ class Builder {
     for (std::uint64_t before = limit + 1; before != limit;) {
       before = limit;
       for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
-        const ChunkPiece& piece = run_pieces_[i];
-        if (piece.from + piece.bytes > limit && !piece.as_it_is()) {
-          limit -= (limit - piece.from) % unit_of(piece);
+        const Segment& segment = run_pieces_[i];
+        if (segment.from + segment.bytes > limit && !segment.as_it_is()) {
+          limit -= (limit - segment.from) % unit_of(segment);
         }
       }
     }
@@ -306,32 +308,34 @@ class Builder {
   }
 
   // Bytes that are converted together.
-  std::uint64_t unit_of(const ChunkPiece& piece) const {
-    if (piece.weight == kNone) return dtype_block(piece.stored).bytes;
-    return unit_bytes(schedule_.weights[piece.weight].layout.order);
+  std::uint64_t unit_of(const Segment& segment) const {
+    if (segment.weight == kNone) return dtype_block(segment.stored).bytes;
+    return unit_bytes(schedule_.weights[segment.weight].layout.order);
   }
 
-  // Adds the part of `piece` within [begin, end), joined to a neighbour that goes on where it ends.
-  void add_clipped(const ChunkPiece& piece, std::uint64_t begin, std::uint64_t end,
+  // Adds the part of `segment` within [begin, end), joined to a neighbour that goes on where it
+  // ends.
+  void add_clipped(const Segment& segment, std::uint64_t begin, std::uint64_t end,
                    std::size_t before) {
-    ChunkPiece part = piece;
-    part.from = std::max(piece.from, begin);
-    const std::uint64_t stop = std::min(piece.from + piece.bytes, end);
+    Segment part = segment;
+    part.from = std::max(segment.from, begin);
+    const std::uint64_t stop = std::min(segment.from + segment.bytes, end);
     if (stop <= part.from) return;
     part.bytes = stop - part.from;
     if (part.weight != kNone) {
       ++schedule_.weights[part.weight].uses;
-      schedule_.pieces.push_back(part);
+      schedule_.segments.push_back(part);
       return;
     }
-    if (piece.form != nullptr && piece.form->reorders()) {
-      part.at = part.from - piece.from;
+    if (segment.form != nullptr && segment.form->reorders()) {
+      part.at = part.from - segment.from;
     } else {
-      part.to = piece.to + converted_bytes(part.from - piece.from, piece.stored, piece.dtype);
+      part.to =
+          segment.to + converted_bytes(part.from - segment.from, segment.stored, segment.dtype);
     }
-    if (piece.as_it_is()) {
-      if (schedule_.pieces.size() > before) {
-        ChunkPiece& last = schedule_.pieces.back();
+    if (segment.as_it_is()) {
+      if (schedule_.segments.size() > before) {
+        Segment& last = schedule_.segments.back();
         if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
             last.to + last.bytes == part.to) {
           last.bytes += part.bytes;
@@ -339,7 +343,7 @@ class Builder {
         }
       }
     }
-    schedule_.pieces.push_back(part);
+    schedule_.segments.push_back(part);
   }
 
   void merge_mapped() {
@@ -375,8 +379,8 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
-  std::vector<bool> overlaps_;  // by demand: its tensor shares bytes with another demanded one
-  std::vector<ChunkPiece> run_pieces_;  // of the open staged run, by `from`
+  std::vector<bool> overlaps_;       // by demand: its tensor shares bytes with another demanded one
+  std::vector<Segment> run_pieces_;  // of the open staged run, by `from`
   Run run_;
   std::uint32_t asked_ = kNone;  // the shard that cold_ is about
   bool cold_ = false;

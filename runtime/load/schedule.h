@@ -8,30 +8,31 @@
 // A chunk has one of two lanes. In place: bytes that end unchanged in private host memory have one
 // place to go, and are read straight there, or from the disk through bounce buffers; the arena is
 // laid out so that memory and file agree modulo kBlock and no two runs share a block, which lets
-// O_DIRECT write it too. Staged: everything else is read into a staging slot, and its pieces go on
-// from there, copied or converted, perhaps to several devices.
+// O_DIRECT write it too. Staged: everything else is read into a staging slot, and its segments go
+// on from there, copied or converted, perhaps to several devices.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-#include "planner/plan/plan.h"
+#include "berth/plan.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {
 
 // Where a tensor will be when the load is done.
-enum class PlaceKind : std::uint8_t {
+enum class DestinationKind : std::uint8_t {
   kNothing,  // no bytes: unplaced, or a buffer that the executor computes
   kArena,    // `offset` bytes into the memory of its device
   kMapped,   // `offset` bytes into the mapping of its shard
   kDisk,     // left in its shard
   kOffload,  // `offset` bytes into the offload file of the disk: not what is stored
 };
-struct Place {
-  PlaceKind kind = PlaceKind::kNothing;
+struct Destination {
+  DestinationKind kind = DestinationKind::kNothing;
   std::uint32_t source = kNone;  // index into Checkpoint::tensors
   std::uint32_t device = kNone;  // index into Plan::devices
   std::uint64_t offset = 0;
@@ -41,7 +42,7 @@ struct Place {
 // Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
 // `dtype` at `to` in the memory of `device`. Of a quantised weight, `to` is where the whole of it
 // begins: its tables tell where each value belongs.
-struct ChunkPiece {
+struct Segment {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
   std::uint64_t to = 0;
@@ -64,9 +65,9 @@ struct Chunk {
   std::uint32_t device = 0;  // in place: whose memory
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
-  std::uint64_t to = 0;           // in place: where `begin` goes
-  std::uint32_t first_piece = 0;  // staged: index into Schedule::pieces
-  std::uint32_t pieces = 0;
+  std::uint64_t to = 0;             // in place: where `begin` goes
+  std::uint32_t first_segment = 0;  // staged: index into Schedule::segments
+  std::uint32_t segments = 0;
 };
 
 // A run of a shard that is handed out as a mapping.
@@ -78,14 +79,14 @@ struct MappedRange {
 
 struct Schedule {
   std::vector<Chunk> chunks;  // by shard, then by offset
-  std::vector<ChunkPiece> pieces;
+  std::vector<Segment> segments;
   std::vector<MappedRange> mapped;         // by shard, then by offset; merged
-  std::vector<Place> places;               // by TensorId
+  std::vector<Destination> destinations;   // by TensorId
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate; disk: the offload file
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
-  std::vector<PackedWeight> weights;       // that are dequantised, in the order of their pieces
+  std::vector<PackedWeight> weights;       // that are dequantised, in the order of their segments
   std::vector<QuantScheme> schemes;        // theirs
-  std::uint64_t largest_side = 0;          // PackedWeight::made.side_bytes at most
+  std::uint64_t largest_tables = 0;        // PackedWeight::made.table_bytes at most
   std::uint64_t bytes_to_read = 0;         // sum of all chunks, and of what stands beside weights
   std::uint64_t staged_chunks = 0;
   std::uint64_t bounced_chunks = 0;  // in place and cold

@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/cost/memory.h"
 #include "runtime/load/schedule.h"
 

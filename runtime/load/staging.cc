@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
 #include "runtime/io/numa.h"
 #include "runtime/io/reader.h"
 
@@ -21,9 +22,8 @@ StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::siz
 }
 
 bool StagingRing::idle(std::uint32_t index) const {
-  const std::vector<CopyEngine*>& busy = states_[index].busy;
-  return std::all_of(busy.begin(), busy.end(),
-                     [&](CopyEngine* engine) { return engine->done(index); });
+  const std::vector<DeviceSink*>& busy = states_[index].busy;
+  return std::all_of(busy.begin(), busy.end(), [&](DeviceSink* sink) { return sink->done(index); });
 }
 
 StagingRing::Slot StagingRing::acquire(std::size_t thread) {
@@ -36,7 +36,7 @@ StagingRing::Slot StagingRing::acquire(std::size_t thread) {
   }
   const Slot slot{index, arena_.data() + index * slot_bytes_};
   State& state = states_[index];
-  for (CopyEngine* engine : state.busy) engine->wait(index);
+  for (DeviceSink* sink : state.busy) sink->wait(index);
   state.busy.clear();
   if (!state.used) begin_using(slot);
   return slot;
@@ -57,7 +57,7 @@ void StagingRing::begin_using(const Slot& slot) {
   }
 }
 
-void StagingRing::release(const Slot& slot, std::vector<CopyEngine*> busy) {
+void StagingRing::release(const Slot& slot, std::vector<DeviceSink*> busy) {
   states_[slot.index].busy = std::move(busy);
 }
 

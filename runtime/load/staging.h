@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "cuda/device.h"
-#include "runtime/load/copy_engine.h"
 #include "runtime/io/memory.h"
+#include "runtime/load/device_sink.h"
 
 namespace berth {
 
@@ -27,7 +27,7 @@ class StagingRing {
     std::byte* data = nullptr;  // aligned to kBlock
   };
 
-  // `slots` for `threads` threads, at least one each. `page_lock`: empty where no engine is a GPU.
+  // `slots` for `threads` threads, at least one each. `page_lock`: empty where no sink is a GPU.
   // A slot that cannot be locked is used as it is: the driver then copies through memory of its
   // own. `node`: the NUMA node to take the memory from; -1: any. Throws Error where memory is
   // short.
@@ -36,8 +36,8 @@ class StagingRing {
 
   // A slot of `thread`'s, which only one thread at a time may be.
   Slot acquire(std::size_t thread);
-  // `busy` engines have copies out of the slot in flight; wait(slot) on each tells when they end.
-  void release(const Slot& slot, std::vector<CopyEngine*> busy);
+  // `busy` sinks have copies out of the slot in flight; wait(slot) on each tells when they end.
+  void release(const Slot& slot, std::vector<DeviceSink*> busy);
 
   // Slots that were used without being page-locked, though they should have been.
   std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
@@ -47,7 +47,7 @@ class StagingRing {
   struct State {
     bool used = false;
     HostRegistration locked;
-    std::vector<CopyEngine*> busy;
+    std::vector<DeviceSink*> busy;
   };
   bool idle(std::uint32_t index) const;
   void begin_using(const Slot& slot);

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <optional>
 
+#include "berth/error.h"
+#include "runtime/io/read_errors.h"
 #include "runtime/quant/table_cache.h"
 
 namespace berth {
@@ -12,16 +14,16 @@ namespace {
 class Streamer {
  public:
   Streamer(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-           std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
-           Verifier* verifier, std::uint64_t side_share, WorkControl& control)
+           std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
+           std::uint64_t table_share, WorkControl& control)
       : checkpoint_(checkpoint),
         schedule_(schedule),
         files_(files),
-        engines_(engines),
+        sinks_(sinks),
         staging_(staging),
         verifier_(verifier),
         control_(control),
-        tables_(checkpoint, schedule.weights, schedule.schemes, side_share, control.cancel,
+        tables_(checkpoint, schedule.weights, schedule.schemes, table_share, control.cancel,
                 [this](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                        std::byte* at_begin) { read_part(shard, begin, end, at_begin); }) {}
 
@@ -38,7 +40,7 @@ class Streamer {
  private:
   void send(std::size_t thread, const Chunk& chunk) {
     if (chunk.in_place) {
-      std::byte* to = engines_[chunk.device]->memory() + chunk.to;
+      std::byte* to = sinks_[chunk.device]->memory() + chunk.to;
       if (chunk.cold && staging_.bounce) {
         run_bounced(chunk, to);
       } else {
@@ -74,64 +76,64 @@ class Streamer {
     const StagingRing::Slot slot = staging_.ring->acquire(thread);
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     read(chunk, at_begin);
-    const std::span pieces(&schedule_.pieces[chunk.first_piece], chunk.pieces);
-    shift(chunk, pieces, at_begin);
-    std::vector<CopyEngine*> busy;
+    const std::span segments(&schedule_.segments[chunk.first_segment], chunk.segments);
+    shift(chunk, segments, at_begin);
+    std::vector<DeviceSink*> busy;
     std::vector<CopyJob> jobs;
-    for (const ChunkPiece& piece : pieces) {
-      CopyEngine* engine = engines_[piece.device].get();
-      if (std::find(busy.begin(), busy.end(), engine) != busy.end()) continue;
-      busy.push_back(engine);
+    for (const Segment& segment : segments) {
+      DeviceSink* sink = sinks_[segment.device].get();
+      if (std::find(busy.begin(), busy.end(), sink) != busy.end()) continue;
+      busy.push_back(sink);
       jobs.clear();
-      for (const ChunkPiece& other : pieces) {
-        if (other.device != piece.device || other.weight != kNone) continue;
+      for (const Segment& other : segments) {
+        if (other.device != segment.device || other.weight != kNone) continue;
         jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
                         other.dtype, other.form, other.at});
       }
-      copy(*engine, jobs, slot, chunk.shard, piece.from);
+      copy(*sink, jobs, slot, chunk.shard, segment.from);
     }
-    for (const ChunkPiece& piece : pieces) {
-      if (piece.weight != kNone) dequantize(piece, chunk, at_begin, slot);
+    for (const Segment& segment : segments) {
+      if (segment.weight != kNone) dequantize(segment, chunk, at_begin, slot);
     }
     staging_.ring->release(slot, std::move(busy));
   }
 
   // Values stored one too great are put right in the slot, once for all that want them.
-  static void shift(const Chunk& chunk, std::span<const ChunkPiece> pieces, std::byte* at_begin) {
+  static void shift(const Chunk& chunk, std::span<const Segment> segments, std::byte* at_begin) {
     std::uint64_t done = chunk.begin;
-    for (const ChunkPiece& piece : pieces) {
-      if (piece.form == nullptr || !piece.form->plus_one || piece.from < done) continue;
-      take_away_one(at_begin + (piece.from - chunk.begin), piece.bytes);
-      done = piece.from + piece.bytes;
+    for (const Segment& segment : segments) {
+      if (segment.form == nullptr || !segment.form->plus_one || segment.from < done) continue;
+      take_away_one(at_begin + (segment.from - chunk.begin), segment.bytes);
+      done = segment.from + segment.bytes;
     }
   }
 
-  void copy(CopyEngine& engine, std::span<const CopyJob> jobs, const StagingRing::Slot& slot,
+  void copy(DeviceSink& sink, std::span<const CopyJob> jobs, const StagingRing::Slot& slot,
             std::uint32_t shard, std::uint64_t from) {
     if (jobs.empty()) return;
     try {
-      engine.copy(jobs, slot.index);
+      sink.copy(jobs, slot.index);
     } catch (const Error& error) {
-      throw Error(place_in_shard(checkpoint_, shard, from) + error.what());
+      throw Error(position_in_shard(checkpoint_, shard, from) + error.what());
     }
   }
 
-  // One piece at a time, so that no thread holds tables while it waits for others.
-  void dequantize(const ChunkPiece& piece, const Chunk& chunk, const std::byte* at_begin,
+  // One segment at a time, so that no thread holds tables while it waits for others.
+  void dequantize(const Segment& segment, const Chunk& chunk, const std::byte* at_begin,
                   const StagingRing::Slot& slot) {
-    CopyEngine& engine = *engines_[piece.device];
-    const std::shared_ptr<const WeightTables> tables = tables_.acquire(piece.weight);
+    DeviceSink& sink = *sinks_[segment.device];
+    const std::shared_ptr<const WeightTables> tables = tables_.acquire(segment.weight);
     CopyJob job;
-    job.from = at_begin + (piece.from - chunk.begin);
-    job.bytes = piece.bytes;
-    job.to = piece.to;
-    job.stored = piece.stored;
-    job.dtype = piece.dtype;
+    job.from = at_begin + (segment.from - chunk.begin);
+    job.bytes = segment.bytes;
+    job.to = segment.to;
+    job.stored = segment.stored;
+    job.dtype = segment.dtype;
     job.tables = tables.get();
-    job.at = piece.from - checkpoint_.tensors[schedule_.weights[piece.weight].source].begin;
-    copy(engine, {&job, 1}, slot, chunk.shard, piece.from);
-    if (!tables_.release(piece.weight)) return;
-    for (const auto& each : engines_) {
+    job.at = segment.from - checkpoint_.tensors[schedule_.weights[segment.weight].source].begin;
+    copy(sink, {&job, 1}, slot, chunk.shard, segment.from);
+    if (!tables_.release(segment.weight)) return;
+    for (const auto& each : sinks_) {
       if (each) each->forget(tables.get());
     }
   }
@@ -139,7 +141,7 @@ class Streamer {
   const Checkpoint& checkpoint_;
   const Schedule& schedule_;
   ShardFiles& files_;
-  std::span<const std::unique_ptr<CopyEngine>> engines_;
+  std::span<const std::unique_ptr<DeviceSink>> sinks_;
   Staging staging_;
   Verifier* verifier_;
   WorkControl& control_;
@@ -148,56 +150,21 @@ class Streamer {
 
 }  // namespace
 
-std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
-                           std::uint64_t offset) {
-  const auto& tensors = checkpoint.tensors;
-  auto after = std::upper_bound(tensors.begin(), tensors.end(), std::pair(shard, offset),
-                                [](const auto& place, const TensorInfo& tensor) {
-                                  return place < std::pair(tensor.shard, tensor.begin);
-                                });
-  std::string text = checkpoint.shards[shard].path.string() + ": ";
-  // Empty tensors may stand between the byte and the tensor it belongs to.
-  while (after != tensors.begin() && (--after)->shard == shard) {
-    if (after->end > offset) {
-      text += "tensor '" + after->name + "', ";
-      break;
-    }
-  }
-  return text + "byte " + std::to_string(offset) + ": ";
-}
-
-void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
-                      const ReadOutcome& outcome) {
-  if (outcome.reached == end) return;
-  const std::string place = place_in_shard(checkpoint, shard, outcome.reached);
-  if (outcome.error != 0) throw Error(place + "cannot read: " + std::strerror(outcome.error));
-  // A read that began behind the end tells only that it did: the file itself says where that is.
-  const Shard& file = checkpoint.shards[shard];
-  const std::optional<std::uint64_t> bytes = bytes_now(file);
-  if (!bytes || *bytes > outcome.reached) {
-    throw Error(place + "the file is truncated: reading it ends here, " +
-                std::to_string(end - outcome.reached) + " bytes short");
-  }
-  throw Error(place + "the file is truncated: it has " + std::to_string(*bytes) + " bytes now, " +
-              std::to_string(file.file_bytes) + " when its header was read");
-}
-
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
-            Verifier* verifier, std::size_t threads, std::uint64_t side_share,
-            WorkControl& control) {
-  Streamer streamer(checkpoint, schedule, files, engines, staging, verifier, side_share, control);
+            std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
+            std::size_t threads, std::uint64_t table_share, WorkControl& control) {
+  Streamer streamer(checkpoint, schedule, files, sinks, staging, verifier, table_share, control);
   try {
     run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
       streamer.run(thread, schedule.chunks[i]);
     });
     if (staging.bounce) staging.bounce->finish();
-    for (const auto& engine : engines) {
-      if (engine) engine->finish();
+    for (const auto& sink : sinks) {
+      if (sink) sink->finish();
     }
   } catch (...) {
-    for (const auto& engine : engines) {
-      if (engine) engine->drain();
+    for (const auto& sink : sinks) {
+      if (sink) sink->drain();
     }
     throw;
   }

@@ -4,12 +4,12 @@
 #include <span>
 
 #include "runtime/io/bounce.h"
-#include "runtime/verify/checksums.h"
-#include "runtime/load/copy_engine.h"
-#include "runtime/load/schedule.h"
 #include "runtime/io/shard_files.h"
-#include "runtime/load/staging.h"
 #include "runtime/io/workers.h"
+#include "runtime/load/device_sink.h"
+#include "runtime/load/schedule.h"
+#include "runtime/load/staging.h"
+#include "runtime/verify/checksums.h"
 
 namespace berth {
 
@@ -20,22 +20,13 @@ struct Staging {
   BounceBuffers* bounce = nullptr;
 };
 
-// Reads every chunk to its place. `engines` has one entry a device of the plan, null where nothing
+// Reads every chunk to its place. `sinks` has one entry a device of the plan, null where nothing
 // goes; the staging ring is one for `threads` threads. `verifier` may be null; else it sees every
-// byte as read. `side_share`: host memory for what stands beside quantised weights, see TableCache.
-// When it returns all bytes are in place, on devices too. Throws Error naming shard, tensor and
-// offset; no thread, read or copy is then in flight.
+// byte as read. `table_share`: host memory for what stands beside quantised weights, see
+// TableCache. When it returns all bytes are in place, on devices too. Throws Error naming shard,
+// tensor and offset; no thread, read or copy is then in flight.
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<CopyEngine>> engines, Staging staging,
-            Verifier* verifier, std::size_t threads, std::uint64_t side_share,
-            WorkControl& control);
-
-// "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
-std::string place_in_shard(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t offset);
-
-// Throws the Error for a read of [begin, end) that did not come to its end: of a file that was cut,
-// with the size that it has by then.
-void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
-                      const ReadOutcome& outcome);
+            std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
+            std::size_t threads, std::uint64_t table_share, WorkControl& control);
 
 }  // namespace berth

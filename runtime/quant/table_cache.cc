@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 
@@ -24,7 +26,7 @@ TableCache::TableCache(const Checkpoint& checkpoint, std::span<const PackedWeigh
 }
 
 bool TableCache::may_make(std::uint32_t weight) const {
-  return weight == next_ && (used_ == 0 || used_ + weights_[weight].made.side_bytes <= share_);
+  return weight == next_ && (used_ == 0 || used_ + weights_[weight].made.table_bytes <= share_);
 }
 
 std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
@@ -37,7 +39,7 @@ std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
   if (stopped_) std::rethrow_exception(stopped_);
   if (entry.tables) return entry.tables;
   ++next_;
-  used_ += weights_[weight].made.side_bytes;
+  used_ += weights_[weight].made.table_bytes;
   lock.unlock();
   std::shared_ptr<const WeightTables> tables;
   try {
@@ -60,7 +62,7 @@ bool TableCache::release(std::uint32_t weight) {
   Entry& entry = entries_[weight];
   if (--entry.left > 0) return false;
   entry.tables.reset();
-  used_ -= weights_[weight].made.side_bytes;
+  used_ -= weights_[weight].made.table_bytes;
   changed_.notify_all();
   return true;
 }

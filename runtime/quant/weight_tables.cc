@@ -6,8 +6,10 @@
 #include <optional>
 #include <string_view>
 
-#include "runtime/load/copy_engine.h"
+#include "berth/error.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
+#include "runtime/quant/float_format.h"
 
 namespace berth {
 namespace {
@@ -64,7 +66,7 @@ void set_grain(const QuantScheme& scheme, QuantLayout& layout) {
   layout.group_columns = all;
   switch (scheme.grain) {
     case ScaleGrain::kTensor:
-    case ScaleGrain::kNone:
+    case ScaleGrain::kUnscaled:
       return;
     case ScaleGrain::kRow:
       layout.row_step = 1;
@@ -286,8 +288,8 @@ std::uint64_t scales_needed(const QuantLayout& layout) {
 QuantLayout quant_layout(const ModelTree& tree, TensorId id, std::uint32_t source,
                          const Checkpoint& checkpoint) {
   const ModelTensor& tensor = tree.tensors[id];
-  const Dequantization& made = tree.dequantizations[tensor.dequantization];
-  const QuantScheme& scheme = tree.quant_schemes[made.scheme];
+  const Dequantization& made = tree.quantized->weights[tensor.dequantization];
+  const QuantScheme& scheme = tree.quantized->schemes[made.scheme];
   const TensorInfo& packed = checkpoint.tensors[source];
   const std::uint32_t scale_source = made.part(QuantRole::kScale);
   const TensorInfo* scales =
@@ -378,7 +380,7 @@ WeightTables::WeightTables(const Checkpoint& checkpoint, const PackedWeight& wei
   const TableBuilder builder(checkpoint, weight, scheme, read);
   const Part scales = builder.part(QuantRole::kScale);
   if (!scales) {
-    if (scheme.format != QuantFormat::kScaled || scheme.grain != ScaleGrain::kNone) {
+    if (scheme.format != QuantFormat::kScaled || scheme.grain != ScaleGrain::kUnscaled) {
       builder.fail_missing("scales");
     }
     return;

@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "berth/checkpoint.h"
+#include "berth/model.h"
 #include "cuda/dequant.h"
-#include "planner/model/tree/model_tree.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
 
 namespace berth {
@@ -21,7 +23,7 @@ struct PackedWeight {
   std::uint32_t source = kNone;  // index into Checkpoint::tensors: the packed values
   Dequantization made;
   QuantLayout layout;
-  std::uint32_t uses = 0;  // pieces of the schedule that are part of it
+  std::uint32_t uses = 0;  // segments of the schedule that are part of it
 };
 
 // How the kernels see `tensor`, a dequantised one of `tree`, whose packed values are `source` of

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "berth/error.h"
+
 namespace berth {
 
 std::string in_quotes(std::string_view text) {

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "berth/error.h"
 #include "runtime/text/pattern.h"
 
 namespace berth {

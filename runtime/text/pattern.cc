@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

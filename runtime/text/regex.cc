@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

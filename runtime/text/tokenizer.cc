@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "berth/error.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/decoder.h"

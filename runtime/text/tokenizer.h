@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -1,36 +1,32 @@
-// `berth checksum` and what it writes: a file beside the model with a checksum per tensor, which a
-// load can compare with what it reads.
+// What `berth checksum` writes: a file beside the model with a checksum per tensor, which a load
+// can compare with what it reads.
 //
 // The file is JSON: which shards of what size, and for every tensor its name, shard, byte range,
 // dtype and checksum (see digest.h). It belongs to these very files: other shards, sizes or
 // tensors make it stale, which is an error, and so is a file that is not there.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 #include "runtime/verify/digest.h"
-#include "runtime/load/loader.h"
 
 namespace berth {
 
 // By index into Checkpoint::tensors.
 using Checksums = std::vector<Digest>;
 
-// Reads every tensor once, within options.staging bytes of memory, through options.io. Throws Error
-// as load() does.
-Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& options);
-
 std::string format_checksums(const Checkpoint& checkpoint, const Checksums& checksums);
 // Throws Error naming `source`, and what to do, for text that is malformed or stale.
 Checksums parse_checksums(std::string_view text, const std::string& source,
                           const Checkpoint& checkpoint);
-
-// What `berth checksum` writes: both of the above.
-std::string checksum_text(const Checkpoint& checkpoint, const LoadOptions& options);
 
 Checksums read_checksums(const std::filesystem::path& file, const Checkpoint& checkpoint);
 

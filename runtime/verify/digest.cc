@@ -61,8 +61,8 @@ Digest digest_of(std::span<const std::byte> tensor) {
 }
 
 // Bytes of a tensor of `size` from `first` on, and the digests of the whole blocks among them.
-struct TensorDigests::Part {
-  Part(std::uint64_t first, std::span<const std::byte> data, std::uint64_t size)
+struct TensorDigests::Fragment {
+  Fragment(std::uint64_t first, std::span<const std::byte> data, std::uint64_t size)
       : from(first), bytes(data) {
     for (std::uint64_t block = blocks_of(from); block < blocks_of(size); ++block) {
       const std::uint64_t begin = block * kDigestBlock;
@@ -150,18 +150,18 @@ void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
     const std::uint64_t from = std::max(at->begin, begin);
     const std::uint64_t to = std::min(at->end, end);
     if (from >= to) continue;
-    add_part(static_cast<std::uint32_t>(at - tensors.begin()), from - at->begin,
-             bytes.subspan(from - begin, to - from));
+    add_fragment(static_cast<std::uint32_t>(at - tensors.begin()), from - at->begin,
+                 bytes.subspan(from - begin, to - from));
   }
 }
 
-void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
-                             std::span<const std::byte> bytes) {
+void TensorDigests::add_fragment(std::uint32_t tensor, std::uint64_t from,
+                                 std::span<const std::byte> bytes) {
   const std::uint64_t size = checkpoint_.tensors[tensor].bytes();
   const bool shares = layout_->shares[tensor];
   if (bytes.size() == size && !shares) return done_(tensor, digest_of(bytes));
 
-  const Part part(from, bytes, size);  // hashed before the lock is taken
+  const Fragment fragment(from, bytes, size);  // hashed before the lock is taken
   std::vector<Digest> blocks;
   {
     const std::scoped_lock lock(mutex_);
@@ -176,10 +176,10 @@ void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
       progress->see(from, from + bytes.size(), [&](std::uint64_t begin, std::uint64_t end) {
         const bool all = end - begin == bytes.size();
         add_new(*progress, size,
-                all ? part : Part(begin, bytes.subspan(begin - from, end - begin), size));
+                all ? fragment : Fragment(begin, bytes.subspan(begin - from, end - begin), size));
       });
     } else {
-      add_new(*progress, size, part);
+      add_new(*progress, size, fragment);
     }
     if (progress->left > 0) return;
     blocks = std::move(progress->blocks);
@@ -189,17 +189,17 @@ void TensorDigests::add_part(std::uint32_t tensor, std::uint64_t from,
 }
 
 // Bytes of a tensor that were not added before.
-void TensorDigests::add_new(Progress& progress, std::uint64_t size, const Part& part) {
-  for (const auto& [block, digest] : part.whole) progress.blocks[block] = digest;
-  for (std::uint64_t at = 0; at < part.bytes.size();) {
-    const std::uint64_t block = (part.from + at) / kDigestBlock;
-    const std::uint64_t offset = (part.from + at) % kDigestBlock;
+void TensorDigests::add_new(Progress& progress, std::uint64_t size, const Fragment& fragment) {
+  for (const auto& [block, digest] : fragment.whole) progress.blocks[block] = digest;
+  for (std::uint64_t at = 0; at < fragment.bytes.size();) {
+    const std::uint64_t block = (fragment.from + at) / kDigestBlock;
+    const std::uint64_t offset = (fragment.from + at) % kDigestBlock;
     const std::uint64_t block_bytes = std::min(kDigestBlock, size - block * kDigestBlock);
-    const std::uint64_t count = std::min(block_bytes - offset, part.bytes.size() - at);
+    const std::uint64_t count = std::min(block_bytes - offset, fragment.bytes.size() - at);
     if (count < block_bytes) {
       Progress::Half& half = progress.halves[block];
       if (!half.bytes) half.bytes.reset(new std::byte[block_bytes]);
-      std::memcpy(half.bytes.get() + offset, part.bytes.data() + at, count);
+      std::memcpy(half.bytes.get() + offset, fragment.bytes.data() + at, count);
       half.filled += count;
       if (half.filled == block_bytes) {
         progress.blocks[block] = hash(half.bytes.get(), half.filled);
@@ -208,7 +208,7 @@ void TensorDigests::add_new(Progress& progress, std::uint64_t size, const Part& 
     }
     at += count;
   }
-  progress.left -= part.bytes.size();
+  progress.left -= fragment.bytes.size();
 }
 
 std::size_t TensorDigests::unfinished() const {

@@ -21,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 
 namespace berth {
 
@@ -59,10 +59,10 @@ class TensorDigests {
 
  private:
   struct Progress;
-  struct Part;
+  struct Fragment;
   struct Layout;
-  void add_part(std::uint32_t tensor, std::uint64_t from, std::span<const std::byte> bytes);
-  void add_new(Progress& progress, std::uint64_t size, const Part& part);
+  void add_fragment(std::uint32_t tensor, std::uint64_t from, std::span<const std::byte> bytes);
+  void add_new(Progress& progress, std::uint64_t size, const Fragment& fragment);
 
   const Checkpoint& checkpoint_;
   Done done_;

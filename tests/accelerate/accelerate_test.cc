@@ -8,8 +8,9 @@
 #include <cstdlib>
 #include <map>
 
-#include "tests/planner/compact_tree.h"
+#include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
+#include "tests/planner/compact_tree.h"
 
 namespace berth {
 namespace {

@@ -9,6 +9,8 @@
 #include <random>
 #include <sstream>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "berth/error.h"
 #include "runtime/calibrate/scratch_file.h"
 #include "tests/cli/temporary_folder.h"
 

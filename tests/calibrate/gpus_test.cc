@@ -8,6 +8,8 @@
 #include <set>
 #include <utility>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

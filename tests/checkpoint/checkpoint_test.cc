@@ -1,11 +1,13 @@
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "berth/error.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/error_of.h"
 

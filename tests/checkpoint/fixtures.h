@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
+#include "berth/tensor.h"
 
 namespace berth::test {
 

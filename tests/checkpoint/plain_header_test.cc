@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/error.h"
+#include "planner/checkpoint/safetensors/header.h"
 
 namespace berth {
 namespace {

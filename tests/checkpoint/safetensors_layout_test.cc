@@ -1,9 +1,9 @@
 // The header that is written, against the reference implementation's spelling.
-#include "planner/checkpoint/safetensors/layout.h"
-
 #include <gtest/gtest.h>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "planner/checkpoint/safetensors/header.h"
+#include "planner/checkpoint/safetensors/layout.h"
 
 namespace berth {
 namespace {

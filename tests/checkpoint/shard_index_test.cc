@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

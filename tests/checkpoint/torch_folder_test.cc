@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <string>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/error.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "planner/machine/machine.h"
+#include "berth/machine.h"
 #include "tests/cli/berth_process.h"
 
 namespace berth::testing {

@@ -5,6 +5,7 @@
 #include <simdjson.h>
 
 #include "planner/base/yaml.h"
+#include "planner/machine/machine_file.h"
 #include "planner/machine/machine_writer.h"
 
 namespace berth {

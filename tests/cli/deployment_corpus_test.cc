@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "berth/error.h"
 #include "cli/options/deployment.h"
 
 namespace berth {

@@ -8,8 +8,9 @@
 #include <iterator>
 #include <random>
 
+#include "berth/checkpoint.h"
 #include "cuda/dequant.h"
-#include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "tests/cli/berth_process.h"
 #include "tests/model/quantized_layers.h"
 

@@ -5,6 +5,7 @@
 
 #include <csignal>
 
+#include "berth/error.h"
 #include "tests/error_of.h"
 
 namespace berth {

@@ -5,7 +5,8 @@
 #include <tuple>
 #include <vector>
 
-#include "cli/planning.h"
+#include "berth/planner.h"
+#include "cli/report/planned.h"
 
 namespace berth::testing {
 

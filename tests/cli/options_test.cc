@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "berth/error.h"
 #include "tests/cli/temporary_folder.h"
 
 namespace berth {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "berth/error.h"
 #include "cli/report/plan_json.h"
 #include "tests/cli/made_plan.h"
 
@@ -47,7 +48,7 @@ TEST(PlanFile, GivesBackThePlanThatWasWritten) {
   planned.plan.estimate.stages = {{1, 0.2, 0.04, "FLOP/s", "memory bandwidth"}};
   planned.plan.estimate.hops_seconds_per_token = 0.01;
   planned.plan.streamer = 0;
-  planned.plan.slot_bytes = 77;
+  planned.plan.stream_buffer_bytes = 77;
   const PlanFile file = parse_plan_file(plan_json(planned), "plan.json");
   const Plan plan = adopt_plan(file, planned.model.tree, {});
   ASSERT_EQ(plan.estimate.stages.size(), 1u);
@@ -56,7 +57,7 @@ TEST(PlanFile, GivesBackThePlanThatWasWritten) {
   EXPECT_EQ(plan.estimate.stages[0].prefill_limit, "FLOP/s");
   EXPECT_EQ(plan.estimate.hops_seconds_per_token, 0.01);
   EXPECT_EQ(plan.streamer, 0u);
-  EXPECT_EQ(plan.slot_bytes, 77u);
+  EXPECT_EQ(plan.stream_buffer_bytes, 77u);
   EXPECT_EQ(plan.tensor_device, planned.plan.tensor_device);
   ASSERT_EQ(plan.devices.size(), planned.plan.devices.size());
   for (std::size_t i = 0; i < plan.devices.size(); ++i) {

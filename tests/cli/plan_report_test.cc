@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "berth/planner.h"
 #include "cli/report/dot.h"
 #include "cli/report/plan_json.h"
 #include "tests/cli/made_plan.h"

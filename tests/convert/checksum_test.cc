@@ -8,6 +8,10 @@
 #include <fstream>
 #include <map>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
+#include "runtime/convert/checksum_run.h"
 #include "runtime/verify/checksums.h"
 #include "tests/error_of.h"
 #include "tests/load/support.h"

@@ -1,6 +1,4 @@
 // Converting: what is written is what was stored, and a folder is complete or absent.
-#include "runtime/convert/convert.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -12,6 +10,10 @@
 #include <iterator>
 #include <map>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "tests/load/support.h"
 
 namespace berth {

@@ -2,6 +2,8 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "runtime/door/loader_api.h"
 
 namespace berth {

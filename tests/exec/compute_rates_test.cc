@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {

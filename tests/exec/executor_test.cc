@@ -8,7 +8,10 @@
 #include <cmath>
 #include <fstream>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "made_model.h"
+#include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
 #include "tests/error_of.h"

@@ -5,7 +5,9 @@
 #include <map>
 #include <sstream>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/planner.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 
 namespace berth::testing {
 namespace {

@@ -6,10 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
+#include "berth/loader.h"
+#include "berth/model.h"
+#include "berth/plan.h"
+#include "berth/planner.h"
 #include "runtime/exec/executor.h"
-#include "runtime/load/loader.h"
 
 namespace berth::testing {
 

@@ -9,6 +9,8 @@
 #include <regex>
 #include <sstream>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

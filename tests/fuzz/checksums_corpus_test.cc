@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "berth/error.h"
 #include "runtime/verify/checksums.h"
 #include "tests/fuzz/checksums_model.h"
 

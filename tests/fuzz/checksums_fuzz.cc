@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "berth/error.h"
 #include "runtime/verify/checksums.h"
 #include "tests/fuzz/checksums_model.h"
 

@@ -1,7 +1,7 @@
 // The model that the seeds in corpus/checksums are about.
 #pragma once
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 
 namespace berth {
 

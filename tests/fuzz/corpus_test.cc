@@ -10,8 +10,10 @@
 #include <set>
 #include <string>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/error.h"
 #include "planner/checkpoint/gguf/header.h"
+#include "planner/checkpoint/safetensors/header.h"
 #include "planner/checkpoint/safetensors/shard_index.h"
 
 namespace berth {

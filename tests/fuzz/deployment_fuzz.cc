@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "berth/error.h"
 #include "cli/options/deployment.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "berth/error.h"
 #include "planner/checkpoint/gguf/header.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

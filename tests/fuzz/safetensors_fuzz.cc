@@ -10,7 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
+#include "berth/error.h"
+#include "planner/checkpoint/safetensors/header.h"
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "berth/error.h"
 #include "planner/checkpoint/safetensors/shard_index.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -12,7 +12,7 @@
 #include <sstream>
 #include <string>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/checkpoint/torch/file.h"
 
 namespace berth {

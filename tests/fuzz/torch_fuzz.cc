@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/checkpoint/torch/file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

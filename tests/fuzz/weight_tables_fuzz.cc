@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "berth/error.h"
 #include "planner/model/quant/quantization.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {
@@ -98,7 +100,7 @@ std::string weight_tables_outcome(std::span<const std::uint8_t> input) {
       const auto role = quant_role(*scheme, "weight", parts[i].name);
       if (role) made.parts[static_cast<std::size_t>(*role)] = i;
     }
-    tree.dequantizations.push_back(made);
+    quantized_weights(tree).weights.push_back(made);
     const PackedWeight weight{0, 0, made, quant_layout(tree, 0, 0, checkpoint), 1};
     const auto read = [&](std::uint32_t, std::uint64_t begin, std::uint64_t end, std::byte* to) {
       for (std::uint64_t i = begin; i < end; ++i) {

@@ -8,6 +8,9 @@
 #include <random>
 #include <vector>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "cuda/block_format.h"
 #include "cuda/cast.h"
 #include "cuda/dequant.h"
@@ -86,7 +89,7 @@ TEST_F(Gpu, CopiesFromRegisteredMemoryArrive) {
   EXPECT_EQ(from_device(arena.data(), host.size(), stream), host);
 }
 
-// Every kind of kernel on a weight that no block or word divides evenly, in two pieces.
+// Every kind of kernel on a weight that no block or word divides evenly, in two segments.
 TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
   constexpr std::uint64_t kRows = 96;
   constexpr std::uint64_t kColumns = 1056;

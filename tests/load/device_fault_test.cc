@@ -8,6 +8,9 @@
 #include <csignal>
 #include <fstream>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/numa.h"
 #include "tests/load/late_device.h"
@@ -23,9 +26,9 @@ using testing::TempFolder;
 using testing::TestTensor;
 
 // Fails at the n-th copy.
-class FailingDevice final : public CopyEngine {
+class FailingDevice final : public DeviceSink {
  public:
-  FailingDevice(std::unique_ptr<CopyEngine> inner, int after)
+  FailingDevice(std::unique_ptr<DeviceSink> inner, int after)
       : inner_(std::move(inner)), left_(after) {}
   std::byte* memory() const override { return inner_->memory(); }
   std::shared_ptr<void> memory_owner() const override { return inner_->memory_owner(); }
@@ -39,7 +42,7 @@ class FailingDevice final : public CopyEngine {
   void drain() noexcept override { inner_->drain(); }
 
  private:
-  std::unique_ptr<CopyEngine> inner_;
+  std::unique_ptr<DeviceSink> inner_;
   std::atomic<int> left_;
 };
 
@@ -89,10 +92,10 @@ class DeviceFaults : public ::testing::Test {
 
   static LoadEnvironment with_device(
       const std::string& name,
-      std::function<std::unique_ptr<CopyEngine>(std::unique_ptr<CopyEngine>)> wrap) {
+      std::function<std::unique_ptr<DeviceSink>(std::unique_ptr<DeviceSink>)> wrap) {
     LoadEnvironment environment;
-    environment.wrap_engine = [=](std::unique_ptr<CopyEngine> engine, const DeviceLedger& device) {
-      return device.name == name ? wrap(std::move(engine)) : std::move(engine);
+    environment.wrap_sink = [=](std::unique_ptr<DeviceSink> sink, const DeviceLedger& device) {
+      return device.name == name ? wrap(std::move(sink)) : std::move(sink);
     };
     return environment;
   }
@@ -108,23 +111,23 @@ class DeviceFaults : public ::testing::Test {
 
 TEST_F(DeviceFaults, LateCopiesAreWaitedForBeforeTheirSlotIsFilledAgain) {
   for (int i = 0; i < 20; ++i) {
-    expect_loads(with_device("0", [](std::unique_ptr<CopyEngine> engine) {
-      return std::make_unique<LateDevice>(std::move(engine));
+    expect_loads(with_device("0", [](std::unique_ptr<DeviceSink> sink) {
+      return std::make_unique<LateDevice>(std::move(sink));
     }));
   }
 }
 
 TEST_F(DeviceFaults, TwoLateDevicesShareTheSlots) {
   LoadEnvironment environment;
-  environment.wrap_engine = [](std::unique_ptr<CopyEngine> engine, const DeviceLedger&) {
-    return std::make_unique<LateDevice>(std::move(engine));
+  environment.wrap_sink = [](std::unique_ptr<DeviceSink> sink, const DeviceLedger&) {
+    return std::make_unique<LateDevice>(std::move(sink));
   };
   for (int i = 0; i < 20; ++i) expect_loads(environment);
 }
 
 TEST_F(DeviceFaults, OutOfMemoryOnADeviceIsOneErrorAndNothingStays) {
   EXPECT_EQ(failure(with_device("1",
-                                [](std::unique_ptr<CopyEngine>) -> std::unique_ptr<CopyEngine> {
+                                [](std::unique_ptr<DeviceSink>) -> std::unique_ptr<DeviceSink> {
                                   throw Error("device 1: out of memory: the weights need 5 bytes");
                                 })),
             "device 1: out of memory: the weights need 5 bytes");
@@ -133,8 +136,8 @@ TEST_F(DeviceFaults, OutOfMemoryOnADeviceIsOneErrorAndNothingStays) {
 TEST_F(DeviceFaults, ACopyThatFailsNamesShardTensorAndOffset) {
   for (const int after : {0, 3, 6}) {
     EXPECT_THAT(failure(with_device("0",
-                                    [=](std::unique_ptr<CopyEngine> engine) {
-                                      return std::make_unique<FailingDevice>(std::move(engine),
+                                    [=](std::unique_ptr<DeviceSink> sink) {
+                                      return std::make_unique<FailingDevice>(std::move(sink),
                                                                              after);
                                     })),
                 AllOf(HasSubstr(".safetensors: tensor 'block."), HasSubstr("byte "),
@@ -144,16 +147,16 @@ TEST_F(DeviceFaults, ACopyThatFailsNamesShardTensorAndOffset) {
 
 TEST_F(DeviceFaults, ACopyThatFailsLaterIsStillAnError) {
   EXPECT_THAT(failure(with_device("0",
-                                  [](std::unique_ptr<CopyEngine> engine) {
+                                  [](std::unique_ptr<DeviceSink> sink) {
                                     return std::make_unique<LateDevice>(
-                                        std::make_unique<FailingDevice>(std::move(engine), 2));
+                                        std::make_unique<FailingDevice>(std::move(sink), 2));
                                   })),
               HasSubstr("illegal memory access"));
 }
 
 TEST_F(DeviceFaults, AReadErrorWaitsForCopiesInFlight) {
-  LoadEnvironment environment = with_device("0", [](std::unique_ptr<CopyEngine> engine) {
-    return std::make_unique<LateDevice>(std::move(engine));
+  LoadEnvironment environment = with_device("0", [](std::unique_ptr<DeviceSink> sink) {
+    return std::make_unique<LateDevice>(std::move(sink));
   });
   class Broken final : public Reader {
    public:

@@ -16,6 +16,9 @@
 #include <iostream>
 #include <memory>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "runtime/load/streamer.h"
 #include "tests/error_of.h"
 #include "tests/load/support.h"

@@ -10,11 +10,15 @@
 #include <optional>
 #include <random>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "cuda/block_format.h"
+#include "runtime/convert/checksum_run.h"
 #include "runtime/verify/checksums.h"
 #include "tests/error_of.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/load/support.h"
+#include "tests/model/gguf_writer.h"
 
 namespace berth {
 namespace {

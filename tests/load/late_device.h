@@ -9,17 +9,17 @@
 #include <utility>
 #include <vector>
 
-#include "planner/base/error.h"
-#include "runtime/load/copy_engine.h"
+#include "berth/error.h"
+#include "runtime/load/device_sink.h"
 
 namespace berth::testing {
 
 // Takes jobs at once and does them later, in order, on a thread of its own, through `inner`. What
 // goes wrong there comes out of finish(), as a GPU's errors do. A slot that is overwritten before
 // its copies are done shows as wrong bytes, and as a race under ThreadSanitizer.
-class LateDevice final : public CopyEngine {
+class LateDevice final : public DeviceSink {
  public:
-  explicit LateDevice(std::unique_ptr<CopyEngine> inner)
+  explicit LateDevice(std::unique_ptr<DeviceSink> inner)
       : inner_(std::move(inner)), thread_([this] { work(); }) {}
   ~LateDevice() override {
     {
@@ -91,7 +91,7 @@ class LateDevice final : public CopyEngine {
     }
   }
 
-  std::unique_ptr<CopyEngine> inner_;
+  std::unique_ptr<DeviceSink> inner_;
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::deque<Batch> queue_;

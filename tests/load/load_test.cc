@@ -4,6 +4,9 @@
 
 #include <fstream>
 
+#include "berth/loader.h"
+#include "berth/planner.h"
+#include "runtime/convert/checksum_run.h"
 #include "runtime/verify/checksums.h"
 #include "tests/load/late_device.h"
 #include "tests/load/support.h"
@@ -163,7 +166,7 @@ TEST(Load, DeliversEveryTensorOfRandomModels) {
     }
     LoadEnvironment environment;
     if (random() % 2 == 0) {
-      environment.wrap_engine = [](std::unique_ptr<CopyEngine> engine, const DeviceLedger&) {
+      environment.wrap_sink = [](std::unique_ptr<DeviceSink> engine, const DeviceLedger&) {
         return std::make_unique<testing::LateDevice>(std::move(engine));
       };
     }

@@ -1,5 +1,5 @@
 // What load() promises beside the bytes: checks before the first byte, the report, the footprint.
-#include "runtime/load/loader.h"
+#include "berth/loader.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -10,10 +10,13 @@
 #include <cstring>
 #include <fstream>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cuda/device.h"
 #include "runtime/io/file_facts.h"
-#include "runtime/load/schedule.h"
 #include "runtime/io/shard_files.h"
+#include "runtime/load/naive.h"
+#include "runtime/load/schedule.h"
 #include "tests/load/support.h"
 
 namespace berth {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "berth/planner.h"
 #include "runtime/io/reader.h"
 #include "tests/load/support.h"
 
@@ -14,8 +15,8 @@ namespace {
 
 using testing::TestTensor;
 
-bool is_read(const Place& place) {
-  return place.kind == PlaceKind::kArena || place.kind == PlaceKind::kOffload;
+bool is_read(const Destination& place) {
+  return place.kind == DestinationKind::kArena || place.kind == DestinationKind::kOffload;
 }
 
 class Schedules : public ::testing::TestWithParam<unsigned> {
@@ -45,8 +46,8 @@ TEST_P(Schedules, ReadEveryWantedByteOnceInFileOrder) {
   std::vector<std::vector<Byte>> bytes;  // by shard
   for (const Shard& shard : model_.checkpoint->shards) bytes.emplace_back(shard.file_bytes);
   for (TensorId id = 0; id < tensors_.size(); ++id) {
-    if (!is_read(schedule_.places[id])) continue;
-    const TensorInfo& info = model_.checkpoint->tensors[schedule_.places[id].source];
+    if (!is_read(schedule_.destinations[id])) continue;
+    const TensorInfo& info = model_.checkpoint->tensors[schedule_.destinations[id].source];
     for (std::uint64_t at = info.begin; at < info.end; ++at) bytes[info.shard][at] = kWanted;
   }
   std::pair<std::uint32_t, std::uint64_t> last{0, 0};
@@ -68,13 +69,13 @@ TEST_P(Schedules, StagedChunksFitTheirSlotsAndCutNoConvertedElement) {
   for (const Chunk& chunk : schedule_.chunks) {
     if (chunk.in_place) continue;
     EXPECT_LE(block_up(chunk.end) - block_down(chunk.begin), slot_bytes(options_.chunk_bytes));
-    ASSERT_GT(chunk.pieces, 0u);
-    for (std::uint32_t i = 0; i < chunk.pieces; ++i) {
-      const ChunkPiece& piece = schedule_.pieces[chunk.first_piece + i];
-      EXPECT_GE(piece.from, chunk.begin);
-      EXPECT_LE(piece.from + piece.bytes, chunk.end);
-      if (piece.stored != piece.dtype) {
-        EXPECT_EQ(piece.bytes % (dtype_bits(piece.stored) / 8), 0u);
+    ASSERT_GT(chunk.segments, 0u);
+    for (std::uint32_t i = 0; i < chunk.segments; ++i) {
+      const Segment& segment = schedule_.segments[chunk.first_segment + i];
+      EXPECT_GE(segment.from, chunk.begin);
+      EXPECT_LE(segment.from + segment.bytes, chunk.end);
+      if (segment.stored != segment.dtype) {
+        EXPECT_EQ(segment.bytes % (dtype_bits(segment.stored) / 8), 0u);
       }
     }
   }
@@ -82,7 +83,7 @@ TEST_P(Schedules, StagedChunksFitTheirSlotsAndCutNoConvertedElement) {
 
 TEST_P(Schedules, PlacesDoNotOverlapAndStayInTheirMemory) {
   std::map<std::uint32_t, std::map<std::uint64_t, std::pair<std::uint64_t, std::uint32_t>>> taken;
-  for (const Place& place : schedule_.places) {
+  for (const Destination& place : schedule_.destinations) {
     if (!is_read(place) || place.bytes == 0) continue;
     ASSERT_LE(place.offset + place.bytes, schedule_.arena_bytes[place.device]);
     const auto [at, is_new] =
@@ -134,7 +135,7 @@ TEST(Schedule, MergesNeighboursIntoFewReads) {
   const Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kMmap);
   const Schedule schedule = make_schedule(model, plan, {});
   EXPECT_EQ(schedule.chunks.size(), 1u);
-  EXPECT_EQ(schedule.pieces.size(), 1u);  // 512-byte tensors follow each other on the device too
+  EXPECT_EQ(schedule.segments.size(), 1u);  // 512-byte tensors follow each other on the device too
 }
 
 TEST(Schedule, CutsWhatIsReadInPlaceAlongLargePagesOfItsMemory) {

@@ -9,6 +9,7 @@
 #include <set>
 #include <vector>
 
+#include "berth/error.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/workers.h"
 
@@ -18,7 +19,7 @@ namespace {
 constexpr std::uint64_t kSlot = 3 * kBlock;
 
 // A device whose copies end when the test says so, or when they are waited for.
-class Device final : public CopyEngine {
+class Device final : public DeviceSink {
  public:
   std::byte* memory() const override { return nullptr; }
   std::shared_ptr<void> memory_owner() const override { return nullptr; }

@@ -13,8 +13,11 @@
 #include <thread>
 #include <tuple>
 
+#include "berth/checkpoint.h"
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "cuda/cast.h"
-#include "planner/checkpoint/checkpoint.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
 

@@ -7,8 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
+#include "berth/model.h"
+#include "berth/plan.h"
+#include "berth/planner.h"
 #include "runtime/load/environment.h"
 
 namespace berth::testing {
@@ -47,8 +48,8 @@ Model write_model(const std::filesystem::path& folder, std::vector<TestTensor>& 
 // part of them, as files of PyTorch have them.
 void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& random);
 
-// A plan that places each tensor where it says, on devices "0", "1", "cpu", "disk" with room for
-// all.
+// A plan that destinations each tensor where it says, on devices "0", "1", "cpu", "disk" with room
+// for all.
 Plan make_test_plan(const Model& model, const std::vector<TestTensor>& tensors, CpuMemory mode);
 
 // Stored bytes of `tensor` as its dtype in memory, by the reference cast.

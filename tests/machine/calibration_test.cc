@@ -10,7 +10,9 @@
 #include <fstream>
 #include <optional>
 
+#include "berth/error.h"
 #include "planner/base/yaml.h"
+#include "planner/machine/machine_file.h"
 #include "planner/machine/machine_writer.h"
 
 namespace berth {

@@ -6,8 +6,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "berth/error.h"
+#include "berth/machine.h"
 #include "planner/machine/gpus.h"
-#include "planner/machine/machine.h"
 
 namespace berth {
 namespace {

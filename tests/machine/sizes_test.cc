@@ -7,6 +7,8 @@
 #include <cmath>
 #include <random>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

@@ -1,7 +1,11 @@
 // Trees of quantised checkpoints that will be dequantised: those of the unquantised model.
+#include "planner/model/tree/dequantization.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "tests/model/quantized_layers.h"
 
 namespace berth {
@@ -72,8 +76,8 @@ TEST_P(Dequantised, WeightsKnowAllThatIsStoredForThem) {
   }
   EXPECT_EQ(stored, model.checkpoint->bytes());
   EXPECT_EQ(promised, stored);
-  EXPECT_EQ(model.tree.dequantizations.size(), 14u);
-  EXPECT_EQ(model.tree.quant_schemes.size(), 1u);
+  EXPECT_EQ(model.tree.quantized->weights.size(), 14u);
+  EXPECT_EQ(model.tree.quantized->schemes.size(), 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -108,7 +112,7 @@ TEST(Dequantisation, LeavesPlainCheckpointsAsTheyAre) {
   TempFolder folder;
   write_checkpoint(folder, small_config(""), small_tensors(plain_layer(DType::kBF16)));
   const ModelTree tree = open_model(folder.path(), std::nullopt, Dequantize::kYes).tree;
-  EXPECT_TRUE(tree.dequantizations.empty());
+  EXPECT_EQ(tree.quantized, nullptr);
   EXPECT_EQ(outline(tree), outline(open_model(folder.path(), std::nullopt).tree));
 }
 
@@ -117,7 +121,7 @@ TEST(Dequantisation, ConvertsFp8ThatHasNoScales) {
   write_checkpoint(folder, small_config(""), small_tensors(plain_layer(DType::kF8E4M3)));
   const ModelTree tree = open_model(folder.path(), std::nullopt, Dequantize::kYes).tree;
   EXPECT_EQ(in_memory(tree), plain_outline());
-  EXPECT_EQ(tree.dequantizations.size(), 14u);
+  EXPECT_EQ(tree.quantized->weights.size(), 14u);
 }
 
 TEST(Dequantisation, GoesOnFromTheFirstOfTiedWeights) {

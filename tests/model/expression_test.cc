@@ -6,6 +6,8 @@
 #include <limits>
 #include <map>
 
+#include "berth/error.h"
+
 namespace berth {
 namespace {
 

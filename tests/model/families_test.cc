@@ -7,7 +7,8 @@
 #include <set>
 #include <sstream>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -9,9 +9,12 @@
 #include <filesystem>
 #include <functional>
 
+#include "berth/error.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "planner/base/json_text.h"
-#include "planner/model/tree/model_tree.h"
 #include "planner/model/gguf/piece_merges.h"
+#include "planner/model/tree/config.h"
 #include "tests/error_of.h"
 #include "tests/model/gguf_writer.h"
 

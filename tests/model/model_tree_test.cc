@@ -1,8 +1,11 @@
-#include "planner/model/tree/model_tree.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
+#include "berth/model.h"
+#include "berth/planner.h"
+#include "planner/model/open/build_model_tree.h"
+#include "planner/model/tree/config.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -2,7 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/planner.h"
+#include "planner/model/open/build_model_tree.h"
+#include "planner/model/tree/config.h"
 #include "tests/model/quantized_layers.h"
 
 namespace berth {

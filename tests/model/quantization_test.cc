@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "tests/model/quantized_layers.h"
 
 namespace berth {

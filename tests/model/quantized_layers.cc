@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "berth/error.h"
+#include "berth/planner.h"
+
 namespace berth::test {
 namespace {
 

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth::test {

@@ -1,7 +1,11 @@
+#include "planner/model/open/tree_json.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/error.h"
+#include "berth/model.h"
+#include "berth/planner.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {

@@ -3,8 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "tests/planner/compact_tree.h"
-#include "planner/planner.h"
 
 namespace berth {
 namespace {

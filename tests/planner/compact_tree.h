@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "planner/plan/plan.h"
+#include "berth/plan.h"
 
 namespace berth {
 

@@ -5,9 +5,9 @@
 #include <map>
 #include <set>
 
-#include "tests/planner/compact_tree.h"
+#include "berth/planner.h"
 #include "planner/cost/chain.h"
-#include "planner/planner.h"
+#include "tests/planner/compact_tree.h"
 
 namespace berth {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
-#include "planner/plan/plan.h"
+#include "berth/model.h"
+#include "berth/plan.h"
 
 namespace berth {
 

@@ -1,13 +1,14 @@
-#include "planner/planner.h"
+#include "berth/planner.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "tests/planner/made_models.h"
+#include "berth/error.h"
 #include "planner/cost/chain.h"
 #include "planner/cost/memory.h"
+#include "tests/planner/made_models.h"
 
 namespace berth {
 namespace {
@@ -144,8 +145,8 @@ TEST(Auto, FillsTheFastestGpuFirstWithinTheFullLedger) {
   EXPECT_GT(plan.estimate.score_seconds, 0);
 }
 
-// Slots for streaming take room of a GPU that could hold a layer: they are a way to be quicker, not
-// a need. With host RAM for the whole model there is always a plan.
+// StreamBuffers for streaming take room of a GPU that could hold a layer: they are a way to be
+// quicker, not a need. With host RAM for the whole model there is always a plan.
 TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
   MadeShape shape;  // a Llama of ten layers of 1.6 GiB
   shape.layers = 10;

@@ -10,13 +10,19 @@
 #include <random>
 #include <thread>
 
+#include "berth/error.h"
+#include "berth/loader.h"
+#include "berth/planner.h"
 #include "cuda/dequant.h"
-#include "runtime/verify/checksums.h"
-#include "runtime/load/copy_engine.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
+#include "planner/model/tree/dequantization.h"
+#include "runtime/convert/checksum_run.h"
+#include "runtime/load/device_sink.h"
 #include "runtime/quant/table_cache.h"
+#include "runtime/verify/checksums.h"
 #include "tests/error_of.h"
-#include "tests/model/quantized_layers.h"
 #include "tests/load/support.h"
+#include "tests/model/quantized_layers.h"
 
 namespace berth {
 namespace {
@@ -184,10 +190,11 @@ class DequantizedLoad : public ::testing::TestWithParam<Form> {
       return made;
     }
     const Checkpoint& checkpoint = *model_.checkpoint;
-    const PackedWeight weight{id, tensor.source, model_.tree.dequantizations[tensor.dequantization],
+    const PackedWeight weight{id, tensor.source,
+                              model_.tree.quantized->weights[tensor.dequantization],
                               quant_layout(model_.tree, id, tensor.source, checkpoint), 1};
     const WeightTables tables(
-        checkpoint, weight, model_.tree.quant_schemes[weight.made.scheme],
+        checkpoint, weight, model_.tree.quantized->schemes[weight.made.scheme],
         [&](std::uint32_t, std::uint64_t begin, std::uint64_t, std::byte* to) {
           const auto part = std::ranges::find(checkpoint.tensors, begin, &TensorInfo::begin);
           const auto& bytes = stored_[static_cast<std::size_t>(part - checkpoint.tensors.begin())];
@@ -248,7 +255,7 @@ TEST_P(DequantizedLoad, VerifiesWhatItFetches) {
     const ModelTensor& tensor = model_.tree.tensors[id];
     if (tensor.source == kNone || tensor.dequantization == kNone) continue;
     std::vector<std::uint32_t> sources = {tensor.source};
-    for (const std::uint32_t part : model_.tree.dequantizations[tensor.dequantization].parts) {
+    for (const std::uint32_t part : model_.tree.quantized->weights[tensor.dequantization].parts) {
       if (part != kNone) sources.push_back(part);
     }
     for (const std::uint32_t source : sources) {
@@ -361,10 +368,10 @@ INSTANTIATE_TEST_SUITE_P(Gptq, DequantizedFault, ::testing::Values(forms()[2]));
 // Plain FP8 weights need no parts, so that what a cache says of memory is all that counts.
 class Caches : public ::testing::Test {
  protected:
-  void add_weight(std::uint64_t side_bytes, std::uint32_t uses) {
+  void add_weight(std::uint64_t table_bytes, std::uint32_t uses) {
     PackedWeight weight;
     weight.made.parts.fill(kNone);
-    weight.made.side_bytes = side_bytes;
+    weight.made.table_bytes = table_bytes;
     weight.uses = uses;
     for (std::uint32_t i = 0; i < uses; ++i) {
       pieces_.push_back(static_cast<std::uint32_t>(weights_.size()));
@@ -374,7 +381,7 @@ class Caches : public ::testing::Test {
 
   std::vector<QuantScheme> plain() const {
     QuantScheme scheme;
-    scheme.grain = ScaleGrain::kNone;
+    scheme.grain = ScaleGrain::kUnscaled;
     return {scheme};
   }
 
@@ -403,10 +410,10 @@ TEST_F(Caches, KeepTheirShareAndAlwaysGoOn) {
       EXPECT_NE(tables, nullptr);
       {
         const std::scoped_lock lock(mutex);
-        if (!live[weight]) used += weights_[weight].made.side_bytes;
+        if (!live[weight]) used += weights_[weight].made.table_bytes;
         live[weight] = true;
         EXPECT_LE(used, weight == 400 ? 500u : 120u);
-        if (--left[weight] == 0) used -= weights_[weight].made.side_bytes;
+        if (--left[weight] == 0) used -= weights_[weight].made.table_bytes;
       }
       cache.release(weight);
     }

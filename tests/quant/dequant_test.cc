@@ -11,10 +11,12 @@
 #include <random>
 #include <vector>
 
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/model/quant/quantization.h"
-#include "runtime/load/copy_engine.h"
+#include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
+#include "runtime/load/device_sink.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {
@@ -34,8 +36,8 @@ constexpr FloatFormat kFormats[] = {FloatFormat::kBF16, FloatFormat::kF16, Float
 class Golden {
  public:
   explicit Golden(const std::string& name)
-      : checkpoint_(open_checkpoint(std::string(BERTH_SOURCE_DIR "/tests/quant/data/") +
-                                    name + ".safetensors")) {
+      : checkpoint_(open_checkpoint(std::string(BERTH_SOURCE_DIR "/tests/quant/data/") + name +
+                                    ".safetensors")) {
     std::vector<StoredPart> parts;
     ModelTensor tensor;
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) {
@@ -48,7 +50,7 @@ class Golden {
       scheme = *known;
     } else {
       scheme.weight = parts[0].dtype;
-      scheme.grain = ScaleGrain::kNone;
+      scheme.grain = ScaleGrain::kUnscaled;
     }
     scheme.zeros_as_stored = name.ends_with("v2");
     Dequantization made;
@@ -64,12 +66,12 @@ class Golden {
     }
     made.scheme = add_scheme(tree_, scheme);
     tensor.dequantization = 0;
-    tree_.dequantizations.push_back(made);
+    quantized_weights(tree_).weights.push_back(made);
     tree_.tensors.push_back(tensor);
     const QuantLayout layout = quant_layout(tree_, 0, tensor.source, checkpoint_);
     const PackedWeight weight{0, tensor.source, made, layout, 1};
     tables_ =
-        std::make_unique<WeightTables>(checkpoint_, weight, tree_.quant_schemes[0],
+        std::make_unique<WeightTables>(checkpoint_, weight, tree_.quantized->schemes[0],
                                        [&](std::uint32_t, std::uint64_t begin, std::uint64_t end,
                                            std::byte* to) { read(begin, end, to); });
   }

@@ -2,8 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/planner.h"
 #include "tests/planner/made_models.h"
-#include "planner/planner.h"
 
 namespace berth {
 namespace {
@@ -11,8 +11,8 @@ namespace {
 using testing::Contains;
 using testing::HasSubstr;
 
-Machine one_gpu(std::uint64_t room, std::uint64_t host = 64 * kGiB) {
-  return machine_of({gpu("0", 512 * kMiB + room)}, host, 0);
+Machine one_gpu(std::uint64_t space, std::uint64_t host = 64 * kGiB) {
+  return machine_of({gpu("0", 512 * kMiB + space)}, host, 0);
 }
 
 const ModulePlacement* placed(const ModelTree& tree, const Plan& plan, const std::string& module) {
@@ -79,8 +79,8 @@ TEST(AutoChooses, ToSpreadLayersThatStreamBetweenThoseThatStay) {
   expect_sound(tree, plan, "streamed");
   ASSERT_TRUE(plan.fits());
   EXPECT_EQ(plan.streamer, 0u);
-  EXPECT_EQ(plan.slot_bytes, 64 * kMiB);
-  EXPECT_GE(plan.devices[0].workspace, 2 * plan.slot_bytes);
+  EXPECT_EQ(plan.stream_buffer_bytes, 64 * kMiB);
+  EXPECT_GE(plan.devices[0].workspace, 2 * plan.stream_buffer_bytes);
   EXPECT_THAT(plan.notes, Contains(HasSubstr("streamed through gpu 0")));
   std::size_t runs = 0;
   std::string before;

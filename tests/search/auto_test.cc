@@ -7,10 +7,10 @@
 #include <optional>
 #include <random>
 
-#include "tests/planner/made_models.h"
-#include "planner/search/bounds.h"
+#include "berth/planner.h"
 #include "planner/cost/chain.h"
-#include "planner/planner.h"
+#include "planner/search/bounds.h"
+#include "tests/planner/made_models.h"
 
 namespace berth {
 namespace {
@@ -84,11 +84,11 @@ Oracle try_everything(const ModelTree& tree, const Machine& machine, const Reque
 // The bound that a plan of a longer chain would be measured by, for a plan that is the best.
 double bound_of(const ModelTree& tree, const Machine& machine, const Request& request,
                 const Plan& plan) {
-  const Setting setting(tree, machine, request);
-  const Judge judge(setting);
-  const PipelineBuilder builder(setting, judge);
+  const PlanInputs inputs(tree, machine, request);
+  const Judge judge(inputs);
+  const PipelineBuilder builder(inputs, judge);
   Candidate candidate;
-  for (const Unit& unit : setting.chain.units) {
+  for (const Unit& unit : inputs.chain.units) {
     candidate.home.push_back(plan.tensor_device[unit.anchor]);
     candidate.experts.push_back(candidate.home.back());
     for (const TensorId t : unit.tensors) {
@@ -98,12 +98,12 @@ double bound_of(const ModelTree& tree, const Machine& machine, const Request& re
     }
   }
   const double score = plan.estimate.score_seconds;
-  for (const Tier& tier : make_tiers(setting)) {
+  for (const Tier& tier : make_tiers(inputs)) {
     const bool inside = std::all_of(
         plan.tensor_device.begin(), plan.tensor_device.end(), [&](std::uint32_t device) {
           return std::find(tier.devices.begin(), tier.devices.end(), device) != tier.devices.end();
         });
-    if (inside) return score_bound(setting, judge, builder, tier, candidate, score);
+    if (inside) return score_bound(inputs, judge, builder, tier, candidate, score);
   }
   return 0;
 }
@@ -164,7 +164,7 @@ void expect_best(bool mixture, unsigned seed, int instances) {
     expect_sound(it.tree, plan, what);
     expect_whole(it.tree, plan, what);
     Request strict = it.request;
-    strict.disk_runner = Setting(it.tree, it.machine, it.request).time.disk_runner();
+    strict.disk_runner = PlanInputs(it.tree, it.machine, it.request).time.disk_runner();
     Oracle oracle = try_everything(it.tree, it.machine, strict);
     if (!oracle.best()) {
       strict.disk_runner = other_than(*strict.disk_runner);

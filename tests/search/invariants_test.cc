@@ -4,8 +4,8 @@
 
 #include <random>
 
+#include "berth/planner.h"
 #include "tests/planner/made_models.h"
-#include "planner/planner.h"
 
 namespace berth {
 namespace {

@@ -7,16 +7,19 @@
 #include <cmath>
 #include <random>
 
+#include "planner/search/pipeline_bound.h"
+#include "planner/search/pipeline_solver.h"
+
 namespace berth {
 namespace {
 
-// A device with parts aside loses `aside_room`. Parts aside take room only where `counted`.
+// A device with parts aside loses `aside_space`. Parts aside take space only where `counted`.
 bool fits(const Pipeline& p, const PipelinePlan& plan, bool counted = false) {
   for (std::uint32_t d = 0; d < p.devices.size(); ++d) {
     std::uint64_t weights = 0;
     std::uint64_t resident = 0;
     for (std::size_t u = 0; counted && u < plan.aside.size(); ++u) {
-      if (plan.aside[u] && d == p.aside_devices[0]) resident += p.units[u].part;
+      if (plan.aside[u] && d == p.aside_devices[0]) resident += p.units[u].experts;
     }
     std::uint64_t workspace = 0;
     bool used = resident > 0;
@@ -26,13 +29,13 @@ bool fits(const Pipeline& p, const PipelinePlan& plan, bool counted = false) {
       used = true;
       const bool aside = u < plan.aside.size() && plan.aside[u];
       parted = parted || aside;
-      weights += p.units[u].weights - (aside ? p.units[u].part : 0);
-      resident += p.units[u].resident - (aside ? p.units[u].part : 0);
+      weights += p.units[u].weights - (aside ? p.units[u].experts : 0);
+      resident += p.units[u].resident - (aside ? p.units[u].experts : 0);
       workspace = std::max(workspace, p.units[u].workspace);
     }
     if (!used) continue;
-    if (parted) workspace += p.aside_room;
-    if (resident + workspace > p.devices[d].room || weights > p.devices[d].weight_room)
+    if (parted) workspace += p.aside_space;
+    if (resident + workspace > p.devices[d].space || weights > p.devices[d].weight_space)
       return false;
   }
   return true;
@@ -62,14 +65,14 @@ bool is_allowed(const Pipeline& p, const PipelinePlan& plan) {
     const std::uint32_t fixed = p.units[u].fixed;
     if (fixed == kNone ? !p.devices[plan.device[u]].open : fixed != plan.device[u]) return false;
     if (!plan.aside[u]) continue;
-    if (p.units[u].part == 0 || p.aside_time(u, plan.device[u]) == kNever) return false;
+    if (p.units[u].experts == 0 || p.aside_time(u, plan.device[u]) == kNever) return false;
   }
   return true;
 }
 
 Best brute_force(const Pipeline& p) {
   Best best;
-  const bool parts = !p.aside.empty();
+  const bool experts_aside = !p.aside.empty();
   PipelinePlan plan;
   plan.device.assign(p.units.size(), 0);
   plan.aside.assign(p.units.size(), false);
@@ -146,12 +149,12 @@ Pipeline random_parts(std::mt19937& random) {
   for (std::size_t u = 0; u < p.units.size(); ++u) {
     PipelineUnit& unit = p.units[u];
     if (unit.fixed == kNone && pick(0, 4) > 0)
-      unit.part = std::min(part * (1 + u % sorts), unit.weights);
+      unit.experts = std::min(part * (1 + u % sorts), unit.weights);
     for (std::size_t d = 0; d < p.devices.size(); ++d) {
       p.aside.push_back(pick(0, 9) == 0 ? kNever : static_cast<double>(price + 3 * (u % sorts)));
     }
   }
-  if (pick(0, 2) == 0) p.aside_room = pick(1, 4);
+  if (pick(0, 2) == 0) p.aside_space = pick(1, 4);
   p.aside_devices = {static_cast<std::uint32_t>(pick(0, p.devices.size() - 1))};
   return p;
 }

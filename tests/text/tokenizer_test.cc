@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "berth/error.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/utf8.h"
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 
 namespace berth {

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 
 namespace berth {
 

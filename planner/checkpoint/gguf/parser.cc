@@ -4,11 +4,13 @@
 #include <bit>
 #include <cstring>
 
+#include "berth/error.h"
 #include "planner/base/input_file.h"
+#include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/gguf/types.h"
 #include "planner/checkpoint/name_table.h"
-#include "planner/base/quote.h"
+#include "planner/checkpoint/shard_of.h"
 #include "planner/checkpoint/stand_in.h"
 
 namespace berth {
@@ -293,7 +295,7 @@ GgufHeader parse_gguf_header(std::uint64_t file_bytes, const std::string& source
 GgufHeader read_gguf_header(const std::filesystem::path& path, const CheckpointLimits& limits,
                             Shard& identity) {
   const File file(path);
-  identity = file.identity();
+  identity = shard_of(file);
   return parse_gguf_header(
       file.size(), path.string(), limits, [&](std::string& head, std::uint64_t wanted) {
         const std::uint64_t known = head.size();

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "planner/checkpoint/dtype.h"
+#include "berth/tensor.h"
 
 namespace berth {
 

@@ -5,8 +5,9 @@
 #include <limits>
 #include <optional>
 
-#include "planner/checkpoint/safetensors/plain_header.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/checkpoint/safetensors/plain_header.h"
 
 namespace berth {
 namespace {

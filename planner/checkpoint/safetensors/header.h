@@ -1,7 +1,7 @@
 // The header of one safetensors file: eight length bytes, little-endian, then a JSON object.
 //
 // HeaderParser keeps its buffers between files, so that opening hundreds of shards allocates once.
-// Internal to the room; parse_safetensors_header() in checkpoint.h is the public, fuzzed form.
+// parse_safetensors_header() is the form that tests and fuzzers call.
 #pragma once
 
 #include <simdjson.h>
@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 #include "planner/checkpoint/name_table.h"
 
 namespace berth {
@@ -35,5 +35,11 @@ class HeaderParser {
   simdjson::ondemand::parser parser_;
   UniqueNames names_;  // of the header being read
 };
+
+// Parses one header as it stands in a file of `file_bytes` bytes: `head` begins with the eight
+// length bytes and holds the whole header. Appends to `tensors`. The unit that is fuzzed.
+void parse_safetensors_header(std::string_view head, std::uint64_t file_bytes, std::uint32_t shard,
+                              const std::string& source, const CheckpointLimits& limits,
+                              std::vector<TensorInfo>& tensors);
 
 }  // namespace berth

@@ -4,7 +4,7 @@
 #include <map>
 #include <numeric>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
 
 namespace berth {

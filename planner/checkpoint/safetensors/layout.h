@@ -11,8 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
-#include "planner/checkpoint/shape.h"
+#include "berth/tensor.h"
 
 namespace berth {
 

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "berth/tensor.h"
 #include "planner/checkpoint/safetensors/plain_json.h"
-#include "planner/checkpoint/shape.h"
 
 namespace berth {
 

@@ -6,10 +6,11 @@
 #include <map>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/input_file.h"
+#include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/safetensors/plain_json.h"
-#include "planner/base/quote.h"
 
 namespace berth {
 namespace {

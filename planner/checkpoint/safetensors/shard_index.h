@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 #include "planner/checkpoint/name_table.h"
 
 namespace berth {

@@ -7,11 +7,12 @@
 #include <string_view>
 #include <utility>
 
-#include "planner/checkpoint/torch/pickle.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/stand_in.h"
-#include "planner/checkpoint/torch/state_dict.h"
 #include "planner/checkpoint/torch/globals.h"
+#include "planner/checkpoint/torch/pickle.h"
+#include "planner/checkpoint/torch/state_dict.h"
 #include "planner/checkpoint/torch/zip_archive.h"
 
 namespace berth {

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "berth/checkpoint.h"
 #include "planner/base/byte_source.h"
-#include "planner/checkpoint/checkpoint.h"
 
 namespace berth {
 

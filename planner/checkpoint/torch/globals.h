@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
+#include "berth/tensor.h"
 #include "planner/checkpoint/torch/pickle.h"
 
 namespace berth {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 
 namespace berth {

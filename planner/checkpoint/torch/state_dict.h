@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 #include "planner/checkpoint/torch/globals.h"
 
 namespace berth {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
 
 namespace berth {

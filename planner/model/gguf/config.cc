@@ -6,9 +6,10 @@
 #include <optional>
 #include <utility>
 
+#include "berth/error.h"
+#include "planner/base/json_text.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
-#include "planner/base/json_text.h"
 
 namespace berth {
 namespace {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 #include "planner/checkpoint/gguf/header.h"
 
 namespace berth {

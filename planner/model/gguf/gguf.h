@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <string>
 
-#include "planner/checkpoint/checkpoint.h"
+#include "berth/checkpoint.h"
 
 namespace berth {
 
@@ -23,7 +23,7 @@ struct GgufModel {
 bool is_gguf(const std::filesystem::path& path);
 
 // True for a part of a split file that is not its first: "model-00002-of-00003.gguf".
-bool is_later_gguf_part(const std::filesystem::path& path);
+bool is_later_gguf_split(const std::filesystem::path& path);
 
 // The .gguf file of a folder that holds no other weights: one file, or the first of its parts.
 // Empty where there is none, or several.

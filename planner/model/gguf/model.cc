@@ -6,12 +6,13 @@
 #include <optional>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/input_file.h"
+#include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
-#include "planner/base/quote.h"
-#include "planner/model/gguf/gguf.h"
 #include "planner/model/gguf/family.h"
+#include "planner/model/gguf/gguf.h"
 
 namespace berth {
 namespace {
@@ -117,7 +118,7 @@ bool is_gguf(const fs::path& path) {
   return extension == ".gguf";
 }
 
-bool is_later_gguf_part(const fs::path& path) {
+bool is_later_gguf_split(const fs::path& path) {
   const std::string stem = path.stem().string();
   constexpr std::size_t kTail = std::string_view("-00002-of-00003").size();
   if (stem.size() < kTail) return false;
@@ -157,7 +158,7 @@ std::filesystem::path lone_gguf(const std::filesystem::path& folder) {
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const fs::path& file = it->path();
     if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
-    if (is_gguf(file) && !is_later_gguf_part(file)) found.push_back(file);
+    if (is_gguf(file) && !is_later_gguf_split(file)) found.push_back(file);
   }
   return found.size() == 1 ? found[0] : fs::path();
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <optional>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
 

@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 #include "planner/checkpoint/name_table.h"
 
 namespace berth {

@@ -5,10 +5,11 @@
 #include <deque>
 #include <optional>
 
-#include "planner/base/quote.h"
-#include "planner/model/gguf/vocabulary.h"
+#include "berth/error.h"
 #include "planner/base/json_text.h"
+#include "planner/base/quote.h"
 #include "planner/model/gguf/piece_merges.h"
+#include "planner/model/gguf/vocabulary.h"
 
 namespace berth {
 namespace {

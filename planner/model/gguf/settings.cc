@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "planner/checkpoint/gguf/header.h"
-#include "planner/model/gguf/gguf.h"
-#include "planner/model/gguf/family.h"
 #include "planner/base/json_text.h"
+#include "planner/checkpoint/gguf/header.h"
+#include "planner/model/gguf/family.h"
+#include "planner/model/gguf/gguf.h"
 
 namespace berth {
 namespace {

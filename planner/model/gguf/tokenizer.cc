@@ -7,11 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/gguf/header.h"
+#include "planner/base/json_text.h"
 #include "planner/base/quote.h"
+#include "planner/checkpoint/gguf/header.h"
 #include "planner/model/gguf/gguf.h"
 #include "planner/model/gguf/vocabulary.h"
-#include "planner/base/json_text.h"
 
 namespace berth {
 namespace {

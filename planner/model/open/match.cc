@@ -1,26 +1,21 @@
 // Joining a tree with a checkpoint: stored names, dtypes and shapes against what the config asks.
 
+#include "planner/model/open/match.h"
+
 #include <fnmatch.h>
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
-#include "planner/checkpoint/name_table.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
+#include "planner/checkpoint/name_table.h"
 #include "planner/model/quant/match.h"
+#include "planner/model/tree/dequantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
-
-std::string shape_text(std::span<const std::uint64_t> shape) {
-  std::string out = "[";
-  for (const std::uint64_t size : shape) {
-    if (out.size() > 1) out += ", ";
-    out += std::to_string(size);
-  }
-  return out += ']';
-}
 
 namespace {
 
@@ -28,12 +23,6 @@ namespace {
 std::string and_more(std::size_t count) {
   return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
 }
-
-// By number, for a NameTable of the tree's tensors.
-struct TensorNames {
-  const ModelTree& tree;
-  std::string_view operator()(TensorId id) const { return tree.tensors[id].name; }
-};
 
 class Matcher {
  public:
@@ -244,7 +233,7 @@ class Matcher {
         if (id != group[0]) tree_.tensors[id].source = kNone;
       }
     }
-    if (!tree_.dequantizations.empty()) follow_ties(tree_);
+    if (tree_.quantized != nullptr) follow_ties(tree_);
   }
 
   void report() const {
@@ -290,16 +279,6 @@ class Matcher {
 };
 
 }  // namespace
-
-void index_names(BuiltTree& built) {
-  if (built.by_name.size() > 0) return;
-  const TensorNames names{built.tree};
-  built.by_name = NameTable(built.tree.tensors.size());
-  for (TensorId id = 0; id < built.tree.tensors.size(); ++id) {
-    const ModelTensor& tensor = built.tree.tensors[id];
-    if (tensor.persistent) built.by_name.insert(tensor.name, id, names);
-  }
-}
 
 void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
                       const Quantization& quantization, const Checkpoint& checkpoint,

@@ -1,12 +1,15 @@
 // The tree that a checkpoint's names spell, for models without a template: a module for every dot,
 // in the order that language models run in.
 
+#include "planner/model/open/names_tree.h"
+
 #include <algorithm>
 #include <map>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
 #include "planner/model/quant/quantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {

@@ -6,11 +6,16 @@
 #include <future>
 #include <system_error>
 
+#include "berth/error.h"
+#include "berth/planner.h"
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/model/gguf/gguf.h"
-#include "planner/model/tree/model_tree.h"
+#include "planner/model/open/build_model_tree.h"
+#include "planner/model/open/tree_json.h"
+#include "planner/model/tree/config.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {
@@ -48,9 +53,10 @@ Model open_gguf_model(const fs::path& path, const std::string& name, std::option
   GgufModel gguf = open_gguf(path);
   Model model;
   model.path = path;
-  model.config = ModelConfig::parse(gguf.config_json, path.string());
+  model.config =
+      std::make_shared<const ModelConfig>(ModelConfig::parse(gguf.config_json, path.string()));
   model.checkpoint = std::move(gguf.checkpoint);
-  model.tree = build_model_tree(name, &*model.config, &*model.checkpoint, dtype);
+  model.tree = build_model_tree(name, model.config.get(), &*model.checkpoint, dtype);
   model.tree.quantization = model.checkpoint->format;
   return model;
 }
@@ -68,7 +74,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
     open_checkpoint(path);
     throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
-  model.config = ModelConfig::read(config);
+  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
   // What the config says and what the shards hold are found out side by side, then compared: for a
   // model of tens of thousands of tensors either takes as long. The tree is made here, because all
   // that follows walks it, and its memory should be near this core. The future joins its thread.
@@ -78,7 +84,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   });
   skeleton.wait();
   model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
-  model.tree = join_model_tree(skeleton.get(), folder_name(path), &*model.config,
+  model.tree = join_model_tree(skeleton.get(), folder_name(path), model.config.get(),
                                &*model.checkpoint, dtype, dequantize);
   return model;
 }
@@ -88,10 +94,11 @@ Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize 
   const fs::path config = path.parent_path() / "config.json";
   Model model;
   model.path = path;
-  if (fs::exists(config, ignored)) model.config = ModelConfig::read(config);
+  if (fs::exists(config, ignored))
+    model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
   model.checkpoint = open_checkpoint(path);
-  model.tree = build_model_tree(path.stem().string(), model.config ? &*model.config : nullptr,
-                                &*model.checkpoint, dtype, dequantize);
+  model.tree = build_model_tree(path.stem().string(), model.config.get(), &*model.checkpoint, dtype,
+                                dequantize);
   return model;
 }
 
@@ -119,14 +126,14 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
     model.tree = read_tree_json(path, dtype);
     return model;
   }
-  model.config = ModelConfig::read(path);
+  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(path));
   if (model.config->model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
                 "('root' is missing)");
   }
-  model.tree =
-      build_model_tree(folder_name(path.parent_path()), &*model.config, nullptr, dtype, dequantize);
+  model.tree = build_model_tree(folder_name(path.parent_path()), model.config.get(), nullptr, dtype,
+                                dequantize);
   return model;
 }
 

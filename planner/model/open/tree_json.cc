@@ -1,15 +1,18 @@
 // A module tree written as JSON: {"root": node, "no_split_classes": [..], "ties": [[name, ..],
 // ..]}; a node has name, cls, params, buffers and children, in registration order.
 
+#include "planner/model/open/tree_json.h"
+
 #include <simdjson.h>
 
 #include <algorithm>
 #include <set>
 #include <unordered_map>
 
+#include "berth/error.h"
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {

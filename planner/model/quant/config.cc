@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/quant/quantization.h"
 

@@ -1,9 +1,9 @@
 // Which quantised format a group of stored tensors is of, told from their names and shapes alone.
 
+#include "planner/model/quant/deduce.h"
+
 #include <algorithm>
 #include <array>
-
-#include "planner/model/tree/quant_format.h"
 
 namespace berth {
 namespace {

@@ -4,8 +4,10 @@
 #include <array>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
+#include "planner/model/tree/dequantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {
@@ -264,14 +266,14 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
       made.stored_bytes += info.bytes();
       std::uint64_t elements = 1;
       for (const std::uint64_t size : info.shape) elements *= size;
-      made.side_bytes += side_bytes(*role, info.bytes(), elements);
+      made.table_bytes += table_bytes(*role, info.bytes(), elements);
     } else {
       tree_.ignored_bytes += info.bytes();
     }
   }
   weight.dtype = dtype;
-  weight.dequantization = static_cast<std::uint32_t>(tree_.dequantizations.size());
-  tree_.dequantizations.push_back(made);
+  weight.dequantization = static_cast<std::uint32_t>(quantized_weights(tree_).weights.size());
+  quantized_weights(tree_).weights.push_back(made);
   shares_[scheme_label(scheme)] += weight.elements();
   untie(group.weight);
 }

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
 
 namespace berth {

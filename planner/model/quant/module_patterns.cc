@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "planner/base/error.h"
-#include "planner/base/safe_regex.h"
+#include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/base/safe_regex.h"
 
 namespace berth {
 namespace {

@@ -3,8 +3,9 @@
 
 #include <algorithm>
 
-#include "planner/model/template/build.h"
+#include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {

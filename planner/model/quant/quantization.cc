@@ -5,8 +5,10 @@
 #include <map>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/model/template/build.h"
+#include "planner/model/tree/dequantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {
@@ -163,12 +165,12 @@ void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme
     if (!role) continue;
     std::uint64_t elements = 1;
     for (const std::uint64_t size : part.shape) elements *= size;
-    made.side_bytes += side_bytes(*role, bytes, elements);
+    made.table_bytes += table_bytes(*role, bytes, elements);
   }
   weight.stored = parts[0].dtype;
   weight.dtype = dtype;
-  weight.dequantization = static_cast<std::uint32_t>(tree.dequantizations.size());
-  tree.dequantizations.push_back(made);
+  weight.dequantization = static_cast<std::uint32_t>(quantized_weights(tree).weights.size());
+  quantized_weights(tree).weights.push_back(made);
 }
 
 // Rebuilds the tensors of a tree around replacements.

@@ -9,9 +9,9 @@
 #include <tuple>
 #include <vector>
 
-#include "planner/model/tree/config.h"
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
 #include "planner/model/quant/module_patterns.h"
+#include "planner/model/tree/config.h"
 #include "planner/model/tree/quant_format.h"
 
 namespace berth {

@@ -4,7 +4,8 @@
 #include <filesystem>
 #include <system_error>
 
-#include "planner/base/configs.h"
+#include "berth/configs.h"
+#include "berth/error.h"
 #include "planner/base/yaml.h"
 
 namespace berth {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
+#include "berth/tensor.h"
 #include "planner/model/template/expression.h"
 
 namespace berth {

@@ -5,68 +5,12 @@
 #include <unordered_map>
 #include <utility>
 
+#include "berth/error.h"
 #include "planner/base/huge_pages.h"
 #include "planner/base/quote.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
-
-std::string join_names(std::string_view parent, std::string_view child) {
-  if (parent.empty()) return std::string(child);
-  std::string name;
-  name.reserve(parent.size() + 1 + child.size());
-  return name.append(parent).append(1, '.').append(child);
-}
-
-ModuleId add_module(ModelTree& tree, ModuleId parent, std::string_view name, Name cls) {
-  if (tree.modules.size() >= kMaxModules) {
-    throw Error("more than " + std::to_string(kMaxModules) + " modules");
-  }
-  const auto id = static_cast<ModuleId>(tree.modules.size());
-  Module& module = tree.modules.emplace_back();
-  module.cls = cls;
-  module.parent = parent;
-  if (parent != kNone) {
-    module.name = tree.names.join(tree.modules[parent].name, name);
-    tree.modules[parent].children.push_back(id);
-  }
-  return id;
-}
-
-TensorId add_tensor(ModelTree& tree, ModelTensor tensor) {
-  if (tree.tensors.size() >= kMaxTensors) {
-    throw Error("more than " + std::to_string(kMaxTensors) + " tensors");
-  }
-  // The widest it could become, so that no conversion overflows later.
-  const auto widest = tensor_bytes(DType::kF64, tensor.shape);
-  if (!widest || *widest > (std::uint64_t{1} << 62)) {
-    throw Error("tensor " + quote(tensor.name) + ": its size overflows");
-  }
-  const auto id = static_cast<TensorId>(tree.tensors.size());
-  tree.modules[tensor.module].tensors.push_back(id);
-  tree.tensors.push_back(std::move(tensor));
-  return id;
-}
-
-void tie(ModelTree& tree, std::vector<TensorId> group) {
-  for (std::size_t i = 1; i < group.size(); ++i) tree.tensors[group[i]].tied_to = group[0];
-  tree.ties.push_back(std::move(group));
-}
-
-DType memory_dtype(DType stored, std::optional<DType> wanted) {
-  return wanted && (is_convertible(stored) || is_block_format(stored)) ? *wanted : stored;
-}
-
-void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32_t index,
-                  std::optional<DType> wanted) {
-  const TensorInfo& info = checkpoint.tensors[index];
-  const StoredForm* form = checkpoint.form_of(info);
-  const bool cut = form != nullptr && is_block_format(info.dtype) &&
-                   form->unit % dtype_block(info.dtype).elements != 0;
-  tensor.source = index;
-  tensor.stored = info.dtype;
-  tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);
-  tensor.rearranged = form != nullptr;
-}
 
 namespace {
 
@@ -356,6 +300,16 @@ class TemplateBuilder : public Scope {
 };
 
 }  // namespace
+
+void index_names(BuiltTree& built) {
+  if (built.by_name.size() > 0) return;
+  const TensorNames names{built.tree};
+  built.by_name = NameTable(built.tree.tensors.size());
+  for (TensorId id = 0; id < built.tree.tensors.size(); ++id) {
+    const ModelTensor& tensor = built.tree.tensors[id];
+    if (tensor.persistent) built.by_name.insert(tensor.name, id, names);
+  }
+}
 
 BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
                               std::optional<DType> dtype, std::size_t expected_tensors) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 
 namespace berth {

@@ -15,7 +15,7 @@
 #include <variant>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

@@ -3,6 +3,7 @@
 #include <cctype>
 #include <charconv>
 
+#include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/template/expression.h"
 

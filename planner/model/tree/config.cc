@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 
+#include "berth/error.h"
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
 

@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 

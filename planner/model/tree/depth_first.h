@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "planner/model/tree/model_tree.h"
+#include "berth/model.h"
 
 namespace berth {
 

@@ -1,9 +1,7 @@
 #include "planner/model/tree/dequantization.h"
 
 #include <algorithm>
-
-#include "planner/model/tree/model_tree.h"
-#include "planner/model/quant/quantization.h"
+#include <memory>
 
 namespace berth {
 namespace {
@@ -87,7 +85,7 @@ std::string dequantization_problem(const QuantScheme& scheme, std::span<const st
 }
 
 // Tables are 32-bit floats or indices; zero points unpacked, at most 16 to a word.
-std::uint64_t side_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements) {
+std::uint64_t table_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements) {
   switch (role) {
     case QuantRole::kScale:
       return stored_bytes + 8 * elements;  // a zero beside each scale
@@ -98,8 +96,13 @@ std::uint64_t side_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64
   }
 }
 
+QuantizedWeights& quantized_weights(ModelTree& tree) {
+  if (!tree.quantized) tree.quantized = std::make_shared<QuantizedWeights>();
+  return *tree.quantized;
+}
+
 std::uint32_t add_scheme(ModelTree& tree, const QuantScheme& scheme) {
-  std::vector<QuantScheme>& known = tree.quant_schemes;
+  std::vector<QuantScheme>& known = quantized_weights(tree).schemes;
   const auto found = std::ranges::find(known, scheme);
   if (found != known.end()) return static_cast<std::uint32_t>(found - known.begin());
   known.push_back(scheme);
@@ -124,14 +127,15 @@ void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType d
     }
     QuantScheme scheme;
     scheme.weight = tensor.stored;
-    scheme.grain = ScaleGrain::kNone;
+    scheme.grain = ScaleGrain::kUnscaled;
     Dequantization made;
     made.scheme = add_scheme(tree, scheme);
     made.parts.fill(kNone);
     made.stored_bytes = checkpoint.tensors[tensor.source].bytes();
-    tensor.dequantization = static_cast<std::uint32_t>(tree.dequantizations.size());
+    std::vector<Dequantization>& weights = quantized_weights(tree).weights;
+    tensor.dequantization = static_cast<std::uint32_t>(weights.size());
     tensor.dtype = dtype;
-    tree.dequantizations.push_back(made);
+    weights.push_back(made);
   }
   follow_ties(tree);
 }

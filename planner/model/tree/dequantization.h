@@ -6,14 +6,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "berth/checkpoint.h"
+#include "berth/model.h"
 #include "planner/model/tree/quant_format.h"
 
 namespace berth {
-
-struct ModelTree;
-struct Checkpoint;
 
 // What the stored tensors beside a weight's packed values are for.
 enum class QuantRole : std::uint8_t {
@@ -30,15 +31,24 @@ inline constexpr std::size_t kQuantRoles = 8;
 
 // How one tensor of the tree is made. Its packed values are ModelTensor::source.
 struct Dequantization {
-  std::uint32_t scheme = 0;  // index into ModelTree::quant_schemes
+  std::uint32_t scheme = 0;  // index into QuantizedWeights::schemes
   // By QuantRole: index into Checkpoint::tensors; all ones for none, as kNone.
   std::array<std::uint32_t, kQuantRoles> parts{};
   std::uint64_t stored_bytes = 0;  // of the packed values and all parts
   // Host memory beside the packed values while they stream: the parts, and tables made of them.
-  std::uint64_t side_bytes = 0;
+  std::uint64_t table_bytes = 0;
 
   std::uint32_t part(QuantRole role) const { return parts[static_cast<std::size_t>(role)]; }
 };
+
+// What ModelTree::quantized points to.
+struct QuantizedWeights {
+  std::vector<QuantScheme> schemes;     // of the tensors that are dequantised, each once
+  std::vector<Dequantization> weights;  // by ModelTensor::dequantization
+};
+
+// tree.quantized, made where there is none yet.
+QuantizedWeights& quantized_weights(ModelTree& tree);
 
 // What `name`, a part of the weight `leaf`, is for; nullopt for what dequantising has no use for:
 // scales of activations, shapes.
@@ -50,9 +60,9 @@ std::string dequantization_problem(const QuantScheme& scheme, std::span<const st
                                    bool transposed);
 
 // Host memory that a part of these sizes needs while its weight streams.
-std::uint64_t side_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements);
+std::uint64_t table_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements);
 
-// Index of `scheme` in tree.quant_schemes, added where it is new.
+// Index of `scheme` in QuantizedWeights::schemes, added where it is new.
 std::uint32_t add_scheme(ModelTree& tree, const QuantScheme& scheme);
 
 // Makes tied tensors what the first of their group became.

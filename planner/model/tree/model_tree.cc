@@ -1,10 +1,7 @@
-#include "planner/model/tree/model_tree.h"
-
 #include <algorithm>
 
-#include "planner/base/quote.h"
-#include "planner/model/template/build.h"
-#include "planner/model/quant/quantization.h"
+#include "berth/model.h"
+#include "planner/model/tree/dequantization.h"
 
 namespace berth {
 
@@ -32,7 +29,7 @@ std::uint64_t ModelTree::bytes() const {
 }
 
 std::uint64_t ModelTree::stored_bytes(const ModelTensor& tensor) const {
-  if (tensor.dequantization != kNone) return dequantizations[tensor.dequantization].stored_bytes;
+  if (tensor.dequantization != kNone) return quantized->weights[tensor.dequantization].stored_bytes;
   return tensor_bytes(tensor.stored, tensor.shape).value_or(0);
 }
 
@@ -105,74 +102,6 @@ std::vector<ModuleId> execution_units(const ModelTree& tree) {
     units.insert(units.end(), part.begin(), part.end());
   }
   return units;
-}
-
-Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
-                        std::size_t expected_tensors) {
-  Skeleton skeleton;
-  skeleton.architecture = find_architecture(config.model_type());
-  if (skeleton.architecture) {
-    skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
-    if (expected_tensors > 0) index_names(skeleton.built);
-  }
-  return skeleton;
-}
-
-namespace {
-
-// What quantised weights become: the dtype asked for, or the one that the config speaks of.
-DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
-  if (wanted) return *wanted;
-  const auto named =
-      config == nullptr ? std::nullopt : parse_torch_dtype(config->text("dtype").value_or(""));
-  return named && is_convertible(*named) ? *named : DType::kBF16;
-}
-
-}  // namespace
-
-ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
-                          const Checkpoint* checkpoint, std::optional<DType> dtype,
-                          Dequantize dequantize) {
-  ModelTree tree;
-  const bool plain = dequantize == Dequantize::kYes;
-  if (skeleton.architecture) {
-    const Architecture& architecture = *skeleton.architecture;
-    Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
-    if (plain) quantization.plain_dtype = plain_dtype(config, dtype);
-    if (checkpoint) {
-      match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
-    } else {
-      quantize_tree(skeleton.built.tree, quantization, *config, dtype);
-    }
-    tree = std::move(skeleton.built.tree);
-  } else if (checkpoint) {
-    tree = build_from_names(*checkpoint, config, dtype);
-    if (plain && !tree.quantization.empty()) {
-      throw Error(name + ": its " + tree.quantization +
-                  " weights cannot be dequantised: no template in configs/architectures says " +
-                  "which shapes they have");
-    }
-  } else {
-    throw Error(config->source() + ": model_type " + quote(config->model_type()) +
-                " has no template in configs/architectures, and there is no checkpoint whose "
-                "names could spell the model");
-  }
-  if (plain && checkpoint) dequantize_plain_fp8(tree, *checkpoint, plain_dtype(config, dtype));
-  tree.name = name;
-  return tree;
-}
-
-ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
-                           const Checkpoint* checkpoint, std::optional<DType> dtype,
-                           Dequantize dequantize) {
-  if (config == nullptr && checkpoint == nullptr) {
-    throw Error(name + ": neither a config nor a checkpoint");
-  }
-  Skeleton skeleton;
-  if (config) {
-    skeleton = build_skeleton(*config, dtype, checkpoint ? checkpoint->tensors.size() + 16 : 0);
-  }
-  return join_model_tree(std::move(skeleton), name, config, checkpoint, dtype, dequantize);
 }
 
 }  // namespace berth

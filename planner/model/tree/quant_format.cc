@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "planner/base/error.h"
+#include "berth/error.h"
 
 namespace berth {
 namespace {
@@ -75,7 +75,7 @@ class Parts {
   TensorShape scale_shape() const {
     switch (scheme_.grain) {
       case ScaleGrain::kTensor:
-      case ScaleGrain::kNone:
+      case ScaleGrain::kUnscaled:
         return {};
       case ScaleGrain::kRow:
         return {out_, 1};

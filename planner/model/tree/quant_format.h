@@ -13,8 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/checkpoint/dtype.h"
-#include "planner/checkpoint/shape.h"
+#include "berth/tensor.h"
 
 namespace berth {
 
@@ -33,8 +32,8 @@ enum class QuantFormat : std::uint8_t {
   kMxfp4,        // gpt-oss: *_blocks and *_scales of all experts at once
 };
 
-// What shares a scale: kTile is a block of rows and columns; kNone: there are no scales.
-enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kTile, kNone };
+// What shares a scale: kTile is a block of rows and columns; kUnscaled: there are no scales.
+enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kTile, kUnscaled };
 
 // One way to store a weight. Which fields count depends on the format.
 struct QuantScheme {
@@ -85,17 +84,6 @@ bool is_fp8(DType dtype);
 // [n] for [n, 1].
 bool dtype_fits(const QuantPart& part, DType dtype);
 bool shape_fits(const QuantPart& part, std::span<const std::uint64_t> shape);
-
-struct StoredPart {
-  std::string_view name;  // in the module
-  DType dtype = DType::kF32;
-  std::span<const std::uint64_t> shape;
-};
-
-// The scheme that stored tensors speak of, taken from their names and shapes; nullopt where they
-// are of no format known here. Whether they fit it to the last size is the caller's to check.
-std::optional<QuantScheme> deduce_scheme(std::span<const StoredPart> parts, const std::string& leaf,
-                                         std::span<const std::uint64_t> shape, bool transposed);
 
 // "FP8", "GPTQ 4-bit"
 std::string scheme_label(const QuantScheme& scheme);

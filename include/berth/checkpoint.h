@@ -1,10 +1,7 @@
-// What a checkpoint holds on disk, known from its headers alone: no weight byte is ever read here.
+// What a checkpoint holds on disk, known from its headers alone: plain values. open_model()
+// (planner.h) makes them, without reading a byte of the weights.
 //
-// Opens a folder of safetensors or, where there are none, of PyTorch's pytorch_model*.bin (one
-// file, shards with an index, or shards whose index is missing), or one such file, and enforces
-// every rule of its format: size and count limits, checked arithmetic, unique names, shard names
-// that stay in the folder; of safetensors, ranges that cover the data exactly. Tensors of a PyTorch
-// file may share bytes: tied ones have one range, and views overlap.
+// Tensors of a PyTorch file may share bytes: tied ones have one range, and views overlap.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/base/error.h"
-#include "planner/checkpoint/dtype.h"
-#include "planner/checkpoint/shape.h"
+#include "berth/tensor.h"
 
 namespace berth {
 
@@ -76,18 +71,5 @@ struct CheckpointLimits {
   std::uint64_t rank = 64;
   std::uint64_t name_bytes = 4096;
 };
-
-// ".bin", ".pt" and ".pth": files of torch.save.
-bool is_torch_extension(std::string_view extension);
-
-// Opens `model`, a folder, a .safetensors file or one of torch.save.
-// Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
-Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
-
-// Parses one header as it stands in a file of `file_bytes` bytes: `head` begins with the eight
-// length bytes and holds the whole header. Appends to `tensors`. The unit that is fuzzed.
-void parse_safetensors_header(std::string_view head, std::uint64_t file_bytes, std::uint32_t shard,
-                              const std::string& source, const CheckpointLimits& limits,
-                              std::vector<TensorInfo>& tensors);
 
 }  // namespace berth

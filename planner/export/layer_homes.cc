@@ -1,10 +1,11 @@
-#include "planner/export/layout.h"
+#include "planner/export/layer_homes.h"
 
 #include <algorithm>
 #include <numeric>
 
-#include "planner/machine/sizes.h"
+#include "berth/error.h"
 #include "planner/cost/chain.h"
+#include "planner/machine/sizes.h"
 
 namespace berth {
 namespace {
@@ -27,15 +28,15 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
   });
 }
 
-LayerPart part_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
-  LayerPart part = kAttention;
+LayerPiece part_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
+  LayerPiece piece = kAttention;
   for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
     if (tree.modules[m].expert) return kExperts;
     if (ends_with_any(tree.modules[m].name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
-      part = kFeedForward;
+      piece = kFeedForward;
     }
   }
-  return part;
+  return piece;
 }
 
 bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
@@ -45,8 +46,8 @@ bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
 
 }  // namespace
 
-ExportLayout::ExportLayout(const ModelTree& tree, const Plan& from, const std::string& tool,
-                           bool fold_disk)
+LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::string& tool,
+                       bool fold_disk)
     : plan(from), layers(tree.facts.layers.size()), moved_in_(from.devices.size(), 0) {
   if (layers.empty()) {
     throw Error(tool + ": the layers of " + tree.name + " are unknown (is there a config.json?)");
@@ -77,14 +78,14 @@ ExportLayout::ExportLayout(const ModelTree& tree, const Plan& from, const std::s
       continue;
     }
     LayerHome& layer = layers[i];
-    const LayerPart part = part_of(tree, tensor.module, tree.facts.layers[i].module);
-    if (layer.device[part] != kNone && layer.device[part] != device) {
+    const LayerPiece piece = part_of(tree, tensor.module, tree.facts.layers[i].module);
+    if (layer.device[piece] != kNone && layer.device[piece] != device) {
       static constexpr const char* kNames[] = {"attention", "feed-forward part", "experts"};
-      throw Error(tool + ": the plan cuts the " + kNames[part] + " of layer " + std::to_string(i) +
-                  " between " + label(layer.device[part]) + " and " + label(device));
+      throw Error(tool + ": the plan cuts the " + kNames[piece] + " of layer " + std::to_string(i) +
+                  " between " + label(layer.device[piece]) + " and " + label(device));
     }
-    layer.device[part] = device;
-    layer.bytes[part] += bytes;
+    layer.device[piece] = device;
+    layer.bytes[piece] += bytes;
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (layers[i].home() == kNone) {
@@ -95,16 +96,16 @@ ExportLayout::ExportLayout(const ModelTree& tree, const Plan& from, const std::s
   if (head == kNone) head = embedding;  // tied, and not a module of its own
 }
 
-bool ExportLayout::is_gpu(std::uint32_t device) const {
+bool LayerHomes::is_gpu(std::uint32_t device) const {
   return device != kNone && plan.devices[device].kind == DeviceKind::kCuda;
 }
 
-std::string ExportLayout::label(std::uint32_t device) const {
+std::string LayerHomes::label(std::uint32_t device) const {
   const std::string& name = plan.devices[device].name;
   return is_gpu(device) ? "gpu " + name : name;
 }
 
-std::vector<std::uint32_t> ExportLayout::gpus_in_order() const {
+std::vector<std::uint32_t> LayerHomes::gpus_in_order() const {
   std::vector<std::uint32_t> order;
   for (const LayerHome& layer : layers) {
     if (is_gpu(layer.home()) &&
@@ -115,7 +116,7 @@ std::vector<std::uint32_t> ExportLayout::gpus_in_order() const {
   return order;
 }
 
-ExportLayout::Gathered ExportLayout::gather() {
+LayerHomes::Gathered LayerHomes::gather() {
   const std::vector<std::uint32_t> gpus = gpus_in_order();
   const auto rank = [&](std::size_t i) {
     return is_gpu(layers[i].home())
@@ -132,18 +133,19 @@ ExportLayout::Gathered ExportLayout::gather() {
   for (std::size_t i = 0; i < layers.size(); ++i) moved[i].device = layers[order[i]].device;
   std::vector<std::int64_t> change(plan.devices.size(), 0);
   const auto count = [&](const LayerHome& layer, int sign) {
-    for (std::size_t part = 0; part < kLayerParts; ++part) {
-      const std::uint32_t device = layer.device[part] == kNone ? layer.home() : layer.device[part];
-      change[device] += sign * static_cast<std::int64_t>(layer.bytes[part]);
+    for (std::size_t piece = 0; piece < kLayerPieces; ++piece) {
+      const std::uint32_t device =
+          layer.device[piece] == kNone ? layer.home() : layer.device[piece];
+      change[device] += sign * static_cast<std::int64_t>(layer.bytes[piece]);
     }
     change[layer.home()] += sign * static_cast<std::int64_t>(layer.kv_bytes);
   };
   for (const LayerHome& layer : layers) count(layer, -1);
   for (const LayerHome& layer : moved) count(layer, +1);
   for (std::uint32_t d = 0; d < change.size(); ++d) {
-    if (change[d] <= 0 || has_room(d, static_cast<std::uint64_t>(change[d]))) continue;
-    no_room = "with the layers of each device together, " +
-              excess(d, static_cast<std::uint64_t>(change[d]));
+    if (change[d] <= 0 || has_space(d, static_cast<std::uint64_t>(change[d]))) continue;
+    no_space = "with the layers of each device together, " +
+               excess(d, static_cast<std::uint64_t>(change[d]));
     return Gathered::kNoRoom;
   }
   for (std::uint32_t d = 0; d < change.size(); ++d) {
@@ -153,20 +155,20 @@ ExportLayout::Gathered ExportLayout::gather() {
   return Gathered::kMoved;
 }
 
-bool ExportLayout::has_room(std::uint32_t device, std::uint64_t more) const {
+bool LayerHomes::has_space(std::uint32_t device, std::uint64_t more) const {
   const std::uint64_t free = plan.devices[device].free;
   return !plan.fits() || more <= free - std::min(free, moved_in_[device]);
 }
 
-std::string ExportLayout::excess(std::uint32_t device, std::uint64_t more) const {
+std::string LayerHomes::excess(std::uint32_t device, std::uint64_t more) const {
   const std::uint64_t free = plan.devices[device].free;
   return label(device) + " would hold " + format_size(more) + " more than planned, where " +
          format_size(free - std::min(free, moved_in_[device])) + " is free";
 }
 
-void ExportLayout::require_room(std::uint32_t device, std::uint64_t more,
-                                const std::string& what) const {
-  if (!has_room(device, more)) throw Error(what + " " + excess(device, more));
+void LayerHomes::require_space(std::uint32_t device, std::uint64_t more,
+                               const std::string& what) const {
+  if (!has_space(device, more)) throw Error(what + " " + excess(device, more));
 }
 
 }  // namespace berth

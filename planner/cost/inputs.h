@@ -1,4 +1,4 @@
-// Everything that a plan is made from, worked out once. Private to the sources of this room.
+// Everything that a plan is made from, worked out once. Private to the sources of this folder.
 #pragma once
 
 #include <string>
@@ -11,18 +11,18 @@
 namespace berth {
 
 // `tree` is kept by reference. Throws Error for a request that makes no sense (planner.h).
-struct Setting {
-  Setting(const ModelTree& model_tree, const Machine& on, const Request& asked);
-  Setting(const Setting&) = delete;
-  Setting& operator=(const Setting&) = delete;
+struct PlanInputs {
+  PlanInputs(const ModelTree& model_tree, const Machine& on, const Request& asked);
+  PlanInputs(const PlanInputs&) = delete;
+  PlanInputs& operator=(const PlanInputs&) = delete;
 
   const ModelTree& tree;
   Request request;
   Machine machine;  // with defaults, and with devices known from --max-memory alone
   Workload workload;
   Chain chain;
-  std::vector<Room> rooms;   // by device
-  std::vector<bool> usable;  // by device: not excluded
+  std::vector<Space> spaces;  // by device
+  std::vector<bool> usable;   // by device: not excluded
   TimeModel time;
   std::vector<int> level;                // by device: its priority
   std::vector<std::uint32_t> pinned;     // by tensor: the device an override names, or kNone

@@ -1,22 +1,32 @@
-// Converting: a checkpoint of any format that Berth opens, written as sharded safetensors.
+// Loading by plan and converting: what libberth_loader.so does. Nothing here needs libtorch.
 //
-// The same road as a load: the schedule reads every needed byte once, in file order, through the
-// same engines and the same bounded staging; the destination is the place in a file. Transient host
-// memory stays within the staging budget, whatever the size of a tensor. The folder is complete or
-// absent (OutputFolder).
+// All or nothing: load() returns a LoadedModel that holds every tensor, or throws Error with no
+// thread, mapping, descriptor, file or device byte left behind, and can be called again. Each
+// needed byte is read once and goes straight to the place that the plan names. load() may be called
+// from one thread at a time; a LoadedModel is immutable and may be read from many.
+//
+// convert() takes the same road to a folder of sharded safetensors: the schedule reads every needed
+// byte once, in file order, through the same engines and the same bounded staging, whatever the
+// size of a tensor. The folder is complete or absent.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "planner/checkpoint/checkpoint.h"
-#include "runtime/load/loader.h"
+#include "berth/checkpoint.h"
+#include "berth/load.h"
+#include "berth/model.h"
+#include "berth/plan.h"
 
 namespace berth {
+
+// Re-checks what is free, then loads. Throws Error; see the head of this file.
+std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options);
 
 // A stored tensor that is to be written, and as what.
 struct ConvertTensor {

@@ -1,10 +1,11 @@
-#include "planner/cost/setting.h"
+#include "planner/cost/inputs.h"
 
 #include <algorithm>
 
+#include "berth/error.h"
 #include "planner/base/text.h"
+#include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
-#include "planner/planner.h"
 
 namespace berth {
 namespace {
@@ -51,17 +52,17 @@ void require_device(const Machine& machine, const std::string& name, const std::
 
 // A glob that matches a module stands for everything inside it; the first override that matches
 // wins. Tensors that share storage go together.
-void pin(Setting& setting) {
-  const ModelTree& tree = setting.tree;
-  setting.pinned.assign(tree.tensors.size(), kNone);
-  setting.pinned_by.assign(tree.tensors.size(), kNone);
-  for (std::uint32_t i = 0; i < setting.request.overrides.size(); ++i) {
-    Override& override_ = setting.request.overrides[i];
+void pin(PlanInputs& inputs) {
+  const ModelTree& tree = inputs.tree;
+  inputs.pinned.assign(tree.tensors.size(), kNone);
+  inputs.pinned_by.assign(tree.tensors.size(), kNone);
+  for (std::uint32_t i = 0; i < inputs.request.overrides.size(); ++i) {
+    Override& override_ = inputs.request.overrides[i];
     override_.device = normal_device_name(override_.device);
     const std::string where = "override '" + printable(override_.match) + "'";
-    require_device(setting.machine, override_.device, where);
-    const std::uint32_t device = setting.device(override_.device);
-    if (!setting.usable[device]) {
+    require_device(inputs.machine, override_.device, where);
+    const std::uint32_t device = inputs.device(override_.device);
+    if (!inputs.usable[device]) {
       throw Error(where + ": device '" + override_.device + "' is excluded");
     }
     std::vector<bool> inside(tree.modules.size(), false);
@@ -76,18 +77,18 @@ void pin(Setting& setting) {
         continue;
       }
       any = true;
-      if (setting.pinned[t] != kNone) continue;
-      setting.pinned[t] = device;
-      setting.pinned_by[t] = i;
+      if (inputs.pinned[t] != kNone) continue;
+      inputs.pinned[t] = device;
+      inputs.pinned_by[t] = i;
     }
     if (!any) throw Error(where + ": matches no module and no tensor of " + tree.name);
   }
   for (const auto& group : tree.ties) {
     for (TensorId t : group) {
-      if (setting.pinned[t] == kNone) continue;
+      if (inputs.pinned[t] == kNone) continue;
       for (TensorId other : group) {
-        setting.pinned[other] = setting.pinned[t];
-        setting.pinned_by[other] = setting.pinned_by[t];
+        inputs.pinned[other] = inputs.pinned[t];
+        inputs.pinned_by[other] = inputs.pinned_by[t];
       }
       break;
     }
@@ -111,12 +112,12 @@ std::vector<bool> usable_devices(const Machine& machine, Request& request) {
 // slow that the model would run sooner if it were not there. Share s of the weights fits on the
 // host, which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is
 // read at h instead of d, and the rest is computed at h instead of g.
-DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& rooms,
+DiskRunner better_disk_runner(const Machine& machine, const std::vector<Space>& spaces,
                               const std::vector<bool>& usable, const Chain& chain) {
   double disk = 0;
   double host = 0;
   double gpu = 0;
-  double room = 0;
+  double space = 0;
   for (std::size_t d = 0; d < machine.devices.size(); ++d) {
     const Device& device = machine.devices[d];
     if (!usable[d] || device.memory_bandwidth <= 0) continue;
@@ -125,13 +126,13 @@ DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& r
                                                      : gpu;
     rate = std::max(rate, device.memory_bandwidth);
     if (device.kind == DeviceKind::kCpu) {
-      room = static_cast<double>(std::min(rooms[d].bytes, rooms[d].weight_bytes));
+      space = static_cast<double>(std::min(spaces[d].bytes, spaces[d].weight_bytes));
     }
   }
   double weights = 0;
   for (const Unit& unit : chain.units) weights += static_cast<double>(unit.weights);
   if (disk <= 0 || host <= 0 || gpu <= 0 || weights <= 0) return DiskRunner::kHost;
-  const double share = std::min(1.0, room / weights);
+  const double share = std::min(1.0, space / weights);
   const double gained = share * (1 / disk - 1 / host);
   const double lost = (1 - share) * (1 / host - 1 / gpu);
   return gained >= lost ? DiskRunner::kHost : DiskRunner::kGpu;
@@ -139,16 +140,16 @@ DiskRunner better_disk_runner(const Machine& machine, const std::vector<Room>& r
 
 }  // namespace
 
-Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& asked)
+PlanInputs::PlanInputs(const ModelTree& model_tree, const Machine& on, const Request& asked)
     : tree(model_tree),
       request(asked),
       machine(complete(on, asked)),
       workload(fill_workload(model_tree, asked.workload)),
       chain(make_chain(model_tree, workload, asked.no_split)),
-      rooms(device_rooms(machine, asked)),
+      spaces(device_spaces(machine, asked)),
       usable(usable_devices(machine, request)),
       time(machine, chain, workload, usable,
-           request.disk_runner.value_or(better_disk_runner(machine, rooms, usable, chain))),
+           request.disk_runner.value_or(better_disk_runner(machine, spaces, usable, chain))),
       level(machine.devices.size(), 0) {
   for (Priority& priority : request.priority) {
     priority.device = normal_device_name(priority.device);
@@ -173,20 +174,20 @@ Setting::Setting(const ModelTree& model_tree, const Machine& on, const Request& 
   pin(*this);
 }
 
-bool Setting::may_change_runner() const {
+bool PlanInputs::may_change_runner() const {
   const std::uint32_t disk = device("disk");
   return disk != kNone && usable[disk] && !request.disk_runner && time.host() != kNone &&
          time.gpu_for_disk() != kNone;
 }
 
-std::uint32_t Setting::device(std::string_view name) const {
+std::uint32_t PlanInputs::device(std::string_view name) const {
   for (std::uint32_t d = 0; d < machine.devices.size(); ++d) {
     if (machine.devices[d].name == name) return d;
   }
   return kNone;
 }
 
-std::string Setting::label(std::uint32_t d) const {
+std::string PlanInputs::label(std::uint32_t d) const {
   return is_gpu(d) ? "gpu " + machine.devices[d].name : machine.devices[d].name;
 }
 

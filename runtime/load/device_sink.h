@@ -12,8 +12,8 @@
 #include <span>
 #include <string>
 
+#include "berth/checkpoint.h"
 #include "cuda/cast.h"
-#include "planner/checkpoint/checkpoint.h"
 
 namespace berth {
 
@@ -37,13 +37,13 @@ struct CopyJob {
   bool as_it_is() const { return stored == dtype && !reorders() && tables == nullptr; }
 };
 
-class CopyEngine {
+class DeviceSink {
  public:
-  virtual ~CopyEngine() = default;
+  virtual ~DeviceSink() = default;
 
-  // The device's memory; a host address only for host engines.
+  // The device's memory; a host address only for host sinks.
   virtual std::byte* memory() const = 0;
-  // Keeps memory() alive after the engine is gone.
+  // Keeps memory() alive after the sink is gone.
   virtual std::shared_ptr<void> memory_owner() const = 0;
 
   // Starts the copies out of staging slot `slot`, whose bytes must stay until wait(slot) returns.
@@ -60,22 +60,19 @@ class CopyEngine {
 };
 
 // Host memory of `bytes` bytes for `device`.
-std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes);
+std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes);
 
 // What jobs need on a GPU besides the memory they end in.
-struct EngineNeeds {
+struct SinkNeeds {
   bool raw = false;        // bytes as stored: for all that is not copied as it is
   bool converted = false;  // parts that are both converted and reordered
 };
 
-// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; scratch for raw pieces of
+// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; scratch for raw segments of
 // up to `slot_bytes`, as needed. Throws Error where the device cannot give that much. Tables of
 // quantised weights get memory of their own as they come.
-std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
-                                             std::uint64_t slot_bytes, EngineNeeds needs);
-
-// The cast kernels' name of a float type; throws Error for other types.
-FloatFormat float_format(DType dtype);
+std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
+                                           std::uint64_t slot_bytes, SinkNeeds needs);
 
 // One job on the host: memcpy, a cast or a dequantisation, the first two also in another order.
 // `to` is where the first element goes, or the tensor where it is reordered or dequantised.

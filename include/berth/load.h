@@ -1,9 +1,5 @@
-// Loading by plan: each needed byte is read once and goes straight to the place the plan names.
-//
-// All or nothing: load() returns a LoadedModel that holds every tensor, or throws Error with no
-// thread, mapping, descriptor, file or device byte left behind, and can be called again. Nothing
-// here needs libtorch. load() may be called from one thread at a time; a LoadedModel is immutable
-// and may be read from many.
+// What loading and converting are asked for, what they give and what they report. The functions
+// themselves are in loader.h.
 #pragma once
 
 #include <atomic>
@@ -17,7 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/plan/plan.h"
+#include "berth/machine.h"
+#include "berth/model.h"
 
 namespace berth {
 
@@ -123,18 +120,5 @@ class LoadedModel {
   // shard that became shorter. Replacing a file by rename, or deleting it, does no harm.
   virtual void check_mapped() const = 0;
 };
-
-// Re-checks what is free, then loads. Throws Error; see the head of this file.
-std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options);
-
-// The plain way, for comparison: a built model, beside it the whole state dict, then a copy of one
-// into the other; everything in anonymous host memory. Measures its own process: run it in a child.
-struct NaiveReport {
-  double seconds = 0;
-  std::uint64_t host_peak_bytes = 0;  // anonymous + shared above the baseline
-  HostMemory before;
-  HostMemory after;
-};
-NaiveReport load_naively(const Model& model);
 
 }  // namespace berth

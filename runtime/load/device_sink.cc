@@ -1,4 +1,4 @@
-#include "runtime/load/copy_engine.h"
+#include "runtime/load/device_sink.h"
 
 #include <algorithm>
 #include <cstring>
@@ -7,10 +7,12 @@
 #include <optional>
 #include <vector>
 
+#include "berth/error.h"
 #include "cuda/block_format.h"
 #include "cuda/device.h"
 #include "cuda/reorder.h"
 #include "runtime/io/memory.h"
+#include "runtime/quant/float_format.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {
@@ -53,9 +55,9 @@ void in_parts(const CopyJob& job, std::uint64_t most, const Work& work) {
   for (std::uint64_t at = 0; at < job.bytes; at += step) work(at, std::min(step, job.bytes - at));
 }
 
-class HostEngine final : public CopyEngine {
+class HostSink final : public DeviceSink {
  public:
-  explicit HostEngine(HostArena arena) : arena_(std::make_shared<HostArena>(std::move(arena))) {}
+  explicit HostSink(HostArena arena) : arena_(std::make_shared<HostArena>(std::move(arena))) {}
 
   std::byte* memory() const override { return arena_->data(); }
   std::shared_ptr<void> memory_owner() const override { return arena_; }
@@ -71,10 +73,10 @@ class HostEngine final : public CopyEngine {
   std::shared_ptr<HostArena> arena_;
 };
 
-class CudaEngine final : public CopyEngine {
+class CudaSink final : public DeviceSink {
  public:
-  CudaEngine(int ordinal, std::uint64_t bytes, std::uint32_t slots, std::uint64_t slot_bytes,
-             EngineNeeds needs)
+  CudaSink(int ordinal, std::uint64_t bytes, std::uint32_t slots, std::uint64_t slot_bytes,
+           SinkNeeds needs)
       : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
         scratch_(ordinal, needs.raw ? slot_bytes : 0),
         converted_(ordinal, needs.converted ? kDevicePart : 0),
@@ -139,7 +141,8 @@ class CudaEngine final : public CopyEngine {
   void drain() noexcept override { stream_.drain(); }
 
  private:
-  // Between two places in device memory; the stream's device has been selected by a copy before.
+  // Between two destinations in device memory; the stream's device has been selected by a copy
+  // before.
   void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
     const FloatFormat wanted = float_format(job.dtype);
     if (is_block_format(job.stored)) {
@@ -189,21 +192,6 @@ class CudaEngine final : public CopyEngine {
 
 }  // namespace
 
-FloatFormat float_format(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-      return FloatFormat::kBF16;
-    case DType::kF16:
-      return FloatFormat::kF16;
-    case DType::kF32:
-      return FloatFormat::kF32;
-    case DType::kF64:
-      return FloatFormat::kF64;
-    default:
-      throw Error("cannot convert " + std::string(dtype_name(dtype)));
-  }
-}
-
 void copy_on_host(const CopyJob& job, std::byte* to) {
   if (job.tables) {
     dequantize_on_host(job.tables->layout(), job.tables->on_host(), job.from, job.at, job.bytes, to,
@@ -233,13 +221,13 @@ void take_away_one(std::byte* values, std::uint64_t bytes) {
   }
 }
 
-std::unique_ptr<CopyEngine> make_host_engine(const std::string& device, std::uint64_t bytes) {
-  return std::make_unique<HostEngine>(HostArena(bytes, "device " + device));
+std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes) {
+  return std::make_unique<HostSink>(HostArena(bytes, "device " + device));
 }
 
-std::unique_ptr<CopyEngine> make_cuda_engine(int ordinal, std::uint64_t bytes, std::uint32_t slots,
-                                             std::uint64_t slot_bytes, EngineNeeds needs) {
-  return std::make_unique<CudaEngine>(ordinal, bytes, slots, slot_bytes, needs);
+std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
+                                           std::uint64_t slot_bytes, SinkNeeds needs) {
+  return std::make_unique<CudaSink>(ordinal, bytes, slots, slot_bytes, needs);
 }
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-#include "cli/compare_naive.h"
+#include "cli/loading_compared.h"
 
 #include <fmt/format.h>
 #include <simdjson.h>
@@ -6,12 +6,15 @@
 #include <fstream>
 #include <string_view>
 
+#include "berth/error.h"
+#include "berth/planner.h"
+#include "cli/loading.h"
 #include "cli/process/child.h"
 #include "cli/process/interrupt.h"
-#include "cli/loading.h"
 #include "cli/process/runtime_library.h"
 #include "cli/report/table.h"
 #include "planner/machine/sizes.h"
+#include "runtime/load/naive.h"
 
 namespace berth {
 namespace {

@@ -9,11 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/base/error.h"
-
 namespace berth {
-
-struct YamlValue;  // planner/base/yaml.h
 
 enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
 std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
@@ -85,8 +81,6 @@ void fill_defaults(Machine& machine);
 // `name` is a path, or the bare name of a file in configs/hardware ("h200"). Devices come sorted:
 // GPUs by ordinal, cpu, disk. Throws Error with file, line and field. Does not fill defaults.
 Machine read_machine_file(const std::filesystem::path& name);
-// The same from a mapping that stands in another file: the inline machine of a deployment.
-Machine parse_machine(const YamlValue& document);
 
 // This machine: GPUs through NVML opened at run time (no CUDA context is made), honouring
 // CUDA_VISIBLE_DEVICES by index and UUID; host RAM as the smallest of MemAvailable and every

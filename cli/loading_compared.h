@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "berth/planner.h"
+#include "cli/report/planned.h"
 #include "planner/base/json_writer.h"
-#include "cli/planning.h"
 
 namespace berth {
 

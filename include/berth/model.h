@@ -8,17 +8,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "planner/base/name_arena.h"
-#include "planner/checkpoint/checkpoint.h"
-#include "planner/model/tree/config.h"
-#include "planner/model/tree/dequantization.h"
+#include "berth/checkpoint.h"
+#include "berth/name_arena.h"
 
 namespace berth {
+
+class ModelConfig;        // planner/model/tree/config.h
+struct QuantizedWeights;  // planner/model/tree/dequantization.h
 
 using ModuleId = std::uint32_t;
 using TensorId = std::uint32_t;
@@ -38,7 +40,7 @@ struct ModelTensor {
   // Parameters that it holds where that is not what its shape says, as in quantised weights: many
   // in a packed tensor, none in scales. Such a tensor keeps its stored dtype whatever --dtype says.
   std::uint64_t values = kAsShaped;
-  // Index into ModelTree::dequantizations where it is made of quantised values as it is loaded;
+  // Index into QuantizedWeights::weights where it is made of quantised values as it is loaded;
   // `source` are these, and `stored` is their dtype, which says nothing of their number.
   std::uint32_t dequantization = kNone;
 
@@ -92,8 +94,8 @@ struct ModelTree {
   std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
   std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
   std::vector<std::string> notes;   // oddities of the model worth a line
-  std::vector<QuantScheme> quant_schemes;  // of the tensors that are dequantised, each once
-  std::vector<Dequantization> dequantizations;
+  // What the tensors that are dequantised are made of; null where none is.
+  std::shared_ptr<QuantizedWeights> quantized;
 
   // Unique parameters, tied ones once: transformers' num_parameters(). Quantised weights count what
   // they stand for, scales and zero points do not count.
@@ -114,36 +116,13 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 // are stored.
 enum class Dequantize : bool { kNo, kYes };
 
-// Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
-// `config` may be null (fallback tree from the tensor names, natural order).
-// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors and those in block formats;
-// nullopt keeps each.
-// Quantised weights are what is stored: packed values, scales and zero points in the place of each
-// `weight`. From a config alone they follow its `quantization_config`; a checkpoint is believed
-// over it (which layers, whether there is a g_idx), as long as every weight is whole in one known
-// form. Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that
-// the checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
-// With `dequantize` the tree is the unquantised model's: weights of `dtype`, or of the config's
-// where there is none, made of what is stored (ModelTensor::dequantization). Throws Error naming
-// the tensor and its format where that cannot be done.
-ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
-                           const Checkpoint* checkpoint, std::optional<DType> dtype,
-                           Dequantize dequantize = Dequantize::kNo);
-
-// Reads a module tree from JSON with the keys `root`, `no_split_classes` and `ties`.
-ModelTree read_tree_json(const std::filesystem::path& file, std::optional<DType> dtype);
-
 // A model as a command names it.
 struct Model {
   std::filesystem::path path;
   std::optional<Checkpoint> checkpoint;  // absent for a config.json or a tree
-  std::optional<ModelConfig> config;     // absent for a bare checkpoint or a tree
+  std::shared_ptr<const ModelConfig>
+      config;  // its config.json; null for a bare checkpoint or a tree
   ModelTree tree;
 };
-
-// Opens MODEL: a checkpoint folder, a file of weights, a config.json, or a tree JSON.
-// A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
-Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
-                 Dequantize dequantize = Dequantize::kNo);
 
 }  // namespace berth

@@ -4,13 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "planner/machine/machine.h"
-#include "planner/model/tree/model_tree.h"
+#include "berth/machine.h"
+#include "berth/model.h"
 
 namespace berth {
 
@@ -93,7 +94,7 @@ struct DeviceLedger {
   std::uint64_t reserved = 0;  // context overhead + reserve
   std::uint64_t weights = 0;
   std::uint64_t kv_cache = 0;
-  std::uint64_t workspace = 0;  // activations, logits, offload slots
+  std::uint64_t workspace = 0;  // activations, logits, offload buffers
   std::uint64_t free = 0;
   std::uint64_t over = 0;
 };
@@ -158,12 +159,25 @@ struct Plan {
   LoadPeak load_peak;
   Estimate estimate;
   std::uint32_t streamer = kNone;  // the GPU that layers in host RAM are streamed through, or kNone
-  std::uint64_t slot_bytes = 0;    // of each of its two slots, within its workspace
+  std::uint64_t stream_buffer_bytes = 0;  // of each of its two buffers, within its workspace
   std::uint32_t disk_runner = kNone;  // who computes what stands on the disk; kNone: nothing does
   std::optional<Shortfall> shortfall;
   std::vector<std::string> notes;  // oddities worth a line: untied pairs, ignored keys
 
   bool fits() const { return !shortfall; }
 };
+
+// A machine known only from --max-memory: each device has that much room and default speeds;
+// `disk` is always there.
+Machine budget_machine(const std::vector<Budget>& budgets);
+
+// Hugging Face device_map JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}.
+DeviceMap parse_device_map(std::string_view json, const std::string& source);
+DeviceMap read_device_map(const std::filesystem::path& file);
+std::string device_map_json(const DeviceMap& map);  // GPUs as numbers, others as strings
+
+// The device of the tensor or module `name`: the longest key that is the name, or a dotted prefix
+// of it, or a regular expression matching it; "" matches all. Null where nothing covers it.
+const std::string* lookup(const DeviceMap& map, std::string_view name);
 
 }  // namespace berth

@@ -1,0 +1,26 @@
+// What the reports are about: a model, the machine it is planned for, the plan.
+#pragma once
+
+#include <string>
+
+#include "berth/machine.h"
+#include "berth/model.h"
+#include "berth/plan.h"
+
+namespace berth {
+
+// A model, the machine it is planned for, the plan, and what it answers.
+struct Planned {
+  Model model;
+  Machine machine;
+  Plan plan;
+  Request request = {};  // what was asked of the planner; not of a plan that was made earlier
+};
+
+// "gpu 0", "cpu", "disk".
+std::string device_label(const DeviceLedger& device);
+
+// One sentence for a plan that does not fit: how much is missing, and on which device.
+std::string shortfall_sentence(const Plan& plan);
+
+}  // namespace berth

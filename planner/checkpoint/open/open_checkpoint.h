@@ -1,0 +1,23 @@
+// Opening a checkpoint: a folder of safetensors or, where there are none, of PyTorch's
+// pytorch_model*.bin (one file, shards with an index, or shards whose index is missing), or one
+// such file. Reads headers, never a byte of the weights.
+//
+// Every rule of the format is enforced: size and count limits, checked arithmetic, unique names,
+// shard names that stay in the folder; of safetensors, ranges that cover the data exactly.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "berth/checkpoint.h"
+
+namespace berth {
+
+// ".bin", ".pt" and ".pth": files of torch.save.
+bool is_torch_extension(std::string_view extension);
+
+// Opens `model`, a folder, a .safetensors file or one of torch.save.
+// Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
+Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
+
+}  // namespace berth

@@ -1,0 +1,14 @@
+// What a checkpoint remembers of a file that is open.
+#pragma once
+
+#include "berth/checkpoint.h"
+#include "planner/base/input_file.h"
+
+namespace berth {
+
+inline Shard shard_of(const File& file) {
+  const FileIdentity& is = file.identity();
+  return {is.path, is.file_bytes, is.device, is.inode, is.mtime_ns};
+}
+
+}  // namespace berth
