@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "cli/commands.h"
+#include "cli/loading.h"
 #include "planner/base/output_file.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
@@ -28,13 +29,13 @@ Checkpoint open_stored(const std::filesystem::path& path) {
 
 }  // namespace
 
-int cmd_checksum(const ChecksumOptions& options) {
+int cmd_checksum(const Options& options) {
   const Checkpoint checkpoint = open_stored(options.model);
   const std::filesystem::path out = options.out.value_or(checksum_file(options.model, checkpoint));
   const InterruptGuard interrupt;
   LoadOptions reading;
-  reading.io = options.io.value_or(reading.io);
-  reading.staging = options.staging.value_or(reading.staging);
+  reading.io = options.settings.io.value_or(reading.io);
+  reading.staging = options.settings.staging.value_or(reading.staging);
   reading.cancel = interrupt.flag();
   const auto start = std::chrono::steady_clock::now();
   {
