@@ -52,7 +52,7 @@ std::vector<fs::path> shards_in(const fs::path& folder) {
   return files;
 }
 
-Target target_of(const CalibrateOptions& options) {
+Target target_of(const Options& options) {
   fs::path model = options.model;
   std::error_code ignored;
   if (model.empty()) {
@@ -79,7 +79,7 @@ Target target_of(const CalibrateOptions& options) {
 }
 
 // Where the figures go. Found out, and made writable, before a minute is spent.
-fs::path out_file(const CalibrateOptions& options) {
+fs::path out_file(const Options& options) {
   const fs::path file = options.out ? *options.out : calibration_file();
   if (file.empty())
     throw Error(
@@ -108,7 +108,7 @@ std::string today() {
 // Measures one part after the other; a part that fails is a note, and the rest goes on.
 class Calibrating {
  public:
-  Calibrating(const CalibrateOptions& options, const Target& target, const Machine& machine,
+  Calibrating(const Options& options, const Target& target, const Machine& machine,
               const std::atomic<bool>* cancel)
       : options_(options), target_(target), machine_(machine), cancel_(cancel), here_(this_host()) {
     measured_.calibrated = {today(), here_.host, BERTH_VERSION, here_.threads};
@@ -190,7 +190,7 @@ class Calibrating {
     take(measured_.gpus.notes);
   }
 
-  const CalibrateOptions& options_;
+  const Options& options_;
   const Target& target_;
   const Machine& machine_;
   const std::atomic<bool>* cancel_;
@@ -198,8 +198,7 @@ class Calibrating {
   Measurements measured_;
 };
 
-void say_notes(const Measurements& measured, const CalibrateOptions& options,
-               const fs::path& file) {
+void say_notes(const Measurements& measured, const Options& options, const fs::path& file) {
   for (const std::string& note : measured.notes) write_stderr("note: " + note + "\n");
   std::error_code error;
   const bool found = !options.out || fs::equivalent(file, calibration_file(), error);
@@ -210,7 +209,7 @@ void say_notes(const Measurements& measured, const CalibrateOptions& options,
 
 }  // namespace
 
-int cmd_calibrate(const CalibrateOptions& options) {
+int cmd_calibrate(const Options& options) {
   const Target target = target_of(options);
   const fs::path file = out_file(options);
   const Machine machine = probe_machine(target.folder);

@@ -7,6 +7,7 @@
 #include "berth/checkpoint.h"
 #include "berth/planner.h"
 #include "cli/commands.h"
+#include "cli/loading.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
@@ -30,13 +31,13 @@ Checkpoint open_stored(const std::filesystem::path& path) {
 
 }  // namespace
 
-int cmd_checksum(const ChecksumOptions& options) {
+int cmd_checksum(const Options& options) {
   const Checkpoint checkpoint = open_stored(options.model);
   const std::filesystem::path out = options.out.value_or(checksum_file(options.model, checkpoint));
   const InterruptGuard interrupt;
   LoadOptions reading;
-  reading.io = options.io.value_or(reading.io);
-  reading.staging = options.staging.value_or(reading.staging);
+  reading.io = options.settings.io.value_or(reading.io);
+  reading.staging = options.settings.staging.value_or(reading.staging);
   reading.cancel = interrupt.flag();
   const auto start = std::chrono::steady_clock::now();
   {

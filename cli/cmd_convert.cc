@@ -39,14 +39,14 @@ struct Input {
 // The model, where the folder describes one that its weights fit. A checkpoint without one, or of a
 // kind that Berth does not know, is converted tensor by tensor all the same, but not to another
 // dtype: which floats are scales of quantised weights, and must stay, is then not known.
-std::optional<Model> open_described(const ConvertCommand& options, std::optional<DType> dtype,
+std::optional<Model> open_described(const Options& options, std::optional<DType> dtype,
                                     std::vector<std::string>& notes) {
   std::error_code ignored;
   const fs::path folder =
-      fs::is_directory(options.in, ignored) ? options.in : options.in.parent_path();
+      fs::is_directory(options.model, ignored) ? options.model : options.model.parent_path();
   if (!fs::exists(folder / "config.json", ignored)) return std::nullopt;
   try {
-    return open_model(options.in, dtype);
+    return open_model(options.model, dtype);
   } catch (const Error& error) {
     if (dtype) throw;
     notes.push_back(fmt::format("converted without regard to config.json: {}", error.what()));
@@ -136,12 +136,12 @@ void add_gguf_tokenizer(const fs::path& file, Input& input) {
 
 // A GGUF file brings its config and its tokenizer along. Safetensors know no block formats: they
 // become floats.
-Input open_gguf_input(Model model, const ConvertCommand& options, std::optional<DType> dtype) {
+Input open_gguf_input(Model model, const Options& options, std::optional<DType> dtype) {
   Input input;
   if (!dtype && has_blocks(*model.checkpoint)) {
     dtype = DType::kBF16;
     input.notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
-    model = open_model(options.in, dtype);
+    model = open_model(options.model, dtype);
   }
   const fs::path file = model.checkpoint->shards[0].path;
   const std::string config = open_gguf(file).config_json;
@@ -155,17 +155,18 @@ Input open_gguf_input(Model model, const ConvertCommand& options, std::optional<
   return input;
 }
 
-Input open_input(const ConvertCommand& options) {
-  const std::optional<DType> dtype = options.dtype ? options.dtype->dtype : std::nullopt;
+Input open_input(const Options& options) {
+  const std::optional<DType> dtype =
+      options.settings.dtype ? options.settings.dtype->dtype : std::nullopt;
   Input input;
   std::error_code ignored;
-  const bool folder = fs::is_directory(options.in, ignored);
-  if (is_gguf(options.in) || (folder && !lone_gguf(options.in).empty())) {
-    return open_gguf_input(open_model(options.in, dtype), options, dtype);
+  const bool folder = fs::is_directory(options.model, ignored);
+  if (is_gguf(options.model) || (folder && !lone_gguf(options.model).empty())) {
+    return open_gguf_input(open_model(options.model, dtype), options, dtype);
   }
   std::optional<Model> model = open_described(options, dtype, input.notes);
-  if (model) require_weights(*model, options.in, "converted");
-  input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.in);
+  if (model) require_weights(*model, options.model, "converted");
+  input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.model);
   choose_tensors(input, model ? &*model : nullptr, dtype);
   input.companions = companions_in(input.checkpoint.folder, dtype);
   return input;
@@ -176,11 +177,10 @@ std::string rate(std::uint64_t bytes, double seconds) {
                      : "";
 }
 
-std::string report_text(const ConvertCommand& options, const Input& input,
-                        const ConvertReport& report) {
-  std::string out =
-      fmt::format("{}   {} in {} file{}\n", options.out.string(), format_size(report.bytes_written),
-                  report.files.size(), report.files.size() == 1 ? "" : "s");
+std::string report_text(const Options& options, const Input& input, const ConvertReport& report) {
+  std::string out = fmt::format("{}   {} in {} file{}\n", options.out->string(),
+                                format_size(report.bytes_written), report.files.size(),
+                                report.files.size() == 1 ? "" : "s");
   out += fmt::format(
       "tensors     {}{}\n", report.tensors,
       report.converted > 0 ? fmt::format(", of which {} got another dtype", report.converted) : "");
@@ -203,11 +203,10 @@ std::string report_text(const ConvertCommand& options, const Input& input,
   return out;
 }
 
-std::string report_json(const ConvertCommand& options, const Input& input,
-                        const ConvertReport& report) {
+std::string report_json(const Options& options, const Input& input, const ConvertReport& report) {
   JsonWriter json;
   json.begin_object();
-  json.member("out", options.out.string());
+  json.member("out", options.out->string());
   json.member("tensors", report.tensors);
   json.member("converted", report.converted);
   json.member("bytes_read", report.bytes_read);
@@ -235,16 +234,16 @@ std::string report_json(const ConvertCommand& options, const Input& input,
 
 }  // namespace
 
-int cmd_convert(const ConvertCommand& options) {
-  if (options.out.extension() == ".safetensors") {
+int cmd_convert(const Options& options) {
+  if (options.out->extension() == ".safetensors") {
     throw UsageError(fmt::format("{}: OUT is a folder, which gets model.safetensors or its shards",
-                                 options.out.string()));
+                                 options.out->string()));
   }
   const Input input = open_input(options);
   ConvertOptions convert;
   convert.max_shard_bytes = options.max_shard.value_or(convert.max_shard_bytes);
-  convert.io = options.io.value_or(convert.io);
-  convert.staging = options.staging.value_or(convert.staging);
+  convert.io = options.settings.io.value_or(convert.io);
+  convert.staging = options.settings.staging.value_or(convert.staging);
   const LoaderApi& library = loader_library();
   const InterruptGuard interrupt;
   convert.cancel = interrupt.flag();
@@ -253,7 +252,7 @@ int cmd_convert(const ConvertCommand& options) {
     ProgressBar bar("converting");
     convert.on_progress = [&bar](const LoadProgress& progress) { bar.draw(progress); };
     report = interrupt.run([&] {
-      return library.convert(input.checkpoint, input.tensors, input.companions, options.out,
+      return library.convert(input.checkpoint, input.tensors, input.companions, *options.out,
                              convert);
     });
   }

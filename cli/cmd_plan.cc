@@ -6,6 +6,7 @@
 
 #include "berth/error.h"
 #include "cli/commands.h"
+#include "cli/planning.h"
 #include "cli/process/terminal.h"
 #include "cli/report/compare.h"
 #include "cli/report/dot.h"

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/loading.h"
+#include "cli/planning.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/runtime_library.h"
 #include "cli/process/terminal.h"

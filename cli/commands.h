@@ -9,9 +9,9 @@ namespace berth {
 int cmd_plan(const Options& options);
 int cmd_load(const Options& options);
 int cmd_run(const Options& options);
-int cmd_calibrate(const CalibrateOptions& options);
-int cmd_convert(const ConvertCommand& options);
-int cmd_checksum(const ChecksumOptions& options);
+int cmd_calibrate(const Options& options);
+int cmd_convert(const Options& options);
+int cmd_checksum(const Options& options);
 
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitError = 1;

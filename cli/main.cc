@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/options/command_line.h"
 #include "cli/process/terminal.h"
 #include "planner/base/output_file.h"
 
@@ -25,11 +26,11 @@ int dispatch(int argc, char** argv) {
     case berth::Command::kRun:
       return berth::cmd_run(*line.options);
     case berth::Command::kCalibrate:
-      return berth::cmd_calibrate(line.options->calibrate);
+      return berth::cmd_calibrate(*line.options);
     case berth::Command::kConvert:
-      return berth::cmd_convert(line.options->convert);
+      return berth::cmd_convert(*line.options);
     case berth::Command::kChecksum:
-      return berth::cmd_checksum(line.options->checksum);
+      return berth::cmd_checksum(*line.options);
   }
   return berth::kExitUsage;
 }

@@ -46,14 +46,6 @@ Request make_request(const Settings& settings) {
   return request;
 }
 
-void require_counts(const Settings& settings) {
-  for (const auto& [flag, count] :
-       {std::pair("--batch", settings.batch), std::pair("--context", settings.context),
-        std::pair("--prompt-tokens", settings.prompt_tokens)}) {
-    if (count == std::uint64_t{0}) throw UsageError(fmt::format("{}: must be at least 1", flag));
-  }
-}
-
 // Where this machine's disk is looked at: the folder that holds the model.
 std::filesystem::path folder_of(const std::filesystem::path& model) {
   if (std::filesystem::is_directory(model)) return model;
@@ -195,7 +187,6 @@ Dequantize wants_plain(const Options& options) {
 
 Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
-  require_counts(settings);
   const Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
@@ -212,7 +203,6 @@ Planned open_planned(const Options& options) {
 Planned make_planned(const Options& options) {
   if (options.plan) {
     const Settings& settings = options.settings;
-    require_counts(settings);
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
     const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);

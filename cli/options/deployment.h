@@ -7,7 +7,8 @@
 //   overrides:
 //     - {match: "model.layers.2?.*", device: cpu}
 //
-// All keys: docs/guide.md. Unknown keys, wrong types and values are Errors "file:line: field: ...".
+// The option table has all keys (option_table.cc), docs/guide.md explains them. Unknown keys, wrong
+// types and values are Errors "file:line: field: ...".
 #pragma once
 
 #include <filesystem>
@@ -28,5 +29,9 @@ Deployment read_deployment(const std::filesystem::path& file);
 // The same from parsed YAML, touching no file: `folder` is what relative paths start from.
 // The unit that is fuzzed.
 Deployment parse_deployment(const YamlValue& document, const std::filesystem::path& folder);
+
+// `flags` where they speak, else `file`. A flag also silences what it contradicts: --policy a
+// device map of the file, --device-map its policy, --prompt its prompt_ids and the reverse.
+Settings merge(const Settings& flags, const Settings& file);
 
 }  // namespace berth

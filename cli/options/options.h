@@ -1,19 +1,20 @@
-// The command line: flags parsed with CLI11, then merged with the deployment file, if one is named.
+// What a command line says: the command, its model, and the value of every option.
+//
+// A member below is set by a row of the option table (option_table.cc). Those of Settings may also
+// stand in a deployment file; the others are flags only.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cli/options/calibrate_options.h"
-#include "cli/options/checksum_options.h"
-#include "cli/options/convert_options.h"
 #include "cli/options/settings.h"
 
 namespace berth {
 
-enum class Command { kPlan, kLoad, kRun, kCalibrate, kChecksum, kConvert };
+enum class Command { kPlan, kLoad, kRun, kCalibrate, kConvert, kChecksum };
 
 // What a child process of `load --compare-naive` measures: the plain way, or the load as asked, or
 // the load into private memory.
@@ -39,20 +40,10 @@ struct Options {
   std::optional<std::filesystem::path> plan;  // load, run: a plan made earlier
   bool compare_naive = false;                 // load
   std::optional<Measure> measure;             // load, hidden
-  CalibrateOptions calibrate;                 // calibrate, which uses nothing else of this
-  ConvertCommand convert;                     // convert, likewise
-  ChecksumOptions checksum;                   // checksum, likewise
+  std::optional<std::filesystem::path> out;   // calibrate, checksum: a file; convert: a folder
+  std::optional<std::filesystem::path> disk;  // calibrate: the folder whose disk is measured
+  double seconds = 45;                        // calibrate: to spend, roughly
+  std::optional<std::uint64_t> max_shard;     // convert: bytes
 };
-
-// What parsing came to: options to act on, or text to print before leaving (help, version).
-struct CommandLine {
-  std::optional<Options> options;
-  std::string text;
-};
-
-// Parses the arguments and reads the deployment file where MODEL is a .yaml or .yml.
-// Throws UsageError for a call that makes no sense, the value of a flag included, and Error for a
-// file that does not.
-CommandLine parse_command_line(int argc, const char* const* argv);
 
 }  // namespace berth

@@ -1,5 +1,6 @@
-// What the flags of a command and a deployment file can both say, and how they combine.
+// What the flags of a command and a deployment file can both say.
 //
+// A row of the option table (option_table.cc) sets a member; deployment.h merges flags and file.
 // Every member is empty where nobody spoke; defaults are filled in where the values are used
 // (Request, LoadOptions, RunOptions), never here, so that "given" and "default" stay apart.
 #pragma once
@@ -76,9 +77,5 @@ struct Settings {
   std::optional<std::filesystem::path> logits;
   std::optional<bool> stop_at_eos;
 };
-
-// `flags` where they speak, else `file`. A flag also silences what it contradicts: --policy a
-// device map of the file, --device-map its policy, --prompt its prompt_ids and the reverse.
-Settings merge(Settings flags, const Settings& file);
 
 }  // namespace berth

@@ -227,6 +227,12 @@ std::uint64_t count_from(std::string_view text) {
   return *number;
 }
 
+std::uint64_t positive_from(std::string_view text) {
+  const std::uint64_t count = count_from(text);
+  if (count == 0) throw Error("must be at least 1");
+  return count;
+}
+
 std::vector<std::int64_t> ids_from(std::string_view text) {
   std::vector<std::int64_t> ids;
   if (trim(text).empty()) return ids;
@@ -239,5 +245,20 @@ std::vector<std::int64_t> ids_from(std::string_view text) {
   }
   return ids;
 }
+
+double seconds_from(std::string_view text) {
+  constexpr double kLeast = 0.1, kMost = 3600;
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  const bool whole = !text.empty() && error == std::errc() && end == text.data() + text.size();
+  if (!whole || !(seconds >= kLeast && seconds <= kMost)) {
+    throw Error(fmt::format("'{}' is not a time to spend ({} to {} seconds)", text, kLeast, kMost));
+  }
+  return seconds;
+}
+
+std::string text_from(std::string_view text) { return std::string(text); }
+
+std::filesystem::path path_from(std::string_view text) { return text; }
 
 }  // namespace berth

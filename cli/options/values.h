@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,8 +51,16 @@ Override override_from(std::string_view text);
 // A count of tokens or sequences, at most kMaxCount.
 inline constexpr std::uint64_t kMaxCount = 1'000'000'000;
 std::uint64_t count_from(std::string_view text);
+std::uint64_t positive_from(std::string_view text);  // the same, but not 0
 
 // Ids of a prompt: "504,3575,282".
 std::vector<std::int64_t> ids_from(std::string_view text);
+
+// A time that measuring may take, in seconds: 0.1 to 3600.
+double seconds_from(std::string_view text);
+
+// A text and a path as they are. An empty path is an error where the file is opened.
+std::string text_from(std::string_view text);
+std::filesystem::path path_from(std::string_view text);
 
 }  // namespace berth

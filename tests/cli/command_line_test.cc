@@ -1,4 +1,4 @@
-#include "cli/options/options.h"
+#include "cli/options/command_line.h"
 
 #include <gmock/gmock.h>
 

@@ -1,0 +1,81 @@
+// The table of options: all that there is to know about an option, in one row.
+//
+// What comes from it: the flags and their help (command_line.cc), the keys of a deployment file and
+// how flags and file combine (deployment.cc), and the option tables of docs/guide.md and
+// docs/calibrate.md, which `docs/make_options` writes and a test compares.
+//
+// To add an option: a member of Settings (or of Options, where only a flag says it), a row in
+// option_table.cc, and its use.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "cli/options/option_value.h"
+#include "cli/options/options.h"
+
+namespace berth {
+
+// Commands as bits, to say which of them take an option.
+using Commands = std::uint8_t;
+
+constexpr Commands only(Command command) {
+  return static_cast<Commands>(1u << static_cast<unsigned>(command));
+}
+constexpr bool in(Commands commands, Command command) { return (commands & only(command)) != 0; }
+
+inline constexpr Commands kPlan = only(Command::kPlan);
+inline constexpr Commands kLoad = only(Command::kLoad);
+inline constexpr Commands kRun = only(Command::kRun);
+inline constexpr Commands kCalibrate = only(Command::kCalibrate);
+inline constexpr Commands kConvert = only(Command::kConvert);
+inline constexpr Commands kChecksum = only(Command::kChecksum);
+inline constexpr Commands kLoading = kLoad | kRun;
+inline constexpr Commands kPlanning = kPlan | kLoading;  // these take deployment files, too
+
+struct OptionRow {
+  std::string_view flag;      // "--batch", "-n"; or the name of an argument: "MODEL"
+  std::string_view key = {};  // where a deployment file says it: "machine", "workload.batch"
+  Commands commands = 0;
+  std::string_view group = {};  // the heading in --help; empty for arguments and hidden flags
+  std::string_view shape = {};  // what stands behind the flag, in help and guide: "SIZE"
+  std::string_view help = {};   // a line of --help
+  // What the guide says, in Markdown: the meaning (where it is empty, the help), and the default.
+  std::string_view guide = {};
+  std::string_view otherwise = {};
+  // The member that the option fills, and how texts and YAML become its value.
+  OptionValue value;
+  // Flags of earlier rows that contradict this one. Both on a command line are an error, and so are
+  // both in a deployment file; either as a flag silences the other in the file.
+  std::array<std::string_view, 4> excludes = {};
+  bool required = false;  // by the command line
+
+  constexpr bool taken_by(Command command) const { return in(commands, command); }
+  constexpr bool is_argument() const { return flag[0] != '-'; }
+  constexpr bool is_hidden() const { return help.empty(); }
+  // The part of `excludes` that is filled.
+  std::span<const std::string_view> excluded_flags() const;
+};
+
+// All options. In --help and where keys are listed they stand in this order.
+std::span<const OptionRow> option_table();
+
+struct CommandRow {
+  Command command;
+  std::string_view name;
+  std::string_view help;
+  std::string_view example;
+  std::string_view loading = "Loading";  // its heading for options of the group "Loading"
+};
+
+std::span<const CommandRow> command_table();
+
+// The heading under which the help of a command has an option.
+std::string_view heading(const OptionRow& row, const CommandRow& command);
+
+// Whether only one of the two can be meant.
+bool contradict(const OptionRow& one, const OptionRow& other);
+
+}  // namespace berth

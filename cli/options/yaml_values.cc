@@ -1,0 +1,114 @@
+#include "cli/options/yaml_values.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "planner/machine/machine_file.h"
+#include "planner/machine/sizes.h"
+
+namespace berth {
+
+std::uint64_t whole_number_in(const YamlValue& value, std::int64_t least) {
+  const std::int64_t number = value.as_integer();
+  if (number < least || number > static_cast<std::int64_t>(kMaxCount)) {
+    value.fail(fmt::format("{} is out of range ({} to {})", number, least, kMaxCount));
+  }
+  return static_cast<std::uint64_t>(number);
+}
+
+bool boolean_in(const YamlValue& value, const std::filesystem::path&) { return value.as_boolean(); }
+
+std::string text_in(const YamlValue& value, const std::filesystem::path&) {
+  return value.as_text();
+}
+
+std::filesystem::path path_in(const YamlValue& value, const std::filesystem::path& folder) {
+  const std::string text = value.as_text();
+  if (text.empty()) value.fail("an empty path");
+  return (folder / text).lexically_normal();
+}
+
+MachineChoice machine_in(const YamlValue& value, const std::filesystem::path& folder) {
+  if (value.is_mapping()) return parse_machine(value);
+  const std::filesystem::path named = value.as_text();
+  const bool is_file =
+      named.has_parent_path() || named.extension() == ".yaml" || named.extension() == ".yml";
+  return is_file ? path_in(value, folder) : named;
+}
+
+DeviceMapChoice device_map_in(const YamlValue& value, const std::filesystem::path& folder) {
+  if (value.is_scalar()) return path_in(value, folder);
+  DeviceMap entries;
+  YamlMap map(value);
+  for (const std::string& key : map.keys()) {
+    entries.push_back({key, scalar_in<device_from>(map.require(key))});
+  }
+  return entries;
+}
+
+// YamlMap refuses a key that stands twice; the check here catches two spellings of one device.
+std::vector<Budget> budgets_in(const YamlValue& value, const std::filesystem::path&) {
+  std::vector<Budget> budgets;
+  YamlMap map(value);
+  for (const std::string& key : map.keys()) {
+    const YamlValue size = map.require(key);
+    Budget budget;
+    budget.device = parse_word(size, [&](const std::string&) { return device_from(key); });
+    budget.bytes = scalar_in<parse_size>(size);
+    for (const Budget& earlier : budgets) {
+      if (earlier.device == budget.device) size.fail("this device is given twice");
+    }
+    budgets.push_back(std::move(budget));
+  }
+  return budgets;
+}
+
+std::vector<Reserve> reserve_in(const YamlValue& value, const std::filesystem::path& folder) {
+  if (value.is_scalar()) return {{"", scalar_in<parse_size>(value)}};
+  std::vector<Reserve> reserve;
+  for (Budget& budget : budgets_in(value, folder)) {
+    reserve.push_back({std::move(budget.device), budget.bytes});
+  }
+  return reserve;
+}
+
+std::vector<Priority> priority_in(const YamlValue& value, const std::filesystem::path&) {
+  std::vector<Priority> priority;
+  YamlMap map(value);
+  for (const std::string& key : map.keys()) {
+    const YamlValue level = map.require(key);
+    Priority entry;
+    entry.device = parse_word(level, [&](const std::string&) { return gpu_from(key); });
+    entry.level = scalar_in<level_from>(level);
+    for (const Priority& earlier : priority) {
+      if (earlier.device == entry.device) level.fail("this device is given twice");
+    }
+    priority.push_back(std::move(entry));
+  }
+  return priority;
+}
+
+std::vector<Override> overrides_in(const YamlValue& value, const std::filesystem::path&) {
+  std::vector<Override> overrides;
+  for (const YamlValue& item : value.as_list()) {
+    YamlMap map(item);
+    Override entry;
+    entry.match = scalar_in<glob_from>(map.require("match"));
+    entry.device = scalar_in<device_from>(map.require("device"));
+    map.finish();
+    overrides.push_back(std::move(entry));
+  }
+  return overrides;
+}
+
+std::vector<std::int64_t> ids_in(const YamlValue& value, const std::filesystem::path&) {
+  std::vector<std::int64_t> ids;
+  for (const YamlValue& id : value.as_list()) {
+    if (id.as_integer() < 0) id.fail("a token id is never negative");
+    ids.push_back(id.as_integer());
+  }
+  return ids;
+}
+
+}  // namespace berth
