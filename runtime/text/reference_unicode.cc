@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "planner/base/error.h"
+#include "planner/base/onig_pattern.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/reference_unicode_tables.h"
 
@@ -303,7 +304,7 @@ const Form& form_of(NormalForm form) {
 
 }  // namespace
 
-OnigEncoding reference_utf8() {
+OnigEncodingTypeST* reference_utf8() {
   static OnigEncodingType encoding = [] {
     classes();  // what fails fails here, not in a function that Oniguruma calls
     return make_utf8();

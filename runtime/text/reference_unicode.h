@@ -10,12 +10,12 @@
 #include <string>
 #include <string_view>
 
-#include "planner/base/onig_pattern.h"
+struct OnigEncodingTypeST;  // of oniguruma.h, which does not go with glibc's regex.h
 
 namespace berth {
 
 // UTF-8 for Oniguruma, with the reference's classes and case pairs.
-OnigEncoding reference_utf8();
+OnigEncodingTypeST* reference_utf8();
 
 bool is_white_space(char32_t c);
 bool is_word(char32_t c);     // \w of Rust's regular expressions (UTS 18, annex C)
