@@ -25,7 +25,7 @@ struct LoadEnvironment {
   WrapSink wrap_sink;      // Default: none
   PageLock page_lock;      // Default: the CUDA driver's, where a GPU is used
   // Bytes free for a file in a folder. Default: statvfs(3).
-  std::function<std::uint64_t(const std::filesystem::path&)> disk_room = disk_room_in;
+  std::function<std::uint64_t(const std::filesystem::path&)> disk_space = free_disk_space;
   std::function<FileSystemFacts(const std::filesystem::path&)> file_system = file_system_of;
   // Checks the plan against what is free now: "" or one sentence. Default: no check.
   std::function<std::string(const Plan&, const Machine&, bool emulate)> recheck;

@@ -211,7 +211,7 @@ class Loading {
                                      });
       if (!holds) continue;
       if (device.kind == DeviceKind::kDisk) {
-        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_room);
+        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_space);
         sinks_[i] = make_offload_sink(offload_);
       } else if (ordinal_[i] >= 0) {
         SinkNeeds needs;

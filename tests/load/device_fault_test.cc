@@ -186,7 +186,7 @@ TEST_F(DeviceFaults, PageLockingThatIsRefusedIsANote) {
 
 TEST_F(DeviceFaults, AnOffloadFolderWithoutRoomIsAnErrorBeforeTheFirstByte) {
   LoadEnvironment environment;
-  environment.disk_room = [](const auto&) { return std::uint64_t{1000}; };
+  environment.disk_space = [](const auto&) { return std::uint64_t{1000}; };
   environment.wrap_reader = [](std::unique_ptr<Reader> reader, std::uint32_t, IoEngine) {
     ADD_FAILURE() << "a shard was opened";
     return reader;
