@@ -359,7 +359,7 @@ TEST_P(DequantizedFault, GroupsThatDoNotExistAreRefused) {
     const Model model = open_model(folder_.path(), DType::kBF16, Dequantize::kYes);
     EXPECT_THAT(error_of([&] { load(model, plan, options_, {}); }),
                 HasSubstr("tensor 'model.layers.0.self_attn.q_proj.g_idx': element 3 is " +
-                          std::to_string(wrong) + ", there are 4 groups"));
+                          std::to_string(wrong) + ", but there are 4 groups"));
   }
 }
 
