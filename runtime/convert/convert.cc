@@ -201,7 +201,7 @@ class Conversion {
     plan.tensor_device.assign(tensors_.size(), 0);
     ScheduleOptions schedule;
     schedule.chunk_bytes = chunk_for(options_.staging);
-    schedule.place_at = [&](TensorId id) { return address[id]; };
+    schedule.destination_offset = [&](TensorId id) { return address[id]; };
     schedule.cold = [&](std::uint32_t shard) {
       const Shard& file = checkpoint_.shards[shard];
       return is_cold(file, file_system_of(file.path), options_.io);
