@@ -208,7 +208,7 @@ TEST(Convert, NoRoomIsAnErrorAndLeavesNothing) {
     const rlimit limit{4096, 4096};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const std::string error = error_of([&] { made.run(); });
-    ::_exit(error.find("cannot reserve its room: File too large") != error.npos ? 0 : 1);
+    ::_exit(error.find("cannot reserve space for it: File too large") != error.npos ? 0 : 1);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
