@@ -91,7 +91,7 @@ TEST(Disk, WithoutDirectReadsIsReadThroughTheCacheAndSaysSo) {
   EXPECT_GT(figures.read, 0);
   EXPECT_FALSE(figures.direct);
   EXPECT_TRUE(figures.made) << "a model's pages are not dropped";
-  EXPECT_THAT(figures.notes, Contains(HasSubstr("does not know O_DIRECT")));
+  EXPECT_THAT(figures.notes, Contains(HasSubstr("does not support O_DIRECT")));
   EXPECT_EQ(figures.notes.size(), 2u) << "why no shard, and what the figure is then";
 }
 
