@@ -1,4 +1,5 @@
-// The disk: what is read, what is left behind (nothing), and what is said where it does not work.
+// Measuring the disk: what is read, that no file is left behind, and what the notes say where
+// something does not work.
 #include "runtime/calibrate/disk.h"
 
 #include <gmock/gmock.h>
