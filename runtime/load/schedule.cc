@@ -171,7 +171,7 @@ class Builder {
     }
   }
 
-  // Adds the weight that the segments of a demand will be part of.
+  // Adds a weight that will be dequantised: a demand's segments will be its packed values.
   void add_weight(const Demand& demand) {
     const ModelTree& tree = model_.tree;
     PackedWeight weight;

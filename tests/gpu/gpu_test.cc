@@ -101,10 +101,10 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
   const std::size_t scales = kRows * kColumns / kGroup;
   CopyStream stream(0);
   const DeviceArena from(0, packed.size());
-  const DeviceArena beside(0, tables.size() * 4);
+  const DeviceArena device_tables(0, tables.size() * 4);
   const DeviceArena to(0, kRows * kColumns * 8);
   stream.copy_to_device(from.data(), packed.data(), packed.size());
-  stream.copy_to_device(beside.data(), tables.data(), tables.size() * 4);
+  stream.copy_to_device(device_tables.data(), tables.data(), tables.size() * 4);
   const auto at = [&](const float* base) {
     return QuantTables{base, base + scales, nullptr, base + 2 * scales};
   };
@@ -129,7 +129,7 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
         std::vector<std::byte> expected(kRows * kColumns * float_bytes(format));
         dequantize_reference(layout, at(tables.data()), packed.data(), 0, bytes, expected.data(),
                              format);
-        const QuantTables there = at(reinterpret_cast<const float*>(beside.data()));
+        const QuantTables there = at(reinterpret_cast<const float*>(device_tables.data()));
         stream.dequantize(layout, there, from.data(), 0, half, to.data(), format);
         stream.dequantize(layout, there, from.data() + half, half, bytes - half, to.data(), format);
         const std::vector<std::byte> result = from_device(to.data(), expected.size(), stream);
