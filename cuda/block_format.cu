@@ -21,8 +21,7 @@ __global__ void block_kernel(const Byte* from, typename To::Bits* to, std::size_
 template <class Block, class To>
 void launch(const void* from, void* to, std::size_t blocks, cudaStream_t stream) {
   constexpr std::size_t kThreads = 256;
-  constexpr std::size_t kMostGroups =
-      4096;  // enough to fill any GPU; each thread loops over the rest
+  constexpr std::size_t kMostGroups = 4096;  // enough to fill any GPU; threads loop over the rest
   const std::size_t count = blocks * Block::kElements;
   const std::size_t wanted = (count + kThreads - 1) / kThreads;
   const auto groups = static_cast<unsigned>(wanted < kMostGroups ? wanted : kMostGroups);

@@ -19,8 +19,7 @@ __global__ void cast_kernel(const typename From::Bits* from, typename To::Bits* 
 template <class From, class To>
 void launch(const void* from, void* to, std::size_t count, cudaStream_t stream) {
   constexpr std::size_t kThreads = 256;
-  constexpr std::size_t kMostBlocks =
-      4096;  // enough to fill any GPU; each thread loops over the rest
+  constexpr std::size_t kMostBlocks = 4096;  // enough to fill any GPU; threads loop over the rest
   const std::size_t wanted = (count + kThreads - 1) / kThreads;
   const auto blocks = static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
   cast_kernel<From, To><<<blocks, kThreads, 0, stream>>>(

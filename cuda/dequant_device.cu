@@ -29,8 +29,7 @@ struct Launch {
   template <class Code, class Order, class To>
   bool run() const {
     constexpr std::uint64_t kThreads = 256;
-    constexpr std::uint64_t kMostBlocks =
-        4096;  // enough to fill any GPU; each thread loops over the rest
+    constexpr std::uint64_t kMostBlocks = 4096;  // enough to fill any GPU; threads loop over more
     const std::uint64_t wanted = (count + kThreads - 1) / kThreads;
     const auto blocks = static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
     dequantize_kernel<Order, To><<<blocks, kThreads, 0, stream>>>(

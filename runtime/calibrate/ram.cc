@@ -19,9 +19,8 @@ constexpr std::uint64_t kPage = 2u << 20;     // what slices are multiples of
 constexpr std::uint64_t kStep = 16 * kPage;   // bytes touched between two looks at the clock
 constexpr std::uint64_t kLeast = 256u << 20;  // bytes, where caches are small or unknown
 constexpr std::uint64_t kUnknownCaches = 64u << 20;
-constexpr std::size_t kMostPasses =
-    101;                             // many short ones, because other users of memory come and go
-constexpr double kTouchShare = 0.4;  // of the time: how much the first touching may take
+constexpr std::size_t kMostPasses = 101;  // many short ones: other users of memory come and go
+constexpr double kTouchShare = 0.4;       // of the time: how much the first touching may take
 
 // Sums the words in eight chains, so that additions do not wait for each other. They are integers,
 // so the compiler may reorder the additions into vector instructions.

@@ -46,8 +46,8 @@ LogitsFile::~LogitsFile() {
 void LogitsFile::append(std::span<const float> rows) { write(rows.data(), rows.size_bytes()); }
 
 void LogitsFile::finish() {
-  const mode_t mask =
-      ::umask(0);  // mkostemp() made it for the owner alone; give it the usual permissions
+  // mkostemp() made the file for its owner alone. Give it the usual permissions.
+  const mode_t mask = ::umask(0);
   ::umask(mask);
   if (::fchmod(descriptor_, 0666 & ~mask) != 0) fail("set the mode of");
   if (::fsync(descriptor_) != 0 && errno != EINVAL) fail("write");

@@ -1,4 +1,4 @@
-// What the kernel knows about a file and Berth decides by how to read it: its file system, and how
+// What the kernel knows about a file, as far as it decides how to read it: its file system, and how
 // much of it is in the page cache. Stateless; safe for use from many threads.
 #pragma once
 

@@ -46,8 +46,8 @@ class FileMapping {
 
   std::byte* data() const { return data_; }
   // Reads bytes [begin, end) of the file into the page cache and maps their pages. Returns false
-  // where the file has no such bytes any more or the disk fails. A kernel without
-  // MADV_POPULATE_READ (before Linux 5.14) only starts the reading.
+  // where the file has no such bytes any more or the disk fails. On a kernel without
+  // MADV_POPULATE_READ (before Linux 5.14) it only starts the reading.
   bool populate(std::uint64_t begin, std::uint64_t end) const;
   // How many bytes of [begin, end) are in RAM now.
   std::uint64_t resident(std::uint64_t begin, std::uint64_t end) const;

@@ -24,8 +24,8 @@ struct WorkControl {
 // Runs job(thread, 0) to job(thread, count - 1) on up to `threads` threads, which are numbered from
 // 0. Jobs are begun in the order of their numbers. The calling thread waits and reports progress.
 // When a job or on_progress throws, no further job is begun, and the first exception is rethrown
-// after every thread has ended; so is Interrupted when control.cancel becomes true. Throws Error
-// where not one thread can be started.
+// after every thread has ended. A control.cancel that becomes true counts as a job that throws
+// Interrupted. Throws Error where not one thread can be started.
 void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
                  const std::function<void(std::size_t thread, std::size_t i)>& job);
 

@@ -28,10 +28,9 @@ struct CopyJob {
   std::uint64_t to = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
-  const StoredForm* form = nullptr;  // null: the elements stay in their order
-  std::uint64_t at = 0;              // offset of `from` in the stored tensor, in bytes
-  const WeightTables* tables =
-      nullptr;  // of the quantised weight that the bytes are packed values of
+  const StoredForm* form = nullptr;      // null: the elements stay in their order
+  std::uint64_t at = 0;                  // offset of `from` in the stored tensor, in bytes
+  const WeightTables* tables = nullptr;  // where the bytes are packed values: those of the weight
 
   bool reorders() const { return form != nullptr && form->reorders(); }
   // Whether the bytes are only copied.

@@ -388,8 +388,7 @@ class Loading {
   std::vector<std::string> notes_;
   std::unique_ptr<Verifier> verifier_;
   std::shared_ptr<OffloadFile> offload_;
-  std::unique_ptr<StagingRing>
-      ring_;  // before sinks_, which copy out of it, so that it is freed after them
+  std::unique_ptr<StagingRing> ring_;  // before sinks_, which copy out of it: freed after them
   std::vector<std::unique_ptr<DeviceSink>> sinks_;  // by device; null where nothing goes
   std::unique_ptr<ShardFiles> files_;
   WorkControl control_;

@@ -93,8 +93,7 @@ struct Schedule {
   std::uint64_t staged_chunks = 0;
   std::uint64_t bounced_chunks = 0;  // in place and cold
   bool any_cached = false;           // some chunk is not cold
-  std::uint64_t largest_staged =
-      0;  // bytes of the whole blocks that the largest staged chunk touches
+  std::uint64_t largest_staged = 0;  // of a staged chunk: bytes of all blocks that it touches
 };
 
 // The largest chunk of a shard that is read from the disk, in bytes. Small chunks keep the reads of

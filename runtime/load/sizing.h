@@ -42,8 +42,7 @@ inline std::size_t reading_threads() {
 // How many bounce buffers `readers` threads need: one for each, and for each of the first two
 // threads that copy, one to copy out of and one that waits.
 constexpr std::size_t bounce_buffers(std::size_t readers) { return readers + 4; }
-inline constexpr std::size_t kLeastBounceBuffers =
-    4;  // with fewer, the disk would be busier without any
+inline constexpr std::size_t kLeastBounceBuffers = 4;  // a disk is busier without than with fewer
 static_assert(bounce_buffers(kBouncingThreads) * slot_bytes(kColdChunk) == kMostBounced);
 static_assert(kBouncingThreads >= kMostThreads);
 

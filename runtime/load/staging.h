@@ -57,8 +57,7 @@ class StagingRing {
   std::size_t threads_;
   PageLock page_lock_;
   HostArena arena_;
-  std::vector<State>
-      states_;  // by slot; after arena_, so that slots are unlocked before it is freed
+  std::vector<State> states_;        // by slot; after arena_, so unlocked before it is freed
   std::vector<std::uint32_t> last_;  // by thread: the slot it used last
   std::atomic<std::uint32_t> not_locked_ = 0;
 };

@@ -16,8 +16,8 @@ namespace {
 
 constexpr float kBnbHundredTwentySeventh = 7.874015718698502e-3f;  // as bitsandbytes writes 1 / 127
 constexpr std::uint64_t kBnbBlock = 64;                            // values that share a scale
-constexpr std::uint64_t kBnbNested =
-    256;                                // scales that share a scale of theirs; also how many codes
+// How many scales share a scale of theirs, and also how many codes there are for scales.
+constexpr std::uint64_t kBnbNested = 256;
 constexpr std::uint64_t kMxBlock = 32;  // values that share a scale (OCP MX formats)
 constexpr std::uint64_t kWord = 32;     // bits
 

@@ -17,8 +17,7 @@ namespace dom = simdjson::dom;
 
 constexpr std::string_view kFormat = "berth-checksums-1";
 constexpr std::string_view kAlgorithm = "xxh3-128 of the xxh3-128 of each 262144-byte block";
-constexpr std::uint64_t kMostBytes =
-    1ull << 30;  // of the file; half of it is enough for 2 million tensors
+constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file; 2 million tensors take half
 
 std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();

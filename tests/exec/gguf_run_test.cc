@@ -33,8 +33,8 @@ struct Rename {
 struct Family {
   std::string name;  // folder in data/
   std::string architecture;
-  std::vector<std::pair<std::string, std::string>>
-      config;  // regex and replacement, to leave what GGUF can say
+  // Regex and replacement: changes to config.json that leave in it what GGUF can say.
+  std::vector<std::pair<std::string, std::string>> config;
   std::vector<Rename> names;
   bool interleaved = false;  // rotary rows
   bool transposed = false;   // Conv1D
