@@ -78,8 +78,8 @@ struct Q8_0Block {
 // The 12 bytes `scales` of a k-quant hold eight 6-bit scales and eight 6-bit minima, a pair of them
 // for each 32 elements. The first four scales are the low six bits of bytes 0 to 3, the first four
 // minima those of bytes 4 to 7. The other scales are the low nibbles of bytes 8 to 11, and the
-// other minima the high ones; their two upper bits are the two upper bits of bytes 0 to 3 and of
-// bytes 4 to 7.
+// other minima the high ones; the two bits above them are the upper two bits of bytes 0 to 3 for
+// scales, and of bytes 4 to 7 for minima.
 BERTH_BOTH int k_scale(const Byte* scales, int j) {
   return j < 4 ? scales[j] & 63 : (scales[j + 4] & 15) | (scales[j - 4] >> 6) << 4;
 }

@@ -9,8 +9,7 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kMemory = 1ull
-                                  << 30;  // bytes of memory to read; caches have 0.13 GB at most
+constexpr std::uint64_t kMemory = 1ull << 30;  // bytes to read; caches have 0.13 GB at most
 constexpr std::uint64_t kLeastMemory = 256u << 20;
 constexpr std::uint64_t kCopy = 128u << 20;  // bytes a copy
 constexpr std::uint64_t kSmall = 4096;       // bytes of a copy that takes no time but its latency

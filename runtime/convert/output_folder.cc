@@ -79,8 +79,7 @@ void OutputFolder::fail(const std::string& name, const char* doing, int error) c
 
 void OutputFolder::require_space(std::uint64_t bytes) const {
   struct statvfs info {};
-  if (::statvfs(temporary_.c_str(), &info) != 0)
-    return;  // not known: the writes will fail where it is too little
+  if (::statvfs(temporary_.c_str(), &info) != 0) return;  // not known: if too little, writes fail
   const std::uint64_t free = std::uint64_t{info.f_bavail} * info.f_frsize;
   if (free >= bytes) return;
   throw Error(path_.string() + ": " + std::to_string(bytes) + " bytes are to be written and " +
@@ -177,8 +176,7 @@ void OutputFolder::commit(const std::atomic<bool>* cancel) {
   int error = ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE)
                   ? errno
                   : 0;
-  if (error == EINVAL ||
-      error == ENOSYS) {  // the file system cannot do that: look first, then rename
+  if (error == EINVAL || error == ENOSYS) {  // the file system cannot do that: look, then rename
     std::error_code ignored;
     error = fs::exists(fs::symlink_status(path_, ignored))     ? EEXIST
             : ::rename(temporary_.c_str(), path_.c_str()) != 0 ? errno

@@ -61,8 +61,7 @@ class Operations {
   const Weights& weights_;
   Placement& placement_;
   const Recipe& recipe_;
-  at::ScalarType
-      dtype_;  // of activations: each module returns it, in whatever dtype its weights are
+  at::ScalarType dtype_;  // of all activations, in whatever dtype the weights are
   std::unordered_map<DeviceIndex, Angles> angles_;
 };
 
