@@ -144,8 +144,8 @@ const Expectations kShardIndex = {
 const Expectations kGguf = {
     {"alignment_float", "general.alignment: not a non-negative integer"},
     {"alignment_huge", "general.alignment: not a non-negative integer"},
-    {"alignment_odd", "general.alignment: 24 is no power of two (at most 2^30)"},
-    {"alignment_zero", "general.alignment: 0 is no power of two (at most 2^30)"},
+    {"alignment_odd", "general.alignment: 24 is not a power of two (at most 2^30)"},
+    {"alignment_zero", "general.alignment: 0 is not a power of two (at most 2^30)"},
     {"array_count_wraps",
      "the file is truncated: it ends within 'a': an array of 2305843009213693952 elements (byte "
      "49)"},
@@ -175,7 +175,7 @@ const Expectations kGguf = {
     {"offset_past_end",
      "the file is truncated: tensor 'a' ends 1099511627784 bytes into the data, the file has 8 "
      "there"},
-    {"offset_unaligned", "tensor 'a': its offset 8 is no multiple of 32 (byte 49)"},
+    {"offset_unaligned", "tensor 'a': its offset 8 is not a multiple of 32 (byte 49)"},
     {"offset_wraps",
      "the file is truncated: tensor 'a' ends 18446744073709551592 bytes into the data, the file "
      "has 8 there"},
