@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "berth/planner.h"
+#include "cli/options/options.h"
 #include "cli/report/planned.h"
 #include "planner/base/json_writer.h"
 

@@ -22,19 +22,19 @@ install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_mach
 if(TARGET berth_executor)
   install(TARGETS berth_executor LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/planner DESTINATION ${berth_headers_dir}
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/planner DESTINATION ${berth_headers_dir}
   FILES_MATCHING PATTERN "*.h")
-install(FILES ${CMAKE_SOURCE_DIR}/runtime/load/loader.h
+install(FILES ${PROJECT_SOURCE_DIR}/runtime/load/loader.h
   DESTINATION ${berth_headers_dir}/runtime/load)
-install(FILES ${CMAKE_SOURCE_DIR}/runtime/convert/convert.h
+install(FILES ${PROJECT_SOURCE_DIR}/runtime/convert/convert.h
   DESTINATION ${berth_headers_dir}/runtime/convert)
-install(FILES ${CMAKE_SOURCE_DIR}/cmake/berth.h DESTINATION ${berth_headers_dir})
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/berth.h DESTINATION ${berth_headers_dir})
 
 install(EXPORT berth NAMESPACE berth:: FILE berthTargets.cmake DESTINATION ${berth_package_dir})
-configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/berthConfig.cmake.in
-  ${CMAKE_BINARY_DIR}/berthConfig.cmake INSTALL_DESTINATION ${berth_package_dir})
-write_basic_package_version_file(${CMAKE_BINARY_DIR}/berthConfigVersion.cmake
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/berthConfig.cmake.in
+  ${PROJECT_BINARY_DIR}/berthConfig.cmake INSTALL_DESTINATION ${berth_package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/berthConfigVersion.cmake
   VERSION ${PROJECT_VERSION} COMPATIBILITY ExactVersion)
-install(FILES ${CMAKE_BINARY_DIR}/berthConfig.cmake ${CMAKE_BINARY_DIR}/berthConfigVersion.cmake
+install(FILES ${PROJECT_BINARY_DIR}/berthConfig.cmake ${PROJECT_BINARY_DIR}/berthConfigVersion.cmake
   DESTINATION ${berth_package_dir})

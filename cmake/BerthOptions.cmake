@@ -13,10 +13,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 if(BERTH_SANITIZE)
   # The build type "Sanitized" of the presets has no flags of its own: -O2 and full debug information
-  # would take twice as long to compile, and tell no more of a fault's lines.
+  # would take twice as long to compile, and tell no more of a fault's lines. Asserts stay on,
+  # whatever the build type says: these builds are there to find our own bugs.
   target_compile_options(berth_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
-    -fno-omit-frame-pointer -O1 -g1 -DNDEBUG>)
+    -fno-omit-frame-pointer -O1 -g1 -UNDEBUG>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 

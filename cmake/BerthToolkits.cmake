@@ -1,6 +1,6 @@
 # Finds nvcc and libtorch. Both come from the project's virtual environment (scripts/setup) unless
 # CMAKE_CUDA_COMPILER, CUDAToolkit_ROOT or Torch_DIR say otherwise. No GPU is needed to build.
-set(BERTH_VENV ${CMAKE_SOURCE_DIR}/.venv CACHE PATH "Virtual environment that holds torch")
+set(BERTH_VENV ${PROJECT_SOURCE_DIR}/.venv CACHE PATH "Virtual environment that holds torch")
 
 # Linking libtorch_cpu and c10 by file keeps libtorch_cuda (350 MB of memory at start) out of
 # processes that use no GPU; the executor opens it by name where there is one.

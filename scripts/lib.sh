@@ -28,6 +28,16 @@ retry() {
 # The lines of a list file without comments and blanks.
 entries() { sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root, and there is no sudo: $*"
+  fi
+}
+
 # Prints the nvcc of a CUDA 13.0 toolkit that the machine itself has, if any: 13.0 is what libtorch
 # was built with, and two CUDA runtimes in one process do not go together.
 machine_nvcc() {
@@ -61,4 +71,39 @@ configure() {
     cmake --preset "$preset" "${options[@]}" >&2
     echo "$wanted" >"$folder/.configured"
   fi
+}
+
+# Of the paths on stdin, those of sources that clang-tidy reads. What includes libtorch would take it
+# minutes a file.
+lintable() { grep '\.cc$' | grep -v '^runtime/exec/\|^tests/\|^bench/\|^examples/' || true; }
+
+# Lints the sources on stdin, one a core at a time, by the commands of the release build.
+lint() {
+  xargs -r -n 1 -P "$(nproc)" clang-tidy-14 -p build --quiet \
+    --extra-arg=-Wno-unknown-warning-option 2> >(grep -v 'warnings generated' >&2 || true)
+}
+
+# Parses every script without running it.
+check_scripts() {
+  local script wrong=0 parse='import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])'
+  while read -r script; do
+    case $(head -n 1 "$script") in
+      *python*) .venv/bin/python -c "$parse" "$script" || wrong=1 ;;
+      *sh) bash -n "$script" || wrong=1 ;;
+    esac
+  done < <(grep -rIl '^#!' scripts bench tests docs .ci)
+  return $wrong
+}
+
+# The version is set in CMakeLists.txt alone. The newest release that CHANGELOG.md tells of must be
+# that one.
+check_version() {
+  local version released
+  version=$(sed -n 's/^project(berth VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+  released=$(sed -n 's/^## \[\([0-9][0-9.]*\)\].*/\1/p' CHANGELOG.md | head -n 1)
+  [ -n "$version" ] || { say "CMakeLists.txt: no line project(berth VERSION ...)"; return 1; }
+  [ "$version" = "$released" ] || {
+    say "CHANGELOG.md: its newest release is '$released', but CMakeLists.txt says $version"
+    return 1
+  }
 }

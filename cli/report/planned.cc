@@ -1,5 +1,7 @@
 #include "cli/report/planned.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "planner/machine/sizes.h"

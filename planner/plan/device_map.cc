@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
-#include <regex>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "berth/error.h"
 #include "planner/base/json_text.h"
-#include "planner/base/safe_regex.h"
+#include "planner/base/name_pattern.h"
 #include "planner/base/text.h"
 
 namespace berth {
@@ -76,7 +76,7 @@ std::pair<std::size_t, bool> match_set(std::string_view glob, std::size_t at, ch
 }  // namespace
 
 struct DeviceMapIndex::Pattern {
-  std::regex regex;
+  NamePattern regex;
   std::uint32_t entry;
 };
 
@@ -89,15 +89,13 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
       literal_.emplace(key, i);
       continue;
     }
-    try {
-      if (key.size() > kLongestRegex)
-        throw std::regex_error(std::regex_constants::error_complexity);
-      // The match must end where a name does, or at a dot.
-      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSafeRegex), i});
-    } catch (const std::regex_error&) {
+    // The match must end where a name does, or at a dot.
+    auto regex = NamePattern::compile("(?:" + key + ")(?:\\.|$)");
+    if (!regex) {
       throw Error("device map: key '" + printable(key) +
                   "' is neither a module's name nor a regular expression");
     }
+    patterns_.push_back({std::move(*regex), i});
   }
 }
 
@@ -114,10 +112,7 @@ std::uint32_t DeviceMapIndex::find(std::string_view name) const {
   }
   for (const Pattern& pattern : patterns_) {
     if (best != kNone && !beats(map_[pattern.entry].module, map_[best].module)) continue;
-    if (std::regex_search(name.begin(), name.end(), pattern.regex,
-                          std::regex_constants::match_continuous)) {
-      best = pattern.entry;
-    }
+    if (pattern.regex.matches_start(name)) best = pattern.entry;
   }
   return best;
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "berth/error.h"
 #include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
 #include "tests/planner/compact_tree.h"

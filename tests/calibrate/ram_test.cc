@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "berth/error.h"
 #include "runtime/calibrate/crew.h"
 #include "tests/cli/temporary_folder.h"
 

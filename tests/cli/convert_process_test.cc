@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "berth/error.h"
 #include "cli/companions.h"
 #include "tests/cli/berth_process.h"
 #include "tests/model/gguf_writer.h"

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
 #include "berth/loader.h"
 #include "berth/planner.h"
 #include "runtime/door/loader_api.h"

@@ -5,6 +5,7 @@
 #include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
 #include "berth/planner.h"
 #include "made_model.h"
 

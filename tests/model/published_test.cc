@@ -290,6 +290,10 @@ TEST(Published, SkippedModulesByNamePatternAndGlob) {
                         "ignore":["re:.*1.mlp.(up|down)_proj$"],"config_groups":{"a":{
                         "targets":["Linear"],"weights":{"num_bits":8,"strategy":"channel"}}}})"),
               ElementsAre("1.mlp.up_proj.weight", "1.mlp.down_proj.weight"));
+  EXPECT_THAT(plain(R"({"quant_method":"compressed-tensors","format":"int-quantized",
+                        "ignore":["re:(?!.*0\\.).*mlp.*(?<!gate)_proj$"],"config_groups":{"a":{
+                        "targets":["Linear"],"weights":{"num_bits":8,"strategy":"channel"}}}})"),
+              ElementsAre("1.mlp.up_proj.weight", "1.mlp.down_proj.weight"));
   EXPECT_THAT(plain(R"({"quant_method":"modelopt","quant_algo":"FP8",
                         "ignore":["lm_head","model.layers.0*","*mlp*"]})"),
               testing::SizeIs(10));

@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "berth/error.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "berth/error.h"
 #include "berth/planner.h"
 #include "tests/planner/made_models.h"
 

@@ -13,7 +13,8 @@
 namespace berth {
 namespace {
 
-// A device with parts aside loses `aside_space`. Parts aside take space only where `counted`.
+// A device with experts_aside aside loses `aside_space`. Parts aside take space only where
+// `counted`.
 bool fits(const Pipeline& p, const PipelinePlan& plan, bool counted = false) {
   for (std::uint32_t d = 0; d < p.devices.size(); ++d) {
     std::uint64_t weights = 0;
@@ -78,7 +79,7 @@ Best brute_force(const Pipeline& p) {
   plan.aside.assign(p.units.size(), false);
   for (;;) {
     if (is_allowed(p, plan) && fits(p, plan)) {
-      if (!parts || fits(p, plan, true)) {
+      if (!experts_aside || fits(p, plan, true)) {
         best.latency_anyhow = std::min(best.latency_anyhow, latency_of(p, plan));
       }
       if (is_contiguous(p, plan.device)) {
@@ -88,7 +89,7 @@ Best brute_force(const Pipeline& p) {
     }
     std::size_t u = 0;
     for (; u < plan.device.size(); ++u) {
-      if (parts && !plan.aside[u]) {
+      if (experts_aside && !plan.aside[u]) {
         plan.aside[u] = true;
         break;
       }
@@ -135,7 +136,8 @@ Pipeline random_pipeline(std::mt19937& random) {
   return p;
 }
 
-// The same with parts that may stand aside on the last device, which is left out of the chain's.
+// The same with experts_aside that may stand aside on the last device, which is left out of the
+// chain's.
 Pipeline random_parts(std::mt19937& random) {
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
@@ -166,7 +168,8 @@ TEST(Pipeline, PutsTheCheapestPartsAside) {
     const Pipeline p = random_parts(random);
     const Best best = brute_force(p);
     const std::optional<PipelinePlan> plan = solve_latency(p);
-    if (plan && !plan->exact) continue;  // more than two sorts of parts: not claimed to be best
+    if (plan && !plan->exact)
+      continue;  // more than two sorts of experts_aside: not claimed to be best
     ASSERT_EQ(plan.has_value(), best.latency < kNever) << "instance " << i;
     if (!plan) continue;
     EXPECT_EQ(plan->cost, best.latency) << "instance " << i;

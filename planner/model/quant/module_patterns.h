@@ -1,11 +1,12 @@
 // Lists of modules as quantisation configs write them: plain names, whole or in part, and patterns.
 #pragma once
 
-#include <regex>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "planner/base/name_pattern.h"
 
 namespace berth {
 
@@ -26,11 +27,11 @@ class ModulePatterns {
   bool empty() const { return names_.empty() && patterns_.empty(); }
 
  private:
-  bool compile(const std::string& regex);  // false where it is none
+  bool compile(std::string_view regex);  // false where it is none
   [[noreturn]] static void fail(std::string_view entry);
 
   std::set<std::string, std::less<>> names_;
-  std::vector<std::regex> patterns_;
+  std::vector<NamePattern> patterns_;
 };
 
 }  // namespace berth
