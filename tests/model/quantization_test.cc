@@ -279,7 +279,7 @@ TEST(QuantisedErrors, RefuseAValueThatNoMethodHas) {
   EXPECT_THAT(error_of(R"({"quant_method":"gptq","bits":5})"),
               HasSubstr("config.json: quantization_config.bits: 5 bits"));
   EXPECT_THAT(error_of(R"({"quant_method":"gptq","bits":4,"group_size":0})"),
-              HasSubstr("group_size: 0 is no group size"));
+              HasSubstr("group_size: 0 is not a group size"));
   EXPECT_THAT(error_of(R"({"quant_method":"fp8","weight_block_size":[128]})"),
               HasSubstr("weight_block_size: not two sizes"));
   EXPECT_THAT(error_of(R"({"quant_method":"fp8","weight_block_size":[0,128]})"),

@@ -21,8 +21,8 @@ namespace {
 constexpr std::string_view kZipMark = "PK\x03\x04";
 constexpr std::string_view kPickle = "/data.pkl";
 
-// The older format's first pickle is the number 0x1950a86a20f9469cfc6c, in ten bytes from protocol
-// 2 on, else as text.
+// The first pickle of the older format is the number 0x1950a86a20f9469cfc6c: ten bytes from
+// protocol 2 on, text before.
 constexpr std::string_view kLegacyMark("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13);
 constexpr std::string_view kLegacyTextMark = "L119547037146038801333356L\n.";
 constexpr std::string_view kFrame = "\x95";  // and eight bytes, which protocols from 4 on put first
@@ -35,8 +35,8 @@ std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_
   return text;
 }
 
-// Turns the tensors of a state dict into byte ranges. `place` says where a storage's data is; it is
-// asked once a key.
+// Turns the tensors of a state dict into byte ranges. `place` says where the data of a storage is;
+// it is called once for each key.
 template <typename PlaceStorage>
 void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleValue root,
                     std::uint32_t shard, const CheckpointLimits& limits,
@@ -54,7 +54,7 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
     const TorchStorage& storage = host.storages()[tensor.storage];
     const std::string_view key = machine.text(storage.key);
     const auto bytes = tensor_bytes(tensor.dtype, named.shape);
-    if (!bytes) fail("the shape's size overflows or is no whole number of bytes");
+    if (!bytes) fail("the shape's size overflows or is not a whole number of bytes");
 
     auto at = placed.find(key);
     if (at == placed.end()) at = placed.emplace(key, place(named, storage)).first;
@@ -86,8 +86,8 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
                    });
 }
 
-// Bytes of the first pickle where `head` begins with the mark of the older format; 0 where not.
-// Throws Error where the file is of that format, but of a protocol that is not read.
+// The length in bytes of the first pickle, if `head` begins with the mark of the older format; else
+// 0. Throws Error if the file has that format, but a pickle protocol that is not read.
 std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
   const auto refuse = [&](const std::string& protocol) {
     throw Error(source + ": the pickle protocol of this file of torch.save, " + protocol +
@@ -103,7 +103,7 @@ std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
   return at + kLegacyMark.size();
 }
 
-// The ZIP format.
+// A file in the ZIP format.
 class TorchArchive {
  public:
   explicit TorchArchive(const ByteSource& file) : file_(file), zip_(file) { find_root(); }
@@ -130,7 +130,7 @@ class TorchArchive {
   }
 
  private:
-  // Everything stands below one folder, which is named after the file when it was written.
+  // All entries stand below one folder. It has the name that the file had when it was written.
   void find_root() {
     std::optional<std::string_view> root;
     for (const ZipEntry& entry : zip_.entries()) {
@@ -184,15 +184,17 @@ class TorchArchive {
   std::string root_;
 };
 
-// The legacy format: pickles of a mark, a version, the writer's system, the object and the keys of
-// its storages; then for each key the number of elements, in eight bytes, and the data.
+// A file in the older format. It begins with five pickles: a mark, a version, the writer's system,
+// the object, and the keys of its storages. Then comes, for each key, the number of elements in
+// eight bytes, and the data.
 class LegacyFile {
  public:
-  // The first pickle takes `mark_bytes`.
+  // `mark_bytes` is the length of the first pickle.
   LegacyFile(const ByteSource& file, std::size_t mark_bytes)
       : file_(file), mark_bytes_(mark_bytes) {}
 
-  // How long the pickles are is known only once they are read: try with more until it suffices.
+  // The length of the pickles is known only once they have been read, so this tries again with more
+  // of the file until they are whole.
   void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
     const std::uint64_t most = std::min(file_.size, PickleLimits{}.bytes);
     for (std::uint64_t window = std::min(most, kFirstWindow);;
@@ -241,7 +243,8 @@ class LegacyFile {
   }
 
   static void check_byte_order(const PickleMachine& machine, PickleValue system) {
-    if (system.kind != PickleKind::kDict) machine.fail(system.at, "the system pickle is no dict");
+    if (system.kind != PickleKind::kDict)
+      machine.fail(system.at, "the system pickle is not a dict");
     const auto pairs = machine.pairs(system);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       if (pairs[i].kind != PickleKind::kText || machine.text(pairs[i]) != "little_endian") continue;
@@ -250,12 +253,12 @@ class LegacyFile {
     }
   }
 
-  // Where each storage's data is: `list` names them in the order of the file, which goes on at
-  // `at`.
+  // Where the data of each storage is. `list` names the storages in the order of the file, and the
+  // first one begins at byte `at`.
   std::map<std::string_view, ByteRange> place_all(const PickleMachine& object,
                                                   const TorchHost& host, const PickleMachine& keys,
                                                   PickleValue list, std::uint64_t at) const {
-    if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is none");
+    if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is not a list");
     std::map<std::string_view, const TorchStorage*> known;
     for (const TorchStorage& storage : host.storages()) {
       known.emplace(object.text(storage.key), &storage);
@@ -274,12 +277,12 @@ class LegacyFile {
       at += 8;
       if (elements != storage->second->elements) {
         throw Error(file_.name + ": storage " + quote(name) + " has " + std::to_string(elements) +
-                    " elements, its id says " + std::to_string(storage->second->elements) +
+                    " elements, the pickle says " + std::to_string(storage->second->elements) +
                     " (byte " + std::to_string(at - 8) + ")");
       }
       const std::uint64_t bytes = storage->second->bytes();
       if (file_.size - at < bytes) fail_truncated(name, at);
-      // The key's text is the object's own: `keys` does not live as long.
+      // The key's text must come from `object`: `keys` does not live as long as the result.
       if (!places.emplace(storage->first, ByteRange{at, at + bytes}).second) {
         keys.fail(key.at, "storage " + quote(name) + " appears twice");
       }
@@ -305,7 +308,7 @@ class LegacyFile {
     const auto byte = static_cast<unsigned char>(c);
     bytes += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
   }
-  throw Error(file.name + ": is no file of torch.save: neither a zip archive nor a pickle of its " +
+  throw Error(file.name + ": not a file of torch.save: neither a zip archive nor a pickle of its " +
               "older format" +
               (bytes.empty() ? " (it is empty)" : " (it begins with" + bytes + ")"));
 }
