@@ -1,4 +1,4 @@
-// Every file of the seed corpora, and the exact rule that it breaks.
+// Checks, for every file of the seed corpora, which rule it breaks, by the exact message.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// File name to the message expected, without the source's name; "" for a valid file.
+// Maps a file's name to the message that is expected, without the source's name; "" for a valid
+// file.
 using Expectations = std::map<std::string, std::string>;
 
 const Expectations kSafetensors = {
@@ -218,7 +219,7 @@ std::string slurp(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// The message that `parse` throws on the file's bytes, "" if it throws none.
+// The message that `parse` throws for the file's bytes; "" if it throws none.
 std::string answer(const fs::path& path, const std::function<void(const std::string&)>& parse) {
   try {
     parse(slurp(path));

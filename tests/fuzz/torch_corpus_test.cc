@@ -1,5 +1,5 @@
-// Every file of the PyTorch corpus: the valid ones against what torch.load gives, the others
-// against the exact rule that each breaks.
+// Every file of the PyTorch corpus. Valid files are compared with what torch.load gives, the others
+// with the message of the exact rule that each breaks.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 
 const fs::path kCorpus = fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus";
 
-// File name to the message expected, without the source's name; the valid files are not in it.
+// Maps a file's name to the message that is expected, without the source's name. Valid files are
+// not in it.
 const std::map<std::string, std::string> kBroken = {
     {"append_text", "m/data.pkl: opcode APPEND is not applied to a list (byte 49)"},
     {"big_endian",
