@@ -1,5 +1,5 @@
 // A placement unit by unit, as `auto` searches it: what it takes of every device and what it costs.
-// The ledger (memory_model.h) and the placed by tensor (pricing.h) say the same of the same plan.
+// The ledger (memory.h) and the placed by tensor (pricing.h) say the same of the same plan.
 #pragma once
 
 #include <cstdint>
