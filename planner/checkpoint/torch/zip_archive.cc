@@ -25,8 +25,8 @@ constexpr std::uint64_t kLocator64Bytes = 20;
 constexpr std::uint64_t kMostComment = 65535;
 
 constexpr std::uint16_t kEncrypted = 1u << 0;
-constexpr std::uint16_t kSizesFollow =
-    1u << 3;  // the local header leaves the sizes to a descriptor behind the data
+// The local header leaves the sizes to a descriptor behind the data.
+constexpr std::uint16_t kSizesFollow = 1u << 3;
 constexpr std::uint32_t kIn64 = 0xffffffff;  // the value is in the ZIP64 field instead
 
 // Little-endian fields at fixed offsets of a record that is known to be long enough.

@@ -129,9 +129,8 @@ TokenizerSections sentencepiece_sections(const GgufHeader& header, GgufVocabular
   std::deque<std::string> respelled;
   if (gemma) respell_spaces(vocabulary, respelled);
   const auto unknown = unknown_of(header, vocabulary);
-  if (unknown)
-    vocabulary.types[*unknown] =
-        kControlToken;  // it may be written in a text, and then stands for itself
+  // A text may have this token written in it, and it then stands for itself.
+  if (unknown) vocabulary.types[*unknown] = kControlToken;
   const bool prefix = header.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
 
   TokenizerSections sections;

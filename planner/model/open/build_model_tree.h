@@ -34,8 +34,7 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
 
 // What a config alone says, before any checkpoint is looked at.
 struct Skeleton {
-  std::unique_ptr<Architecture>
-      architecture;  // null: the family has no template, and nothing is built
+  std::unique_ptr<Architecture> architecture;  // null: a family without a template, nothing built
   BuiltTree built;
 };
 // `expected_tensors` is about how many tensors the checkpoint holds; 0 if there is no checkpoint.

@@ -37,8 +37,7 @@ struct Quantization {
   bool blocks_only = false;                          // only what is inside the decoder's blocks
   bool conv1d = false;                               // GPT-2's Conv1D is converted too
   std::map<std::string, DType, std::less<>> dtypes;  // of other tensors, by last name
-  std::optional<DType>
-      plain_dtype;  // if set, weights are dequantised to it and the tree stays plain
+  std::optional<DType> plain_dtype;  // if set, weights are dequantised; the tree stays plain
 };
 
 using DTypesByName = std::map<std::string, DType, std::less<>>;

@@ -30,10 +30,9 @@ struct ModuleSpec {
   std::string name;  // last component of the name; unused in the item of a repetition
   std::string cls;
   std::optional<Expression> when;
-  std::optional<Expression>
-      repeat;         // if set, `modules` holds one item, which is built n times, as 0..n-1
-  std::string index;  // the expressions in the item know its number by this name
-  int stage = 0;      // Module::stage
+  std::optional<Expression> repeat;  // if set, `modules` is one item, built n times as 0..n-1
+  std::string index;                 // the expressions in the item know its number by this name
+  int stage = 0;                     // Module::stage
   bool expert = false;
   std::vector<TensorSpec> tensors;
   std::vector<ModuleSpec> modules;
@@ -50,15 +49,13 @@ struct Architecture {
   std::string cls;
   std::vector<std::string> no_split;
   std::optional<Expression> tie_when;
-  std::vector<std::string>
-      tie;  // names of tensors that share storage; the first one registered counts
+  std::vector<std::string> tie;  // names that share storage; the first one registered counts
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
   std::vector<Rename> renames;        // applied to stored names, substring by substring
   std::vector<std::string> prefixes;  // prefixes that stored names may lack
   std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value
-  std::map<std::string, DType, std::less<>>
-      fp8_dtypes;  // by last name: what the family's FP8 releases store
+  std::map<std::string, DType, std::less<>> fp8_dtypes;  // by last name: as FP8 releases store it
   std::map<std::string, Expression, std::less<>> facts;
   std::string embedding;  // module names
   std::string head;

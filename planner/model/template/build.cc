@@ -298,8 +298,7 @@ class TemplateBuilder : public Scope {
   std::map<std::string, std::vector<ExprValue>, std::less<>> lists_;
   std::unordered_map<const ModuleSpec*, Class> classes_;
   std::unordered_map<const TensorSpec*, Resolved> resolved_;
-  std::vector<const TensorSpec*>
-      varying_;  // tensors whose shape was worked out for one loop index only
+  std::vector<const TensorSpec*> varying_;  // shape worked out for one loop index only
 };
 
 }  // namespace
