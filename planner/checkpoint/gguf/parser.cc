@@ -45,7 +45,7 @@ class GgufParser {
     for (std::uint64_t i = 0; i < value_count_; ++i) read_value();
     settle_keys();
     for (std::uint64_t i = 0; i < tensor_count_; ++i) read_tensor();
-    place_tensors();
+    locate_tensors();
     header_.bytes_.resize(at_);
     header_.bytes_.shrink_to_fit();
     return std::move(header_);
@@ -248,7 +248,7 @@ class GgufParser {
     }
   }
 
-  void place_tensors() {
+  void locate_tensors() {
     std::vector<GgufTensor>& tensors = header_.tensors_;
     NameTable names(tensors.size());
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors[i].name; };

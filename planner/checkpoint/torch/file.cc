@@ -35,14 +35,14 @@ std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_
   return text;
 }
 
-// Turns the tensors of a state dict into byte ranges. `place` says where the data of a storage is;
+// Turns the tensors of a state dict into byte ranges. `locate` says where the data of a storage is;
 // it is called once for each key.
-template <typename PlaceStorage>
+template <typename LocateStorage>
 void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleValue root,
                     std::uint32_t shard, const CheckpointLimits& limits,
-                    std::vector<TensorInfo>& tensors, const PlaceStorage& place) {
+                    std::vector<TensorInfo>& tensors, const LocateStorage& locate) {
   const std::size_t first = tensors.size();
-  std::map<std::string_view, ByteRange> placed;
+  std::map<std::string_view, ByteRange> located;
   for (const NamedTensor& named : find_state_dict(machine, host, root, limits)) {
     const TorchTensor& tensor = *named.tensor;
     const auto fail = [&](const std::string& what) {
@@ -56,8 +56,8 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
     const auto bytes = tensor_bytes(tensor.dtype, named.shape);
     if (!bytes) fail("the shape's size overflows or is not a whole number of bytes");
 
-    auto at = placed.find(key);
-    if (at == placed.end()) at = placed.emplace(key, place(named, storage)).first;
+    auto at = located.find(key);
+    if (at == located.end()) at = located.emplace(key, locate(named, storage)).first;
     const ByteRange range = at->second;
     if (storage.bytes() > range.bytes()) {
       fail("storage " + quote(key) + " is said to have " + std::to_string(storage.bytes()) +
@@ -125,7 +125,7 @@ class TorchArchive {
     const PickleValue root = machine.run();
     append_tensors(machine, host, root, shard, limits, tensors,
                    [&](const NamedTensor& named, const TorchStorage& storage) {
-                     return place(machine, named, storage);
+                     return locate(machine, named, storage);
                    });
   }
 
@@ -168,8 +168,8 @@ class TorchArchive {
                 std::to_string(range.begin) + ")");
   }
 
-  ByteRange place(const PickleMachine& machine, const NamedTensor& named,
-                  const TorchStorage& storage) {
+  ByteRange locate(const PickleMachine& machine, const NamedTensor& named,
+                   const TorchStorage& storage) {
     const std::string_view key = machine.text(storage.key);
     const ZipEntry* entry = zip_.find(root_ + "/data/" + std::string(key));
     if (entry == nullptr) {
@@ -231,11 +231,11 @@ class LegacyFile {
     const PickleValue list = keys.run();
     at += keys.size();
 
-    const auto places = place_all(object, host, keys, list, at);
+    const auto ranges = locate_all(object, host, keys, list, at);
     append_tensors(object, host, root, shard, limits, tensors,
                    [&](const NamedTensor& named, const TorchStorage& storage) {
-                     const auto place = places.find(object.text(storage.key));
-                     if (place != places.end()) return place->second;
+                     const auto found = ranges.find(object.text(storage.key));
+                     if (found != ranges.end()) return found->second;
                      object.fail(named.tensor->at,
                                  "tensor " + quote(named.name) + ": its storage " +
                                      quote(object.text(storage.key)) + " is not in the file");
@@ -255,15 +255,15 @@ class LegacyFile {
 
   // Where the data of each storage is. `list` names the storages in the order of the file, and the
   // first one begins at byte `at`.
-  std::map<std::string_view, ByteRange> place_all(const PickleMachine& object,
-                                                  const TorchHost& host, const PickleMachine& keys,
-                                                  PickleValue list, std::uint64_t at) const {
+  std::map<std::string_view, ByteRange> locate_all(const PickleMachine& object,
+                                                   const TorchHost& host, const PickleMachine& keys,
+                                                   PickleValue list, std::uint64_t at) const {
     if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is not a list");
     std::map<std::string_view, const TorchStorage*> known;
     for (const TorchStorage& storage : host.storages()) {
       known.emplace(object.text(storage.key), &storage);
     }
-    std::map<std::string_view, ByteRange> places;
+    std::map<std::string_view, ByteRange> ranges;
     for (const PickleValue key : keys.items(list)) {
       const std::string_view name = key.kind == PickleKind::kText ? keys.text(key) : "";
       const auto storage = known.find(name);
@@ -283,12 +283,12 @@ class LegacyFile {
       const std::uint64_t bytes = storage->second->bytes();
       if (file_.size - at < bytes) fail_truncated(name, at);
       // The key's text must come from `object`: `keys` does not live as long as the result.
-      if (!places.emplace(storage->first, ByteRange{at, at + bytes}).second) {
+      if (!ranges.emplace(storage->first, ByteRange{at, at + bytes}).second) {
         keys.fail(key.at, "storage " + quote(name) + " appears twice");
       }
       at += bytes;
     }
-    return places;
+    return ranges;
   }
 
   [[noreturn]] void fail_truncated(std::string_view storage, std::uint64_t at) const {

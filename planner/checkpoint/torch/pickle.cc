@@ -327,9 +327,9 @@ PickleValue& PickleMachine::top(PickleKind kind, const char* opcode) {
 
 void PickleMachine::push_tuple(std::span<const PickleValue> items) {
   // Both fit into 32 bits, because the pool holds no more values than were pushed.
-  const std::uint64_t place = std::uint64_t{pool_.size()} << 32 | items.size();
+  const std::uint64_t range = std::uint64_t{pool_.size()} << 32 | items.size();
   pool_.insert(pool_.end(), items.begin(), items.end());
-  push(PickleKind::kTuple, place);
+  push(PickleKind::kTuple, range);
 }
 
 void PickleMachine::remember(std::uint64_t index) {

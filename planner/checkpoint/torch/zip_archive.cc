@@ -228,9 +228,9 @@ ByteRange ZipArchive::locate(const ZipEntry& entry) {
   }
   const ByteRange range{begin, begin + entry.bytes};
 
-  const auto placed = located_.try_emplace(entry.header, range.end, &entry);
-  const auto at = placed.first;
-  const bool is_new = placed.second;
+  const auto inserted = located_.try_emplace(entry.header, range.end, &entry);
+  const auto at = inserted.first;
+  const bool is_new = inserted.second;
   const auto check = [&](const auto& first, const auto& second) {
     if (first->second.first <= second->first) return;
     const auto& other = first == at ? second : first;

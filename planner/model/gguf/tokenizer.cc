@@ -185,9 +185,9 @@ std::string post_processor(const GgufHeader& header, const GgufVocabulary& vocab
   const auto after = token_around(header, "eos", false, tokens.size());
   if (!before && !after) return "null";
   const auto special = [&](std::uint64_t id, const std::string& type_id) {
-    std::string piece = R"({"SpecialToken": {"id": )";
-    append_json(piece, tokens[id]);
-    return piece + R"(, "type_id": )" + type_id + "}}";
+    std::string element = R"({"SpecialToken": {"id": )";
+    append_json(element, tokens[id]);
+    return element + R"(, "type_id": )" + type_id + "}}";
   };
   const auto around = [&](const std::string& text, const std::string& type_id) {
     return (before ? special(*before, type_id) + ", " : "") + R"({"Sequence": {"id": ")" + text +

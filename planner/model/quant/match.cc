@@ -81,7 +81,7 @@ std::string QuantMatcher::describe_missing(TensorId id) const {
   return quote(join_names(module.name, first.name)) + " " + shape_text(first.shape);
 }
 
-std::string QuantMatcher::place_of(const Entry& entry) const {
+std::string QuantMatcher::position_of(const Entry& entry) const {
   return checkpoint_.shards[stored(entry.index).shard].path.string() + ": tensor " +
          quote(stored(entry.index).name);
 }
@@ -98,7 +98,7 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
     const auto twin = std::ranges::find(group.parts, entry.name, &StoredPart::name);
     if (twin != group.parts.end()) {
       const Entry& other = group.entries[static_cast<std::size_t>(twin - group.parts.begin())];
-      throw Error(place_of(entry) + " and tensor " + quote(stored(other.index).name) +
+      throw Error(position_of(entry) + " and tensor " + quote(stored(other.index).name) +
                   " are both " + quote(entry.name) + " of " + quote(weight.name));
     }
     group.parts.push_back({entry.name, stored(entry.index).dtype, stored(entry.index).shape});
@@ -191,18 +191,18 @@ std::string QuantMatcher::bind(const Group& group, const QuantScheme& scheme,
     }
     const Entry& entry = group.entries[static_cast<std::size_t>(found - group.parts.begin())];
     if (!shape_fits(part, found->shape)) {
-      return place_of(entry) + " has shape " + shape_text(found->shape) + ", " + what +
+      return position_of(entry) + " has shape " + shape_text(found->shape) + ", " + what +
              " asks for " + shape_text(part.shape);
     }
     if (!dtype_fits(part, found->dtype)) {
-      return place_of(entry) + " is " + std::string(dtype_name(found->dtype)) + ", " + what +
+      return position_of(entry) + " is " + std::string(dtype_name(found->dtype)) + ", " + what +
              " asks for " + std::string(dtype_name(part.dtype));
     }
   }
   for (const Entry& entry : group.entries) {
     const bool known = std::ranges::find(parts, entry.name, &QuantPart::name) != parts.end();
     if (!known && !is_cache_scale(entry.name) && !is_idle_bias(scheme, entry.name)) {
-      return place_of(entry) + " is not a part of " + what;
+      return position_of(entry) + " is not a part of " + what;
     }
   }
   return "";
@@ -252,7 +252,7 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
   ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
-  if (!problem.empty()) throw Error(place_of(group.entries[0]) + ": " + problem);
+  if (!problem.empty()) throw Error(position_of(group.entries[0]) + ": " + problem);
   const std::string leaf(leaf_of(weight.name));
   Dequantization made;
   made.scheme = add_scheme(tree_, scheme);
@@ -283,7 +283,7 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
 void QuantMatcher::accept_unknown(const Group& group) {
   ModelTensor& weight = tree_.tensors[group.weight];
   if (quantization_.plain_dtype) {
-    throw Error(place_of(group.entries[0]) + ": weights of the method " +
+    throw Error(position_of(group.entries[0]) + ": weights of the method " +
                 quote(quantization_.method) + " cannot be dequantised");
   }
   Replacement replacement{group.weight, {}};

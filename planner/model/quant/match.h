@@ -57,7 +57,7 @@ class QuantMatcher {
   };
 
   const TensorInfo& stored(std::uint32_t index) const { return checkpoint_.tensors[index]; }
-  std::string place_of(const Entry& entry) const;
+  std::string position_of(const Entry& entry) const;
   Group group_of(std::vector<Entry>::iterator first, std::vector<Entry>::iterator last) const;
   bool settle(Group& group);
   std::string bind(const Group& group, const QuantScheme& scheme,

@@ -168,8 +168,8 @@ class Parts {
   void bnb4() {
     const std::uint64_t values = out_ * in_;
     const std::uint64_t blocks = ceil_div(values, kBnbBlock);
-    const std::uint64_t slots = ceil_div(values * 4, dtype_bits(scheme_.weight));
-    add(leaf_, scheme_.weight, {slots, 1}).values = values;
+    const std::uint64_t elements = ceil_div(values * 4, dtype_bits(scheme_.weight));
+    add(leaf_, scheme_.weight, {elements, 1}).values = values;
     add(leaf_ + ".absmax", scheme_.nested ? DType::kU8 : DType::kF32, {blocks});
     add(leaf_ + ".quant_map", DType::kF32, {16});
     if (scheme_.nested) {
