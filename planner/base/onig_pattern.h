@@ -3,8 +3,7 @@
 #pragma once
 
 #ifndef ONIG_ESCAPE_UCHAR_COLLISION
-#define ONIG_ESCAPE_UCHAR_COLLISION  // without this, it defines a macro UChar, which is a type of
-                                     // ICU's
+#define ONIG_ESCAPE_UCHAR_COLLISION  // its macro UChar would hide ICU's type
 #endif
 #include <oniguruma.h>
 
