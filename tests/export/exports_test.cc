@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "berth/error.h"
+#include "planner/export/words.h"
 
 namespace berth {
 namespace {
