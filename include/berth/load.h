@@ -67,7 +67,7 @@ struct HostMemory {
   std::uint64_t rss = 0;        // all that is resident: the sum of the other three
   std::uint64_t anonymous = 0;  // private memory
   std::uint64_t file = 0;       // pages of mapped files, which the kernel can take back
-  std::uint64_t shared = 0;     // shared memory; pinned memory is counted here
+  std::uint64_t shared = 0;     // shared memory
 };
 // Of this process, now. Zero where /proc is absent.
 BERTH_API HostMemory host_memory();
