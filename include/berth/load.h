@@ -54,8 +54,8 @@ struct LoadOptions {
   // Where tensors of the disk tier are kept that must be converted; used for those only. Default: a
   // temporary folder on a disk.
   std::filesystem::path offload_folder;
-  // Set to true from any thread or a signal handler, it makes load() throw Interrupted. It must
-  // live until load() returns. Default: none.
+  // Set to true from any thread or a signal handler, it makes load() throw Interrupted, unless all
+  // is read already. It must live until load() returns. Default: none.
   const std::atomic<bool>* cancel = nullptr;
   // Called a few times a second, always from one thread, which need not be the caller's. Default:
   // none.
