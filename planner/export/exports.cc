@@ -4,17 +4,12 @@
 #include <map>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/export/layer_homes.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
 namespace {
-
-std::string join(const std::vector<std::string>& items, const char* separator) {
-  std::string out;
-  for (const std::string& item : items) out += (out.empty() ? "" : separator) + item;
-  return out;
-}
 
 // Layers on each of `gpus`.
 std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
@@ -27,9 +22,7 @@ std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
 }
 
 std::string numbers(const std::vector<std::uint64_t>& counts) {
-  std::vector<std::string> items;
-  for (const std::uint64_t count : counts) items.push_back(std::to_string(count));
-  return join(items, ",");
+  return join(counts, ",", [](std::uint64_t count) { return std::to_string(count); });
 }
 
 // True where `gpus` are all GPUs of the plan, named 0, 1, ... in this order: what tools do unasked.

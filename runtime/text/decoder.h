@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 
 namespace berth {
 

@@ -7,7 +7,7 @@
 #include <functional>
 #include <optional>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 
 namespace berth {
 

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "berth/error.h"
+#include "planner/base/position.h"
 
 namespace berth {
 namespace {
@@ -12,12 +13,8 @@ using icu::UnicodeString;
 constexpr std::int64_t kMostUnits = std::int64_t{1} << 30;  // of UTF-16; ICU's lengths are 32 bits
 
 Pattern make_regex(const JsonValue& regex) {
-  std::shared_ptr<const Regex> compiled;
-  try {
-    compiled = std::make_shared<const Regex>(regex.text());
-  } catch (const Error& error) {
-    regex.fail(error.what());
-  }
+  const auto compiled =
+      with_position(regex, [&] { return std::make_shared<const Regex>(regex.text()); });
   return [compiled](const UnicodeString& text) { return compiled->find_all(text); };
 }
 

@@ -92,7 +92,7 @@ TEST(PlanFile, RefusesALedgerThatItsDeviceMapDoesNotGive) {
 
 TEST(PlanFile, NamesTheMemberThatIsMissingOrWrong) {
   const std::string json = plan_json(testing::made_plan());
-  EXPECT_THAT(error_of("{"), HasSubstr("plan.json: not JSON"));
+  EXPECT_THAT(error_of("{"), HasSubstr("plan.json: not valid JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not an object"));
   EXPECT_THAT(error_of("{}"), HasSubstr("plan.json: model is missing"));
   EXPECT_THAT(error_of(replaced(json, "\"capacity\"", "\"cap\"")),
