@@ -1,5 +1,6 @@
-// make_plan: a placement by the policy asked for, then the same ledger, estimate and verdict for
-// all of them.
+// make_plan(): the policy that the request names decides where every tensor goes; the memory
+// ledger, the estimate and the verdict (does it fit?) are then worked out in the same way for all
+// policies.
 #include "berth/planner.h"
 
 #include <algorithm>
@@ -28,14 +29,14 @@ namespace {
 // What a policy decides; the rest of a plan follows from it.
 struct Decision {
   std::vector<std::uint32_t> tensor_device;
-  DeviceMap device_map;  // empty: to be made from the tensors
-  std::map<std::uint32_t, std::string> by_device;
+  DeviceMap device_map;                            // empty: it is to be made from `tensor_device`
+  std::map<std::uint32_t, std::string> by_device;  // why modules stand on a device, by device
   std::vector<std::string> notes;
-  double gap = 0;
-  std::uint64_t missing = 0;  // beyond what the ledger shows
+  double gap = 0;             // Estimate::optimality_gap
+  std::uint64_t missing = 0;  // bytes that the policy found to be missing; 0: it fits
 };
 
-// The first four of them.
+// The first four of the names, and how many more there are.
 std::string listed(const std::vector<std::string>& names) {
   std::string out = join(std::span(names).first(std::min<std::size_t>(names.size(), 4)), ", ");
   if (names.size() > 4) out += ", and " + std::to_string(names.size() - 4) + " more";
@@ -48,7 +49,9 @@ std::vector<std::string> device_names(const Machine& machine) {
   return names;
 }
 
-// Tensors that overrides pin, where the policy is not ours to begin with.
+// Moves the tensors that overrides pin to their devices. Our own policies take overrides into
+// account themselves; the placements of Accelerate and of device maps are corrected here
+// afterwards.
 void apply_pins(const PlanInputs& inputs, Decision& decision) {
   bool any = false;
   for (TensorId t = 0; t < inputs.pinned.size(); ++t) {
@@ -59,7 +62,8 @@ void apply_pins(const PlanInputs& inputs, Decision& decision) {
   if (any) decision.device_map.clear();
 }
 
-// What Accelerate's policy of the request does, which hangs on the tree and the budgets alone.
+// Places the model as Accelerate would. That depends on the tree and the budgets alone, so that it
+// can run before and beside PlanInputs.
 AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machine,
                                      const Request& request) {
   std::vector<Budget> budgets;
@@ -91,9 +95,9 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
     const bool holds_back = (first && budget.device != "disk") || budget.device == "cpu";
     decision.by_device[d] =
         budget.device == "disk"
-            ? "no budget had room"
+            ? "no budget had space left"
             : "next in order, within its budget of " + format_size(budget.bytes) +
-                  (holds_back ? " less room for the largest layer to come" : "");
+                  (holds_back ? " less space for the largest layer to come" : "");
     first = false;
   }
   for (std::uint32_t index : result.tensor_device) {
@@ -107,7 +111,8 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
   return decision;
 }
 
-// Buffers that a map leaves out are made where the first tensor of the model is.
+// Puts buffers that are computed, not stored, and that no key of the map covers, on the device of
+// the first tensor that has one.
 void place_computed(const PlanInputs& inputs, const std::vector<std::string>& computed,
                     Decision& decision) {
   if (computed.empty()) return;
@@ -132,7 +137,8 @@ Decision decide_map(const PlanInputs& inputs) {
   Decision decision;
   std::vector<bool> used(map.size(), false);
   std::vector<std::string> uncovered;
-  std::vector<std::string> computed;  // buffers that no checkpoint stores: a map may leave them out
+  // Buffers that no checkpoint stores: a map may leave them out.
+  std::vector<std::string> computed;
   for (const ModelTensor& tensor : tree.tensors) {
     const std::uint32_t entry = index.find(tensor.name);
     if (entry == kNone) {
@@ -170,7 +176,8 @@ Decision decide_map(const PlanInputs& inputs) {
                                " names no module of this model; ignored");
     }
   }
-  if (computed.empty()) decision.device_map = map;  // else one that covers them is made
+  // A map that leaves buffers out is not kept: make() then writes one that covers them.
+  if (computed.empty()) decision.device_map = map;
   for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     decision.by_device[d] = "as the device map says";
   }
@@ -183,9 +190,9 @@ Decision decide_auto(const PlanInputs& inputs) {
   Decision decision;
   if (!plan.exact) {
     decision.notes.push_back(
-        "more unlike devices or layers than the exact planner tries in every order: it may not "
-        "have "
-        "seen the best pipeline; the estimate says how far from optimal this one can be");
+        "there are more unlike devices or layers than the planner can try in every order, so it "
+        "may have missed the best pipeline; the estimate says how far from optimal this one can "
+        "be");
   }
   if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
   decision.tensor_device = std::move(plan.tensor_device);
@@ -199,6 +206,7 @@ bool stands_on_disk(const PlanInputs& inputs, const std::vector<std::uint32_t>& 
   });
 }
 
+// The inputs with the other of CPU and GPU computing what stands on the disk.
 std::unique_ptr<PlanInputs> with_other_runner(const PlanInputs& inputs, const ModelTree& tree,
                                               const Machine& machine, const Request& request) {
   Request other = request;
@@ -206,8 +214,10 @@ std::unique_ptr<PlanInputs> with_other_runner(const PlanInputs& inputs, const Mo
   return std::make_unique<PlanInputs>(tree, machine, other);
 }
 
-// A policy of ours. Where nothing fits with the disk's layers computed by whom the rule names, they
-// are tried with the other, and `inputs` becomes the one that the decision is for.
+// Decides for `auto` and `throughput`. Layers on the disk are computed by the device that
+// PlanInputs chose (the CPU or a GPU). If nothing fits that way and the request leaves it open, the
+// other one is tried; it is taken if less memory is missing then. `inputs` becomes what the
+// decision is for.
 Decision decide_own(const ModelTree& tree, const Machine& machine, const Request& request,
                     std::unique_ptr<PlanInputs>& inputs) {
   Decision decision = decide_auto(*inputs);
@@ -219,7 +229,8 @@ Decision decide_own(const ModelTree& tree, const Machine& machine, const Request
   return second;
 }
 
-// The same for a placement that is there already.
+// The same choice for a placement that is decided already: if it does not fit, and would lack less
+// with the other device computing what stands on the disk, `inputs` becomes that.
 void settle_runner(const ModelTree& tree, const Machine& machine, const Request& request,
                    const std::vector<std::uint32_t>& tensor_device,
                    std::unique_ptr<PlanInputs>& inputs) {
@@ -234,9 +245,11 @@ void settle_runner(const ModelTree& tree, const Machine& machine, const Request&
   if (short_by(*other) < missing) inputs = std::move(other);
 }
 
-// Host memory while loading: weights that stay private, and the staging beside them. Staging
-// shrinks to what the host has; below 16 MiB it no longer fits. What is filled in place does
-// without its buffers, and little needs little: then 256 KiB, the least that a load takes, will do.
+// Sets the plan's staging and load peak. The peak is the host memory that loading takes: weights in
+// private memory, and the staging beside them. If that is more than the host has, staging is made
+// smaller, down to 16 MiB; less makes loading too slow. If no more than kMostBounced bytes pass
+// through the staging, 256 KiB are enough, the least that a load takes. Returns the bytes that are
+// missing all the same; 0 if it fits.
 std::uint64_t settle_load(const PlanInputs& inputs, const Ledger& ledger, Plan& plan) {
   constexpr std::uint64_t kUsefulStaging = 16ull << 20;
   constexpr std::uint64_t kLeastOfAll = 256ull << 10;
@@ -256,14 +269,16 @@ std::uint64_t settle_load(const PlanInputs& inputs, const Ledger& ledger, Plan& 
   return plan.load_peak.host_bytes > space ? plan.load_peak.host_bytes - space : 0;
 }
 
-// The estimate, with the streaming that there is space for; its buffers go into the ledger.
+// Sets the plan's estimate. Layers in host RAM are streamed through a GPU if that is quicker and
+// the GPU has space for the stream buffers, which then go into `ledger`. Returns what is streamed.
 Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
   const Pricing pricing(inputs.machine, inputs.chain, inputs.time, inputs.usable);
   const PlacedUnits placed = placed_units(inputs.chain, plan.tensor_device);
   std::vector<std::uint64_t> spare;
   for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
     const DeviceLedger& row = ledger.devices[d];
-    // What is reserved is no space, of a device that is smaller than that least of all.
+    // Not `row.free`: an unused device that is smaller than its own reserve has a ledger that adds
+    // up (make_ledger()), but no space that could be used. `spaces` leaves out what is reserved.
     const std::uint64_t used = row.weights + row.kv_cache + row.workspace;
     const std::uint64_t space = inputs.spaces[d].bytes;
     spare.push_back(space > used ? space - used : 0);
@@ -289,7 +304,8 @@ Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
   return streaming;
 }
 
-// Where the work that is asked for is more than the context or the model has positions for.
+// Adds notes if the prompt and the new tokens are more than the context, or the context is more
+// than the positions that the model knows.
 void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) {
   const Workload& workload = inputs.workload;
   const std::string context = std::to_string(workload.context);
@@ -309,6 +325,7 @@ void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) 
   }
 }
 
+// Bytes of weights that are off the GPUs though the request forbids it; 0 if it does not.
 std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& row : ledger.devices) {
@@ -317,6 +334,8 @@ std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   return inputs.request.never_offload ? bytes : 0;
 }
 
+// make_plan(). `suggest`: whether a plan that does not fit looks for its cause and for changes that
+// would make it fit. These changes are planned by this function again, without suggestions.
 Plan make(const ModelTree& tree, const Machine& machine, const Request& request, bool suggest) {
   if (tree.modules.empty() || tree.tensors.empty()) {
     throw Error((tree.name.empty() ? "model" : tree.name) + ": there is nothing to place");
@@ -325,7 +344,8 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
     throw Error("machine " + machine.source + ": there is no device to place anything on");
   }
   const bool own = request.policy == Policy::kAuto || request.policy == Policy::kThroughput;
-  // Of a model of tens of thousands of tensors, beside the rest. The future joins its thread.
+  // For large models Accelerate's placement is worked out in a thread of its own, beside
+  // PlanInputs. The future joins that thread, also when an exception is thrown.
   const bool large = tree.tensors.size() > 4096 && !own && !request.device_map;
   std::future<AccelerateResult> accelerate =
       std::async(large ? std::launch::async | std::launch::deferred : std::launch::deferred,

@@ -1,4 +1,4 @@
-// Plans checked against what is free now.
+// recheck(): checks an existing plan against what is free on a machine now.
 #include <algorithm>
 
 #include "berth/planner.h"
@@ -40,8 +40,8 @@ std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
   std::uint64_t need = emulated;
   for (const DeviceLedger& row : plan.devices) {
     if (row.kind != DeviceKind::kCpu) continue;
-    // Mapped weights are pages of files, which the kernel takes back when it must; those that
-    // cannot be mapped are in the load peak.
+    // Mapped weights are not counted: they are pages of files, which the kernel drops when memory
+    // runs short. Weights that cannot be mapped are part of the load peak, which is checked below.
     if (plan.cpu_memory != CpuMemory::kMmap) need += row.weights;
     need += row.kv_cache + row.workspace;
   }

@@ -13,7 +13,9 @@ namespace {
 
 using namespace accelerate;
 
-// 1.25 times the larger of: the first module of each no-split class, the mean leaf module.
+// The bytes that get_balanced_memory gives each GPU beyond its equal share: 1.25 times the largest
+// no-split module (of each class the first one counts) or the mean leaf module, whichever is
+// larger.
 std::int64_t balance_margin(const Sizes& sizes) {
   const ModelTree& tree = sizes.tree;
   std::unordered_map<std::string_view, ModuleId> first;  // by no-split class
@@ -44,11 +46,11 @@ std::int64_t balance_margin(const Sizes& sizes) {
   return static_cast<std::int64_t>(1.25 * std::max(static_cast<double>(block) / 8, mean_bytes));
 }
 
-// get_balanced_memory on `budgets`. Returns the eighths of a byte that GPU 0 gets beyond its
-// budget: Accelerate does not round what balanced_low_0 leaves for it.
+// Applies get_balanced_memory to `budgets`. Returns how many eighths of a byte GPU 0 gets beyond
+// its budget in whole bytes: what balanced_low_0 leaves for GPU 0 is not rounded in Accelerate.
 Eighths balance(const Sizes& sizes, std::vector<Budget>& budgets, bool low_zero, bool probed,
                 std::vector<std::string>& notes) {
-  std::vector<Budget*> gpus;  // with memory, ascending
+  std::vector<Budget*> gpus;  // those with memory, by number
   for (Budget& budget : budgets) {
     if (names_gpu(budget.device) && budget.bytes > 0) gpus.push_back(&budget);
   }
@@ -89,7 +91,8 @@ Eighths balance(const Sizes& sizes, std::vector<Budget>& budgets, bool low_zero,
   return 0;
 }
 
-// clean_device_map: a module all of whose keys (two or more) share a device becomes the one key.
+// clean_device_map: if all keys in a module (two or more) share a device, the module becomes one
+// key.
 class Cleaner {
  public:
   Cleaner(const Sizes& sizes, const std::vector<Budget>& budgets,
@@ -105,8 +108,8 @@ class Cleaner {
   const Sizes& sizes_;
   const std::vector<Budget>& budgets_;
   const std::vector<std::uint32_t>& assigned_;
-  std::vector<std::uint32_t> keys_;    // by module: keys below it
-  std::vector<std::uint32_t> device_;  // by module: their one device, or kMixed
+  std::vector<std::uint32_t> keys_;    // by module: how many keys are below it
+  std::vector<std::uint32_t> device_;  // by module: the device that these share, or kMixed
   AccelerateResult result_;
 };
 
@@ -173,7 +176,8 @@ AccelerateResult Cleaner::finish(std::vector<std::string> notes) {
   walk(0);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     if (result_.tensor_device[t] != kNone) continue;
-    // A buffer that Accelerate forgot when it split the module: it goes where the module begins.
+    // Accelerate forgets the buffers of a module that it splits. They go to the device of the
+    // module's first placed tensor.
     const std::uint32_t device = first_device_in(tree.tensors[t].module);
     emit(sizes_.modules + t, device);
     result_.notes.push_back("Accelerate gives no device for the buffer " +

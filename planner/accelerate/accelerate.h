@@ -1,14 +1,17 @@
-// The placements of Hugging Face Accelerate 1.15 (get_balanced_memory, infer_auto_device_map,
-// clean_device_map), tensor for tensor, oddities included, so that users can move over.
+// The placements that Hugging Face Accelerate 1.15 makes (get_balanced_memory,
+// infer_auto_device_map, clean_device_map), tensor for tensor and with all its oddities, so that
+// users get from Berth what they had before.
 //
-// Accelerate knows bytes of weights and nothing else: no KV cache, no workspace, no speed. The
-// oddities that users meet, all kept: GPU 0 and the CPU hold back space for the largest layer that
-// is still to be placed; a device that was passed over is never returned to; a tied partner drags
-// its whole module along; an absent "cpu" sends what is left to the disk; the disk is infinite.
-// Accelerate works on lists of names and is quadratic; this works on ids and is nearly linear.
+// Accelerate counts bytes of weights and nothing else: no KV cache, no workspace, no speed. Users
+// may notice these oddities: the first device and the CPU keep space free for the largest layer
+// that is still to be placed; once Accelerate has gone on to the next device, it never returns to
+// an earlier one; a tensor that is tied to one in another module takes that whole module along; if
+// there is no "cpu", what is left goes to the disk; the disk is infinite. Accelerate works on lists
+// of names, in quadratic time; this code works on ids, in nearly linear time.
 //
-// Where Accelerate itself would crash (a tied partner that was placed already, `balanced_low_0`
-// without GPUs 0..n-1), the missing part counts as nothing and a note says so. Pure functions.
+// Where Accelerate itself would crash, this code goes on and adds a note: a tied partner that was
+// placed already stays where it is, and a GPU that `balanced_low_0` needs and that is not there
+// counts as having no memory. All functions are pure.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +24,21 @@
 namespace berth {
 
 struct AccelerateResult {
-  std::vector<Budget> budgets;  // as balancing left them, in Accelerate's order, "disk" last
-  DeviceMap device_map;         // cleaned: a module whose parts share a device is one key
+  std::vector<Budget> budgets;  // after balancing, in Accelerate's order, "disk" last
+  DeviceMap device_map;         // cleaned: a module that is all on one device is one key
   std::vector<std::uint32_t> tensor_device;  // by TensorId; index into `budgets`; never kNone
   std::vector<std::string> notes;
 };
 
-// What get_balanced_memory makes of budgets in Accelerate's order. `low_zero`: balanced_low_0.
-// `probed`: the user gave no budgets; a single GPU then keeps a tenth free.
+// What get_balanced_memory makes of budgets, which must be in Accelerate's order. `low_zero`: the
+// policy is balanced_low_0. `probed`: the user gave no budgets; a single GPU then keeps a tenth
+// free. Appends to `notes`.
 std::vector<Budget> balanced_memory(const ModelTree& tree, std::vector<Budget> budgets,
                                     bool low_zero, bool probed, std::vector<std::string>& notes);
 
-// The whole of it. `policy` is kBalanced, kBalancedLow0 or kSequential.
+// Places `tree` as Accelerate would. `policy` is kBalanced, kBalancedLow0 or kSequential; `budgets`
+// may be in any order; `probed` as above. Throws Error for a budget of an unknown device or one
+// that is given twice.
 AccelerateResult accelerate_place(const ModelTree& tree, Policy policy,
                                   const std::vector<Budget>& budgets, bool probed);
 

@@ -1,6 +1,6 @@
-// Accelerate keeps a list of (name, module) pairs and string prefixes; here the list is an
-// intrusive linked list over ids, "is inside" is a range test on depth-first positions, and the
-// largest layer still waiting is found in an order sorted once by size.
+// infer_auto_device_map. Accelerate keeps a list of (name, module) pairs and compares string
+// prefixes. Here the list is a linked list of ids, "is inside" is a test of ranges in depth-first
+// order, and the largest layer that still waits is found in a list that is sorted by size once.
 #include <algorithm>
 
 #include "planner/accelerate/tree.h"
@@ -8,19 +8,22 @@
 namespace berth::accelerate {
 namespace {
 
-// The layers that space is held back for: leaf modules and no-split modules, each a range of the
-// depth-first order. Answers "the largest layer that still waits".
+// The layers that wait to be placed: leaf modules, no-split modules, and tensors of the root
+// itself. Knows the size of the largest, for which Accelerate keeps space free. Accelerate looks
+// for the largest layer anew only at certain steps, and its answer may be out of date in between;
+// this class does the same.
 class WaitingLayers {
  public:
   explicit WaitingLayers(const Sizes& sizes);
 
   Eighths size() const { return size_; }
 
-  // `node` left the queue. Forgets it and what is in it, and looks for the next largest when the
-  // known largest ones are all gone.
+  // `node` has left the queue: it and what is in it no longer waits. Looks for the next largest
+  // layer once all layers of the known largest size are gone.
   void take(std::uint32_t node);
   void put_back(std::uint32_t node) { mark(node, true); }
-  void drop(std::uint32_t node) { mark(node, false); }  // leaves, but is not forgotten at once
+  // The same without looking, so that size() may be that of a layer that is gone.
+  void drop(std::uint32_t node) { mark(node, false); }
   void recompute();
 
  private:
@@ -28,7 +31,7 @@ class WaitingLayers {
     std::uint32_t node;
     Eighths size;
   };
-  // [first, last) of by_position_ for the layers inside `node`.
+  // The range [first, last) of by_position_ that the layers inside `node` take.
   std::pair<std::size_t, std::size_t> range(std::uint32_t node) const;
   void mark(std::uint32_t node, bool waits);
   void list_largest(bool tensors_too);
@@ -40,9 +43,9 @@ class WaitingLayers {
   std::vector<std::uint32_t> of_tensor_;    // index into layers_ of the root's own tensors
   std::vector<bool> waits_;                 // by index into layers_
   std::vector<bool> listed_;
-  std::vector<std::uint32_t> list_;  // the largest ones, as of the last look
-  std::size_t listed_count_ = 0;
-  std::size_t top_ = 0;  // every layer before this one is placed for good
+  std::vector<std::uint32_t> list_;  // the layers of the largest size, when last looked for
+  std::size_t listed_count_ = 0;     // how many of them still wait
+  std::size_t top_ = 0;              // every layer before this one is placed for good
   Eighths size_ = 0;
 };
 
@@ -128,7 +131,7 @@ void WaitingLayers::take(std::uint32_t node) {
   if (listed_count_ == 0) recompute();
 }
 
-// infer_auto_device_map's list of what is still to be placed.
+// infer_auto_device_map's list of nodes that are still to be placed.
 class Queue {
  public:
   explicit Queue(std::size_t nodes) : next_(nodes + 1), before_(nodes + 1), in_(nodes, false) {
@@ -178,18 +181,20 @@ class Inference {
   void run();
 
  private:
+  // The modules and tensors that would have to go with a node, because of tied tensors.
   struct Partners {
     std::vector<std::uint32_t> owners;  // queue entries that hold a tied partner; may repeat
-    Eighths need = 0;                   // bytes that they add
+    Eighths need = 0;                   // what they add to the node's size
   };
   Partners partners(std::uint32_t node);
   bool splittable(std::uint32_t node) const {
     return sizes_.is_module(node) && !tree_.modules[node].children.empty() &&
            !tree_.modules[node].no_split;
   }
-  // Puts `node`'s parameters and children where `node` would stand, before `where`.
+  // Calls `insert` for each parameter and child of `node`, which take its place in the queue.
   template <typename Insert>
   void split(std::uint32_t node, Insert insert);
+  // Splits the first of the partners that may be split; false if there is none.
   bool split_partner(const Partners& tied);
   void place(std::uint32_t node, std::uint32_t device) { assigned[node] = device; }
 
@@ -201,12 +206,13 @@ class Inference {
   WaitingLayers layers_;
 
  public:
-  std::vector<std::uint32_t> assigned;  // by node: the device of a key of the raw map, or kNone
+  std::vector<std::uint32_t> assigned;  // see Raw
   std::vector<std::string> notes;
 };
 
-// A partner counts as outside by Accelerate's test: "name." is no substring of "partner.". It is a
-// substring test, not a prefix test: `head` counts as holding `lm_head.weight`.
+// The partners of `node`: tensors tied to one in it that are outside of it themselves. By
+// Accelerate's test a tensor is outside if "<node>." is not a substring of "<tensor>.". As that is
+// no test of prefixes, a module `head` counts as holding `lm_head.weight`; this is kept.
 Inference::Partners Inference::partners(std::uint32_t node) {
   Partners out;
   if (sizes_.ties.empty()) return out;
@@ -224,7 +230,7 @@ Inference::Partners Inference::partners(std::uint32_t node) {
       while (owner != kNone && !queue_.holds(owner)) owner = tree_.modules[owner].parent;
       if (owner == kNone) {
         notes.push_back("Accelerate fails here: " + std::string(tree_.tensors[t].name) +
-                        ", tied to part of " + std::string(sizes_.name(node)) +
+                        ", tied to a tensor of " + std::string(sizes_.name(node)) +
                         ", is placed already; it was left where it is");
         continue;
       }
@@ -238,7 +244,7 @@ Inference::Partners Inference::partners(std::uint32_t node) {
 template <typename Insert>
 void Inference::split(std::uint32_t node, Insert insert) {
   for (TensorId t : tree_.modules[node].tensors) {
-    if (!tree_.tensors[t].buffer) insert(sizes_.modules + t);  // its buffers are forgotten
+    if (!tree_.tensors[t].buffer) insert(sizes_.modules + t);  // Accelerate forgets the buffers
   }
   for (ModuleId child : tree_.modules[node].children) insert(child);
 }
@@ -246,7 +252,7 @@ void Inference::split(std::uint32_t node, Insert insert) {
 bool Inference::split_partner(const Partners& tied) {
   for (std::uint32_t owner : tied.owners) {
     if (!splittable(owner)) continue;
-    split(owner, [&](std::uint32_t part) { queue_.insert_before(owner, part); });
+    split(owner, [&](std::uint32_t inner) { queue_.insert_before(owner, inner); });
     queue_.remove(owner);
     return true;
   }
@@ -263,7 +269,7 @@ void Inference::run() {
   }
 
   std::uint32_t device = 0;
-  Eighths used = 0;  // of the current device: those before it are never returned to
+  Eighths used = 0;  // of the current device; earlier ones are never returned to
   auto again = [&](std::uint32_t node) {
     queue_.push_front(node);
     layers_.put_back(node);
@@ -294,9 +300,9 @@ void Inference::run() {
       continue;
     }
     if (used + size >= space && splittable(node)) {
-      std::vector<std::uint32_t> parts;
-      split(node, [&](std::uint32_t part) { parts.push_back(part); });
-      for (auto part = parts.rbegin(); part != parts.rend(); ++part) queue_.push_front(*part);
+      std::vector<std::uint32_t> inner;
+      split(node, [&](std::uint32_t one) { inner.push_back(one); });
+      for (auto one = inner.rbegin(); one != inner.rend(); ++one) queue_.push_front(*one);
       layers_.put_back(node);
       layers_.recompute();
       continue;

@@ -5,7 +5,7 @@
 namespace berth::accelerate {
 namespace {
 
-// The float dtype that holds most bytes of the parameters.
+// The float dtype that most bytes of the parameters are in; float32 if there are no floats.
 DType main_float(const ModelTree& tree) {
   constexpr DType kFloats[] = {DType::kF16, DType::kBF16, DType::kF32, DType::kF64};
   std::uint64_t bytes[std::size(kFloats)] = {};
@@ -19,8 +19,9 @@ DType main_float(const ModelTree& tree) {
   return *most == 0 ? DType::kF32 : kFloats[most - bytes];
 }
 
-// Buffers that are computed at load (rotary frequencies) count in the dtype of the weights:
-// Accelerate measures a model that was cast as a whole.
+// The bytes of a tensor as Accelerate counts them. Buffers that are computed at load (rotary
+// frequencies) count in the dtype of the weights, because Accelerate measures a model that was cast
+// as a whole.
 std::uint64_t counted_bytes(const ModelTensor& tensor, DType floats) {
   if (tensor.persistent || !is_convertible(tensor.dtype)) return tensor.bytes();
   return tensor_bytes(floats, tensor.shape).value_or(tensor.bytes());
@@ -61,7 +62,7 @@ Sizes::Sizes(const ModelTree& model_tree)
     size[tensor.module] += size[modules + t];
     first_seen[tensor.module] = std::min(first_seen[tensor.module], rank++);
   };
-  // All parameters, then all buffers.
+  // Accelerate meets all parameters first, then all buffers.
   std::vector<TensorId> buffers;
   for (const TensorId t : tensors_below(tree, *this, 0)) {
     if (tree.tensors[t].buffer) {

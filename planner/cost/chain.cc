@@ -19,15 +19,16 @@ namespace {
 
 constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
 
-// Products of what users ask for saturate instead of wrapping: far too much stays far too much.
+// Products and sums of numbers that users give saturate instead of wrapping around, so that far too
+// much stays far too much.
 std::uint64_t times(std::uint64_t a, std::uint64_t b) {
   return a != 0 && b > kMost / a ? kMost : a * b;
 }
 std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > kMost - b ? kMost : a + b; }
 
-// `known`: the bytes of each tensor; empty: to be found.
-DType widest_weights(const ModelTree& tree, const std::vector<std::uint64_t>& known) {
-  // The dtype that holds most bytes decides; small float32 norms do not.
+// The dtype that holds most bytes of the parameters, so that small float32 norms do not count.
+// `known`: the bytes of each tensor, or empty if they are not worked out yet.
+DType main_weights(const ModelTree& tree, const std::vector<std::uint64_t>& known) {
   std::uint64_t bytes[256] = {};
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
@@ -43,7 +44,8 @@ DType compute_dtype(DType weights) { return is_convertible(weights) ? weights : 
 
 double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }
 
-// What every later step asks of every tensor, found once: its bytes, and whether it is an expert's.
+// Works out once what every later step asks about every tensor: its bytes, and whether it belongs
+// to a routed expert.
 void measure(const ModelTree& tree, Chain& chain) {
   std::vector<bool> below_expert(tree.modules.size(), false);
   for (ModuleId m = 0; m < tree.modules.size(); ++m) {  // parents come first
@@ -58,14 +60,15 @@ void measure(const ModelTree& tree, Chain& chain) {
   }
 }
 
-// Storage that a tensor shares: the first member of its tie group.
+// The tensor whose storage `t` uses: the first of its tie group, or `t` itself.
 TensorId storage_of(const ModelTree& tree, TensorId t) {
   const TensorId first = tree.tensors[t].tied_to;
   return first == kNone ? t : first;
 }
 
-// Units that share storage, and those that --no-split keeps together, as the connected components
-// of a graph of units. A component that no-split reaches into stays together as a whole.
+// Fills Chain::joined and Chain::tied. Units are vertices of a graph; an edge joins units that
+// share storage or that --no-split keeps together. A connected component with an edge of --no-split
+// must share a device as a whole; any other one is a group of tied units.
 void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32_t>>& kept,
                 Chain& chain) {
   boost::adjacency_list<boost::vecS, boost::vecS, boost::undirectedS> graph(chain.units.size());
@@ -90,6 +93,9 @@ void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32
   }
 }
 
+// Fills the byte and parameter counts of every unit, and its anchor. `counted`: by TensorId,
+// whether a unit has counted that storage already; tied storage is in the first unit's `weights`
+// and in the others' `tied`.
 void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
            std::vector<bool>& counted) {
   for (Unit& unit : chain.units) {
@@ -123,14 +129,14 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
         unit.elements += elements_of(tensor);
       }
     }
-    if (unit.experts == unit.weights) unit.experts = 0;  // nothing to part
+    if (unit.experts == unit.weights) unit.experts = 0;  // there is no rest to stand apart from
     if (unit.anchor == kNone && !unit.tensors.empty()) unit.anchor = unit.tensors[0];
   }
 }
 
-// True where one group of modules holds both experts and something else of the unit.
-bool parts_experts(const ModelTree& tree, const Chain& chain, const Unit& unit,
-                   const std::vector<std::uint32_t>& group_of) {
+// True if one group of modules (by `group_of`) holds both experts and other tensors of the unit.
+bool group_spans_pieces(const ModelTree& tree, const Chain& chain, const Unit& unit,
+                        const std::vector<std::uint32_t>& group_of) {
   std::map<std::uint32_t, std::pair<bool, bool>> held;  // experts, others
   for (TensorId t : unit.tensors) {
     const std::uint32_t group = group_of[tree.tensors[t].module];
@@ -142,8 +148,8 @@ bool parts_experts(const ModelTree& tree, const Chain& chain, const Unit& unit,
                      [](const auto& entry) { return entry.second.first && entry.second.second; });
 }
 
-// The units below each module that a glob names, by name or by class; such units also keep their
-// experts. Throws Error for a glob that matches nothing.
+// The units below each module that a glob matches, by name or by class, one group a module. Such
+// units also become one piece. Throws Error for a glob that matches nothing.
 std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
                                                       const std::vector<std::string>& globs,
                                                       Chain& chain) {
@@ -171,8 +177,8 @@ std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
   for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
     Unit& unit = chain.units[u];
     if (group_of[unit.module] != kNone) groups[group_of[unit.module]].push_back(u);
-    // A module below the unit that holds experts and more keeps the two pieces in one, too.
-    if (group_of[unit.module] != kNone || parts_experts(tree, chain, unit, group_of))
+    // So does a unit within which such a module holds both experts and other tensors.
+    if (group_of[unit.module] != kNone || group_spans_pieces(tree, chain, unit, group_of))
       unit.experts = 0;
   }
   return groups;
@@ -188,7 +194,7 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked) {
   workload.batch = std::max<std::uint64_t>(workload.batch, 1);
   workload.prompt_tokens = std::clamp<std::uint64_t>(workload.prompt_tokens, 1, workload.context);
   if (!workload.kv_dtype) {
-    const DType dtype = compute_dtype(widest_weights(tree, {}));
+    const DType dtype = compute_dtype(main_weights(tree, {}));
     workload.kv_dtype = dtype_bits(dtype) <= 16 ? dtype : DType::kF16;
   }
   return workload;
@@ -244,7 +250,7 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
   chain.known = !facts.layers.empty() && facts.hidden > 0;
   chain.unit_of.assign(tree.tensors.size(), kNone);
   measure(tree, chain);
-  const DType weights = widest_weights(tree, chain.bytes);
+  const DType weights = main_weights(tree, chain.bytes);
   chain.activation_bytes = dtype_bits(compute_dtype(weights)) / 8;
   chain.weight_dtype = torch_dtype_name(weights);
 
@@ -286,7 +292,7 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
     const std::uint64_t active =
         std::clamp<std::uint64_t>(layer.experts_per_token, 1, unit.expert_count);
     unit.experts_fraction = static_cast<double>(active) / static_cast<double>(unit.expert_count);
-    // Each of so many tokens picks its experts by itself.
+    // An expert goes unread only if none of the tokens picks it; each picks by itself.
     const auto batch = static_cast<double>(workload.batch);
     const double unused = 1 - unit.experts_fraction;
     unit.routed_token = 1 - std::pow(unused, batch);

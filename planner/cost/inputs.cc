@@ -16,7 +16,8 @@ bool is_accelerate(Policy policy) {
          policy == Policy::kSequential;
 }
 
-// Adds what is known from --max-memory alone, and the disk that Accelerate always has.
+// The machine with defaults for what it leaves open, with the devices that only --max-memory names,
+// and with the disk that Accelerate's policies always have.
 Machine complete(Machine machine, const Request& request) {
   std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
   if (is_accelerate(request.policy) && !request.device_map) budgets.push_back({"disk", kUnlimited});
@@ -49,8 +50,9 @@ void require_device(const Machine& machine, const std::string& name, const std::
               " (devices: " + known_devices(machine) + ")");
 }
 
-// A glob that matches a module stands for everything inside it; the first override that matches
-// wins. Tensors that share storage go together.
+// Fills PlanInputs::pinned and pinned_by. A glob that matches a module stands for everything inside
+// it; the first override that matches a tensor wins. Tensors that share storage are pinned
+// together. Throws Error for an unknown or excluded device and for a glob that matches nothing.
 void pin(PlanInputs& inputs) {
   const ModelTree& tree = inputs.tree;
   inputs.pinned.assign(tree.tensors.size(), kNone);
@@ -94,7 +96,8 @@ void pin(PlanInputs& inputs) {
   }
 }
 
-// By device: whether it may be used. Spells the names of `request.excluded` as the machine does.
+// By device: whether it may be used. Also rewrites the names in `request.excluded` as the machine
+// spells them. Throws Error for one that the machine does not have.
 std::vector<bool> usable_devices(const Machine& machine, Request& request) {
   std::vector<bool> usable(machine.devices.size(), true);
   for (std::string& name : request.excluded) {
@@ -107,10 +110,11 @@ std::vector<bool> usable_devices(const Machine& machine, Request& request) {
   return usable;
 }
 
-// Who computes what stands on the disk, where both could: the host, unless it is so small or so
-// slow that the model would run sooner if it were not there. Share s of the weights fits on the
-// host, which reads them at h bytes a second; the disk reads at d, a GPU at g. With the host, s is
-// read at h instead of d, and the rest is computed at h instead of g.
+// Who should compute what stands on the disk if both could: the host, unless it is so small or so
+// slow that the model would run sooner without it. Compared are the seconds a byte of weights for a
+// model of which share s fits into host RAM. The host's memory reads h bytes a second, the disk d,
+// a GPU's memory g. If the host takes part, s is read at h instead of d, which gains s x (1/d -
+// 1/h); the rest is computed at h instead of g, which loses (1 - s) x (1/h - 1/g).
 DiskRunner better_disk_runner(const Machine& machine, const std::vector<Space>& spaces,
                               const std::vector<bool>& usable, const Chain& chain) {
   double disk = 0;

@@ -56,7 +56,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
     ledger.devices.push_back(row);
   }
   SharedStorage shared(tree);
-  std::vector<std::uint64_t> computed(machine.devices.size(), 0);  // buffers no checkpoint stores
+  std::vector<std::uint64_t> computed(machine.devices.size(), 0);  // buffers that are not stored
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const std::uint32_t device = tensor_device[t];
     if (device == kNone) continue;
@@ -69,7 +69,7 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
   std::vector<std::uint64_t>& activation = ledger.activation;
   activation.assign(machine.devices.size(), 0);
   std::vector<std::uint64_t> logits(machine.devices.size(), 0);
-  std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the most that a unit reads
+  std::vector<std::uint64_t> from_disk(machine.devices.size(), 0);  // the largest buffer of a unit
   for (const Unit& unit : chain.units) {
     std::uint64_t dense = 0;  // read from the disk
     std::uint64_t experts = 0;
@@ -103,10 +103,11 @@ Ledger make_ledger(const ModelTree& tree, const Machine& machine, const Chain& c
     } else {
       row.capacity = machine.devices[d].capacity;
     }
-    const std::uint64_t least = row.weights == 0 && row.kv_cache == 0 && row.workspace == 0
-                                    ? std::min(row.reserved, row.capacity)
-                                    : row.reserved;
-    row.reserved = least;  // an unused device smaller than its overhead is not over
+    // A device that is not used is not over, even if it is smaller than what is reserved on it.
+    const std::uint64_t reserved = row.weights == 0 && row.kv_cache == 0 && row.workspace == 0
+                                       ? std::min(row.reserved, row.capacity)
+                                       : row.reserved;
+    row.reserved = reserved;
     const std::uint64_t total = row.reserved + row.weights + row.kv_cache + row.workspace;
     row.free = row.capacity > total ? row.capacity - total : 0;
     row.over = total > row.capacity ? total - row.capacity : 0;
@@ -126,8 +127,8 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
                    std::uint64_t staging) {
   LoadPeak peak;
   std::uint64_t staged = 0;
-  std::uint64_t in_place = 0;  // bytes that end in private memory as they are
-  std::uint64_t side = 0;      // the most that one weight's scales and tables take while it streams
+  std::uint64_t in_place = 0;        // bytes that end in private memory of the host unchanged
+  std::uint64_t largest_tables = 0;  // of one weight, while it passes through the staging
   SharedStorage shared(tree);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
@@ -143,9 +144,9 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
     const std::uint32_t device = tensor_device[t];
     if (device == kNone || !tensor.persistent || !shared.first(device, t)) continue;
     if (made && machine.devices[device].kind != DeviceKind::kDisk) {
-      const std::uint64_t beside = tree.quantized->weights[tensor.dequantization].table_bytes;
-      side = std::max(side, beside);
-      staged += beside;
+      const std::uint64_t tables = tree.quantized->weights[tensor.dequantization].table_bytes;
+      largest_tables = std::max(largest_tables, tables);
+      staged += tables;
     }
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
@@ -165,9 +166,10 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
   }
   peak.naive_host_bytes += tree.ignored_bytes;
   staged += std::min(in_place, kMostBounced);
-  // A share of the staging is for what stands beside quantised weights; one alone may need more.
-  const std::uint64_t share = table_share(staging, side);
-  peak.host_bytes += std::min(side > 0 ? staging - staging / 4 + share : staging, staged);
+  // A quarter of the staging is for the tables of quantised weights; the tables of a single weight
+  // may need more than that, and then the staging grows.
+  const std::uint64_t share = table_share(staging, largest_tables);
+  peak.host_bytes += std::min(largest_tables > 0 ? staging - staging / 4 + share : staging, staged);
   return peak;
 }
 

@@ -18,31 +18,31 @@ PlacedUnits placed_units(const Chain& chain, const std::vector<std::uint32_t>& t
     double dense = 0;
     double experts = 0;
   };
-  std::vector<std::pair<std::uint32_t, Bytes>> parts;  // the home first
+  std::vector<std::pair<std::uint32_t, Bytes>> held;  // by device, the home first
   for (const Unit& unit : chain.units) {
-    parts.clear();
+    held.clear();
     Bytes all;
     if (!unit.tensors.empty() && tensor_device[unit.anchor] != kNone) {
-      parts.push_back({tensor_device[unit.anchor], {}});
+      held.push_back({tensor_device[unit.anchor], {}});
     }
     std::size_t at = 0;
     for (TensorId t : unit.tensors) {
       const std::uint32_t device = tensor_device[t];
       if (device == kNone) continue;
-      if (at >= parts.size() || parts[at].first != device) {  // neighbours mostly stand together
+      if (at >= held.size() || held[at].first != device) {  // neighbours mostly stand together
         at = 0;
-        while (at < parts.size() && parts[at].first != device) ++at;
-        if (at == parts.size()) parts.push_back({device, {}});
+        while (at < held.size() && held[at].first != device) ++at;
+        if (at == held.size()) held.push_back({device, {}});
       }
       const auto bytes = static_cast<double>(chain.bytes[t]);
       const bool routed = unit.expert_bytes > 0 && chain.expert[t] != 0;
-      (routed ? parts[at].second.experts : parts[at].second.dense) += bytes;
+      (routed ? held[at].second.experts : held[at].second.dense) += bytes;
       (routed ? all.experts : all.dense) += bytes;
     }
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      const Bytes& bytes = parts[i].second;
+    for (std::size_t i = 0; i < held.size(); ++i) {
+      const Bytes& bytes = held[i].second;
       Piece piece;
-      piece.device = parts[i].first;
+      piece.device = held[i].first;
       piece.share.dense = all.dense > 0 ? bytes.dense / all.dense : i == 0 ? 1 : 0;
       piece.share.experts = all.experts > 0 ? bytes.experts / all.experts : i == 0 ? 1 : 0;
       piece.share.attends = i == 0;
@@ -69,12 +69,14 @@ bool Pricing::streams(const Unit& unit, const Piece& home, const Piece& piece,
   return gpu != kNone && machine_.devices[gpu].kind == DeviceKind::kCuda;
 }
 
-// One walk along the chain: the clock, the links and buffers of what streams, and where time went.
+// One walk along the chain, for the prompt or for a token. Keeps the clock and, for every GPU that
+// is streamed to, when its link and its stream buffers are free; if asked, also what the time went
+// to.
 class Pricing::Walk {
  public:
   Walk(const Pricing& pricing, const PlacedUnits& placed, const Streaming& streaming, Phase phase)
       : pricing_(pricing),
-        layout_(placed),
+        placed_(placed),
         streaming_(streaming),
         phase_(phase),
         streams_(phase == &Seconds::prefill ? streaming.prompt : streaming.token),
@@ -84,15 +86,15 @@ class Pricing::Walk {
   double run() {
     std::uint32_t at = kNone;
     for (std::uint32_t u = 0; u < pricing_.chain_.units.size(); ++u) {
-      const std::uint32_t first = layout_.begin[u];
-      const std::uint32_t last = layout_.begin[u + 1];
+      const std::uint32_t first = placed_.begin[u];
+      const std::uint32_t last = placed_.begin[u + 1];
       if (first == last) continue;
       const Unit& unit = pricing_.chain_.units[u];
-      const Piece& home = layout_.pieces[first];
+      const Piece& home = placed_.pieces[first];
       const std::uint32_t runner = runner_of(unit, home);
       if (at != kNone) hop(at, runner);
       for (std::uint32_t i = first; i < last; ++i) {
-        const Piece& piece = layout_.pieces[i];
+        const Piece& piece = placed_.pieces[i];
         if (streams_ && pricing_.streams(unit, home, piece, streaming_)) {
           stream(u, runner, piece);
         } else {
@@ -106,9 +108,9 @@ class Pricing::Walk {
     return clock_;
   }
 
-  // By device and limit: seconds. Hops are apart.
+  // Seconds by device and limit, filled if `account` is set. Hops are not among them.
   std::map<std::pair<std::uint32_t, Limit>, double> spent;
-  double hops = 0;
+  double hops = 0;  // seconds
   bool account = false;
 
  private:
@@ -129,7 +131,8 @@ class Pricing::Walk {
     return phase_ == &Seconds::prefill ? both.first : both.second;
   }
 
-  // What the last piece cost that was looked at on a device: layers are mostly alike.
+  // What the piece cost that was looked at last on a device. Most layers are alike, so that the
+  // next piece often costs the same and need not be worked out.
   struct Known {
     std::uint32_t kind = kNone;
     Share share;
@@ -159,11 +162,12 @@ class Pricing::Walk {
     spent[{runner, limit(unit, piece.device, piece.share)}] += seconds;
   }
 
+  // The way to one GPU that pieces are streamed to.
   struct Lane {
     std::uint32_t gpu = kNone;
-    double link_free = 0;
-    std::array<double, 2> slot_free{0, 0};
-    std::size_t next = 0;
+    double link_free = 0;  // when the link is free, in seconds since the start of the walk
+    std::array<double, 2> buffer_free{0, 0};  // when each stream buffer is
+    std::size_t next = 0;                     // the buffer that the next piece goes through
   };
 
   Lane& lane(std::uint32_t gpu) {
@@ -181,7 +185,7 @@ class Pricing::Walk {
     const bool routed = unit.expert_bytes > 0 && piece.share.experts > 0;
     const bool ahead = phase_ == &Seconds::prefill || !routed;
     Lane& on = lane(gpu);
-    double& buffer = on.slot_free[on.next];
+    double& buffer = on.buffer_free[on.next];
     on.next ^= 1;
     const double start = std::max({on.link_free, buffer, ahead ? 0 : clock_});
     on.link_free = start + copy;
@@ -194,7 +198,7 @@ class Pricing::Walk {
   }
 
   const Pricing& pricing_;
-  const PlacedUnits& layout_;
+  const PlacedUnits& placed_;
   const Streaming& streaming_;
   const Phase phase_;
   const bool streams_;
@@ -219,8 +223,8 @@ StreamBuffers Pricing::buffers(const PlacedUnits& placed, const Streaming& strea
       const Piece& piece = placed.pieces[i];
       if (!streams(unit, home, piece, streaming)) continue;
       const std::uint32_t gpu = home.device == time_.host() ? streaming.gpu : home.device;
-      const auto share = [](std::uint64_t bytes, double part) {
-        return static_cast<std::uint64_t>(std::llround(static_cast<double>(bytes) * part));
+      const auto share = [](std::uint64_t bytes, double fraction) {
+        return static_cast<std::uint64_t>(std::llround(static_cast<double>(bytes) * fraction));
       };
       out.bytes[gpu] =
           std::max(out.bytes[gpu], buffer_bytes(unit, share(unit.dense_bytes, piece.share.dense),
@@ -308,15 +312,15 @@ Estimate Pricing::estimate(const PlacedUnits& placed, const Streaming& streaming
     double most_prefill = -1;
     double most_token = -1;
     for (const Limit limit : {Limit::kMemory, Limit::kFlops, Limit::kDisk, Limit::kLink}) {
-      if (const auto part = prefill.spent.find({d, limit}); part != prefill.spent.end()) {
-        stage.prefill_seconds += part->second;
-        if (part->second > most_prefill) stage.prefill_limit = words(d, limit);
-        most_prefill = std::max(most_prefill, part->second);
+      if (const auto at = prefill.spent.find({d, limit}); at != prefill.spent.end()) {
+        stage.prefill_seconds += at->second;
+        if (at->second > most_prefill) stage.prefill_limit = words(d, limit);
+        most_prefill = std::max(most_prefill, at->second);
       }
-      if (const auto part = token.spent.find({d, limit}); part != token.spent.end()) {
-        stage.seconds_per_token += part->second;
-        if (part->second > most_token) stage.token_limit = words(d, limit);
-        most_token = std::max(most_token, part->second);
+      if (const auto at = token.spent.find({d, limit}); at != token.spent.end()) {
+        stage.seconds_per_token += at->second;
+        if (at->second > most_token) stage.token_limit = words(d, limit);
+        most_token = std::max(most_token, at->second);
       }
     }
     if (stage.prefill_seconds > 0 || stage.seconds_per_token > 0) out.stages.push_back(stage);

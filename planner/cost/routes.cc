@@ -11,14 +11,14 @@ namespace {
 using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS, boost::no_property,
                                     boost::property<boost::edge_weight_t, double>>;
 
-constexpr double kDefaultLatency = 10e-6;
-constexpr double kDefaultBandwidth = 20e9;
+constexpr double kDefaultLatency = 10e-6;   // seconds
+constexpr double kDefaultBandwidth = 20e9;  // bytes a second
 
 }  // namespace
 
 std::vector<double> route_seconds(const Machine& machine, double bytes) {
   const std::size_t devices = machine.devices.size();
-  std::size_t host = devices;  // a vertex of its own where no cpu is described
+  std::size_t host = devices;  // a vertex of its own if the machine describes no cpu
   for (std::size_t d = 0; d < devices; ++d) {
     if (machine.devices[d].kind == DeviceKind::kCpu) host = d;
   }

@@ -1,4 +1,4 @@
-// How long it takes to move bytes from one device to another, over the links there are.
+// How long it takes to move bytes from one device to another over the machine's links.
 #pragma once
 
 #include <vector>
@@ -7,10 +7,11 @@
 
 namespace berth {
 
-// Seconds for `bytes` from device i to device j, at [i * devices + j], by the quickest route: each
-// link on the way costs its latency and bytes / bandwidth. GPUs without a direct link go through
-// the host; the disk is where the host is. A pair that no link joins costs as much as two default
-// PCIe links.
+// The seconds that moving `bytes` from device i to device j takes, at [i * devices + j], over the
+// quickest route (Dijkstra). Each link on the route costs its latency and bytes / bandwidth. GPUs
+// without a direct link go through the host. The disk counts as the host, because what stands on it
+// is read into host RAM. A GPU without any link to the host gets one with the default latency and
+// bandwidth. Pure.
 std::vector<double> route_seconds(const Machine& machine, double bytes);
 
 }  // namespace berth

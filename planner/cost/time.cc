@@ -7,6 +7,7 @@
 namespace berth {
 namespace {
 
+// `amount` at `rate`, in seconds; 0 for an unknown rate.
 double over(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
 }  // namespace

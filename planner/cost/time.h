@@ -1,15 +1,18 @@
-// The time model: what a piece of the chain costs on a device, from the device's rates.
+// The time model: how many seconds a piece of a unit takes on a device, worked out from the
+// device's rates (a roofline: the slower of memory and computing decides).
 //
-// A token (decode): max(bytes touched / memory bandwidth, FLOPs / throughput). Touched are all
-// dense weights, 1 - (1 - k/E)^batch of the experts, one embedding row, and the KV cache of
-// prompt + half the new tokens (or the window). FLOPs: 2 an active parameter and 4 an attended
-// position and channel. Where a device's matrix-vector rate was measured, weights are read at that.
-// The prompt (prefill): the same with prompt x the FLOPs and one pass over the bytes; the head sees
-// the last position of each sequence.
-// Pieces on disk are read, then run on the host or on a GPU (DiskRunner). What the host holds
+// A token (decode) takes max(bytes read / memory bandwidth, FLOPs / FLOP rate). Read are all dense
+// weights, the share 1 - (1 - k/E)^batch of the experts (k of E experts a token), one row of the
+// embedding, and the KV cache of the prompt and half the new tokens, or of the window if that is
+// smaller. FLOPs are 2 for each active parameter and 4 for each attended position and channel. If a
+// device's matrix-vector rate was measured, weights are read at that rate. The prompt (prefill)
+// takes one pass over the bytes and the FLOPs of all its positions; the head runs for the last
+// position of each sequence only.
+//
+// Pieces on the disk are read, then run on the host or on a GPU (DiskRunner). Pieces in host RAM
 // may also be streamed to a GPU and run there; pricing.h says when. Activations hop between devices
-// over the quickest route. Rates are the machine's; nothing here is fitted. `flops` is for 16-bit;
-// float32 models run at half of it.
+// over the quickest route (routes.h). All rates are the machine's; no constant here is fitted to
+// measurements. Device::flops is the rate for 16-bit models; float32 models compute at half of it.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +30,12 @@ constexpr DiskRunner other_than(DiskRunner runner) {
 }
 
 struct Seconds {
-  double prefill = 0;
-  double token = 0;
+  double prefill = 0;  // of the whole prompt
+  double token = 0;    // of one decoding step
 };
 
-// A piece of a unit: the shares of its dense weights and of its experts, 0 to 1; attention and KV
-// cache belong to the piece that attends.
+// How much of a unit a piece holds: the shares of its dense weights and of its experts, 0 to 1. The
+// piece that attends also computes the attention and holds the KV cache.
 struct Share {
   double dense = 1;
   double experts = 1;
@@ -41,41 +44,45 @@ struct Share {
   bool operator==(const Share&) const = default;
 };
 
-// Which of a device's rates takes the time of a piece.
+// Which rate of a device decides how long a piece takes.
 enum class Limit : std::uint8_t { kMemory, kFlops, kDisk, kLink };
 
 class TimeModel {
  public:
-  // `usable`: by device. What is excluded computes nothing. What the disk holds is computed by the
-  // CPU or by the largest GPU, as `disk_runner` says where there is a choice.
+  // Keeps a reference to `machine`. `usable`: by device; excluded devices compute nothing. What
+  // stands on the disk is computed by the CPU or by the largest GPU: by the one that `disk_runner`
+  // names if both are usable, else by the one that is.
   TimeModel(const Machine& machine, const Chain& chain, const Workload& workload,
             const std::vector<bool>& usable, DiskRunner disk_runner);
 
-  // A piece that `device` (an index into Machine::devices) holds and computes; a disk's pieces run
-  // on runs_on(device).
+  // The time of a piece that `device` (an index into Machine::devices) holds and computes. For the
+  // disk: of reading the piece and running it on runs_on(device).
   Seconds piece(const Unit& unit, std::uint32_t device, const Share& share = {}) const;
-  // The rate behind each of the two.
+  // The rates that decide piece(): for the prompt and for a token.
   std::pair<Limit, Limit> limits(const Unit& unit, std::uint32_t device, const Share& share) const;
-  // Moving what the piece touches from the host to `gpu`: weights, and for a token the KV cache.
+  // The time of copying what the piece reads from the host to `gpu`: its weights, and for a token
+  // its KV cache, too.
   Seconds transfer(const Unit& unit, std::uint32_t gpu, const Share& share) const;
+  // The time of moving the activation (of the prompt, of a token) from one device to another.
   Seconds hop(std::uint32_t from, std::uint32_t to) const;
+  // What `auto` minimises: seconds for the prompt and all new tokens.
   double score(const Seconds& seconds) const {
     return seconds.prefill + new_tokens_ * seconds.token;
   }
-  // Which device does the computing for what is placed on `device`.
+  // The device that computes what stands on `device`: itself, but for the disk.
   std::uint32_t runs_on(std::uint32_t device) const;
-  std::uint32_t host() const { return host_; }  // kNone where no cpu may be used
+  std::uint32_t host() const { return host_; }  // kNone if no cpu may be used
   DiskRunner disk_runner() const { return disk_runner_; }
-  std::uint32_t gpu_for_disk() const { return disk_gpu_; }  // kNone where no GPU may be used
-  // GPUs that the host could stream to, the best link first; of equals the one with most memory
-  // bandwidth.
+  std::uint32_t gpu_for_disk() const { return disk_gpu_; }  // kNone if no GPU may be used
+  // The GPUs that the host could stream to (excluded ones too), the one with the fastest link
+  // first; of equals, the one with the most memory bandwidth.
   const std::vector<std::uint32_t>& streamers() const { return streamers_; }
 
  private:
   struct Work {
-    Seconds weights;  // bytes touched
+    Seconds weights;  // not seconds: bytes of weights read
     double kv = 0;    // bytes of KV cache that a token reads
-    Seconds flops;
+    Seconds flops;    // not seconds: FLOPs
   };
   Work work(const Unit& unit, const Share& share) const;
 

@@ -42,7 +42,7 @@ class Placements {
                        [&](TensorId t) { return tensor_device_[t] == tensor_device_[tensors[0]]; });
   }
 
-  // How many tensors each module and all below it have.
+  // Counts the tensors in each module and all below it.
   void count_below() {
     const std::vector<Module>& modules = inputs_.tree.modules;
     below_.assign(modules.size(), 0);
@@ -58,7 +58,7 @@ class Placements {
     placed.module = module;
     placed.device = tensor_device_[tensors[0]];
     for (const TensorId t : tensors) {
-      if (!inputs_.tree.tensors[t].persistent) continue;  // computed, not placed by a load
+      if (!inputs_.tree.tensors[t].persistent) continue;  // computed: no load brings its bytes
       if (shared_.first(placed.device, t)) placed.bytes += inputs_.chain.bytes[t];
     }
     placed.reason = reason(placed.device, tensors);
@@ -81,15 +81,17 @@ class Placements {
     return words == by_device_.end() ? std::string{} : words->second;
   }
 
+  // Adds the module's own tensors, with an entry for each device that holds some.
   void split_own(ModuleId module) {
-    std::map<std::uint32_t, std::vector<TensorId>> parts;
+    std::map<std::uint32_t, std::vector<TensorId>> on_device;
     for (const TensorId t : inputs_.tree.modules[module].tensors) {
-      parts[tensor_device_[t]].push_back(t);
+      on_device[tensor_device_[t]].push_back(t);
     }
-    for (const auto& [device, tensors] : parts) add(module, tensors);
+    for (const auto& [device, tensors] : on_device) add(module, tensors);
   }
 
-  // `tensors`: all below the module, its own first, then those of its children in order.
+  // Adds what stands in and below the module, with one entry for each subtree that is on
+  // one device. `tensors`: those of the module, its own first, then those of its children in order.
   void cut(ModuleId module, std::span<const TensorId> tensors) {
     if (together(tensors)) return add(module, tensors);
     split_own(module);

@@ -1,5 +1,5 @@
-// The list of a plan: which module stands where, in execution order, with bytes and reason.
-// Private to the sources of this folder.
+// The list in a plan: which module stands on which device, in execution order, with its bytes and
+// the reason.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,11 @@
 
 namespace berth {
 
-// Units placed whole; a unit that is cut is told by its parts. Storage that tensors share counts
-// once a device. `by_device`: reasons of policies that give one for each device; `reasons`: those
-// of `auto`, empty elsewhere.
+// One entry for each unit that stands on one device as a whole; a unit that is on several devices
+// has an entry for each module, as far down as needed. Storage that tensors share counts once on
+// each device, with the first. An override is the reason of what it pins. Else `reasons` (by unit,
+// of our own policies; empty for others) gives the reason, or `by_device` for policies with one
+// reason a device. Pure.
 std::vector<ModulePlacement> list_placements(const PlanInputs& inputs,
                                              const std::vector<std::uint32_t>& tensor_device,
                                              const std::map<std::uint32_t, std::string>& by_device,

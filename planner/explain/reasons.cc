@@ -38,7 +38,7 @@ std::string ordinal(std::size_t n) {
   return n < 4 ? kWords[n] : std::to_string(n + 1) + "th fastest";
 }
 
-// "fastest gpu", "second fastest gpu", or, where all are alike, "gpu 1 of 8 alike".
+// "the only gpu", "one of 8 equally fast gpus", "second fastest gpu" or "one of the fastest gpus".
 std::string rank(const PlanInputs& inputs, std::uint32_t device) {
   std::size_t faster = 0;
   std::size_t equal = 0;
@@ -58,7 +58,8 @@ std::string rank(const PlanInputs& inputs, std::uint32_t device) {
 
 std::uint64_t resident(const Unit& unit) { return unit.weights + unit.kv_bytes + unit.logits; }
 
-// "3 more layers would need 1.2 GiB more", or "space for 2 more layers".
+// How much would still fit on the device, whose next unit would be `next`: "one more layer would
+// need 1.20 GiB more", "space for 2 more", or what is free if the chain ends here.
 std::string margin(const PlanInputs& inputs, const DeviceLedger& row, const Space& space,
                    std::uint32_t next) {
   const std::vector<Unit>& units = inputs.chain.units;
@@ -73,12 +74,13 @@ std::string margin(const PlanInputs& inputs, const DeviceLedger& row, const Spac
     ++fit;
   }
   if (next >= units.size()) return "room to spare: " + format_size(free);
-  if (fit > 0) return "room for " + std::to_string(fit) + " more";
+  if (fit > 0) return "space for " + std::to_string(fit) + " more";
   return "one more layer would need " + format_size(resident(units[next]) - free) + " more";
 }
 
+// Why a run is not on a GPU: what the GPU that came nearest lacks.
 std::string spill_reason(const PlanInputs& inputs, const Ledger& ledger, const Run& run) {
-  // The GPU that came nearest to taking the run's first layer.
+  // `nearest` is the GPU that lacks the least for the run's first layer.
   std::uint32_t layer = run.first;
   while (layer < run.last && !inputs.chain.units[layer].block) ++layer;
   std::uint64_t least = kUnlimited;
@@ -103,7 +105,8 @@ std::string spill_reason(const PlanInputs& inputs, const Ledger& ledger, const R
   return out + "all of these " + format_size(bytes);
 }
 
-// "; streamed to gpu 0 for the prompt", or nothing where the cpu computes.
+// "; streamed to gpu 0 for the prompt, computed by the cpu for each token", or "; the cpu computes
+// them".
 std::string how_it_runs(const PlanInputs& inputs, const Streaming& streaming, std::uint32_t gpu) {
   if (!streaming.any() || gpu == kNone) return "; the cpu computes them";
   const std::string where = "; streamed to " + inputs.label(gpu);
@@ -118,7 +121,7 @@ std::string run_reason(const PlanInputs& inputs, const Ledger& ledger, const Str
   const bool embedding =
       run.first == run.last && inputs.chain.units[run.first].module == inputs.tree.facts.embedding;
   if (kind == DeviceKind::kDisk) {
-    return "neither gpu nor host RAM has room; read from the checkpoint when needed";
+    return "neither gpu nor host RAM has space; read from the checkpoint when needed";
   }
   if (kind == DeviceKind::kCpu) {
     if (embedding && used.size() > 1) {

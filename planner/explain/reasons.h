@@ -1,4 +1,4 @@
-// Why each run of layers is where it is, in words. Private to the sources of this folder.
+// Says in words why each run of layers is where it is. For plans of `auto` and `throughput`.
 #pragma once
 
 #include <string>
@@ -9,13 +9,13 @@
 
 namespace berth {
 
-// By unit of the chain, for a plan of `auto` or `throughput`: what made this device the one, and
-// what one more layer would have taken. Units of one run share their words. `experts`: of a unit
-// whose experts stand aside, why.
+// One line of text for each unit of the chain. Neighbours on one device share their reason.
 struct Reasons {
-  std::vector<std::string> units;
-  std::vector<std::string> experts;
+  std::vector<std::string> units;    // why this device, and what one more layer would have taken
+  std::vector<std::string> experts;  // why the unit's experts stand aside; "" if they do not
 };
+
+// Pure. `streaming`: what the plan's estimate streams.
 Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
                      const Ledger& ledger, const Streaming& streaming);
 

@@ -11,13 +11,14 @@
 namespace berth {
 namespace {
 
-// True where the placement is ours to choose.
+// True if Berth chooses the placement: not a device map, nor one of Accelerate's policies.
 bool is_own(const Request& request) {
   return !request.device_map &&
          (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
 }
 
-// The machine as it was given: Accelerate's policies always have a disk, ours only a stated one.
+// The machine without the disk that PlanInputs added for Accelerate's policies. Our own policies
+// use a disk only if the machine or a budget names it.
 Machine without_implied_disk(const PlanInputs& inputs) {
   Machine machine = inputs.machine;
   const std::uint32_t disk = inputs.device("disk");
@@ -30,7 +31,7 @@ Machine without_implied_disk(const PlanInputs& inputs) {
   return machine;
 }
 
-// True where a policy of ours finds a plan that fits, without looking for the best one.
+// True if a policy of ours finds a plan that fits. Cheap: it does not look for the best one.
 bool own_would_fit(const ModelTree& tree, const Machine& machine, const Request& request) {
   const PlanInputs inputs(tree, machine, request);
   if (auto_fits(inputs)) return true;
@@ -40,18 +41,19 @@ bool own_would_fit(const ModelTree& tree, const Machine& machine, const Request&
   return auto_fits(PlanInputs(tree, machine, other));
 }
 
-// The suggestions so far; each is planned before it is taken in.
+// Collects suggestions. Each is planned before it is added.
 class Suggestions {
  public:
   Suggestions(const PlanInputs& inputs, const PlanOnce& plan_once)
       : inputs_(inputs), plan_once_(plan_once) {}
 
-  // A first look, cheaper than a plan where the placement is ours.
+  // Whether this would fit; cheaper than a whole plan for policies of our own.
   bool would_fit(const ModelTree& tree, const Machine& machine, const Request& request) const {
     return is_own(request) ? own_would_fit(tree, machine, request)
                            : plan_once_(tree, machine, request).fits();
   }
 
+  // Adds the suggestion if a plan with it fits; whether it did.
   bool add(std::string words, const ModelTree& tree, const Machine& machine,
            const Request& request) {
     if (!plan_once_(tree, machine, request).fits()) return false;
@@ -69,7 +71,8 @@ class Suggestions {
   std::vector<std::string> words_;
 };
 
-// The largest context, in steps of 256 positions, that fits; 0 where none does.
+// The largest context below the one asked for, in steps of 256 positions, that fits; 0 if none
+// does.
 std::uint64_t fitting_context(const PlanInputs& inputs, const Suggestions& out) {
   Request request = inputs.request;
   const auto fits = [&](std::uint64_t steps) {
@@ -91,6 +94,7 @@ std::uint64_t fitting_context(const PlanInputs& inputs, const Suggestions& out) 
   return low * 256;
 }
 
+// The model with its wider weights in bfloat16; nothing if it has no wider ones.
 std::optional<ModelTree> in_16_bits(const ModelTree& tree) {
   ModelTree narrow = tree;
   bool any = false;
@@ -103,9 +107,10 @@ std::optional<ModelTree> in_16_bits(const ModelTree& tree) {
   return narrow;
 }
 
-// The model with the matrices of its blocks quantised to `dtype`, scales included: one sixteenth of
-// 4-bit weights and one thirty-second of 8-bit ones more, which covers groups of 128 with 16-bit
-// scales and zero points. Nothing where no block holds 16- or 32-bit matrices.
+// The model with the matrices of its blocks quantised to `dtype`. Scales are made up for by more
+// rows: one sixteenth more for 4-bit weights and one thirty-second more for 8-bit ones, which is
+// enough for groups of 128 with 16-bit scales and zero points. Nothing if no block holds a matrix
+// of floats.
 std::optional<ModelTree> quantised(const PlanInputs& inputs, DType dtype) {
   ModelTree narrow = inputs.tree;
   bool any = false;
@@ -124,7 +129,7 @@ std::optional<ModelTree> quantised(const PlanInputs& inputs, DType dtype) {
   return narrow;
 }
 
-// A GPU like `like` more, with its links to the host and its budget.
+// Adds one more GPU like `like`, with the same links to the host and the same budget.
 void add_gpu(const Device& like, Machine& machine, Request& request) {
   int number = 0;
   while (machine.find(std::to_string(number)) != nullptr) ++number;
@@ -200,7 +205,7 @@ void suggest_weights(const PlanInputs& inputs, Suggestions& out) {
           "a 4-bit checkpoint of the model (GPTQ, AWQ or MXFP4, scales included): about ");
 }
 
-// The first override without which it fits, else all of them.
+// Suggests to drop the first override without which it fits, or else all of them.
 void suggest_overrides(const PlanInputs& inputs, Suggestions& out) {
   const std::vector<Override>& overrides = inputs.request.overrides;
   if (overrides.empty() || !is_own(inputs.request)) return;
@@ -218,7 +223,7 @@ void suggest_overrides(const PlanInputs& inputs, Suggestions& out) {
   }
 }
 
-// How much more RAM of the host would do, in whole GiB.
+// Suggests how much more host RAM would be enough, in whole GiB.
 void suggest_host(const PlanInputs& inputs, Suggestions& out) {
   const std::uint32_t host = inputs.time.host();
   if (host == kNone || inputs.request.never_offload || !is_own(inputs.request)) return;
@@ -253,7 +258,7 @@ void suggest_devices(const PlanInputs& inputs, Suggestions& out) {
     request.never_offload = false;
     if (out.would_fit(inputs.tree, inputs.machine, request)) {
       out.add(
-          "without --never-offload, layers that the gpus have no room for go to the cpu or the "
+          "without --never-offload, layers that the gpus have no space for go to the cpu or the "
           "disk",
           request);
     }
@@ -341,7 +346,7 @@ std::string find_cause(const PlanInputs& inputs) {
     }
   }
   if (asked.never_offload && fits_without([](Request& r) { r.never_offload = false; })) {
-    return "--never-offload: the GPUs alone have not the room";
+    return "--never-offload: the GPUs alone do not have the space";
   }
   if (!asked.overrides.empty() && fits_without([](Request& r) { r.overrides.clear(); })) {
     return "the overrides: what they put on a device does not fit there with the rest";
@@ -350,7 +355,7 @@ std::string find_cause(const PlanInputs& inputs) {
     return "--no-split: what it keeps together fits on no device";
   }
   if (!asked.excluded.empty() && fits_without([](Request& r) { r.excluded.clear(); })) {
-    return "the excluded devices: without them there is too little room";
+    return "the excluded devices: without them there is too little space";
   }
   std::uint64_t need = 0;
   std::uint64_t cache = 0;

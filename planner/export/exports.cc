@@ -11,7 +11,7 @@
 namespace berth {
 namespace {
 
-// Layers on each of `gpus`.
+// How many layers are on each of `gpus`.
 std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
                                      const std::vector<std::uint32_t>& gpus) {
   std::vector<std::uint64_t> counts(gpus.size(), 0);
@@ -25,7 +25,7 @@ std::string numbers(const std::vector<std::uint64_t>& counts) {
   return join(counts, ",", [](std::uint64_t count) { return std::to_string(count); });
 }
 
-// True where `gpus` are all GPUs of the plan, named 0, 1, ... in this order: what tools do unasked.
+// True if `gpus` are all GPUs of the plan, in the order 0, 1, ...: tools then need not be told.
 bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
   std::vector<std::uint32_t> all;
   for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
@@ -37,7 +37,7 @@ bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
   return gpus == all;
 }
 
-// llama.cpp's name of a device's buffers.
+// What llama.cpp calls the buffers on a device.
 std::string buffer(const LayerHomes& homes, std::uint32_t device) {
   return homes.is_gpu(device) ? "CUDA" + homes.plan.devices[device].name : "CPU";
 }
@@ -46,8 +46,8 @@ std::string ot(const std::string& pattern, const std::string& where) {
   return "-ot \"" + pattern + "=" + where + "\"";
 }
 
-// Overrides for pieces of layers that are not where the layer is; experts first, because the
-// feed-forward's pattern matches theirs, too, and the first match counts.
+// -ot arguments for pieces of layers that are not on the layer's own device. Experts come first,
+// because the feed-forward's pattern matches them, too, and the first match counts.
 std::vector<std::string> piece_overrides(const LayerHomes& homes) {
   std::map<std::uint32_t, std::vector<std::uint64_t>> experts, feed_forward;
   for (std::size_t i = 0; i < homes.layers.size(); ++i) {
@@ -69,7 +69,8 @@ std::vector<std::string> piece_overrides(const LayerHomes& homes) {
   return out;
 }
 
-// GPUs that hold something else than whole layers: what overrides name must take piece.
+// The GPUs that hold any piece of a layer, or the output. llama.cpp must use them all, because an
+// override may name only devices that it uses.
 std::vector<std::uint32_t> gpus_of_pieces(const LayerHomes& homes) {
   std::vector<std::uint32_t> gpus;
   for (const LayerHome& layer : homes.layers) {
@@ -83,55 +84,58 @@ std::vector<std::uint32_t> gpus_of_pieces(const LayerHomes& homes) {
   return gpus;
 }
 
-// How llama.cpp deals its slots, without the output's: the last layers, so many for each GPU.
-struct Slots {
+// How llama.cpp deals the layers that it offloads, which are the last ones: so many to each GPU.
+// The output, which it counts as one more layer, is not among them.
+struct Dealt {
   std::vector<std::uint32_t> gpus;
   std::vector<std::uint64_t> counts;  // by `gpus`
   std::vector<std::uint64_t> held;  // layers among them whose weights an override keeps on the CPU
 };
 
-// Layers of the host stand first where that is so or can be arranged. Else those that stand among
-// layers of GPUs are dealt to the GPU before them, which then holds their KV cache.
-Slots llama_slots(LayerHomes& homes, std::vector<std::string>& notes) {
+// Layers of the host come first if they do in the plan, or if gather() can arrange it. If not,
+// layers of the host that stand among layers of GPUs are dealt to the GPU before them, which then
+// holds their KV cache.
+Dealt deal_layers(LayerHomes& homes, std::vector<std::string>& notes) {
   const LayerHomes::Gathered gathered = homes.gather();
-  Slots slots;
-  slots.gpus = homes.gpus_in_order();
-  slots.counts = layers_on(homes, slots.gpus);
+  Dealt dealt;
+  dealt.gpus = homes.gpus_in_order();
+  dealt.counts = layers_on(homes, dealt.gpus);
   if (gathered == LayerHomes::Gathered::kMoved) {
     notes.push_back(
         "llama.cpp offloads the last layers and splits them in order: layers trade places, as many "
         "of them on each device as planned");
   }
-  if (gathered != LayerHomes::Gathered::kNoRoom) return slots;
+  if (gathered != LayerHomes::Gathered::kNoSpace) return dealt;
 
-  std::vector<std::uint64_t> kv(slots.gpus.size(), 0);
-  slots.counts.assign(slots.gpus.size(), 0);
+  std::vector<std::uint64_t> kv(dealt.gpus.size(), 0);
+  dealt.counts.assign(dealt.gpus.size(), 0);
   std::size_t at = 0;
   bool any = false;  // a GPU's layer has been met
   for (std::size_t i = 0; i < homes.layers.size(); ++i) {
     const LayerHome& layer = homes.layers[i];
     if (homes.is_gpu(layer.home())) {
-      while (at < slots.gpus.size() && slots.gpus[at] != layer.home()) ++at;
-      if (at == slots.gpus.size()) {
+      while (at < dealt.gpus.size() && dealt.gpus[at] != layer.home()) ++at;
+      if (at == dealt.gpus.size()) {
         throw Error("llama.cpp gives each GPU its layers once, in order; " + homes.no_space);
       }
       any = true;
     } else if (any) {
-      slots.held.push_back(i);
+      dealt.held.push_back(i);
       kv[at] += layer.kv_bytes;
     }
-    slots.counts[at] += any ? 1 : 0;
+    dealt.counts[at] += any ? 1 : 0;
   }
-  for (std::size_t g = 0; g < slots.gpus.size(); ++g) {
+  for (std::size_t g = 0; g < dealt.gpus.size(); ++g) {
     if (kv[g] == 0) continue;
-    homes.require_space(slots.gpus[g], kv[g], "llama.cpp keeps a KV cache with its slot:");
+    homes.require_space(dealt.gpus[g], kv[g],
+                        "llama.cpp keeps the KV cache of layers on the CPU with a GPU's layers:");
     notes.push_back("layers of the CPU among those of GPUs: their KV cache, " + format_size(kv[g]) +
-                    ", is on " + homes.label(slots.gpus[g]));
+                    ", is on " + homes.label(dealt.gpus[g]));
   }
-  return slots;
+  return dealt;
 }
 
-// The words for the KV cache: its size and, where it is not llama.cpp's float16, its type.
+// The arguments for the KV cache: its size and, unless it is float16 as llama.cpp's is, its dtype.
 std::vector<std::string> context_words(const Plan& plan, std::vector<std::string>& notes) {
   const Workload& workload = plan.workload;
   std::vector<std::string> words{"-c " + std::to_string(workload.context * workload.batch)};
@@ -145,7 +149,7 @@ std::vector<std::string> context_words(const Plan& plan, std::vector<std::string
   return words;
 }
 
-// vLLM computes on GPUs alone, and a layer is what it places.
+// Throws Error unless all layers are on GPUs, each whole on one: vLLM can do nothing else.
 void require_whole_on_gpus(const LayerHomes& homes) {
   std::uint64_t off = 0;
   for (std::size_t i = 0; i < homes.layers.size(); ++i) {
@@ -168,9 +172,10 @@ void require_whole_on_gpus(const LayerHomes& homes) {
   }
 }
 
-// The output is with the last layers unless an override says otherwise. A tied output is a second
-// copy under the embedding's name: moving it by name would move the embedding along, so that it
-// stays with the last layers where there is space.
+// Adds the override for the output, which llama.cpp puts with the last layers unless it is told
+// otherwise. To llama.cpp a tied output is a second copy under the embedding's name, so that an
+// override would move the embedding along. A tied output therefore stays with the last layers if
+// there is space for it.
 void place_output(const LayerHomes& homes, std::uint32_t last, std::vector<std::string>& overrides,
                   std::vector<std::string>& notes) {
   if (homes.head == kNone || homes.head == last) return;
@@ -195,26 +200,26 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
     out.notes.push_back("llama.cpp has no disk tier: " + format_size(device.weights) +
                         " count as the CPU's, and its mapping of the file reads them when needed");
   }
-  Slots slots = llama_slots(homes, out.notes);
+  Dealt dealt = deal_layers(homes, out.notes);
   std::vector<std::string> overrides = piece_overrides(homes);
-  if (!slots.held.empty()) {
-    overrides.push_back(ot("blk\\.(" + number_pattern(slots.held) + ")\\.", "CPU"));
+  if (!dealt.held.empty()) {
+    overrides.push_back(ot("blk\\.(" + number_pattern(dealt.held) + ")\\.", "CPU"));
   }
-  std::vector<std::uint32_t>& gpus = slots.gpus;
+  std::vector<std::uint32_t>& gpus = dealt.gpus;
   if (gpus.empty() && homes.is_gpu(homes.head)) {
     gpus.push_back(homes.head);
-    slots.counts.push_back(0);
+    dealt.counts.push_back(0);
   }
   std::uint64_t ngl = 0;
   if (!gpus.empty()) {
-    ++slots.counts.back();  // the output is the last slot
-    for (const std::uint64_t count : slots.counts) ngl += count;
+    ++dealt.counts.back();  // llama.cpp counts the output as the last layer
+    for (const std::uint64_t count : dealt.counts) ngl += count;
     place_output(homes, gpus.back(), overrides, out.notes);
   }
   for (const std::uint32_t gpu : gpus_of_pieces(homes)) {
     if (std::find(gpus.begin(), gpus.end(), gpu) != gpus.end()) continue;
-    gpus.push_back(gpu);  // takes piece with no slot
-    slots.counts.push_back(0);
+    gpus.push_back(gpu);  // llama.cpp uses it, but deals no layer to it
+    dealt.counts.push_back(0);
   }
   if (homes.is_gpu(homes.embedding)) {
     out.notes.push_back("llama.cpp keeps the input embedding on the CPU" +
@@ -228,7 +233,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
     for (const std::uint32_t gpu : gpus) names.push_back("CUDA" + plan.devices[gpu].name);
     words.push_back("-dev " + (names.empty() ? "none" : join(names, ",")));
   }
-  if (gpus.size() > 1) words.push_back("-ts " + numbers(slots.counts));
+  if (gpus.size() > 1) words.push_back("-ts " + numbers(dealt.counts));
   words.insert(words.end(), overrides.begin(), overrides.end());
   for (std::string& word : context_words(plan, out.notes)) words.push_back(std::move(word));
   out.arguments = join(words, " ");
@@ -242,7 +247,7 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   require_whole_on_gpus(homes);
   Export out;
   const LayerHomes::Gathered gathered = homes.gather();
-  if (gathered == LayerHomes::Gathered::kNoRoom) {
+  if (gathered == LayerHomes::Gathered::kNoSpace) {
     throw Error("vLLM takes layers in order, each GPU its share once: " + homes.no_space);
   }
   if (gathered == LayerHomes::Gathered::kMoved) {
@@ -282,9 +287,10 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   return out;
 }
 
-// In pieces [d-e] of one digit before k free ones: 3-60 is 3-9, 10-59, 60.
+// Cuts each run of numbers into ranges in which one digit varies from d to e and all digits after
+// it are free: 3-60 becomes 3-9, 10-59, 60.
 std::string number_pattern(const std::vector<std::uint64_t>& numbers) {
-  std::vector<std::string> pieces;
+  std::vector<std::string> ranges;
   for (std::size_t i = 0; i < numbers.size();) {
     std::uint64_t low = numbers[i];
     std::size_t next = i + 1;
@@ -300,16 +306,16 @@ std::string number_pattern(const std::vector<std::uint64_t>& numbers) {
       const std::uint64_t digit = low / block % 10;
       std::uint64_t last = digit;
       while (last < 9 && low + (last - digit + 2) * block - 1 <= high) ++last;
-      std::string piece = low / block >= 10 ? std::to_string(low / block / 10) : "";
-      piece += last == digit ? std::to_string(digit)
+      std::string range = low / block >= 10 ? std::to_string(low / block / 10) : "";
+      range += last == digit ? std::to_string(digit)
                              : "[" + std::to_string(digit) + "-" + std::to_string(last) + "]";
-      for (std::size_t k = 0; k < free; ++k) piece += "[0-9]";
-      pieces.push_back(std::move(piece));
+      for (std::size_t k = 0; k < free; ++k) range += "[0-9]";
+      ranges.push_back(std::move(range));
       low += (last - digit + 1) * block;
     }
     i = next;
   }
-  return join(pieces, "|");
+  return join(ranges, "|");
 }
 
 }  // namespace berth

@@ -1,8 +1,10 @@
-// A plan in the words of other tools: llama.cpp's placement flags and vLLM's pipeline split.
+// Exports a plan as arguments of other tools: llama.cpp's placement flags and vLLM's pipeline
+// split.
 //
-// Neither tool can say every plan. Where an order of layers cannot be said, layers trade places
-// with others on condition that what every GPU holds still fits; what then differs is a note. What
-// would not fit or not be true is an Error that gives the reason.
+// Neither tool can express every plan. If a tool cannot express the order of the layers, layers
+// trade places with others, provided that what every GPU then holds still fits; a note says what
+// differs from the plan. If what the tool would do does not fit, or is not what was planned, an
+// Error gives the reason. All functions are pure.
 #pragma once
 
 #include <cstdint>
@@ -14,26 +16,28 @@
 namespace berth {
 
 struct Export {
-  std::string environment;         // variables to set, "A=1 B=2"; perhaps empty
-  std::string arguments;           // words for a shell, patterns in double quotes
+  std::string environment;         // variables to set, "A=1 B=2"; may be empty
+  std::string arguments;           // for a shell; patterns stand in double quotes
   std::vector<std::string> notes;  // what differs from the plan, one line each
 };
 
-// llama.cpp: `-ngl N -dev LIST -ts a,b -ot "regex=CPU" -c CONTEXT`, for a GGUF of like dtypes.
-// Its semantics (llama_model::load_tensors): the model is `layers` + 1 slots, the last of them the
-// output; the last N slots are offloaded and split over the devices in proportion to -ts, so whole
-// numbers that add up to N are met exactly. The input embedding stays on the CPU. -ot puts the
-// tensors whose GGUF names match a regular expression elsewhere, the first match first; a layer's
-// KV cache stays with its slot. The disk counts as the CPU: llama.cpp maps its file.
+// llama.cpp: `-ngl N -dev LIST -ts a,b -ot "regex=CPU" -c CONTEXT`, for a GGUF of the same size.
+// This is what llama.cpp does with them (llama_model::load_tensors): to it the model is `layers` +
+// 1 layers, the last of which is the output. The last N of them are offloaded and split over the
+// devices in proportion to -ts; whole numbers that add up to N are met exactly. The input embedding
+// stays on the CPU. -ot moves the tensors whose GGUF names match a regular expression; the first
+// match counts. The KV cache of a layer stays on the layer's device all the same. The disk counts
+// as the CPU, because llama.cpp maps its file. Throws Error if the plan cannot be expressed.
 Export export_llama_cpp(const ModelTree& tree, const Plan& plan);
 
-// vLLM: VLLM_PP_LAYER_PARTITION=a,b with --pipeline-parallel-size (get_pp_indices): GPUs in order
-// of CUDA_VISIBLE_DEVICES, each with so many neighbouring layers, the embedding on the first, norm
-// and head on the last, tied weights on both. There are only GPUs.
+// vLLM: VLLM_PP_LAYER_PARTITION=a,b with --pipeline-parallel-size (get_pp_indices): each GPU, in
+// the order of CUDA_VISIBLE_DEVICES, takes so many neighbouring layers. The embedding is on the
+// first GPU, norm and head are on the last one, tied weights on both. Throws Error if the plan
+// cannot be expressed, above all if weights are off the GPUs.
 Export export_vllm(const ModelTree& tree, const Plan& plan);
 
-// A regular expression for exactly these numbers in decimal, ascending: {3, 4, .., 60} is
-// "[3-9]|[1-5][0-9]|60".
+// A regular expression that matches exactly these numbers in decimal, which must be ascending: for
+// {3, 4, ..., 60} it is "[3-9]|[1-5][0-9]|60".
 std::string number_pattern(const std::vector<std::uint64_t>& numbers);
 
 }  // namespace berth

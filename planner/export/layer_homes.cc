@@ -10,7 +10,7 @@
 namespace berth {
 namespace {
 
-// By module: index of the layer that it is inside of, or kNone.
+// By module: the index of the layer that it is in, or kNone.
 std::vector<std::uint32_t> layers_by_module(const ModelTree& tree) {
   std::vector<std::uint32_t> layer_of(tree.modules.size(), kNone);
   for (std::uint32_t i = 0; i < tree.facts.layers.size(); ++i) {
@@ -28,7 +28,8 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
   });
 }
 
-LayerPiece part_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
+// Which piece of `layer` the tensors of `module` belong to, by the names of the modules above it.
+LayerPiece piece_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
   LayerPiece piece = kAttention;
   for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
     if (tree.modules[m].expert) return kExperts;
@@ -57,14 +58,14 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     if (plan.devices[d].kind == DeviceKind::kCpu) host = d;
   }
   const std::vector<std::uint32_t> layer_of = layers_by_module(tree);
-  bool before = true;  // the layers
+  bool before = true;  // no tensor of a layer has been met yet
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
     if (layer_of[tensor.module] != kNone) before = false;
     if (!tensor.persistent) continue;
     std::uint32_t device = t < plan.tensor_device.size() ? plan.tensor_device[t] : kNone;
     if (device == kNone)
-      throw Error(tool + ": the plan has no place for " + std::string(tensor.name));
+      throw Error(tool + ": the plan gives no device to " + std::string(tensor.name));
     if (fold_disk && plan.devices[device].kind == DeviceKind::kDisk && host != kNone) device = host;
     const std::uint64_t bytes = tensor.tied_to == kNone ? tensor.bytes() : 0;
     const std::uint32_t i = layer_of[tensor.module];
@@ -78,9 +79,9 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
       continue;
     }
     LayerHome& layer = layers[i];
-    const LayerPiece piece = part_of(tree, tensor.module, tree.facts.layers[i].module);
+    const LayerPiece piece = piece_of(tree, tensor.module, tree.facts.layers[i].module);
     if (layer.device[piece] != kNone && layer.device[piece] != device) {
-      static constexpr const char* kNames[] = {"attention", "feed-forward part", "experts"};
+      static constexpr const char* kNames[] = {"attention", "feed-forward", "experts"};
       throw Error(tool + ": the plan cuts the " + kNames[piece] + " of layer " + std::to_string(i) +
                   " between " + label(layer.device[piece]) + " and " + label(device));
     }
@@ -93,7 +94,7 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     }
     layers[i].kv_bytes = kv_cache_bytes(tree.facts.layers[i], plan.workload);
   }
-  if (head == kNone) head = embedding;  // tied, and not a module of its own
+  if (head == kNone) head = embedding;  // the head is tied and has no tensor of its own
 }
 
 bool LayerHomes::is_gpu(std::uint32_t device) const {
@@ -146,7 +147,7 @@ LayerHomes::Gathered LayerHomes::gather() {
     if (change[d] <= 0 || has_space(d, static_cast<std::uint64_t>(change[d]))) continue;
     no_space = "with the layers of each device together, " +
                excess(d, static_cast<std::uint64_t>(change[d]));
-    return Gathered::kNoRoom;
+    return Gathered::kNoSpace;
   }
   for (std::uint32_t d = 0; d < change.size(); ++d) {
     moved_in_[d] = static_cast<std::uint64_t>(std::max<std::int64_t>(change[d], 0));

@@ -1,5 +1,5 @@
-// Where a plan has put a model's layers, as tools see it that know of nothing else. Private to
-// export*.cc.
+// Where a plan puts a model's layers. Other tools place layers and know of nothing smaller or
+// larger; the exports work on this.
 #pragma once
 
 #include <array>
@@ -11,9 +11,11 @@
 
 namespace berth {
 
-// The pieces of a layer that llama.cpp can place apart; attention stands for all that is no other.
+// What of a layer llama.cpp can place by itself: the feed-forward, the experts, and everything
+// else, which counts as attention.
 enum LayerPiece : std::size_t { kAttention, kFeedForward, kExperts, kLayerPieces };
 
+// By LayerPiece: the device and the bytes of weights.
 struct LayerHome {
   std::array<std::uint32_t, kLayerPieces> device{kNone, kNone, kNone};  // kNone: no such piece
   std::array<std::uint64_t, kLayerPieces> bytes{};
@@ -23,36 +25,41 @@ struct LayerHome {
   std::uint64_t weights() const { return bytes[0] + bytes[1] + bytes[2]; }
 };
 
+// Keeps a reference to the plan, which must outlive it.
 struct LayerHomes {
   const Plan& plan;
   std::vector<LayerHome> layers;
   std::uint32_t embedding = kNone;    // device of the input embedding
-  std::uint64_t embedding_bytes = 0;  // and of what else runs before the layers
+  std::uint64_t embedding_bytes = 0;  // of it and whatever else runs before the layers
   std::uint32_t head = kNone;         // device of the output projection
-  std::uint64_t head_bytes = 0;       // and of what else runs after the layers
+  std::uint64_t head_bytes = 0;       // of it and whatever else runs after the layers
   bool tied = false;                  // head and embedding share their weight
 
-  // Throws Error naming `tool` where layers are unknown, a tensor has no place, or a piece of a
-  // layer is on several devices. `fold_disk`: what is on the disk counts as on the CPU.
+  // `tool`: the name that errors begin with. `fold_disk`: what is on the disk counts as on the CPU.
+  // Throws Error if the model's layers are unknown, if the plan leaves a tensor unplaced, or if a
+  // piece of a layer is on several devices.
   LayerHomes(const ModelTree& tree, const Plan& from, const std::string& tool, bool fold_disk);
 
   bool is_gpu(std::uint32_t device) const;
   std::string label(std::uint32_t device) const;     // "gpu 0", "cpu"
-  std::vector<std::uint32_t> gpus_in_order() const;  // that hold layers, as first met
+  std::vector<std::uint32_t> gpus_in_order() const;  // those with layers, in order of their first
 
-  // Brings layers of one home together: those of the host first, then by GPU in the order above.
-  // Layers that differ in size trade places only where every device has space for what it then
-  // holds; else nothing moves and `no_space` says what stands in the way.
-  enum class Gathered { kAsTheyWere, kMoved, kNoRoom };
+  // Makes the layers of each device neighbours, as tools want them: those of the host first, then
+  // those of each GPU in the order above. Layers trade places for that. If they differ in size and
+  // a device has no space for what it would then hold, nothing moves, the answer is kNoSpace and
+  // `no_space` says which device it is.
+  enum class Gathered { kAsTheyWere, kMoved, kNoSpace };
   Gathered gather();
   std::string no_space;
 
-  // True where `device` has space for `more` bytes beside what it holds and gather() brought.
+  // True if `device` has space for `more` bytes beside what the plan and gather() put there. Always
+  // true for a plan that does not fit anyway.
   bool has_space(std::uint32_t device, std::uint64_t more) const;
-  // The same; throws Error, starting with `what`, where there is none.
+  // Throws Error, which begins with `what`, if has_space() is false.
   void require_space(std::uint32_t device, std::uint64_t more, const std::string& what) const;
 
  private:
+  // The sentence for errors: how much more the device would hold, and what is free there.
   std::string excess(std::uint32_t device, std::uint64_t more) const;
 
   std::vector<std::uint64_t> moved_in_;  // by device: bytes that gather() brought

@@ -1,15 +1,15 @@
 #include "planner/plan/device_map.h"
 
 #include <algorithm>
-#include <regex>
 #include <set>
+#include <utility>
 
 #include "berth/error.h"
 #include "planner/base/input_file.h"
 #include "planner/base/json_value.h"
 #include "planner/base/json_writer.h"
+#include "planner/base/name_pattern.h"
 #include "planner/base/quote.h"
-#include "planner/base/safe_regex.h"
 
 namespace berth {
 namespace {
@@ -21,13 +21,13 @@ bool is_number(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// A key with none of the characters that mean something in a regular expression, but the dot.
+// True if the key has no character, but the dot, that is special in a regular expression.
 bool is_literal(std::string_view key) {
   return key.find_first_of("\\^$|?*+()[]{}") == std::string_view::npos;
 }
 
-// Which of two keys that both cover a name wins: more levels, then more characters; as
-// transformers orders them.
+// Whether key `a` wins over key `b` where both cover a name: the one with more levels does, then
+// the one with more characters. transformers orders them so.
 bool beats(std::string_view a, std::string_view b) {
   const auto dots_a = std::count(a.begin(), a.end(), '.');
   const auto dots_b = std::count(b.begin(), b.end(), '.');
@@ -47,8 +47,9 @@ std::string device_of(simdjson::dom::element value, const std::string& where) {
   throw Error(where + ": not a device (a GPU's number, \"cuda:0\", \"cpu\" or \"disk\")");
 }
 
-// Position after the set that begins at glob[at] == '[', and whether it holds `c`; npos where the
-// bracket is never closed (it then stands for itself).
+// Matches `c` against the set that begins at glob[at] == '['. Returns the index after the set, and
+// whether the set holds `c`. The index is npos if the bracket is never closed; it then stands for
+// itself.
 std::pair<std::size_t, bool> match_set(std::string_view glob, std::size_t at, char c) {
   std::size_t i = at + 1;
   const bool inverted = i < glob.size() && (glob[i] == '!' || glob[i] == '^');
@@ -69,7 +70,7 @@ std::pair<std::size_t, bool> match_set(std::string_view glob, std::size_t at, ch
 }  // namespace
 
 struct DeviceMapIndex::Pattern {
-  std::regex regex;
+  NamePattern regex;
   std::uint32_t entry;
 };
 
@@ -82,15 +83,13 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
       literal_.emplace(key, i);
       continue;
     }
-    try {
-      if (key.size() > kLongestRegex)
-        throw std::regex_error(std::regex_constants::error_complexity);
-      // The match must end where a name does, or at a dot.
-      patterns_.push_back({std::regex("(?:" + key + ")(?=\\.|$)", kSafeRegex), i});
-    } catch (const std::regex_error&) {
+    // The match must end where a name does, or at a dot.
+    auto regex = NamePattern::compile("(?:" + key + ")(?:\\.|$)");
+    if (!regex) {
       throw Error("device map: key " + quote(key) +
                   " is neither a module's name nor a regular expression");
     }
+    patterns_.push_back({std::move(*regex), i});
   }
 }
 
@@ -107,10 +106,7 @@ std::uint32_t DeviceMapIndex::find(std::string_view name) const {
   }
   for (const Pattern& pattern : patterns_) {
     if (best != kNone && !beats(map_[pattern.entry].module, map_[best].module)) continue;
-    if (std::regex_search(name.begin(), name.end(), pattern.regex,
-                          std::regex_constants::match_continuous)) {
-      best = pattern.entry;
-    }
+    if (pattern.regex.matches_start(name)) best = pattern.entry;
   }
   return best;
 }
@@ -133,8 +129,8 @@ std::string normal_device_name(std::string_view name) {
 bool glob_matches(std::string_view glob, std::string_view name) {
   std::size_t g = 0;
   std::size_t n = 0;
-  std::size_t star = std::string_view::npos;  // the last '*' met, and where its match ends
-  std::size_t resume = 0;
+  std::size_t star = std::string_view::npos;  // the last '*' met
+  std::size_t resume = 0;                     // where its match ends; longer ones are tried later
   while (n < name.size()) {
     if (g < glob.size() && glob[g] == '*') {
       star = g++;
@@ -207,7 +203,8 @@ namespace {
 
 constexpr std::uint32_t kMixed = kNone - 1;
 
-// The one device of everything below each module, kMixed, or kNone where there is no tensor.
+// By module: the device that all tensors in it and below it share; kMixed if they are on several;
+// kNone if there are no tensors.
 std::vector<std::uint32_t> devices_below(const ModelTree& tree,
                                          const std::vector<std::uint32_t>& tensor_device) {
   std::vector<std::uint32_t> below(tree.modules.size(), kNone);
@@ -221,6 +218,8 @@ std::vector<std::uint32_t> devices_below(const ModelTree& tree,
   return below;
 }
 
+// Appends the keys of `module` and of what is below it. `inherited`: the device of what stands
+// before the module, for modules without tensors.
 void collapse(const ModelTree& tree, const std::vector<std::uint32_t>& tensor_device,
               const std::vector<std::string>& devices, const std::vector<std::uint32_t>& below,
               ModuleId module, std::uint32_t inherited, DeviceMap& map) {

@@ -1,4 +1,5 @@
-// Hugging Face device maps: reading, looking tensors up, and writing.
+// Hugging Face device maps: looking tensors up in them and making them from placements. Reading and
+// writing their JSON is declared in berth/plan.h. Globs of overrides are matched here, too.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +13,16 @@
 
 namespace berth {
 
-// Looks names up in one map many times: literal keys by hash, regular expressions compiled once.
-// The rule is that of lookup() in berth/plan.h. Keeps a reference to `map`. Const methods are safe
-// from many threads. Throws Error for a key that is neither a name nor a regular expression.
+// Looks many names up in one map, by the rule of lookup() in berth/plan.h. Literal keys are found
+// by hash; regular expressions are compiled once. Keeps a reference to `map`, which must outlive
+// the index. Several threads may call const methods at once. The constructor throws Error for a key
+// that is neither a module's name nor a regular expression.
 class DeviceMapIndex {
  public:
   explicit DeviceMapIndex(const DeviceMap& map);
   ~DeviceMapIndex();
 
-  // Index into the map of the entry that covers `name`, or kNone.
+  // The index into the map of the entry that covers `name`; kNone if none does.
   std::uint32_t find(std::string_view name) const;
 
  private:
@@ -34,14 +36,17 @@ class DeviceMapIndex {
   std::vector<Pattern> patterns_;
 };
 
-// "cuda:1" and "1" are "1", "cuda" is "0"; "cpu" and "disk" stay, and what is no device is as is.
+// The name that Berth uses for a device: "cuda:1", "gpu:1" and "01" become "1", "cuda" and "gpu"
+// become "0", "cpu:0" becomes "cpu". Any other text is returned as it is, whether or not it names a
+// device.
 std::string normal_device_name(std::string_view name);
 
-// True where `glob` (*, ?, [a-z], [!a-z]) matches the whole of `name`. `*` crosses dots.
+// True if `glob` (with *, ?, [a-z], [!a-z]) matches all of `name`. `*` matches dots, too.
 bool glob_matches(std::string_view glob, std::string_view name);
 
-// A map for `tensor_device` (by TensorId, index into `devices`) with as few keys as module
-// boundaries allow; modules without tensors go with their neighbours. Covers every tensor.
+// A map that puts every tensor where `tensor_device` says (by TensorId; indices into `devices`,
+// which are names; none is kNone). A module whose tensors all share a device is one key. Modules
+// without tensors go with the module before them.
 DeviceMap collapse_device_map(const ModelTree& tree,
                               const std::vector<std::uint32_t>& tensor_device,
                               const std::vector<std::string>& devices);

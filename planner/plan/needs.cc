@@ -5,12 +5,13 @@
 namespace berth {
 namespace {
 
-// Parameters of the model that `tensor` holds: of a quantised one, more than its stored elements.
+// How many parameters `tensor` adds: none for buffers and for tensors tied to one that is counted.
+// A quantised tensor holds more parameters than its stored bytes have elements.
 std::uint64_t parameters_of(const ModelTensor& tensor) {
   return tensor.buffer || tensor.tied_to != kNone ? 0 : tensor.elements();
 }
 
-// By module: parameters in it and below.
+// By module: how many parameters are in it and below it.
 std::vector<std::uint64_t> parameters_by_module(const ModelTree& tree) {
   std::vector<std::uint64_t> sums(tree.modules.size(), 0);
   for (const ModelTensor& tensor : tree.tensors) sums[tensor.module] += parameters_of(tensor);
@@ -20,8 +21,8 @@ std::vector<std::uint64_t> parameters_by_module(const ModelTree& tree) {
   return sums;
 }
 
-// Accelerate's get_max_layer_size: a module that may be split is looked into, and what stands
-// directly in it counts tensor by tensor.
+// The parameters of the largest layer, by Accelerate's get_max_layer_size(): a module that may be
+// split is not a layer itself; its children and each of its own tensors are.
 std::uint64_t largest_layer(const ModelTree& tree, const std::vector<std::uint64_t>& sums) {
   std::uint64_t largest = 0;
   std::vector<bool> looked_into(tree.modules.size(), false);
@@ -48,7 +49,8 @@ std::uint64_t kv_elements(const ModelTree& tree, std::uint64_t tokens) {
   return elements;
 }
 
-// Bytes of `count` elements of `bits`, without overflow for any model that fits 64 bits.
+// Bytes of `count` elements of `bits` bits, rounded up. Does not overflow as long as the result
+// fits 64 bits.
 std::uint64_t bytes_of(std::uint64_t count, unsigned bits) {
   return count / 8 * bits + (count % 8 * bits + 7) / 8;
 }

@@ -1,5 +1,5 @@
-// "What would this model need?", whatever the hardware: its largest layer, all of it, and its KV
-// cache, by the dtype that it might be held in.
+// What a model needs, whatever the hardware: the bytes of its largest layer, of all its parameters
+// and of its KV cache, for each dtype that it might be held in.
 #pragma once
 
 #include <cstdint>
@@ -10,18 +10,19 @@
 
 namespace berth {
 
-// One dtype. Bytes of parameters alone, tied ones once, counted as `accelerate estimate-memory`
-// counts them: parameters x width, whatever they are stored in.
+// The needs in one dtype. Counted are the bytes of parameters alone (no buffers), tied ones once,
+// as `accelerate estimate-memory` counts them: parameters x width, whatever dtype they are stored
+// in.
 struct Need {
-  std::string_view dtype;                // "float32", "bfloat16", "int8", "4-bit"
-  unsigned bits = 0;                     // a parameter
-  std::uint64_t largest_layer = 0;       // the largest no-split module, leaf or single tensor
-  std::uint64_t total = 0;               // all of the model
-  std::uint64_t kv_per_1000_tokens = 0;  // of one sequence; 0 where the model's facts are unknown
-  unsigned kv_bits = 0;                  // a cached element: 32 for float32, else 16
+  std::string_view dtype;           // "float32", "bfloat16", "int8", "4-bit"
+  unsigned bits = 0;                // of a parameter
+  std::uint64_t largest_layer = 0;  // bytes of the largest no-split module, leaf or single tensor
+  std::uint64_t total = 0;          // bytes of the model
+  std::uint64_t kv_per_1000_tokens = 0;  // bytes of one sequence; 0: the model's facts are unknown
+  unsigned kv_bits = 0;                  // of a cached element: 32 for float32, else 16
 };
 
-// The rows float32, bfloat16, int8 and 4-bit.
+// One row each for float32, bfloat16, int8 and 4-bit, in this order. Pure.
 std::vector<Need> model_needs(const ModelTree& tree);
 
 }  // namespace berth

@@ -35,7 +35,8 @@ std::string_view policy_name(Policy policy) { return name_of(kPolicies, policy);
 
 std::optional<Policy> parse_policy(std::string_view name) {
   for (const auto& [policy, known] : kPolicies) {
-    if (known == name && policy != Policy::kDeviceMap) return policy;  // a map is not asked by name
+    // "device_map" is no policy that can be asked for: one gives a map instead.
+    if (known == name && policy != Policy::kDeviceMap) return policy;
   }
   return std::nullopt;
 }

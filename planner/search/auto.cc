@@ -14,7 +14,8 @@
 namespace berth {
 namespace {
 
-// A share of the cost that no further search is worth: estimates are nowhere near as good.
+// A gain of less than this share of the cost is not worth a further search: estimates are not
+// nearly that exact.
 constexpr double kNotWorthIt = 1e-3;
 
 // A placement that fits, and how good it is.
@@ -25,6 +26,7 @@ struct Found {
   bool exact = true;
 };
 
+// One search, for one set of inputs. bottleneck_ tells `throughput` from `auto`.
 class Search {
  public:
   explicit Search(const PlanInputs& inputs)
@@ -33,31 +35,39 @@ class Search {
         judge_(inputs),
         builder_(inputs, judge_) {}
 
+  // The best placement on the tier's devices; nothing if none fits.
   std::optional<AutoPlan> place(const Tier& tier);
+  // Whether any placement on them fits.
   bool fits(const Tier& tier);
-  // The least space that makes it fit: what overrides fill too full, and what one device more
-  // needs.
+  // For a model that fits on no tier: finds the least memory that would make it fit, and the
+  // placement with that much more. See AutoPlan::missing.
   AutoPlan stretch(const std::vector<Tier>& tiers);
 
  private:
-  // Ways to build the tier's pipeline; those that stream only where that is ever quicker.
+  // The variants of the tier's pipeline that are tried. Those that stream are left out if streaming
+  // is quicker for no block.
   std::vector<Variant> variants(const Tier& tier) const;
-  bool may_part(const Tier& tier) const;
+  bool may_stand_aside(const Tier& tier) const;  // experts of some unit
   bool may_move_embedding(const Tier& tier) const;
   std::vector<Streaming> streamings(const Tier& tier) const;
 
+  // Solves the tier's pipeline in one variant; `best` becomes the placement if it is better.
   void attempt(const Tier& tier, Variant variant, std::optional<Found>& best);
   void leave_space(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
                    std::optional<Found>& best);
   std::uint64_t taken(const Tier& tier, const PipelinePlan& plan, std::uint32_t device) const;
   void ration_host(const Tier& tier, Variant variant, std::optional<Found>& best);
+  // Whether the plan fits by the judge. If it does and is better than `best`, it becomes that.
   bool keep_if_better(const Tier& tier, const Variant& variant, const PipelinePlan& plan,
                       std::optional<Found>& best);
   std::optional<PipelinePlan> solve(const Tier& tier, const Variant& variant) const;
   std::optional<PipelinePlan> solve_groups(Pipeline& pipeline,
                                            const std::vector<std::vector<std::uint32_t>>& groups,
                                            std::size_t next) const;
+  // Spreads what streams and, if the chain is short, tries every placement. `proven`: whether the
+  // result is then known to be the best.
   void improve(const Tier& tier, Found& found, bool& proven);
+  // The answer, with its gap to the lower bound.
   AutoPlan finish(const Tier& tier, const Found& found, bool proven) const;
   std::vector<std::uint64_t> pinned_excess() const;
   std::vector<std::uint32_t> growable(const Tier& tier,
@@ -69,7 +79,7 @@ class Search {
   PipelineBuilder builder_;
 };
 
-bool Search::may_part(const Tier& tier) const {
+bool Search::may_stand_aside(const Tier& tier) const {
   if (builder_.sides(tier).empty()) return false;
   for (std::uint32_t u = 0; u < inputs_.chain.units.size(); ++u) {
     if (judge_.freedom(u).experts > 0) return true;
@@ -118,7 +128,7 @@ std::vector<Variant> Search::variants(const Tier& tier) const {
       if (on_host && !may_move_embedding(tier)) continue;
       Variant variant;
       variant.streaming = streaming;
-      variant.experts_aside = may_part(tier);
+      variant.experts_aside = may_stand_aside(tier);
       variant.embedding_on_host = on_host;
       out.push_back(variant);
     }
@@ -126,8 +136,9 @@ std::vector<Variant> Search::variants(const Tier& tier) const {
   return out;
 }
 
-// Tries the groups' devices one by one. Past two groups, which are rare, the rest go with the
-// first.
+// The best plan with each group of units on one device: tries every device for the group `next` and
+// goes on to the groups after it. More than two groups are rare; all from the third on go where the
+// first goes.
 std::optional<PipelinePlan> Search::solve_groups(
     Pipeline& pipeline, const std::vector<std::vector<std::uint32_t>>& groups,
     std::size_t next) const {
@@ -154,8 +165,10 @@ std::optional<PipelinePlan> Search::solve_groups(
   return best;
 }
 
-// Tied units: a relaxation in which only the first of a group weighs anything is a bound, and the
-// answer where it puts the group on one device. Else every device in turn, or apart with copies.
+// Solves the tier's pipeline with its joined and tied units. If only the first unit of each tied
+// group weighs anything, no solution with the right weights can cost less; this one is the answer
+// if it puts every group on one device. If not, each group is put on every device in turn, and also
+// placed freely, each unit with a copy of the weight; the cheaper one wins.
 std::optional<PipelinePlan> Search::solve(const Tier& tier, const Variant& variant) const {
   const auto& joined = inputs_.chain.joined;
   std::vector<std::vector<std::uint32_t>> tied;
@@ -201,8 +214,9 @@ bool Search::keep_if_better(const Tier& tier, const Variant& variant, const Pipe
 
 void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& best) {
   const std::uint32_t host = inputs_.time.host();
-  if (bottleneck_ &&
-      variant.experts_aside) {  // experts aside load the host, which is no stage of its own
+  if (bottleneck_ && variant.experts_aside) {
+    // The pipeline does not count the time that the host takes for experts aside, so they stand
+    // aside only if nothing fits otherwise.
     variant.experts_aside = false;
     attempt(tier, variant, best);
     if (best) return;
@@ -219,7 +233,7 @@ void Search::attempt(const Tier& tier, Variant variant, std::optional<Found>& be
   }
 }
 
-// Bytes that a plan's units take of a device at most: as if all tied storage had a copy there.
+// The most bytes that a plan's units can take of a device: every tied weight is counted as a copy.
 std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
                             std::uint32_t device) const {
   const std::vector<std::uint32_t> devices = builder_.devices(tier);
@@ -235,30 +249,31 @@ std::uint64_t Search::taken(const Tier& tier, const PipelinePlan& plan,
   return bytes + workspace;
 }
 
-// What units on disk keep where they run (KV cache, buffers) is known only after a solution: the
-// least space to leave for it, by doubling and bisection. `plan`: what leaving none came to.
+// What units on the disk need where they run (KV cache, buffers) is known only once the pipeline is
+// solved. This finds the least space to leave free for it, by doubling and bisection, and tries the
+// plans on the way. `plan`: the solution that left none; `over`: the bytes that it lacked.
 //
-// With less space there are no more placements than before: the best of them stays the best for as
-// long as it fits, and is not looked for again. So costs only rise with the space that is left, and
-// there is nothing to find below the cost of a placement for which the space did not do: the search
-// ends where that is no better than what is known.
+// Leaving more space free only takes placements away. The best one therefore stays the best for as
+// long as it fits, and need not be looked for again; and costs only rise with the space that is
+// left free. A placement for which the space was not enough is thus a lower bound on all that do
+// fit, and the search ends once that bound is no better than what is known.
 void Search::leave_space(const Tier& tier, Variant variant, PipelinePlan plan, std::uint64_t over,
                          std::optional<Found>& best) {
   const std::uint32_t runner = builder_.disk_runner(tier);
   const std::uint64_t all =
       judge_.space(runner).bytes - std::min(judge_.space(runner).bytes, judge_.loose(runner));
   struct Known {
-    std::uint64_t from, to;  // the best with so many bytes left free
+    std::uint64_t from, to;  // the plan is the best if this many bytes are left free
     PipelinePlan plan;
   };
   std::vector<Known> solved;
-  std::uint64_t low = 0;  // so many bytes do not do
+  std::uint64_t low = 0;  // leaving this many bytes free is not enough
   const auto remember = [&](std::uint64_t bytes, PipelinePlan found) {
     const std::uint64_t used = taken(tier, found, runner);
     const std::uint64_t most = used == 0 ? kUnlimited : all - std::min(all, used);
     solved.push_back({bytes, std::max(bytes, most), std::move(found)});
   };
-  double least = plan.cost * 1e-9;  // no placement that fits costs less
+  double least = plan.cost * 1e-9;  // seconds; no placement that fits costs less
   remember(0, std::move(plan));
   const auto hopeless = [&] { return best && least >= best->cost * (1 - kNotWorthIt); };
   const auto attempt_with = [&](std::uint64_t bytes) {
@@ -287,13 +302,14 @@ void Search::leave_space(const Tier& tier, Variant variant, PipelinePlan plan, s
   for (int round = 0; round < 3 && low + 1 < high && !hopeless(); ++round) {
     const std::uint64_t middle = low + (high - low) / 2;
     if (attempt_with(middle)) high = middle;
-    // The next best placement, if there is space for it, is the best of all.
+    // If the next best placement fits, no other that fits is better.
     if (low + 1 < high && !hopeless() && attempt_with(low + 1)) return;
   }
 }
 
-// Experts aside of all GPUs together are too much for the host: a price on its bytes, found by
-// bisection, makes the GPUs keep more of them.
+// The experts aside of all GPUs together are more than the host has space for. A price on every
+// byte of the host makes the GPUs keep more experts; bisection finds the lowest price that is
+// enough.
 void Search::ration_host(const Tier& tier, Variant variant, std::optional<Found>& best) {
   double low = 0;
   double high = 1e-2;
@@ -374,7 +390,7 @@ bool Search::fits(const Tier& tier) {
   return any_that_fits(inputs_, judge_, builder_, tier).has_value();
 }
 
-// What overrides alone put on devices beyond their spaces.
+// By device: the bytes by which what overrides put there exceeds its space.
 std::vector<std::uint64_t> Search::pinned_excess() const {
   const std::size_t count = inputs_.machine.devices.size();
   std::vector<std::uint64_t> weights(count, 0);
@@ -401,8 +417,8 @@ std::vector<std::uint64_t> Search::pinned_excess() const {
   return excess;
 }
 
-// Devices whose growth may help: one GPU, as any is as good as another, the CPU, the disk, and what
-// overrides fill.
+// The devices to which more memory may be given to make the model fit: the GPU with the largest
+// budget (one is as good as another), the CPU, the disk, and devices that overrides overfill.
 std::vector<std::uint32_t> Search::growable(const Tier& tier,
                                             const std::vector<std::uint64_t>& excess) const {
   std::vector<std::uint32_t> out;
@@ -424,6 +440,7 @@ std::vector<std::uint32_t> Search::growable(const Tier& tier,
 AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
   const Tier& widest = tiers.back();
   const std::vector<std::uint64_t> excess = pinned_excess();
+  // Gives `extra` bytes more to `device`, or, if that is kNone, to every device.
   const auto grow = [&](std::uint32_t device, std::uint64_t extra) {
     for (std::uint32_t d = 0; d < excess.size(); ++d) {
       judge_.stretch(d, excess[d] + (d == device || device == kNone ? extra : 0));
@@ -433,7 +450,7 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
     grow(device, extra);
     return fits(widest);
   };
-  std::uint64_t need = 0;  // of a device that holds everything
+  std::uint64_t need = 0;  // more than a device that holds everything needs
   for (const Unit& unit : inputs_.chain.units) {
     need += 3 * unit.weights + unit.kv_bytes + unit.logits + unit.computed + unit.activation;
   }
@@ -452,7 +469,7 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
   };
   for (const std::uint32_t device : growable(widest, excess)) least_of(device);
   const bool one_will_do = extra <= need;
-  if (!one_will_do) least_of(kNone);  // all of them
+  if (!one_will_do) least_of(kNone);
   grow(grown, extra);
   AutoPlan out;
   out.fits = false;
@@ -464,14 +481,15 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
       return out;
     }
   }
-  // What is overridden fits nowhere: the rest goes where there is most space.
-  const std::uint32_t roomiest = *std::max_element(
+  // Nothing fits even so, because of the overrides. What they leave goes to the device with the
+  // largest budget.
+  const std::uint32_t largest = *std::max_element(
       widest.devices.begin(), widest.devices.end(), [&](std::uint32_t a, std::uint32_t b) {
         return inputs_.spaces[a].weight_bytes < inputs_.spaces[b].weight_bytes;
       });
   out.tensor_device = inputs_.pinned;
   for (std::uint32_t& device : out.tensor_device) {
-    if (device == kNone) device = roomiest;
+    if (device == kNone) device = largest;
   }
   return out;
 }

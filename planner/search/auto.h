@@ -1,16 +1,20 @@
-// The policies of our own: `auto` (least time for the workload) and `throughput` (the least time of
-// the slowest device), within the whole ledger.
+// Berth's own policies: `auto` looks for the placement with the least time for the workload,
+// `throughput` for the one whose slowest device takes the least time. Both count all of the ledger:
+// weights, KV cache and workspace.
 //
-// Devices are taken in tiers: GPUs, those of the highest priority first; all GPUs and the CPU;
-// those and the disk. A later tier is looked at only where nothing fits in the one before, so that
-// what fits on GPUs is never spilled. In a tier these are tried, and the best by pricing.h wins:
-// - the exact contiguous pipeline (pipeline.h), with experts aside of the layers that need it;
-// - the same with buffers for streaming, for the prompt alone and for tokens too;
+// Devices are tried in tiers: the GPUs, those of the highest priority first; all GPUs and the CPU;
+// these and the disk. A tier is searched only if nothing fits in the tiers before it, so that a
+// model that fits on the GPUs is never spilled. In a tier the following are tried, and the one with
+// the best price (pricing.h) wins:
+// - the exact contiguous pipeline (pipeline.h), with experts aside of layers if they do not all
+// fit;
+// - the same with stream buffers kept on a GPU, for the prompt alone and for tokens, too;
 // - the same with the input embedding on the host;
-// - tied units on one device, on each in turn, or apart, each with its copy;
+// - tied units together on each device in turn, or on different devices, each with its copy;
 // - layers that stream spread among those that stand on the GPU, at several spacings (spread.h);
-// - where the chain is short, every placement whatever, by branch and bound (exhaustive.h).
-// How far from optimal the winner can be is told by a bound over all placements (bounds.h).
+// - if the chain is short, every placement there is, by branch and bound (exhaustive.h).
+// A lower bound over all placements (bounds.h) says how far from optimal the winner can be. All
+// functions are pure and deterministic.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +26,17 @@
 namespace berth {
 
 struct AutoPlan {
-  std::vector<std::uint32_t> tensor_device;
-  double gap = 0;     // (cost - lower bound) / cost
-  bool exact = true;  // the pipeline tried every order of devices
+  std::vector<std::uint32_t> tensor_device;  // by TensorId; kNone only if no device may be used
+  double gap = 0;                            // (cost - lower bound) / cost; 0: proven optimal
+  bool exact = true;  // every order of devices was tried, or the placement is proven optimal
   bool fits = true;
-  // Where it does not fit: the least memory that would make it fit, added to one device (beside
-  // what overrides fill beyond their spaces); the placement is the one with that much more.
+  // If it does not fit: the fewest bytes of memory that, added to one device, would make it fit (to
+  // all devices if one is not enough), and the bytes by which overrides alone fill devices beyond
+  // their space. The placement is the one with that much more memory.
   std::uint64_t missing = 0;
 };
 
+// Places the model of `inputs` by its request's policy, which must be kAuto or kThroughput.
 AutoPlan auto_place(const PlanInputs& inputs);
 
 // Whether auto_place() would find a plan that fits, without looking for the best one.

@@ -10,14 +10,16 @@
 namespace berth {
 namespace {
 
-// How much of a walk's bound is its copies, 0 to 1, for the prompt and for a token.
+// The share m of copies in the mixture, 0 to 1 (bounds.h), for the prompt and for a token.
 struct Mixture {
   double prompt = 0;
   double token = 0;
 };
 
-// The GPUs that host blocks may stream to, as far as they matter to the bound: each in turn where
-// there are few kinds of them, and its buffers are gone from its space; else any of them, without.
+// The GPUs that blocks in host RAM may stream to, one of each kind; the bound then takes each of
+// them in turn and takes the stream buffers off its space. {kNone} if there are more than two
+// kinds, or if experts may stand aside: then each block may stream to any GPU, and no buffers are
+// taken off.
 std::vector<std::uint32_t> streaming_gpus(const PlanInputs& inputs, bool experts_aside) {
   std::vector<std::uint32_t> kinds;
   for (const std::uint32_t gpu : inputs.time.streamers()) {
@@ -38,7 +40,7 @@ std::vector<std::uint32_t> streaming_gpus(const PlanInputs& inputs, bool experts
   return kinds;
 }
 
-// The least that copying to the streaming GPU takes, or to any where that is open.
+// The least time of copying a unit to GPU `to`, or, if that is kNone, to any GPU.
 Seconds least_copy(const PlanInputs& inputs, const Unit& unit, std::uint32_t to) {
   if (to != kNone) return inputs.time.transfer(unit, to, {});
   Seconds least{kNever, kNever};
@@ -49,6 +51,7 @@ Seconds least_copy(const PlanInputs& inputs, const Unit& unit, std::uint32_t to)
   return least;
 }
 
+// The least time of computing a unit on GPU `on`, or, if that is kNone, on any GPU.
 Seconds least_run(const PlanInputs& inputs, const Unit& unit, std::uint32_t on) {
   if (on != kNone) return inputs.time.piece(unit, on);
   Seconds least{kNever, kNever};
@@ -59,7 +62,8 @@ Seconds least_run(const PlanInputs& inputs, const Unit& unit, std::uint32_t on) 
   return least;
 }
 
-std::uint64_t least_slot(const PlanInputs& inputs) {
+// The size of the smallest buffer that a block can be streamed or read from the disk through.
+std::uint64_t least_buffer(const PlanInputs& inputs) {
   std::uint64_t least = kUnlimited;
   for (const Unit& unit : inputs.chain.units) {
     if (unit.block) {
@@ -69,9 +73,10 @@ std::uint64_t least_slot(const PlanInputs& inputs) {
   return least < kUnlimited ? least : 0;
 }
 
-// Bytes that units on the disk take where they run, at the least: where more stands on the disk
-// than embeddings and the like, it is blocks, which keep their KV cache and two buffers there.
-// `short_by`: what all other devices together lack.
+// The fewest bytes that units on the disk take of the device they run on. `short_by`: the bytes
+// that do not fit on all other devices together. If these are more than all units that are no
+// blocks, some must be of blocks, and a block on the disk has its KV cache and two buffers where it
+// runs.
 std::uint64_t disk_overhead(const PlanInputs& inputs, double short_by) {
   double others = 0;
   double largest = 1;
@@ -86,7 +91,7 @@ std::uint64_t disk_overhead(const PlanInputs& inputs, double short_by) {
   }
   if (short_by <= others || cache == kUnlimited) return 0;
   const auto blocks = static_cast<std::uint64_t>(std::ceil((short_by - others) / largest));
-  return 2 * least_slot(inputs) + blocks * cache;
+  return 2 * least_buffer(inputs) + blocks * cache;
 }
 
 bool alike(const PipelineUnit& a, const PipelineUnit& b) {
@@ -102,19 +107,21 @@ bool alike(const Freedom& a, const Freedom& b) {
          same(a.core_share, b.core_share) && same(a.experts_share, b.experts_share);
 }
 
+// The times of units and hops of which score_bound() makes its bound, for one way to stream and one
+// mixture.
 class Relaxation {
  public:
   Relaxation(const PlanInputs& inputs, const Judge& judge, const Streaming& streaming,
              const Mixture& mixture)
       : inputs_(inputs), judge_(judge), streaming_(streaming), mixture_(mixture) {}
 
-  // Seconds of a unit, its share of the copies mixed in.
+  // The least seconds that a unit adds to the score, its copies mixed in.
   double score(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
     const Unit& unit = inputs_.chain.units[u];
     Seconds run = judge_.seconds(u, home, experts);
     Seconds copy;
     if (unit.block && !judge_.freedom(u).loose.empty()) {
-      run = Seconds{};  // rare: parts torn from a unit may stream, too
+      run = Seconds{};  // tensors that overrides took from it may stream, too; rare, so bound by 0
     } else if (unit.block && (home == inputs_.time.host() || is_aside(home, experts))) {
       const auto [streamed, copied] = stream(u, home, experts);
       if (streaming_.prompt) {
@@ -130,6 +137,7 @@ class Relaxation {
                                mixture_.token * copy.token + (1 - mixture_.token) * run.token});
   }
 
+  // The least seconds that a hop adds: none to or from the host if its blocks are streamed.
   double hop(std::uint32_t from, std::uint32_t to) const {
     const std::uint32_t host = inputs_.time.host();
     Seconds hop = inputs_.time.hop(from, to);
@@ -145,7 +153,7 @@ class Relaxation {
     return experts == inputs_.time.host() && inputs_.is_gpu(home);
   }
 
-  // What a unit with a piece in host RAM takes if that streams: computing, and copying.
+  // The least times of computing and of copying a unit whose piece in host RAM is streamed.
   std::pair<Seconds, Seconds> stream(std::uint32_t u, std::uint32_t home,
                                      std::uint32_t experts) const {
     const Unit& unit = inputs_.chain.units[u];
@@ -157,7 +165,7 @@ class Relaxation {
     if (experts == host) {
       return {least_run(inputs_, unit, streaming_.gpu), least_copy(inputs_, unit, streaming_.gpu)};
     }
-    Seconds run{kNever, kNever};  // its experts are elsewhere
+    Seconds run{kNever, kNever};  // the rest streams, the experts stand on another device
     Seconds copy{kNever, kNever};
     for (const std::uint32_t gpu : inputs_.time.streamers()) {
       const Seconds there = judge_.seconds(u, gpu, experts);
@@ -191,11 +199,11 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
   const auto spaces = [&](std::uint32_t streamer) {
     Pipeline less = pipeline;
     const auto take = [&](std::uint32_t device, std::uint64_t bytes) {
-      if (index(device) == devices.size()) return;  // it holds nothing of this tier
+      if (index(device) == devices.size()) return;  // the device is not in this tier
       std::uint64_t& space = less.devices[index(device)].space;
       space -= std::min(space, bytes);
     };
-    if (streamer != kNone) take(streamer, 2 * least_slot(inputs));
+    if (streamer != kNone) take(streamer, 2 * least_buffer(inputs));
     const std::uint32_t runner = builder.disk_runner(tier);
     if (runner == kNone || experts_aside) return bound_spaces(less);
     double short_by = 0;
@@ -262,7 +270,7 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
       streaming.gpu = gpu;
       double most = 0;
       for (const Mixture& mixture : mixtures) {
-        if (most >= least) break;  // streaming so is no better than what is bounded already
+        if (most >= least) break;  // this way to stream cannot lower the bound any more
         most = std::max(most, bound(streaming, mixture, least));
       }
       least = std::min(least, most);

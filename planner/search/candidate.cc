@@ -5,10 +5,11 @@
 namespace berth {
 namespace {
 
-double share_of(std::uint64_t experts, std::uint64_t all) {
-  return all == 0 ? 0 : static_cast<double>(experts) / static_cast<double>(all);
+double share_of(std::uint64_t bytes, std::uint64_t all) {
+  return all == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(all);
 }
 
+// a - b, or 0 if b is more.
 std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
 }  // namespace
@@ -28,7 +29,8 @@ void Judge::stretch(std::uint32_t device, std::uint64_t bytes) {
   spaces_[device].weight_bytes = space.weight_bytes + bytes;
 }
 
-// Sorts a unit's tensors into the core, the experts that may stand aside, and what overrides took.
+// Fills freedom_ of a unit: sorts its tensors into the core, the experts that may stand aside, and
+// the loose ones that overrides take away.
 void Judge::loosen(std::uint32_t u) {
   const Unit& unit = inputs_.chain.units[u];
   Freedom& out = freedom_[u];
@@ -76,7 +78,7 @@ void Judge::loosen(std::uint32_t u) {
     loose_[loose.device] += loose.weights + loose.computed;
     out.computed = less(out.computed, loose.computed);
   }
-  if (experts_pinned) {  // what is left of the experts goes with the core
+  if (experts_pinned) {  // then the experts that are not pinned go with the core
     out.core += out.experts;
     out.experts = 0;
     out.core_share.experts = 1;
@@ -144,8 +146,8 @@ Seconds Judge::seconds(std::uint32_t u, std::uint32_t home, std::uint32_t expert
   return sum;
 }
 
-// Tied storage is in the weights of the first unit of its group: the others add a copy where none
-// of the group is.
+// Tied storage is counted in the weights of the first unit of its group. Each further unit adds a
+// copy if no earlier unit of the group is on its device.
 void Judge::add_tied(const Candidate& candidate, Usage& usage) const {
   const auto add = [&](const std::vector<std::uint32_t>& group) {
     for (std::size_t i = 1; i < group.size(); ++i) {
@@ -226,10 +228,10 @@ std::vector<std::uint32_t> Judge::tensor_device(const Candidate& candidate) cons
   std::vector<std::uint32_t> out = inputs_.pinned;
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) {
     const Unit& unit = inputs_.chain.units[u];
-    const bool parted = candidate.experts[u] != candidate.home[u];
+    const bool experts_aside = candidate.experts[u] != candidate.home[u];
     for (TensorId t : unit.tensors) {
       if (out[t] != kNone) continue;
-      const bool aside = parted && inputs_.chain.expert[t] != 0;
+      const bool aside = experts_aside && inputs_.chain.expert[t] != 0;
       out[t] = aside ? candidate.experts[u] : candidate.home[u];
     }
   }

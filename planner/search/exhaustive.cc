@@ -7,15 +7,18 @@ namespace {
 
 constexpr std::size_t kMaxSteps = 60'000;
 constexpr std::size_t kMaxPriced = 7'000;      // 8 units on 3 devices: 6,561
-constexpr std::size_t kMaxFirstSteps = 5'000;  // where any that fits will do
+constexpr std::size_t kMaxFirstSteps = 5'000;  // of any_that_fits()
 
-// One way to place a unit, and what it costs at the least: streamed, and its copies all hidden.
+// One way to place a unit, and the least that it costs: as if it streamed and all its copies were
+// hidden behind computing.
 struct Option {
   std::uint32_t home = kNone;
   std::uint32_t experts = kNone;
   double least = 0;  // seconds
 };
 
+// Places unit after unit, the cheapest option first, and turns back when the least that the rest
+// costs, or the space that the rest needs, rules out anything better.
 class Branching {
  public:
   Branching(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
@@ -82,6 +85,7 @@ class Branching {
     return out;
   }
 
+  // Option::least.
   double least(std::uint32_t u, std::uint32_t home, std::uint32_t experts) const {
     Seconds seconds = judge_.seconds(u, home, experts);
     const std::uint32_t host = inputs_.time.host();
@@ -100,8 +104,8 @@ class Branching {
     return inputs_.time.score(seconds);
   }
 
-  // What the hop to this unit costs at the least; one from or to the host may be none at all, where
-  // the host's layers are streamed.
+  // The least that the hop to unit `u` costs. A hop from or to the host may cost nothing, because
+  // layers in host RAM may be streamed to the GPU of their neighbours.
   double hop(std::uint32_t u, std::uint32_t home) const {
     for (std::uint32_t before = u; before-- > 0;) {
       if (inputs_.chain.units[before].tensors.empty()) continue;
@@ -141,8 +145,8 @@ class Branching {
     return std::min(judge_.space(d).bytes, kUnlimited / 64);
   }
 
-  // Adds what the unit takes at the least; false, and nothing added, where that is too much, or
-  // leaves too little for the units to come.
+  // Adds the least that the unit takes of its devices. If that is too much, or leaves too little
+  // for the units to come, adds nothing and returns false.
   bool put(std::uint32_t u, const Option& option) {
     add(u, option, true);
     bool good = true;
@@ -161,8 +165,8 @@ class Branching {
   }
   void take(std::uint32_t u, const Option& option) { add(u, option, false); }
 
-  // A device without units is as good as any other such device that is the same in all that counts:
-  // one of them is tried.
+  // True if `d` has no units yet and an earlier device is like it in all that counts and has none,
+  // either: only the first of such devices is tried.
   bool is_repeated(std::uint32_t d) const {
     if (units_on_[d] > 0) return false;
     for (const std::uint32_t other : open_) {
@@ -194,6 +198,7 @@ class Branching {
     }
     return true;
   }
+  // Adds what the unit takes to the sums of its devices, or, if not `on`, takes it off again.
   void add(std::uint32_t u, const Option& option, bool on) {
     const Freedom& free = judge_.freedom(u);
     const auto change = [on](std::uint64_t& sum, std::uint64_t by) {
@@ -233,14 +238,14 @@ class Branching {
   double known_;
   bool first_only_ = false;
   std::vector<std::vector<Option>> options_;
-  std::vector<double> rest_;  // by unit: the least that it and those after it cost
-  std::vector<std::uint32_t> leader_;
-  std::vector<std::uint64_t> used_, weights_;  // by device
-  std::vector<std::uint64_t> activation_;      // by device
-  std::vector<std::uint64_t> before_;          // activations to go back to
-  std::vector<std::uint64_t> bytes_after_;     // by unit: what it and those after it take
-  std::vector<std::uint32_t> open_;            // the devices there are
-  std::vector<int> units_on_;                  // by device
+  std::vector<double> rest_;           // by unit: the least seconds that it and those after it take
+  std::vector<std::uint32_t> leader_;  // by unit: the first it must share a device with, or kNone
+  std::vector<std::uint64_t> used_, weights_;  // by device: bytes so far, and those of weights
+  std::vector<std::uint64_t> activation_;      // by device: bytes
+  std::vector<std::uint64_t> before_;          // activations to go back to, the newest last
+  std::vector<std::uint64_t> bytes_after_;     // by unit: bytes that it and those after it take
+  std::vector<std::uint32_t> open_;            // the devices that may be used
+  std::vector<int> units_on_;                  // by device: how many units stand there
   std::vector<bool> named_;                    // by device: overrides put units there
   Candidate current_;
   std::optional<Candidate> best_;

@@ -1,5 +1,5 @@
-// Every placement of a short chain, contiguous or not, by branch and bound: what proves a plan
-// optimal where the pipeline's contiguity might cost something.
+// Searches all placements of a short chain, contiguous or not, by branch and bound. That finds what
+// the contiguous pipeline misses, and proves a plan optimal if the search is complete.
 #pragma once
 
 #include <optional>
@@ -10,20 +10,21 @@
 namespace berth {
 
 struct Exhausted {
-  std::optional<Candidate> best;  // better than what was known; nothing where nothing is
-  bool complete = false;          // everything was looked at, or ruled out
+  std::optional<Candidate> best;  // better than what was known; empty if nothing better was found
+  bool complete = false;          // every placement was looked at or ruled out
 };
 
-// Chains of more free units than this are left alone: branching would find nothing in time.
+// Chains with more units than this that overrides leave free are not searched: it would take too
+// long to find anything.
 inline constexpr std::size_t kExhaustiveUnits = 12;
 
-// The best placement on the tier's devices that scores below `known` seconds (kNever: any that
-// fits). Gives up after a fixed number of steps, far more than 8 units on 3 devices can take, so
-// that the same input always gives the same plan.
+// The best placement on the tier's devices that scores below `known` seconds (kNever: the best that
+// fits). Gives up after a fixed number of steps, not after a time, so that the same input always
+// gives the same plan; 8 units on 3 devices take fewer.
 Exhausted exhaust(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                   const Tier& tier, double known);
 
-// The first placement found that fits, if any.
+// The first placement that is found to fit, whatever it costs; nothing if none is found.
 std::optional<Candidate> any_that_fits(const PlanInputs& inputs, const Judge& judge,
                                        const PipelineBuilder& builder, const Tier& tier);
 

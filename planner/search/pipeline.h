@@ -1,11 +1,13 @@
-// A chain of units to be placed over devices, as numbers: every unit on one device, every device
-// used for at most one contiguous run, in any order, within every device's space.
-// pipeline_solver.h places it, pipeline_bound.h says how good a placement can be at best.
+// The placement of a chain of units as a problem of numbers alone: every unit goes on one device,
+// and every device holds at most one contiguous run of units, in any order of devices, within its
+// space. pipeline_solver.h solves it; pipeline_bound.h says how good any placement can be at best.
 //
-// A unit may have experts that can stand aside, off the devices' spaces, at a price:
-// of a run that is too large for its device, the cheapest experts that make it fit go aside.
+// A unit may have experts that can stand aside. They then take nothing of their device's space and
+// cost more time. If a run is too large for its device, the experts go aside that make it fit at
+// the lowest price.
 //
-// Times are whole numbers of nanoseconds held in doubles, so that sums are exact and ties are ties.
+// Times are whole numbers of nanoseconds, held in doubles: sums are exact, and equal costs compare
+// as equal.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +23,14 @@ inline constexpr double kNever = std::numeric_limits<double>::infinity();
 struct PipelineDevice {
   std::uint64_t space = 0;         // bytes for weights, KV cache and workspace
   std::uint64_t weight_space = 0;  // bytes for weights alone
-  bool open = true;                // false: for fixed units only
+  bool open = true;                // false: only units that are fixed there may use it
 };
 
 struct PipelineUnit {
-  std::uint64_t weights = 0;
-  std::uint64_t resident = 0;   // weights, KV cache, logits
-  std::uint64_t workspace = 0;  // the largest of a device's units counts, once
-  std::uint32_t fixed = kNone;  // stands on this device whatever else happens there
+  std::uint64_t weights = 0;    // bytes
+  std::uint64_t resident = 0;   // bytes of weights, KV cache, logits and computed buffers
+  std::uint64_t workspace = 0;  // bytes; of all units on a device only the largest counts
+  std::uint32_t fixed = kNone;  // the device it must stand on; it belongs to no run then
   std::uint64_t experts = 0;    // bytes of weights that may stand aside; 0 for fixed units
 };
 
@@ -37,13 +39,13 @@ struct Pipeline {
   std::vector<PipelineUnit> units;
   std::vector<double> time;  // [unit * devices + device], ns
   std::vector<double> hop;   // [from * devices + to], ns; 0 on the diagonal
-  // What a unit on a device costs more with its experts aside, as `time`; kNever: it cannot. Empty
-  // where nothing may stand aside.
+  // How much more time a unit takes on a device with its experts aside, indexed like `time`;
+  // kNever: they cannot stand aside there. Empty if no experts may.
   std::vector<double> aside;
-  std::uint64_t aside_space =
-      0;  // bytes that a device loses when any experts of its run stand aside
-  // Where experts aside stand, as indices into `devices`. Only the bound counts their space; who
-  // asks the solvers sees to it that the space is there.
+  // Bytes that a device loses if any experts of its run stand aside: for stream buffers.
+  std::uint64_t aside_space = 0;
+  // The sides, as indices into `devices`: where experts aside stand. Only the bound counts the
+  // space that they take there. The solvers do not: their caller must check that it is there.
   std::vector<std::uint32_t> aside_devices;
 
   double aside_time(std::size_t unit, std::size_t device) const {
@@ -60,15 +62,17 @@ struct Pipeline {
 
 struct PipelinePlan {
   std::vector<std::uint32_t> device;  // by unit
-  std::vector<bool> aside;            // by unit: its experts stand aside; empty: none does
-  double cost = 0;                    // ns: the sum, or the slowest device's
-  bool exact = true;
+  std::vector<bool> aside;            // by unit: its experts stand aside; empty: none do
+  double cost = 0;                    // ns: the sum, or the time of the slowest device
+  bool exact = true;                  // no placement of this problem costs less
 };
 
-// More states than this, and the solvers use devices in the order given only.
+// If there are more states than this (pipeline_solver.h), the solvers try devices only in the order
+// given.
 inline constexpr std::size_t kMaxStates = 4096;
 
-// What a placement costs: all unit times and hops in order. Does not look at space.
+// What a placement costs, in ns: the sum of all unit times and hops, and the time of the slowest
+// device. Neither checks whether the placement fits.
 double latency_of(const Pipeline& pipeline, const PipelinePlan& plan);
 double slowest_of(const Pipeline& pipeline, const PipelinePlan& plan);
 

@@ -13,8 +13,8 @@ using pipeline::kInfinity;
 
 using Sizes = std::map<std::uint64_t, std::uint64_t>;  // bytes of a unit -> how many there are
 
-// The most bytes that units can fill of `space`: space that no set of units can fill is worth
-// nothing. Exact for chains of one common size and a few others; else `space` itself.
+// The most bytes of `space` that a set of units can fill; bytes beyond that are worth nothing to a
+// placement. Exact if most units share one size and a few have others; else `space` itself.
 double fillable(const Sizes& sizes, std::uint64_t space) {
   std::uint64_t common = 0;
   std::uint64_t most = 0;
@@ -44,7 +44,8 @@ double fillable(const Sizes& sizes, std::uint64_t space) {
   return static_cast<double>(best);
 }
 
-// The same beside the workspace that the units need: whichever of them is the hungriest.
+// The same for units that also need workspace, of which the largest on the device counts: the best
+// over all units that may be that largest one.
 double usable_space(const Pipeline& pipeline, std::uint64_t space) {
   std::map<std::uint64_t, Sizes> by_workspace;
   for (const PipelineUnit& unit : pipeline.units) {
@@ -61,7 +62,7 @@ double usable_space(const Pipeline& pipeline, std::uint64_t space) {
   return best;
 }
 
-// Units with the same choices, of which a chain has many, are asked once.
+// Units with the same choices. A chain has many of these, so each kind is worked out once.
 struct Alike {
   std::uint32_t unit = 0;  // the first of them
   double count = 0;
@@ -72,7 +73,8 @@ std::vector<Alike> alike_units(const Choices& choices) {
     return a.time == b.time && a.home == b.home && a.side == b.side &&
            a.home_bytes == b.home_bytes && a.side_bytes == b.side_bytes;
   };
-  constexpr std::size_t kMostKinds = 64;  // a chain of units that all differ is not searched
+  // How far back to look for an equal unit, so that a chain whose units all differ stays quick.
+  constexpr std::size_t kMostKinds = 64;
   std::vector<Alike> out;
   for (std::uint32_t u = 0; u < choices.units.size(); ++u) {
     const std::size_t first = out.size() > kMostKinds ? out.size() - kMostKinds : 0;
@@ -90,6 +92,7 @@ std::vector<Alike> alike_units(const Choices& choices) {
   return out;
 }
 
+// The prices of all devices, and the bound that they give.
 class Prices {
  public:
   Prices(const Choices& choices, std::vector<double> space)
@@ -99,12 +102,15 @@ class Prices {
         bytes_(space_.size(), 0),
         alike_(alike_units(choices)) {}
 
+  // Improves the prices step by step; returns the best bound on the way.
   double climb(double upper);
+  // Two ways to choose the prices to start from.
   void start_from(const std::vector<std::uint32_t>& known);
   void start_uniform();
 
  private:
-  // The cheapest choice of every unit by itself; `bytes_` is what that puts on each device.
+  // Lets every unit make its cheapest choice at the present prices. Returns what they cost
+  // together; `bytes_` is then what they put on each device.
   double answer();
 
   const Choices& choices_;
@@ -135,7 +141,8 @@ double Prices::answer() {
   return value;
 }
 
-// Subgradient steps of Polyak's length, halved where nothing is gained any more.
+// Subgradient ascent with steps of Polyak's length, which are halved whenever twelve rounds bring
+// no gain.
 double Prices::climb(double upper) {
   double best = 0;
   double damping = 1;
@@ -163,9 +170,9 @@ double Prices::climb(double upper) {
   return best;
 }
 
-// What would be right for a chain that could be cut anywhere: devices fill up in order of their
-// time a byte, and a byte on a quicker one is worth what the last one to be used takes longer for
-// it.
+// Starts from the prices that are right for a chain that could be cut at any byte. It fills the
+// devices in order of their time a byte, and the price of a byte on a device is the time that it
+// saves against the last device that is used.
 void Prices::start_uniform() {
   const std::size_t devices = space_.size();
   std::vector<double> rate(devices, 0);
@@ -197,9 +204,10 @@ void Prices::start_uniform() {
   }
 }
 
-// What a good placement says: bytes of a device are worth no more than it costs to move some of
-// them to another device, there included. Devices with space for another unit are free; from these
-// the prices spread like the shortest paths of Bellman and Ford.
+// Starts from the prices that fit a good placement. A byte of a device is worth no more than it
+// costs to move a unit from there to another device, that device's price included. A device that
+// still has space for another unit asks nothing. From these devices the prices spread as shortest
+// paths do (Bellman-Ford).
 void Prices::start_from(const std::vector<std::uint32_t>& known) {
   const std::size_t devices = space_.size();
   std::vector<double> cost(devices * devices, kInfinity);  // ns a byte, from one to another
@@ -212,7 +220,7 @@ void Prices::start_from(const std::vector<std::uint32_t>& known) {
       std::uint32_t from = at.home;
       std::uint32_t to = other.home;
       double moved = at.home_bytes;
-      if (other.home == at.home) {  // the experts alone moves
+      if (other.home == at.home) {  // only the experts move
         from = at.side_bytes > 0 ? at.side : at.home;
         to = other.side_bytes > 0 ? other.side : other.home;
         moved = std::max(at.side_bytes, other.side_bytes);

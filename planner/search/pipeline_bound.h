@@ -1,6 +1,7 @@
-// The lower bound behind optimality_gap: Lagrangian. With a price a byte on every device, each unit
-// makes its cheapest choice by itself; whatever the prices, the sum of these less the price of all
-// space is a bound on every placement that fits.
+// The lower bound behind Estimate::optimality_gap, by Lagrangian relaxation: every device asks a
+// price for each byte, and each unit makes its cheapest choice by itself. Whatever the prices are,
+// the sum of these choices, less the price of all the devices' space, is at most the cost of any
+// placement that fits. The search climbs to prices that make the bound high. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace berth {
 
-// One way to place a unit: on `home`, with `side_bytes` of it on `side` (= home where 0).
+// One way to place a unit: on `home`, with `side_bytes` of it on `side` (= `home` if none are).
 struct Choice {
   double time = 0;  // ns
   std::uint32_t home = 0;
@@ -20,27 +21,30 @@ struct Choice {
 };
 
 struct Choices {
-  std::vector<double> space;  // by device, bytes
-  std::vector<std::vector<Choice>> units;
-  double hops = 0;  // ns that hops take at the least
+  std::vector<double> space;               // by device: bytes
+  std::vector<std::vector<Choice>> units;  // by unit: the ways to place it
+  double hops = 0;                         // ns that hops take at the least
 };
 
-// `upper`: a cost known to be reachable; it only steers the search. `known`: by unit, the choice of
-// a good placement, whose prices are tried first; or empty.
+// A lower bound, in ns, on the cost of one choice for each unit within the space. `upper`: a cost
+// that is known to be reachable; it only steers the search for prices. `known`: by unit, which of
+// its choices a good placement makes, or empty; prices worked out from it are tried, too.
 double price_bound(const Choices& choices, double upper, const std::vector<std::uint32_t>& known);
 
-// True where a budget on weights is what limits the device: its bytes are then those of weights.
+// True if a budget on weights limits the device more than its space does. Its bytes in a Choice are
+// then those of weights alone.
 inline bool counts_weights(const PipelineDevice& device) {
   return device.weight_space < device.space;
 }
-// By device: bytes that units can really fill, beside the workspace they need.
+// By device: the most bytes that units can fill, beside the workspace that they need; less than the
+// device has if no set of units fills it exactly.
 std::vector<double> bound_spaces(const Pipeline& pipeline);
-// The hops between as few devices as can hold the chain.
+// The least ns that hops take: as many as the fewest devices that can hold the chain need, each as
+// quick as the quickest.
 double hop_bound(const Pipeline& pipeline);
 
-// No placement of units and experts, contiguous or not, costs less than this: a Lagrangian bound on
-// the sum of times under each device's space, and the hops between as few devices as can hold the
-// chain. `upper` is a cost known to be reachable; it only steers the search.
+// A lower bound, in ns, on the latency of every placement of units and experts, contiguous or not:
+// price_bound() of the unit times, and hop_bound(). `upper` as above.
 double latency_bound(const Pipeline& pipeline, double upper);
 
 }  // namespace berth

@@ -90,7 +90,7 @@ void Problem::fill_kind(std::uint32_t device) {
   std::vector<double> detour(n + 1, 0);
   std::vector<std::uint32_t> earliest(n + 1, 0);
   const PipelineDevice& space = pipeline.devices[device];
-  // With all experts aside that can stand there: fill_aside() prices what that takes.
+  // A run counts as fitting if it does with all its experts aside; fill_aside() prices those.
   const auto experts = [&](std::uint32_t u) {
     return pipeline.aside_time(u, device) < kInfinity ? pipeline.units[u].experts : 0;
   };
@@ -151,8 +151,9 @@ void Problem::count_experts(std::vector<Sort>& sorts, std::uint32_t unit,
   sorts.push_back({bytes, price, 1});
 }
 
-// The cheapest experts of at least `bytes` together: every number of the first sort with the least
-// of the second; beyond two sorts, the best price a byte first.
+// The cheapest experts that have at least `bytes` together. With one or two sorts this is exact:
+// every number of the first is tried with the fewest of the second that are then needed. With more
+// sorts it is greedy().
 Problem::Choice Problem::cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes) {
   Choice best;
   if (sorts.empty()) return best;
@@ -177,7 +178,7 @@ Problem::Choice Problem::cheapest(const std::vector<Sort>& sorts, std::uint64_t 
   return best;
 }
 
-// What has the best price a byte first.
+// Takes the experts with the lowest price a byte first; not always the cheapest set.
 Problem::Choice Problem::greedy(const std::vector<Sort>& sorts, std::uint64_t bytes) {
   std::vector<std::size_t> order(sorts.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -274,8 +275,9 @@ Windows::Windows(const Problem& problem, const States& states) {
       end[kind][i] = j;
     }
   }
-  std::vector<std::uint32_t> lowest(states.count, n);  // where the last units on a state's devices
-  last.assign(states.count, 0);                        // may begin
+  // By state: the earliest boundary from which its devices can hold all units to the chain's end.
+  std::vector<std::uint32_t> lowest(states.count, n);
+  last.assign(states.count, 0);
   for (std::size_t state = 1; state < states.count; ++state) {
     for (std::size_t kind = 0; kind < kinds; ++kind) {
       if (states.used(state, kind) == 0) continue;
@@ -285,7 +287,7 @@ Windows::Windows(const Problem& problem, const States& states) {
     }
   }
   for (std::size_t state = 0; state < states.count; ++state) {
-    first.push_back(lowest[states.count - 1 - state]);  // of all devices that the state leaves
+    first.push_back(lowest[states.count - 1 - state]);  // of the devices that it does not use
   }
 }
 

@@ -1,5 +1,5 @@
-// What the programs of pipeline.h work on: movable units, kinds of devices, prefix sums. Private to
-// the pipeline's sources.
+// What the solvers and the bound of a pipeline work on: the units that may move, kinds of equal
+// devices, and prefix sums. Only the pipeline_* sources include this.
 #pragma once
 
 #include <array>
@@ -14,8 +14,9 @@ namespace berth::pipeline {
 inline constexpr double kInfinity = kNever;
 using Path = std::vector<std::uint32_t>;
 
-// The units that may move, the devices grouped into kinds, and everything that the programs below
-// need as prefix sums. Units 0..units-1 are the movable ones; boundary i lies before unit i.
+// A pipeline made ready for the dynamic programs. In the members below, units are numbered among
+// the movable ones alone, 0 to count() - 1; boundary i lies before unit i, and boundary count()
+// after the last. A run [i, j) lies between boundaries i and j. Keeps a reference to the pipeline.
 struct Problem {
   explicit Problem(const Pipeline& given);
 
@@ -29,26 +30,32 @@ struct Problem {
   bool fits_alone = true;  // the fixed units fit by themselves
 
   std::vector<std::vector<std::uint32_t>> kinds;  // devices of each kind, ascending
-  std::vector<std::vector<double>> prefix;        // by kind: unit times before a boundary
-  std::vector<std::vector<double>> through;       // by kind: detours over boundaries 1..i
-  std::vector<std::vector<std::uint32_t>> first;  // by kind, by end: earliest start that fits
-  bool exact_aside = true;                        // no run had more than two kinds of experts
+  // By kind and boundary: the sum of the times of all units before it, ns.
+  std::vector<std::vector<double>> prefix;
+  // By kind and index: the sum of the detours at the boundaries before that index, from a device of
+  // the kind over the fixed units there and back, ns.
+  std::vector<std::vector<double>> through;
+  // By kind and boundary: the earliest start of a run that ends there and fits the device.
+  std::vector<std::vector<std::uint32_t>> first;
+  bool exact_aside = true;  // no run that needed it had more than two sorts of experts
 
   std::size_t count() const { return movable.size(); }
-  // Going from device a to device b over boundary i; kNone is the outside of the chain.
+  // The ns of going from device a to device b over boundary i, by way of the devices of the fixed
+  // units there. a is kNone at the chain's beginning, b at its end.
   double cross(std::size_t i, std::uint32_t a, std::uint32_t b) const;
 
-  // The price of the experts that stand aside of the run [i, j) on a device of `kind`; kInfinity
-  // where it does not fit all the same.
+  // The price, in ns, of the experts that must stand aside for the run [i, j) to fit a device of
+  // `kind`: 0 if none must, kInfinity if it does not fit even so.
   double aside(std::size_t kind, std::size_t i, std::size_t j) const {
     return aside_[kind].empty() ? 0 : aside_[kind][j * (j - 1) / 2 + i];
   }
   bool has_aside(std::size_t kind) const { return !aside_[kind].empty(); }
-  // Which units of that run those experts belong to: the first ones of each sort.
+  // The units of the pipeline whose experts these are. Of equal experts those that come first in
+  // the run go aside.
   std::vector<std::uint32_t> experts_aside(std::size_t kind, std::size_t i, std::size_t j) const;
 
  private:
-  // Parts of one sort: equal bytes and price.
+  // Experts of one sort: they have the same bytes and the same price.
   struct Sort {
     std::uint64_t bytes = 0;
     double price = 0;
@@ -71,7 +78,8 @@ struct Problem {
   void fill_kind(std::uint32_t device);
 };
 
-// States of "how many of each kind are used", as mixed-radix numbers.
+// A state says how many devices of each kind are used. It is a mixed-radix number with one digit
+// for each kind. Devices of a kind are used in index order.
 struct States {
   explicit States(const Problem& problem) {
     for (const auto& kind : problem.kinds) {
@@ -93,18 +101,19 @@ struct States {
   std::vector<std::size_t> stride, radix;
 };
 
-// By state: where along the chain its devices may end, if the others are to carry the rest. Runs
-// that begin further along reach at least as far, so the furthest is all that has to be followed.
+// By state: between which boundaries the runs on its devices may end, so that they can hold what
+// comes before and the other devices can hold the rest. A run that begins further along reaches at
+// least as far, so it is enough to follow the furthest one.
 struct Windows {
   Windows(const Problem& problem, const States& states);
 
   bool empty(std::size_t state) const { return first[state] > last[state]; }
 
-  std::vector<std::uint32_t> first, last;  // boundaries; first > last: of no use
+  std::vector<std::uint32_t> first, last;  // boundaries; first > last: the state is of no use
 };
 
-// The least latency where devices are used in the order given: for too many unlike ones to try
-// every order.
+// The placement with the least latency among those that use devices in the order given. For when
+// there are too many unlike devices to try every order.
 std::optional<PipelinePlan> solve_in_order(const Problem& problem);
 
 }  // namespace berth::pipeline

@@ -9,6 +9,7 @@ namespace {
 
 using namespace pipeline;
 
+// The dynamic program of solve_latency().
 class Latency {
  public:
   explicit Latency(const Problem& problem)
@@ -22,8 +23,9 @@ class Latency {
   std::optional<PipelinePlan> solve();
 
  private:
-  // best(state, kind)[j], for j within the state's window: the least cost of the first j units
-  // placed, the last run on the newest device of `kind`. Of use only where known(state, kind).
+  // best(state, kind)[j], for j within the state's window: the least cost of placing the first j
+  // units on the state's devices, with the last run on the newest device of `kind`. May be read
+  // only if known(state, kind).
   double* best(std::size_t state, std::size_t kind) {
     return best_.data() + row_[state] + kind * width(state) - windows_.first[state];
   }
@@ -37,15 +39,16 @@ class Latency {
   std::uint32_t newest(std::size_t state, std::size_t kind) const {
     return problem_.kinds[kind][states_.used(state, kind) - 1];
   }
-  // start[i]: the cheapest way to have i units placed on `before` and to stand at `device`, which
-  // is no other for devices that the hops to are the same.
+  // Fills start_[i]: the least cost of placing the first i units on the devices of `before` and of
+  // going on to `device`.
   void fill_start(std::size_t before, std::uint32_t device);
+  // Whether fill_start() gives the same for devices a and b, as the hops to them are the same.
   bool same_hops(std::size_t before, std::uint32_t a, std::uint32_t b) const;
   double arrival(std::size_t before, std::size_t last, std::size_t i, std::uint32_t device) {
     if (!known(before, last) || !in_window(before, i)) return kInfinity;
     return best(before, last)[i] + problem_.cross(i, newest(before, last), device);
   }
-  // best() of `before` and one device of `kind` more, from start[].
+  // Fills best() of the state with one more device of `kind` than `before`, from start_.
   void fill(std::size_t before, std::size_t kind);
   void fill_with_aside(std::size_t before, std::size_t kind);
   PipelinePlan trace(std::size_t state, std::size_t kind, double cost);
@@ -56,9 +59,9 @@ class Latency {
   std::size_t n_;
   std::size_t kinds_;
   bool crosses_;                     // fixed units stand between movable ones
-  std::vector<double> best_;         // rows of all states, a row of each kind in each
+  std::vector<double> best_;         // for each state a row for each kind
   std::vector<std::size_t> row_;     // by state: where its rows begin in best_
-  std::vector<std::uint8_t> known_;  // by state and kind: some entry of the row is no infinity
+  std::vector<std::uint8_t> known_;  // by state and kind: some entry of the row is finite
   std::vector<double> start_;
   std::vector<double> key_;
   std::vector<std::uint32_t> window_;
@@ -90,7 +93,7 @@ void Latency::fill_start(std::size_t before, std::uint32_t device) {
     for (std::size_t i = begin; i < end; ++i) start_[i] = std::min(start_[i], from[i] + hop);
   }
   if (!crosses_) return;
-  for (std::size_t i = 1; i < n_; ++i) {  // boundaries with fixed units: the way leads over those
+  for (std::size_t i = 1; i < n_; ++i) {  // at boundaries with fixed units the way leads over them
     if (problem_.between[i].empty()) continue;
     start_[i] = kInfinity;
     for (std::size_t last = 0; last < kinds_; ++last) {
@@ -136,7 +139,8 @@ void Latency::fill(std::size_t before, std::size_t kind) {
   known(state, kind) = any ? 1 : 0;
 }
 
-// Prices of runs that leave experts aside are no sums over units: every start is tried.
+// fill() for experts aside. Their price for a run is no sum over its units, so that the sliding
+// window of fill() does not work and every start is tried.
 void Latency::fill_with_aside(std::size_t before, std::size_t kind) {
   const std::size_t state = before + states_.stride[kind];
   const std::vector<double>& sum = problem_.prefix[kind];
@@ -157,8 +161,8 @@ void Latency::fill_with_aside(std::size_t before, std::size_t kind) {
   known(state, kind) = any ? 1 : 0;
 }
 
-// Walks back from the cheapest end. Among equals: later runs begin as late as they can, so that
-// preferred devices fill up first.
+// Walks back from the cheapest end to make the plan. Of equally good ones it takes the one whose
+// later runs begin as late as they can, so that preferred devices fill up first.
 PipelinePlan Latency::trace(std::size_t state, std::size_t kind, double cost) {
   PipelinePlan plan;
   plan.cost = cost;
@@ -215,7 +219,7 @@ std::optional<PipelinePlan> Latency::solve() {
   key_.resize(n_ + 1);
   for (std::size_t before = 0; before < states_.count; ++before) {
     if (windows_.empty(before)) continue;
-    std::uint32_t filled = kNone;  // the device that start[] is of
+    std::uint32_t filled = kNone;  // the device that start_ was filled for
     for (std::size_t kind = 0; kind < kinds_; ++kind) {
       const std::size_t used = states_.used(before, kind);
       if (used + 1 == states_.radix[kind]) continue;
@@ -247,15 +251,18 @@ std::optional<PipelinePlan> Latency::solve() {
   return trace(best_state, best_kind, least + problem_.fixed_total);
 }
 
-// The furthest that every set of devices can carry the chain with no device slower than `limit`.
-// A run begun further along reaches at least as far, so the furthest is all that matters.
+// How far along the chain every set of devices can reach with no device slower than a limit. A run
+// that begins further along reaches at least as far, so it is enough to keep the furthest.
 class Reach {
  public:
   explicit Reach(const Problem& problem) : problem_(problem), states_(problem) {}
 
+  // Whether the devices can hold the whole chain with none slower than `limit` ns. If so, and
+  // `plan` is not null, writes the placement into it.
   bool reaches(double limit, PipelinePlan* plan);
 
  private:
+  // The furthest end of a run that begins at `from` on a device of `kind`.
   std::uint32_t extend(std::size_t kind, std::uint32_t from, double limit) const;
 
   const Problem& problem_;
@@ -342,7 +349,7 @@ std::optional<PipelinePlan> solve_bottleneck(const Pipeline& given) {
     plan.cost = low;
     return plan;
   }
-  if (States(problem).too_many) {  // the least sum is a placement too, if not the best one
+  if (States(problem).too_many) {  // the one with the least sum is a placement, if not the best
     std::optional<PipelinePlan> ordered = solve_in_order(problem);
     if (ordered) ordered->cost = slowest_of(given, *ordered);
     return ordered;
@@ -354,7 +361,8 @@ std::optional<PipelinePlan> solve_bottleneck(const Pipeline& given) {
     if (price < kInfinity) high += price;
   }
   if (!reach.reaches(high, nullptr)) return std::nullopt;
-  // To half a nanosecond, or to what a double can tell apart: what nobody would do costs years.
+  // Bisects to half a nanosecond, or to what a double can tell apart: absurd placements can cost
+  // years, and then a double does not resolve half a nanosecond.
   while (high - low > std::max(0.5, high * 1e-12)) {
     const double middle = low + (high - low) / 2;
     (reach.reaches(middle, nullptr) ? high : low) = middle;

@@ -1,12 +1,16 @@
-// The exact placement of a pipeline.
+// Places a pipeline exactly.
 //
-// latency: the least sum of unit times and hops between devices. bottleneck: the least time of the
-// slowest device (hops overlap with computing and are left out). Both exact, by dynamic programming
-// over (devices used, last device, units placed); identical devices are used in index order, which
-// loses nothing. Cost: states x kinds x (kinds + 1) x units, where states is the product of (count
-// + 1) over kinds of devices; x units once more where experts may stand aside. More than kMaxStates
-// states: devices are used in the order given only, and the result says that it is not exact. So it
-// does where experts of more than two kinds (bytes, price) may stand aside of one run.
+// solve_latency() finds the least sum of unit times and hops. solve_bottleneck() finds the least
+// time of the slowest device; hops overlap with computing there and are left out. solve_latency()
+// is a dynamic program over (devices used, last device, units placed); solve_bottleneck() bisects
+// the time and asks for each how far every set of devices can reach. Identical devices are used in
+// index order, which loses nothing.
+//
+// The time is states x kinds x (kinds + 1) x units, where `states` is the product of (devices + 1)
+// over all kinds of devices, and units times that if experts may stand aside. With more than
+// kMaxStates states, devices are tried only in the order given. The result then says that it is not
+// exact, and so it does if experts of more than two sorts (bytes, price) may stand aside of one
+// run. Pure functions.
 #pragma once
 
 #include <cstddef>
@@ -16,9 +20,10 @@
 
 namespace berth {
 
-// Nothing where no such placement fits.
+// The best placement; nothing if none fits.
 std::optional<PipelinePlan> solve_latency(const Pipeline& pipeline);
 std::optional<PipelinePlan> solve_bottleneck(const Pipeline& pipeline);
+// Whether any placement fits.
 bool is_feasible(const Pipeline& pipeline);
 
 }  // namespace berth

@@ -5,16 +5,17 @@
 namespace berth {
 namespace {
 
-// Layers of one stretch of the chain, and which of them are away.
+// A stretch of layers that one GPU runs, some of which, or whose experts, are away in host RAM.
 struct Stretch {
   std::uint32_t gpu = kNone;
-  bool whole = false;  // whole layers are away, else their experts
+  bool whole = false;  // whole layers are away; if not, only their experts
   std::vector<std::uint32_t> units;
-  std::size_t away = 0;
+  std::size_t away = 0;  // how many
 };
 
-// Runs of blocks that the GPU executes while it streams: those that stand there and those it
-// streams whole, or those that stand there with experts that could be aside.
+// The runs of blocks that `gpu` computes while it streams. `whole`: blocks that stand on the GPU or
+// that it streams whole; else blocks that stand on it and whose experts could be aside. Runs with
+// nothing or everything away are left out, as there is nothing to spread.
 std::vector<Stretch> find_stretches(const PlanInputs& inputs, const Judge& judge,
                                     const Candidate& candidate, std::uint32_t gpu, bool whole) {
   const std::uint32_t host = inputs.time.host();
@@ -22,11 +23,11 @@ std::vector<Stretch> find_stretches(const PlanInputs& inputs, const Judge& judge
   bool open = false;
   for (std::uint32_t u = 0; u < candidate.home.size(); ++u) {
     const std::uint32_t home = candidate.home[u];
-    const bool parted = candidate.experts[u] != home;
+    const bool aside = candidate.experts[u] != home;
     const bool free = judge.freedom(u).fixed == kNone && inputs.chain.units[u].block;
-    const bool inside = whole ? free && !parted && (home == gpu || home == host)
+    const bool inside = whole ? free && !aside && (home == gpu || home == host)
                               : free && home == gpu && judge.freedom(u).experts > 0 &&
-                                    (!parted || candidate.experts[u] == host);
+                                    (!aside || candidate.experts[u] == host);
     if (!inside) {
       // Layers without experts between those with them do not end a run.
       open = open && !whole && home == gpu;
@@ -35,14 +36,14 @@ std::vector<Stretch> find_stretches(const PlanInputs& inputs, const Judge& judge
     if (!open) out.push_back({gpu, whole, {}, 0});
     open = true;
     out.back().units.push_back(u);
-    if (whole ? home == host : parted) ++out.back().away;
+    if (whole ? home == host : aside) ++out.back().away;
   }
   std::erase_if(out, [](const Stretch& s) { return s.away == 0 || s.away == s.units.size(); });
   return out;
 }
 
-// `away` of `count` places in `groups` groups, with an even share of the rest before each group
-// and, if `trail`, after the last.
+// Which of `count` layers are away: `away` of them, in `groups` groups, with an even share of the
+// rest before each group and, if `trail`, after the last one.
 std::vector<bool> pattern(std::size_t count, std::size_t away, std::size_t groups, bool trail) {
   std::vector<bool> out;
   const std::size_t rest = count - away;
@@ -82,7 +83,7 @@ std::vector<Candidate> spread(const PlanInputs& inputs, const Judge& judge,
   for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     if (inputs.is_gpu(d)) add(d, false);
   }
-  // All stretches at the same spacing: they share nothing but the host.
+  // All stretches get the same spacing. They can, as they share nothing but the host.
   std::size_t most = 0;
   for (const Stretch& stretch : stretches) most = std::max(most, stretch.away);
   for (std::size_t size = 1; size <= most; size *= 2) {

@@ -1,5 +1,6 @@
-// Spreading what streams among what stands on the GPU, so that copies hide behind computing. A run
-// of streamed layers can only hide behind itself.
+// Spreads layers that stream among layers that stand on the GPU, so that copies hide behind
+// computing. In a run of streamed layers alone, a copy can hide only behind the computing of that
+// run.
 #pragma once
 
 #include <vector>
@@ -8,9 +9,9 @@
 
 namespace berth {
 
-// Placements with the same number of layers away from the GPU (in host RAM whole, or their
-// experts), otherwise spaced: in groups of 1, 2, 4, ... layers, evenly between those that stay.
-// Whether they fit is not looked at. Empty where nothing streams.
+// Variants of `candidate` with as many layers in host RAM as before (whole layers, or their
+// experts), but at other positions: in groups of 1, 2, 4, ... layers, evenly between those that
+// stay on the GPU. Whether they fit is not checked. Empty if nothing streams. Pure.
 std::vector<Candidate> spread(const PlanInputs& inputs, const Judge& judge,
                               const Candidate& candidate, const Streaming& streaming);
 

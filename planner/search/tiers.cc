@@ -10,6 +10,7 @@
 namespace berth {
 namespace {
 
+// a - b, or 0 if b is more.
 std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
 template <typename T>
@@ -98,8 +99,8 @@ double PipelineBuilder::score(std::uint32_t u, std::uint32_t home, std::uint32_t
   Seconds seconds = judge_.seconds(u, home, experts);
   const std::uint32_t host = time.host();
   if (!unit.block || !streaming.any()) return time.score(seconds);
-  // What streams takes the longer of copying and computing; the walk of pricing.h sees more
-  // overlap.
+  // What streams is taken to need the longer of copying and computing (for routed experts and a
+  // token, both). The walk of pricing.h, which decides in the end, finds more overlap.
   if (home == host && streaming.gpu != kNone) {
     const Seconds copy = time.transfer(unit, streaming.gpu, {});
     const Seconds run = time.piece(unit, streaming.gpu, {});
@@ -158,30 +159,30 @@ Pipeline PipelineBuilder::build(const Tier& tier, const Variant& variant) const 
   for (std::uint32_t u = 0; u < chain.units.size(); ++u) {
     const Unit& unit = chain.units[u];
     const Freedom& free = judge_.freedom(u);
-    PipelineUnit piece;
-    piece.weights = free.core + free.experts + (variant.copies ? unit.tied : 0);
-    piece.resident = piece.weights + free.computed + unit.kv_bytes + unit.logits;
-    piece.workspace = unit.activation;
-    if (free.fixed != kNone) piece.fixed = index(free.fixed);
+    PipelineUnit placed;
+    placed.weights = free.core + free.experts + (variant.copies ? unit.tied : 0);
+    placed.resident = placed.weights + free.computed + unit.kv_bytes + unit.logits;
+    placed.workspace = unit.activation;
+    if (free.fixed != kNone) placed.fixed = index(free.fixed);
     if (variant.embedding_on_host && unit.module == inputs_.tree.facts.embedding) {
-      piece.fixed = index(host);
+      placed.fixed = index(host);
     }
-    if (variant.experts_aside && piece.fixed == kNone) piece.experts = free.experts;
+    if (variant.experts_aside && placed.fixed == kNone) placed.experts = free.experts;
     for (std::uint32_t d : devices) {
       double time = nanoseconds(score(u, d, d, variant.streaming));
-      if (d == host) time += std::round(price * static_cast<double>(piece.resident));
+      if (d == host) time += std::round(price * static_cast<double>(placed.resident));
       out.time.push_back(time);
       if (!variant.experts_aside) continue;
       double aside = kNever;
       for (const std::uint32_t side : sides) {
-        if (piece.experts == 0 || !inputs_.is_gpu(d)) break;
+        if (placed.experts == 0 || !inputs_.is_gpu(d)) break;
         double more = nanoseconds(score(u, d, side, variant.streaming)) - time;
-        if (side == host) more += std::round(price * static_cast<double>(piece.experts));
+        if (side == host) more += std::round(price * static_cast<double>(placed.experts));
         aside = std::min(aside, std::max(0.0, more));
       }
       out.aside.push_back(aside);
     }
-    out.units.push_back(piece);
+    out.units.push_back(placed);
   }
   for (std::uint32_t a : devices) {
     for (std::uint32_t b : devices) {

@@ -1,79 +1,69 @@
 #include "runtime/text/added_tokens.h"
 
-#include <unicode/uchar.h>
-
 #include <algorithm>
+
+#include "berth/error.h"
+#include "runtime/text/code_points.h"
+#include "runtime/text/reference_unicode.h"
 
 namespace berth {
 namespace {
 
-using icu::UnicodeString;
-
-// \w of Rust's regular expressions (UTS 18, annex C), which decides what single_word means.
-bool is_word(UChar32 c) {
-  return u_hasBinaryProperty(c, UCHAR_ALPHABETIC) || u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL) ||
-         (U_GET_GC_MASK(c) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) != 0;
-}
-
-bool stands_alone(const UnicodeString& text, std::int32_t begin, std::int32_t end) {
-  return (begin == 0 || !is_word(text.char32At(begin - 1))) &&
-         (end == text.length() || !is_word(text.char32At(end)));
-}
-
-std::int32_t skip_space_left(const UnicodeString& text, std::int32_t at) {
-  while (at > 0 && u_isUWhiteSpace(text.charAt(at - 1))) --at;  // all of it is in the BMP
-  return at;
-}
-
-std::int32_t skip_space_right(const UnicodeString& text, std::int32_t at) {
-  while (at < text.length() && u_isUWhiteSpace(text.charAt(at))) ++at;
-  return at;
+bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
+  return (begin == 0 || !is_word(previous_code_point(text, begin))) &&
+         (end == text.size() || !is_word(next_code_point(text, end)));
 }
 
 }  // namespace
 
 void AddedTokenFinder::add(const AddedToken& token) {
-  const UnicodeString& content = token.content;
-  if (content.isEmpty()) return;
-  auto& entries = by_first_[content.charAt(0)];
+  const std::string& content = token.content;
+  if (content.empty()) return;
+  auto& entries = by_first_[content[0]];
   const auto longer = [&](const AddedToken& other) {
-    return other.content.length() >= content.length();
+    return other.content.size() >= content.size();
   };
   const auto at = std::partition_point(entries.begin(), entries.end(), longer);
   entries.insert(at, token);
 }
 
-const AddedToken* AddedTokenFinder::match_at(const UnicodeString& text, std::int32_t at) const {
-  const auto entries = by_first_.find(text.charAt(at));
+const AddedToken* AddedTokenFinder::match_at(std::string_view text, std::size_t at) const {
+  const auto entries = by_first_.find(text[at]);
   if (entries == by_first_.end()) return nullptr;
   for (const AddedToken& token : entries->second) {
-    if (text.compare(at, token.content.length(), token.content) == 0) return &token;
+    if (text.substr(at).starts_with(token.content)) return &token;
   }
   return nullptr;
 }
 
-void AddedTokenFinder::split(const UnicodeString& text, std::vector<Segment>& segments) const {
-  std::int32_t done = 0;
-  const auto append_text = [&](std::int32_t end) {
-    if (done < end) segments.push_back({UnicodeString(text, done, end - done), std::nullopt});
+void AddedTokenFinder::split(std::string_view text, std::vector<Segment>& segments) const {
+  std::size_t done = 0;
+  const auto append_text = [&](std::size_t end) {
+    if (done < end) segments.push_back({std::string(text.substr(done, end - done)), std::nullopt});
   };
-  for (std::int32_t at = 0; at < text.length();) {
+  for (std::size_t at = 0; at < text.size();) {
     const AddedToken* token = match_at(text, at);
     if (token == nullptr) {
       ++at;
       continue;
     }
-    std::int32_t begin = at;
-    std::int32_t end = at + token->content.length();
+    std::size_t begin = at;
+    std::size_t end = at + token->content.size();
     at = end;  // a match that single_word discards is passed over all the same
     if (token->single_word && !stands_alone(text, begin, end)) continue;
-    if (token->lstrip) begin = std::max(skip_space_left(text, begin), done);
-    if (token->rstrip) end = skip_space_right(text, end);
+    if (token->lstrip) begin = std::max(skip_white_space_back(text, begin), done);
+    if (token->rstrip) end = skip_white_space(text, end);
+    if (begin > end) {  // Hugging Face gives up here
+      throw Error("the added token '" + token->content +
+                  "' lies in white space that the added token before it takes");
+    }
     append_text(begin);
-    segments.push_back({{}, token->id});
-    done = std::max(done, end);
+    if (begin < end) segments.push_back({{}, token->id});  // one that is taken up whole is none
+    // Not the greater of the two: a token may lie in the white space that the one before it took.
+    // It is a token all the same, and the white space behind it is text again: as in Hugging Face.
+    done = end;
   }
-  append_text(text.length());
+  append_text(text.size());
 }
 
 }  // namespace berth

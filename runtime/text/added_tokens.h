@@ -2,10 +2,10 @@
 // else happens to it ("<|im_end|>").
 #pragma once
 
-#include <unicode/unistr.h>
-
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -13,17 +13,17 @@ namespace berth {
 
 struct AddedToken {
   std::uint32_t id = 0;
-  icu::UnicodeString content;  // as it is looked for: normalized where `normalized`
-  bool single_word = false;    // no match inside a longer word
-  bool lstrip = false;         // takes the white space before it
-  bool rstrip = false;         // takes the white space after it
-  bool normalized = false;     // looked for in the normalized text, else in the text as given
+  std::string content;       // as it is looked for: normalized where `normalized`
+  bool single_word = false;  // no match inside a longer word
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // takes the white space after it
+  bool normalized = false;   // looked for in the normalized text, else in the text as given
   bool special = false;
 };
 
 // A piece of text, or an added token where `id` is set.
 struct Segment {
-  icu::UnicodeString text;
+  std::string text;
   std::optional<std::uint32_t> id;
 };
 
@@ -32,14 +32,15 @@ struct Segment {
 class AddedTokenFinder {
  public:
   void add(const AddedToken& token);
-  // Appends the segments of `text`; no segment for an empty text.
-  void split(const icu::UnicodeString& text, std::vector<Segment>& segments) const;
+  // Appends the segments of `text`; no segment for an empty text. Throws Error for a token with
+  // `lstrip` inside of white space that one with `rstrip` takes and that goes on behind it.
+  void split(std::string_view text, std::vector<Segment>& segments) const;
 
  private:
-  const AddedToken* match_at(const icu::UnicodeString& text, std::int32_t at) const;
+  const AddedToken* match_at(std::string_view text, std::size_t at) const;
 
-  // By the first UTF-16 unit, longest first.
-  std::unordered_map<char16_t, std::vector<AddedToken>> by_first_;
+  // By the first byte, longest first.
+  std::unordered_map<char, std::vector<AddedToken>> by_first_;
 };
 
 }  // namespace berth

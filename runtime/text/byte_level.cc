@@ -31,17 +31,24 @@ constexpr Map kMap = make_map();
 
 }  // namespace
 
-icu::UnicodeString to_byte_level(const icu::UnicodeString& text) {
-  std::string bytes;
-  text.toUTF8String(bytes);
-  icu::UnicodeString mapped(static_cast<std::int32_t>(bytes.size()), 0, 0);
-  for (const char byte : bytes) mapped.append(kMap.character[static_cast<std::uint8_t>(byte)]);
+std::string to_byte_level(std::string_view text) {
+  std::string mapped;
+  mapped.reserve(text.size() + text.size() / 4);
+  for (const char byte : text) {
+    const char16_t c = kMap.character[static_cast<std::uint8_t>(byte)];  // below 0x800
+    if (c < 0x80) {
+      mapped.push_back(static_cast<char>(c));
+    } else {
+      mapped.push_back(static_cast<char>(0xC0 | c >> 6));
+      mapped.push_back(static_cast<char>(0x80 | (c & 0x3F)));
+    }
+  }
   return mapped;
 }
 
-std::optional<char> byte_of(UChar32 c) {
+std::optional<char> byte_of(char32_t c) {
   const auto index = static_cast<std::size_t>(c);
-  if (c < 0 || index >= kMap.byte.size() || kMap.byte[index] < 0) return std::nullopt;
+  if (index >= kMap.byte.size() || kMap.byte[index] < 0) return std::nullopt;
   return static_cast<char>(kMap.byte[index]);
 }
 

@@ -4,17 +4,16 @@
 // order, so that no token holds a space or a control character.
 #pragma once
 
-#include <unicode/unistr.h>
-
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace berth {
 
-// The bytes of the UTF-8 form of `text`, each as its character.
-icu::UnicodeString to_byte_level(const icu::UnicodeString& text);
+// The bytes of `text`, each as its character, in UTF-8.
+std::string to_byte_level(std::string_view text);
 
 // The byte that the character `c` stands for; nullopt for a character outside the map.
-std::optional<char> byte_of(UChar32 c);
+std::optional<char> byte_of(char32_t c);
 
 }  // namespace berth

@@ -1,5 +1,8 @@
 #include "runtime/text/metaspace.h"
 
+#include <algorithm>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "planner/base/quote.h"
@@ -7,8 +10,6 @@
 
 namespace berth {
 namespace {
-
-using icu::UnicodeString;
 
 enum class Prepend { kAlways, kFirst, kNever };
 
@@ -27,27 +28,26 @@ Prepend read_prepend(const JsonValue& value) {
 }
 
 // Cuts before each mark.
-void cut(const TextPiece& piece, const UnicodeString& mark, std::vector<TextPiece>& pieces) {
-  for (std::int32_t begin = 0, end = 0; begin < piece.text.length(); begin = end) {
-    end = piece.text.indexOf(mark, begin + 1);
-    if (end < 0) end = piece.text.length();
-    pieces.push_back({UnicodeString(piece.text, begin, end - begin), piece.at_start && begin == 0});
+void cut(const TextPiece& piece, std::string_view mark, std::vector<TextPiece>& pieces) {
+  for (std::size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
+    end = std::min(piece.text.find(mark, begin + 1), piece.text.size());
+    pieces.push_back({piece.text.substr(begin, end - begin), piece.at_start && begin == 0});
   }
 }
 
 }  // namespace
 
 PreTokenizer make_metaspace(const JsonValue& value) {
-  const auto mark = UnicodeString::fromUTF8(value.require("replacement").character());
+  const std::string mark(value.require("replacement").character());
   const Prepend prepend = read_prepend(value);
   const bool split = value.flag("split", true);
   return [mark, prepend, split](std::vector<TextPiece>& pieces) {
     std::vector<TextPiece> marked;
     for (TextPiece& piece : pieces) {
-      piece.text = replace_matches(piece.text, find_all(piece.text, UnicodeString(u' ')), mark);
+      piece.text = replace_matches(piece.text, find_all(piece.text, " "), mark);
       const bool wanted =
           prepend == Prepend::kAlways || (prepend == Prepend::kFirst && piece.at_start);
-      if (wanted && !piece.text.startsWith(mark)) piece.text.insert(0, mark);
+      if (wanted && !piece.text.starts_with(mark)) piece.text.insert(0, mark);
       if (split) {
         cut(piece, mark, marked);
       } else {
@@ -59,7 +59,7 @@ PreTokenizer make_metaspace(const JsonValue& value) {
 }
 
 // All marks of the first token go, wherever they stand in it: so does Hugging Face.
-Decoder make_metaspace_decoder(const JsonValue& value) {
+TokenDecoder make_metaspace_decoder(const JsonValue& value) {
   const std::string mark(value.require("replacement").character());
   const bool drop_first = read_prepend(value) != Prepend::kNever;
   return [mark, drop_first](std::vector<std::string>& tokens) {

@@ -3,13 +3,13 @@
 // them.
 #pragma once
 
-#include "runtime/text/decoder.h"
-#include "runtime/text/pretokenizer.h"
+#include "planner/base/json_value.h"
+#include "runtime/text/steps.h"
 
 namespace berth {
 
 // Throw Error for an option that is not one of Hugging Face's.
 PreTokenizer make_metaspace(const JsonValue& value);
-Decoder make_metaspace_decoder(const JsonValue& value);
+TokenDecoder make_metaspace_decoder(const JsonValue& value);
 
 }  // namespace berth

@@ -1,59 +1,41 @@
 #include "runtime/text/normalizer.h"
 
-#include <unicode/locid.h>
-#include <unicode/normalizer2.h>
-#include <unicode/uchar.h>
-
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "runtime/text/code_points.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/reference_unicode.h"
 
 namespace berth {
 namespace {
 
-using icu::UnicodeString;
-
-Normalizer unicode_form(const icu::Normalizer2* (*instance)(UErrorCode&)) {
-  UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* form = instance(status);  // a singleton of ICU's
-  if (U_FAILURE(status)) throw Error(std::string("ICU: ") + u_errorName(status));
-  return [form](TextPiece& piece) {
-    UErrorCode failed = U_ZERO_ERROR;
-    piece.text = form->normalize(piece.text, failed);
-    if (U_FAILURE(failed)) throw Error(std::string("normalizing text: ") + u_errorName(failed));
-  };
-}
-
-// Character by character, as Rust's char::to_lowercase: no context (final sigma), no language.
-void lowercase(TextPiece& piece) {
-  const UnicodeString& text = piece.text;
-  UnicodeString lowered;
-  for (std::int32_t at = 0; at < text.length(); at = text.moveIndex32(at, 1)) {
-    lowered.append(UnicodeString(text.char32At(at)).toLower(icu::Locale::getRoot()));
-  }
-  piece.text = lowered;
+Normalizer unicode_form(NormalForm form) {
+  return [form](TextPiece& piece) { piece.text = normalize(form, piece.text); };
 }
 
 Normalizer make_prepend(const JsonValue& value) {
-  return [prefix = UnicodeString::fromUTF8(value.require("prepend").text())](TextPiece& piece) {
-    if (!piece.text.isEmpty()) piece.text.insert(0, prefix);
+  return [prefix = std::string(value.require("prepend").text())](TextPiece& piece) {
+    if (!piece.text.empty()) piece.text.insert(0, prefix);
   };
 }
 
 // What replaces a match counts, with Hugging Face, as standing where the match's last character
 // stood, and what replaces it with nothing leaves what comes after.
-bool moves_start(const UnicodeString& text, const Stretch& first, const UnicodeString& content) {
-  return first.match && first.begin < first.end &&
-         (content.isEmpty() || text.moveIndex32(first.begin, 1) < first.end);
+bool moves_start(std::string_view text, const Stretch& first, std::string_view content) {
+  if (!first.match || first.begin == first.end) return false;
+  std::size_t second = first.begin;  // character
+  next_code_point(text, second);
+  return content.empty() || second < first.end;
 }
 
 Normalizer make_replace(const JsonValue& value) {
   return [pattern = make_pattern(value.require("pattern")),
-          content = UnicodeString::fromUTF8(value.require("content").text())](TextPiece& piece) {
+          content = std::string(value.require("content").text())](TextPiece& piece) {
     const std::vector<Stretch> stretches = pattern(piece.text);
     if (!stretches.empty() && moves_start(piece.text, stretches[0], content)) {
       piece.at_start = false;
@@ -65,13 +47,11 @@ Normalizer make_replace(const JsonValue& value) {
 Normalizer make_strip(const JsonValue& value) {
   return [left = value.require("strip_left").boolean(),
           right = value.require("strip_right").boolean()](TextPiece& piece) {
-    const UnicodeString& text = piece.text;
-    std::int32_t begin = 0;
-    std::int32_t end = text.length();
-    while (left && begin < end && u_isUWhiteSpace(text.charAt(begin))) ++begin;
-    while (right && begin < end && u_isUWhiteSpace(text.charAt(end - 1))) --end;
+    const std::string& text = piece.text;
+    const std::size_t begin = left ? skip_white_space(text, 0) : 0;
+    const std::size_t end = right ? skip_white_space_back(text, text.size()) : text.size();
     if (begin > 0) piece.at_start = false;
-    piece.text = UnicodeString(text, begin, end - begin);
+    piece.text = begin < end ? text.substr(begin, end - begin) : std::string();
   };
 }
 
@@ -90,11 +70,11 @@ Normalizer make_sequence(const JsonValue& value) {
 Normalizer make_normalizer(const std::optional<JsonValue>& value) {
   if (!value) return nullptr;
   const auto type = value->type();
-  if (type == "NFC") return unicode_form(&icu::Normalizer2::getNFCInstance);
-  if (type == "NFD") return unicode_form(&icu::Normalizer2::getNFDInstance);
-  if (type == "NFKC") return unicode_form(&icu::Normalizer2::getNFKCInstance);
-  if (type == "NFKD") return unicode_form(&icu::Normalizer2::getNFKDInstance);
-  if (type == "Lowercase") return lowercase;
+  if (type == "NFC") return unicode_form(NormalForm::kNfc);
+  if (type == "NFD") return unicode_form(NormalForm::kNfd);
+  if (type == "NFKC") return unicode_form(NormalForm::kNfkc);
+  if (type == "NFKD") return unicode_form(NormalForm::kNfkd);
+  if (type == "Lowercase") return [](TextPiece& piece) { piece.text = lowercase(piece.text); };
   if (type == "Prepend") return make_prepend(*value);
   if (type == "Replace") return make_replace(*value);
   if (type == "Strip") return make_strip(*value);

@@ -8,14 +8,12 @@
 namespace berth {
 namespace {
 
-using icu::UnicodeString;
-
-constexpr std::int64_t kMostUnits = std::int64_t{1} << 30;  // of UTF-16; ICU's lengths are 32 bits
+constexpr std::size_t kMostBytes = std::size_t{1} << 30;
 
 Pattern make_regex(const JsonValue& regex) {
   const auto compiled =
       with_position(regex, [&] { return std::make_shared<const Regex>(regex.text()); });
-  return [compiled](const UnicodeString& text) { return compiled->find_all(text); };
+  return [compiled](std::string_view text) { return compiled->find_all(text); };
 }
 
 }  // namespace
@@ -24,29 +22,38 @@ Pattern make_pattern(const JsonValue& value) {
   if (const auto regex = value.get("Regex")) return make_regex(*regex);
   if (const auto plain = value.get("String")) {
     if (plain->text().empty()) plain->fail("must not be empty");
-    return [needle = UnicodeString::fromUTF8(plain->text())](const UnicodeString& text) {
+    return [needle = std::string(plain->text())](std::string_view text) {
       return find_all(text, needle);
     };
   }
   value.fail("must be {\"Regex\": ..} or {\"String\": ..}");
 }
 
-UnicodeString replace_matches(const UnicodeString& text, const std::vector<Stretch>& stretches,
-                              const UnicodeString& content) {
-  std::int64_t length = 0;
+std::string replace_matches(std::string_view text, const std::vector<Stretch>& stretches,
+                            std::string_view content) {
+  std::size_t length = 0;
   for (const Stretch& stretch : stretches) {
-    length += stretch.match ? content.length() : stretch.end - stretch.begin;
+    length += stretch.match ? content.size() : stretch.end - stretch.begin;
   }
-  if (length > kMostUnits) throw Error("replacing makes the text longer than 2^30 characters");
-  UnicodeString replaced(static_cast<std::int32_t>(length), 0, 0);
+  if (length > kMostBytes) throw Error("replacing makes the text longer than 2^30 bytes");
+  std::string replaced;
+  replaced.reserve(length);
   for (const Stretch& stretch : stretches) {
-    if (stretch.match) {
-      replaced.append(content);
-    } else {
-      replaced.append(text, stretch.begin, stretch.end - stretch.begin);
-    }
+    replaced += stretch.match ? content : text.substr(stretch.begin, stretch.end - stretch.begin);
   }
   return replaced;
+}
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  std::size_t at = text.find(from);
+  if (at == std::string::npos) return;
+  std::string replaced;
+  std::size_t done = 0;
+  for (; at != std::string::npos; at = text.find(from, done)) {
+    replaced.append(text, done, at - done).append(to);
+    done = at + from.size();
+  }
+  text = replaced.append(text, done);
 }
 
 }  // namespace berth

@@ -1,21 +1,21 @@
 #include "runtime/text/pretokenizer.h"
 
-#include <unicode/uchar.h>
-
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "planner/base/quote.h"
 #include "runtime/text/byte_level.h"
+#include "runtime/text/code_points.h"
 #include "runtime/text/metaspace.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/reference_unicode.h"
 
 namespace berth {
 namespace {
-
-using icu::UnicodeString;
 
 // GPT-2's pattern, which ByteLevel applies unless use_regex is false.
 constexpr std::string_view kGpt2Pattern =
@@ -75,7 +75,7 @@ PreTokenizer splitter(Find find, Behavior behavior) {
     for (const TextPiece& piece : pieces) {
       for (const Stretch& stretch : apply_behavior(find(piece.text), behavior)) {
         if (stretch.begin < stretch.end) {
-          cut.push_back({UnicodeString(piece.text, stretch.begin, stretch.end - stretch.begin),
+          cut.push_back({piece.text.substr(stretch.begin, stretch.end - stretch.begin),
                          piece.at_start && stretch.begin == 0});
         }
       }
@@ -84,17 +84,16 @@ PreTokenizer splitter(Find find, Behavior behavior) {
   };
 }
 
-std::vector<Stretch> find_numerals(const UnicodeString& text) {
+std::vector<Stretch> find_numerals(std::string_view text) {
   std::vector<Stretch> stretches;
-  std::int32_t done = 0;
-  for (std::int32_t at = 0, next = 0; at < text.length(); at = next) {
-    next = text.moveIndex32(at, 1);
-    if ((U_GET_GC_MASK(text.char32At(at)) & U_GC_N_MASK) == 0) continue;
+  std::size_t done = 0;
+  for (std::size_t at = 0, next = 0; at < text.size(); at = next) {
+    if (!is_numeric(next_code_point(text, next))) continue;
     if (done < at) stretches.push_back({done, at, false});
     stretches.push_back({at, next, true});
     done = next;
   }
-  if (done < text.length()) stretches.push_back({done, text.length(), false});
+  if (done < text.size()) stretches.push_back({done, text.size(), false});
   return stretches;
 }
 
@@ -102,7 +101,7 @@ PreTokenizer make_split(const JsonValue& value) {
   const auto pattern = make_pattern(value.require("pattern"));
   const Behavior behavior = parse_behavior(value.require("behavior"));
   const bool invert = value.flag("invert");
-  const auto find = [pattern, invert](const UnicodeString& text) {
+  const auto find = [pattern, invert](std::string_view text) {
     auto stretches = pattern(text);
     if (invert) {
       for (auto& stretch : stretches) stretch.match = !stretch.match;
@@ -117,12 +116,12 @@ PreTokenizer make_byte_level(const JsonValue& value) {
   PreTokenizer split;
   if (value.flag("use_regex", true)) {
     split = splitter([regex = std::make_shared<const Regex>(kGpt2Pattern)](
-                         const UnicodeString& text) { return regex->find_all(text); },
+                         std::string_view text) { return regex->find_all(text); },
                      Behavior::kIsolated);
   }
   return [prefix, split](std::vector<TextPiece>& pieces) {
     for (auto& piece : pieces) {
-      if (prefix && piece.text.charAt(0) != u' ') piece.text.insert(0, u' ');
+      if (prefix && !piece.text.starts_with(' ')) piece.text.insert(0, 1, ' ');
     }
     if (split) split(pieces);
     for (auto& piece : pieces) piece.text = to_byte_level(piece.text);

@@ -2,18 +2,12 @@
 // the semantics of the Hugging Face tokenizers class of the same name.
 #pragma once
 
-#include <functional>
 #include <optional>
-#include <vector>
 
 #include "planner/base/json_value.h"
-#include "runtime/text/normalizer.h"
+#include "runtime/text/steps.h"
 
 namespace berth {
-
-// Cuts each piece into smaller ones, or rewrites it; empty pieces are dropped. Safe from many
-// threads.
-using PreTokenizer = std::function<void(std::vector<TextPiece>&)>;
 
 // `value`: the "pre_tokenizer" of the file; nullopt where it is null. A null result does nothing.
 // Throws Error naming a type or an option that is not supported.

@@ -1,191 +1,202 @@
 #include "runtime/text/regex.h"
 
 #include <algorithm>
+#include <chrono>
+#include <new>
+#include <optional>
 
 #include "berth/error.h"
+#include "planner/base/onig_pattern.h"
+#include "planner/base/utf8.h"
+#include "runtime/text/code_points.h"
+#include "runtime/text/reference_unicode.h"
 
 namespace berth {
 namespace {
 
-constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+using Clock = std::chrono::steady_clock;
 
-// One pass over a pattern; `out` grows as `at` moves.
-class Rewriter {
- public:
-  explicit Rewriter(std::string_view pattern) : pattern_(pattern) {}
+constexpr std::size_t kLongestPattern = 1 << 16;  // bytes; compiling may take more than linear time
 
-  std::string rewrite() {
-    while (at_ < pattern_.size()) {
-      const char c = pattern_[at_];
-      if (c == '\\') {
-        escape();
-      } else if (c == '[') {
-        open_class();
-      } else if (c == ']' && depth_ > 0) {
-        --depth_;
-        copy(1);
-      } else if (depth_ == 0 && c == '(' && pattern_.substr(at_, 2) == "(?") {
-        group();
-      } else if (depth_ == 0 && c == '}' && pattern_.substr(at_, 2) == "}+") {
-        fail("a '+' after '{..}'");  // greedy in Oniguruma, possessive in ICU
-      } else {
-        copy(1);
-      }
+// At one place the limit is Oniguruma's default, which the reference has, too.
+constexpr OnigLimits kLimitsOfAPlace{
+    .retries_at_a_place = 10'000'000, .retries_in_a_search = 0, .stack = 1 << 22};
+
+// Steps, about a nanosecond each, that a search may take without a look at the clock: it goes back
+// at least once for each place that does not match, and goes over the rest of the text in between.
+constexpr std::size_t kStepsOfASearch = std::size_t{1} << 30;
+
+OnigLimits limits_of_a_search(std::size_t text_size) {
+  OnigLimits limits = kLimitsOfAPlace;
+  limits.retries_in_a_search = std::max<std::size_t>(64, kStepsOfASearch / (text_size + 1));
+  return limits;
+}
+
+struct RegionFree {
+  void operator()(OnigRegion* region) const { onig_region_free(region, 1); }
+};
+
+std::string quoted(std::string_view pattern) {
+  constexpr std::size_t kMost = 200;  // bytes
+  if (pattern.size() <= kMost) return "regular expression '" + std::string(pattern) + "'";
+  return "regular expression '" + lossy_utf8(pattern.substr(0, kMost)) + "...'";
+}
+
+void refuse_what_may_differ(std::string_view pattern) {
+  for (std::size_t at = pattern.find('\\'); at < pattern.size() - 1;
+       at = pattern.find('\\', at + 2)) {
+    // \G is where a search starts, which a match place by place does not have. The others cut
+    // grapheme clusters and words, for which tables of the reference are not there.
+    if (std::string_view("GXyY").find(pattern[at + 1]) != std::string_view::npos) {
+      throw Error(quoted(pattern) + ": '\\" + pattern[at + 1] + "' at offset " +
+                  std::to_string(at) + " is not supported");
     }
-    return std::move(out_);
+  }
+}
+
+std::size_t behind_character(std::string_view text, std::size_t at) {
+  if (at < text.size()) next_code_point(text, at);
+  return at;
+}
+
+// The matches of a pattern in a text, one after another.
+class Searcher {
+ public:
+  Searcher(regex_t* pattern, const std::string& source, std::string_view text)
+      : pattern_(pattern),
+        source_(source),
+        text_(text),
+        search_limits_(make_search_limits(limits_of_a_search(text.size()))) {
+    if (!region_) throw std::bad_alloc();
+  }
+
+  // The first match from `from` on; nullopt where there is none. `from` <= text.size().
+  std::optional<Stretch> next(std::size_t from) {
+    look_at_clock();
+    const int status = onig_search_with_param(
+        pattern_, onig_begin(text_), onig_end(text_), onig_begin(text_) + from, onig_end(text_),
+        region_.get(), ONIG_OPTION_NONE, search_limits_.get());
+    if (status == ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER ||
+        status == ONIGERR_RETRY_LIMIT_IN_MATCH_OVER) {
+      return next_place_by_place(from);
+    }
+    if (status == ONIG_MISMATCH) return std::nullopt;
+    if (status < 0) fail(onig_message(status));
+    return match();
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error("regular expression '" + std::string(pattern_) + "': " + what + " at offset " +
-                std::to_string(at_) + " is not supported");
-  }
-
-  void copy(std::size_t count) {
-    out_.append(pattern_.substr(at_, count));
-    at_ += count;
-  }
-
-  // The escape at hand with the "{..}" that belongs to it.
-  void copy_braced() {
-    const bool braced = pattern_.substr(at_ + 2, 1) == "{" || out_.ends_with('{');
-    const auto end = braced ? pattern_.find('}', at_) : std::string_view::npos;
-    copy(end == std::string_view::npos ? std::min<std::size_t>(2, pattern_.size() - at_)
-                                       : end + 1 - at_);
-  }
-
-  void replace(std::size_t count, std::string_view with) {
-    out_.append(with);
-    at_ += count;
-  }
-
-  void set(std::string_view members, bool negated) {
-    if (depth_ > 0 && !negated) {
-      replace(2, members);
-    } else {
-      replace(2, std::string(negated ? "[^" : "[") + std::string(members) + "]");
+  // The same, slower, for a text in which much has to be tried: with looks at the clock. (That it
+  // is not one search of a part of the text is because no match goes beyond that part.)
+  std::optional<Stretch> next_place_by_place(std::size_t from) {
+    const OnigSearchLimits limits = make_search_limits(kLimitsOfAPlace);
+    for (;; from = behind_character(text_, from)) {
+      look_at_clock();
+      const int status = onig_match_with_param(pattern_, onig_begin(text_), onig_end(text_),
+                                               onig_begin(text_) + from, region_.get(),
+                                               ONIG_OPTION_NONE, limits.get());
+      if (status >= 0) return match();
+      if (status != ONIG_MISMATCH) fail(onig_message(status));
+      if (from == text_.size()) return std::nullopt;
     }
   }
 
-  void open_class() {
-    const auto posix_end = pattern_.find(":]", at_);
-    if (depth_ > 0 && pattern_.substr(at_, 2) == "[:" && posix_end != std::string_view::npos) {
-      copy(posix_end + 2 - at_);
-      return;
-    }
-    ++depth_;
-    copy(1);
-    if (at_ < pattern_.size() && pattern_[at_] == '^') copy(1);
-    if (at_ < pattern_.size() && pattern_[at_] == ']') replace(1, "\\]");  // a first ']' is itself
+  [[noreturn]] void fail(const std::string& why) const {
+    throw Error(quoted(source_) + " cannot be matched: " + why);
   }
 
-  void escape() {
-    if (at_ + 1 == pattern_.size()) fail("a final backslash");
-    switch (pattern_[at_ + 1]) {
-      case 's':
-        return replace(2, "\\p{White_Space}");
-      case 'S':
-        return replace(2, "\\P{White_Space}");
-      case 'w':
-      case 'W':
-        return set(kWord, pattern_[at_ + 1] == 'W');
-      case 'h':
-      case 'H':
-        return set("0-9a-fA-F", pattern_[at_ + 1] == 'H');
-      case 'v':
-        return replace(2, "\\x0B");
-      case 'p':
-        if (pattern_.substr(at_, 4) == "\\p{^") replace(4, "\\P{");
-        return copy_braced();
-      case 'P':
-      case 'x':
-        return copy_braced();
-      case 'K':
-      case 'G':
-      case 'g':
-      case 'M':
-      case 'C':
-      case 'O':
-      case 'N':
-      case 'y':
-      case 'Y':
-        fail(std::string("'\\") + pattern_[at_ + 1] + "'");
-      default:
-        return copy(2);
-    }
+  // At every 16th call.
+  void look_at_clock() {
+    if (++calls_ % 16 != 0) return;
+    const auto allowed = std::chrono::seconds(10) +
+                         std::chrono::microseconds(10 * text_.size());  // 10 s per million bytes
+    if (Clock::now() - start_ > allowed) fail("it takes too long");
   }
 
-  // "(?imx-imx)" and "(?imx-imx:". Oniguruma's m lets the dot match a newline; ICU's flag for that
-  // makes it match \r\n as one, so there is no counterpart.
-  void group() {
-    copy(2);
-    if (at_ < pattern_.size() && (pattern_[at_] == '~' || pattern_[at_] == '(')) {
-      fail(std::string("'(?") + pattern_[at_] + "'");
+  Stretch match() const {
+    if (region_->beg[0] < 0 || region_->beg[0] > region_->end[0]) {
+      fail("a match ends before it begins");
     }
-    const auto end = pattern_.find_first_not_of("imx-", at_);
-    if (end == std::string_view::npos || (pattern_[end] != ':' && pattern_[end] != ')')) return;
-    if (pattern_.substr(at_, end - at_).find('m') != std::string_view::npos) fail("the flag 'm'");
-    copy(end - at_);
+    return {static_cast<std::size_t>(region_->beg[0]), static_cast<std::size_t>(region_->end[0]),
+            true};
   }
 
-  std::string_view pattern_;
-  std::size_t at_ = 0;
-  int depth_ = 0;  // of nested [..]
-  std::string out_;
+  regex_t* pattern_;
+  const std::string& source_;
+  std::string_view text_;
+  OnigSearchLimits search_limits_;
+  std::unique_ptr<OnigRegion, RegionFree> region_{onig_region_new()};
+  std::size_t calls_ = 0;
+  Clock::time_point start_ = Clock::now();
 };
 
-void append_stretch(std::vector<Stretch>& stretches, std::int32_t& done, std::int32_t begin,
-                    std::int32_t end) {
-  if (done < begin) stretches.push_back({done, begin, false});
-  stretches.push_back({begin, end, true});
-  done = end;
+void append_stretch(std::vector<Stretch>& stretches, std::size_t& done, const Stretch& match) {
+  if (done < match.begin) stretches.push_back({done, match.begin, false});
+  stretches.push_back(match);
+  done = match.end;
+}
+
+void append_rest(std::vector<Stretch>& stretches, std::size_t done, std::string_view text) {
+  if (done < text.size()) stretches.push_back({done, text.size(), false});
 }
 
 }  // namespace
 
-std::string onig_to_icu(std::string_view pattern) { return Rewriter(pattern).rewrite(); }
+struct Regex::Compiled {
+  OnigPattern pattern;
+};
 
-Regex::Regex(std::string_view onig_pattern) {
-  const auto source = icu::UnicodeString::fromUTF8(onig_to_icu(onig_pattern));
-  UParseError place{};
-  UErrorCode status = U_ZERO_ERROR;
-  // UNIX_LINES: only \n ends a line. MULTILINE: ^ and $ match at every line.
-  pattern_.reset(
-      icu::RegexPattern::compile(source, UREGEX_UNIX_LINES | UREGEX_MULTILINE, place, status));
-  if (U_FAILURE(status)) {
-    throw Error("regular expression '" + std::string(onig_pattern) + "' is not understood (" +
-                u_errorName(status) + " near offset " + std::to_string(place.offset) + ")");
+Regex::~Regex() = default;
+Regex::Regex(Regex&&) noexcept = default;
+Regex& Regex::operator=(Regex&&) noexcept = default;
+
+Regex::Regex(std::string_view pattern) : source_(pattern) {
+  if (pattern.size() > kLongestPattern) {
+    throw Error("a regular expression of " + std::to_string(pattern.size()) +
+                " bytes is not supported (65,536 are)");
+  }
+  refuse_what_may_differ(pattern);
+  try {
+    compiled_ = std::make_unique<const Compiled>(
+        Compiled{compile_onig(pattern, reference_utf8(), ONIG_SYNTAX_ONIGURUMA)});
+  } catch (const Error& error) {
+    throw Error(quoted(pattern) + " is not understood (" + error.what() + ")");
+  }
+  if ((onig_get_options(compiled_->pattern.get()) & ONIG_OPTION_FIND_LONGEST) != 0) {
+    throw Error(quoted(pattern) + ": the flag 'L' is not supported");
   }
 }
 
-std::vector<Stretch> Regex::find_all(const icu::UnicodeString& text) const {
-  UErrorCode status = U_ZERO_ERROR;
-  const std::unique_ptr<icu::RegexMatcher> matcher(pattern_->matcher(text, status));
+std::vector<Stretch> Regex::find_all(std::string_view text) const {
   std::vector<Stretch> stretches;
-  std::int32_t done = 0;
-  while (U_SUCCESS(status) && matcher->find(status)) {
-    const std::int32_t begin = matcher->start(status);
-    const std::int32_t end = matcher->end(status);
-    if (begin == end && begin == done && !stretches.empty()) continue;
-    append_stretch(stretches, done, begin, end);
+  Searcher searcher(compiled_->pattern.get(), source_, text);
+  std::size_t done = 0;
+  for (std::size_t from = 0; from <= text.size();) {
+    const auto match = searcher.next(from);
+    if (!match) break;
+    if (match->begin < done) throw Error(quoted(source_) + ": its matches overlap");
+    const bool empty = match->begin == match->end;
+    from = match->end;
+    if (empty && match->end == done && !stretches.empty()) {
+      if (from == text.size()) break;
+      from = behind_character(text, from);
+      continue;
+    }
+    append_stretch(stretches, done, *match);
   }
-  if (U_FAILURE(status)) {
-    throw Error(std::string("splitting the text by its regular expression failed: ") +
-                u_errorName(status));
-  }
-  if (done < text.length()) stretches.push_back({done, text.length(), false});
+  append_rest(stretches, done, text);
   return stretches;
 }
 
-std::vector<Stretch> find_all(const icu::UnicodeString& text, const icu::UnicodeString& needle) {
+std::vector<Stretch> find_all(std::string_view text, std::string_view needle) {
   std::vector<Stretch> stretches;
-  std::int32_t done = 0;
-  while (!needle.isEmpty()) {
-    const std::int32_t begin = text.indexOf(needle, done);
-    if (begin < 0) break;
-    append_stretch(stretches, done, begin, begin + needle.length());
+  std::size_t done = 0;
+  while (!needle.empty()) {
+    const std::size_t begin = text.find(needle, done);
+    if (begin == std::string_view::npos) break;
+    append_stretch(stretches, done, {begin, begin + needle.size(), true});
   }
-  if (done < text.length()) stretches.push_back({done, text.length(), false});
+  append_rest(stretches, done, text);
   return stretches;
 }
 

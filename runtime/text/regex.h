@@ -1,10 +1,9 @@
-// Regular expressions of tokenizer.json, which are Oniguruma's (Ruby syntax), run by ICU.
+// Regular expressions of tokenizer.json, run by the engine that Hugging Face's tokenizers run them
+// with: Oniguruma, in its own syntax, with the character classes of the Unicode version that the
+// reference has (reference_unicode.h).
 #pragma once
 
-#include <unicode/regex.h>
-#include <unicode/unistr.h>
-
-#include <cstdint>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,33 +13,36 @@
 
 namespace berth {
 
-// `pattern` rewritten to mean the same to ICU. The two differ in \s and \S (White_Space for
-// Oniguruma), \w, \W, \h, \H, \v, and in ^ and $, which Oniguruma matches at every line.
-// Throws Error for a construct that has no counterpart.
-std::string onig_to_icu(std::string_view pattern);
-
-// A stretch of a text, in UTF-16 units, that either matched or lies between two matches.
+// A stretch of a text, in bytes, that either matched or lies between two matches.
 struct Stretch {
-  std::int32_t begin = 0;
-  std::int32_t end = 0;
+  std::size_t begin = 0;
+  std::size_t end = 0;
   bool match = false;
 };
 
 // Immutable; safe from many threads.
 class Regex {
  public:
-  // Throws Error for a pattern that ICU refuses, with the place in the pattern.
-  explicit Regex(std::string_view onig_pattern);
+  // Throws Error quoting the pattern, or its begin, where Oniguruma does not understand it, and
+  // where it asks for what could give another result than the reference: \G, \X, \y, \Y and (?L).
+  explicit Regex(std::string_view pattern);
+  ~Regex();
+  Regex(Regex&&) noexcept;
+  Regex& operator=(Regex&&) noexcept;
 
-  // All of `text`, in order; as with Oniguruma no empty match follows another match at once. Throws
-  // Error where matching needs more than ICU's limits.
-  std::vector<Stretch> find_all(const icu::UnicodeString& text) const;
+  // All of `text`, well-formed UTF-8, in order; an empty match right behind another match does not
+  // count, as in the reference. Throws Error quoting the pattern where matching at one place goes
+  // back more often than the reference allows (10 million times), needs a stack of more than 4
+  // million entries, or where all of it takes longer than 10 s and 10 s per MiB of text.
+  std::vector<Stretch> find_all(std::string_view text) const;
 
  private:
-  std::unique_ptr<icu::RegexPattern> pattern_;
+  struct Compiled;
+  std::string source_;
+  std::unique_ptr<const Compiled> compiled_;
 };
 
 // The same for a plain string; an empty `needle` matches nowhere.
-std::vector<Stretch> find_all(const icu::UnicodeString& text, const icu::UnicodeString& needle);
+std::vector<Stretch> find_all(std::string_view text, std::string_view needle);
 
 }  // namespace berth

@@ -1,7 +1,5 @@
 #include "runtime/text/tokenizer.h"
 
-#include <unicode/unistr.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -16,17 +14,16 @@
 #include "planner/base/utf8.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
-#include "runtime/text/decoder.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/post_processor.h"
 #include "runtime/text/pretokenizer.h"
+#include "runtime/text/steps.h"
+#include "runtime/text/token_decoder.h"
 
 namespace berth {
 namespace {
 
 constexpr std::uint64_t kMostBytes = 1u << 30;  // of a tokenizer.json; the largest have 40 MiB
-
-using icu::UnicodeString;
 
 void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
   for (const auto [token, element] : vocabulary.object()) {
@@ -94,7 +91,7 @@ class HuggingFaceTokenizer final : public Tokenizer {
       : bpe_(read_bpe(file.require("model"))),
         normalizer_(make_normalizer(file.get("normalizer"))),
         pretokenizer_(make_pretokenizer(file.get("pre_tokenizer"))),
-        decoder_(make_decoder(file.get("decoder"))),
+        decoder_(make_token_decoder(file.get("decoder"))),
         around_(read_post_processor(file.get("post_processor"))) {
     read_added_tokens(file);
     if (const auto truncation = file.get("truncation")) {
@@ -132,7 +129,7 @@ class HuggingFaceTokenizer final : public Tokenizer {
   Bpe bpe_;
   Normalizer normalizer_;
   PreTokenizer pretokenizer_;
-  Decoder decoder_;
+  TokenDecoder decoder_;
   SpecialIds around_;
   std::unordered_map<std::uint32_t, AddedToken> added_;
   AddedTokenFinder as_given_;    // tokens looked for in the text as given
@@ -154,7 +151,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
     token.special = value.flag("special");
     token.normalized = value.flag("normalized", !token.special);
     if (content.empty()) continue;
-    token.content = UnicodeString::fromUTF8(content);
+    token.content = std::string(content);
     if (token.normalized) token.content = normalize({token.content}).text;
     const auto in_model = bpe_.id_of(content);
     const std::string* other = bpe_.token_of(token.id);
@@ -176,10 +173,8 @@ void HuggingFaceTokenizer::encode_words(
     std::vector<std::int64_t>& ids) const {
   std::vector<TextPiece> words{piece};
   if (pretokenizer_) pretokenizer_(words);
-  for (const TextPiece& word : words) {
-    std::string bytes;
-    word.text.toUTF8String(bytes);
-    const auto [entry, fresh] = known.try_emplace(std::move(bytes));
+  for (TextPiece& word : words) {
+    const auto [entry, fresh] = known.try_emplace(std::move(word.text));
     if (fresh) bpe_.encode(entry->first, entry->second);
     ids.insert(ids.end(), entry->second.begin(), entry->second.end());
   }
@@ -193,8 +188,7 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode_text(std::string_view tex
   std::vector<std::int64_t> ids;
   std::unordered_map<std::string, std::vector<std::int64_t>> known;
   std::vector<Segment> segments;
-  as_given_.split(UnicodeString::fromUTF8({text.data(), static_cast<std::int32_t>(text.size())}),
-                  segments);
+  as_given_.split(text, segments);
   std::vector<Segment> parts;
   for (const Segment& segment : segments) {
     if (segment.id) {
@@ -243,7 +237,7 @@ std::vector<std::string> HuggingFaceTokenizer::tokens_of(const std::vector<std::
     if (id < 0 || id > std::numeric_limits<std::uint32_t>::max()) continue;
     if (const auto added = added_.find(static_cast<std::uint32_t>(id)); added != added_.end()) {
       if (added->second.special && !keep_special) continue;
-      added->second.content.toUTF8String(tokens.emplace_back());
+      tokens.push_back(added->second.content);
     } else if (const std::string* known = bpe_.token_of(static_cast<std::uint32_t>(id))) {
       tokens.push_back(*known);
     }  // else nothing: a model's vocabulary is often padded beyond the tokenizer's

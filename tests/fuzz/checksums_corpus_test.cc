@@ -1,4 +1,4 @@
-// Every file of corpus/checksums, and the exact rule that it breaks.
+// Checks, for every file of corpus/checksums, which rule it breaks.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,13 +27,13 @@ const std::map<std::string, std::string> kExpected = {
     {"other_algorithm", "not a checksum file that this version of Berth knows"},
     {"other_format", "not a checksum file that this version of Berth knows"},
     {"shard_grew", "stale: 'm.safetensors' had 23 bytes then and has 24 now"},
-    {"shard_missing", "stale: it knows nothing of 'm.safetensors'"},
+    {"shard_missing", "stale: it does not list the shard 'm.safetensors'"},
     {"shard_negative", "'bytes' is missing or not a number"},
-    {"shard_renamed", "stale: it is about 'n.safetensors'"},
-    {"shard_twice", "stale: it is about 'm.safetensors'"},
-    {"tensor_dtype", "stale: the model's tensor 'a' is not what it was"},
-    {"tensor_missing", "stale: it knows nothing of tensor 'b'"},
-    {"tensor_moved", "stale: the model's tensor 'b' is not what it was"},
+    {"shard_renamed", "stale: it lists 'n.safetensors'"},
+    {"shard_twice", "stale: it lists 'm.safetensors'"},
+    {"tensor_dtype", "stale: the model's tensor 'a' has another name, shard, byte range or dtype"},
+    {"tensor_missing", "stale: it does not list the tensor 'b'"},
+    {"tensor_moved", "stale: the model's tensor 'b' has another name, shard, byte range or dtype"},
     {"tensor_surplus", "stale: the model has no tensor 'c' any more"},
 };
 

@@ -75,6 +75,15 @@ TEST(DeviceMap, TakesRegularExpressions) {
   EXPECT_THROW(found({{"layers.(", "0"}}, "layers.1"), Error);
 }
 
+TEST(DeviceMap, LooksAheadAndBehind) {
+  const DeviceMap map{{"model\\.layers\\.(?!1\\d)\\d+", "0"}, {".*(?<!up)_proj", "1"}, {"", "cpu"}};
+  EXPECT_EQ(found(map, "model.layers.7.mlp.weight"), "0");
+  EXPECT_EQ(found(map, "model.layers.13.mlp.weight"), "cpu");
+  EXPECT_EQ(found(map, "head.down_proj.weight"), "1");
+  EXPECT_EQ(found(map, "head.up_proj.weight"), "cpu");
+  EXPECT_THROW(found({{"(?=(.*)*(x+x+)+y)", "0"}}, "layers." + std::string(200, 'x')), Error);
+}
+
 TEST(DeviceMap, IsNotHeldUpByARegularExpression) {
   const DeviceMap slow{{"(a+)+b", "0"}, {"(.*.*.*.*.*.*)*x", "0"}, {"", "cpu"}};
   EXPECT_EQ(DeviceMapIndex(slow).find(std::string(64, 'a')), 2u);

@@ -7,7 +7,7 @@ one like SentencePiece's, trained on the text below, and differ in what stands a
 import json
 import os
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 TRAINING = ["The planner decides where every tensor of a checkpoint will live before it reads one "
@@ -68,11 +68,37 @@ VARIANTS = {
     "falcon": dict(pre_tokenizer=sequence(GPT2, dict(type="Digits", individual_digits=False),
                                           split(dict(Regex="[0-9][0-9][0-9]"))), added_tokens=[]),
 }
+SPACES = [added("<x>", rstrip=True), added("  "), added("<y>", lstrip=True, rstrip=True), added("word", single_word=True)]
+CAPITALS = dict(Regex=r"(?i)\p{Lu}+|[\p{Lt}]+|ꟊ+|[ƛσ]+|ss")
+NEWER_VARIANTS = {
+    "newer_words": dict(pre_tokenizer=sequence(split(dict(Regex=r"\w+|[[:punct:]]+")), BYTES), added_tokens=SPACES),
+    "newer_negated": dict(pre_tokenizer=sequence(split(dict(Regex=r"[^\w[:punct:]]+|\p{Punct}+|[\p{Word}&&\W]")), BYTES),
+                          added_tokens=[dict(token, normalized=True) for token in SPACES]),
+    "newer_capitals": dict(pre_tokenizer=sequence(split(CAPITALS), BYTES), added_tokens=[]),
+    "newer_llama3": dict(pre_tokenizer=sequence(split(dict(Regex=LLAMA3)), BYTES), added_tokens=[]),
+    "newer_digits": dict(pre_tokenizer=sequence(dict(type="Digits", individual_digits=True), GPT2), added_tokens=[]),
+    "newer_nfc": dict(pre_tokenizer=GPT2, normalizer=dict(type="NFC"), added_tokens=[]),
+    "newer_nfkd": dict(pre_tokenizer=GPT2, added_tokens=[],
+                       normalizer=dict(type="Sequence", normalizers=[dict(type="NFKD"), dict(type="Lowercase")])),
+}
 for behavior in ("Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
     VARIANTS[f"split_{behavior}"] = dict(
         pre_tokenizer=sequence(split(dict(Regex=r"\s|\d"), behavior), BYTES), added_tokens=[])
     VARIANTS[f"split_{behavior}_inverted"] = dict(
         pre_tokenizer=sequence(split(dict(String="the"), behavior, True), BYTES), added_tokens=[])
+
+# What the engines of patterns and their tables of characters differ in: classes, case, and letters,
+# digits and marks of Unicode 10 to 17.
+NEWER_TEXTS = [
+    "x² ½kg m³ 10¼ ①②", "a+b=c $5 <x> ^_^ `~|", "€5 ©2024 №7 +−×÷", "ABCdef ÀÉàé ΣΑΣ ǅǆ", "STRASSE Straße ſt ﬅ",
+    "\ua7dcx\u019b \ua7cb\u0264 \u1c89\u1c8a", "\U00010d50\U00010d65\U00010d70\U00010d85 \U00010d4a\U00010d40\U00010d41",
+    "\u0897\u0cf3\u0ece a\U00011f00\U00011f02 \U0001e4d0\U0001e4eb", "\U000323af\U00031350\U0002ebf0 \U00020000",
+    "1\U0001e4f0\U0001e5f1\U0001ccf0 \U00011de0\U00011de9 \U00016ff4", "\U0001fae8\U0001fadf \u2427 \U0001f6dc!",
+    "\U00016ea0\U00016ebb \ua7ce\ua7cf \u0130i", "\u32ff \U0001f16c \ua7f2 \U00010781 \u3358",
+    "a\u0316\u1df6\u0300 a\u0315\u08d3\u0334 e\u0897\u0323\u0301", "\U00011938 \U00011935\U00011930 \u0344\u0385",
+    "word\U0001e4f0 word\u0897 word\U00011de0 word² word", "<x>  the", "<x>   the <x> \n the", "<x>     \t  the  ",
+    "the  the   <x>", "<x>    ", "<y>  <x>  <y>",
+]
 
 MARK = "\u2581"
 SPM_TEXTS = [
@@ -270,5 +296,35 @@ def write(name, file, texts, spm):
 os.makedirs(HERE, exist_ok=True)
 for name, variant in VARIANTS.items():
     write(name, byte_level_file(variant), TEXTS, spm=False)
+for name, variant in NEWER_VARIANTS.items():
+    write(name, byte_level_file(variant), TEXTS[:30] + NEWER_TEXTS, spm=False)
 for name, variant in SPM_VARIANTS.items():
     write(name, spm_file(variant), TEXTS + SPM_TEXTS, spm=True)
+
+# Classes whose members, of all code points, are compared.
+CLASSES = [
+    r"\p{L}", r"\p{Lu}", r"\p{Ll}", r"\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{M}", r"\p{Mn}", r"\p{N}", r"\p{Nd}", r"\p{No}", r"\p{P}",
+    r"\p{S}", r"\p{Z}", r"\p{C}", r"\p{Cn}", r"\p{Alphabetic}", r"\p{Punct}", r"\p{Word}", r"\p{Han}", r"\p{Latin}", r"\p{Cyrillic}",
+    r"\p{Emoji}", r"\w", r"\W", r"\s", r"\d", r"\h", r"[\w]", r"[^\s\p{L}\p{N}]", r"[[:punct:]]", r"[[:^punct:]]", r"[[:alpha:]]",
+    r"[[:upper:]]", r"[[:lower:]]", r"[[:graph:]]", r"[[:word:]]", r"(?i)\p{Lu}", r"(?i)[\p{Lu}]", r"(?i)[^\p{Ll}]", r"(?i)[[:upper:]]",
+]
+ALL = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+
+
+def digest(pattern):
+    """How many runs of code points a class has, and FNV-1a over their first and last code points,
+    four bytes each, the lowest first."""
+    runs, value, at = 0, 0xCBF29CE484222325, 0
+    gaps = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed").pre_tokenize_str(ALL)
+    for begin, end in [offsets for _, offsets in gaps] + [(len(ALL), len(ALL))]:
+        runs += at < begin
+        for c in (ord(ALL[at]), ord(ALL[begin - 1])) if at < begin else ():
+            for shift in (0, 8, 16, 24):
+                value = (value ^ (c >> shift & 0xFF)) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+        at = end
+    return dict(pattern=pattern, runs=runs, digest=f"{value:016x}")
+
+
+with open(os.path.join(HERE, "classes.goldens.json"), "w", encoding="utf-8") as f:
+    json.dump(dict(classes=[digest(pattern) for pattern in CLASSES]), f, ensure_ascii=False, indent=1)
+    f.write("\n")

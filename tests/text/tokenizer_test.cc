@@ -109,6 +109,13 @@ INSTANTIATE_TEST_SUITE_P(ByteLevel, Goldens,
                                            "split_Contiguous", "split_Contiguous_inverted"),
                          [](const auto& file) { return std::string(file.param); });
 
+// Characters that the tables of the libraries and of the reference disagree about.
+INSTANTIATE_TEST_SUITE_P(NewerUnicode, Goldens,
+                         ::testing::Values("newer_words", "newer_negated", "newer_capitals",
+                                           "newer_llama3", "newer_digits", "newer_nfc",
+                                           "newer_nfkd"),
+                         [](const auto& file) { return std::string(file.param); });
+
 INSTANTIATE_TEST_SUITE_P(SentencePiece, Goldens,
                          ::testing::Values("llama2", "llama2_old", "mistral", "gemma", "metaspace",
                                            "metaspace_never", "metaspace_first", "some_bytes",
@@ -276,6 +283,15 @@ TEST(Encoding, RefusesATextThatReplacingBlowsUp) {
                            content + "\"}}",
                        "tokenizer.json");
   EXPECT_THROW(tokenizer->encode(std::string(1 << 15, 'a')), Error);
+}
+
+TEST(Encoding, RefusesAnAddedTokenThatTheReferenceFailsOn) {
+  const auto tokenizer = Tokenizer::parse(
+      R"({"model":{"vocab":{"a":0},"merges":[]},"added_tokens":[)"
+      R"({"id":1,"content":"x","rstrip":true},{"id":2,"content":"  ","lstrip":true}]})",
+      "tokenizer.json");
+  EXPECT_EQ(tokenizer->encode("x  a"), (std::vector<std::int64_t>{1, 0}));
+  EXPECT_THROW(tokenizer->encode("x   a"), Error);
 }
 
 TEST(Encoding, RefusesIllFormedTextNamingTheByte) {

@@ -11,7 +11,7 @@
 namespace berth {
 namespace {
 
-// The reference's order of dtypes, narrow ones first.
+// The reference's order of dtypes, but with the narrow ones first.
 constexpr DType kNarrowFirst[] = {
     DType::kBool,       DType::kF4,     DType::kF6E2M3, DType::kF6E3M2, DType::kU8,
     DType::kI8,         DType::kF8E5M2, DType::kF8E4M3, DType::kF8E8M0, DType::kF8E4M3FNUZ,

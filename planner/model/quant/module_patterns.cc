@@ -1,10 +1,10 @@
 #include "planner/model/quant/module_patterns.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/base/safe_regex.h"
 
 namespace berth {
 namespace {
@@ -31,7 +31,7 @@ void ModulePatterns::add(std::string_view entry) {
     add_pattern(entry.substr(3));
   } else if (entry.find_first_of(kSpecial) == entry.npos) {
     if (!entry.empty()) names_.emplace(entry);
-  } else if (!compile(std::string(entry))) {
+  } else if (!compile(entry)) {
     add_glob(entry);
   }
 }
@@ -45,17 +45,14 @@ void ModulePatterns::add_glob(std::string_view glob) {
 }
 
 void ModulePatterns::add_pattern(std::string_view regex) {
-  if (!compile(std::string(regex))) fail(regex);
+  if (!compile(regex)) fail(regex);
 }
 
-bool ModulePatterns::compile(const std::string& regex) {
-  if (regex.size() > kLongestRegex) return false;
-  try {
-    patterns_.emplace_back(regex, kSafeRegex);
-    return true;
-  } catch (const std::regex_error&) {
-    return false;
-  }
+bool ModulePatterns::compile(std::string_view regex) {
+  auto pattern = NamePattern::compile(regex);
+  if (!pattern) return false;
+  patterns_.push_back(std::move(*pattern));
+  return true;
 }
 
 void ModulePatterns::fail(std::string_view entry) {
@@ -63,7 +60,7 @@ void ModulePatterns::fail(std::string_view entry) {
 }
 
 bool ModulePatterns::match(std::string_view module) const {
-  // Every run of components: names are a few dots long.
+  // Looks up every run of components, which are few: names have only a handful of dots.
   for (std::size_t from = 0; !names_.empty() && from != module.npos;) {
     for (std::size_t to = from; to != module.npos; ++to) {
       to = std::min(module.find('.', to), module.size());
@@ -73,17 +70,8 @@ bool ModulePatterns::match(std::string_view module) const {
     const std::size_t dot = module.find('.', from);
     from = dot == module.npos ? dot : dot + 1;
   }
-  for (const std::regex& pattern : patterns_) {
-    try {
-      if (std::regex_search(module.begin(), module.end(), pattern,
-                            std::regex_constants::match_continuous)) {
-        return true;
-      }
-    } catch (const std::regex_error&) {
-      throw Error("a pattern is too complex for the module name " + quote(module));
-    }
-  }
-  return false;
+  return std::any_of(patterns_.begin(), patterns_.end(),
+                     [&](const NamePattern& pattern) { return pattern.matches_start(module); });
 }
 
 }  // namespace berth

@@ -1,21 +1,21 @@
-#include "runtime/text/decoder.h"
-
-#include <unicode/unistr.h>
+#include "runtime/text/token_decoder.h"
 
 #include <charconv>
 #include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "planner/base/quote.h"
 #include "planner/base/utf8.h"
 #include "runtime/text/byte_level.h"
+#include "runtime/text/code_points.h"
 #include "runtime/text/metaspace.h"
 #include "runtime/text/pattern.h"
 
 namespace berth {
 namespace {
 
-using icu::UnicodeString;
 using Tokens = std::vector<std::string>;
 
 void fuse(Tokens& tokens) {
@@ -27,10 +27,9 @@ void fuse(Tokens& tokens) {
 
 // The bytes that the characters of `token` stand for; the token itself where one stands for none.
 std::string bytes_of(const std::string& token) {
-  const UnicodeString characters = UnicodeString::fromUTF8(token);
   std::string bytes;
-  for (std::int32_t at = 0; at < characters.length(); at = characters.moveIndex32(at, 1)) {
-    const auto byte = byte_of(characters.char32At(at));
+  for (std::size_t at = 0; at < token.size();) {
+    const auto byte = byte_of(next_code_point(token, at));
     if (!byte) return token;
     bytes.push_back(*byte);
   }
@@ -69,25 +68,24 @@ void decode_byte_fallback(Tokens& tokens) {
   tokens = std::move(decoded);
 }
 
-Decoder make_replace(const JsonValue& value) {
+TokenDecoder make_replace(const JsonValue& value) {
   const auto pattern_value = value.require("pattern");
   const auto pattern = make_pattern(pattern_value);
   const std::string content(value.require("content").text());
-  if (const auto plain = pattern_value.get("String")) {  // the usual one, without UTF-16
+  if (const auto plain = pattern_value.get("String")) {  // the usual one
     return [from = std::string(plain->text()), content](Tokens& tokens) {
       for (std::string& token : tokens) replace_all(token, from, content);
     };
   }
-  return [pattern, content = UnicodeString::fromUTF8(content)](Tokens& tokens) {
+  return [pattern, content](Tokens& tokens) {
     for (std::string& token : tokens) {
-      const auto text = UnicodeString::fromUTF8(token);
-      token.clear();
-      replace_matches(text, pattern(text), content).toUTF8String(token);
+      const std::string text = lossy_utf8(token);  // a step before may have left bytes
+      token = replace_matches(text, pattern(text), content);
     }
   };
 }
 
-Decoder make_strip(const JsonValue& value) {
+TokenDecoder make_strip(const JsonValue& value) {
   return [character = std::string(value.require("content").character()),
           start = value.require("start").unsigned_integer(),
           stop = value.require("stop").unsigned_integer()](Tokens& tokens) {
@@ -104,9 +102,10 @@ Decoder make_strip(const JsonValue& value) {
   };
 }
 
-Decoder make_sequence(const JsonValue& value) {
-  std::vector<Decoder> steps;
-  for (const auto& step : value.require("decoders").list()) steps.push_back(make_decoder(step));
+TokenDecoder make_sequence(const JsonValue& value) {
+  std::vector<TokenDecoder> steps;
+  for (const auto& step : value.require("decoders").list())
+    steps.push_back(make_token_decoder(step));
   return [steps = std::move(steps)](Tokens& tokens) {
     for (const auto& step : steps) step(tokens);
   };
@@ -123,19 +122,7 @@ bool is_byte_token(std::string_view token) {
          is_hex_digit(token[3]) && is_hex_digit(token[4]);
 }
 
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  std::size_t at = text.find(from);
-  if (at == std::string::npos) return;
-  std::string replaced;
-  std::size_t done = 0;
-  for (; at != std::string::npos; at = text.find(from, done)) {
-    replaced.append(text, done, at - done).append(to);
-    done = at + from.size();
-  }
-  text = replaced.append(text, done);
-}
-
-Decoder make_decoder(const std::optional<JsonValue>& value) {
+TokenDecoder make_token_decoder(const std::optional<JsonValue>& value) {
   if (!value) return nullptr;
   const auto type = value->type();
   if (type == "ByteLevel") return decode_byte_level;
