@@ -11,8 +11,8 @@
 namespace berth {
 
 // Rows are written as they come, as OutputFile writes: only finish() gives the file its name. Where
-// it is destroyed before that, no file is left behind. All functions throw Error that names the file
-// and the reason. For use by one thread.
+// it is destroyed before that, no file is left behind. All functions throw Error that names the
+// file and the reason. For use by one thread.
 class LogitsFile {
  public:
   LogitsFile(std::filesystem::path path, std::uint64_t positions, std::uint64_t vocabulary);
