@@ -1,7 +1,6 @@
 #include "cli/loading_compared.h"
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include <fstream>
 #include <string_view>
@@ -13,6 +12,7 @@
 #include "cli/process/interrupt.h"
 #include "cli/process/runtime_library.h"
 #include "cli/report/table.h"
+#include "planner/base/json_value.h"
 #include "planner/machine/sizes.h"
 #include "runtime/load/naive.h"
 
@@ -47,18 +47,22 @@ void write_measured(JsonWriter& json, const Measured& measured) {
 }
 
 Measured parse_measured(const std::string& text) {
-  simdjson::dom::parser parser;
-  simdjson::dom::element document;
+  const JsonDocument document(text, "the measuring process");
+  const JsonValue root = document.root();
+  const auto bytes = [&](std::string_view key) {
+    const auto value = root.find<std::uint64_t>(key);
+    if (!value) throw Error("the measuring process did not answer with figures");
+    return *value;
+  };
   Measured measured;
-  const bool good =
-      parser.parse(text).get(document) == simdjson::SUCCESS &&
-      document["seconds"].get(measured.seconds) == simdjson::SUCCESS &&
-      document["host_peak_bytes"].get(measured.host_peak_bytes) == simdjson::SUCCESS &&
-      document["rss_before"].get(measured.rss_before) == simdjson::SUCCESS &&
-      document["rss_after"].get(measured.rss_after) == simdjson::SUCCESS &&
-      document["anonymous_after"].get(measured.anonymous_after) == simdjson::SUCCESS &&
-      document["file_after"].get(measured.file_after) == simdjson::SUCCESS;
-  if (!good) throw Error("the measuring process did not answer with figures");
+  const auto seconds = root.find<double>("seconds");
+  if (!seconds) throw Error("the measuring process did not answer with figures");
+  measured.seconds = *seconds;
+  measured.host_peak_bytes = bytes("host_peak_bytes");
+  measured.rss_before = bytes("rss_before");
+  measured.rss_after = bytes("rss_after");
+  measured.anonymous_after = bytes("anonymous_after");
+  measured.file_after = bytes("file_after");
   return measured;
 }
 

@@ -10,7 +10,7 @@
 #include "berth/planner.h"
 #include "cli/process/terminal.h"
 #include "cli/report/plan_file.h"
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/device_map.h"
@@ -55,7 +55,8 @@ std::filesystem::path folder_of(const std::filesystem::path& model) {
 void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
   for (const Reserve& entry : reserve) {
     if (!entry.device.empty() && !machine.find(entry.device)) {
-      throw Error(fmt::format("reserve: device '{}' is not on {}", entry.device, machine.source));
+      throw Error(
+          fmt::format("reserve: device {} is not on {}", quote(entry.device), machine.source));
     }
     for (Device& device : machine.devices) {
       const bool meant =
@@ -73,7 +74,8 @@ void require_meaning(const Request& request, const ModelTree& tree, const Machin
       return budget.device == entry.device;
     });
     if (!budgeted && !machine.find(entry.device)) {
-      throw Error(fmt::format("priority: device '{}' is not on {}", entry.device, machine.source));
+      throw Error(
+          fmt::format("priority: device {} is not on {}", quote(entry.device), machine.source));
     }
   }
   for (const std::string& glob : request.no_split) {
@@ -82,8 +84,8 @@ void require_meaning(const Request& request, const ModelTree& tree, const Machin
           return glob_matches(glob, module.name) || glob_matches(glob, module.cls);
         });
     if (!any) {
-      throw Error(fmt::format("no_split '{}': matches no module and no class of {}",
-                              printable(glob), tree.name));
+      throw Error(
+          fmt::format("no_split {}: matches no module and no class of {}", quote(glob), tree.name));
     }
   }
 }

@@ -12,7 +12,8 @@
 
 #include "berth/error.h"
 #include "planner/accelerate/accelerate.h"
-#include "planner/base/text.h"
+#include "planner/base/join.h"
+#include "planner/base/quote.h"
 #include "planner/cost/inputs.h"
 #include "planner/cost/pricing.h"
 #include "planner/explain/placements.h"
@@ -37,8 +38,7 @@ struct Decision {
 
 // The first four of the names, and how many more there are.
 std::string listed(const std::vector<std::string>& names) {
-  std::string out;
-  for (std::size_t i = 0; i < names.size() && i < 4; ++i) out += (i > 0 ? ", " : "") + names[i];
+  std::string out = join(std::span(names).first(std::min<std::size_t>(names.size(), 4)), ", ");
   if (names.size() > 4) out += ", and " + std::to_string(names.size() - 4) + " more";
   return out;
 }
@@ -149,23 +149,19 @@ Decision decide_map(const PlanInputs& inputs) {
     used[entry] = true;
     decision.tensor_device.push_back(devices[entry]);
     if (devices[entry] == kNone) {
-      std::string known;
-      for (const std::string& name : device_names(inputs.machine)) {
-        known += (known.empty() ? "" : ", ") + name;
-      }
-      throw Error("device map: key '" + printable(map[entry].module) + "': there is no device '" +
-                  printable(map[entry].device) + "' on " + inputs.machine.source +
-                  " (devices: " + known + ")");
+      throw Error("device map: key " + quote(map[entry].module) + ": there is no device " +
+                  quote(map[entry].device) + " on " + inputs.machine.source +
+                  " (devices: " + join(inputs.machine.devices, ", ", &Device::name) + ")");
     }
     if (!inputs.usable[devices[entry]]) {
-      throw Error("device map: key '" + printable(map[entry].module) + "': device '" +
-                  map[entry].device + "' is excluded");
+      throw Error("device map: key " + quote(map[entry].module) + ": device " +
+                  quote(map[entry].device) + " is excluded");
     }
   }
   if (uncovered.size() + computed.size() == tree.tensors.size()) {
     throw Error("device map: no key names a module of " + tree.name +
-                " (is it the map of another model?): first key '" +
-                printable(map.empty() ? "" : map[0].module) + "'");
+                " (is it the map of another model?): first key " +
+                quote(map.empty() ? "" : map[0].module));
   }
   if (!uncovered.empty()) {
     throw Error("device map: no key covers " + listed(uncovered) +
@@ -176,8 +172,8 @@ Decision decide_map(const PlanInputs& inputs) {
   for (const Module& module : tree.modules) modules.insert(module.name);
   for (std::size_t i = 0; i < map.size(); ++i) {
     if (!used[i] && modules.count(map[i].module) == 0) {
-      decision.notes.push_back("device map: key '" + printable(map[i].module) +
-                               "' names no module of this model; ignored");
+      decision.notes.push_back("device map: key " + quote(map[i].module) +
+                               " names no module of this model; ignored");
     }
   }
   // A map that leaves buffers out is not kept: make() then writes one that covers them.

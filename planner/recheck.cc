@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "berth/planner.h"
-#include "planner/base/text.h"
 #include "planner/cost/memory.h"
 #include "planner/machine/sizes.h"
 

@@ -8,7 +8,8 @@
 #include <optional>
 
 #include "berth/error.h"
-#include "planner/base/yaml.h"
+#include "planner/base/near_miss.h"
+#include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
 #include "runtime/load/sizing.h"
 
@@ -21,8 +22,8 @@ constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct
 [[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
                               const std::vector<std::string>& choices) {
   const std::optional<std::string> near = nearest(text, choices);
-  throw Error(fmt::format("'{}' is not {} ({})", text, noun,
-                          near ? fmt::format("did you mean '{}'?", *near)
+  throw Error(fmt::format("{} is not {} ({})", quote(text), noun,
+                          near ? fmt::format("did you mean {}?", quote(*near))
                                : fmt::format("choose from: {}", fmt::join(choices, ", "))));
 }
 
@@ -100,7 +101,7 @@ IoEngine io_engine_from(std::string_view text) {
 std::uint64_t staging_from(std::string_view text) {
   const std::uint64_t bytes = parse_size(text);
   if (bytes < kLeastStaging) {
-    throw Error(fmt::format("'{}' is too small to load anything (at least {})", text,
+    throw Error(fmt::format("{} is too small to load anything (at least {})", quote(text),
                             format_size(kLeastStaging)));
   }
   return bytes;
@@ -118,7 +119,8 @@ std::string device_from(std::string_view text) {
   }
   const std::optional<std::uint64_t> number = whole_number(ordinal);
   if (!number || *number > 9999) {
-    throw Error(fmt::format("'{}' is not a device (GPUs are 0, 1, ...; then cpu and disk)", text));
+    throw Error(
+        fmt::format("{} is not a device (GPUs are 0, 1, ...; then cpu and disk)", quote(text)));
   }
   return std::to_string(*number);
 }
@@ -134,13 +136,14 @@ std::vector<Budget> budgets_from(std::string_view text) {
   for (const std::string_view part : split(text, ',')) {
     const std::size_t equals = part.find('=');
     if (equals == std::string_view::npos) {
-      throw Error(fmt::format("'{}' is not DEVICE=SIZE (for example 0=24GiB,cpu=64GiB)", part));
+      throw Error(
+          fmt::format("{} is not DEVICE=SIZE (for example 0=24GiB,cpu=64GiB)", quote(part)));
     }
     Budget budget{device_from(trim(part.substr(0, equals))),
                   parse_size(trim(part.substr(equals + 1)))};
     for (const Budget& earlier : budgets) {
       if (earlier.device == budget.device) {
-        throw Error(fmt::format("device '{}' is given twice", budget.device));
+        throw Error(fmt::format("device {} is given twice", quote(budget.device)));
       }
     }
     budgets.push_back(std::move(budget));
@@ -162,8 +165,8 @@ int level_from(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), level);
   const bool whole = !text.empty() && error == std::errc() && end == text.data() + text.size();
   if (!whole || level < -kMaxLevel || level > kMaxLevel) {
-    throw Error(fmt::format("'{}' is not a level (a whole number from -{} to {}; 0 is the default)",
-                            text, kMaxLevel, kMaxLevel));
+    throw Error(fmt::format("{} is not a level (a whole number from -{} to {}; 0 is the default)",
+                            quote(text), kMaxLevel, kMaxLevel));
   }
   return level;
 }
@@ -171,7 +174,8 @@ int level_from(std::string_view text) {
 std::string gpu_from(std::string_view text) {
   std::string device = device_from(text);
   if (device == "cpu" || device == "disk") {
-    throw Error(fmt::format("'{}' is not a GPU; it is used after all GPUs in any case", device));
+    throw Error(
+        fmt::format("{} is not a GPU; it is used after all GPUs in any case", quote(device)));
   }
   return device;
 }
@@ -181,13 +185,13 @@ std::vector<Priority> priority_from(std::string_view text) {
   for (const std::string_view part : split(text, ',')) {
     const std::size_t equals = part.find('=');
     if (equals == std::string_view::npos) {
-      throw Error(fmt::format("'{}' is not DEVICE=LEVEL (for example 2=-1,0=1)", part));
+      throw Error(fmt::format("{} is not DEVICE=LEVEL (for example 2=-1,0=1)", quote(part)));
     }
     Priority entry{gpu_from(trim(part.substr(0, equals))),
                    level_from(trim(part.substr(equals + 1)))};
     for (const Priority& earlier : priority) {
       if (earlier.device == entry.device) {
-        throw Error(fmt::format("device '{}' is given twice", entry.device));
+        throw Error(fmt::format("device {} is given twice", quote(entry.device)));
       }
     }
     priority.push_back(std::move(entry));
@@ -199,7 +203,7 @@ std::string glob_from(std::string_view text) {
   if (text.empty()) throw Error("an empty pattern matches nothing");
   const std::size_t open = text.rfind('[');
   if (open != std::string_view::npos && text.find(']', open) == std::string_view::npos) {
-    throw Error(fmt::format("'{}' has a [ without its ]", text));
+    throw Error(fmt::format("{} has a [ without its ]", quote(text)));
   }
   return std::string(text);
 }
@@ -214,7 +218,7 @@ Override override_from(std::string_view text) {
   const std::size_t equals = text.rfind('=');
   if (equals == std::string_view::npos) {
     throw Error(
-        fmt::format("'{}' is not PATTERN=DEVICE (for example model.layers.2?.*=cpu)", text));
+        fmt::format("{} is not PATTERN=DEVICE (for example model.layers.2?.*=cpu)", quote(text)));
   }
   return {glob_from(trim(text.substr(0, equals))), device_from(trim(text.substr(equals + 1)))};
 }
@@ -222,7 +226,7 @@ Override override_from(std::string_view text) {
 std::uint64_t count_from(std::string_view text) {
   const std::optional<std::uint64_t> number = whole_number(text);
   if (!number || *number > kMaxCount) {
-    throw Error(fmt::format("'{}' is not a whole number from 0 to {}", text, kMaxCount));
+    throw Error(fmt::format("{} is not a whole number from 0 to {}", quote(text), kMaxCount));
   }
   return *number;
 }
@@ -239,7 +243,7 @@ std::vector<std::int64_t> ids_from(std::string_view text) {
   for (const std::string_view part : split(text, ',')) {
     const std::optional<std::uint64_t> id = whole_number(trim(part));
     if (!id || *id > INT64_MAX) {
-      throw Error(fmt::format("'{}' is not a token id (write them as 504,3575,282)", part));
+      throw Error(fmt::format("{} is not a token id (write them as 504,3575,282)", quote(part)));
     }
     ids.push_back(static_cast<std::int64_t>(*id));
   }
@@ -252,7 +256,8 @@ double seconds_from(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   const bool whole = !text.empty() && error == std::errc() && end == text.data() + text.size();
   if (!whole || !(seconds >= kLeast && seconds <= kMost)) {
-    throw Error(fmt::format("'{}' is not a time to spend ({} to {} seconds)", text, kLeast, kMost));
+    throw Error(
+        fmt::format("{} is not a time to spend ({} to {} seconds)", quote(text), kLeast, kMost));
   }
   return seconds;
 }

@@ -13,6 +13,7 @@
 #include "berth/error.h"
 #include "cli/options/settings.h"
 #include "cli/options/values.h"
+#include "planner/base/position.h"
 #include "planner/base/yaml.h"
 
 namespace berth {
@@ -21,11 +22,7 @@ namespace berth {
 template <typename Parse>
 auto parse_word(const YamlValue& value, Parse parse) -> decltype(parse(std::string())) {
   const std::string text = value.as_text();
-  try {
-    return parse(text);
-  } catch (const Error& error) {
-    value.fail(error.what());
-  }
+  return with_position(value, [&] { return parse(text); });
 }
 
 // A word, by a function of values.h.

@@ -14,29 +14,10 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/descriptor.h"
 
 namespace berth {
 namespace {
-
-// A descriptor that closes itself.
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int value) : value_(value) {}
-  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(value_, other.value_);
-    return *this;
-  }
-  ~Descriptor() { close(); }
-  void close() {
-    if (value_ >= 0) ::close(std::exchange(value_, -1));
-  }
-  int get() const { return value_; }
-
- private:
-  int value_ = -1;
-};
 
 struct Pipe {
   Descriptor read;

@@ -1,7 +1,6 @@
 #include "cli/report/plan_file.h"
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include <algorithm>
 #include <map>
@@ -12,27 +11,28 @@
 #include "berth/planner.h"
 #include "cli/options/values.h"
 #include "cli/report/plan_json.h"
+#include "planner/base/input_file.h"
+#include "planner/base/json_value.h"
+#include "planner/base/position.h"
 
 namespace berth {
 namespace {
 
 using simdjson::dom::element;
 
+constexpr std::uint64_t kMostBytes = 1u << 30;  // of the file
+
 // Members of one JSON object, with errors that name file and member.
 class Reader {
  public:
-  Reader(element object, std::string source, std::string field)
-      : object_(object), source_(std::move(source)), field_(std::move(field)) {
-    if (!object_.is_object()) fail("is not an object");
+  explicit Reader(JsonValue value) : value_(std::move(value)) {
+    if (!value_.is_object()) fail("is not an object");
   }
 
   template <typename T>
   T get(std::string_view key, const char* kind) const {
-    T value{};
-    if (object_.at_key(key).get(value) != simdjson::SUCCESS) {
-      member(key).fail(fmt::format("is missing or not {}", kind));
-    }
-    return value;
+    if (const auto value = value_.find<T>(key)) return *value;
+    fail_at(value_.path(key), fmt::format("is missing or not {}", kind));
   }
   std::string text(std::string_view key) const {
     return std::string(get<std::string_view>(key, "text"));
@@ -42,13 +42,20 @@ class Reader {
   }
   double number(std::string_view key) const { return get<double>(key, "a number"); }
   bool boolean(std::string_view key) const { return get<bool>(key, "true or false"); }
-  simdjson::dom::array list(std::string_view key) const {
-    return get<simdjson::dom::array>(key, "a list");
+  // Objects all of them.
+  std::vector<Reader> list(std::string_view key) const {
+    std::vector<Reader> items;
+    const std::string field = value_.path(key);
+    for (const element item : get<simdjson::dom::array>(key, "a list")) {
+      items.emplace_back(
+          JsonValue(item, value_.file(), fmt::format("{}[{}]", field, items.size())));
+    }
+    return items;
   }
   Reader object(std::string_view key) const {
-    return Reader(get<element>(key, "an object"), source_, path(key));
+    return Reader(JsonValue(get<element>(key, "an object"), value_.file(), value_.path(key)));
   }
-  bool has(std::string_view key) const { return object_.at_key(key).error() == simdjson::SUCCESS; }
+  bool has(std::string_view key) const { return value_.has(key); }
   bool is_null(std::string_view key) const { return has(key) && item(key).is_null(); }
   element item(std::string_view key) const { return get<element>(key, "here"); }
 
@@ -56,31 +63,18 @@ class Reader {
   template <typename Parse>
   auto parsed(std::string_view key, Parse parse) const {
     const std::string value = text(key);
-    try {
-      return parse(value);
-    } catch (const Error& error) {
-      throw Error(fmt::format("{}: {}: {}", source_, path(key), error.what()));
-    }
+    return with_position(value_.file() + ": " + value_.path(key), [&] { return parse(value); });
   }
 
-  [[noreturn]] void fail(const std::string& message) const {
-    throw Error(fmt::format("{}: {}{}{}: not a plan that berth made", source_, field_,
-                            field_.empty() ? "the file " : " ", message));
-  }
+  [[noreturn]] void fail(const std::string& message) const { fail_at(value_.field(), message); }
 
  private:
-  std::string path(std::string_view key) const {
-    return field_.empty() ? std::string(key) : fmt::format("{}.{}", field_, key);
-  }
-  Reader member(std::string_view key) const {
-    Reader copy = *this;
-    copy.field_ = path(key);
-    return copy;
+  [[noreturn]] void fail_at(const std::string& field, const std::string& message) const {
+    throw Error(fmt::format("{}: {}{}{}: not a plan that berth made", value_.file(), field,
+                            field.empty() ? "the file " : " ", message));
   }
 
-  element object_;
-  std::string source_;
-  std::string field_;
+  JsonValue value_;
 };
 
 DeviceLedger read_device(const Reader& reader) {
@@ -138,7 +132,7 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
 }
 
 // Stages and streaming are newer than the rest: a plan without them is a plan all the same.
-Estimate read_estimate(const Reader& reader, const std::string& source, const Plan& plan) {
+Estimate read_estimate(const Reader& reader, const Plan& plan) {
   Estimate estimate;
   estimate.prefill_seconds = reader.number("prefill_seconds");
   estimate.seconds_per_token = reader.number("seconds_per_token");
@@ -147,9 +141,7 @@ Estimate read_estimate(const Reader& reader, const std::string& source, const Pl
     estimate.optimality_gap = reader.number("optimality_gap");
   }
   if (!reader.has("stages")) return estimate;
-  std::size_t index = 0;
-  for (const element item : reader.list("stages")) {
-    const Reader member(item, source, fmt::format("estimate.stages[{}]", index++));
+  for (const Reader& member : reader.list("stages")) {
     Stage stage;
     const std::string name = member.text("device");
     while (stage.device < plan.devices.size() && plan.devices[stage.device].name != name) {
@@ -198,7 +190,7 @@ void require_version(const Reader& root, const std::string& source) {
                   source, version, kPlanVersion));
 }
 
-void read_body(const Reader& root, const std::string& source, PlanFile& file) {
+void read_body(const Reader& root, PlanFile& file) {
   const Reader model = root.object("model");
   file.model_name = model.text("name");
   file.parameters = model.size("parameters");
@@ -206,21 +198,17 @@ void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   const std::string policy = root.text("policy");
   file.plan.policy = policy == policy_name(Policy::kDeviceMap) ? Policy::kDeviceMap
                                                                : root.parsed("policy", policy_from);
-  std::size_t index = 0;
-  for (const element device : root.list("devices")) {
-    file.plan.devices.push_back(
-        read_device(Reader(device, source, fmt::format("devices[{}]", index++))));
+  for (const Reader& device : root.list("devices")) {
+    file.plan.devices.push_back(read_device(device));
   }
   read_device_map_member(root, file);
-  index = 0;
-  for (const element item : root.list("placement")) {
-    const Reader placed(item, source, fmt::format("placement[{}]", index++));
+  for (const Reader& placed : root.list("placement")) {
     file.modules.push_back(placed.text("module"));
     file.reasons.push_back(placed.text("reason"));
   }
   const Reader peak = root.object("load_peak");
   file.plan.load_peak = {peak.size("host_bytes"), peak.size("naive_host_bytes")};
-  file.plan.estimate = read_estimate(root.object("estimate"), source, file.plan);
+  file.plan.estimate = read_estimate(root.object("estimate"), file.plan);
   if (root.has("streaming")) read_streaming(root.object("streaming"), file.plan);
   if (root.has("disk_runner")) {
     file.plan.disk_runner = device_named(root, file.plan, "disk_runner");
@@ -276,27 +264,17 @@ void take_ledger(const PlanFile& file, Plan& plan) {
 }  // namespace
 
 PlanFile parse_plan_file(std::string_view json, const std::string& source) {
-  simdjson::dom::parser parser;
-  element document;
-  const simdjson::padded_string padded(json);
-  if (const auto error = parser.parse(padded).get(document)) {
-    throw Error(fmt::format("{}: not JSON: {}", source, simdjson::error_message(error)));
-  }
+  const JsonDocument document(json, source);
   PlanFile file;
   file.source = source;
-  const Reader root(document, source, "");
+  const Reader root(document.root());
   require_version(root, source);
-  read_body(root, source, file);
+  read_body(root, file);
   return file;
 }
 
 PlanFile read_plan_file(const std::filesystem::path& file) {
-  simdjson::padded_string text;
-  if (const auto error = simdjson::padded_string::load(file.string()).get(text)) {
-    throw Error(
-        fmt::format("{}: cannot be read: {}", file.string(), simdjson::error_message(error)));
-  }
-  return parse_plan_file(std::string_view(text), file.string());
+  return parse_plan_file(read_text_file(file, kMostBytes), file.string());
 }
 
 Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& settings) {

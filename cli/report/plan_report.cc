@@ -11,6 +11,7 @@
 
 #include "cli/report/layer_runs.h"
 #include "cli/report/table.h"
+#include "planner/base/join.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/needs.h"
 
@@ -47,10 +48,6 @@ std::string dtype_summary(const ModelTree& tree, DType ModelTensor::*which) {
     text += (i > 0 ? " + " : "") + dtype_text(shares[i].first);
   }
   return text + (shares.size() > 3 ? " + ..." : "");
-}
-
-std::string join(const std::vector<std::string>& items, const std::string& separator) {
-  return fmt::format("{}", fmt::join(items, separator));
 }
 
 // Breaks `text` at spaces; every line after the first starts with `indent` spaces.

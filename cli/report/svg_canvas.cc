@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cstdint>
+#include "planner/base/utf8.h"
 
 namespace berth {
 namespace {
@@ -11,21 +11,12 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // Bytes of the UTF-8 sequence at the start of `text` that XML 1.0 allows, or 0.
 std::size_t allowed_sequence(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) {
-    return first >= 0x20 || first == '\t' || first == '\n' || first == '\r' ? 1 : 0;
-  }
-  const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4 || text.size() < length) return 0;
-  std::uint32_t code = first & (0x7F >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-    code = code << 6 | (byte(i) & 0x3F);
-  }
-  const bool too_long = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  if (too_long || surrogate || code > 0x10FFFF || code == 0xFFFE || code == 0xFFFF) return 0;
+  const std::size_t length = utf8_length(text);
+  const char first = text[0];
+  const bool control =
+      static_cast<unsigned char>(first) < 0x20 && first != '\t' && first != '\n' && first != '\r';
+  const std::string_view character = text.substr(0, length);
+  if (control || character == "\uFFFE" || character == "\uFFFF") return 0;
   return length;
 }
 

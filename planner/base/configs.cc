@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 
@@ -28,7 +29,7 @@ fs::path find_config_dir() {
   // If the user set the variable, no other folder is tried: a typo in it must not go unnoticed.
   if (const char* chosen = std::getenv("BERTH_CONFIGS"); chosen != nullptr && *chosen != '\0') {
     if (!fs::is_directory(chosen, ignored)) {
-      throw Error(std::string("BERTH_CONFIGS: '") + chosen + "' is not a folder");
+      throw Error("BERTH_CONFIGS: " + quote(chosen) + " is not a folder");
     }
     return chosen;
   }

@@ -1,9 +1,12 @@
-// A file opened for reading metadata: one descriptor, exact reads, and the file's identity.
+// A file opened for reading: one descriptor, exact reads, and the file's identity. Only regular
+// files are read: a named pipe or a device would keep the reader waiting, perhaps for ever.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
+
+#include "planner/base/descriptor.h"
 
 namespace berth {
 
@@ -18,20 +21,19 @@ struct FileIdentity {
 
 class File {
  public:
-  // Throws Error if `path` cannot be opened or is not a regular file. Symlinks are followed.
+  // Throws Error if `path` cannot be opened or is not a regular file; it never waits for one that
+  // is not. Symbolic links are followed.
   explicit File(const std::filesystem::path& path);
-  ~File();
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
 
   const FileIdentity& identity() const { return identity_; }
   std::uint64_t size() const { return identity_.file_bytes; }
 
   // Fills `out` with `count` bytes from `offset`; Error naming both if the file ends before.
   void read_exactly(std::uint64_t offset, char* out, std::uint64_t count) const;
+  std::string read_all() const;
 
  private:
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   FileIdentity identity_;
 };
 

@@ -1,79 +1,70 @@
 #include "planner/base/json_writer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <array>
 #include <cassert>
+#include <charconv>
 #include <cmath>
+#include <utility>
+
+#include "planner/base/utf8.h"
 
 namespace berth {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at `text`, 0 where there is none (Unicode 15, table 3-7:
-// no overlong forms, no surrogates, nothing above U+10FFFF).
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const auto trails = [&](std::size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) return trails(1) ? 2 : 0;
-  if (lead >= 0xE0 && lead <= 0xEF) {
-    if (lead == 0xE0 && byte(1) < 0xA0) return 0;
-    if (lead == 0xED && byte(1) > 0x9F) return 0;
-    return trails(1) && trails(2) ? 3 : 0;
-  }
-  if (lead >= 0xF0 && lead <= 0xF4) {
-    if (lead == 0xF0 && byte(1) < 0x90) return 0;
-    if (lead == 0xF4 && byte(1) > 0x8F) return 0;
-    return trails(1) && trails(2) && trails(3) ? 4 : 0;
-  }
-  return 0;
+// The letter that stands for a control character behind a backslash, 0 where there is none.
+char short_escape(char c, JsonEscapes escapes) {
+  if (escapes == JsonEscapes::kPlain) return 0;
+  if (c == '\n') return 'n';
+  if (c == '\r') return 'r';
+  if (c == '\t') return 't';
+  if (escapes == JsonEscapes::kRepair) return 0;
+  return c == '\b' ? 'b' : c == '\f' ? 'f' : '\0';
 }
 
-void append_escaped(std::string& out, char c) {
-  switch (c) {
-    case '"':
-      out += "\\\"";
-      return;
-    case '\\':
-      out += "\\\\";
-      return;
-    case '\n':
-      out += "\\n";
-      return;
-    case '\r':
-      out += "\\r";
-      return;
-    case '\t':
-      out += "\\t";
-      return;
-    default:
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-        out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-      } else {
-        out += c;
-      }
+void append_escaped(std::string& out, char c, JsonEscapes escapes) {
+  constexpr char kHex[] = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  if (c == '"' || c == '\\') {
+    out += {'\\', c};
+  } else if (const char letter = short_escape(c, escapes); letter != '\0') {
+    out += {'\\', letter};
+  } else if (byte < 0x20 || (byte == 0x7F && escapes == JsonEscapes::kRepair)) {
+    out += {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
+  } else {
+    out += c;
   }
+}
+
+template <typename Number>
+std::string_view shortest(std::array<char, 64>& digits, Number number, std::chars_format format) {
+  char* const begin = digits.data();
+  const auto end = std::to_chars(begin, begin + digits.size(), number, format).ptr;
+  return {begin, static_cast<std::size_t>(end - begin)};
 }
 
 }  // namespace
 
-std::string json_quote(std::string_view text) {
-  std::string out = "\"";
+void append_json_text(std::string& out, std::string_view text, JsonEscapes escapes) {
+  out += '"';
   while (!text.empty()) {
-    const std::size_t length = utf8_length(text);
+    const std::size_t length = escapes == JsonEscapes::kRepair ? utf8_length(text) : 1;
     if (length == 0) {
       out += "\xEF\xBF\xBD";
     } else if (length == 1) {
-      append_escaped(out, text[0]);
+      append_escaped(out, text[0], escapes);
     } else {
       out += text.substr(0, length);
     }
     text.remove_prefix(std::max<std::size_t>(length, 1));
   }
-  return out += '"';
+  out += '"';
+}
+
+std::string json_quote(std::string_view text, JsonEscapes escapes) {
+  std::string out;
+  append_json_text(out, text, escapes);
+  return out;
 }
 
 JsonWriter& JsonWriter::begin_object() {
@@ -101,46 +92,72 @@ JsonWriter& JsonWriter::end_array() {
 JsonWriter& JsonWriter::key(std::string_view name) {
   assert(!levels_.empty() && !levels_.back().array && !after_key_);
   before_item();
-  out_ += json_quote(name);
-  out_ += ": ";
+  append_json_text(out_, name, escapes_);
+  out_ += form_ == JsonForm::kCompact ? ":" : ": ";
   after_key_ = true;
   return *this;
 }
 
-JsonWriter& JsonWriter::value(std::string_view text) { return raw(json_quote(text)); }
+JsonWriter& JsonWriter::value(std::string_view text) {
+  before_item();
+  append_json_text(out_, text, escapes_);
+  return *this;
+}
 
 JsonWriter& JsonWriter::value(double number) {
-  return std::isfinite(number) ? raw(fmt::format("{}", number)) : null();
+  if (!std::isfinite(number)) return null();
+  std::array<char, 64> digits{};
+  const std::string_view text = shortest(digits, number, std::chars_format::scientific);
+  // An exponent is written where fmt and Python write one: below 1e-4, and from 1e16 on.
+  int exponent = 0;
+  std::string_view after = text.substr(text.find('e') + 1);
+  if (after.front() == '+') after.remove_prefix(1);
+  std::from_chars(after.data(), after.data() + after.size(), exponent);
+  if (exponent < -4 || exponent >= 16) return json(text);
+  return json(shortest(digits, number, std::chars_format::fixed));
+}
+
+JsonWriter& JsonWriter::real(float number) {
+  std::array<char, 64> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+  std::string text(digits.data(), end);
+  if (text.find_first_not_of("-0123456789") == std::string::npos) text += ".0";
+  return json(text);
 }
 
 JsonWriter& JsonWriter::device(std::string_view name) {
   const bool ordinal = !name.empty() && std::all_of(name.begin(), name.end(),
                                                     [](char c) { return c >= '0' && c <= '9'; });
-  return ordinal ? raw(name) : value(name);
+  return ordinal ? json(name) : value(name);
 }
 
-std::string JsonWriter::take() {
-  assert(levels_.empty());
-  out_ += '\n';
-  return std::move(out_);
-}
-
-JsonWriter& JsonWriter::raw(std::string_view text) {
+JsonWriter& JsonWriter::json(std::string_view text) {
   before_item();
   out_ += text;
   return *this;
 }
 
-// Puts what stands between two items: nothing after a key, else a comma and a new line.
+std::string JsonWriter::take() { return take_value() += '\n'; }
+
+std::string JsonWriter::take_value() {
+  assert(levels_.empty());
+  return std::exchange(out_, {});
+}
+
+// Puts what stands between two items: nothing after a key, else a comma and white space.
 void JsonWriter::before_item() {
   if (after_key_) {
     after_key_ = false;
     return;
   }
   if (levels_.empty()) return;
-  if (!levels_.back().empty) out_ += ',';
-  levels_.back().empty = false;
-  new_line();
+  const bool first = std::exchange(levels_.back().empty, false);
+  if (!first) out_ += ',';
+  if (form_ == JsonForm::kIndented) {
+    new_line();
+  } else if (!first && form_ == JsonForm::kOneLine) {
+    out_ += ' ';
+  }
 }
 
 void JsonWriter::open(char bracket, bool array) {
@@ -152,7 +169,7 @@ void JsonWriter::open(char bracket, bool array) {
 void JsonWriter::close(char bracket) {
   const bool empty = levels_.back().empty;
   levels_.pop_back();
-  if (!empty) new_line();
+  if (!empty && form_ == JsonForm::kIndented) new_line();
   out_ += bracket;
 }
 

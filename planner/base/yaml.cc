@@ -10,20 +10,20 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <deque>
-#include <fstream>
 #include <map>
-#include <numeric>
 #include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "berth/error.h"
-#include "planner/base/text.h"
+#include "planner/base/input_file.h"
+#include "planner/base/join.h"
+#include "planner/base/near_miss.h"
+#include "planner/base/quote.h"
+#include "planner/base/utf8.h"
 
 namespace berth {
 
@@ -52,6 +52,10 @@ constexpr std::uint64_t kMaxNodes = std::uint64_t{1} << 18;  // aliases expanded
 
 [[noreturn]] void fail_at(const std::string& source, int line, const std::string& message) {
   throw Error(source + ":" + std::to_string(std::max(line, 0) + 1) + ": " + message);
+}
+
+[[noreturn]] void fail_too_large(const std::string& source) {
+  throw Error(source + ": larger than " + std::to_string(kMaxFileBytes >> 20) + " MiB");
 }
 
 // Makes the nodes of one document and counts what it expands to. An alias weighs as much as the
@@ -153,25 +157,6 @@ class Builder : public YAML::EventHandler {
   std::map<YAML::anchor_t, Anchor> anchors_;
 };
 
-// Length of the UTF-8 sequence at the front of `text`, 0 where it is malformed.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
-                             : lead >= 0xe0 && lead < 0xf0 ? 3
-                             : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                           : 0;
-  if (length == 0 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  if (lead == 0xe0 && byte(1) < 0xa0) return 0;   // overlong
-  if (lead == 0xed && byte(1) >= 0xa0) return 0;  // surrogate
-  if (lead == 0xf0 && byte(1) < 0x90) return 0;   // overlong
-  if (lead == 0xf4 && byte(1) >= 0x90) return 0;  // above U+10FFFF
-  return length;
-}
-
 // yaml-cpp takes some control bytes for its own marks (0x04 ends the stream), guesses UTF-16 from
 // zero bytes, and repairs bad UTF-8 in silence. A file that holds any of these is no YAML.
 void check_text(std::string_view text, const std::string& source) {
@@ -180,7 +165,7 @@ void check_text(std::string_view text, const std::string& source) {
     const char c = text[i];
     const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
     if (control && c != '\t' && c != '\n' && c != '\r')
-      fail_at(source, line, "not YAML: control byte " + in_quotes(text.substr(i, 1)));
+      fail_at(source, line, "not YAML: control byte " + quote(text.substr(i, 1)));
     const std::size_t length = utf8_length(text.substr(i));
     if (length == 0) fail_at(source, line, "not YAML: the text is not valid UTF-8");
     if (c == '\n') ++line;
@@ -191,7 +176,7 @@ void check_text(std::string_view text, const std::string& source) {
 std::string describe(const YamlNode& node) {
   switch (node.kind) {
     case Kind::kScalar:
-      return in_quotes(node.scalar);
+      return quote(node.scalar, 80);
     case Kind::kList:
       return "a list";
     case Kind::kMapping:
@@ -218,40 +203,14 @@ std::string child_field(const std::string& parent, std::string_view key) {
   return parent.empty() ? shown : parent + "." + shown;
 }
 
-// Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
-  std::iota(above.begin(), above.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        row[j] = std::min(row[j], before[j - 2] + 1);
-    }
-    before.swap(above);
-    above.swap(row);
-  }
-  return above[b.size()];
-}
-
 // Refuses `key` of the mapping `parent`, where only `known` keys have a meaning.
 [[noreturn]] void fail_unknown(const YamlNode& key, const YamlValue& parent,
                                const std::vector<std::string>& known) {
   const std::string& name = key.scalar;
   const YamlValue where{parent.document, &key, child_field(parent.field, name)};
   if (const auto hint = nearest(name, known))
-    where.fail("unknown key (did you mean '" + *hint + "'?)");
-  std::string all;
-  for (const std::string& one : known) all += (all.empty() ? "" : ", ") + one;
-  where.fail("unknown key" + (all.empty() ? "" : " (known here: " + all + ")"));
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return out;
+    where.fail("unknown key (did you mean " + quote(*hint) + "?)");
+  where.fail("unknown key" + (known.empty() ? "" : " (known here: " + join(known, ", ") + ")"));
 }
 
 }  // namespace
@@ -353,7 +312,7 @@ YamlValue YamlMap::require(std::string_view key) {
     const std::string& name = items[i]->scalar;
     if (!entries_.at(name).asked && nearest(name, wanted)) fail_unknown(*items[i], value_, wanted);
   }
-  value_.fail(in_quotes(key) + " is missing");
+  value_.fail(quote(key) + " is missing");
 }
 
 std::vector<std::string> YamlMap::keys() {
@@ -373,8 +332,7 @@ void YamlMap::finish() const {
 }
 
 YamlValue parse_yaml(const std::string& text, const std::string& source) {
-  if (text.size() > kMaxFileBytes)
-    throw Error(source + ": larger than " + std::to_string(kMaxFileBytes >> 20) + " MiB");
+  if (text.size() > kMaxFileBytes) fail_too_large(source);
   check_text(text, source);
   try {
     std::istringstream stream(text);
@@ -396,40 +354,13 @@ YamlValue parse_yaml(const std::string& text, const std::string& source) {
 }
 
 YamlValue read_yaml_file(const std::filesystem::path& path) {
-  const std::string source = path.string();
+  const std::string source = printable(path.string(), 4096);
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
-    throw Error(printable(source, 4096) + ": is a folder, not a YAML file");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    throw Error(printable(source, 4096) +
-                ": cannot be opened: " + std::generic_category().message(errno ? errno : ENOENT));
-  std::string text;
-  std::array<char, 16384> block;
-  while (text.size() <= kMaxFileBytes && (file.read(block.data(), block.size()), file.gcount() > 0))
-    text.append(block.data(), static_cast<std::size_t>(file.gcount()));
-  if (file.bad()) throw Error(printable(source, 4096) + ": cannot be read");
-  return parse_yaml(text, source);
-}
-
-std::optional<std::string> nearest(std::string_view word,
-                                   const std::vector<std::string>& candidates) {
-  constexpr std::size_t kLongest = 64;  // longer words are no typos of ours
-  if (word.empty() || word.size() > kLongest) return std::nullopt;
-  const std::string wanted = lower(word);
-  std::optional<std::string> best;
-  std::size_t best_distance = 0;
-  for (const std::string& candidate : candidates) {
-    if (candidate.size() > kLongest) continue;
-    const std::size_t distance = edit_distance(wanted, lower(candidate));
-    // One edit for every three letters: "form" is "from", "to" is not "at".
-    if (distance * 3 > std::max(word.size(), candidate.size())) continue;
-    if (best && distance >= best_distance) continue;
-    best = candidate;
-    best_distance = distance;
-  }
-  return best;
+    throw Error(source + ": is a folder, not a YAML file");
+  const File file(path);
+  if (file.size() > kMaxFileBytes) fail_too_large(source);
+  return parse_yaml(file.read_all(), path.string());
 }
 
 }  // namespace berth

@@ -81,8 +81,4 @@ class YamlMap {
 YamlValue read_yaml_file(const std::filesystem::path& path);
 YamlValue parse_yaml(const std::string& text, const std::string& source);
 
-// The candidate nearest to `word` by edit distance, if any is near enough to be a likely typo.
-std::optional<std::string> nearest(std::string_view word,
-                                   const std::vector<std::string>& candidates);
-
 }  // namespace berth

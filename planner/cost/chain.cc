@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "berth/error.h"
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/depth_first.h"
 #include "planner/plan/device_map.h"
 
@@ -170,7 +170,7 @@ std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
   }
   for (std::size_t i = 0; i < globs.size(); ++i) {
     if (!used[i]) {
-      throw Error("no_split: '" + printable(globs[i]) + "' matches no module and no class of " +
+      throw Error("no_split: " + quote(globs[i]) + " matches no module and no class of " +
                   tree.name);
     }
   }

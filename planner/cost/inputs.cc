@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "berth/error.h"
-#include "planner/base/text.h"
+#include "planner/base/join.h"
+#include "planner/base/quote.h"
 #include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
 
@@ -40,14 +41,12 @@ Machine complete(Machine machine, const Request& request) {
 }
 
 std::string known_devices(const Machine& machine) {
-  std::string names;
-  for (const Device& device : machine.devices) names += (names.empty() ? "" : ", ") + device.name;
-  return names;
+  return join(machine.devices, ", ", &Device::name);
 }
 
 void require_device(const Machine& machine, const std::string& name, const std::string& where) {
   if (machine.find(name) != nullptr) return;
-  throw Error(where + ": there is no device '" + printable(name) + "' on " + machine.source +
+  throw Error(where + ": there is no device " + quote(name) + " on " + machine.source +
               " (devices: " + known_devices(machine) + ")");
 }
 
@@ -61,11 +60,11 @@ void pin(PlanInputs& inputs) {
   for (std::uint32_t i = 0; i < inputs.request.overrides.size(); ++i) {
     Override& override_ = inputs.request.overrides[i];
     override_.device = normal_device_name(override_.device);
-    const std::string where = "override '" + printable(override_.match) + "'";
+    const std::string where = "override " + quote(override_.match);
     require_device(inputs.machine, override_.device, where);
     const std::uint32_t device = inputs.device(override_.device);
     if (!inputs.usable[device]) {
-      throw Error(where + ": device '" + override_.device + "' is excluded");
+      throw Error(where + ": device " + quote(override_.device) + " is excluded");
     }
     std::vector<bool> inside(tree.modules.size(), false);
     bool any = false;
@@ -160,8 +159,8 @@ PlanInputs::PlanInputs(const ModelTree& model_tree, const Machine& on, const Req
     require_device(machine, priority.device, "priority");
     const std::uint32_t d = device(priority.device);
     if (!is_gpu(d)) {
-      throw Error("priority: '" + priority.device +
-                  "' is not a GPU; the cpu and the disk are used " + "where the GPUs are full");
+      throw Error("priority: " + quote(priority.device) +
+                  " is not a GPU; the cpu and the disk are used where the GPUs are full");
     }
     level[d] = priority.level;
   }
@@ -169,8 +168,8 @@ PlanInputs::PlanInputs(const ModelTree& model_tree, const Machine& on, const Req
     for (std::size_t i = 0; i < request.max_memory->size(); ++i) {
       for (std::size_t j = 0; j < i; ++j) {
         if ((*request.max_memory)[i].device == (*request.max_memory)[j].device) {
-          throw Error("max_memory: device '" + (*request.max_memory)[i].device +
-                      "' is given twice");
+          throw Error("max_memory: device " + quote((*request.max_memory)[i].device) +
+                      " is given twice");
         }
       }
     }

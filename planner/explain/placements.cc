@@ -4,6 +4,7 @@
 #include <span>
 #include <utility>
 
+#include "planner/base/quote.h"
 namespace berth {
 namespace {
 
@@ -68,7 +69,7 @@ class Placements {
     if (!inputs_.request.overrides.empty()) {
       for (const TensorId t : tensors) {
         if (inputs_.pinned_by[t] == kNone) continue;
-        return "override '" + inputs_.request.overrides[inputs_.pinned_by[t]].match + "'";
+        return "override " + quote(inputs_.request.overrides[inputs_.pinned_by[t]].match);
       }
     }
     if (unit_ < reasons_.units.size()) {

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/export/exports.h"
 #include "planner/export/layer_homes.h"
 #include "planner/export/words.h"

@@ -1,5 +1,6 @@
 // vLLM's split into pipeline stages.
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/export/exports.h"
 #include "planner/export/layer_homes.h"
 #include "planner/export/words.h"

@@ -2,13 +2,9 @@
 
 #include <utility>
 
-namespace berth {
+#include "planner/base/join.h"
 
-std::string join(const std::vector<std::string>& items, const char* separator) {
-  std::string out;
-  for (const std::string& item : items) out += (out.empty() ? "" : separator) + item;
-  return out;
-}
+namespace berth {
 
 std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
                                      const std::vector<std::uint32_t>& gpus) {
@@ -20,9 +16,7 @@ std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
 }
 
 std::string numbers(const std::vector<std::uint64_t>& counts) {
-  std::vector<std::string> items;
-  for (const std::uint64_t count : counts) items.push_back(std::to_string(count));
-  return join(items, ",");
+  return join(counts, ",", [](std::uint64_t count) { return std::to_string(count); });
 }
 
 bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {

@@ -9,9 +9,6 @@
 
 namespace berth {
 
-// The items one after another, with `separator` between them.
-std::string join(const std::vector<std::string>& items, const char* separator);
-
 // How many layers are on each of `gpus`.
 std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
                                      const std::vector<std::uint32_t>& gpus);

@@ -10,7 +10,7 @@
 #include <system_error>
 
 #include "berth/error.h"
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 #include "planner/machine/probe.h"
 
 namespace berth {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {

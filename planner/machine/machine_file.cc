@@ -10,7 +10,10 @@
 #include "berth/configs.h"
 #include "berth/error.h"
 #include "berth/machine.h"
-#include "planner/base/text.h"
+#include "planner/base/join.h"
+#include "planner/base/near_miss.h"
+#include "planner/base/position.h"
+#include "planner/base/quote.h"
 #include "planner/base/yaml.h"
 #include "planner/machine/sizes.h"
 
@@ -30,16 +33,12 @@ constexpr std::int64_t kMostThreads = 1 << 20;
 template <class Parse>
 auto parsed(const YamlValue& value, Parse parse) {
   const std::string text = value.as_text();
-  try {
-    return parse(text);
-  } catch (const Error& error) {
-    value.fail(error.what());
-  }
+  return with_position(value, [&] { return parse(text); });
 }
 
 double positive_rate(const YamlValue& value, double (*parse)(std::string_view)) {
   const double rate = parsed(value, parse);
-  if (rate < 1) value.fail(in_quotes(value.as_text()) + " is too small: it must be above 0");
+  if (rate < 1) value.fail(quote(value.as_text()) + " is too small: it must be above 0");
   return rate;
 }
 
@@ -61,8 +60,8 @@ DeviceKind kind_of_name(const YamlValue& value) {
   if (name.starts_with("cuda:") && ordinal_of(std::string_view(name).substr(5)))
     advice = "write " + name.substr(5);
   else if (const auto hint = nearest(name, {"cpu", "disk"}))
-    advice = "did you mean '" + *hint + "'?";
-  value.fail(in_quotes(name) + " is no device name (" + advice + ")");
+    advice = "did you mean " + quote(*hint) + "?";
+  value.fail(quote(name) + " is no device name (" + advice + ")");
 }
 
 void check_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
@@ -70,11 +69,11 @@ void check_kind(const YamlValue& value, const std::string& name, DeviceKind expe
   if (kind == device_kind_name(expected)) return;
   if (kind != "cuda" && kind != "cpu" && kind != "disk") {
     const auto hint = nearest(kind, {"cuda", "cpu", "disk"});
-    value.fail(in_quotes(kind) + " is no kind of device (" +
-               (hint ? "did you mean '" + *hint + "'?" : "cuda, cpu or disk") + ")");
+    value.fail(quote(kind) + " is no kind of device (" +
+               (hint ? "did you mean " + quote(*hint) + "?" : "cuda, cpu or disk") + ")");
   }
-  const std::string wanted = kind == "cuda" ? "a CUDA ordinal: 0, 1, ..." : in_quotes(kind);
-  value.fail("a " + kind + " device must be named " + wanted + ", not '" + name + "'");
+  const std::string wanted = kind == "cuda" ? "a CUDA ordinal: 0, 1, ..." : quote(kind);
+  value.fail("a " + kind + " device must be named " + wanted + ", not " + quote(name));
 }
 
 std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
@@ -82,7 +81,7 @@ std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
   const std::uint64_t most = kind == DeviceKind::kDisk ? kMostDisk : kMostMemory;
   if (bytes == 0) value.fail("must be above 0 (leave the device out instead)");
   if (bytes > most)
-    value.fail(in_quotes(value.as_text()) + " is more than any " +
+    value.fail(quote(value.as_text()) + " is more than any " +
                (kind == DeviceKind::kDisk ? "disk" : "memory") + " holds (at most " +
                format_size(most) + ")");
   return bytes;
@@ -98,8 +97,8 @@ std::map<std::string, double, std::less<>> read_matvec(const YamlValue& value) {
   for (const std::string& dtype : map.keys()) {
     if (std::find(kDTypes.begin(), kDTypes.end(), dtype) == kDTypes.end()) {
       const auto hint = nearest(dtype, kDTypes);
-      value.fail(in_quotes(dtype) + " is no dtype (" +
-                 (hint ? "did you mean '" + *hint + "'?" : "float32, bfloat16, ...") + ")");
+      value.fail(quote(dtype) + " is no dtype (" +
+                 (hint ? "did you mean " + quote(*hint) + "?" : "float32, bfloat16, ...") + ")");
     }
     rates[dtype] = positive_rate(map.require(dtype), parse_bandwidth);
   }
@@ -112,13 +111,13 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   const YamlValue name = map.require("name");
   device.name = name.as_text();
   device.kind = kind_of_name(name);
-  if (machine.find(device.name)) name.fail("device '" + device.name + "' is described twice");
+  if (machine.find(device.name)) name.fail("device " + quote(device.name) + " is described twice");
   if (const auto kind = map.get("kind")) check_kind(*kind, device.name, device.kind);
   device.capacity = device.total = read_capacity(map.require("capacity"), device.kind);
   if (const auto reserve = map.get("reserve")) {
     device.reserve = parsed(*reserve, parse_size);
     if (device.reserve > device.capacity)
-      reserve->fail(in_quotes(reserve->as_text()) + " is more than the device's capacity");
+      reserve->fail(quote(reserve->as_text()) + " is more than the device's capacity");
   }
   if (const auto rate = map.get("memory_bandwidth"))
     device.memory_bandwidth = positive_rate(*rate, parse_bandwidth);
@@ -160,15 +159,15 @@ Calibrated read_calibrated(const YamlValue& value) {
 std::string end_of_link(const YamlValue& value, const Machine& machine) {
   const std::string name = value.as_text();
   if (machine.find(name)) return name;
-  std::string known;
-  for (const Device& device : machine.devices) known += (known.empty() ? "" : ", ") + device.name;
-  value.fail("no device '" + printable(name) + "' here (devices: " + known + ")");
+  value.fail("no device " + quote(name) +
+             " here (devices: " + join(machine.devices, ", ", &Device::name) + ")");
 }
 
 void add_link(const YamlValue& where, Link link, Machine& machine) {
-  if (link.from == link.to) where.fail("a link from '" + link.from + "' to itself");
+  if (link.from == link.to) where.fail("a link from " + quote(link.from) + " to itself");
   if (machine.find_link(link.from, link.to))
-    where.fail("the link from '" + link.from + "' to '" + link.to + "' is described twice");
+    where.fail("the link from " + quote(link.from) + " to " + quote(link.to) +
+               " is described twice");
   machine.links.push_back(std::move(link));
 }
 
@@ -232,10 +231,9 @@ fs::path find_file(const fs::path& name) {
   const fs::path with_suffix = folder / (name.string() + ".yaml");
   if (is_file(with_suffix)) return with_suffix;
   const std::vector<std::string> known = names_in(folder);
-  std::string advice;
-  for (const std::string& one : known) advice += (advice.empty() ? "there: " : ", ") + one;
+  std::string advice = known.empty() ? "" : "there: " + join(known, ", ");
   if (const auto hint = nearest(name.stem().string(), known))
-    advice = "did you mean '" + *hint + "'?";
+    advice = "did you mean " + quote(*hint) + "?";
   throw Error(printable(name.string()) + ": no such machine file, neither here nor in " +
               folder.string() + (advice.empty() ? "" : " (" + advice + ")"));
 }

@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "berth/error.h"
-#include "planner/base/text.h"
-#include "planner/base/yaml.h"
+#include "planner/base/near_miss.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {
@@ -50,7 +50,7 @@ struct Quantity {
   std::string_view example;  // "24GiB"
 
   [[noreturn]] void refuse(const std::string& advice) const {
-    throw Error(in_quotes(text) + " is not " + std::string(noun) + " (" + advice + ")");
+    throw Error(quote(text) + " is not " + std::string(noun) + " (" + advice + ")");
   }
   [[noreturn]] void refuse() const { refuse("write it like " + std::string(example)); }
   // "try 80GB": the same number with a unit that exists.

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <string_view>
 
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {
@@ -97,13 +97,13 @@ std::vector<std::size_t> visible_gpus(const std::vector<GpuReport>& gpus,
     std::string why;
     const std::optional<std::size_t> index = find_entry(entry, gpus, ordered, why);
     if (!index) {
-      notes.push_back("CUDA_VISIBLE_DEVICES: " + in_quotes(entry) + " " + why +
+      notes.push_back("CUDA_VISIBLE_DEVICES: " + quote(entry) + " " + why +
                       "; CUDA ends the list there, at " + std::to_string(shown.size()) +
                       (shown.size() == 1 ? " GPU" : " GPUs"));
       return shown;
     }
     if (std::find(shown.begin(), shown.end(), *index) != shown.end()) {
-      notes.push_back("CUDA_VISIBLE_DEVICES: " + in_quotes(entry) +
+      notes.push_back("CUDA_VISIBLE_DEVICES: " + quote(entry) +
                       " names a GPU a second time; CUDA then shows none");
       return {};
     }

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 
@@ -14,8 +15,8 @@ std::uint32_t gpu_number(const std::string& device) {
   std::uint32_t number = 0;
   const auto [end, code] = std::from_chars(device.data(), device.data() + device.size(), number);
   if (code != std::errc() || end != device.data() + device.size()) {
-    throw Error("max_memory: '" + device +
-                "' is not a device (GPUs are numbers; then there are cpu and disk)");
+    throw Error("max_memory: " + quote(device) +
+                " is not a device (GPUs are numbers; then there are cpu and disk)");
   }
   return number;
 }
@@ -25,7 +26,7 @@ std::vector<Budget> accelerate_order(const std::vector<Budget>& budgets) {
   for (const Budget& budget : budgets) {
     for (const Budget& other : out) {
       if (other.device == budget.device) {
-        throw Error("max_memory: device '" + budget.device + "' is given twice");
+        throw Error("max_memory: device " + quote(budget.device) + " is given twice");
       }
     }
     if (names_gpu(budget.device)) gpu_number(budget.device);

@@ -1,21 +1,20 @@
 #include "planner/plan/device_map.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "berth/error.h"
-#include "planner/base/json_text.h"
+#include "planner/base/input_file.h"
+#include "planner/base/json_value.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/name_pattern.h"
-#include "planner/base/text.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {
+
+constexpr std::uint64_t kMostBytes = 64u << 20;  // of the file; a map of 300,000 tensors takes 20
 
 bool is_number(std::string_view text) {
   return !text.empty() && text.size() <= 9 &&
@@ -33,12 +32,6 @@ bool beats(std::string_view a, std::string_view b) {
   const auto dots_a = std::count(a.begin(), a.end(), '.');
   const auto dots_b = std::count(b.begin(), b.end(), '.');
   return dots_a != dots_b ? dots_a > dots_b : a.size() > b.size();
-}
-
-std::string json_string(std::string_view text) {
-  std::string out;
-  append_json(out, text);
-  return out;
 }
 
 std::string device_of(simdjson::dom::element value, const std::string& where) {
@@ -93,8 +86,8 @@ DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
     // The match must end where a name does, or at a dot.
     auto regex = NamePattern::compile("(?:" + key + ")(?:\\.|$)");
     if (!regex) {
-      throw Error("device map: key '" + printable(key) +
-                  "' is neither a module's name nor a regular expression");
+      throw Error("device map: key " + quote(key) +
+                  " is neither a module's name nor a regular expression");
     }
     patterns_.push_back({std::move(*regex), i});
   }
@@ -176,19 +169,14 @@ const std::string* lookup(const DeviceMap& map, std::string_view name) {
 }
 
 DeviceMap parse_device_map(std::string_view json, const std::string& source) {
-  simdjson::dom::parser parser;
-  simdjson::dom::element root;
-  const simdjson::padded_string text(json);
-  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
-    throw Error(source + ": not JSON: " + simdjson::error_message(error));
-  }
-  simdjson::dom::object object;
-  if (root.get_object().get(object) != simdjson::SUCCESS) {
-    throw Error(source + ": a device map is a JSON object: {\"model.embed_tokens\": 0, ...}");
+  const JsonDocument document(json, source);
+  const JsonValue root = document.root();
+  if (!root.is_object()) {
+    root.fail("a device map is a JSON object: {\"model.embed_tokens\": 0, ...}");
   }
   DeviceMap map;
   std::set<std::string, std::less<>> seen;
-  for (const auto& [key, value] : object) {
+  for (const auto& [key, value] : root.object()) {
     const std::string where = source + ": key \"" + printable(key) + "\"";
     if (!seen.emplace(key).second) throw Error(where + ": given twice");
     map.push_back({std::string(key), device_of(value, where)});
@@ -198,22 +186,17 @@ DeviceMap parse_device_map(std::string_view json, const std::string& source) {
 }
 
 DeviceMap read_device_map(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in || std::filesystem::is_directory(file)) {
-    throw Error(file.string() + ": the device map cannot be read");
-  }
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  return parse_device_map(text, file.string());
+  return parse_device_map(read_text_file(file, kMostBytes), file.string());
 }
 
 std::string device_map_json(const DeviceMap& map) {
-  std::string out = "{";
+  JsonWriter json(JsonForm::kIndented, JsonEscapes::kPlain);
+  json.begin_object();
   for (const DeviceMapEntry& entry : map) {
-    out += out.size() == 1 ? "\n  " : ",\n  ";
-    out += json_string(entry.module) + ": ";
-    out += is_number(entry.device) ? entry.device : json_string(entry.device);
+    json.key(entry.module);
+    is_number(entry.device) ? json.device(entry.device) : json.value(entry.device);
   }
-  return out + "\n}";
+  return json.end_object().take_value();
 }
 
 namespace {

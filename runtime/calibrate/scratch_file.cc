@@ -11,6 +11,7 @@
 #include <string>
 
 #include "berth/error.h"
+#include "planner/base/output_file.h"
 #include "runtime/calibrate/repeat.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/reader.h"
@@ -22,14 +23,8 @@ constexpr std::uint64_t kLeast = 8 * kDiskChunk;  // bytes; fewer would tell not
 
 // An open file without a name, readable and writable.
 Descriptor open_nameless(const std::filesystem::path& folder) {
-  const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return Descriptor(fd);
-  const bool unknown = errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL;
-  if (unknown) {  // not known to network file systems and old overlays
-    std::string name = (folder / ".berth-calibrate-XXXXXX").string();
-    Descriptor named(::mkostemp(name.data(), O_CLOEXEC));
-    if (named.get() >= 0 && ::unlink(name.c_str()) == 0) return named;
-  }
+  Descriptor file = make_nameless_file(folder);
+  if (file.get() >= 0) return file;
   throw Error(folder.string() + ": no file can be made there to measure the disk with: " +
               std::strerror(errno) + "; name another folder with --disk");
 }

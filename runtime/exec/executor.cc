@@ -7,13 +7,14 @@
 #include <variant>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
+#include "planner/base/utf8.h"
 #include "planner/model/gguf/gguf.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
 #include "runtime/text/tokenizer.h"
-#include "runtime/text/utf8.h"
 
 namespace berth {
 namespace {
@@ -101,7 +102,7 @@ std::int64_t vocabulary_of(const Model& model, const Recipe& recipe) {
       return static_cast<std::int64_t>(tensor.shape[0]);
     }
   }
-  throw Error(model.path.string() + ": the model has no tensor '" + name + "'");
+  throw Error(model.path.string() + ": the model has no tensor " + quote(name));
 }
 
 void check_prompt(const std::vector<std::int64_t>& ids, std::uint64_t new_tokens,

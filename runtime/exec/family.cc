@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/config.h"
 
 namespace berth {
@@ -114,13 +116,11 @@ constexpr std::array kFamilies{
     mixtral(), gemma2()};
 
 const Family& find_family(const ModelConfig& config) {
-  std::string known;
   for (const Family& family : kFamilies) {
     if (family.model_type == config.model_type()) return family;
-    known.append(known.empty() ? "" : ", ").append(family.model_type);
   }
-  throw Error(config.source() + ": model_type '" + config.model_type() +
-              "' cannot be run (these can: " + known + ")");
+  throw Error(config.source() + ": model_type " + quote(config.model_type()) +
+              " cannot be run (these can: " + join(kFamilies, ", ", &Family::model_type) + ")");
 }
 
 Activation find_activation(const ModelConfig& config, const Family& family) {
@@ -132,8 +132,8 @@ Activation find_activation(const ModelConfig& config, const Family& family) {
     return Activation::kGeluTanh;  // three names of one formula
   }
   if (name == "relu") return Activation::kRelu;
-  throw Error(config.source() + ": " + std::string(family.activation_key) + ": '" + name +
-              "' cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh and relu can)");
+  throw Error(config.source() + ": " + std::string(family.activation_key) + ": " + quote(name) +
+              " cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh and relu can)");
 }
 
 // Throws Error for fields that change what a model computes in ways that the code here cannot.

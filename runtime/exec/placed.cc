@@ -7,6 +7,7 @@
 #include <string>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {
@@ -26,7 +27,7 @@ at::Device cuda_device(const std::string& name) {
   try {
     return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(std::stoi(name))};
   } catch (const std::logic_error&) {  // what std::stoi throws
-    throw Error("device '" + name + "' of the plan is not the number of a CUDA device");
+    throw Error("device " + quote(name) + " of the plan is not the number of a CUDA device");
   }
 }
 

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 
@@ -61,8 +62,8 @@ Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double thet
     const auto factor = static_cast<float>(require_number(config, "rope_parameters.factor"));
     for (float& frequency : rotary.inverse_frequency) frequency /= factor;
   } else if (type != "default") {
-    throw Error(config.source() + ": rope_parameters.rope_type: '" + type +
-                "' cannot be run (default, linear and llama3 can)");
+    throw Error(config.source() + ": rope_parameters.rope_type: " + quote(type) +
+                " cannot be run (default, linear and llama3 can)");
   }
   return rotary;
 }

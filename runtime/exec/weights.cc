@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 
 namespace berth {
 namespace {
@@ -37,8 +38,7 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
     const ModelTensor& tensor = tree.tensors[id];
     if (tensor.buffer) continue;
     if (!scalar_type(tensor.dtype)) {
-      throw Error("tensor '" + std::string(tensor.name) + "' is " +
-                  std::string(dtype_name(tensor.dtype)) +
+      throw Error("tensor " + quote(tensor.name) + " is " + std::string(dtype_name(tensor.dtype)) +
                   ", and no model can be run in that dtype (F32, F16, BF16 and F64 can be used)");
     }
     ids_.emplace(tensor.name, id);
@@ -47,7 +47,7 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
 
 TensorId Weights::id(const std::string& name) const {
   const auto entry = ids_.find(name);
-  if (entry == ids_.end()) throw Error("the model has no tensor '" + name + "'");
+  if (entry == ids_.end()) throw Error("the model has no tensor " + quote(name));
   return entry->second;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "runtime/io/shard_files.h"
 
 namespace berth {
@@ -21,7 +22,7 @@ std::string position_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
   // Empty tensors may come between the tensor that the byte belongs to and the byte.
   while (after != tensors.begin() && (--after)->shard == shard) {
     if (after->end > offset) {
-      text += "tensor '" + after->name + "', ";
+      text += "tensor " + quote(after->name) + ", ";
       break;
     }
   }

@@ -56,10 +56,6 @@ std::optional<std::uint64_t> bytes_now(const Shard& shard) {
   return static_cast<std::uint64_t>(now.st_size);
 }
 
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Descriptor open_shard(const Shard& shard) {
   Descriptor fd(::open(shard.path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) fail_errno(shard, "cannot open the shard");

@@ -12,11 +12,11 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "berth/checkpoint.h"
 #include "berth/load.h"
+#include "planner/base/descriptor.h"
 #include "runtime/io/file_facts.h"
 #include "runtime/io/reader.h"
 
@@ -33,22 +33,6 @@ void check_unchanged(const Shard& shard, int fd);
 
 // The size in bytes of the file at shard.path now; nothing where another file is there by now.
 std::optional<std::uint64_t> bytes_now(const Shard& shard);
-
-// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  ~Descriptor();
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // Opens a shard for buffered reading and checks that it is unchanged. Throws Error.
 Descriptor open_shard(const Shard& shard);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
@@ -132,7 +133,7 @@ HostBlock Loaded::fetch(TensorId id) const {
   const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
   block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
-  auto arena = std::make_shared<HostArena>(block.bytes, "tensor '" + info.name + "'");
+  auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + quote(info.name));
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (as_it_is) {
     file.read(info.shard, info.begin, info.end, block.data.get());
@@ -166,7 +167,7 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
                                 std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
   HostBlock block;
   block.bytes = bytes;
-  auto arena = std::make_shared<HostArena>(bytes, "tensor '" + info.name + "'");
+  auto arena = std::make_shared<HostArena>(bytes, "tensor " + quote(info.name));
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   // Whole units of packed values, few enough to stay in the processor's cache.
   constexpr std::uint64_t kStep = 1u << 20;

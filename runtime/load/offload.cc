@@ -10,6 +10,7 @@
 #include <string>
 
 #include "berth/error.h"
+#include "planner/base/output_file.h"
 #include "runtime/io/file_facts.h"
 
 namespace berth {
@@ -24,14 +25,10 @@ constexpr std::uint64_t kStep = 256u << 10;  // stored bytes that a thread conve
               "; name another with --offload-folder, or keep the stored dtype with --dtype auto");
 }
 
-Descriptor open_unnamed(const fs::path& folder) {
-  Descriptor unnamed(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (unnamed.get() >= 0) return unnamed;
-  std::string name = (folder / "berth-XXXXXX").string();  // file systems without O_TMPFILE
-  Descriptor named(::mkostemp(name.data(), O_CLOEXEC));
-  if (named.get() < 0) fail(folder, std::string("cannot make a file: ") + std::strerror(errno));
-  ::unlink(name.c_str());
-  return named;
+Descriptor open_nameless(const fs::path& folder) {
+  Descriptor file = make_nameless_file(folder);
+  if (file.get() < 0) fail(folder, std::string("cannot make a file: ") + std::strerror(errno));
+  return file;
 }
 
 class OffloadSink final : public DeviceSink {
@@ -100,7 +97,7 @@ OffloadFile::OffloadFile(const fs::path& folder, std::uint64_t bytes,
     fail(folder, "the converted tensors of the disk tier need " + std::to_string(bytes) +
                      " bytes, " + std::to_string(free) + " are free");
   }
-  fd_ = open_unnamed(folder);
+  fd_ = open_nameless(folder);
   // Space that is reserved now cannot run out half-way. Not every file system can reserve it.
   if (bytes > 0 && ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
       errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) {

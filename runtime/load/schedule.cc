@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
 
@@ -76,7 +77,7 @@ class Builder {
   }
 
   [[noreturn]] void fail(const ModelTensor& tensor, const std::string& what) const {
-    throw Error("tensor '" + std::string(tensor.name) + "': " + what);
+    throw Error("tensor " + quote(tensor.name) + ": " + what);
   }
 
   // Decides where a tensor will be, and adds a demand where a storage must be made for it.
@@ -401,8 +402,8 @@ void require_plan_of(const Model& model, const Plan& plan) {
   }
   if (plan.tensor_device.size() != model.tree.tensors.size()) {
     throw Error("the plan is for another model: it places " +
-                std::to_string(plan.tensor_device.size()) + " tensors, '" + model.tree.name +
-                "' has " + std::to_string(model.tree.tensors.size()));
+                std::to_string(plan.tensor_device.size()) + " tensors, " + quote(model.tree.name) +
+                " has " + std::to_string(model.tree.tensors.size()));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
 #include "runtime/quant/float_format.h"
@@ -26,7 +27,7 @@ std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b
 // The beginning of an error about a stored tensor.
 std::string position_of(const Checkpoint& checkpoint, std::uint32_t source) {
   const TensorInfo& info = checkpoint.tensors[source];
-  return checkpoint.shards[info.shard].path.string() + ": tensor '" + info.name + "': ";
+  return checkpoint.shards[info.shard].path.string() + ": tensor " + quote(info.name) + ": ";
 }
 
 std::uint64_t count_of(const TensorInfo& info) {
@@ -136,7 +137,7 @@ class TableBuilder {
     part.info = &checkpoint_.tensors[source];
     const std::uint64_t begin = part.info->begin;
     const std::uint64_t end = part.info->end;
-    part.memory = HostArena(block_up(end) - block_down(begin), "tensor '" + part.info->name + "'");
+    part.memory = HostArena(block_up(end) - block_down(begin), "tensor " + quote(part.info->name));
     part.data = part.memory.data() + begin % kBlock;
     if (end > begin) read_(part.info->shard, begin, end, part.memory.data() + begin % kBlock);
     return part;

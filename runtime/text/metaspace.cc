@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "planner/base/quote.h"
 #include "runtime/text/pattern.h"
 
 namespace berth {
@@ -20,7 +21,7 @@ Prepend read_prepend(const JsonValue& value) {
   const auto name = scheme->text();
   if (name == "never") return Prepend::kNever;
   if (name != "always" && name != "first") {
-    scheme->fail(in_quotes(name) + " is not a scheme (always, first and never are)");
+    scheme->fail(quote(name) + " is not a scheme (always, first and never are)");
   }
   if (!wanted) scheme->fail("is not 'never', though add_prefix_space is false");
   return name == "always" ? Prepend::kAlways : Prepend::kFirst;

@@ -3,7 +3,7 @@
 // them.
 #pragma once
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 #include "runtime/text/steps.h"
 
 namespace berth {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/pattern.h"
 #include "runtime/text/reference_unicode.h"
@@ -78,7 +79,7 @@ Normalizer make_normalizer(const std::optional<JsonValue>& value) {
   if (type == "Replace") return make_replace(*value);
   if (type == "Strip") return make_strip(*value);
   if (type == "Sequence") return make_sequence(*value);
-  value->fail("type " + in_quotes(type) +
+  value->fail("type " + quote(type) +
               " is not supported (NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and "
               "Sequence are)");
 }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "berth/error.h"
+#include "planner/base/position.h"
 
 namespace berth {
 namespace {
@@ -10,12 +11,8 @@ namespace {
 constexpr std::size_t kMostBytes = std::size_t{1} << 30;
 
 Pattern make_regex(const JsonValue& regex) {
-  std::shared_ptr<const Regex> compiled;
-  try {
-    compiled = std::make_shared<const Regex>(regex.text());
-  } catch (const Error& error) {
-    regex.fail(error.what());
-  }
+  const auto compiled =
+      with_position(regex, [&] { return std::make_shared<const Regex>(regex.text()); });
   return [compiled](std::string_view text) { return compiled->find_all(text); };
 }
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 #include "runtime/text/regex.h"
 
 namespace berth {

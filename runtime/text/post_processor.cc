@@ -1,5 +1,6 @@
 #include "runtime/text/post_processor.h"
 
+#include "planner/base/quote.h"
 namespace berth {
 namespace {
 
@@ -7,7 +8,7 @@ namespace {
 void append_ids(const JsonValue& special_tokens, const JsonValue& name,
                 std::vector<std::int64_t>& ids) {
   const auto token = special_tokens.get(name.text());
-  if (!token) name.fail(in_quotes(name.text()) + " is not among the special_tokens");
+  if (!token) name.fail(quote(name.text()) + " is not among the special_tokens");
   for (const JsonValue& id : token->require("ids").list()) ids.push_back(id.token_id());
 }
 
@@ -64,7 +65,7 @@ SpecialIds read_post_processor(const std::optional<JsonValue>& value) {
   if (type == "TemplateProcessing") return read_template(*value);
   if (type == "RobertaProcessing" || type == "BertProcessing") return read_pair(*value);
   if (type == "Sequence") return read_sequence(*value);
-  value->fail("type " + in_quotes(type) +
+  value->fail("type " + quote(type) +
               " is not supported (ByteLevel, TemplateProcessing, RobertaProcessing, "
               "BertProcessing and Sequence are)");
 }

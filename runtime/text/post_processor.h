@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 
 namespace berth {
 

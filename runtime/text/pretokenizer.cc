@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "planner/base/quote.h"
 #include "runtime/text/byte_level.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/metaspace.h"
@@ -29,7 +30,7 @@ Behavior parse_behavior(const JsonValue& value) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  value.fail(in_quotes(name) + " is not a behavior of Split");
+  value.fail(quote(name) + " is not a behavior of Split");
 }
 
 // Joins neighbours that `join(previous, next)` says belong together.
@@ -140,7 +141,7 @@ PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
                     value->flag("individual_digits") ? Behavior::kIsolated : Behavior::kContiguous);
   }
   if (type != "Sequence") {
-    value->fail("type " + in_quotes(type) +
+    value->fail("type " + quote(type) +
                 " is not supported (ByteLevel, Split, Digits, Metaspace and Sequence are)");
   }
   std::vector<PreTokenizer> steps;

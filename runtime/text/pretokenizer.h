@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 #include "runtime/text/steps.h"
 
 namespace berth {

@@ -7,9 +7,9 @@
 
 #include "berth/error.h"
 #include "planner/base/onig_pattern.h"
+#include "planner/base/utf8.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/reference_unicode.h"
-#include "runtime/text/utf8.h"
 
 namespace berth {
 namespace {

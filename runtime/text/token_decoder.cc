@@ -6,11 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "planner/base/quote.h"
+#include "planner/base/utf8.h"
 #include "runtime/text/byte_level.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/metaspace.h"
 #include "runtime/text/pattern.h"
-#include "runtime/text/utf8.h"
 
 namespace berth {
 namespace {
@@ -131,7 +132,7 @@ TokenDecoder make_token_decoder(const std::optional<JsonValue>& value) {
   if (type == "Replace") return make_replace(*value);
   if (type == "Strip") return make_strip(*value);
   if (type == "Sequence") return make_sequence(*value);
-  value->fail("type " + in_quotes(type) +
+  value->fail("type " + quote(type) +
               " is not supported (ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip and "
               "Sequence are)");
 }

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 #include "runtime/text/steps.h"
 
 namespace berth {

@@ -1,32 +1,37 @@
 #include "runtime/text/tokenizer.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/input_file.h"
+#include "planner/base/json_value.h"
+#include "planner/base/quote.h"
+#include "planner/base/utf8.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/bpe.h"
-#include "runtime/text/json_value.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/post_processor.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/steps.h"
 #include "runtime/text/token_decoder.h"
-#include "runtime/text/utf8.h"
 
 namespace berth {
 namespace {
 
+constexpr std::uint64_t kMostBytes = 1u << 30;  // of a tokenizer.json; the largest have 40 MiB
+
 void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
   for (const auto [token, element] : vocabulary.object()) {
     const JsonValue value(element, vocabulary.file(),
-                          "model.vocab[" + in_quotes(lossy_utf8(token)) + "]");
+                          "model.vocab[" + quote(lossy_utf8(token)) + "]");
     const std::uint32_t id = value.token_id();
     if (!bpe.add_token(token, id)) {
-      value.fail("id " + std::to_string(id) + " is taken by " + in_quotes(*bpe.token_of(id)));
+      value.fail("id " + std::to_string(id) + " is taken by " + quote(*bpe.token_of(id)));
     }
   }
 }
@@ -40,7 +45,7 @@ void read_merges(const JsonValue& merges, Bpe& bpe) {
       const auto text = merge.text();
       const auto space = text.find(' ');
       if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-        merge.fail(in_quotes(text) + " is not two tokens with a space between");
+        merge.fail(quote(text) + " is not two tokens with a space between");
       }
       left = text.substr(0, space);
       right = text.substr(space + 1);
@@ -51,7 +56,7 @@ void read_merges(const JsonValue& merges, Bpe& bpe) {
       right = pair[1].text();
     }
     if (!bpe.add_merge(left, right)) {
-      merge.fail(in_quotes(left) + ", " + in_quotes(right) +
+      merge.fail(quote(left) + ", " + quote(right) +
                  " and the two joined must all be in model.vocab");
     }
   }
@@ -60,7 +65,7 @@ void read_merges(const JsonValue& merges, Bpe& bpe) {
 Bpe read_bpe(const JsonValue& model) {
   const auto type = model.get("type");  // old files leave it out
   if (type && type->text() != "BPE") {
-    type->fail(in_quotes(type->text()) + " is not supported (BPE is)");
+    type->fail(quote(type->text()) + " is not supported (BPE is)");
   }
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const auto value = model.get(affix);
@@ -151,8 +156,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
     const auto in_model = bpe_.id_of(content);
     const std::string* other = bpe_.token_of(token.id);
     if (in_model ? *in_model != token.id : other != nullptr) {
-      value.fail(in_quotes(content) + " has id " + std::to_string(token.id) +
-                 ", against model.vocab");
+      value.fail(quote(content) + " has id " + std::to_string(token.id) + ", against model.vocab");
     }
     if (const auto [entry, fresh] = added_.try_emplace(token.id, token); !fresh) {
       if (entry->second.content == token.content) continue;  // the first entry counts
@@ -263,33 +267,19 @@ std::string HuggingFaceTokenizer::decode_settled(const std::vector<std::int64_t>
   return join(std::move(tokens));
 }
 
-std::unique_ptr<Tokenizer> parse_text(const simdjson::padded_string& text,
-                                      const std::string& name) {
-  simdjson::dom::parser parser;
-  simdjson::dom::element root;
-  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
-    throw Error(name + ": not valid JSON: " + simdjson::error_message(error));
-  }
-  try {
-    return std::make_unique<HuggingFaceTokenizer>(JsonValue(root, name, ""));
-  } catch (const simdjson::simdjson_error& error) {
-    throw Error(name + ": " + error.what());
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json) {
-  const std::string name = tokenizer_json.string();
-  simdjson::padded_string text;
-  if (simdjson::padded_string::load(name).get(text) != simdjson::SUCCESS) {
-    throw Error(name + ": cannot be read");
-  }
-  return parse_text(text, name);
+  return parse(read_text_file(tokenizer_json, kMostBytes), tokenizer_json.string());
 }
 
 std::unique_ptr<Tokenizer> Tokenizer::parse(std::string_view json, const std::string& source) {
-  return parse_text(simdjson::padded_string(json), source);
+  const JsonDocument document(json, source);
+  try {
+    return std::make_unique<HuggingFaceTokenizer>(document.root());
+  } catch (const simdjson::simdjson_error& error) {
+    throw Error(source + ": " + error.what());
+  }
 }
 
 }  // namespace berth

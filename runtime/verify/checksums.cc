@@ -1,13 +1,12 @@
 #include "runtime/verify/checksums.h"
 
-#include <simdjson.h>
-
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "berth/error.h"
+#include "planner/base/input_file.h"
+#include "planner/base/json_value.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 
 namespace berth {
@@ -23,23 +22,7 @@ std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
 }
 
-// A JSON string. Names come out of UTF-8 JSON or a file system; what is not printable is escaped.
-std::string json_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      char code[8];
-      std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(c));
-      out += code;
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
+JsonWriter row() { return JsonWriter(JsonForm::kOneLine, JsonEscapes::kPlain); }
 
 // Reads the text of a checksum file and compares it with the checkpoint that it is for.
 class Reading {
@@ -47,11 +30,9 @@ class Reading {
   Reading(const std::string& source, const Checkpoint& checkpoint)
       : source_(source), checkpoint_(checkpoint) {}
 
-  Checksums read(std::string_view text) {
-    dom::element document;
-    if (const auto error = parser_.parse(text.data(), text.size()).get(document)) {
-      fail(std::string("not valid JSON: ") + simdjson::error_message(error));
-    }
+  Checksums read(std::string_view text) const {
+    const JsonDocument parsed(text, source_);
+    const dom::element document = parsed.root().element();
     if (string_at(document, "format") != kFormat ||
         string_at(document, "algorithm") != kAlgorithm) {
       fail(
@@ -69,20 +50,20 @@ class Reading {
          "; if the model was meant to change, write the checksums anew with `berth checksum`");
   }
 
+  template <typename T>
+  T member(dom::element parent, const char* key, const char* kind) const {
+    const auto value = json_member<T>(parent, key);
+    if (!value) fail(std::string("'") + key + "' is missing or not " + kind);
+    return *value;
+  }
   std::string_view string_at(dom::element parent, const char* key) const {
-    std::string_view value;
-    if (parent[key].get(value)) fail(std::string("'") + key + "' is missing or not a string");
-    return value;
+    return member<std::string_view>(parent, key, "a string");
   }
   std::uint64_t number_at(dom::element parent, const char* key) const {
-    std::uint64_t value = 0;
-    if (parent[key].get(value)) fail(std::string("'") + key + "' is missing or not a number");
-    return value;
+    return member<std::uint64_t>(parent, key, "a number");
   }
   dom::array array_at(dom::element parent, const char* key) const {
-    dom::array value;
-    if (parent[key].get(value)) fail(std::string("'") + key + "' is missing or not an array");
-    return value;
+    return member<dom::array>(parent, key, "an array");
   }
 
   void read_shards(dom::array shards) const {
@@ -133,29 +114,38 @@ class Reading {
 
   const std::string& source_;
   const Checkpoint& checkpoint_;
-  dom::parser parser_;
 };
 
 }  // namespace
 
 std::string format_checksums(const Checkpoint& checkpoint, const Checksums& checksums) {
-  std::ostringstream out;
-  out << "{\"format\": " << json_string(kFormat) << ",\n \"algorithm\": " << json_string(kAlgorithm)
-      << ",\n \"shards\": [";
+  std::string out = "{\"format\": " + json_quote(kFormat) +
+                    ",\n \"algorithm\": " + json_quote(kAlgorithm) + ",\n \"shards\": [";
   for (std::uint32_t i = 0; i < checkpoint.shards.size(); ++i) {
-    out << (i == 0 ? "\n" : ",\n") << "  {\"file\": " << json_string(file_name(checkpoint, i))
-        << ", \"bytes\": " << checkpoint.shards[i].file_bytes << "}";
+    out += i == 0 ? "\n  " : ",\n  ";
+    out += row()
+               .begin_object()
+               .member("file", file_name(checkpoint, i))
+               .member("bytes", checkpoint.shards[i].file_bytes)
+               .end_object()
+               .take_value();
   }
-  out << "],\n \"tensors\": [";
+  out += "],\n \"tensors\": [";
   for (std::size_t i = 0; i < checksums.size(); ++i) {
     const TensorInfo& tensor = checkpoint.tensors[i];
-    out << (i == 0 ? "\n" : ",\n") << "  {\"name\": " << json_string(tensor.name)
-        << ", \"shard\": " << tensor.shard << ", \"begin\": " << tensor.begin
-        << ", \"end\": " << tensor.end << ", \"dtype\": " << json_string(dtype_name(tensor.dtype))
-        << ", \"xxh3\": \"" << checksums[i].hex() << "\"}";
+    out += i == 0 ? "\n  " : ",\n  ";
+    out += row()
+               .begin_object()
+               .member("name", tensor.name)
+               .member("shard", tensor.shard)
+               .member("begin", tensor.begin)
+               .member("end", tensor.end)
+               .member("dtype", dtype_name(tensor.dtype))
+               .member("xxh3", checksums[i].hex())
+               .end_object()
+               .take_value();
   }
-  out << "]}\n";
-  return out.str();
+  return out += "]}\n";
 }
 
 Checksums parse_checksums(std::string_view text, const std::string& source,
@@ -164,24 +154,13 @@ Checksums parse_checksums(std::string_view text, const std::string& source,
 }
 
 Checksums read_checksums(const std::filesystem::path& file, const Checkpoint& checkpoint) {
-  std::error_code error;
-  const std::uint64_t bytes = std::filesystem::file_size(file, error);
-  if (error) {
-    throw Error(file.string() + ": " + error.message() +
+  if (std::error_code error; !std::filesystem::exists(file, error)) {
+    throw Error(file.string() + ": " + std::strerror(error ? error.value() : ENOENT) +
                 ": there is nothing to verify against; write the checksums with `berth checksum`, "
                 "from files that you "
                 "trust");
   }
-  if (bytes > kMostBytes) {
-    throw Error(file.string() + ": has " + std::to_string(bytes) +
-                " bytes, too many for a checksum file");
-  }
-  std::string text(bytes, '\0');
-  std::ifstream in(file, std::ios::binary);
-  if (!in.read(text.data(), static_cast<std::streamsize>(bytes))) {
-    throw Error(file.string() + ": cannot read the checksums");
-  }
-  return parse_checksums(text, file.string(), checkpoint);
+  return parse_checksums(read_text_file(file, kMostBytes), file.string(), checkpoint);
 }
 
 Verifier::Verifier(const Checkpoint& checkpoint, std::filesystem::path file)
@@ -196,8 +175,8 @@ Verifier::Verifier(const Checkpoint& checkpoint, std::filesystem::path file)
 void Verifier::check(std::uint32_t tensor, const Digest& found) const {
   if (found == expected_[tensor]) return;
   const TensorInfo& info = checkpoint_.tensors[tensor];
-  throw Error(checkpoint_.shards[info.shard].path.string() + ": tensor '" + info.name +
-              "', bytes " + std::to_string(info.begin) + " to " + std::to_string(info.end) +
+  throw Error(checkpoint_.shards[info.shard].path.string() + ": tensor " + quote(info.name) +
+              ", bytes " + std::to_string(info.begin) + " to " + std::to_string(info.end) +
               ": the checksum differs: " + found.hex() + " was read, " + file_.string() + " says " +
               expected_[tensor].hex() + "; the shard is damaged: get it again");
 }

@@ -235,17 +235,6 @@ TEST(Yaml, NamesAnAbsentFileAFolderAndAHugeFile) {
   std::filesystem::remove_all(folder);
 }
 
-TEST(Yaml, FindsTheNearestWordOnlyWhereItIsLikelyATypo) {
-  const std::vector<std::string> words = {"capacity", "memory_bandwidth", "from", "to", "name"};
-  EXPECT_EQ(nearest("capcity", words), "capacity");
-  EXPECT_EQ(nearest("Capacity", words), "capacity");
-  EXPECT_EQ(nearest("memory-bandwith", words), "memory_bandwidth");
-  EXPECT_EQ(nearest("form", words), "from");
-  EXPECT_EQ(nearest("kind", words), std::nullopt);
-  EXPECT_EQ(nearest("", words), std::nullopt);
-  EXPECT_EQ(nearest(std::string(100000, 'a'), words), std::nullopt);
-}
-
 // Whatever the bytes are, reading gives a value that can be walked, or throws Error.
 TEST(Yaml, SurvivesRandomBytes) {
   std::mt19937 random(20240607);

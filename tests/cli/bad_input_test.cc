@@ -1,6 +1,7 @@
 // Every broken input ends in one error line that names the place, exit 1, and no stray file.
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <functional>
@@ -40,6 +41,12 @@ std::vector<std::string> with_header(const TemporaryFolder& folder, const std::s
   folder.write("m/config.json", tiny_config());
   folder.write("m/model.safetensors", safetensors(header, tiny_data_bytes()));
   return plan(folder.path() / "m");
+}
+
+std::filesystem::path make_pipe(const TemporaryFolder& folder, const std::string& name) {
+  const std::filesystem::path path = folder.path() / name;
+  EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  return path;
 }
 
 class BadInput : public ::testing::TestWithParam<Broken> {};
@@ -115,6 +122,33 @@ const Broken kBroken[] = {
     {"InvalidYaml",
      [](const auto& f) { return plan(f.write("deploy.yaml", "model: m\npolicy: [auto\n")); },
      "deploy.yaml:"},
+    // Pipes that nobody writes to: berth must say so, and not wait.
+    {"DeploymentFileThatIsAPipe", [](const auto& f) { return plan(make_pipe(f, "deploy.yaml")); },
+     "deploy.yaml: is a pipe, which is not a regular file"},
+    {"DeviceMapThatIsAPipe",
+     [](const auto& f) {
+       return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--device-map",
+                                       make_pipe(f, "map.json")};
+     },
+     "map.json: is a pipe, which is not a regular file"},
+    {"MachineFileThatIsAPipe",
+     [](const auto& f) {
+       return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--machine",
+                                       make_pipe(f, "rig.yaml")};
+     },
+     "rig.yaml: is a pipe, which is not a regular file"},
+    {"PlanFileThatIsAPipe",
+     [](const auto& f) {
+       return std::vector<std::string>{"load", tiny_llama(f, "m"), "--plan",
+                                       make_pipe(f, "plan.json")};
+     },
+     "plan.json: is a pipe, which is not a regular file"},
+    {"ChecksumFileThatIsAPipe",
+     [](const auto& f) {
+       return std::vector<std::string>{"load",     tiny_llama(f, "m"), "--max-memory",
+                                       "cpu=1GiB", "--verify",         make_pipe(f, "sums.json")};
+     },
+     "sums.json: is a pipe, which is not a regular file"},
     {"ImpossibleSize",
      [](const auto& f) {
        return plan(f.write("deploy.yaml", "model: m\nmax_memory: {0: 80GBs}\n"));

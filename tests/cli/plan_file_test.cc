@@ -106,7 +106,7 @@ TEST(PlanFile, RefusesAnotherVersionByName) {
 
 TEST(PlanFile, NamesTheMemberThatIsMissingOrWrong) {
   const std::string json = plan_json(testing::made_plan());
-  EXPECT_THAT(error_of("{"), HasSubstr("plan.json: not JSON"));
+  EXPECT_THAT(error_of("{"), HasSubstr("plan.json: not valid JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not an object"));
   EXPECT_THAT(error_of("{}"), HasSubstr("plan.json: has no plan_version"));
   EXPECT_THAT(error_of("{\"plan_version\": 1}"), HasSubstr("plan.json: model is missing"));

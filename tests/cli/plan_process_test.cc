@@ -143,6 +143,21 @@ TEST(PlanCommand, DrawsToStdoutOrToAFile) {
   EXPECT_THAT(lost.talk, HasSubstr("absent/p.svg"));
 }
 
+TEST(PlanCommand, WritesThroughALinkAndKeepsIt) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::filesystem::path target = folder.write("pictures/old.svg", "old");
+  for (const char* option : {"--svg", "--dot", "--save"}) {
+    const std::filesystem::path link = folder.path() / (std::string("link") + option);
+    std::filesystem::create_symlink("pictures/old.svg", link);
+    folder.write("pictures/old.svg", "old");
+    const Answer answer = berth({"plan", model, "--max-memory", "cpu=1GiB", option, link});
+    EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+    EXPECT_TRUE(std::filesystem::is_symlink(link)) << option;
+    EXPECT_GT(std::filesystem::file_size(target), 100u) << option;
+  }
+}
+
 TEST(PlanCommand, WritesIntoADeviceAndDoesNotReplaceIt) {
   const TemporaryFolder folder;
   const std::filesystem::path link = folder.path() / "full";

@@ -263,7 +263,7 @@ TEST_F(Executor, StopsWhenCancelledAndLeavesNoLogitsFile) {
 
 TEST_F(Executor, NamesALogitsFileThatCannotBeWritten) {
   options_.logits_file = "/nowhere/logits.safetensors";
-  EXPECT_THAT(error(), HasSubstr("/nowhere/logits.safetensors: cannot create"));
+  EXPECT_THAT(error(), HasSubstr("/nowhere/logits.safetensors: cannot be written"));
 }
 
 TEST(BFloat16, ComputesInItsDtypeNearFloat32) {

@@ -12,7 +12,6 @@
 #include "berth/error.h"
 #include "berth/model.h"
 #include "berth/planner.h"
-#include "planner/base/json_text.h"
 #include "planner/model/gguf/piece_merges.h"
 #include "planner/model/tree/config.h"
 #include "tests/error_of.h"
@@ -126,18 +125,6 @@ TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
   EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
   EXPECT_EQ(config.list("eos_token_id").size(), 2u);
-}
-
-TEST(JsonObject, KeepsFloatsFloats) {
-  JsonObject json;
-  json.add("rope_theta", 10000.0F);
-  json.add("final_logit_softcapping", -30.0F);
-  json.add("rms_norm_eps", 1e-5F);
-  json.add("large", 1e6F);
-  json.add("count", 30);
-  EXPECT_EQ(json.take(),
-            "{\n  \"rope_theta\": 10000.0,\n  \"final_logit_softcapping\": -30.0,\n"
-            "  \"rms_norm_eps\": 1e-05,\n  \"large\": 1e+06,\n  \"count\": 30\n}");
 }
 
 TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {

@@ -37,7 +37,7 @@ TEST(DeviceMap, PrintsWhatItReads) {
 TEST(DeviceMap, NamesThePlaceOfEveryMistake) {
   for (const auto& [json, words] :
        std::vector<std::pair<std::string, std::string>>{{"[1]", "a device map is a JSON object"},
-                                                        {"{\"a\": 0", "not JSON"},
+                                                        {"{\"a\": 0", "not valid JSON"},
                                                         {"{}", "is empty"},
                                                         {"{\"a\": 1.5}", "key \"a\": not a device"},
                                                         {"{\"a\": -1}", "not a device"},
@@ -45,7 +45,7 @@ TEST(DeviceMap, NamesThePlaceOfEveryMistake) {
                                                         {"{\"a\": {\"b\": 0}}", "not a device"},
                                                         {"{\"a\": \"\"}", "empty string"},
                                                         {"{\"a\": 0, \"a\": 1}", "given twice"},
-                                                        {"", "not JSON"}}) {
+                                                        {"", "not valid JSON"}}) {
     try {
       parse_device_map(json, "map.json");
       ADD_FAILURE() << json;

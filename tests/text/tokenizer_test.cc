@@ -10,8 +10,8 @@
 #include <fstream>
 
 #include "berth/error.h"
+#include "planner/base/utf8.h"
 #include "runtime/text/bpe.h"
-#include "runtime/text/utf8.h"
 
 namespace berth {
 namespace {

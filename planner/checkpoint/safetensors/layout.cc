@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "berth/error.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 
 namespace berth {
@@ -21,33 +22,6 @@ constexpr DType kNarrowFirst[] = {
 
 std::ptrdiff_t rank_of(DType dtype) {
   return std::ranges::find(kNarrowFirst, dtype) - std::begin(kNarrowFirst);
-}
-
-// Appends `text` as a JSON string. Names have been checked to be UTF-8.
-void append_quoted(std::string& out, std::string_view text) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += {'\\', c};
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else if (c == '\r') {
-      out += "\\r";
-    } else if (c == '\b') {
-      out += "\\b";
-    } else if (c == '\f') {
-      out += "\\f";
-    } else if (byte < 0x20) {
-      out += {'\\', 'u', '0', '0', kDigits[byte >> 4], kDigits[byte & 15]};
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
 }
 
 std::uint64_t bytes_of(const OutputTensor& tensor) {
@@ -69,24 +43,23 @@ SafetensorsLayout lay_out_safetensors(std::span<const OutputTensor> tensors) {
 
   SafetensorsLayout layout;
   layout.begin.resize(tensors.size());
-  std::string json = R"({"__metadata__":{"format":"pt"})";
+  // As the safetensors library writes them; names are UTF-8 already.
+  JsonWriter writer(JsonForm::kCompact, JsonEscapes::kShort);
+  writer.begin_object().key("__metadata__").begin_object().member("format", "pt").end_object();
   std::uint64_t end = 0;
   for (const std::size_t i : order) {
     const OutputTensor& tensor = tensors[i];
     layout.begin[i] = end;
-    json += ',';
-    append_quoted(json, tensor.name);
-    json += R"(:{"dtype":")" + std::string(dtype_name(tensor.dtype)) + R"(","shape":[)";
-    for (std::size_t d = 0; d < tensor.shape.size(); ++d) {
-      json += (d == 0 ? "" : ",") + std::to_string(tensor.shape[d]);
-    }
-    json += R"(],"data_offsets":[)" + std::to_string(end) + ',';
+    writer.key(tensor.name).begin_object().member("dtype", dtype_name(tensor.dtype));
+    writer.key("shape").begin_array();
+    for (const std::uint64_t size : tensor.shape) writer.value(size);
+    writer.end_array().key("data_offsets").begin_array().value(end);
     if (__builtin_add_overflow(end, bytes_of(tensor), &end)) {
       throw Error("tensor " + quote(tensor.name) + ": the file's size overflows");
     }
-    json += std::to_string(end) + "]}";
+    writer.value(end).end_array().end_object();
   }
-  json += '}';
+  std::string json = writer.end_object().take_value();
   json.append((8 - json.size() % 8) % 8, ' ');
 
   for (std::size_t i = 0; i < 8; ++i) layout.header += static_cast<char>(json.size() >> (8 * i));
@@ -104,17 +77,11 @@ std::string safetensors_index(std::span<const OutputTensor> tensors,
     sorted.emplace(tensors[i].name, shards[i]);
     bytes += bytes_of(tensors[i]);
   }
-  std::string json = "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(bytes) +
-                     "\n  },\n  \"weight_map\": {";
-  const char* between = "\n    ";
-  for (const auto& [name, shard] : sorted) {
-    json += between;
-    append_quoted(json, name);
-    json += ": ";
-    append_quoted(json, shard);
-    between = ",\n    ";
-  }
-  return json += "\n  }\n}\n";
+  JsonWriter json(JsonForm::kIndented, JsonEscapes::kShort);
+  json.begin_object().key("metadata").begin_object().member("total_size", bytes).end_object();
+  json.key("weight_map").begin_object();
+  for (const auto& [name, shard] : sorted) json.member(name, shard);
+  return json.end_object().end_object().take();
 }
 
 }  // namespace berth

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
 
@@ -110,10 +111,8 @@ class Finder {
         return std::ranges::find_if(children, fits)->dict;
       }
     }
-    std::string names;
-    for (std::size_t i = 0; i < std::min<std::size_t>(children.size(), 3); ++i) {
-      names += (i == 0 ? "" : ", ") + quote(children[i].name);
-    }
+    std::string names = join(std::views::take(children, 3), ", ",
+                             [](const Child& child) { return quote(child.name); });
     if (children.size() > 3) names += ", ...";
     fail(at, "several dicts of the file could be the state dict (" + names +
                  "); save only the one that you mean");

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "berth/error.h"
-#include "planner/base/json_text.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
 
@@ -67,17 +67,17 @@ class ConfigText {
         architecture_(family.architecture) {}
 
   std::string write() {
-    json_.add("model_type", family_.model_type);
-    json_.add_json("architectures", "[\"" + std::string(class_of(family_.model_type)) + "\"]");
+    json_.begin_object().member("model_type", family_.model_type);
+    json_.key("architectures").json("[\"" + std::string(class_of(family_.model_type)) + "\"]");
     if (family_.model_type == "gpt2") {
       write_gpt2();
     } else {
       write_rotary_model();
     }
-    json_.add("vocab_size", vocabulary());
-    json_.add("tie_word_embeddings", !has("lm_head.weight"));
+    json_.member("vocab_size", vocabulary());
+    json_.member("tie_word_embeddings", !has("lm_head.weight"));
     add_special_ids(json_, header_);
-    return json_.take() + "\n";
+    return json_.end_object().take();
   }
 
  private:
@@ -109,35 +109,36 @@ class ConfigText {
   bool has(std::string_view name) const { return find_tensor(name) != nullptr; }
 
   void copy(std::string_view theirs, std::string_view ours) {
-    if (const auto value = find(ours)) json_.add(theirs, *value);
+    if (const auto value = find(ours)) json_.member(theirs, *value);
   }
   void copy_number(std::string_view theirs, std::string_view ours) {
-    if (const auto value = header_.number(key(ours))) json_.add(theirs, static_cast<float>(*value));
+    if (const auto value = header_.number(key(ours)))
+      json_.key(theirs).real(static_cast<float>(*value));
   }
 
   void write_gpt2() {
-    json_.add("n_embd", require("embedding_length"));
-    json_.add("n_layer", require("block_count"));
-    json_.add("n_head", heads_.query);
-    json_.add("n_positions", require("context_length"));
-    json_.add("n_inner", require_same("feed_forward_length"));
+    json_.member("n_embd", require("embedding_length"));
+    json_.member("n_layer", require("block_count"));
+    json_.member("n_head", heads_.query);
+    json_.member("n_positions", require("context_length"));
+    json_.member("n_inner", require_same("feed_forward_length"));
     copy_number("layer_norm_epsilon", "attention.layer_norm_epsilon");
   }
 
   void write_rotary_model() {
     const bool gemma = family_.model_type.starts_with("gemma");
-    json_.add("hidden_size", require("embedding_length"));
-    json_.add("num_hidden_layers", require("block_count"));
-    json_.add("intermediate_size", require_same("feed_forward_length"));
-    json_.add("num_attention_heads", heads_.query);
-    json_.add("num_key_value_heads", heads_.key);
-    json_.add("head_dim", heads_.dimensions);
-    json_.add("max_position_embeddings", require("context_length"));
+    json_.member("hidden_size", require("embedding_length"));
+    json_.member("num_hidden_layers", require("block_count"));
+    json_.member("intermediate_size", require_same("feed_forward_length"));
+    json_.member("num_attention_heads", heads_.query);
+    json_.member("num_key_value_heads", heads_.key);
+    json_.member("head_dim", heads_.dimensions);
+    json_.member("max_position_embeddings", require("context_length"));
     copy_number("rms_norm_eps", "attention.layer_norm_rms_epsilon");
-    json_.add(gemma ? "hidden_activation" : "hidden_act", gemma ? "gelu_pytorch_tanh" : "silu");
+    json_.member(gemma ? "hidden_activation" : "hidden_act", gemma ? "gelu_pytorch_tanh" : "silu");
     if (family_.model_type == "llama") {
-      json_.add("attention_bias", has("model.layers.0.self_attn.q_proj.bias"));
-      json_.add("mlp_bias", has("model.layers.0.mlp.up_proj.bias"));
+      json_.member("attention_bias", has("model.layers.0.self_attn.q_proj.bias"));
+      json_.member("mlp_bias", has("model.layers.0.mlp.up_proj.bias"));
     }
     write_rotary();
     write_window();
@@ -149,37 +150,39 @@ class ConfigText {
     copy_number("rope_theta", "rope.freq_base");
     const double base = header_.number(key("rope.freq_base")).value_or(10000);
     const std::string_view scaling = header_.text(key("rope.scaling.type")).value_or("none");
-    JsonObject rope;
+    JsonWriter rope(JsonForm::kIndented, JsonEscapes::kPlain);
+    rope.begin_object();
     if (!rope_factors_.empty()) {
       if (is_llama3(rope_factors_, base, heads_.dimensions)) {
-        rope.add("rope_type", "llama3");
-        rope.add("factor", rope_factors_.back());
-        rope.add("low_freq_factor", static_cast<float>(kLlama3Low));
-        rope.add("high_freq_factor", static_cast<float>(kLlama3High));
-        rope.add("original_max_position_embeddings", static_cast<std::uint64_t>(kLlama3Context));
+        rope.member("rope_type", "llama3");
+        rope.key("factor").real(rope_factors_.back());
+        rope.key("low_freq_factor").real(static_cast<float>(kLlama3Low));
+        rope.key("high_freq_factor").real(static_cast<float>(kLlama3High));
+        rope.member("original_max_position_embeddings", static_cast<std::uint64_t>(kLlama3Context));
       } else {
-        rope.add("rope_type", "rope_freqs");  // factors that no rule of transformers would give
+        rope.member("rope_type", "rope_freqs");  // factors that no rule of transformers would give
       }
     } else if (scaling != "none") {
-      rope.add("rope_type", scaling);
+      rope.member("rope_type", scaling);
       for (const auto& [theirs, ours] :
            {std::pair("factor", "rope.scaling.factor"),
             std::pair("attention_factor", "rope.scaling.attn_factor")}) {
         if (const auto value = header_.number(key(ours))) {
-          rope.add(theirs, static_cast<float>(*value));
+          rope.key(theirs).real(static_cast<float>(*value));
         }
       }
       if (const auto context = find("rope.scaling.original_context_length")) {
-        rope.add("original_max_position_embeddings", *context);
+        rope.member("original_max_position_embeddings", *context);
       }
     } else if (family_.model_type == "phi3" && longrope()) {
-      rope.add("rope_type", "longrope");
+      rope.member("rope_type", "longrope");
     }
-    if (const std::string text = rope.take(); text != "{}") json_.add_json("rope_scaling", text);
+    if (const std::string text = rope.end_object().take_value(); text != "{}")
+      json_.key("rope_scaling").json(text);
     const auto dimensions = find("rope.dimension_count");
     if (dimensions && *dimensions < heads_.dimensions) {
-      json_.add("partial_rotary_factor",
-                static_cast<float>(*dimensions) / static_cast<float>(heads_.dimensions));
+      json_.key("partial_rotary_factor")
+          .real(static_cast<float>(*dimensions) / static_cast<float>(heads_.dimensions));
     }
   }
 
@@ -195,17 +198,17 @@ class ConfigText {
     if (!window || *window == 0) return;
     if (family_.model_type == "phi3" && *window >= require("context_length")) return;
     if (family_.model_type.starts_with("qwen")) return;  // transformers does not use it there
-    json_.add("sliding_window", *window);
+    json_.member("sliding_window", *window);
   }
 
   void write_experts() {
     const std::uint64_t experts = find("expert_count").value_or(0);
     if (experts == 0) return;
-    json_.add(family_.model_type == "mixtral" ? "num_local_experts" : "num_experts", experts);
-    json_.add("num_experts_per_tok", require("expert_used_count"));
+    json_.member(family_.model_type == "mixtral" ? "num_local_experts" : "num_experts", experts);
+    json_.member("num_experts_per_tok", require("expert_used_count"));
     if (family_.model_type == "mixtral") return;
-    json_.add("decoder_sparse_step", 1);
-    json_.add("norm_topk_prob", family_.model_type == "qwen3_moe");
+    json_.member("decoder_sparse_step", 1);
+    json_.member("norm_topk_prob", family_.model_type == "qwen3_moe");
     copy("moe_intermediate_size", "expert_feed_forward_length");
     copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length");
   }
@@ -216,8 +219,8 @@ class ConfigText {
     copy_number("attn_logit_softcapping", "attn_logit_softcapping");
     copy_number("final_logit_softcapping", "final_logit_softcapping");
     const bool largest = require("block_count") == (family_.model_type == "gemma2" ? 46 : 62);
-    json_.add("query_pre_attn_scalar",
-              largest ? require("embedding_length") / heads_.query : heads_.dimensions);
+    json_.member("query_pre_attn_scalar",
+                 largest ? require("embedding_length") / heads_.query : heads_.dimensions);
   }
 
   std::uint64_t vocabulary() const {
@@ -236,24 +239,24 @@ class ConfigText {
   const Checkpoint& checkpoint_;
   const std::vector<float>& rope_factors_;
   std::string architecture_;
-  JsonObject json_;
+  JsonWriter json_{JsonForm::kIndented, JsonEscapes::kPlain};
 };
 
 }  // namespace
 
-void add_special_ids(JsonObject& json, const GgufHeader& header) {
+void add_special_ids(JsonWriter& json, const GgufHeader& header) {
   const auto id = [&](const char* name) {
     return header.unsigned_integer("tokenizer.ggml." + std::string(name) + "_token_id");
   };
-  if (const auto bos = id("bos")) json.add("bos_token_id", *bos);
+  if (const auto bos = id("bos")) json.member("bos_token_id", *bos);
   const auto eos = id("eos");
   const auto eot = id("eot");
   if (eos && eot && *eos != *eot) {
-    json.add_json("eos_token_id", "[" + std::to_string(*eos) + ", " + std::to_string(*eot) + "]");
+    json.key("eos_token_id").json("[" + std::to_string(*eos) + ", " + std::to_string(*eot) + "]");
   } else if (eos || eot) {
-    json.add("eos_token_id", eos ? *eos : *eot);
+    json.member("eos_token_id", eos ? *eos : *eot);
   }
-  if (const auto pad = id("padding")) json.add("pad_token_id", *pad);
+  if (const auto pad = id("padding")) json.member("pad_token_id", *pad);
 }
 
 GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture) {

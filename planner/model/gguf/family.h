@@ -12,7 +12,7 @@
 
 namespace berth {
 
-class JsonObject;
+class JsonWriter;
 
 // How llama.cpp's converter changes a tensor.
 enum class GgufChange : std::uint8_t {
@@ -66,6 +66,6 @@ std::string gguf_config_json(const GgufHeader& header, const GgufFamily& family,
 
 // Adds bos_token_id, eos_token_id and pad_token_id, as far as the file names them. If a turn of a
 // chat ends with another token than a text does, eos_token_id lists both.
-void add_special_ids(JsonObject& json, const GgufHeader& header);
+void add_special_ids(JsonWriter& json, const GgufHeader& header);
 
 }  // namespace berth

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "berth/error.h"
-#include "planner/base/json_text.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/piece_merges.h"
 #include "planner/model/gguf/vocabulary.h"
@@ -85,40 +85,38 @@ std::string merges_json(const GgufHeader& header, const GgufVocabulary& vocabula
     pieces.push_back({vocabulary.tokens[id], scores[id],
                       type != kUnknownToken && type != kControlToken && type != kByteToken});
   }
-  std::string out = "[";
+  JsonWriter merges(JsonForm::kOneLine, JsonEscapes::kPlain);
+  merges.begin_array();
   try {
     for (const PieceMerge& merge : piece_merges(pieces)) {
-      out += out.size() > 1 ? ", [" : "[";
-      append_json(out, merge.left);
-      out += ", ";
-      append_json(out, merge.right);
-      out += ']';
+      merges.begin_array().value(merge.left).value(merge.right).end_array();
     }
   } catch (const Error& error) {
     header.fail("tokenizer.ggml.tokens", error.what());
   }
-  return out + "]";
+  return merges.end_array().take_value();
 }
 
 std::string model_json(const GgufHeader& header, const GgufVocabulary& vocabulary,
                        std::optional<std::size_t> unknown, bool gemma) {
-  JsonObject model;
-  model.add("type", "BPE");
-  model.add_json("dropout", "null");
+  JsonWriter model(JsonForm::kIndented, JsonEscapes::kPlain);
+  model.begin_object();
+  model.member("type", "BPE");
+  model.key("dropout").null();
   if (unknown) {
-    model.add("unk_token", vocabulary.tokens[*unknown]);
+    model.member("unk_token", vocabulary.tokens[*unknown]);
   } else {
-    model.add_json("unk_token", "null");
+    model.key("unk_token").null();
   }
-  model.add_json("continuing_subword_prefix", "null");
-  model.add_json("end_of_word_suffix", "null");
-  model.add("fuse_unk", true);
-  model.add("byte_fallback", true);
-  model.add("ignore_merges", false);
-  model.add_json("vocab", vocabulary_json(vocabulary));
-  model.add_json("merges", merges_json(header, vocabulary,
-                                       read_scores(header, vocabulary.tokens.size(), gemma)));
-  return model.take();
+  model.key("continuing_subword_prefix").null();
+  model.key("end_of_word_suffix").null();
+  model.member("fuse_unk", true);
+  model.member("byte_fallback", true);
+  model.member("ignore_merges", false);
+  model.key("vocab").json(vocabulary_json(vocabulary));
+  model.key("merges").json(
+      merges_json(header, vocabulary, read_scores(header, vocabulary.tokens.size(), gemma)));
+  return model.end_object().take_value();
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "planner/base/json_text.h"
+#include "planner/base/json_writer.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/model/gguf/family.h"
 #include "planner/model/gguf/gguf.h"
@@ -19,7 +19,7 @@ GgufHeader read_header(const std::filesystem::path& file, const CheckpointLimits
   return read_gguf_header(file, limits, identity);
 }
 
-void add_special_tokens(JsonObject& json, const GgufHeader& header) {
+void add_special_tokens(JsonWriter& json, const GgufHeader& header) {
   const std::vector<std::string_view> tokens = header.texts("tokenizer.ggml.tokens");
   if (tokens.empty()) header.fail("tokenizer.ggml.tokens", "is missing or empty");
   for (const auto& [theirs, ours] :
@@ -32,7 +32,7 @@ void add_special_tokens(JsonObject& json, const GgufHeader& header) {
     const auto id = header.unsigned_integer(key);
     if (!id) continue;
     if (*id >= tokens.size()) header.fail(key, "is outside the vocabulary");
-    json.add(theirs, tokens[*id]);
+    json.member(theirs, tokens[*id]);
   }
 }
 
@@ -41,28 +41,30 @@ void add_special_tokens(JsonObject& json, const GgufHeader& header) {
 std::string gguf_tokenizer_config_json(const std::filesystem::path& file,
                                        const CheckpointLimits& limits) {
   const GgufHeader header = read_header(file, limits);
-  JsonObject json;
-  json.add("tokenizer_class", "PreTrainedTokenizerFast");
+  JsonWriter json(JsonForm::kIndented, JsonEscapes::kPlain);
+  json.begin_object();
+  json.member("tokenizer_class", "PreTrainedTokenizerFast");
   add_special_tokens(json, header);
   for (const char* name : {"add_bos_token", "add_eos_token"}) {
     if (const auto add = header.boolean("tokenizer.ggml." + std::string(name)))
-      json.add(name, *add);
+      json.member(name, *add);
   }
   const std::string architecture(header.text("general.architecture").value_or(""));
   if (const auto longest = header.unsigned_integer(architecture + ".context_length")) {
-    json.add("model_max_length", *longest);
+    json.member("model_max_length", *longest);
   }
-  json.add("clean_up_tokenization_spaces", false);
-  if (const auto text = header.text("tokenizer.chat_template")) json.add("chat_template", *text);
-  return json.take() + "\n";
+  json.member("clean_up_tokenization_spaces", false);
+  if (const auto text = header.text("tokenizer.chat_template")) json.member("chat_template", *text);
+  return json.end_object().take();
 }
 
 std::string gguf_generation_config_json(const std::filesystem::path& file,
                                         const CheckpointLimits& limits) {
   const GgufHeader header = read_header(file, limits);
-  JsonObject json;
+  JsonWriter json(JsonForm::kIndented, JsonEscapes::kPlain);
+  json.begin_object();
   add_special_ids(json, header);
-  return json.take() + "\n";
+  return json.end_object().take();
 }
 
 }  // namespace berth

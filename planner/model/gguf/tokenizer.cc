@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "planner/base/json_text.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/model/gguf/gguf.h"
@@ -66,7 +66,7 @@ const PreTokenizerKind& find_kind(const GgufHeader& header) {
 
 std::string split_step(std::string_view regex) {
   std::string step = R"({"type": "Split", "pattern": {"Regex": )";
-  append_json(step, regex);
+  append_json_text(step, regex, JsonEscapes::kPlain);
   return step + R"(}, "behavior": "Isolated", "invert": false})";
 }
 
@@ -87,7 +87,7 @@ std::string added_tokens_json(const GgufVocabulary& vocabulary) {
     if (types[id] != kControlToken && types[id] != kUserDefinedToken) continue;
     list += list.empty() ? "\n" : ",\n";
     list += R"(    {"id": )" + std::to_string(id) + R"(, "content": )";
-    append_json(list, tokens[id]);
+    append_json_text(list, tokens[id], JsonEscapes::kPlain);
     list += R"(, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, )";
     list += types[id] == kControlToken ? R"("special": true})" : R"("special": false})";
   }
@@ -96,39 +96,35 @@ std::string added_tokens_json(const GgufVocabulary& vocabulary) {
 
 std::string vocabulary_json(const GgufVocabulary& vocabulary) {
   const auto& tokens = vocabulary.tokens;
-  std::string out = "{";
-  for (std::size_t id = 0; id < tokens.size(); ++id) {
-    if (id > 0) out += ", ";
-    append_json(out, tokens[id]);
-    out += ": " + std::to_string(id);
-  }
-  return out + "}";
+  JsonWriter json(JsonForm::kOneLine, JsonEscapes::kPlain);
+  json.begin_object();
+  for (std::size_t id = 0; id < tokens.size(); ++id) json.member(tokens[id], id);
+  return json.end_object().take_value();
 }
 
 namespace {
 
 std::string list_of(const std::vector<std::string_view>& texts) {
-  std::string out = "[";
-  for (const std::string_view text : texts) {
-    if (out.size() > 1) out += ", ";
-    append_json(out, text);
-  }
-  return out + "]";
+  JsonWriter json(JsonForm::kOneLine, JsonEscapes::kPlain);
+  json.begin_array();
+  for (const std::string_view text : texts) json.value(text);
+  return json.end_array().take_value();
 }
 
 TokenizerSections byte_level_sections(const GgufHeader& header, const GgufVocabulary& vocabulary) {
   const PreTokenizerKind& kind = find_kind(header);
-  JsonObject model;
-  model.add("type", "BPE");
-  model.add_json("dropout", "null");
-  model.add_json("unk_token", "null");
-  model.add_json("continuing_subword_prefix", "null");
-  model.add_json("end_of_word_suffix", "null");
-  model.add("fuse_unk", false);
-  model.add("byte_fallback", false);
-  model.add("ignore_merges", kind.whole_words);
-  model.add_json("vocab", vocabulary_json(vocabulary));
-  model.add_json("merges", list_of(header.texts("tokenizer.ggml.merges")));
+  JsonWriter model(JsonForm::kIndented, JsonEscapes::kPlain);
+  model.begin_object();
+  model.member("type", "BPE");
+  model.key("dropout").null();
+  model.key("unk_token").null();
+  model.key("continuing_subword_prefix").null();
+  model.key("end_of_word_suffix").null();
+  model.member("fuse_unk", false);
+  model.member("byte_fallback", false);
+  model.member("ignore_merges", kind.whole_words);
+  model.key("vocab").json(vocabulary_json(vocabulary));
+  model.key("merges").json(list_of(header.texts("tokenizer.ggml.merges")));
 
   TokenizerSections sections;
   sections.added_tokens = added_tokens_json(vocabulary);
@@ -136,7 +132,7 @@ TokenizerSections byte_level_sections(const GgufHeader& header, const GgufVocabu
   sections.pre_tokenizer = pre_tokenizer(kind);
   sections.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, )"
                      R"("use_regex": true})";
-  sections.model = model.take();
+  sections.model = model.end_object().take_value();
   sections.bos = kind.bos;
   return sections;
 }
@@ -186,7 +182,7 @@ std::string post_processor(const GgufHeader& header, const GgufVocabulary& vocab
   if (!before && !after) return "null";
   const auto special = [&](std::uint64_t id, const std::string& type_id) {
     std::string element = R"({"SpecialToken": {"id": )";
-    append_json(element, tokens[id]);
+    append_json_text(element, tokens[id], JsonEscapes::kPlain);
     return element + R"(, "type_id": )" + type_id + "}}";
   };
   const auto around = [&](const std::string& text, const std::string& type_id) {
@@ -197,11 +193,11 @@ std::string post_processor(const GgufHeader& header, const GgufVocabulary& vocab
   for (const auto& id : {before, after}) {
     if (!id || (!ids.empty() && before == after)) continue;
     if (!ids.empty()) ids += ", ";
-    append_json(ids, tokens[*id]);
+    append_json_text(ids, tokens[*id], JsonEscapes::kPlain);
     ids += R"(: {"id": )";
-    append_json(ids, tokens[*id]);
+    append_json_text(ids, tokens[*id], JsonEscapes::kPlain);
     ids += R"(, "ids": [)" + std::to_string(*id) + R"(], "tokens": [)";
-    append_json(ids, tokens[*id]);
+    append_json_text(ids, tokens[*id], JsonEscapes::kPlain);
     ids += "]}";
   }
   const std::string single = around("A", "0");
@@ -219,17 +215,18 @@ std::string gguf_tokenizer_json(const std::filesystem::path& file, const Checkpo
   }
   const GgufVocabulary vocabulary = read_vocabulary(header);
   const TokenizerSections sections = read_sections(header, vocabulary);
-  JsonObject json;
-  json.add("version", "1.0");
-  json.add_json("truncation", "null");
-  json.add_json("padding", "null");
-  json.add_json("added_tokens", sections.added_tokens);
-  json.add_json("normalizer", sections.normalizer);
-  json.add_json("pre_tokenizer", sections.pre_tokenizer);
-  json.add_json("post_processor", post_processor(header, vocabulary, sections.bos));
-  json.add_json("decoder", sections.decoder);
-  json.add_json("model", sections.model);
-  return json.take() + "\n";
+  JsonWriter json(JsonForm::kIndented, JsonEscapes::kPlain);
+  json.begin_object();
+  json.member("version", "1.0");
+  json.key("truncation").null();
+  json.key("padding").null();
+  json.key("added_tokens").json(sections.added_tokens);
+  json.key("normalizer").json(sections.normalizer);
+  json.key("pre_tokenizer").json(sections.pre_tokenizer);
+  json.key("post_processor").json(post_processor(header, vocabulary, sections.bos));
+  json.key("decoder").json(sections.decoder);
+  json.key("model").json(sections.model);
+  return json.end_object().take();
 }
 
 }  // namespace berth

@@ -6,6 +6,7 @@
 
 #include "berth/configs.h"
 #include "berth/error.h"
+#include "planner/base/position.h"
 #include "planner/base/yaml.h"
 
 namespace berth {
@@ -36,11 +37,7 @@ class ArchitectureReader {
 
  private:
   static Expression expression(const YamlValue& value) {
-    try {
-      return Expression(value.as_text());
-    } catch (const Error& error) {
-      value.fail(error.what());
-    }
+    return with_position(value, [&] { return Expression(value.as_text()); });
   }
 
   void gather(const std::string& name, int depth, Architecture& out) {

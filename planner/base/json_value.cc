@@ -1,16 +1,13 @@
-#include "runtime/text/json_value.h"
+#include "planner/base/json_value.h"
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "berth/error.h"
+#include "planner/base/quote.h"
 
 namespace berth {
-
-std::string in_quotes(std::string_view text) {
-  std::string result(1, '\'');
-  return result.append(text).append("'");
-}
 
 void JsonValue::fail(const std::string& message) const {
   throw Error(file_ + ": " + (field_.empty() ? "" : field_ + ": ") + message);
@@ -19,13 +16,17 @@ void JsonValue::fail(const std::string& message) const {
 std::optional<JsonValue> JsonValue::get(std::string_view key) const {
   simdjson::dom::element value;
   if (object().at_key(key).get(value) != simdjson::SUCCESS || value.is_null()) return std::nullopt;
-  return JsonValue(value, file_,
-                   field_.empty() ? std::string(key) : field_ + "." + std::string(key));
+  return JsonValue(value, file_, path(key));
+}
+
+std::string JsonValue::path(std::string_view key) const {
+  const std::string shown = printable(key);
+  return field_.empty() ? shown : field_ + "." + shown;
 }
 
 JsonValue JsonValue::require(std::string_view key) const {
   auto value = get(key);
-  if (!value) fail(in_quotes(key) + " is missing");
+  if (!value) fail(quote(key) + " is missing");
   return *value;
 }
 
@@ -82,6 +83,12 @@ simdjson::dom::object JsonValue::object() const {
 bool JsonValue::flag(std::string_view key, bool otherwise) const {
   const auto value = get(key);
   return value ? value->boolean() : otherwise;
+}
+
+JsonDocument::JsonDocument(std::string_view text, std::string source) : source_(std::move(source)) {
+  if (const auto error = parser_.parse(text.data(), text.size()).get(root_)) {
+    throw Error(source_ + ": not valid JSON: " + simdjson::error_message(error));
+  }
 }
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-#include "runtime/text/utf8.h"
+#include "planner/base/utf8.h"
 
 #include <cstdint>
 
@@ -28,6 +28,11 @@ State sequence_at(std::string_view bytes, std::size_t at, std::size_t& length) {
 }
 
 }  // namespace
+
+std::size_t utf8_length(std::string_view text) {
+  std::size_t length = 0;
+  return !text.empty() && sequence_at(text, 0, length) == State::kWhole ? length : 0;
+}
 
 std::optional<std::size_t> find_ill_formed_utf8(std::string_view bytes) {
   std::size_t length = 0;

@@ -8,6 +8,10 @@
 
 namespace berth {
 
+// Bytes of the well-formed sequence that `text` begins with; 0 where there is none: in an empty
+// text too, for overlong forms, surrogates and what is above U+10FFFF.
+std::size_t utf8_length(std::string_view text);
+
 // Offset of the first byte that starts no well-formed sequence; nullopt where all are well-formed.
 std::optional<std::size_t> find_ill_formed_utf8(std::string_view bytes);
 

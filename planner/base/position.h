@@ -1,0 +1,27 @@
+// Errors that say where: what is thrown deep inside learns its file and field further out.
+#pragma once
+
+#include <string>
+
+#include "berth/error.h"
+
+namespace berth {
+
+// Runs `action` and returns what it returns. An Error that it throws comes back with its position:
+// by where.fail(message) where `where` is a value that knows its file and field (YamlValue,
+// JsonValue), as "where: message" where it is a text.
+template <typename Where, typename Action>
+decltype(auto) with_position(const Where& where, Action&& action) {
+  try {
+    return action();
+  } catch (const Error& error) {
+    if constexpr (requires { where.fail(std::string()); }) {
+      where.fail(error.what());  // throws
+      throw;
+    } else {
+      throw Error(std::string(where) + ": " + error.what());
+    }
+  }
+}
+
+}  // namespace berth
