@@ -1,4 +1,5 @@
-// Machine files: what they say, and the words for everything that can be wrong with them.
+// Machine files: what is read from them, and the message for everything that can be wrong with
+// them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

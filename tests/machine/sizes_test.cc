@@ -1,4 +1,4 @@
-// Sizes, rates and times: the grammar, and the words of every refusal.
+// Sizes, rates and times: how they are written, and the message of every refusal.
 #include "planner/machine/sizes.h"
 
 #include <gmock/gmock.h>
