@@ -1,4 +1,10 @@
 # Flags that every target of ours gets through berth_options: warnings, sanitizers, include root.
+
+# Shared libraries export what BERTH_API marks (include/berth/error.h) and no other name of ours.
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
 add_library(berth_options INTERFACE)
 target_include_directories(berth_options INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)

@@ -1,7 +1,9 @@
-// One element of a block, by the formula. Compiled for the host and for the device.
+// The value of one element of a GGUF block, by ggml's formula (see block_format.h). Compiled for
+// the host and for the device.
 //
-// `block` points to the block's bytes, `i` is the element's number in it. Products and sums are
-// rounded one by one: the host's files are compiled without contraction, the device says so here.
+// `block` points to the bytes of the block, and `i` is the number of the element in it. Each
+// product and each sum is rounded on its own and never fused: the host's files are compiled without
+// contraction, and for the device times() and plus() here see to it.
 #pragma once
 
 #include "cuda/cast_bits.h"
@@ -23,11 +25,13 @@ BERTH_BOTH float half_at(const Byte* bytes) {
 }
 BERTH_BOTH float to_float(int value) { return static_cast<float>(value); }
 
-// Of 16 bytes of nibbles: the low ones are elements 0 to 15, the high ones 16 to 31.
+// In 16 bytes of nibbles, the low nibbles are elements 0 to 15 and the high ones 16 to 31.
 BERTH_BOTH int nibble_of_32(const Byte* nibbles, int i) {
   return i < 16 ? nibbles[i] & 15 : nibbles[i - 16] >> 4;
 }
 BERTH_BOTH int bit_of_32(const Byte* bits, int i) { return bits[i / 8] >> i % 8 & 1; }
+
+// Before each struct: what is in a block, in this order; d, dmin and m are f16.
 
 // d, 16 bytes of nibbles.
 struct Q4_0Block {
@@ -71,9 +75,11 @@ struct Q8_0Block {
   }
 };
 
-// The k-quants' 12 bytes hold eight 6-bit scales and eight 6-bit minima, one pair for 32 elements:
-// of the first four the low six bits of bytes 0 to 3 and 4 to 7; of the others the low and the high
-// nibbles of bytes 8 to 11, with the top bits of those before.
+// The 12 bytes `scales` of a k-quant hold eight 6-bit scales and eight 6-bit minima, a pair of them
+// for each 32 elements. The first four scales are the low six bits of bytes 0 to 3, the first four
+// minima those of bytes 4 to 7. The other scales are the low nibbles of bytes 8 to 11, and the
+// other minima the high ones; the two bits above them are the upper two bits of bytes 0 to 3 for
+// scales, and of bytes 4 to 7 for minima.
 BERTH_BOTH int k_scale(const Byte* scales, int j) {
   return j < 4 ? scales[j] & 63 : (scales[j + 4] & 15) | (scales[j - 4] >> 6) << 4;
 }
@@ -81,8 +87,9 @@ BERTH_BOTH int k_minimum(const Byte* scales, int j) {
   return j < 4 ? scales[j + 4] & 63 : scales[j + 4] >> 4 | (scales[j] >> 6) << 4;
 }
 
-// d, dmin, 12 bytes of scales and minima; then `quants` of 32 bytes for 64 elements, low nibbles
-// first. `top` is the element's bit above its nibble.
+// An element of a block that begins with d, dmin and 12 bytes of scales and minima. `quants` are
+// the nibbles: 32 bytes for each 64 elements, of which the low nibbles are the first 32. `top` is
+// the element's fifth bit, shifted above its nibble.
 BERTH_BOTH float k_element(const Byte* block, const Byte* quants, int i, int top) {
   const int j = i / 32;
   const Byte pair = quants[i / 64 * 32 + i % 32];
@@ -97,7 +104,8 @@ struct Q4_KBlock {
   BERTH_BOTH float element(const Byte* block, int i) { return k_element(block, block + 16, i, 0); }
 };
 
-// As Q4_K, with 32 bytes of fifth bits before the nibbles: bit j of byte i for element 32 j + i.
+// Like Q4_K, with 32 bytes of fifth bits before the nibbles: bit j of byte i is that of element
+// 32 j + i.
 struct Q5_KBlock {
   static constexpr int kElements = 256, kBytes = 176;
   BERTH_BOTH float element(const Byte* block, int i) {
@@ -105,8 +113,9 @@ struct Q5_KBlock {
   }
 };
 
-// 128 bytes of nibbles, 64 of upper bit pairs, 16 signed scales, d. Each half of 128 elements is
-// four runs of 32: nibbles low, low, high, high; a byte of bit pairs serves one of each run.
+// 128 bytes of nibbles, 64 bytes of pairs of upper bits, 16 signed scales, d. Each half, 128
+// elements, is four runs of 32 elements: two runs of low nibbles, then two of high ones. A byte of
+// bit pairs holds a pair for one element of each run.
 struct Q6_KBlock {
   static constexpr int kElements = 256, kBytes = 210;
   BERTH_BOTH float element(const Byte* block, int i) {

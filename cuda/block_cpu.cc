@@ -1,4 +1,5 @@
-// The portable block loops, the choice among the variants, and the reference by the formula.
+// The portable block loops, the choice among the loops for different instruction sets, and the
+// reference, which follows the formula.
 #define BERTH_BLOCK_LOOPS block_loops_portable
 #include "cuda/block_loops.h"
 

@@ -1,5 +1,6 @@
-// Blocks taken apart in device memory. Bandwidth-bound: each thread makes one element of a
-// grid-stride loop, so stores coalesce; the few bytes of a block come out of the cache.
+// Converts blocks in device memory. What limits it is the bandwidth of that memory: in each step of
+// a grid-stride loop a thread makes one element, so stores coalesce, and the few bytes of a block
+// come out of the cache.
 #include "cuda/block_bits.h"
 #include "cuda/block_format.h"
 #include "cuda/check.h"
@@ -20,7 +21,7 @@ __global__ void block_kernel(const Byte* from, typename To::Bits* to, std::size_
 template <class Block, class To>
 void launch(const void* from, void* to, std::size_t blocks, cudaStream_t stream) {
   constexpr std::size_t kThreads = 256;
-  constexpr std::size_t kMostGroups = 4096;  // enough to fill any GPU; the loop does the rest
+  constexpr std::size_t kMostGroups = 4096;  // enough to fill any GPU; threads loop over the rest
   const std::size_t count = blocks * Block::kElements;
   const std::size_t wanted = (count + kThreads - 1) / kThreads;
   const auto groups = static_cast<unsigned>(wanted < kMostGroups ? wanted : kMostGroups);

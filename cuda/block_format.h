@@ -1,10 +1,11 @@
-// GGUF's block formats, on the host and on a GPU, with the same bits from both; of a NaN, which
-// only a damaged scale gives, the sign and the payload may differ.
+// Converts GGUF's block formats to floats, on the host and on a GPU. Both give the same bits; only
+// a NaN, which comes out of a damaged scale alone, may differ in its sign and payload.
 //
-// A block holds neighbouring elements as small integers q with a scale, some also with a minimum:
-// d * q, d * (q - bias), or d * q + m, worked out in f32, each operation rounded to nearest (never
-// fused), as ggml's reference does. The layouts are those of ggml's `ggml-common.h` and its
-// functions dequantize_row_*; tests compare with the `gguf` package, number for number.
+// A block holds neighbouring elements as small integers q with a scale d, and in some formats with
+// a minimum m. An element is d * q, d * (q - bias) or d * q + m. It is computed in f32, and each
+// operation is rounded to nearest and never fused, as in ggml's reference. The layouts are those of
+// ggml's `ggml-common.h` and its functions dequantize_row_*. Tests compare with the `gguf` package,
+// number for number. Stateless; safe for use from many threads.
 #pragma once
 
 #include <cstddef>
@@ -27,16 +28,18 @@ constexpr BlockSize block_size(BlockFormat format) {
   return kSizes[static_cast<std::size_t>(format)];
 }
 
-// Turns `blocks` whole blocks into floats. `to` must be aligned to its element; `from` may stand at
-// any byte. The two must not overlap. Uses AVX2 or AVX-512 where the processor has them.
+// Converts `blocks` whole blocks to floats. `to` must be aligned for its elements; `from` may have
+// any address. The two must not overlap. Uses AVX2 or AVX-512 where the processor has them.
 void dequantize_on_host(const void* from, BlockFormat format, void* to, FloatFormat to_format,
                         std::size_t blocks);
 
-// One element at a time, by the formula: what every other implementation is compared with.
+// Does the same one element at a time, by the formula. Tests compare every other implementation
+// with it.
 void dequantize_reference(const void* from, BlockFormat format, void* to, FloatFormat to_format,
                           std::size_t blocks);
 
-// Enqueues the same in device memory on `stream`. Throws Error where the launch is refused.
+// Enqueues the same on `stream`, for `from` and `to` in device memory. Throws Error where the
+// launch is refused.
 void dequantize_on_device(const void* from, BlockFormat format, void* to, FloatFormat to_format,
                           std::size_t blocks, CudaStreamHandle stream);
 

@@ -1,7 +1,8 @@
-// The host's loops over blocks, compiled once for each instruction set by a source file that
-// defines BERTH_BLOCK_LOOPS (the function's name) and includes this one. A block is taken apart
-// into small integers first, then scaled, then narrowed: loops of fixed length that a compiler runs
-// in vector registers. Everything but that function has internal linkage.
+// The host's loops over blocks. They are compiled once for each instruction set, by a source file
+// that defines BERTH_BLOCK_LOOPS (the name of the function) and includes this one. A block is first
+// taken apart into small integers, which are then scaled and then narrowed. These are loops of
+// fixed length, which a compiler runs in vector registers. Everything but that function has
+// internal linkage.
 #include "cuda/block_bits.h"
 #include "cuda/block_format.h"
 
@@ -54,7 +55,7 @@ void unpack(Q8_0Block, const Byte* block, float* out) {
   scale(q, 32, 0, half_at(block), out);
 }
 
-// Elements 32 j to 32 j + 31 of a Q4_K or Q5_K block.
+// Scales elements 32 j to 32 j + 31 of a Q4_K or Q5_K block.
 void scale_k(const Byte* block, int j, const int* q, float* out) {
   const float d = half_at(block) * to_float(k_scale(block + 4, j));
   const float m = half_at(block + 2) * to_float(k_minimum(block + 4, j));
@@ -78,11 +79,12 @@ void unpack(Q5_KBlock, const Byte* block, float* out) {
     scale_k(block, 2 * pair + 1, q + 32, out + 64 * pair + 32);
   }
 }
-// 16 elements: four bits of each, and two more above them. With the shifts known, and nothing kept
-// between the steps, a compiler does all of it in vector registers.
+// 16 elements of a Q6_K block: four bits of each, two more above them, and their scale `s`. Because
+// the shifts are constants and nothing is kept between the steps, a compiler does all of it in
+// vector registers.
 template <int kLowShift, int kHighShift>
 void six_bits(const Byte* low, const Byte* high, float s, float* __restrict out) {
-#pragma GCC unroll 1  // unrolled first, it would not become vectors
+#pragma GCC unroll 1  // if it were unrolled first, it would not be vectorised
   for (int i = 0; i < 16; ++i) {
     const int q = (low[i] >> kLowShift & 15) | (high[i] >> kHighShift & 3) << 4;
     out[i] = to_float(q - 32) * s;
@@ -91,16 +93,16 @@ void six_bits(const Byte* low, const Byte* high, float s, float* __restrict out)
 void unpack(Q6_KBlock, const Byte* block, float* out) {
   const float d = half_at(block + 208);
   for (int half = 0; half < 2; ++half, out += 128) {
-    for (int part = 0; part < 2; ++part) {  // of each run of 32 elements
-      const Byte* low = block + 64 * half + 16 * part;
-      const Byte* high = block + 128 + 32 * half + 16 * part;
+    for (int sixteen = 0; sixteen < 2; ++sixteen) {  // the first or the last 16 of each run
+      const Byte* low = block + 64 * half + 16 * sixteen;
+      const Byte* high = block + 128 + 32 * half + 16 * sixteen;
       const auto s = [&](int run) {
-        return d * to_float(static_cast<signed char>(block[192 + 8 * half + 2 * run + part]));
+        return d * to_float(static_cast<signed char>(block[192 + 8 * half + 2 * run + sixteen]));
       };
-      six_bits<0, 0>(low, high, s(0), out + 16 * part);
-      six_bits<0, 2>(low + 32, high, s(1), out + 32 + 16 * part);
-      six_bits<4, 4>(low, high, s(2), out + 64 + 16 * part);
-      six_bits<4, 6>(low + 32, high, s(3), out + 96 + 16 * part);
+      six_bits<0, 0>(low, high, s(0), out + 16 * sixteen);
+      six_bits<0, 2>(low + 32, high, s(1), out + 32 + 16 * sixteen);
+      six_bits<4, 4>(low, high, s(2), out + 64 + 16 * sixteen);
+      six_bits<4, 6>(low + 32, high, s(3), out + 96 + 16 * sixteen);
     }
   }
 }

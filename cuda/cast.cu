@@ -1,5 +1,6 @@
-// Casts in device memory. Bandwidth-bound: each thread turns one element of a grid-stride loop, and
-// neighbours touch neighbouring elements, so loads and stores coalesce.
+// Casts in device memory. What limits it is the bandwidth of that memory: in each step of a
+// grid-stride loop a thread converts one element, and neighbouring threads convert neighbouring
+// elements, so loads and stores coalesce.
 #include "cuda/cast.h"
 #include "cuda/cast_bits.h"
 #include "cuda/check.h"
@@ -18,7 +19,7 @@ __global__ void cast_kernel(const typename From::Bits* from, typename To::Bits* 
 template <class From, class To>
 void launch(const void* from, void* to, std::size_t count, cudaStream_t stream) {
   constexpr std::size_t kThreads = 256;
-  constexpr std::size_t kMostBlocks = 4096;  // enough to fill any GPU; the loop does the rest
+  constexpr std::size_t kMostBlocks = 4096;  // enough to fill any GPU; threads loop over the rest
   const std::size_t wanted = (count + kThreads - 1) / kThreads;
   const auto blocks = static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
   cast_kernel<From, To><<<blocks, kThreads, 0, stream>>>(

@@ -1,3 +1,3 @@
-// The cast loops for processors with AVX2; compiled with the flags that its name says.
+// The cast loops for processors with AVX2. This file is compiled with -mavx2.
 #define BERTH_CAST_LOOPS cast_loops_avx2
 #include "cuda/cast_loops.h"

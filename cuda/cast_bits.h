@@ -1,6 +1,6 @@
-// One element at a time: bits of each format to f32 and back, without branches, so that a compiler
-// can run a loop of them in vector registers. Compiled for the host (several times, for several
-// instruction sets: hence `static`) and for the device.
+// Conversions of one element: from the bits of each format to f32, and back. They have no branches,
+// so that a compiler can run a loop over them in vector registers. They are compiled for the device
+// and, several times, for the host's instruction sets, which is why they are static.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,8 @@ BERTH_BOTH float bf16_to_float(std::uint16_t bits) {
   return float_of(static_cast<std::uint32_t>(bits) << 16);
 }
 
-// Adding 0x7FFF, and one more where the kept part is odd, carries exactly when RNE rounds up.
+// Adds 0x7FFF, and one more where the bits that are kept are odd: that carries into them exactly
+// when rounding to nearest, ties to even, rounds up.
 BERTH_BOTH std::uint16_t float_to_bf16(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
@@ -38,8 +39,9 @@ BERTH_BOTH std::uint16_t float_to_bf16(float value) {
   return static_cast<std::uint16_t>(nan ? 0x7FC0u : rounded);
 }
 
-// Normal numbers move their fields up and change the exponent's bias by 112; infinity and NaN need
-// 112 more; a denormal is its integer times 2^-24, which f32 holds exactly.
+// A normal number's fields move up by 13 bits, and 112 is added to its exponent because f32 has
+// another bias; for infinity and NaN it is 112 more. A denormal is its integer times 2^-24, which
+// f32 holds exactly.
 BERTH_BOTH float f16_to_float(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16;
   const std::uint32_t magnitude = half & 0x7FFFu;
@@ -52,7 +54,8 @@ BERTH_BOTH float f16_to_float(std::uint16_t half) {
   return float_of(sign | (magnitude >= 0x7C00u ? special : finite));
 }
 
-// Results below 2^-14 are denormal: adding 0.5 lets the f32 adder round them at bit 2^-24.
+// Results below 2^-14 are denormal. Adding 0.5 to them makes f32's addition round at 2^-24, which
+// is their last bit.
 BERTH_BOTH std::uint16_t float_to_f16(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
@@ -67,7 +70,8 @@ BERTH_BOTH std::uint16_t float_to_f16(float value) {
   return static_cast<std::uint16_t>(sign | result);
 }
 
-// The processor's conversion keeps a NaN's payload; a GPU's does not, so there it is done by hand.
+// The processor's conversion keeps the payload of a NaN. A GPU's does not, so there it is done by
+// hand.
 BERTH_BOTH float f64_to_float(std::uint64_t bits) {
   double value;
   memcpy(&value, &bits, sizeof value);
@@ -95,7 +99,7 @@ BERTH_BOTH std::uint64_t float_to_f64(float value) {
   return bits;
 }
 
-// The formats as types, for loops that are templates over both ends.
+// The formats as types, for loops that are templates over the formats of source and result.
 struct BF16Bits {
   using Bits = std::uint16_t;
   BERTH_BOTH float widen(Bits bits) { return bf16_to_float(bits); }

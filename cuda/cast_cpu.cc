@@ -1,4 +1,5 @@
-// The portable cast loops, which are also the reference, and the choice among the variants.
+// The portable cast loops, which are also the reference, and the choice among the loops for
+// different instruction sets.
 #define BERTH_CAST_LOOPS cast_reference
 #include "cuda/cast_loops.h"
 

@@ -1,13 +1,14 @@
-// The host's cast loops, compiled once for each instruction set by a source file that defines
-// BERTH_CAST_LOOPS (the function's name) and includes this one. Everything but that function has
-// internal linkage, so no object takes another's code.
+// The host's cast loops. They are compiled once for each instruction set, by a source file that
+// defines BERTH_CAST_LOOPS (the name of the function) and includes this one. Everything but that
+// function has internal linkage, so that the linker never mixes code for different instruction
+// sets.
 #include "cuda/cast.h"
 #include "cuda/cast_bits.h"
 
 namespace berth {
 namespace {
 
-// memcpy because `from` may stand at any byte; compilers make plain vector loads of it.
+// Uses memcpy because `from` may have any address; compilers turn it into plain vector loads.
 template <class From, class To>
 void cast_loop(const void* from, void* to, std::size_t count) {
   const auto* source = static_cast<const unsigned char*>(from);

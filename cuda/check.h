@@ -1,4 +1,5 @@
-// Turns a failed CUDA call into Error. For the files of this folder that see CUDA's headers.
+// Turns a failed CUDA call into an Error. For those files of this folder that include CUDA's
+// headers.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,7 +10,8 @@
 
 namespace berth {
 
-// `doing` completes "CUDA failed while ..."; the runtime's sticky last error is cleared.
+// Throws Error where `status` is a failure. `doing` completes the message "CUDA failed while ...".
+// Also clears the last error that CUDA's runtime remembers, so that no later call reports it again.
 inline void cuda_check(cudaError_t status, const std::string& doing) {
   if (status == cudaSuccess) return;
   cudaGetLastError();

@@ -1,14 +1,15 @@
-// Quantised weights into plain floats, on the host and on a GPU, with the same bits from both.
+// Converts quantised weights to plain floats, on the host and on a GPU. Both give the same bits.
 //
-// A weight is [rows, columns], outputs by inputs. Its packed values are converted in any pieces, in
-// any order: each piece is whole units, and a unit (a byte, or a word of 32 bits) gives values of
-// its own, wherever in the result they belong. So a file is converted as its chunks arrive, though
-// GPTQ, AWQ and gpt-oss store their weights across the result.
+// A weight is [rows, columns]: outputs by inputs. Any stretch of its packed values can be converted
+// on its own, in any order, as long as it is whole units: a unit (a byte, or a word of 32 bits)
+// holds whole values, wherever in the result they belong. So a file can be converted as its chunks
+// arrive, although GPTQ, AWQ and gpt-oss store values in another order than that of the result.
 //
-// Every value is (code - zero) * scale * factor in f32, rounded to the format that the reference
-// computes in and then to the one asked for; each rounding is to nearest, ties to even. That gives
-// the bits of torch (FP8), transformers (FP8 blocks, MXFP4), compressed-tensors, AutoGPTQ, AutoAWQ
-// and bitsandbytes on a CPU. NaN comes out as NaN.
+// Every value is (code - zero) * scale * factor in f32. It is rounded to the format that the
+// reference implementation computes in, and then to the one that is asked for; each rounding is to
+// nearest, ties to even. That gives the bits of torch (FP8), transformers (FP8 blocks, MXFP4),
+// compressed-tensors, AutoGPTQ, AutoAWQ and bitsandbytes on a CPU. NaN comes out as NaN. Stateless;
+// safe for use from many threads.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,7 @@ enum class QuantCode : std::uint8_t {
   kLookup4,  // an index into QuantTables::lookup
 };
 
-// In which order values stand in the packed tensor, and where they belong.
+// The order of values in the packed tensor, from which follows where in the result they belong.
 enum class QuantOrder : std::uint8_t {
   kRows,      // row by row, the lowest bits of a byte first
   kRowsHigh,  // row by row, the highest bits of a byte first
@@ -47,27 +48,27 @@ struct QuantLayout {
   std::uint64_t rows = 0;  // kExperts: of all experts together
   std::uint64_t columns = 0;
   std::uint64_t row_values = 0;   // kRows: values that a packed row holds, with its padding
-  std::uint64_t expert_rows = 0;  // kExperts: rows of one
+  std::uint64_t expert_rows = 0;  // kExperts: rows of one expert
   // The scale of (row, column) is number row / block_rows * row_step + group * group_step, where
   // group is column / group_columns, or what QuantTables::groups says.
   std::uint64_t block_rows = 1;
   std::uint64_t group_columns = 1;
   std::uint64_t row_step = 0;
   std::uint64_t group_step = 0;
-  float zero = 0;  // of all values, where there is no table of zeros
+  float zero = 0;  // the zero point of all values, where QuantTables::zeros is null
   float factor = 1;
-  FloatFormat arithmetic = FloatFormat::kF32;  // the product is rounded to it: f32, f16 or bf16
+  FloatFormat arithmetic = FloatFormat::kF32;  // what the product is rounded to: f32, f16 or bf16
 };
 
-// In the memory of who computes; null where there is none.
+// Tables in the memory of the device that computes; null where the weight has none.
 struct QuantTables {
-  const float* scales = nullptr;          // none: 1
-  const float* zeros = nullptr;           // as many as scales
-  const std::uint32_t* groups = nullptr;  // by column
+  const float* scales = nullptr;          // null: all are 1
+  const float* zeros = nullptr;           // zero points, as many as scales
+  const std::uint32_t* groups = nullptr;  // the group of each column
   const float* lookup = nullptr;          // 16 values
 };
 
-// Bits of a code, and bytes of a unit.
+// How many bits a code has, and how many bytes a unit.
 constexpr unsigned code_bits(QuantCode code) {
   return code <= QuantCode::kU8 ? 8 : code == QuantCode::kU2 ? 2 : 4;
 }
@@ -75,23 +76,23 @@ constexpr std::size_t unit_bytes(QuantOrder order) {
   return order == QuantOrder::kGptq || order == QuantOrder::kAwq ? 4 : 1;
 }
 
-// Whether the kernels have this combination of code and order.
+// Whether there are kernels for the layout's combination of code and order.
 bool can_dequantize(const QuantLayout& layout);
 
-// Converts the packed bytes [first, first + bytes) of a weight, which stand at `from`, at any
-// address; both are multiples of unit_bytes(). `to` is where the whole result begins, aligned to
-// its element; values that the piece does not hold are left alone. Throws Error where
-// !can_dequantize(). Uses AVX2 or AVX-512 where the processor has them.
+// Converts the packed bytes [first, first + bytes) of a weight, which are at `from`, at any
+// address; `first` and `bytes` are multiples of unit_bytes(). `to` is where the whole result
+// begins, aligned for its elements; only values that are in these bytes are written. Throws Error
+// where can_dequantize() is false. Uses AVX2 or AVX-512 where the processor has them.
 void dequantize_on_host(const QuantLayout& layout, const QuantTables& tables, const void* from,
                         std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format);
 
-// The plain loop that every other implementation is compared with; same contract.
+// Does the same in a plain loop. Tests compare every other implementation with it.
 void dequantize_reference(const QuantLayout& layout, const QuantTables& tables, const void* from,
                           std::uint64_t first, std::uint64_t bytes, void* to,
                           FloatFormat to_format);
 
-// Enqueues the same in device memory on `stream`: `from`, `to` and the tables are there, `from`
-// aligned to a unit. Throws Error where the launch is refused.
+// Enqueues the same on `stream`. `from`, `to` and the tables are in device memory, `from` aligned
+// to a unit. Throws Error where there is no kernel, or where the launch is refused.
 void dequantize_on_device(const QuantLayout& layout, const QuantTables& tables, const void* from,
                           std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format,
                           CudaStreamHandle stream);

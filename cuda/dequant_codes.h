@@ -1,7 +1,7 @@
-// One code, one value at a time: what a quantised weight means, written once for the
-// reference, the vector loops and the GPU. Without branches where a loop of it is to run in vector
-// registers. It is compiled for several instruction sets, of which no object may take another's
-// code: hence the unnamed namespace in a header, which only files of this folder include.
+// The value of one code of a quantised weight, written once for the reference, the vector loops and
+// the GPU. Where a loop over a function is to run in vector registers, the function has no
+// branches. This header is compiled for several instruction sets, and the linker must not mix their
+// code; so it has an unnamed namespace, and only files of this folder include it.
 //
 // Sources: FP8 is the OCP 8-bit floating point specification (E4M3, E5M2) and the IEEE-like FNUZ
 // variants of Graphcore and AMD; E2M1 is the OCP Microscaling (MX) specification 1.0.
@@ -15,9 +15,9 @@
 namespace berth {
 namespace {
 
-// Codes as types: `widen` gives the value of the lowest kBits of `code`.
+// Codes as types: widen() returns the value of the lowest kBits bits of `code`.
 
-// Bias 7, no infinity, NaN is all ones. Denormals are multiples of 2^-9.
+// Its bias is 7. It has no infinity, and NaN is all ones. Denormals are multiples of 2^-9.
 struct E4M3Code {
   static constexpr unsigned kBits = 8;
   BERTH_BOTH float widen(std::uint32_t code) {
@@ -31,7 +31,7 @@ struct E4M3Code {
   }
 };
 
-// The upper half of an f16.
+// It is the upper half of an f16.
 struct E5M2Code {
   static constexpr unsigned kBits = 8;
   BERTH_BOTH float widen(std::uint32_t code) {
@@ -39,7 +39,8 @@ struct E5M2Code {
   }
 };
 
-// FNUZ: the bias is one more, there is no infinity and no -0, whose pattern is the only NaN.
+// FNUZ formats: the bias is greater by one. There is no infinity, and no -0, whose bits are the
+// only NaN.
 struct E4M3FnuzCode {
   static constexpr unsigned kBits = 8;
   BERTH_BOTH float widen(std::uint32_t code) {
@@ -79,7 +80,7 @@ struct UnsignedCode {
   }
 };
 
-// 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
+// Its values are 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 struct F4Code {
   static constexpr unsigned kBits = 4;
   BERTH_BOTH float widen(std::uint32_t code) {
@@ -90,7 +91,7 @@ struct F4Code {
   }
 };
 
-// What only a table knows: widen() is not enough.
+// A code whose value is in a table, so it has no widen().
 struct Lookup4Code {
   static constexpr unsigned kBits = 4;
 };
@@ -104,7 +105,8 @@ BERTH_BOTH float code_value(const QuantTables& tables, std::uint32_t code) {
   }
 }
 
-// To a narrower format and back, as the functions of cast_bits.h do it, without leaving 32 bits.
+// Round to a narrower format and back to f32, like the functions of cast_bits.h, but without
+// leaving 32-bit registers.
 BERTH_BOTH float rounded_to_bf16(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t kept = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
@@ -114,7 +116,7 @@ BERTH_BOTH float rounded_to_f16(float value) {
   const std::uint32_t bits = bits_of(value);
   const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
   const std::uint32_t normal = (magnitude + 0x0FFFu + ((magnitude >> 13) & 1u)) & ~0x1FFFu;
-  // Adding 0.5 rounds at bit 2^-24, the denormals' last.
+  // Adding 0.5 rounds at 2^-24, which is the last bit of denormals.
   const std::uint32_t denormal = bits_of((float_of(magnitude) + 0.5f) - 0.5f);
   std::uint32_t result = magnitude < 0x38800000u ? denormal : normal;
   result = normal >= 0x47800000u ? 0x7F800000u : result;
@@ -127,7 +129,7 @@ BERTH_BOTH float rounded(float value, FloatFormat arithmetic) {
   return value;
 }
 
-// The value of `code` at (row, column), before it is given its final format.
+// The value of `code` at (row, column), before it is cast to the format that was asked for.
 template <class Code>
 BERTH_BOTH float dequantized(const QuantLayout& layout, const QuantTables& tables,
                              std::uint32_t code, std::uint64_t row, std::uint64_t column) {

@@ -1,5 +1,5 @@
-// The plain loop over units, which is the reference, the portable loops, and the choice among their
-// variants.
+// The reference, which is a plain loop over units; the portable loops; and the choice among the
+// loops for different instruction sets.
 #define BERTH_DEQUANT_LOOPS dequant_loops_portable
 #include "berth/error.h"
 #include "cuda/dequant_loops.h"
@@ -37,7 +37,7 @@ struct CanRun {
   }
 };
 
-// One unit after another, each value on its own.
+// Converts one unit after another, and each value on its own.
 struct Units {
   const QuantLayout& layout;
   const QuantTables& tables;
@@ -51,7 +51,7 @@ struct Units {
     for (std::uint64_t i = 0; i < count; ++i) {
       typename Order::Packed packed;
       memcpy(&packed, from + i * sizeof packed, sizeof packed);
-      Order::place(layout, tables, packed, first + i, static_cast<typename To::Bits*>(to));
+      Order::convert(layout, tables, packed, first + i, static_cast<typename To::Bits*>(to));
     }
     return true;
   }
@@ -67,7 +67,8 @@ void dequantize_reference(const QuantLayout& layout, const QuantTables& tables, 
   const std::size_t unit = unit_bytes(layout.order);
   const Units units{layout,       tables,       static_cast<const unsigned char*>(from),
                     first / unit, bytes / unit, to};
-  if (!visit_kernel(layout, to_format, units)) throw Error("no kernel for these quantised weights");
+  if (!visit_kernel(layout, to_format, units))
+    throw Error("there is no kernel for this layout of quantised weights");
 }
 
 void dequantize_on_host(const QuantLayout& layout, const QuantTables& tables, const void* from,
@@ -75,7 +76,7 @@ void dequantize_on_host(const QuantLayout& layout, const QuantTables& tables, co
   if (bytes < unit_bytes(layout.order)) return;
   static const DequantLoops loops = best_loops();
   if (!loops(layout, tables, from, first, bytes, to, to_format)) {
-    throw Error("no kernel for these quantised weights");
+    throw Error("there is no kernel for this layout of quantised weights");
   }
 }
 

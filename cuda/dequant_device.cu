@@ -1,7 +1,7 @@
-// Quantised weights to floats in device memory. Bound by the bandwidth of memory, and by far by
-// that of the link which the packed bytes come over: each thread turns one unit of a grid-stride
-// loop into its values. Neighbours read neighbouring units; where they belong apart, the cache
-// gathers what they write.
+// Converts quantised weights to floats in device memory. What limits it is the bandwidth of that
+// memory, and long before it the link that the packed bytes come over. In each step of a
+// grid-stride loop a thread converts one unit. Neighbouring threads read neighbouring units; where
+// their values belong far apart, the cache gathers what they write.
 #include "cuda/check.h"
 #include "cuda/dequant_orders.h"
 
@@ -14,7 +14,7 @@ __global__ void dequantize_kernel(QuantLayout layout, QuantTables tables,
                                   std::uint64_t count, typename To::Bits* to) {
   const std::uint64_t stride = static_cast<std::uint64_t>(gridDim.x) * blockDim.x;
   std::uint64_t i = static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  for (; i < count; i += stride) Order::place(layout, tables, from[i], first + i, to);
+  for (; i < count; i += stride) Order::convert(layout, tables, from[i], first + i, to);
 }
 
 struct Launch {
@@ -29,7 +29,7 @@ struct Launch {
   template <class Code, class Order, class To>
   bool run() const {
     constexpr std::uint64_t kThreads = 256;
-    constexpr std::uint64_t kMostBlocks = 4096;  // enough to fill any GPU; the loop does the rest
+    constexpr std::uint64_t kMostBlocks = 4096;  // enough to fill any GPU; threads loop over more
     const std::uint64_t wanted = (count + kThreads - 1) / kThreads;
     const auto blocks = static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
     dequantize_kernel<Order, To><<<blocks, kThreads, 0, stream>>>(
@@ -50,7 +50,7 @@ void dequantize_on_device(const QuantLayout& layout, const QuantTables& tables, 
   const Launch launch{
       layout, tables, from, first / unit, bytes / unit, to, static_cast<cudaStream_t>(handle)};
   if (!visit_kernel(layout, to_format, launch)) {
-    throw Error("no kernel for these quantised weights");
+    throw Error("there is no kernel for this layout of quantised weights");
   }
 }
 

@@ -1,10 +1,11 @@
-// The host's dequantisation loops, compiled once for each instruction set by a source file that
-// defines BERTH_DEQUANT_LOOPS (the function's name) and includes this one.
+// The host's dequantisation loops. They are compiled once for each instruction set, by a source
+// file that defines BERTH_DEQUANT_LOOPS (the name of the function) and includes this one.
 //
-// Values are decoded to f32 in a buffer that stays in the first-level cache, a stretch of one row
-// of the result at a time, scaled there, and written as what is asked for. Where the packed order
-// runs across the result (GPTQ, AWQ, gpt-oss), stretches are as long as a few cache lines, and as
-// many neighbours are worked on as one line of packed values holds.
+// They work on a stretch of one row of the result at a time: its values are decoded to f32 in a
+// buffer that stays in the first-level cache, scaled there, and written in the format that is asked
+// for. Where packed values are in another order than the result (GPTQ, AWQ, gpt-oss), a stretch is
+// a few cache lines long, and as many neighbouring stretches are worked on as a cache line of
+// packed values holds.
 #include <cstring>
 
 #include "cuda/dequant_orders.h"
@@ -13,14 +14,14 @@ namespace berth {
 namespace {
 
 constexpr std::size_t kStretch = 512;   // values in the buffer
-constexpr std::uint64_t kAcross = 128;  // rows of the packed order that are turned at once
+constexpr std::uint64_t kAcross = 128;  // rows of packed values that are transposed at once
 constexpr std::uint64_t kLine = 16;     // words of a cache line
 constexpr std::uint64_t kBlock = 16;    // bytes of a gpt-oss block, which has one scale
 
-// Not std::min, which is no code of this object alone.
+// Not std::min, because the linker might take its code from an object for another instruction set.
 std::uint64_t least(std::uint64_t a, std::uint64_t b) { return a < b ? a : b; }
 
-// Where stretches of the result go.
+// Writes stretches of the result.
 class Result {
  public:
   Result(FloatFormat arithmetic, void* to, FloatFormat format)
@@ -84,8 +85,9 @@ class Loops {
   }
 
  private:
-  // The piece as rectangles of the packed matrix, `width` units of `unit` bytes wide: what is left
-  // of its first row, whole rows, and what it has of its last. visit(top, bottom, left, right).
+  // Divides the packed bytes into rectangles of the packed matrix, whose rows are `width` units of
+  // `unit` bytes: the rest of the first row, the whole rows, and the beginning of the last one.
+  // Calls visit(top, bottom, left, right) for each.
   template <class Visit>
   void rectangles(std::uint64_t width, std::uint64_t unit, const Visit& visit) const {
     std::uint64_t at = first_ / unit;
@@ -109,7 +111,7 @@ class Loops {
   void scale(float* values, std::uint64_t row, std::uint64_t column, std::size_t count) const {
     if (tables_.scales == nullptr) return;
     const std::uint64_t base = row / layout_.block_rows * layout_.row_step;
-    const float also = layout_.factor;  // not read again after each value that is written
+    const float also = layout_.factor;  // a copy, so that it is not read again after every write
     if (tables_.groups != nullptr) {
       for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t at = base + tables_.groups[column + i] * layout_.group_step;
@@ -148,7 +150,7 @@ class Loops {
     }
   }
 
-  // Rows begin at a byte; the last value of the last byte may be padding.
+  // Each row begins at a byte. Values of its last byte may be padding.
   template <class Code, bool high_first>
   void rows() const {
     constexpr std::uint64_t kValues = 8 / Code::kBits;
@@ -171,8 +173,8 @@ class Loops {
     }
   }
 
-  // Copies `tall` rows of packed words, `wide` of them from `left` on, which stand far apart and
-  // often in the same sets of a cache, together.
+  // Gathers a rectangle of the packed matrix: `wide` words from `left` on, of `tall` rows. In
+  // memory these rows are far apart, and often compete for the same sets of a cache.
   void gather(std::uint64_t top, std::uint64_t tall, std::uint64_t width, std::uint64_t left,
               std::uint64_t wide, std::uint32_t (*tile)[kLine]) const {
     for (std::uint64_t i = 0; i < tall; ++i) {
@@ -180,12 +182,13 @@ class Loops {
     }
   }
 
-  // Words of neighbouring columns stand below each other.
+  // A word holds neighbouring columns of one row; the next columns of that row are in the word
+  // below it.
   template <class Code>
   void gptq(std::uint64_t top, std::uint64_t bottom, std::uint64_t first,
             std::uint64_t right) const {
     constexpr std::uint64_t kValues = 32 / Code::kBits;
-    constexpr std::uint64_t kTall = 256 / kValues;  // words a stretch
+    constexpr std::uint64_t kTall = 256 / kValues;  // words in a stretch
     for (; top < bottom; top += kTall) {
       const std::uint64_t tall = least(bottom - top, kTall);
       const std::uint64_t column = top * kValues;
@@ -235,8 +238,8 @@ class Loops {
     }
   }
 
-  // Bytes hold two columns of one row; the result has rows beside each other. A cache line of each
-  // row is turned at a time; 16 bytes share a scale.
+  // A byte holds two columns of one row, but in the result rows are next to each other. So a cache
+  // line of each row is transposed at a time. 16 bytes share a scale.
   void experts(std::uint64_t top, std::uint64_t bottom, std::uint64_t left,
                std::uint64_t right) const {
     constexpr std::uint64_t kWide = 64;
@@ -262,7 +265,8 @@ class Loops {
     }
   }
 
-  // Bytes [from, to) of `count` rows, which share a scale each; `turned` has them by byte.
+  // Converts bytes [from, to) of `count` rows; in each row these share a scale. `turned` has the
+  // bytes transposed: first those with number `from` of all rows.
   void expert_block(std::uint64_t top, std::uint64_t count, std::uint64_t from, std::uint64_t to,
                     const unsigned char (*turned)[kAcross]) const {
     const std::uint64_t expert = top / layout_.expert_rows;

@@ -1,6 +1,6 @@
-// One unit of packed values at a time: where each of them goes, and which code, order and format a
-// layout asks for. Like dequant_codes.h it is compiled for several instruction sets, hence the
-// unnamed namespace.
+// Converts one unit of packed values: says where each value goes, and finds the code, order and
+// format that a layout asks for. Like dequant_codes.h it is compiled for several instruction sets,
+// so it has an unnamed namespace.
 #pragma once
 
 #include "cuda/dequant_codes.h"
@@ -8,14 +8,15 @@
 namespace berth {
 namespace {
 
-// Orders as types: `place` converts the unit number `unit`, whose bits are `packed`.
+// Orders as types: convert() writes the values of the unit with number `unit`, whose bits are
+// `packed`, to where they belong in the result that begins at `to`.
 
 template <class Code, class To, bool high_first>
 struct RowsOrder {
   static constexpr QuantOrder kOrder = high_first ? QuantOrder::kRowsHigh : QuantOrder::kRows;
   using Packed = std::uint8_t;
-  BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
-                        std::uint64_t unit, typename To::Bits* to) {
+  BERTH_BOTH void convert(const QuantLayout& layout, const QuantTables& tables,
+                          std::uint32_t packed, std::uint64_t unit, typename To::Bits* to) {
     constexpr unsigned kValues = 8 / Code::kBits;
     for (unsigned i = 0; i < kValues; ++i) {
       const std::uint64_t value = unit * kValues + i;
@@ -33,8 +34,8 @@ template <class Code, class To>
 struct GptqOrder {
   static constexpr QuantOrder kOrder = QuantOrder::kGptq;
   using Packed = std::uint32_t;
-  BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
-                        std::uint64_t unit, typename To::Bits* to) {
+  BERTH_BOTH void convert(const QuantLayout& layout, const QuantTables& tables,
+                          std::uint32_t packed, std::uint64_t unit, typename To::Bits* to) {
     constexpr unsigned kValues = 32 / Code::kBits;
     const std::uint64_t row = unit % layout.rows;
     const std::uint64_t before = unit / layout.rows * kValues;
@@ -49,10 +50,10 @@ template <class Code, class To>
 struct AwqOrder {
   static constexpr QuantOrder kOrder = QuantOrder::kAwq;
   using Packed = std::uint32_t;
-  // Row `i` of eight stands in these bits.
+  // How far the bits of row `i` of eight are shifted.
   BERTH_BOTH unsigned shift(unsigned i) { return (i & 1u) * 16 + (i >> 1) * 4; }
-  BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
-                        std::uint64_t unit, typename To::Bits* to) {
+  BERTH_BOTH void convert(const QuantLayout& layout, const QuantTables& tables,
+                          std::uint32_t packed, std::uint64_t unit, typename To::Bits* to) {
     const std::uint64_t words = layout.rows / 8;
     const std::uint64_t column = unit / words;
     const std::uint64_t before = unit % words * 8;
@@ -67,8 +68,8 @@ template <class Code, class To>
 struct ExpertsOrder {
   static constexpr QuantOrder kOrder = QuantOrder::kExperts;
   using Packed = std::uint8_t;
-  BERTH_BOTH void place(const QuantLayout& layout, const QuantTables& tables, std::uint32_t packed,
-                        std::uint64_t unit, typename To::Bits* to) {
+  BERTH_BOTH void convert(const QuantLayout& layout, const QuantTables& tables,
+                          std::uint32_t packed, std::uint64_t unit, typename To::Bits* to) {
     const std::uint64_t row = unit / (layout.columns / 2);
     const std::uint64_t column = unit % (layout.columns / 2) * 2;
     const std::uint64_t expert = row / layout.expert_rows;
@@ -80,7 +81,8 @@ struct ExpertsOrder {
   }
 };
 
-// Calls visit.run<Code, Order, To>() for a layout's kinds; false where there is no such kernel.
+// Calls visit.run<Code, Order, To>() with the types that a layout asks for. Returns false where
+// there is no kernel for them.
 template <class To, class Visit>
 bool visit_kernel(const QuantLayout& layout, Visit&& visit) {
   switch (layout.order) {

@@ -19,7 +19,8 @@ cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
 }  // namespace
 
 int cuda_device_count() {
-  // A function-local static: setenv must not race with another thread's first call.
+  // A function-local static, so that setenv() is called once, also where several threads come
+  // first.
   static const bool ordered = setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0) == 0;
   (void)ordered;
   int count = 0;
@@ -82,7 +83,7 @@ DeviceArena::DeviceArena(int device, std::size_t bytes) : device_(device) {
     cudaGetLastError();
     const CudaMemory memory = cuda_memory(device);
     throw Error("device " + std::to_string(device) + ": out of memory: the weights need " +
-                std::to_string(bytes) + " bytes in one piece, " + std::to_string(memory.free) +
+                std::to_string(bytes) + " bytes in one block, " + std::to_string(memory.free) +
                 " of " + std::to_string(memory.total) +
                 " are free; give the device a smaller budget with --max-memory");
   }
@@ -169,8 +170,8 @@ void CopyStream::copy_to_device(void* to, const void* from, std::size_t bytes) {
 
 void CopyStream::copy_to_device(std::span<const Copy> copies) {
 #if CUDART_VERSION >= 13000
-  // Below a handful, a call each is as fast. The batch may run in any order among itself, which
-  // copies to different places do not notice; the stream's order around it stands.
+  // For fewer copies a call each is as fast. The copies of a batch may run in any order, which does
+  // not matter because their destinations differ; the stream still keeps the batch in its order.
   constexpr std::size_t kWorthBatching = 4;
   if (copies.size() >= kWorthBatching) {
     select_device(device_);
@@ -189,7 +190,8 @@ void CopyStream::copy_to_device(std::span<const Copy> copies) {
         cudaMemcpyBatchAsync(to.data(), from.data(), bytes.data(), copies.size(), &attributes,
                              &first, 1, stream_of(stream_));
     if (status == cudaSuccess) return;
-    // A driver older than the runtime, or memory that could not be page-locked: one by one.
+    // The driver is older than the runtime, or the memory could not be page-locked: copy one by
+    // one.
     if (status != cudaErrorNotSupported && status != cudaErrorCallRequiresNewerDriver &&
         status != cudaErrorInvalidValue) {
       BERTH_CUDA_CHECK(status, "copying to device " + std::to_string(device_));

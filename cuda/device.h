@@ -1,9 +1,11 @@
-// GPUs as the loader needs them: memory, copies that run beside the CPU, and events.
+// What the loader needs of GPUs: memory, copies that run while the CPU does other things, and
+// events.
 //
-// Plain C++: no CUDA header is needed to use it, and it links without a GPU or driver; then
-// cuda_device_count() is 0 and everything else throws Error. A build without the CUDA toolkit
-// (BERTH_CUDA=OFF) answers the same way. Objects may be moved, and used by one thread at a time.
-// Functions that act on a device select it for the calling thread first.
+// No CUDA header is needed to use this one. A program that links it also runs without a GPU or a
+// driver; then cuda_device_count() is 0, and everything else throws Error. It is the same in a
+// build without the CUDA toolkit (BERTH_CUDA=OFF). Objects may be moved; each may be used by one
+// thread at a time. Functions that act on a device first select it for the calling thread. They
+// throw Error where CUDA fails.
 #pragma once
 
 #include <cstddef>
@@ -17,23 +19,23 @@
 
 namespace berth {
 
-// Number of usable GPUs; 0 without a driver. Makes no context. Unless CUDA_DEVICE_ORDER is set, the
-// first call fixes the order by PCI bus, which is NVML's, so that ordinals mean the same
-// everywhere.
+// The number of usable GPUs; 0 without a driver. Makes no context. Unless CUDA_DEVICE_ORDER is set,
+// the first call sets it to the order of PCI addresses, which is also NVML's, so that a number
+// means the same GPU everywhere.
 int cuda_device_count();
 
 struct CudaMemory {
-  std::uint64_t free = 0;   // of the whole device, as the driver sees it
-  std::uint64_t total = 0;  // usable by all processes
+  std::uint64_t free = 0;   // bytes that no process uses, as the driver sees it
+  std::uint64_t total = 0;  // bytes that all processes together can use
 };
-// Makes a context on `device` where there is none.
+// Makes a context on `device` where there is none yet.
 CudaMemory cuda_memory(int device);
 std::string cuda_device_name(int device);
 std::string cuda_pci_address(int device);  // "0000:3B:00.0"; empty where the driver does not say
 
-// Page-locks [data, data + bytes) for copies from all GPUs as long as it lives, through the context
-// of `device`, which is made where there is none. The memory belongs to the caller and must outlive
-// it. Default-constructed: registers nothing.
+// Keeps [data, data + bytes) page-locked as long as it lives, for copies to and from all GPUs. It
+// does so through the context of `device`, which is made where there is none yet. The memory is the
+// caller's and must outlive this object. A default-constructed one locks nothing.
 class HostRegistration {
  public:
   HostRegistration() = default;
@@ -49,11 +51,11 @@ class HostRegistration {
   void* data_ = nullptr;
 };
 
-// All weights of one device in one allocation. The base is aligned to 256 bytes at least.
+// Memory of a device, in one allocation that begins at a multiple of 256 bytes or more.
 class DeviceArena {
  public:
   DeviceArena() = default;
-  DeviceArena(int device, std::size_t bytes);  // throws Error naming what is free
+  DeviceArena(int device, std::size_t bytes);  // throws Error, which says how much is free
   ~DeviceArena();
   DeviceArena(DeviceArena&& other) noexcept;
   DeviceArena& operator=(DeviceArena&& other) noexcept;
@@ -65,7 +67,7 @@ class DeviceArena {
   std::byte* data_ = nullptr;
 };
 
-// A point in a CopyStream; unset until recorded, and then done from the start.
+// A point in a CopyStream. One that was never recorded counts as done.
 class CopyEvent {
  public:
   CopyEvent() = default;
@@ -82,19 +84,22 @@ class CopyEvent {
   void* event_ = nullptr;
 };
 
-// A non-blocking stream of copies, casts and dequantisations to one device, in order.
+// A stream of copies, casts and dequantisations on one device, which are done in the order in which
+// they were enqueued. It does not wait for CUDA's default stream.
 class CopyStream {
  public:
   CopyStream() = default;
   explicit CopyStream(int device);
-  ~CopyStream();  // waits for what was enqueued
+  ~CopyStream();  // waits for everything that was enqueued
   CopyStream(CopyStream&& other) noexcept;
   CopyStream& operator=(CopyStream&& other) noexcept;
 
-  // Enqueues; `from` must stay until an event recorded later is done. Asynchronous only from
-  // registered memory.
+  // Enqueues a copy. `from` must stay as it is until an event that is recorded later is done. The
+  // copy is only asynchronous where `from` is page-locked; otherwise it has been read when the call
+  // returns.
   void copy_to_device(void* to, const void* from, std::size_t bytes);
-  // The same for many at once: one call to the driver where the runtime has it.
+  // Enqueues many copies, which may be done in any order among themselves: with one call to the
+  // driver where CUDA's runtime can do that.
   struct Copy {
     void* to = nullptr;
     const void* from = nullptr;
@@ -104,12 +109,12 @@ class CopyStream {
   void copy_to_host(void* to, const void* from, std::size_t bytes);
   void cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
             std::size_t count);
-  // See dequantize_on_device(); all pointers are of this device.
+  // See dequantize_on_device(); all pointers are to memory of this device.
   void dequantize(const QuantLayout& layout, const QuantTables& tables, const void* from,
                   std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format);
   void record(CopyEvent& event);
-  void synchronize();
-  void drain() noexcept;  // synchronize() on the way out of an error
+  void synchronize();     // waits for everything that was enqueued; throws Error where it failed
+  void drain() noexcept;  // the same on the way out of an error, which hides failures
 
   int device() const { return device_; }
   CudaStreamHandle handle() const { return stream_; }

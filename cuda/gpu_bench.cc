@@ -19,7 +19,7 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// "GPU-8a56a0d0-...": the form that NVML and CUDA_VISIBLE_DEVICES know.
+// "GPU-8a56a0d0-...", as NVML and CUDA_VISIBLE_DEVICES write it.
 std::string uuid_text(const cudaUUID_t& uuid) {
   std::string text = "GPU-";
   for (std::size_t i = 0; i < sizeof uuid.bytes; ++i) {
@@ -32,7 +32,7 @@ std::string uuid_text(const cudaUUID_t& uuid) {
   return text;
 }
 
-// What is held for one device. Everything is freed with it.
+// Buffers, stream and events for one device. They are freed with this object.
 class Bench {
  public:
   Bench(int device, std::size_t bytes) : device_(device) {
@@ -169,7 +169,7 @@ class CudaGpuBench final : public GpuBench {
     return found->second;
   }
 
-  // Lets each of the two write to the other, where the hardware can.
+  // Lets the two GPUs access each other's memory. Returns false where the hardware cannot do that.
   static bool reach(int from, int to) {
     int can = 0;
     if (cudaDeviceCanAccessPeer(&can, from, to) != cudaSuccess || !can) {

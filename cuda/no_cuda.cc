@@ -1,4 +1,5 @@
-// The same interface in a build without CUDA: no devices, and a clear Error for who insists.
+// The interface of this folder in a build without CUDA: there are no devices, and what would need
+// one throws Error.
 #include "berth/error.h"
 #include "cuda/block_format.h"
 #include "cuda/cast.h"

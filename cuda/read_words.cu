@@ -1,5 +1,5 @@
-// Bandwidth-bound: each thread takes 64 bytes a turn as four loads of 16, neighbours side by side,
-// enough loads in flight to fill the memory's queue.
+// Reads device memory as fast as it can: in each turn a thread loads 64 bytes as four loads of 16,
+// next to those of its neighbours, so that enough loads are in flight to keep the memory busy.
 #include "cuda/check.h"
 #include "cuda/read_words.h"
 
@@ -7,7 +7,7 @@ namespace berth {
 namespace {
 
 constexpr unsigned kThreads = 512;
-constexpr unsigned kBlocks = 2048;  // enough to fill any GPU; the loop does the rest
+constexpr unsigned kBlocks = 2048;  // enough to fill any GPU; each thread loops over the rest
 
 __device__ std::uint32_t fold(uint4 word) { return word.x ^ word.y ^ word.z ^ word.w; }
 

@@ -1,5 +1,5 @@
-// Reads a piece of GPU memory once and keeps nothing but a check word: what memory bandwidth is
-// measured with. The kernel (read_words.cu) and its CPU reference (here) give the same word.
+// Reads a stretch of GPU memory once and keeps nothing of it but a check word; memory bandwidth is
+// measured with it. The kernel (read_words.cu) and its CPU reference (here) give the same word.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,8 @@
 
 namespace berth {
 
-// The exclusive or of all 32-bit words. `bytes` is a multiple of 16, `data` aligned to 16.
+// The exclusive or of all 32-bit words. `bytes` is a multiple of 16, and `data` is aligned to 16
+// bytes.
 inline std::uint32_t xor_words_reference(const void* data, std::size_t bytes) {
   const auto* from = static_cast<const unsigned char*>(data);
   std::uint32_t result = 0;
@@ -22,8 +23,8 @@ inline std::uint32_t xor_words_reference(const void* data, std::size_t bytes) {
   return result;
 }
 
-// The same on the GPU that `stream` belongs to: xors the word into *result, which is device memory.
-// Throws Error where it cannot be launched.
+// Enqueues the same on `stream`, whose GPU has `data` and `result` in its memory: combines the word
+// with *result by exclusive or. Throws Error where the launch is refused.
 void xor_words_on_device(const void* data, std::size_t bytes, std::uint32_t* result,
                          CudaStreamHandle stream);
 

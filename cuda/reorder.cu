@@ -1,5 +1,6 @@
-// Units moved in device memory: each thread moves one word of a grid-stride loop over the stored
-// bytes. Rows that move as a whole coalesce on both sides; a transposed matrix only when read.
+// Reorders in device memory: in each step of a grid-stride loop over the stored bytes, a thread
+// moves one word. Loads always coalesce; stores do where whole rows move, but not where a matrix is
+// transposed.
 #include "cuda/check.h"
 #include "cuda/reorder.h"
 

@@ -6,7 +6,7 @@
 namespace berth {
 namespace {
 
-// Walks the units of a part in stored order and knows where each belongs.
+// Goes through units in stored order and knows where each belongs.
 class Walk {
  public:
   Walk(const Reorder& order, std::size_t first) : order_(order) {
@@ -16,7 +16,8 @@ class Walk {
     column_ = first % order.columns;
   }
 
-  std::size_t place() const { return (group_ + column_ * order_.rows + row_) * order_.unit; }
+  // Offset in bytes of the unit in the wanted order.
+  std::size_t target() const { return (group_ + column_ * order_.rows + row_) * order_.unit; }
 
   void step() {
     if (++column_ < order_.columns) return;
@@ -28,17 +29,17 @@ class Walk {
 
  private:
   const Reorder& order_;
-  std::size_t group_;  // its first unit
+  std::size_t group_;  // the number of its first unit
   std::size_t row_;
   std::size_t column_;
 };
 
-// `kUnit` is the unit where the compiler should know it, else 0.
+// `kUnit` is the size of a unit where the compiler should know it, else 0.
 template <std::size_t kUnit>
 void move_units(const char* from, std::size_t count, std::size_t unit, Walk& walk, char* to) {
   for (std::size_t i = 0; i < count; ++i, walk.step()) {
     const std::size_t bytes = kUnit > 0 ? kUnit : unit;
-    std::memcpy(to + walk.place(), from + i * bytes, bytes);
+    std::memcpy(to + walk.target(), from + i * bytes, bytes);
   }
 }
 
@@ -51,7 +52,7 @@ void reorder_on_host(const void* from, std::size_t at, std::size_t bytes, const 
   Walk walk(order, at / order.unit);
   if (const std::size_t inside = at % order.unit; inside > 0 && bytes > 0) {
     const std::size_t rest = std::min(bytes, order.unit - inside);
-    std::memcpy(target + walk.place() + inside, source, rest);
+    std::memcpy(target + walk.target() + inside, source, rest);
     if (inside + rest < order.unit) return;
     source += rest;
     bytes -= rest;
@@ -69,7 +70,7 @@ void reorder_on_host(const void* from, std::size_t at, std::size_t bytes, const 
       move_units<0>(source, whole, order.unit, walk, target);
   }
   const std::size_t rest = bytes - whole * order.unit;
-  if (rest > 0) std::memcpy(target + walk.place(), source + whole * order.unit, rest);
+  if (rest > 0) std::memcpy(target + walk.target(), source + whole * order.unit, rest);
 }
 
 }  // namespace berth

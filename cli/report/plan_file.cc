@@ -11,6 +11,7 @@
 #include "berth/error.h"
 #include "berth/planner.h"
 #include "cli/options/values.h"
+#include "cli/report/plan_json.h"
 
 namespace berth {
 namespace {
@@ -180,6 +181,23 @@ void read_streaming(const Reader& reader, Plan& plan) {
   plan.stream_buffer_bytes = reader.size("slot_bytes");
 }
 
+// A plan of another version may mean something else by the same words, so it is not followed.
+void require_version(const Reader& root, const std::string& source) {
+  if (!root.has("plan_version")) {
+    throw Error(
+        fmt::format("{}: has no plan_version: it was saved by a Berth from before plans had "
+                    "versions, or is not "
+                    "a plan: save it again with `berth plan --save`",
+                    source));
+  }
+  const std::uint64_t version = root.size("plan_version");
+  if (version == kPlanVersion) return;
+  throw Error(
+      fmt::format("{}: was saved as plan version {}; this Berth reads version {}: save it again "
+                  "with `berth plan --save`",
+                  source, version, kPlanVersion));
+}
+
 void read_body(const Reader& root, const std::string& source, PlanFile& file) {
   const Reader model = root.object("model");
   file.model_name = model.text("name");
@@ -266,7 +284,9 @@ PlanFile parse_plan_file(std::string_view json, const std::string& source) {
   }
   PlanFile file;
   file.source = source;
-  read_body(Reader(document, source, ""), source, file);
+  const Reader root(document, source, "");
+  require_version(root, source);
+  read_body(root, source, file);
   return file;
 }
 

@@ -26,7 +26,8 @@ struct PlanFile {
   std::vector<std::string> reasons;  // the reason of each
 };
 
-// Throws Error naming the file and the member that is missing or wrong.
+// Throws Error naming the file and the member that is missing or wrong, and both versions where the
+// file was saved as another version of plans (kPlanVersion).
 PlanFile read_plan_file(const std::filesystem::path& file);
 PlanFile parse_plan_file(std::string_view json, const std::string& source);
 

@@ -161,6 +161,7 @@ void write_request(JsonWriter& json, const Planned& planned) {
 }  // namespace
 
 void write_plan(JsonWriter& json, const Planned& planned) {
+  json.member("plan_version", kPlanVersion);
   write_model(json, planned.model.tree);
   json.member("fits", planned.plan.fits());
   json.member("policy", policy_name(planned.plan.policy));

@@ -1,6 +1,7 @@
 // A plan as JSON with the keys that docs/guide.md promises, for scripts and for --plan.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "cli/report/compare.h"
@@ -8,6 +9,12 @@
 #include "planner/base/json_writer.h"
 
 namespace berth {
+
+// What a plan's JSON says as `plan_version`, its first member. It grows by one whenever a plan that
+// was saved before can no longer be followed as it was meant: when a member that --plan reads is
+// added, renamed or removed, or means something else. A member that is only for scripts to read may
+// be added without.
+inline constexpr std::uint64_t kPlanVersion = 1;
 
 // Writes the plan's members into an object that is open: load adds its own after them.
 void write_plan(JsonWriter& json, const Planned& planned);

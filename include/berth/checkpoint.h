@@ -1,7 +1,8 @@
 // What a checkpoint holds on disk, known from its headers alone: plain values. open_model()
 // (planner.h) makes them, without reading a byte of the weights.
 //
-// Tensors of a PyTorch file may share bytes: tied ones have one range, and views overlap.
+// Tensors of a PyTorch file may share bytes: those that are tied have the same range, and views of
+// one storage overlap.
 #pragma once
 
 #include <cstdint>
@@ -14,33 +15,36 @@
 
 namespace berth {
 
-// One tensor's place: bytes [begin, end) of the shard's file, offsets from the start of the file.
+// A tensor in a file: bytes [begin, end) of its shard, counted from the start of the file.
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
   std::uint32_t shard = 0;  // index into Checkpoint::shards
-  std::uint32_t form = 0;  // 0: stored as it is; else one more than an index into Checkpoint::forms
+  std::uint32_t form =
+      0;  // 0: stored as `shape` says; else an index into Checkpoint::forms, plus 1
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
 
   std::uint64_t bytes() const { return end - begin; }
 };
 
-// How a tensor's elements stand in the file where that is not how `shape` says. GGUF has such.
+// How the elements of a tensor stand in its file where that is not as its shape says, as happens in
+// GGUF files.
 struct StoredForm {
-  // Where `unit` is not 0: the file has them as [groups, rows, columns, unit], the tensor as
-  // [groups, columns, rows, unit], both row-major; there are as many groups as the size leaves.
+  // Where `unit` is not 0, the file has the elements as [groups, rows, columns, unit] and the
+  // tensor as [groups, columns, rows, unit], both row-major. The size of the tensor gives `groups`.
   std::uint64_t rows = 0;
   std::uint64_t columns = 0;
-  std::uint64_t unit = 0;  // elements that stay together; of a block format, whole blocks
-  bool plus_one = false;   // F32 values that are greater by one than the model's
+  std::uint64_t unit = 0;  // elements that stay together; whole blocks of a block format
+  bool plus_one = false;   // the file has F32 values that are greater by one than the model's
 
   bool reorders() const { return unit != 0; }
   bool operator==(const StoredForm&) const = default;
 };
 
-// A file as it was when its header was read; a loader compares it again before and after reading.
+// A file as it was when its header was read. load() compares it before and after it reads, and
+// refuses a file that has changed.
 struct Shard {
   std::filesystem::path path;
   std::uint64_t file_bytes = 0;
@@ -49,6 +53,7 @@ struct Shard {
   std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
 };
 
+// All files of a model together.
 struct Checkpoint {
   std::filesystem::path folder;     // holds the shards; config.json is looked for here
   std::vector<Shard> shards;        // sorted by name
@@ -56,19 +61,20 @@ struct Checkpoint {
   std::vector<StoredForm> forms;    // that TensorInfo::form names
   std::string format;               // "GGUF"; empty for safetensors
 
-  std::uint64_t bytes() const;  // of all tensors, shared ones once
-  // Null where the tensor is stored as it is.
+  std::uint64_t bytes() const;  // of all tensors; bytes that several share count once
+  // Null where the tensor is stored as its shape says.
   const StoredForm* form_of(const TensorInfo& tensor) const {
     return tensor.form == 0 ? nullptr : &forms[tensor.form - 1];
   }
 };
 
-// Limits of the format's reference implementation, and ours where it has none.
+// What a checkpoint may have at most; opening one that has more is an Error. These are the limits
+// of the format's reference implementation, and our own where it has none.
 struct CheckpointLimits {
-  std::uint64_t header_bytes = 100'000'000;
-  std::uint64_t tensors = 2'000'000;  // in all shards
+  std::uint64_t header_bytes = 100'000'000;  // of one shard
+  std::uint64_t tensors = 2'000'000;         // in all shards
   std::uint64_t shards = 100'000;
-  std::uint64_t rank = 64;
+  std::uint64_t rank = 64;  // dimensions of a tensor
   std::uint64_t name_bytes = 4096;
 };
 

@@ -1,5 +1,8 @@
 // What loading and converting are asked for, what they give and what they report. The functions
 // themselves are in loader.h.
+//
+// Options and reports are plain values. A LoadedModel never changes once load() has returned it,
+// and may be read from many threads at once.
 #pragma once
 
 #include <atomic>
@@ -13,58 +16,77 @@
 #include <string_view>
 #include <vector>
 
+#include "berth/error.h"
 #include "berth/machine.h"
 #include "berth/model.h"
 
 namespace berth {
 
-enum class IoEngine : std::uint8_t { kAuto, kBuffered, kDirect, kUring };
-std::string_view io_engine_name(IoEngine engine);
-std::optional<IoEngine> parse_io_engine(std::string_view name);
+// How files are read.
+enum class IoEngine : std::uint8_t {
+  kAuto,      // whichever of the others suits a file: by page-cache residency and file system
+  kBuffered,  // pread through the page cache
+  kDirect,    // pread with O_DIRECT, around the page cache
+  kUring,     // O_DIRECT through io_uring; kDirect where io_uring is not there or forbidden
+};
+BERTH_API std::string_view io_engine_name(IoEngine engine);  // "auto", "buffered", ...
+// The inverse; nothing for a text that is no engine's name.
+BERTH_API std::optional<IoEngine> parse_io_engine(std::string_view name);
 
 struct LoadProgress {
   std::uint64_t bytes_done = 0;
   std::uint64_t bytes_total = 0;
-  double seconds = 0;
+  double seconds = 0;  // since the load began
 };
 
 struct LoadOptions {
-  bool prefault = false;          // read mapped tensors in, too. Default: false
-  IoEngine io = IoEngine::kAuto;  // Default: by page-cache residency and file system
-  std::uint64_t staging =
-      128ull << 20;      // bytes; transient memory never exceeds it. Default: 128 MiB
-  bool emulate = false;  // devices that are absent live in host memory
+  // Also reads mapped tensors into memory before load() returns. Default: they are read when they
+  // are first touched.
+  bool prefault = false;
+  IoEngine io = IoEngine::kAuto;  // Default: kAuto
+  // Bound of the transient buffers, in bytes; at least 256 KiB. Default: 128 MiB
+  std::uint64_t staging = 128ull << 20;
+  // Devices of the plan that this machine lacks live in host memory. Default: they are an Error.
+  bool emulate = false;
   // A file that `berth checksum` wrote: every tensor is compared with it as it is read, mapped ones
   // before load() returns, those on disk when they are fetched. Default: none, nothing is compared.
   std::filesystem::path verify;
-  // Where tensors of the disk tier are kept that are not wanted as stored; needed for those only.
-  // Default: a temporary folder on a disk.
+  // Where tensors of the disk tier are kept that must be converted; used for those only. Default: a
+  // temporary folder on a disk.
   std::filesystem::path offload_folder;
-  const std::atomic<bool>* cancel = nullptr;             // set to true: load() throws Interrupted
-  std::function<void(const LoadProgress&)> on_progress;  // from one thread, a few times a second
+  // Set to true from any thread or a signal handler, it makes load() throw Interrupted. It must
+  // live until load() returns. Default: none.
+  const std::atomic<bool>* cancel = nullptr;
+  // Called a few times a second, always from one thread, which need not be the caller's. Default:
+  // none.
+  std::function<void(const LoadProgress&)> on_progress;
 };
 
-// Host memory of this process, from /proc/self/status; bytes.
+// Host memory of a process, in bytes, as /proc/self/status has it.
 struct HostMemory {
-  std::uint64_t rss = 0;
-  std::uint64_t anonymous = 0;
-  std::uint64_t file = 0;
-  std::uint64_t shared = 0;
+  std::uint64_t rss = 0;        // all that is resident: the sum of the other three
+  std::uint64_t anonymous = 0;  // private memory
+  std::uint64_t file = 0;       // pages of mapped files, which the kernel can take back
+  std::uint64_t shared = 0;     // shared memory; pinned memory is counted here
 };
-HostMemory host_memory();
+// Of this process, now. Zero where /proc is absent.
+BERTH_API HostMemory host_memory();
 
+// What a load did to one device of the plan.
 struct DeviceLoad {
   std::string name;
   DeviceKind kind = DeviceKind::kCuda;
-  bool emulated = false;
+  bool emulated = false;      // its weights are in host memory
   std::uint64_t planned = 0;  // weights by plan
   // Bytes of the tensors that are there now, shared storage once; for the disk, of what fetch()
   // gives.
   std::uint64_t loaded = 0;
-  std::uint64_t gpu_used_before = 0;  // whole device, from the driver; 0 where there is none
+  // Memory in use on the whole GPU, by all processes, as the driver says; 0 where there is no GPU.
+  std::uint64_t gpu_used_before = 0;
   std::uint64_t gpu_used_after = 0;
 };
 
+// Measured, not planned; `planned_...` stand beside what they were planned as. Sizes are bytes.
 struct LoadReport {
   double seconds = 0;
   std::uint64_t tensors = 0;
@@ -85,13 +107,14 @@ struct LoadReport {
   std::vector<std::string> notes;  // what was done otherwise than asked, and why
 };
 
-// A tensor where it ended. `data` points into device memory for a real GPU, else host memory; it
-// is null for a tensor left on disk, and for a buffer that no checkpoint stores (0 bytes: whoever
-// runs the model computes it). Valid as long as the LoadedModel.
+// A tensor where it ended, elements in row-major order. `data` points into device memory for a real
+// GPU, else into host memory. It is null for a tensor left on disk, and for a buffer that no
+// checkpoint stores (0 bytes: whoever runs the model computes it). Pointers are valid as long as
+// the LoadedModel lives.
 struct LoadedTensor {
   TensorId id = kNone;
   DType dtype = DType::kF32;
-  const std::uint64_t* shape = nullptr;
+  const std::uint64_t* shape = nullptr;  // `rank` sizes
   std::size_t rank = 0;
   std::uint32_t device = 0;  // index into Plan::devices
   bool emulated = false;
@@ -99,25 +122,27 @@ struct LoadedTensor {
   std::uint64_t bytes = 0;
 };
 
-// Memory that frees itself; for tensors fetched from the disk tier.
+// Host memory that frees itself, and outlives the LoadedModel; of a tensor fetched from the disk.
 struct HostBlock {
   std::shared_ptr<std::byte[]> data;
   std::uint64_t bytes = 0;
 };
 
-class LoadedModel {
+// A model that load() has put in its place. Destroying it frees all its memory, on every device.
+class BERTH_API LoadedModel {
  public:
   virtual ~LoadedModel() = default;
   virtual const LoadReport& report() const = 0;
-  // By TensorId of the tree; tied tensors on one device share `data`.
+  // By index into ModelTree::tensors; throws Error for any other. Tied tensors on one device share
+  // `data`.
   virtual const LoadedTensor& tensor(TensorId id) const = 0;
-  // Reads a tensor of the disk tier from its shard, or converted from the offload file. Throws
-  // Error.
+  // Reads a tensor that the plan left on the disk, converted if the plan converts it. Throws Error
+  // where it cannot be read, its file has changed since it was opened, or its checksum is another.
   virtual HostBlock fetch(TensorId id) const = 0;
-  // Mapped tensors are pages of their files: if somebody cuts a file short, touching what is gone
-  // raises SIGBUS, which a library cannot turn into an error (the program may: cli/bus_guard.h).
-  // This looks without the signal, at the last page of every mapped range: throws Error naming the
-  // shard that became shorter. Replacing a file by rename, or deleting it, does no harm.
+  // Mapped tensors are pages of their files. If somebody cuts such a file short, touching what is
+  // gone raises SIGBUS, which a library cannot turn into an error. This looks without the signal,
+  // at the last page of every mapped range, and throws Error naming the shard that became shorter.
+  // Replacing a file by renaming another one over it, or deleting it, does no harm.
   virtual void check_mapped() const = 0;
 };
 

@@ -1,13 +1,14 @@
-// Loading by plan and converting: what libberth_loader.so does. Nothing here needs libtorch.
+// Loading by plan, and converting. These two functions are what libberth_loader.so is there for;
+// link berth::loader. Nothing here needs libtorch, and a GPU only where the plan names one.
 //
-// All or nothing: load() returns a LoadedModel that holds every tensor, or throws Error with no
-// thread, mapping, descriptor, file or device byte left behind, and can be called again. Each
-// needed byte is read once and goes straight to the place that the plan names. load() may be called
-// from one thread at a time; a LoadedModel is immutable and may be read from many.
+// All or nothing: load() gives a LoadedModel that holds every tensor, or throws Error and leaves no
+// thread, mapping, descriptor, file or byte of a device behind, and can be called again. Each
+// needed byte is read once and goes straight to where the plan wants it. convert() reads through
+// the same engines and the same bounded staging, in file order, whatever the size of a tensor; its
+// folder is complete or absent.
 //
-// convert() takes the same road to a folder of sharded safetensors: the schedule reads every needed
-// byte once, in file order, through the same engines and the same bounded staging, whatever the
-// size of a tensor. The folder is complete or absent.
+// Threads: one call of load() or convert() at a time in a process; they use threads of their own
+// and join them. A LoadedModel may be read from many threads.
 #pragma once
 
 #include <atomic>
@@ -19,14 +20,20 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "berth/error.h"
 #include "berth/load.h"
 #include "berth/model.h"
 #include "berth/plan.h"
 
 namespace berth {
 
-// Re-checks what is free, then loads. Throws Error; see the head of this file.
-std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options);
+// Checks that the plan still fits what is free now (recheck()), then loads. `plan` was made for
+// `model`, which has a checkpoint; neither is needed any more when load() returns.
+// Throws Error naming file, tensor or device: a plan that does not fit or is for another model, a
+// file that cannot be read, was cut short or has changed since it was opened, a checksum that
+// differs, memory that a device refuses. Throws Interrupted where `options.cancel` became true.
+BERTH_API std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan,
+                                            const LoadOptions& options);
 
 // A stored tensor that is to be written, and as what.
 struct ConvertTensor {
@@ -43,11 +50,12 @@ struct Companion {
 };
 
 struct ConvertOptions {
-  std::uint64_t max_shard_bytes = 5'000'000'000;  // of tensors in a file. Default: 5 GB
-  IoEngine io = IoEngine::kAuto;                  // Default: by page-cache residency
-  std::uint64_t staging = 128ull << 20;           // bound of transient memory. Default: 128 MiB
-  const std::atomic<bool>* cancel = nullptr;      // set to true: convert() throws Interrupted
-  std::function<void(const LoadProgress&)> on_progress;  // from one thread
+  // Of tensors in one file; a tensor that is larger gets a file of its own. Default: 5 GB
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+  IoEngine io = IoEngine::kAuto;                         // Default: kAuto
+  std::uint64_t staging = 128ull << 20;                  // as in LoadOptions. Default: 128 MiB
+  const std::atomic<bool>* cancel = nullptr;             // as in LoadOptions
+  std::function<void(const LoadProgress&)> on_progress;  // as in LoadOptions
 };
 
 struct ConvertedFile {
@@ -55,6 +63,7 @@ struct ConvertedFile {
   std::uint64_t bytes = 0;
 };
 
+// Measured; sizes are bytes.
 struct ConvertReport {
   double seconds = 0;  // until everything is on the disk
   std::uint64_t tensors = 0;
@@ -69,11 +78,15 @@ struct ConvertReport {
   std::vector<std::string> io_choices;   // as in LoadReport
 };
 
-// Writes `tensors` of `checkpoint` and the companions to the new folder `out`. Names are unique;
-// files are filled in the order of `tensors`, which is quickest in the order of the checkpoint.
-// Throws Error; then nothing of `out` exists, and no thread or descriptor is left.
-ConvertReport convert(const Checkpoint& checkpoint, const std::vector<ConvertTensor>& tensors,
-                      const std::vector<Companion>& companions, const std::filesystem::path& out,
-                      const ConvertOptions& options);
+// Writes `tensors` of `checkpoint`, as safetensors in one file or in shards with an index, and the
+// companions to the new folder `out`. Names are unique; files are filled in the order of `tensors`,
+// which is quickest in the order of the checkpoint.
+// Throws Error naming file or tensor: `out` exists, a dtype that a tensor cannot be turned into
+// (can_convert()), a file that cannot be read or written. Throws Interrupted where `options.cancel`
+// became true. Then nothing of `out` exists, and no thread or descriptor is left.
+BERTH_API ConvertReport convert(const Checkpoint& checkpoint,
+                                const std::vector<ConvertTensor>& tensors,
+                                const std::vector<Companion>& companions,
+                                const std::filesystem::path& out, const ConvertOptions& options);
 
 }  // namespace berth

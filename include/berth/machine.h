@@ -1,4 +1,8 @@
 // The hardware that a plan is made for: devices, links, and what is free on them.
+//
+// A machine comes from probe_machine(), from a machine file or from budgets (budget_machine() in
+// plan.h), or is put together by hand. fill_defaults() then adds what is not known. All are plain
+// values, and the functions may be called from several threads at once.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +18,18 @@ namespace berth {
 enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
 std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
 
-// Rates are 0 where unknown until fill_defaults() has run; defaults are documented there.
+// Rates are 0 where unknown, until fill_defaults() has run; the defaults are told there.
 struct Device {
   std::string name;  // "0", "1", ... (CUDA ordinals), "cpu", "disk"
   DeviceKind kind = DeviceKind::kCuda;
-  std::uint64_t capacity = 0;   // bytes usable now: free memory when probed, stated in a file
+  std::uint64_t capacity = 0;   // bytes that are usable now: free when probed, or as a file says
   std::uint64_t total = 0;      // bytes installed; = capacity where only that is known
-  std::uint64_t reserve = 0;    // bytes to leave free beside the ledger
+  std::uint64_t reserve = 0;    // bytes to leave free beside all that a plan counts
   double memory_bandwidth = 0;  // bytes/s; sequential reads for the disk
-  double flops = 0;             // dense 16-bit FLOP/s; 0 for the disk
-  // Bytes of weights a second that a matrix-vector product reads, by torch dtype name ("bfloat16"):
-  // what one token costs where computing, not memory, is the limit. Empty: memory_bandwidth is.
+  double flops = 0;             // FLOP/s of dense 16-bit products; 0 for the disk
+  // Bytes of weights that a matrix-vector product reads in a second, by torch dtype name
+  // ("bfloat16"). This is what a token costs where computing, not memory, is the limit. Empty where
+  // memory_bandwidth is the limit.
   std::map<std::string, double, std::less<>> matvec;
   std::string description;  // "NVIDIA H200", "" where unknown
   std::string uuid;         // of a GPU, "" where unknown
@@ -32,9 +37,10 @@ struct Device {
   bool probed = false;      // found on this machine, not described
 };
 
-// One direction. A pair without a link goes through the CPU.
+// A way for bytes between two devices, in one direction. Where a pair has no link, bytes go through
+// the CPU.
 struct Link {
-  std::string from;
+  std::string from;  // names of devices
   std::string to;
   double bandwidth = 0;  // bytes/s
   double latency = 0;    // seconds
@@ -55,6 +61,7 @@ struct Machine {
   std::vector<std::string> notes;        // what probing passed over or had to guess, one line each
   std::optional<Calibrated> calibrated;  // of a file that was measured
 
+  // Null where there is none. Both point into this Machine.
   const Device* find(std::string_view name) const;
   const Link* find_link(std::string_view from, std::string_view to) const;
 };
@@ -70,22 +77,21 @@ struct Machine {
 // No link between GPUs is made up.
 void fill_defaults(Machine& machine);
 
-// A machine file, see docs/guide.md: a mapping with
-//   devices  a list of {name, kind, capacity, reserve, memory_bandwidth, flops, matvec,
-//   description,
-//            uuid}; name and capacity are needed, kind follows from the name; matvec maps torch
-//            dtype names to bandwidths
-//   links    a list of {from, to, bandwidth, latency}, one direction each, or of
-//            {among: [names], bandwidth, latency} for every pair of these, both ways
+// Reads a machine file; docs/guide.md has more on it. It is YAML, a mapping with
+//   devices     a list of {name, kind, capacity, reserve, memory_bandwidth, flops, matvec,
+//               description, uuid}; name and capacity are needed, kind follows from the name;
+//               matvec maps torch dtype names to bandwidths
+//   links       a list of {from, to, bandwidth, latency}, one direction each, or of
+//               {among: [names], bandwidth, latency} for every pair of these, both ways
 //   calibrated  {date, host, berth, threads}: where the figures come from
-// `name` is a path, or the bare name of a file in configs/hardware ("h200"). Devices come sorted:
-// GPUs by ordinal, cpu, disk. Throws Error with file, line and field. Does not fill defaults.
+// `name` is a path, or the bare name of a file that Berth comes with ("h200"). Devices come sorted:
+// GPUs by ordinal, cpu, disk. Does not fill in defaults. Throws Error with file, line and field.
 Machine read_machine_file(const std::filesystem::path& name);
 
-// This machine: GPUs through NVML opened at run time (no CUDA context is made), honouring
-// CUDA_VISIBLE_DEVICES by index and UUID; host RAM as the smallest of MemAvailable and every
-// cgroup limit above this process; disk space at `folder`. Never throws for absent hardware:
-// what could not be asked is in `notes`.
+// This machine, as it is now: GPUs through NVML (no CUDA context is made), as CUDA_VISIBLE_DEVICES
+// shows them, by index or UUID; host RAM as the smallest of MemAvailable and every limit of a
+// control group above this process; disk space at `folder`. Absent hardware is no error: what
+// could not be asked is in `notes`.
 Machine probe_machine(const std::filesystem::path& folder);
 
 }  // namespace berth

@@ -1,10 +1,15 @@
-// The meta skeleton: a model's modules and tensors with names, shapes and dtypes but no storage.
+// A model without its weights: modules and tensors with names, shapes and dtypes, but no storage.
 //
-// Modules stand in registration order, as in PyTorch, because Accelerate's policies depend on it.
-// A ModelTree is built from a template and config.json (with or without a checkpoint), from the
-// names of a checkpoint without a template, or from a module tree written as JSON.
+// open_model() (planner.h) makes one from config.json and the template of its family, with or
+// without a checkpoint; from the names of a checkpoint where there is no template; or from a module
+// tree that is written as JSON. Modules stand in the order of registration, as in PyTorch, because
+// Accelerate's policies depend on it.
+//
+// All are values. What does not change may be read from many threads. Copies of a ModelTree share
+// the memory of their names, which is freed with the last of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
@@ -15,45 +20,85 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
-#include "berth/name_arena.h"
 
 namespace berth {
 
-class ModelConfig;        // planner/model/tree/config.h
-struct QuantizedWeights;  // planner/model/tree/dequantization.h
+// Not for programs to look into: a config.json that was read, and how quantised weights are stored.
+class ModelConfig;
+struct QuantizedWeights;
 
 using ModuleId = std::uint32_t;
 using TensorId = std::uint32_t;
 inline constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
+// A name in a NameArena or in the program's text; it cannot be made from a string that may go away.
+class Name : public std::string_view {
+ public:
+  constexpr Name() = default;
+  template <std::size_t kSize>
+  constexpr Name(const char (&literal)[kSize]) : std::string_view(literal) {}  // NOLINT: as text
+
+ private:
+  friend class NameArena;
+  constexpr explicit Name(std::string_view text) : std::string_view(text) {}
+};
+
+// Names end to end in a few large blocks, for whoever builds a ModelTree. A model of sixty thousand
+// modules has a hundred thousand dotted names, and most begin with another one: here each is a few
+// bytes after the name that it continues, instead of an allocation and a copy.
+//
+// A name is valid until the arena and all its copies are gone: copies share the blocks. Adding is
+// not thread-safe, not even to two copies of one arena.
+class NameArena {
+ public:
+  void reserve(std::size_t bytes);  // room for that many more bytes at once
+  Name add(std::string_view text);
+  // "a.b" and "c" give "a.b.c"; an empty parent, which is the root's name, gives "c".
+  Name join(Name parent, std::string_view child);
+
+ private:
+  struct Blocks {
+    std::vector<std::unique_ptr<char[]>> all;
+    char* next = nullptr;  // free room of the last block: up to `end`
+    char* end = nullptr;
+  };
+
+  Blocks& blocks();
+  char* take(std::size_t bytes);  // room for `bytes`, which is used from then on
+
+  std::shared_ptr<Blocks> blocks_;
+};
+
+// Where a tensor is in a ModelTree, and what it is.
 struct ModelTensor {
-  Name name;  // in ModelTree::names: full dotted name in the tree: "model.norm.weight"
+  Name name;                   // full dotted name: "model.norm.weight"; in ModelTree::names
   DType stored = DType::kF32;  // in the checkpoint
-  DType dtype = DType::kF32;   // in memory: `stored`, or what --dtype asks for
+  DType dtype = DType::kF32;   // in memory: `stored`, or what open_model() was asked for
   Shape shape;
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
-  bool rearranged = false;       // stored in another form, so never used where it stands in a file
+  bool rearranged = false;       // stored in another order of elements, so it is never mapped
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
-  // Parameters that it holds where that is not what its shape says, as in quantised weights: many
-  // in a packed tensor, none in scales. Such a tensor keeps its stored dtype whatever --dtype says.
+  // The parameters that it holds, where its shape does not say it: a packed tensor of quantised
+  // weights holds many, scales hold none. Such a tensor keeps its stored dtype.
   std::uint64_t values = kAsShaped;
-  // Index into QuantizedWeights::weights where it is made of quantised values as it is loaded;
-  // `source` are these, and `stored` is their dtype, which says nothing of their number.
+  // Not kNone where loading makes it of quantised values: an index into ModelTree::quantized.
+  // `source` is then the tensor of those values, and `stored` its dtype.
   std::uint32_t dequantization = kNone;
 
   static constexpr std::uint64_t kAsShaped = std::numeric_limits<std::uint64_t>::max();
 
-  // In memory; never wraps: checked when the tree is built.
+  // Size in memory. It cannot overflow, because opening the model checks that.
   std::uint64_t bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
   std::uint64_t elements() const;  // parameters of the model that it holds
 };
 
+// A module of a ModelTree, as of torch.nn.Module.
 struct Module {
-  Name name;  // in ModelTree::names: full dotted name; "" is the root
-  Name cls;   // there too; class name: "LlamaDecoderLayer"
+  Name name;  // full dotted name; "" is the root's
+  Name cls;   // class name: "LlamaDecoderLayer"
   ModuleId parent = kNone;
   std::vector<ModuleId> children;  // registration order
   std::vector<TensorId> tensors;   // direct ones: parameters, then buffers
@@ -62,63 +107,64 @@ struct Module {
   std::int8_t stage = 0;           // -1: runs before the blocks, +1: after; 0: as registered
 };
 
-// What one layer costs besides its weights; one entry per decoder block, in order.
+// What a decoder block costs besides its weights.
 struct LayerFacts {
   ModuleId module = kNone;
-  std::uint64_t kv_elements = 0;  // cached per position: 2 x kv_heads x head_dim, or MLA's latent
+  std::uint64_t kv_elements = 0;  // in the KV cache, for each position of a sequence
   std::uint64_t window = 0;       // sliding window in positions; 0: full attention
   std::uint64_t experts = 0;      // routed experts in the layer; 0: dense
   std::uint64_t experts_per_token = 0;
 };
 
-// Figures for the memory and time models; all zero where unknown (no config, fallback tree).
+// What is known of a model besides its tensors, to estimate memory and time; all zero where it is
+// unknown, as without a config.json.
 struct ModelFacts {
   std::uint64_t hidden = 0;
   std::uint64_t intermediate = 0;  // widest feed-forward activation of a dense layer
   std::uint64_t vocabulary = 0;
   std::uint64_t heads = 0;
   std::uint64_t max_positions = 0;
-  std::vector<LayerFacts> layers;
-  ModuleId embedding = kNone;  // module of the input embedding
-  ModuleId head = kNone;       // module of the output projection
+  std::vector<LayerFacts> layers;  // one for each decoder block, in order
+  ModuleId embedding = kNone;      // module of the input embedding
+  ModuleId head = kNone;           // module of the output projection
 };
 
+// The whole model. Indices into `modules` are of type ModuleId, those into `tensors` TensorId.
 struct ModelTree {
-  std::string name;             // for people: folder or file name
-  std::string model_type;       // "llama"; "" for a fallback or JSON tree
-  NameArena names;              // of modules, classes and tensors
+  std::string name;        // for people: folder or file name
+  std::string model_type;  // of config.json: "llama"; "" where the tree comes from names or JSON
+  NameArena names;         // of modules, classes and tensors
   std::vector<Module> modules;  // modules[0] is the root; parents before children
   std::vector<ModelTensor> tensors;
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
   ModelFacts facts;
-  std::uint64_t ignored_bytes = 0;  // stored tensors the model does not use (attention masks)
+  std::uint64_t ignored_bytes = 0;  // of stored tensors that the model does not use
   std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
-  std::vector<std::string> notes;   // oddities of the model worth a line
-  // What the tensors that are dequantised are made of; null where none is.
+  std::vector<std::string> notes;   // what a user should know of it, one line each
+  // What dequantised tensors are made of; null where there are none.
   std::shared_ptr<QuantizedWeights> quantized;
 
-  // Unique parameters, tied ones once: transformers' num_parameters(). Quantised weights count what
-  // they stand for, scales and zero points do not count.
+  // Number of parameters, tied ones once, as transformers' num_parameters(). A quantised weight
+  // counts as the plain one would; scales and zero points do not count.
   std::uint64_t parameters() const;
   // Bytes in memory of all tensors that a checkpoint stores, tied ones once.
   std::uint64_t bytes() const;
-  // Bytes of a tensor in its checkpoint; of a dequantised one, with its scales.
+  // Bytes of a tensor in its checkpoint, with the scales of one that is dequantised.
   std::uint64_t stored_bytes(const ModelTensor& tensor) const;
-  const Module* find_module(std::string_view name) const;
+  const Module* find_module(std::string_view name) const;  // null where there is none
 };
 
-// Modules that run one after another, in execution order: embeddings, blocks, norm, head. They
-// cover every tensor once; each is a no-split module or a leaf, which stand for all below them, or
-// another module with direct tensors, which stands for those alone.
+// The units that the planner places, in the order in which they run: embeddings, blocks, norm,
+// head. They cover every tensor once. A module that must not be split and a leaf stand for all
+// tensors below them; any other unit stands for the tensors that are its own.
 std::vector<ModuleId> execution_units(const ModelTree& tree);
 
-// Whether quantised weights become plain ones, as the unquantised model has them, or stay as they
-// are stored.
+// Whether quantised weights become plain ones as they are loaded, or stay as they are stored.
 enum class Dequantize : bool { kNo, kYes };
 
-// A model as a command names it.
+// A model as open_model() gives it.
 struct Model {
-  std::filesystem::path path;
+  std::filesystem::path path;            // as it was named
   std::optional<Checkpoint> checkpoint;  // absent for a config.json or a tree
   std::shared_ptr<const ModelConfig>
       config;  // its config.json; null for a bare checkpoint or a tree

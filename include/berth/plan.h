@@ -1,6 +1,7 @@
 // What is asked of the planner (Request) and what it answers (Plan): plain values.
 //
-// A model that does not fit is a Plan too, with `shortfall` set; it is never an exception.
+// A model that does not fit is a Plan, too, with `shortfall` set; it is never an exception. Devices
+// are named "0", "1", ... (GPUs), "cpu" and "disk".
 #pragma once
 
 #include <cstdint>
@@ -15,169 +16,200 @@
 
 namespace berth {
 
+// How units are placed. The first and the fifth are Berth's own; the three between them give what
+// Accelerate's policy of the same name gives.
 enum class Policy : std::uint8_t {
-  kAuto,
-  kBalanced,
-  kBalancedLow0,
-  kSequential,
-  kThroughput,
-  kDeviceMap /* given by the user */
+  kAuto,          // the least time for the workload
+  kBalanced,      // about the same bytes on each GPU
+  kBalancedLow0,  // the same, with little on GPU 0
+  kSequential,    // the first GPU is filled, then the next
+  kThroughput,    // the slowest stage of a pipeline is as fast as can be
+  kDeviceMap,     // by a map that the user gave; what a Plan says, not what a Request asks for
 };
 std::string_view policy_name(Policy policy);  // "auto", "balanced_low_0", ...
+// The inverse, for all that can be asked for; nothing for a text that is no such name.
 std::optional<Policy> parse_policy(std::string_view name);
 
-enum class CpuMemory : std::uint8_t { kMmap, kPrivate, kPinned };
-std::string_view cpu_memory_name(CpuMemory mode);
-std::optional<CpuMemory> parse_cpu_memory(std::string_view name);
+// What a tensor in host RAM is once it is loaded.
+enum class CpuMemory : std::uint8_t {
+  kMmap,     // a read-only mapping of its file; a private copy where it must be converted
+  kPrivate,  // memory of the process
+  kPinned,   // page-locked memory, which GPUs read fastest
+};
+std::string_view cpu_memory_name(CpuMemory mode);                  // "mmap", ...
+std::optional<CpuMemory> parse_cpu_memory(std::string_view name);  // the inverse
 
-// What the model will be asked to do; `auto` plans for it.
+// What the model will be asked to do. `auto` and `throughput` plan for it, and estimates are of it.
 struct Workload {
-  std::uint64_t batch = 1;    // Default: 1
-  std::uint64_t context = 0;  // positions of KV cache. Default 0: min(4096, model's maximum)
+  std::uint64_t batch = 1;  // sequences that are computed at once. Default: 1
+  // Positions of KV cache for each sequence. Default: 4096, or the model's maximum if it is less
+  std::uint64_t context = 0;
   std::uint64_t prompt_tokens = 512;  // Default: 512
   std::uint64_t new_tokens = 128;     // Default: 128
-  std::optional<DType> kv_dtype;      // Default: the dtype of the weights, 16-bit if that is wider
+  // Of the KV cache. Default: the dtype of the weights, or a 16-bit one if theirs is wider
+  std::optional<DType> kv_dtype;
 };
 
-// One entry of --max-memory, in the order given.
+// The most bytes of weights on a device, as Accelerate's max_memory.
 struct Budget {
   std::string device;
   std::uint64_t bytes = 0;
 };
 
-// How soon `auto` takes a GPU: one of a lower level only where the higher ones cannot hold the
+// When `auto` uses a GPU: one of a lower level only where those of higher levels cannot hold the
 // model.
 struct Priority {
   std::string device;
-  int level = 0;  // Default of devices that nobody named: 0
+  int level = 0;  // of devices that nobody names: 0
 };
 
-// A per-pattern placement override; `match` is a glob over module and tensor names (*, ?, [..]).
+// Modules and tensors whose names match the glob `match` (*, ?, [..]) go to `device`.
 struct Override {
   std::string match;
   std::string device;
 };
 
-// One key of a Hugging Face device_map, in file order. "" covers everything.
+// An entry of a Hugging Face device_map. The key covers the module of that name and all below it;
+// "" covers everything; a regular expression may stand for a name.
 struct DeviceMapEntry {
   std::string module;
   std::string device;
 };
-using DeviceMap = std::vector<DeviceMapEntry>;
+using DeviceMap = std::vector<DeviceMapEntry>;  // in the order of the file
 
 // Who computes what stands on a disk: the CPU, or the largest GPU.
 enum class DiskRunner : std::uint8_t { kHost, kGpu };
 
+// What make_plan() is asked for. One that was not changed asks for the quickest plan of the default
+// workload on all devices.
 struct Request {
-  Policy policy = Policy::kAuto;
+  Policy policy = Policy::kAuto;  // Default: kAuto
+  // Budgets, in the order given. A device that is not named has none with `auto` and `throughput`;
+  // Accelerate's policies leave it out. Default: no budgets.
   std::optional<std::vector<Budget>> max_memory;
-  std::optional<DeviceMap> device_map;  // set: use and price this map instead of a policy
-  std::vector<Override> overrides;
-  std::vector<std::string> excluded;  // devices that must stay empty
-  std::vector<Priority> priority;     // devices that `auto` takes sooner or later than the others
-  std::vector<std::string> no_split;  // globs over module and class names that stay on one device
-  bool never_offload = false;         // only GPUs, or it does not fit
-  // Default: whichever makes a model that fills the host's RAM run sooner; the other one where
+  // Where it is set, the plan follows this map instead of a policy. Default: not set.
+  std::optional<DeviceMap> device_map;
+  std::vector<Override> overrides;    // the first that matches wins. Default: none
+  std::vector<std::string> excluded;  // devices that must stay empty. Default: none
+  std::vector<Priority> priority;     // Default: all GPUs are of level 0
+  // Globs over names and classes: modules that match one stay on one device. Default: the classes
+  // that the model names itself
+  std::vector<std::string> no_split;
+  // Weights go on GPUs only; what has no room there does not fit. Default: false
+  bool never_offload = false;
+  // Default: whoever makes a model that fills the host's RAM run sooner; the other one where
   // nothing fits otherwise.
   std::optional<DiskRunner> disk_runner;
   Workload workload;
-  CpuMemory cpu_memory = CpuMemory::kMmap;
-  std::uint64_t staging = 128ull << 20;  // bytes of staging while loading
+  CpuMemory cpu_memory = CpuMemory::kMmap;  // Default: kMmap
+  std::uint64_t staging = 128ull << 20;     // bytes of the buffers for loading. Default: 128 MiB
 };
 
-// capacity = reserved + weights + kv_cache + workspace + free, in bytes; a device that does not fit
-// has free = 0 and the rest in `over`.
+// What becomes of a device's bytes: capacity = reserved + weights + kv_cache + workspace + free.
+// Where that is more than the device has, `free` is 0 and `over` says how much more.
 struct DeviceLedger {
   std::string name;
   DeviceKind kind = DeviceKind::kCuda;
   std::uint64_t capacity = 0;
-  std::uint64_t reserved = 0;  // context overhead + reserve
+  std::uint64_t reserved = 0;  // Device::reserve, and what a CUDA context takes
   std::uint64_t weights = 0;
   std::uint64_t kv_cache = 0;
-  std::uint64_t workspace = 0;  // activations, logits, offload buffers
+  std::uint64_t workspace = 0;  // activations, logits, buffers for streaming
   std::uint64_t free = 0;
   std::uint64_t over = 0;
 };
 
-// A module placed whole, in execution order. Runs of equal neighbours are collapsed when printed.
+// A module that is on one device as a whole.
 struct ModulePlacement {
   ModuleId module = kNone;
   std::uint32_t device = 0;  // index into Plan::devices
-  std::uint64_t bytes = 0;
-  std::string reason;
+  std::uint64_t bytes = 0;   // of its weights
+  std::string reason;        // why it is there: half a sentence for people
 };
 
+// The most host memory, in bytes, while the model is loaded.
 struct LoadPeak {
   std::uint64_t host_bytes = 0;        // anonymous + shared memory above the baseline
-  std::uint64_t naive_host_bytes = 0;  // whole state dict beside a built model
+  std::uint64_t naive_host_bytes = 0;  // of the plain way: a state dict beside a built model
 };
 
-// What one device adds to an estimate: the units that run there, wherever their weights are.
+// The part of an estimate that one device computes, wherever the weights for it are.
 struct Stage {
   std::uint32_t device = 0;  // index into Plan::devices
   double prefill_seconds = 0;
   double seconds_per_token = 0;
-  // What the seconds are spent on, each token and the prompt: "memory bandwidth", "FLOP/s",
-  // "link cpu -> gpu 0", "disk reads".
+  // What limits the prompt and each token: "memory bandwidth", "FLOP/s", "link cpu -> gpu 0" or
+  // "disk reads".
   std::string prefill_limit;
   std::string token_limit;
 };
 
-// All zero where the machine's speeds or the model's facts are unknown.
+// How long the workload takes, in seconds; all zero where the speeds of the machine or the facts of
+// the model are unknown. The stages and the hops add up to the whole.
 struct Estimate {
-  std::vector<Stage> stages;  // devices that compute, in machine order; with the hops they add up
+  std::vector<Stage> stages;        // one for each device that computes, in the machine's order
   double hops_prefill_seconds = 0;  // activations on their way between devices
   double hops_seconds_per_token = 0;
   double prefill_seconds = 0;
   double seconds_per_token = 0;
   double score_seconds = 0;  // prefill + new_tokens x seconds_per_token
-  // (score - lower bound) / score, where no placement of whole units on the devices considered,
-  // contiguous or not, scores below the bound; 0: proven optimal. `throughput`: the same of the
-  // slowest device. Nothing for the other policies, which prove nothing, and for what does not fit.
+  // How far from the best this plan may be at most: (score - bound) / score, where no placement of
+  // whole units on the devices that were considered scores below the bound. 0 means that it is
+  // proven to be the best. For `throughput`, the same of its slowest stage. Nothing for the other
+  // policies, which prove nothing, and where the model does not fit.
   std::optional<double> optimality_gap;
 };
 
+// Why a model does not fit.
 struct Shortfall {
-  // `auto`, `throughput`: the least memory that, added to one device, makes it fit, and what
-  // overrides fill beyond their devices. Other policies and maps: the sum of what devices are over.
-  // Weights off the GPUs with never_offload; what loading lacks on the host.
+  // What is missing. For `auto` and `throughput`, the least memory that makes the model fit when it
+  // is added to one device, and what overrides put on devices beyond their capacity. For other
+  // policies and for maps, the sum of DeviceLedger::over. With never_offload, the weights that are
+  // not on GPUs. Where loading lacks host memory, what it lacks.
   std::uint64_t bytes = 0;
-  std::string cause;                     // the constraint or resource that stands in the way
-  std::vector<std::string> suggestions;  // each was planned again, and fits; the smallest first
+  std::string cause;  // the device, budget or setting that stands in the way, for people
+  // What to change on the command line. Each was planned and fits; the smallest change comes first.
+  std::vector<std::string> suggestions;
 };
 
+// Where everything goes. Plan::devices are rows for devices of the machine; other members name them
+// by their index.
 struct Plan {
   Policy policy = Policy::kAuto;
   std::string machine;                       // Machine::source
   std::vector<DeviceLedger> devices;         // every device considered, in machine order
   std::vector<std::uint32_t> tensor_device;  // by TensorId; index into devices; kNone: unplaced
-  std::vector<ModulePlacement> placement;
-  DeviceMap device_map;  // Hugging Face form, covering every tensor that is placed
+  std::vector<ModulePlacement> placement;    // in the order in which the modules run
+  DeviceMap device_map;  // the same, as Hugging Face writes it; covers every tensor that is placed
   Workload workload;     // defaults filled in
   CpuMemory cpu_memory = CpuMemory::kMmap;
   std::uint64_t staging = 0;
   LoadPeak load_peak;
   Estimate estimate;
   std::uint32_t streamer = kNone;  // the GPU that layers in host RAM are streamed through, or kNone
-  std::uint64_t stream_buffer_bytes = 0;  // of each of its two buffers, within its workspace
+  std::uint64_t stream_buffer_bytes = 0;  // of each of its two buffers; they are in its workspace
   std::uint32_t disk_runner = kNone;  // who computes what stands on the disk; kNone: nothing does
   std::optional<Shortfall> shortfall;
-  std::vector<std::string> notes;  // oddities worth a line: untied pairs, ignored keys
+  std::vector<std::string> notes;  // what a user should know, one line each
 
   bool fits() const { return !shortfall; }
 };
 
-// A machine known only from --max-memory: each device has that much room and default speeds;
-// `disk` is always there.
+// A machine of which only budgets are known: each device has that much room for weights and default
+// speeds, and there is always a disk. Throws Error for a name that is no device or is given twice.
 Machine budget_machine(const std::vector<Budget>& budgets);
 
-// Hugging Face device_map JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}.
+// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}. `source` is
+// what errors call it. Throws Error naming the key where it is malformed, and where the map is
+// empty.
 DeviceMap parse_device_map(std::string_view json, const std::string& source);
 DeviceMap read_device_map(const std::filesystem::path& file);
-std::string device_map_json(const DeviceMap& map);  // GPUs as numbers, others as strings
+// The inverse: GPUs are numbers, other devices are strings.
+std::string device_map_json(const DeviceMap& map);
 
-// The device of the tensor or module `name`: the longest key that is the name, or a dotted prefix
-// of it, or a regular expression matching it; "" matches all. Null where nothing covers it.
+// The device of the module or tensor `name`, by the longest key that is the name or a dotted prefix
+// of it, or a regular expression that matches it. Null where no key covers it; else it points into
+// `map`. Throws Error for a key that is neither a name nor a regular expression.
 const std::string* lookup(const DeviceMap& map, std::string_view name);
 
 }  // namespace berth

@@ -1,4 +1,7 @@
 // The planner: opening a model by its metadata, and deciding where every tensor of it will live.
+//
+// Nothing here reads a byte of weights, makes a CUDA context or needs a GPU. The functions keep no
+// state and may be called from several threads at once, each with values of its own.
 #pragma once
 
 #include <filesystem>
@@ -11,20 +14,30 @@
 
 namespace berth {
 
-// Opens MODEL: a checkpoint folder, a file of weights, a config.json, or a tree JSON.
-// A folder without config.json is an Error unless `allow_fallback`: the names then spell the tree.
+// Opens the model at `path`, which is
+//   a folder with config.json and weights (safetensors, or PyTorch's .bin), or with one GGUF model,
+//   a file of weights: .safetensors, .bin, .pt, .pth, .gguf; a config.json beside it is used,
+//   a config.json alone: the model can be planned before its weights are there, or
+//   a module tree as JSON.
+// `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); nothing
+// keeps every tensor as it is stored. With Dequantize::kYes quantised weights become plain ones of
+// that dtype. A family that Berth has no template for gets the tree that the names of its tensors
+// spell, with a note in ModelTree::notes.
+// Throws Error naming the file: missing, malformed, a folder without config.json, tensors that are
+// missing or of other shapes than the config says, a quantisation that cannot be dequantised.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
                  Dequantize dequantize = Dequantize::kNo);
 
-// Places `tree` on `machine` as `request` asks. Same input, same plan.
-// With --max-memory and no machine, pass the Machine that budget_machine() makes of the budgets.
+// Places `tree` on `machine`, whose defaults were filled in (fill_defaults()), as `request` asks.
+// The same input gives the same plan. A model that does not fit gives a plan with `shortfall`.
+// For budgets without a machine, pass what budget_machine() makes of them.
 // Throws Error for a request that makes no sense: an unknown device in a map or an override, a
 // device map that names no module of this model or leaves tensors uncovered.
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request);
 
-// Checks a plan, perhaps made elsewhere or earlier, against what is free on `now`: an empty string
-// where it still fits, else one sentence naming device and shortfall. Devices that `now` lacks are
-// skipped when `emulate`, and named as absent otherwise.
+// Compares a plan, perhaps made elsewhere or earlier, with what is free on `now`. Gives an empty
+// string where it still fits, else one sentence that names the device and what it lacks. A device
+// of the plan that `now` lacks is skipped with `emulate`, and named as absent without.
 std::string recheck(const Plan& plan, const Machine& now, bool emulate);
 
 }  // namespace berth

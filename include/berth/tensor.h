@@ -1,9 +1,12 @@
 // What a tensor is: its element type and its shape.
 //
-// Element types are those of the safetensors format, and the block formats of GGUF.
-// A block format stores a fixed number of neighbouring elements of a row together, in one block of
-// bytes with scales of its own: an element alone has no size there. Every type has a block, so that
-// sizes are worked out alike; a plain type's is one element, or the few that fill whole bytes.
+// The element types are those of the safetensors format, and the block formats of GGUF. A block
+// format stores a fixed number of neighbouring elements of a row in one block of bytes, with scales
+// of its own, so that a single element has no size. Every type is given a block, so that all sizes
+// are worked out in the same way; that of a plain type is one element, or the few elements that
+// fill whole bytes.
+//
+// Everything here is a plain value. Nothing throws, but for memory that runs out.
 #pragma once
 
 #include <algorithm>
@@ -52,14 +55,14 @@ enum class DType : std::uint8_t {
   kQ6_K,
 };
 
-// "BF16", "Q4_1": the spelling in a safetensors header, or ggml's. parse_dtype is its inverse for
-// the types that safetensors has; block formats are none of them.
+// "BF16", "Q4_1": as safetensors headers spell it, or ggml. parse_dtype() is the inverse for the
+// types that safetensors has, so not for block formats; nothing for any other text.
 std::string_view dtype_name(DType dtype);
 std::optional<DType> parse_dtype(std::string_view name);
 
-// "bfloat16": the spelling of torch, config.json and --dtype; empty where torch has none.
+// "bfloat16": as torch and config.json spell it; empty for a type that torch does not have.
 std::string_view torch_dtype_name(DType dtype);
-std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat16" too
+std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat16", too
 
 // Elements that are stored together, and the bytes they take.
 struct DTypeBlock {
@@ -83,16 +86,16 @@ constexpr unsigned dtype_bits(DType dtype) {
   return is_block_format(dtype) ? 0 : 8u * dtype_block(dtype).bytes / dtype_block(dtype).elements;
 }
 
-// True for F16, BF16, F32 and F64: the types that --dtype converts, and to which it does. FP8 and
-// integers keep theirs; block formats are turned into these.
+// True for F16, BF16, F32 and F64. These are what open_model() converts where it is given a dtype,
+// and block formats are turned into them. FP8 and integers stay as they are.
 bool is_convertible(DType dtype);
 
-// True where a load can turn `from` into `to`: equal, or floats of 16 bits or more among each
-// other, or a block format into one of those.
+// True where load() and convert() can turn `from` into `to`: equal types, two of the types above,
+// or a block format into one of them.
 bool can_convert(DType from, DType to);
 
-// Number of bytes of a tensor; nullopt on overflow of 64 bits, for a size of no whole bytes, and
-// for a last dimension that cuts a block of a block format.
+// Size of a tensor in bytes. Nothing where that overflows 64 bits or is not a whole number of
+// bytes, or where a row of a block format is not a whole number of blocks.
 inline std::optional<std::uint64_t> tensor_bytes(DType dtype,
                                                  std::span<const std::uint64_t> shape) {
   const DTypeBlock block = dtype_block(dtype);
@@ -108,17 +111,17 @@ inline std::optional<std::uint64_t> tensor_bytes(DType dtype,
   return bits / whole;
 }
 
-// What `bytes` bytes of whole `from` blocks take as `to`, whose blocks they fill.
+// The bytes that elements take as `to` which take `bytes` as `from`. They are whole blocks of both.
 constexpr std::uint64_t converted_bytes(std::uint64_t bytes, DType from, DType to) {
   if (from == to) return bytes;
   const std::uint64_t elements = bytes / dtype_block(from).bytes * dtype_block(from).elements;
   return elements / dtype_block(to).elements * dtype_block(to).bytes;
 }
 
-// A tensor's shape: a vector of sizes that keeps up to two of them in place.
+// A tensor's shape: a vector of sizes, outermost dimension first, that keeps up to two in place.
 //
-// A large model has tens of thousands of shapes, nearly all of one or two dimensions. In place they
-// cost no allocation, and the size of a tensor is known without following a pointer.
+// A large model has tens of thousands of shapes, and nearly all have one or two dimensions. Kept in
+// place they cost no allocation.
 class Shape {
  public:
   using value_type = std::uint64_t;

@@ -12,7 +12,7 @@ Crew::Crew(unsigned wanted) : barrier_(static_cast<std::ptrdiff_t>(wanted) + 1) 
   threads_.reserve(wanted);
   try {
     for (unsigned i = 0; i < wanted; ++i) threads_.emplace_back([this, i] { work(i); });
-  } catch (const std::system_error&) {  // a limit on threads: go on with those that are there
+  } catch (const std::system_error&) {  // the system allows no more: go on with those that run
     for (unsigned i = size(); i < wanted; ++i) barrier_.arrive_and_drop();
   }
   if (threads_.empty()) throw Error("no thread could be started");

@@ -29,7 +29,7 @@ struct Source {
   std::uint64_t bytes = 0;
 };
 
-// What a pass reads, in order.
+// One of the reads that a pass makes.
 struct Chunk {
   int fd = -1;
   std::uint64_t offset = 0;
@@ -40,7 +40,8 @@ bool direct_by(const DiskOptions& options, int fd) {
   return options.make_direct ? options.make_direct(fd) : set_direct(fd);
 }
 
-// The given files, opened for direct reads, as far as `most` bytes; `why` where they will not do.
+// Opens the given files for direct reads, until they have `most` bytes. Returns none, and says why
+// in `why`, where they cannot be used.
 std::vector<Source> open_files(const DiskOptions& options, std::string& why) {
   std::vector<Source> sources;
   std::uint64_t total = 0;
@@ -50,13 +51,13 @@ std::vector<Source> open_files(const DiskOptions& options, std::string& why) {
     struct stat facts {};
     if (fd.get() < 0 || ::fstat(fd.get(), &facts) != 0 || !S_ISREG(facts.st_mode)) continue;
     const auto bytes = static_cast<std::uint64_t>(facts.st_size);
-    // Holes are not on the disk: reading them is reading zeros that the kernel makes up.
+    // Holes are not on the disk: the kernel makes up zeros for them.
     if (static_cast<std::uint64_t>(facts.st_blocks) * 512 < bytes / 10 * 9) {
       why = path.filename().string() + " has holes";
       continue;
     }
     if (!direct_by(options, fd.get())) {
-      why = "its file system does not know O_DIRECT";
+      why = "its file system does not support O_DIRECT";
       return {};
     }
     total += bytes;
@@ -67,7 +68,8 @@ std::vector<Source> open_files(const DiskOptions& options, std::string& why) {
   return {};
 }
 
-std::uint64_t room_in(const DiskOptions& options) {
+// How many bytes a file in the folder may take.
+std::uint64_t space_in(const DiskOptions& options) {
   struct statvfs facts {};
   if (::statvfs(options.folder.c_str(), &facts) != 0)
     throw Error(options.folder.string() + ": the disk could not be measured: " +
@@ -79,7 +81,7 @@ std::uint64_t room_in(const DiskOptions& options) {
 Source make_source(const DiskOptions& options, double start, DiskFigures& figures) {
   ScratchOptions scratch;
   scratch.folder = options.folder;
-  scratch.most = std::min(options.most, room_in(options)) / kDiskChunk * kDiskChunk;
+  scratch.most = std::min(options.most, space_in(options)) / kDiskChunk * kDiskChunk;
   scratch.until = start + options.seconds / 3;
   scratch.cancel = options.cancel;
   scratch.make_direct = options.make_direct;
@@ -89,7 +91,8 @@ Source make_source(const DiskOptions& options, double start, DiskFigures& figure
   return {std::move(file.fd), file.bytes};
 }
 
-// Whole chunks only: O_DIRECT wants whole blocks, and the ends of files tell nothing.
+// Cuts the sources into chunks, `most` bytes at most. The end of a file that is less than a chunk
+// is left out: O_DIRECT wants whole blocks, and it would tell nothing.
 std::vector<Chunk> chunks_of(const std::vector<Source>& sources, std::uint64_t most) {
   std::vector<Chunk> chunks;
   for (const Source& source : sources)
@@ -99,7 +102,7 @@ std::vector<Chunk> chunks_of(const std::vector<Source>& sources, std::uint64_t m
   return chunks;
 }
 
-// Reads chunks side by side, in order, each thread the next one.
+// Reads the chunks with several threads at once; each thread takes the next chunk in order.
 class Passes {
  public:
   Passes(std::vector<Chunk> chunks, const DiskOptions& options)
@@ -110,7 +113,8 @@ class Passes {
     for (std::uint64_t at = 0; at < buffer_.bytes(); at += kBlock) buffer_.data()[at] = {};
   }
 
-  // Bytes a second of one pass, which is cut off at `until`, but not before each thread has read.
+  // Makes one pass and returns its bytes per second. It ends early at the moment `until`, but not
+  // before each thread has read a chunk.
   double run(double until) {
     next_ = 0;
     done_ = 0;
@@ -160,12 +164,12 @@ void note_cache(const DiskOptions& options, const std::vector<Source>& sources,
                             "), not a disk: name a folder of the model's disk with --disk");
   } else if (!figures.direct) {
     std::string note = options.folder.string() +
-                       ": the file system does not know O_DIRECT; the disk was read through the "
+                       ": the file system does not support O_DIRECT; the disk was read through the "
                        "page cache, which was dropped before each pass";
     for (const Source& source : sources)
       if (resident_fraction(source.fd.get(), 0, source.bytes).value_or(0) > 0.5)
         note = options.folder.string() +
-               ": the page cache could not be passed: the figure is of memory, not of the disk";
+               ": the page cache could not be bypassed: the figure is of memory, not of the disk";
     figures.notes.push_back(note);
   }
 }

@@ -9,18 +9,18 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kMemory = 1ull << 30;  // bytes read; caches have up to 0.13 GB
+constexpr std::uint64_t kMemory = 1ull << 30;  // bytes to read; caches have 0.13 GB at most
 constexpr std::uint64_t kLeastMemory = 256u << 20;
 constexpr std::uint64_t kCopy = 128u << 20;  // bytes a copy
-constexpr std::uint64_t kSmall = 4096;       // bytes of a copy whose time is all latency
+constexpr std::uint64_t kSmall = 4096;       // bytes of a copy that takes no time but its latency
 constexpr std::uint64_t kLeft = 256u << 20;  // device memory left to others
-constexpr double kMostSeconds = 0.5;         // a measurement; more changes nothing
+constexpr double kMostSeconds = 0.5;  // for one measurement; more would not change the result
 
 class Gpus {
  public:
   Gpus(GpuBench& bench, const GpuOptions& options) : bench_(bench), options_(options) {
     const double count = bench.count();
-    // Five measurements a GPU, two a pair and direction.
+    // There are five measurements for each GPU, and two for each pair and direction.
     const double all = 5 * count + 2 * count * (count - 1);
     seconds_ = std::min(kMostSeconds, options.seconds / std::max(1.0, all));
   }
@@ -28,7 +28,7 @@ class Gpus {
   MeasuredGpus run() {
     for (int device = 0; device < bench_.count(); ++device)
       guarded("gpu " + std::to_string(device), [&] { measure_one(device); });
-    // All stay prepared until here, so that pairs need not be prepared again.
+    // All GPUs stay prepared until the end, so that pairs need not be prepared again.
     for (const MeasuredGpu& from : figures_.gpus)
       for (const MeasuredGpu& to : figures_.gpus)
         if (from.ordinal != to.ordinal)
@@ -39,6 +39,7 @@ class Gpus {
   }
 
  private:
+  // Does `work`; turns an Error into a note about `what`.
   template <class Work>
   void guarded(const std::string& what, Work work) {
     try {
@@ -49,13 +50,14 @@ class Gpus {
     }
   }
 
+  // The median time that `operation` takes by one of its two clocks.
   template <class Operation>
   double seconds_of(double GpuTime::*clock, Operation operation) {
     Repeat several;
     several.seconds = seconds_;
     several.cancel = options_.cancel;
     const double seconds = median(repeat(several, [&] { return operation().*clock; }));
-    if (!(seconds > 0)) throw Error("its clock does not move");
+    if (!(seconds > 0)) throw Error("its clock measured no time");
     return seconds;
   }
 
@@ -74,8 +76,8 @@ class Gpus {
     gpu.ordinal = device;
     gpu.name = identity.name;
     gpu.uuid = identity.uuid;
-    const std::uint64_t room = identity.free - std::min(identity.free, kLeft);
-    gpu.memory_bytes = std::min(kMemory, room / 2) / (1u << 20) * (1u << 20);
+    const std::uint64_t space = identity.free - std::min(identity.free, kLeft);
+    gpu.memory_bytes = std::min(kMemory, space / 2) / (1u << 20) * (1u << 20);
     if (gpu.memory_bytes < kLeastMemory)
       throw Error("only " + format_size(identity.free) + " of its memory are free");
     gpu.copy_bytes = kCopy;
@@ -100,7 +102,7 @@ class Gpus {
     if (!bench_.copy_between(from.ordinal, to.ordinal, kSmall)) return;
     const auto copy = [&](std::uint64_t bytes) {
       const auto time = bench_.copy_between(from.ordinal, to.ordinal, bytes);
-      if (!time) throw Error("they no longer reach each other");
+      if (!time) throw Error("one can no longer access the memory of the other");
       return *time;
     };
     figures_.peers.push_back({from.ordinal, to.ordinal, link_of(kCopy, copy)});

@@ -1,10 +1,12 @@
-// How fast GPUs exchange bytes with the host and each other, and read their own memory.
+// Measures how fast GPUs exchange bytes with the host and with each other, and how fast they read
+// their own memory.
 //
-// Bandwidths are medians of single copies between pinned memory and the device, timed by events on
-// the device; latencies medians of 4 KiB copies, timed by the host from the call to the known end.
-// Device memory is read by a kernel that takes every byte once, since weights are read, over a
-// buffer larger than any cache. Arithmetic is not measured: an honest rate needs the matrix library
-// that will run, and published figures stand in for it.
+// A bandwidth is the median over single copies between pinned memory and the device, timed by
+// events on the device. A latency is the median over copies of 4 KiB, timed by the host from the
+// call until it knows that the copy is done. Device memory is read by a kernel that takes every
+// byte of a buffer once, as weights are read; the buffer is larger than any cache. Arithmetic is
+// not measured: an honest rate would need the matrix library that will run, so published figures
+// are used instead.
 #pragma once
 
 #include <atomic>
@@ -34,8 +36,8 @@ struct MeasuredGpu {
   double memory = 0;  // bytes/s read
   MeasuredLink to_device;
   MeasuredLink to_host;
-  std::uint64_t copy_bytes = 0;    // of a copy
-  std::uint64_t memory_bytes = 0;  // of a read
+  std::uint64_t copy_bytes = 0;    // that each copy moved
+  std::uint64_t memory_bytes = 0;  // that each read of the memory took
 };
 
 struct MeasuredPair {
@@ -46,11 +48,12 @@ struct MeasuredPair {
 
 struct MeasuredGpus {
   std::vector<MeasuredGpu> gpus;    // those that could be measured
-  std::vector<MeasuredPair> peers;  // pairs that reach each other's memory, one direction each
+  std::vector<MeasuredPair> peers;  // one entry a direction, for pairs that can access each other
   std::vector<std::string> notes;   // what could not be measured, and why
 };
 
-// A GPU or a pair that fails is a note, and the others go on. Throws Error when cancelled.
+// Measures all GPUs of `bench`, then all pairs. Where one fails, a note says so, and the others are
+// still measured. Throws Interrupted when cancelled.
 MeasuredGpus measure_gpus(GpuBench& bench, const GpuOptions& options);
 
 }  // namespace berth

@@ -16,20 +16,20 @@ namespace berth {
 namespace {
 
 constexpr std::uint64_t kPage = 2u << 20;     // what slices are multiples of
-constexpr std::uint64_t kStep = 16 * kPage;   // touched between two looks at the clock
+constexpr std::uint64_t kStep = 16 * kPage;   // bytes touched between two looks at the clock
 constexpr std::uint64_t kLeast = 256u << 20;  // bytes, where caches are small or unknown
 constexpr std::uint64_t kUnknownCaches = 64u << 20;
-constexpr std::size_t kMostPasses = 101;  // short ones: others that use memory come and go
-constexpr double kTouchShare = 0.4;       // of the time, at most
+constexpr std::size_t kMostPasses = 101;  // many short ones: other users of memory come and go
+constexpr double kTouchShare = 0.4;       // of the time: how much the first touching may take
 
-// The sum, in eight chains, so that additions do not wait for each other. Integers, so that the
-// compiler may reorder them into vectors.
+// Sums the words in eight chains, so that additions do not wait for each other. They are integers,
+// so the compiler may reorder the additions into vector instructions.
 std::uint64_t sum_words(const std::uint64_t* words, std::size_t count) {
   std::uint64_t sums[8] = {};
   for (std::size_t i = 0; i + 8 <= count; i += 8)
     for (std::size_t j = 0; j < 8; ++j) sums[j] += words[i + j];
   std::uint64_t sum = 0;
-  for (const std::uint64_t part : sums) sum += part;
+  for (const std::uint64_t each : sums) sum += each;
   return sum;
 }
 
@@ -53,14 +53,14 @@ std::string read_word(const std::filesystem::path& file) {
 struct Slices {
   std::byte* base = nullptr;
   std::uint64_t stride = 0;  // bytes from one to the next
-  std::uint64_t bytes = 0;   // of each that are used
+  std::uint64_t bytes = 0;   // of each slice that are used
 
   std::byte* of(unsigned thread) const { return base + thread * stride; }
 };
 
-// Writes to every slice, each from its own thread, until the end or `until`. Memory of a virtual
-// machine may have to be fetched from its host, at a rate that has nothing to do with RAM; where
-// that takes too long, all slices are cut to what the slowest thread has.
+// Each thread writes to its slice, to the end or until the moment `until`. A virtual machine may
+// have to get the memory from its host first, at a rate that has nothing to do with RAM. Where that
+// takes too long, all slices are cut to the length that the slowest thread has reached.
 void touch(Crew& crew, Slices& slices, double until, const std::atomic<bool>* cancel) {
   std::atomic<std::uint64_t> least{slices.bytes};
   crew.run([&](unsigned thread) {
@@ -129,11 +129,11 @@ RamFigures measure_ram(const RamOptions& options) {
   passes.cancel = options.cancel;
   passes.most = kMostPasses;
   passes.seconds = (options.seconds - (steady_seconds() - start)) / 2;
-  std::atomic<std::uint64_t> sink{0};  // what is read must be used, or it is not read
+  std::atomic<std::uint64_t> used{0};  // else the compiler would leave the reads out
   const std::vector<double> reads = repeat(passes, [&] {
     return crew.run([&](unsigned thread) {
       const auto* words = reinterpret_cast<const std::uint64_t*>(slices.of(thread));
-      sink += sum_words(words, slices.bytes / sizeof(std::uint64_t));
+      used += sum_words(words, slices.bytes / sizeof(std::uint64_t));
     });
   });
   const std::uint64_t half = slices.bytes / 2;

@@ -1,4 +1,4 @@
-// Measuring the same thing again within a stated time.
+// Repeats a measurement within a given time.
 #pragma once
 
 #include <atomic>
@@ -10,27 +10,29 @@
 
 namespace berth {
 
-// Seconds since some moment, never going back.
+// A clock: seconds since some moment. It never goes back.
 using SecondsClock = std::function<double()>;
+// The clock of std::chrono::steady_clock.
 double steady_seconds();
 
 struct Repeat {
-  double seconds = 1;                         // to spend, the warm-up included
-  std::size_t most = 15;                      // passes
+  double seconds = 1;                         // to spend, with the warm-up
+  std::size_t most = 15;                      // passes besides the warm-up, at most
   const std::atomic<bool>* cancel = nullptr;  // looked at before every pass
   SecondsClock clock = steady_seconds;
 };
 
-// Runs `pass`, which returns what it measured, once to warm up and then again until the time is
-// spent or `most` results are there. A pass that would, by the longest so far, end after the time
-// is not begun; where not even one fits, the warm-up's result is the only one. Never empty. Throws
-// Error when cancelled, and what `pass` throws.
+// Runs `pass`, which returns what it measured, once to warm up, and then again until the time is
+// spent or there are `most` results. A pass is not begun if it would end too late, should it take
+// as long as the longest one so far. Returns the results in order; where there was no time for any,
+// that of the warm-up, so there is always one. Throws Interrupted when cancelled, and what `pass`
+// throws.
 std::vector<double> repeat(const Repeat& repeat, const std::function<double()>& pass);
 
-// Throws Error where the flag is set.
+// Throws Interrupted where `cancel` is not null and set.
 void check_cancelled(const std::atomic<bool>* cancel);
 
-// The middle one, or the mean of the two in the middle. Not of nothing.
+// The middle value, or the mean of the two in the middle. `values` must not be empty.
 double median(std::vector<double> values);
 
 }  // namespace berth

@@ -18,14 +18,14 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kLeast = 8 * kDiskChunk;  // that tell anything
+constexpr std::uint64_t kLeast = 8 * kDiskChunk;  // bytes; fewer would tell nothing
 
 // An open file without a name, readable and writable.
 Descriptor open_nameless(const std::filesystem::path& folder) {
   const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0) return Descriptor(fd);
   const bool unknown = errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL;
-  if (unknown) {  // network file systems and old overlays
+  if (unknown) {  // not known to network file systems and old overlays
     std::string name = (folder / ".berth-calibrate-XXXXXX").string();
     Descriptor named(::mkostemp(name.data(), O_CLOEXEC));
     if (named.get() >= 0 && ::unlink(name.c_str()) == 0) return named;
@@ -35,7 +35,7 @@ Descriptor open_nameless(const std::filesystem::path& folder) {
 }
 
 void fill(std::byte* data, std::uint64_t bytes) {
-  std::mt19937_64 random(1);  // any bytes do
+  std::mt19937_64 random(1);  // any seed will do
   for (std::uint64_t i = 0; i + 8 <= bytes; i += 8) {
     const std::uint64_t word = random();
     std::memcpy(data + i, &word, 8);
@@ -59,7 +59,8 @@ ScratchFile make_scratch_file(const ScratchOptions& options) {
   while (file.bytes < options.most) {
     check_cancelled(options.cancel);
     if (file.bytes >= kLeast && steady_seconds() > options.until) break;
-    // No block is like another, so that no disk can store two of them once.
+    // Each block is made different from all others, so that a disk that looks for equal blocks
+    // finds none.
     for (std::uint64_t at = 0; at < kDiskChunk; at += kBlock) {
       const std::uint64_t stamp = file.bytes + at;
       std::memcpy(buffer.data() + at, &stamp, sizeof stamp);
@@ -68,7 +69,8 @@ ScratchFile make_scratch_file(const ScratchOptions& options) {
         ::pwrite(file.fd.get(), buffer.data(), kDiskChunk, static_cast<off_t>(file.bytes));
     if (count == static_cast<ssize_t>(kDiskChunk)) {
       file.bytes += kDiskChunk;
-      // What waits in the page cache has taken no time yet: it must not pile up until the end.
+      // Bytes that wait in the page cache have taken no time yet. They must not pile up until the
+      // end.
       if (!file.direct && file.bytes % kLeast == 0 && ::fdatasync(file.fd.get()) != 0) {
         failure = errno;
         break;
@@ -77,7 +79,7 @@ ScratchFile make_scratch_file(const ScratchOptions& options) {
     }
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EINVAL && file.direct && file.bytes == 0) {
-      // Some accept the flag and then refuse to work with it.
+      // Some file systems accept the flag and then refuse to write with it.
       ::fcntl(file.fd.get(), F_SETFL, ::fcntl(file.fd.get(), F_GETFL) & ~O_DIRECT);
       file.direct = false;
       continue;

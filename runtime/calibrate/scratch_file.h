@@ -1,4 +1,4 @@
-// A file of random bytes that nobody can find and nothing has to remove.
+// A file of random bytes to measure the disk with. It has no name, so nobody has to remove it.
 #pragma once
 
 #include <atomic>
@@ -11,27 +11,28 @@
 namespace berth {
 
 struct ScratchFile {
-  Descriptor fd;            // readable
-  std::uint64_t bytes = 0;  // a multiple of the chunk
-  bool direct = false;      // fd is O_DIRECT
+  Descriptor fd;            // open for reading
+  std::uint64_t bytes = 0;  // its size, a multiple of kDiskChunk
+  bool direct = false;      // whether `fd` bypasses the page cache (O_DIRECT)
 };
 
 struct ScratchOptions {
   std::filesystem::path folder;
-  std::uint64_t most = 0;  // bytes
-  double until = 0;        // of steady_seconds(): when to stop writing
+  std::uint64_t most = 0;  // bytes to write, at most
+  double until = 0;        // when to stop writing, by steady_seconds()
   const std::atomic<bool>* cancel = nullptr;
   std::function<bool(int)> make_direct;  // Default: set_direct
 };
 
-inline constexpr std::uint64_t kDiskChunk = 8u << 20;  // of a write
+inline constexpr std::uint64_t kDiskChunk = 8u << 20;  // bytes of a write
 
-// Writes until `most` bytes or the time is spent, and syncs. Random bytes, since some file systems
-// and drives compress. A disk that is full ends it early. Throws Error naming the folder where the
-// file cannot be made or not even a few chunks can be written.
+// Makes the file: writes until it has `most` bytes, the time is over or the disk is full, and syncs
+// it. The bytes are random, since some file systems and drives compress. Throws Error naming the
+// folder where the file cannot be made, or where not even eight chunks can be written; Interrupted
+// when cancelled.
 ScratchFile make_scratch_file(const ScratchOptions& options);
 
-// Switches the descriptor to O_DIRECT; false where the file system refuses.
+// Switches the descriptor to O_DIRECT. Returns false where the file system refuses.
 bool set_direct(int fd);
 
 }  // namespace berth

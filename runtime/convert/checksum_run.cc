@@ -17,7 +17,8 @@
 namespace berth {
 namespace {
 
-// The runs of tensors of each shard, cut to chunks. Bytes between tensors are left out.
+// The chunks to read: runs of tensors without a gap between them, cut on a grid. Bytes between
+// tensors are left out.
 std::vector<Chunk> chunks_of(const Checkpoint& checkpoint,
                              const std::vector<std::uint64_t>& chunk_bytes_of_shard) {
   std::vector<Chunk> chunks;
@@ -64,10 +65,10 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
     largest = std::max(largest, chunk_bytes.back());
   }
   const std::vector<Chunk> chunks = chunks_of(checkpoint, chunk_bytes);
-  const std::uint64_t slot = slot_bytes(largest);
+  const std::uint64_t slot_size = slot_bytes(largest);
   const std::size_t wanted = largest > kColdChunk ? reading_threads() : kDiskThreads;
-  const std::size_t threads = std::min<std::size_t>(wanted, options.staging / slot);
-  StagingRing ring(static_cast<std::uint32_t>(threads), slot, threads, {});
+  const std::size_t threads = std::min<std::size_t>(wanted, options.staging / slot_size);
+  StagingRing ring(static_cast<std::uint32_t>(threads), slot_size, threads, {});
 
   std::vector<std::uint32_t> uses(checkpoint.shards.size(), 0);
   for (const Chunk& chunk : chunks) ++uses[chunk.shard];
@@ -83,16 +84,16 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
 
   Checksums checksums(checkpoint.tensors.size(), digest_of({}));
   TensorDigests digests(checkpoint, [&](std::uint32_t tensor, const Digest& digest) {
-    checksums[tensor] = digest;  // each once, to a place of its own
+    checksums[tensor] = digest;  // each tensor once, so no two threads write the same element
   });
   run_workers(chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
     const Chunk& chunk = chunks[i];
-    const StagingRing::Slot place = ring.acquire(thread);
-    std::byte* at_begin = place.data + chunk.begin % kBlock;
+    const StagingRing::Slot slot = ring.acquire(thread);
+    std::byte* at_begin = slot.data + chunk.begin % kBlock;
     require_complete(checkpoint, chunk.shard, chunk.end,
                      files.read(chunk.shard, chunk.begin, chunk.end, at_begin));
     digests.add(chunk.shard, chunk.begin, {at_begin, chunk.end - chunk.begin});
-    ring.release(place, {});
+    ring.release(slot, {});
     control.bytes_done += chunk.end - chunk.begin;
   });
   return checksums;

@@ -1,4 +1,4 @@
-// `berth checksum`: every tensor of a checkpoint read once and hashed.
+// `berth checksum`: reads every tensor of a checkpoint once and hashes it.
 #pragma once
 
 #include <string>
@@ -9,11 +9,11 @@
 
 namespace berth {
 
-// Reads every tensor once, within options.staging bytes of memory, through options.io. Throws Error
-// as load() does.
+// The checksums of all tensors. Reads the bytes of tensors once, with the engine options.io,
+// through at most options.staging bytes of memory. Throws Error and Interrupted as load() does.
 Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& options);
 
-// What `berth checksum` writes: both of the above.
+// Computes the checksums and returns the text that `berth checksum` writes. Throws as above.
 std::string checksum_text(const Checkpoint& checkpoint, const LoadOptions& options);
 
 }  // namespace berth

@@ -1,3 +1,5 @@
+// convert(): a load whose destination is a folder. The output files, one after another, are the
+// memory of one device of the schedule, and a sink writes to them.
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -21,19 +23,19 @@
 namespace berth {
 namespace {
 
-// Converted bytes that a thread holds before it writes them; small enough to stay in its cache.
+// How many converted bytes a thread holds before it writes them: few enough to stay in its cache.
 constexpr std::uint64_t kScratch = 256u << 10;
 
-// A shard of the output, laid out, and its place in the one address space of the schedule.
+// One file of the output: what is in it, and where it is in the memory that the schedule knows.
 struct OutputShard {
   std::string name;
-  std::vector<std::size_t> tensors;  // indices into those to write
+  std::vector<std::size_t> tensors;  // indices into the tensors to write
   SafetensorsLayout layout;
-  std::uint64_t base = 0;
-  std::size_t file = 0;  // of the folder
+  std::uint64_t base = 0;  // offset of its first byte in that memory
+  std::size_t file = 0;    // the number that OutputFolder::create() gave it
 };
 
-// The way into the output files: addresses are those of OutputShard.
+// The sink that writes to the output files. CopyJob::to counts as OutputShard::base does.
 class FileSink final : public DeviceSink {
  public:
   FileSink(OutputFolder& folder, std::span<const OutputShard> shards)
@@ -69,21 +71,21 @@ class FileSink final : public DeviceSink {
  private:
   void write_converted(const CopyJob& job, std::size_t file, std::uint64_t offset,
                        std::byte* scratch) {
-    // Elements, or blocks, are converted one by one; jobs hold whole ones.
+    // A step is of whole elements or blocks, and so is the job.
     const std::uint64_t from_width = dtype_block(job.stored).bytes;
     const std::uint64_t to_width = converted_bytes(from_width, job.stored, job.dtype);
     const std::uint64_t step = kScratch / std::max(from_width, to_width) * from_width;
     for (std::uint64_t at = 0; at < job.bytes; at += step) {
-      CopyJob part = job;
-      part.from += at;
-      part.bytes = std::min(step, job.bytes - at);
-      copy_on_host(part, scratch);
+      CopyJob step_job = job;
+      step_job.from += at;
+      step_job.bytes = std::min(step, job.bytes - at);
+      copy_on_host(step_job, scratch);
       folder_.write(file, offset + at / from_width * to_width, scratch,
-                    part.bytes / from_width * to_width);
+                    step_job.bytes / from_width * to_width);
     }
   }
 
-  // What is put into another order goes all over its tensor.
+  // The mapping of a file, for tensors that are reordered: their bytes are written in no order.
   std::byte* mapped(const OutputShard& shard) {
     const std::scoped_lock lock(mutex_);
     std::unique_ptr<OutputMapping>& mapping = mappings_[shard.file];
@@ -138,7 +140,8 @@ class Conversion {
   }
 
  private:
-  // Tensors in order, a new file where the next would make one too large.
+  // Divides the tensors, in their order, among files; begins a new one where the next tensor would
+  // make a file larger than max_shard_bytes.
   void lay_out() {
     outputs_.reserve(tensors_.size());
     std::uint64_t filled = 0;
@@ -172,7 +175,7 @@ class Conversion {
     }
   }
 
-  // One device, which the schedule takes for a GPU: all bytes for it go through staging.
+  // Makes the schedule for one device, which is called a GPU so that all bytes go through staging.
   void make_schedule_to_files() {
     std::vector<std::uint64_t> address(tensors_.size());
     for (const OutputShard& shard : shards_) {
@@ -201,7 +204,7 @@ class Conversion {
     plan.tensor_device.assign(tensors_.size(), 0);
     ScheduleOptions schedule;
     schedule.chunk_bytes = chunk_for(options_.staging);
-    schedule.place_at = [&](TensorId id) { return address[id]; };
+    schedule.destination_offset = [&](TensorId id) { return address[id]; };
     schedule.cold = [&](std::uint32_t shard) {
       const Shard& file = checkpoint_.shards[shard];
       return is_cold(file, file_system_of(file.path), options_.io);
@@ -225,7 +228,7 @@ class Conversion {
       beside += companion.from.empty() ? companion.text.size()
                                        : std::filesystem::file_size(companion.from, ignored);
     }
-    folder.require_room(report_.bytes_written + beside);
+    folder.require_space(report_.bytes_written + beside);
     for (OutputShard& shard : shards_) {
       shard.file = folder.create(shard.name, shard.layout.file_bytes);
       folder.write(shard.file, 0, shard.layout.header);
@@ -254,8 +257,8 @@ class Conversion {
     for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
     ShardFiles files(checkpoint_.shards, std::move(systems), std::move(uses), {options_.io}, {});
 
-    std::vector<std::unique_ptr<DeviceSink>> engines;
-    engines.push_back(std::make_unique<FileSink>(folder, shards_));
+    std::vector<std::unique_ptr<DeviceSink>> sinks;
+    sinks.push_back(std::make_unique<FileSink>(folder, shards_));
     const std::uint64_t slot =
         std::min(slot_bytes(chunk_for(options_.staging)), schedule_.largest_staged);
     const std::uint64_t scratch = report_.converted > 0 ? kScratch : 0;
@@ -276,7 +279,7 @@ class Conversion {
     control.on_progress = options_.on_progress;
     control.elapsed = [this] { return seconds(); };
     control.bytes_total = schedule_.bytes_to_read;
-    stream(checkpoint_, schedule_, files, engines, {ring.get(), nullptr}, nullptr, threads, 0,
+    stream(checkpoint_, schedule_, files, sinks, {ring.get(), nullptr}, nullptr, threads, 0,
            control);
 
     report_.bytes_read = files.bytes_read();
@@ -296,9 +299,9 @@ class Conversion {
   const std::vector<ConvertTensor>& tensors_;
   const ConvertOptions& options_;
   std::chrono::steady_clock::time_point start_;
-  std::vector<OutputTensor> outputs_;  // as tensors_
+  std::vector<OutputTensor> outputs_;  // one for each of tensors_
   std::vector<OutputShard> shards_;
-  Model model_;  // what the schedule is of
+  Model model_;  // what the schedule was made for; it points into it
   Schedule schedule_;
   ConvertReport report_;
 };

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Files that are kept open: well below what a process may have.
+// How many files are kept open: well below the number that a process may have open.
 constexpr std::size_t kMostOpen = 256;
 
 std::string reason(int error) { return std::strerror(error); }
@@ -39,7 +39,7 @@ fs::path without_slash(fs::path path) {
   return path;
 }
 
-// Names that were made or changed in a folder are on the disk once the folder is.
+// Brings names that were made or changed in a folder to the disk. Returns 0 or errno.
 int sync_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) return errno;
@@ -60,7 +60,7 @@ OutputFolder::OutputFolder(const fs::path& path) : path_(without_slash(path)) {
     throw Error(path_.string() + ": cannot make a folder beside it: " + reason(errno));
   }
   temporary_ = pattern;
-  // mkdtemp makes folders private; this one is as open as any other new one.
+  // mkdtemp() makes folders that only their owner can use; this one gets the usual permissions.
   const mode_t mask = ::umask(0);
   ::umask(mask);
   ::chmod(temporary_.c_str(), 0777 & ~mask);
@@ -77,9 +77,9 @@ void OutputFolder::fail(const std::string& name, const char* doing, int error) c
   throw Error((path_ / name).string() + ": " + doing + ": " + reason(error));
 }
 
-void OutputFolder::require_room(std::uint64_t bytes) const {
+void OutputFolder::require_space(std::uint64_t bytes) const {
   struct statvfs info {};
-  if (::statvfs(temporary_.c_str(), &info) != 0) return;  // the writes will tell
+  if (::statvfs(temporary_.c_str(), &info) != 0) return;  // not known: if too little, writes fail
   const std::uint64_t free = std::uint64_t{info.f_bavail} * info.f_frsize;
   if (free >= bytes) return;
   throw Error(path_.string() + ": " + std::to_string(bytes) + " bytes are to be written and " +
@@ -93,7 +93,7 @@ std::size_t OutputFolder::create(const std::string& name, std::uint64_t bytes) {
   if (fd.get() < 0) fail(name, "cannot be made", errno);
   bool reserved = true;
   if (bytes > 0 && ::fallocate(fd.get(), 0, 0, static_cast<off_t>(bytes)) != 0) {
-    if (errno != EOPNOTSUPP && errno != ENOSYS) fail(name, "cannot reserve its room", errno);
+    if (errno != EOPNOTSUPP && errno != ENOSYS) fail(name, "cannot reserve space for it", errno);
     if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail(name, "cannot grow", errno);
     reserved = false;
   }
@@ -106,8 +106,9 @@ OutputMapping::~OutputMapping() { ::munmap(data_, bytes_); }
 
 std::unique_ptr<OutputMapping> OutputFolder::map(std::size_t file, std::uint64_t bytes) const {
   const File& wanted = files_[file];
-  // A full disk would be a signal, not an error, where a page of the mapping has no room yet.
-  if (!wanted.reserved) fail(wanted.name, "cannot reserve its room", EOPNOTSUPP);
+  // Where no space is reserved and the disk is full, writing to the mapping would raise a signal
+  // instead of an error.
+  if (!wanted.reserved) fail(wanted.name, "cannot reserve space for it", EOPNOTSUPP);
   const Descriptor fd(::open((temporary_ / wanted.name).c_str(), O_RDWR | O_CLOEXEC));
   if (fd.get() < 0) fail(wanted.name, "cannot be opened again", errno);
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
@@ -136,7 +137,7 @@ void OutputFolder::write(std::size_t file, std::uint64_t offset, const std::byte
     if (wrote <= 0) fail(files_[file].name, "cannot write", wrote < 0 ? errno : EIO);
     done += static_cast<std::uint64_t>(wrote);
   }
-  // The disk works while more is read; otherwise all of it would wait for the end.
+  // Starts writing to the disk while more is read; otherwise all of it would be left to commit().
   ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes),
                     SYNC_FILE_RANGE_WRITE);
 }
@@ -151,13 +152,13 @@ void OutputFolder::copy(const fs::path& from, const std::string& name) {
     throw Error(from.string() + ": cannot be opened: " + reason(errno));
   }
   const std::size_t file = create(name, 0);
-  std::array<std::byte, 64u << 10> part;
+  std::array<std::byte, 64u << 10> buffer;
   for (std::uint64_t at = 0;;) {
-    const ssize_t got = ::pread(in.get(), part.data(), part.size(), static_cast<off_t>(at));
+    const ssize_t got = ::pread(in.get(), buffer.data(), buffer.size(), static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw Error(from.string() + ": cannot be read: " + reason(errno));
     if (got == 0) return;
-    write(file, at, part.data(), static_cast<std::uint64_t>(got));
+    write(file, at, buffer.data(), static_cast<std::uint64_t>(got));
     at += static_cast<std::uint64_t>(got);
   }
 }
@@ -167,25 +168,28 @@ void OutputFolder::commit(const std::atomic<bool>* cancel) {
     if (cancel != nullptr && *cancel) throw Interrupted();
     if (file.fd.get() < 0) file.fd = reopen(file.name);
     const Descriptor fd = std::move(file.fd);  // closed here
-    if (::fsync(fd.get()) != 0) fail(file.name, "cannot bring it to the disk", errno);
+    if (::fsync(fd.get()) != 0) fail(file.name, "cannot write it to the disk", errno);
   }
   files_.clear();
   if (const int error = sync_folder(temporary_); error != 0) fail("", "cannot sync", error);
-  // An empty folder would be replaced by rename(); nothing that others made may be.
+  // A plain rename() would replace an empty folder, but nothing that others made may be replaced.
   int error = ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE)
                   ? errno
                   : 0;
-  if (error == EINVAL || error == ENOSYS) {  // a file system without it
+  if (error == EINVAL || error == ENOSYS) {  // the file system cannot do that: look, then rename
     std::error_code ignored;
     error = fs::exists(fs::symlink_status(path_, ignored))     ? EEXIST
             : ::rename(temporary_.c_str(), path_.c_str()) != 0 ? errno
                                                                : 0;
   }
-  if (error != 0) throw Error(path_.string() + ": cannot take its name: " + reason(error));
+  if (error != 0)
+    throw Error(path_.string() +
+                ": the finished folder cannot be renamed to this: " + reason(error));
   temporary_.clear();
   if ((error = sync_folder(parent_of(path_))) != 0) {
     throw Error(path_.string() +
-                ": written, but its name may be lost if the machine fails now: " + reason(error));
+                ": all is written, but the folder may lose this name if the machine fails now: " +
+                reason(error));
   }
 }
 

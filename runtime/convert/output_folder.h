@@ -1,7 +1,8 @@
-// A folder that is complete or absent: files are written into a temporary one beside it, which
-// takes the name when all of it is on the disk.
+// A folder that is either complete or not there: files are written into a temporary folder beside
+// it, which is renamed when all of it is on the disk.
 //
-// Destroyed without commit(), by an error or a cancelled run, it removes what was written.
+// Where it is destroyed without commit(), after an error or in a cancelled run, it removes what was
+// written.
 #pragma once
 
 #include <atomic>
@@ -17,7 +18,8 @@
 
 namespace berth {
 
-// A file mapped for writing, for what does not come in order. Its pages are those of the file.
+// A file that is mapped for writing, for bytes that do not come in order. What is written to data()
+// is written to the file. Safe for use from many threads that write to different bytes.
 class OutputMapping {
  public:
   OutputMapping(std::byte* data, std::uint64_t bytes) : data_(data), bytes_(bytes) {}
@@ -31,30 +33,36 @@ class OutputMapping {
   std::uint64_t bytes_;
 };
 
+// All functions throw Error naming the file where the file system fails.
 class OutputFolder {
  public:
-  // Throws Error where `path` exists, in whatever form, or nothing can be made beside it.
+  // Throws Error where `path` exists already, even as a broken link, or where no folder can be made
+  // beside it.
   explicit OutputFolder(const std::filesystem::path& path);
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
 
-  // Throws Error, with what is free, where the file system has less than `bytes` left.
-  void require_room(std::uint64_t bytes) const;
+  // Throws Error, which says how much is free, where the file system has less than `bytes` bytes
+  // left.
+  void require_space(std::uint64_t bytes) const;
 
-  // A new file of `bytes` bytes, its room reserved where the file system can do that. Returns its
-  // number, for write(). Not thread-safe.
+  // Makes a new file of `bytes` bytes and reserves the space for it, where the file system can do
+  // that. Returns its number, for write() and map(). Not safe for use from several threads.
   std::size_t create(const std::string& name, std::uint64_t bytes);
-  // Writes at an offset; safe from many threads. Starts the way to the disk and does not wait.
+  // Writes at an offset of a file; safe for use from many threads. Starts the writing to the disk
+  // and does not wait for it.
   void write(std::size_t file, std::uint64_t offset, const std::byte* data, std::uint64_t bytes);
   void write(std::size_t file, std::uint64_t offset, std::string_view text);
-  // Throws Error where the file cannot be mapped, or its room could not be reserved.
+  // Maps a file of `bytes` bytes. Throws Error where that fails, or where no space could be
+  // reserved.
   std::unique_ptr<OutputMapping> map(std::size_t file, std::uint64_t bytes) const;
-  // Copies a whole file.
+  // Copies the file `from` into the folder, as `name`.
   void copy(const std::filesystem::path& from, const std::string& name);
 
-  // Everything to the disk, then the name. Throws Error where either fails, where something of that
-  // name came to be meanwhile, or where `cancel` is set before the last file is on the disk.
+  // Waits until all files are on the disk, then gives the folder its name. Throws Error where
+  // either fails or where something of that name was made meanwhile; Interrupted where `cancel` is
+  // set before the last file is on the disk.
   void commit(const std::atomic<bool>* cancel = nullptr);
 
  private:
@@ -65,7 +73,7 @@ class OutputFolder {
   std::filesystem::path temporary_;  // empty after commit()
   struct File {
     std::string name;
-    Descriptor fd;  // of the first few hundred; others are opened for each write
+    Descriptor fd;  // open for the first 256 files; others are opened for each write
     bool reserved = true;
   };
   std::vector<File> files_;

@@ -12,9 +12,11 @@
 namespace berth {
 namespace {
 
-constexpr std::int64_t kScoreElements = 16 << 20;  // of one block: 64 MiB in float32
+constexpr std::int64_t kScoreElements = 16
+                                        << 20;  // scores of one block of queries: 64 MiB in float32
 
-// True where query row r (position first + r) must not see key column c (position low + c).
+// A mask, true where the query in row r (at position first + r) must not see the key in column c
+// (at position low + c).
 at::Tensor hidden_keys(std::int64_t first, std::int64_t rows, std::int64_t low,
                        std::int64_t columns, std::uint64_t window, at::Device device) {
   const auto options = at::TensorOptions(at::kLong).device(device);
@@ -58,7 +60,7 @@ Placed KvCache::attend(const Placed& query, const AttentionOptions& options) con
   at::Tensor result = at::empty({heads, count, head_dim}, query.value.options());
   for (std::int64_t begin = 0; begin < count; begin += block) {
     const std::int64_t rows = std::min(block, count - begin);
-    const std::int64_t first = past + begin;  // position of the block's first query
+    const std::int64_t first = past + begin;  // position of the first query in the block
     const auto window = static_cast<std::int64_t>(
         std::min<std::uint64_t>(options.window, std::numeric_limits<std::int64_t>::max()));
     const std::int64_t low = window > 0 ? std::max<std::int64_t>(0, first - window + 1) : 0;
@@ -69,7 +71,7 @@ Placed KvCache::attend(const Placed& query, const AttentionOptions& options) con
         query.value.narrow(1, begin, rows).reshape({kv_heads, groups * rows, head_dim});
     at::Tensor scores = at::bmm(queries, keys.transpose(1, 2)).mul_(options.scale);
     if (options.softcap > 0) scores.div_(options.softcap).tanh_().mul_(options.softcap);
-    if (rows > 1) {  // one query sees just the keys from `low` on
+    if (rows > 1) {  // a single query sees all keys from `low` on and needs no mask
       scores.view({kv_heads, groups, rows, columns})
           .masked_fill_(hidden_keys(first, rows, low, columns, options.window, scores.device()),
                         -std::numeric_limits<double>::infinity());

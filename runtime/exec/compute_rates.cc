@@ -16,14 +16,15 @@ namespace berth {
 namespace {
 
 constexpr std::int64_t kWidth = 4096;  // of a layer of a model of 7B parameters
-constexpr std::int64_t kRows = 512;    // of a prompt, the planner's default
+constexpr std::int64_t kRows = 512;    // positions of the planner's default prompt
 constexpr std::int64_t kLeastRows = 16;
 constexpr std::pair<const char*, at::ScalarType> kDTypes[] = {
     {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}, {"float32", at::kFloat}};
 constexpr std::size_t kMostPasses = 51;
 constexpr double kMatvecShare = 0.5;  // of the time; the rest is for matrix products
 
-// As many weights of one dtype as `bytes` hold. Values are small normal numbers, as weights are.
+// Makes as many weights of one dtype as fit in `bytes`. Their values are small normal numbers, as
+// those of real weights are.
 std::vector<at::Tensor> make_weights(std::uint64_t bytes, at::ScalarType dtype) {
   const std::uint64_t each = static_cast<std::uint64_t>(kWidth * kWidth) * at::elementSize(dtype);
   std::vector<at::Tensor> weights(std::max<std::uint64_t>(1, bytes / each));
@@ -78,7 +79,7 @@ ComputeRates measure_compute(const ComputeOptions& options) {
       rates.matmul[name] = matmul_rate(weights.front(), several);
     } catch (const Error&) {
       throw;
-    } catch (const std::exception& error) {  // c10::Error: a dtype that this build lacks
+    } catch (const std::exception& error) {  // c10::Error where this build lacks the dtype
       const std::string text = error.what();
       rates.notes.push_back(std::string(name) +
                             " was not measured: " + text.substr(0, text.find('\n')));

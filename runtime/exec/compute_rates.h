@@ -1,7 +1,8 @@
-// What the CPU computes a second with the libraries that run models here: torch's linear layer, by
-// dtype, with one row (decoding a token) and with many (a prompt).
+// Measures how much the CPU computes in a second with the library that runs models here: torch's
+// linear layer, for each dtype, with one row (as in decoding a token) and with many (as for a
+// prompt).
 //
-// Torch-free on the outside, as executor.h.
+// This header does not include torch.
 #pragma once
 
 #include <atomic>
@@ -14,22 +15,23 @@ namespace berth {
 
 struct ComputeOptions {
   double seconds = 15;        // to spend
-  std::uint64_t weights = 0;  // bytes of weights for one pass: four times all caches, or so
+  std::uint64_t weights = 0;  // bytes of weights that one pass reads: about four times all caches
   const std::atomic<bool>* cancel = nullptr;
 };
 
 struct ComputeRates {
-  // Bytes of weights a second of linear(x [1, 4096], weight [4096, 4096]) over different weights,
-  // so many that none is still in a cache when its turn comes again. By torch dtype name.
+  // By torch dtype name: bytes of weights per second of linear(x [1, 4096], weight [4096, 4096]),
+  // over so many different weights that none is still in a cache when its turn comes again.
   std::map<std::string, double, std::less<>> matvec;
-  // FLOP/s of linear(x [512, 4096], weight [4096, 4096]): 2 x 512 x 4096 x 4096 a call. Fewer rows,
-  // 16 at least, where a dtype is so slow that 512 would not fit the time.
+  // Likewise: FLOP/s of linear(x [512, 4096], weight [4096, 4096]), which takes 2 x 512 x 4096 x
+  // 4096 operations. With fewer rows, but at least 16, where a dtype is so slow that 512 would take
+  // too long.
   std::map<std::string, double, std::less<>> matmul;
-  int threads = 0;                 // that torch computes with
-  std::vector<std::string> notes;  // what torch cannot do here
+  int threads = 0;                 // how many torch computes with
+  std::vector<std::string> notes;  // which dtypes could not be measured, and why
 };
 
-// Medians of several passes. Throws Error for lack of memory, and when cancelled.
+// Measures all dtypes; figures are medians of several passes. Throws Interrupted when cancelled.
 ComputeRates measure_compute(const ComputeOptions& options);
 
 }  // namespace berth

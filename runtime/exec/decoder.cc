@@ -18,7 +18,8 @@
 namespace berth {
 namespace {
 
-constexpr std::int64_t kLogitElements = 16 << 20;  // computed at once: 64 MiB in float32
+constexpr std::int64_t kLogitElements = 16
+                                        << 20;  // how many are computed at once: 64 MiB in float32
 
 class PlacedDecoder final : public Decoder {
  public:
@@ -42,7 +43,7 @@ class PlacedDecoder final : public Decoder {
   }
   std::uint64_t hops() const override { return placement_.hops(); }
 
-  std::vector<float> forward(std::span<const std::int64_t> ids, const LogitsSink& all) override;
+  std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) override;
 
  private:
   Placed embed(std::span<const std::int64_t> ids);
@@ -75,7 +76,7 @@ Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
   const Placed table = weights_.get(embedding_);
   Placed hidden{at::embedding(table.value, host.to(table.value.device())), table.device};
   if (recipe_.embedding_scale != 1) {
-    // transformers rounds the factor to the dtype first
+    // transformers rounds the factor to the dtype before it multiplies.
     hidden.value =
         hidden.value * at::empty({}, hidden.value.options()).fill_(recipe_.embedding_scale);
   }
@@ -88,8 +89,8 @@ Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
   return hidden;
 }
 
-// stream + out_norm(block(norm(stream))): one half of a layer. The stream goes to where the norm
-// is, and the sum is made where the block ended.
+// One half of a layer: stream + out_norm(block(norm(stream))). The stream is moved to the device of
+// the norm, and the sum is made on the device where the block ended.
 Placed PlacedDecoder::residual_block(const Placed& stream, const std::string& norm,
                                      const std::string& out_norm,
                                      const std::function<Placed(const Placed&)>& block) {
@@ -121,8 +122,7 @@ std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
   return {begin, begin + values.numel()};
 }
 
-std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids,
-                                          const LogitsSink& all) {
+std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids, const OnLogits& all) {
   const c10::InferenceMode inference;
   const auto count = static_cast<std::int64_t>(ids.size());
   if (count == 0 || positions_ + count > capacity_) {

@@ -33,7 +33,8 @@ bool is_gguf_model(const Model& model) {
   return model.checkpoint && model.checkpoint->format == "GGUF";
 }
 
-// The same of a file that has it inside.
+// The tokenizer of a GGUF model, which is in the model's file; null where it cannot be used and
+// none is needed.
 std::unique_ptr<Tokenizer> read_gguf_tokenizer(const Model& model, const RunOptions& options) {
   const std::filesystem::path& file = model.checkpoint->shards[0].path;
   try {
@@ -44,7 +45,8 @@ std::unique_ptr<Tokenizer> read_gguf_tokenizer(const Model& model, const RunOpti
   }
 }
 
-// The tokenizer, where text goes in or is wanted out. A prompt of ids runs without one.
+// The model's tokenizer. A prompt of text needs it; for a prompt of ids it is null where it is
+// missing or not supported, and the answer is ids alone.
 std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
   if (is_gguf_model(model)) return read_gguf_tokenizer(model, options);
   const auto file = folder_of(model) / "tokenizer.json";
@@ -75,7 +77,7 @@ std::vector<std::int64_t> ids_of(const ModelConfig& config, std::string_view key
   return ids;
 }
 
-// Where text ends: generation_config.json says, else config.json.
+// The ids of tokens that end a text: generation_config.json names them, or else config.json.
 std::vector<std::int64_t> end_of_text(const Model& model) {
   const auto file = folder_of(model) / "generation_config.json";
   if (!is_gguf_model(model) && std::filesystem::exists(file)) {
@@ -91,7 +93,7 @@ std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* 
   return ids;
 }
 
-// Rows of the embedding.
+// The size of the vocabulary: the rows of the embedding.
 std::int64_t vocabulary_of(const Model& model, const Recipe& recipe) {
   const std::string name = std::string(recipe.family->embedding) + ".weight";
   for (const ModelTensor& tensor : model.tree.tensors) {
@@ -110,23 +112,23 @@ void check_prompt(const std::vector<std::int64_t>& ids, std::uint64_t new_tokens
                   " is outside the model's vocabulary of " + std::to_string(vocabulary));
     }
   }
-  const std::uint64_t room = recipe.max_positions;
-  if (room > 0 && (ids.size() > room || new_tokens > room - ids.size())) {
+  const std::uint64_t most = recipe.max_positions;
+  if (most > 0 && (ids.size() > most || new_tokens > most - ids.size())) {
     throw Error("the prompt's " + std::to_string(ids.size()) + " tokens and " +
                 std::to_string(new_tokens) + " new ones are more than the model's " +
-                std::to_string(room) + " positions");
+                std::to_string(most) + " positions");
   }
 }
 
 std::int64_t greedy(const std::vector<float>& logits) {
-  const auto best = std::max_element(logits.begin(), logits.end());  // the first of equals
+  const auto best = std::max_element(logits.begin(), logits.end());  // of equal ones, the first
   if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); })) {
     throw Error("the logits are not numbers: the weights hold NaN, or overflow in their dtype");
   }
   return best - logits.begin();
 }
 
-// All that is known before a weight is needed.
+// Everything about a run that needs no weights.
 struct Prepared {
   Recipe recipe;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -140,13 +142,13 @@ Prepared prepare(const Model& model, const RunOptions& options) {
   prepared.tokenizer = read_tokenizer(model, options);
   if (options.stop_at_end_of_text) prepared.end_of_text = end_of_text(model);
   prepared.prompt_ids = prompt_of(options, prepared.tokenizer.get());
-  if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens are asked for");
+  if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens were asked for");
   check_prompt(prepared.prompt_ids, options.new_tokens, vocabulary_of(model, prepared.recipe),
                prepared.recipe);
   return prepared;
 }
 
-// Decoded text so far, handed out as whole characters.
+// The decoded text so far. It is handed out as whole characters.
 class TextStream {
  public:
   TextStream(const Tokenizer* tokenizer, const RunOptions& options)
@@ -162,16 +164,16 @@ class TextStream {
   }
 
  private:
-  // `bytes`: all so far; may be none more than before.
+  // `bytes` is all text so far, from its beginning; there may be nothing new in it.
   void push(std::string_view bytes) {
     if (bytes.size() <= done_) return;
     emit(stream_.push(bytes.substr(done_)));
     done_ = bytes.size();
   }
-  void emit(const std::string& piece) {
-    if (piece.empty()) return;
-    text_ += piece;
-    if (options_.on_text) options_.on_text(piece);
+  void emit(const std::string& text) {
+    if (text.empty()) return;
+    text_ += text;
+    if (options_.on_text) options_.on_text(text);
   }
 
   const Tokenizer* tokenizer_;
@@ -194,21 +196,21 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
 
-  // The last new token is never fed back, so that it needs no place in the cache.
+  // The last new token is never fed back, so it needs no position in the cache.
   const auto capacity =
       prompt_size + std::max<std::int64_t>(0, static_cast<std::int64_t>(options.new_tokens) - 1);
   const auto decoder =
       Decoder::make(prepared.recipe, model, plan, loaded, capacity, options.cancel);
 
   std::optional<LogitsFile> logits_file;
-  LogitsSink sink;
+  OnLogits on_logits;
   if (options.logits_file) {
     logits_file.emplace(*options.logits_file, static_cast<std::uint64_t>(prompt_size),
                         static_cast<std::uint64_t>(decoder->logits_width()));
-    sink = [&](std::span<const float> rows) { logits_file->append(rows); };
+    on_logits = [&](std::span<const float> rows) { logits_file->append(rows); };
   }
   const auto prefill_start = Clock::now();
-  std::vector<float> logits = decoder->forward(report.prompt_ids, sink);
+  std::vector<float> logits = decoder->forward(report.prompt_ids, on_logits);
   report.prefill_seconds = seconds_since(prefill_start);
   if (logits_file) logits_file->finish();
 

@@ -1,6 +1,7 @@
-// Running what was loaded: greedy decoding with a KV cache, each layer where it was placed.
+// Runs a model that was loaded: greedy decoding with a KV cache, each layer on the device where the
+// plan placed it.
 //
-// Torch-free on the outside; the implementation is the only part of the project that sees ATen.
+// This header does not include torch; the implementation is the only room of the project that does.
 #pragma once
 
 #include <cstdint>
@@ -17,31 +18,35 @@
 namespace berth {
 
 struct RunOptions {
-  std::optional<std::string> prompt;  // text; else prompt_ids
+  std::optional<std::string> prompt;  // as text; without it, prompt_ids are the prompt
   std::vector<std::int64_t> prompt_ids;
-  std::uint64_t new_tokens = 20;                     // -n
-  bool stop_at_end_of_text = true;                   // stop at the model's eos token
-  std::optional<std::filesystem::path> logits_file;  // safetensors, `logits` [positions, vocab] F32
+  std::uint64_t new_tokens = 20;    // -n: at most so many
+  bool stop_at_end_of_text = true;  // stop at the model's eos token
+  // A safetensors file to write, with one tensor `logits` [positions of the prompt, vocabulary]
+  // F32.
+  std::optional<std::filesystem::path> logits_file;
   const std::atomic<bool>* cancel = nullptr;
-  std::function<void(const std::string&)> on_text;  // valid UTF-8 pieces as they are decided
+  // Called with the next text as soon as no later token can change it; each time it is valid UTF-8.
+  std::function<void(const std::string&)> on_text;
 };
 
 struct RunReport {
   std::vector<std::int64_t> prompt_ids;
   std::vector<std::int64_t> new_ids;
-  std::string text;  // decoded new ids; empty without a tokenizer
+  std::string text;  // the new ids as text; empty without a tokenizer
   double prefill_seconds = 0;
   double decode_seconds = 0;  // of all new tokens but the first
-  std::uint64_t hops = 0;     // activations moved between devices, per forward pass
+  std::uint64_t hops = 0;     // how many times the last pass moved an activation to another device
 };
 
-// Throws Error for a model family that cannot be run, a prompt that is empty or too long, an id
-// outside the vocabulary, a missing or unsupported tokenizer.json (text only). Needs no weights: to
-// be asked before they are loaded.
+// Throws Error where run() would fail: for a model family that cannot be run, a prompt that is
+// empty or too long, an id outside the vocabulary, or (for a prompt of text) a tokenizer.json that
+// is missing or not supported. Needs no weights, so call it before they are loaded.
 void check_run(const Model& model, const RunOptions& options);
 
-// Generates. Throws Error for all that check_run() refuses, for weights that cannot be computed
-// with, and when cancelled; no logits file is left behind then.
+// Generates tokens. Throws Error for all that check_run() refuses, and for weights whose dtype
+// cannot be computed with; Interrupted when cancelled. After an error in the prompt's pass no
+// logits file is left behind.
 RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
               const RunOptions& options);
 

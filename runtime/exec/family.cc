@@ -129,14 +129,14 @@ Activation find_activation(const ModelConfig& config, const Family& family) {
   if (name == "silu" || name == "swish") return Activation::kSilu;
   if (name == "gelu") return Activation::kGelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
-    return Activation::kGeluTanh;  // three spellings of one formula
+    return Activation::kGeluTanh;  // three names of one formula
   }
   if (name == "relu") return Activation::kRelu;
   throw Error(config.source() + ": " + std::string(family.activation_key) + ": '" + name +
               "' cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh and relu can)");
 }
 
-// Fields that change what a model computes in ways that the code here does not follow.
+// Throws Error for fields that change what a model computes in ways that the code here cannot.
 void refuse_unsupported(const ModelConfig& config, const ModelTree& tree) {
   for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
     if (config.boolean(key).value_or(false)) {
@@ -191,7 +191,8 @@ Recipe make_recipe(const Model& model) {
     throw Error(config.source() + ": num_key_value_heads: " + std::to_string(recipe.kv_heads) +
                 " does not divide " + std::to_string(recipe.heads) + " heads");
   }
-  // The template knows each family's default for head_dim; the cache's size tells it.
+  // The architecture template knows each family's default of head_dim, and the size of the KV cache
+  // shows it.
   recipe.head_dim = require_positive(
       config, "head_dim",
       static_cast<std::int64_t>(tree.facts.layers.front().kv_elements) / (2 * recipe.kv_heads));

@@ -1,5 +1,5 @@
-// What a model computes, as data: the differences between families in one table, and what a
-// config.json makes of them. Torch-free.
+// What a model computes, as data: one table holds the differences between model families, and a
+// recipe is what a config.json makes of a row of it. Does not include torch.
 #pragma once
 
 #include <cstdint>
@@ -28,23 +28,23 @@ enum class FeedForward : std::uint8_t {
 
 enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 
-// One row of the table. Module names as in the module tree, below the layer's own name; an empty
-// name is a module the family does not have.
+// One row of the table. Names are those of the module tree; names of modules within a layer are
+// without the layer's own name. An empty name stands for a module that the family does not have.
 struct Family {
   std::string_view model_type;
   std::string_view embedding;
-  std::string_view positions;  // learned position embedding; empty: rotary
+  std::string_view positions;  // the learned position embedding; empty: rotary
   std::string_view final_norm;
   std::string_view head;
   Norm norm;
   std::string_view norm_eps_key;
-  double norm_eps;    // where the config names none
+  double norm_eps;    // where config.json has none
   double rope_theta;  // likewise
 
   std::string_view attention_norm;
-  std::string_view query, key, value;     // apart, or
-  std::string_view fused_qkv;             // in one matrix, in this order
-  std::string_view query_norm, key_norm;  // on each head
+  std::string_view query, key, value;     // either three matrices
+  std::string_view fused_qkv;             // or one, with query, key and value in this order
+  std::string_view query_norm, key_norm;  // of each head
   std::string_view attention_out;
   std::string_view attention_out_norm;  // before the residual is added
 
@@ -54,22 +54,22 @@ struct Family {
   std::string_view feed_forward_out_norm;
 
   std::string_view activation_key;
-  std::string_view activation;  // where the config names none
-  bool transposed_weights;      // Conv1D: [in, out] instead of [out, in]
+  std::string_view activation;  // where config.json has none
+  bool transposed_weights;      // as in GPT-2's Conv1D: [in, out] instead of [out, in]
 };
 
-// Rotary embedding: angles of position p are p x inverse_frequency.
+// Rotary embedding: the angles of position p are p x inverse_frequency.
 struct Rotary {
-  std::vector<float> inverse_frequency;  // half as many as the dimensions that rotate
+  std::vector<float> inverse_frequency;  // half as many as there are dimensions that rotate
 };
 
 struct LayerRecipe {
   std::string name;          // "model.layers.3"
-  std::uint64_t window = 0;  // keys a query sees, itself included; 0: all before it
+  std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
   double attention_scale = 1;
 };
 
-// A model ready to be computed: the family and every figure its code needs.
+// All that the code needs to know to compute a model: its family, and every figure.
 struct Recipe {
   const Family* family = nullptr;
   std::vector<LayerRecipe> layers;
@@ -87,12 +87,14 @@ struct Recipe {
   std::uint64_t max_positions = 0;  // 0: unknown
 };
 
-// Throws Error for a model that cannot be run: no config, an unknown model_type (the message lists
-// those that can be run), or a config field with an effect that is not computed here.
+// The recipe for a model. Throws Error where it cannot be run: it has no config.json, its
+// model_type is not in the table (the message lists those that are), or a field of config.json asks
+// for something that is not computed here.
 Recipe make_recipe(const Model& model);
 
-// Rotary frequencies as rope_parameters says: default, linear or llama3. Error for other types.
-// `theta` is the base where the config names none.
+// The rotary frequencies that `rope_parameters` asks for, of type default, linear or llama3;
+// formulas are those of transformers (modeling_rope_utils.py). `theta` is the base where
+// config.json has none. Throws Error for other types.
 Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double theta);
 
 }  // namespace berth

@@ -46,7 +46,8 @@ LogitsFile::~LogitsFile() {
 void LogitsFile::append(std::span<const float> rows) { write(rows.data(), rows.size_bytes()); }
 
 void LogitsFile::finish() {
-  const mode_t mask = ::umask(0);  // mkostemp made it 0600; a new file has what umask leaves
+  // mkostemp() made the file for its owner alone. Give it the usual permissions.
+  const mode_t mask = ::umask(0);
   ::umask(mask);
   if (::fchmod(descriptor_, 0666 & ~mask) != 0) fail("set the mode of");
   if (::fsync(descriptor_) != 0 && errno != EINVAL) fail("write");

@@ -1,4 +1,5 @@
-// The file that --logits asks for: safetensors, one tensor `logits` [positions, vocabulary] F32.
+// The file that --logits asks for: safetensors with one tensor, `logits` [positions, vocabulary]
+// F32.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,9 @@
 
 namespace berth {
 
-// Rows are written as they come, under a temporary name beside `path`; only finish() gives the file
-// its name. Destroyed before that, nothing is left behind. Throws Error naming file and reason.
+// Rows are written as they come, to a file with a temporary name beside `path`; only finish() gives
+// the file its own name. Where it is destroyed before that, no file is left behind. All functions
+// throw Error that names the file and the reason. For use by one thread.
 class LogitsFile {
  public:
   LogitsFile(std::filesystem::path path, std::uint64_t positions, std::uint64_t vocabulary);
@@ -18,7 +20,9 @@ class LogitsFile {
   LogitsFile(const LogitsFile&) = delete;
   LogitsFile& operator=(const LogitsFile&) = delete;
 
+  // Appends whole rows; as many as `positions` in all.
   void append(std::span<const float> rows);
+  // Waits until the file is on the disk, and renames it.
   void finish();
 
  private:

@@ -27,7 +27,8 @@ Placed Operations::add(const Placed& left, const Placed& right) const {
   return {left.value + right.value, left.device};
 }
 
-// A module's smaller tensor, which a device map may have put elsewhere than its weight.
+// A smaller tensor of a module, brought to the device of its weight: a device map may have put it
+// on another one.
 Placed Operations::weight_of(const std::string& name, DeviceIndex device) {
   return placement_.move(weights_.get(name), device);
 }
@@ -76,8 +77,8 @@ Placed Operations::linear(const Placed& input, const std::string& module, bool t
   return {y.to(dtype_), weight.device};
 }
 
-// [positions, heads x head size] to [heads, positions, head size], each head normalized where the
-// family does that.
+// Reshapes [positions, heads x head size] to [heads, positions, head size], and normalizes each
+// head where the family does that.
 Placed Operations::split_heads(const Placed& projected, const std::string& head_norm) {
   Placed heads{projected.value.view({projected.value.size(0), -1, recipe_.head_dim}),
                projected.device};
@@ -97,7 +98,7 @@ Heads Operations::project_heads(const std::string& layer, const Placed& input) {
     const Placed value = linear(input, name(family.value), family.transposed_weights);
     Heads heads{split_heads(query, name(family.query_norm)),
                 split_heads(key, name(family.key_norm)), split_heads(value, "")};
-    // Where a device map parts them, attention is computed where the keys are made.
+    // Where a device map put them on different devices, attention is computed on that of the keys.
     const DeviceIndex device = key.device;
     heads.query = placement_.move(heads.query, device);
     heads.key = placement_.move(heads.key, device);
@@ -130,7 +131,8 @@ const Operations::Angles& Operations::angles(DeviceIndex device, std::int64_t ca
       .first->second;
 }
 
-// Pairs dimension i with dimension i + half of those that rotate; the rest passes.
+// Rotates pairs of dimensions: i and i + n/2, where the first n dimensions rotate. The others stay
+// as they are.
 at::Tensor Operations::rotated(const at::Tensor& heads, const Angles& angles,
                                std::int64_t position) const {
   const std::int64_t rotating = angles.cosine.size(1);
@@ -207,8 +209,9 @@ Placed Operations::feed_forward(const std::string& layer, const Placed& input) {
   throw Error("internal error: an unknown feed-forward");
 }
 
-// Each position goes through the experts that the router scores highest, weighted by their share
-// of the picked ones' probability. Only experts that some position picked run at all.
+// Each position goes through the experts that the router scores highest. Their results are weighted
+// by their probabilities, scaled so that those of the picked experts add up to 1. Only experts that
+// some position picked are run.
 Placed Operations::experts(const std::string& layer, const Placed& input) {
   const Placed router = linear(input, layer + ".mlp.gate", false);
   const at::Tensor probability = at::softmax(router.value, -1, at::kFloat);

@@ -1,5 +1,5 @@
-// The operations that models are made of, on placed tensors: each runs on its weight's device and
-// moves its input there first. Formulas and roundings are those of transformers' eager code.
+// The operations that models are made of, on placed tensors. Each runs on the device of its weight,
+// and moves its input there first. Formulas and roundings are those of transformers' eager code.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@
 
 namespace berth {
 
-// Of new positions, [heads, positions, head size] each, all on one device.
+// Query, key and value of new positions, each [heads, positions, head size], all on one device.
 struct Heads {
   Placed query;
   Placed key;
   Placed value;
 };
 
-// Module names are full names in the tree; activations are [positions, width].
+// Modules are given by their full names in the module tree. Activations are [positions, width].
 class Operations {
  public:
   Operations(const Weights& weights, Placement& placement, const Recipe& recipe)
@@ -30,12 +30,15 @@ class Operations {
 
   Placed add(const Placed& left, const Placed& right) const;
   Placed norm(const Placed& input, const std::string& module);
-  // input x weight^T + bias (where the model has one); `transposed`: weight is [in, out].
+  // input x weight^T, plus the bias where the model has one. `transposed`: the weight is [in, out].
   Placed linear(const Placed& input, const std::string& module, bool transposed);
 
+  // Computes query, key and value of a layer, whose full name is `layer`.
   Heads project_heads(const std::string& layer, const Placed& input);
-  // Rotates query and key, whose first position is `position`.
+  // Applies the rotary embedding to query and key, whose first position is `position`. `capacity`
+  // is how many positions there may be in all.
   void rotate(Heads& heads, std::int64_t position, std::int64_t capacity);
+  // Puts heads side by side again, and computes the layer's output projection of attention.
   Placed join_heads(const std::string& layer, const Placed& heads);
 
   Placed feed_forward(const std::string& layer, const Placed& input);
@@ -58,7 +61,7 @@ class Operations {
   const Weights& weights_;
   Placement& placement_;
   const Recipe& recipe_;
-  at::ScalarType dtype_;  // of activations: every module gives it, however its weights are stored
+  at::ScalarType dtype_;  // of all activations, in whatever dtype the weights are
   std::unordered_map<DeviceIndex, Angles> angles_;
 };
 

@@ -12,8 +12,8 @@ namespace berth {
 namespace {
 
 // This library links libtorch_cpu alone, so that a process without a GPU does not pay for CUDA's
-// libraries. Where there is one, libtorch_cuda registers its kernels when it is opened; it lies
-// beside libtorch_cpu, whose run path finds it. It stays open for good.
+// libraries. Where there is a GPU, libtorch_cuda registers its kernels when it is opened. It is in
+// the folder of libtorch_cpu, where the run path finds it. It is never closed.
 void open_torch_cuda() {
   static void* const library = ::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) {
@@ -26,7 +26,7 @@ at::Device cuda_device(const std::string& name) {
   try {
     return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(std::stoi(name))};
   } catch (const std::logic_error&) {  // what std::stoi throws
-    throw Error("device '" + name + "' is no CUDA ordinal");
+    throw Error("device '" + name + "' of the plan is not the number of a CUDA device");
   }
 }
 
@@ -35,7 +35,7 @@ at::Device cuda_device(const std::string& name) {
 Placement::Placement(const Plan& plan, const ModelTree& tree, const LoadedModel& loaded) {
   std::vector<bool> real(plan.devices.size(), false);
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
-    if (tree.tensors[id].buffer) continue;  // computed, never loaded
+    if (tree.tensors[id].buffer) continue;  // a buffer is computed, not loaded
     const LoadedTensor& tensor = loaded.tensor(id);
     if (tensor.device < real.size() && tensor.data != nullptr && !tensor.emulated) {
       real[tensor.device] = true;
@@ -69,7 +69,7 @@ DeviceIndex Placement::compute_device(DeviceIndex device) const {
 Placed Placement::move(const Placed& tensor, DeviceIndex device) {
   if (tensor.device == device) return tensor;
   ++hops_;
-  // A copy even between two emulated devices: nothing may be shared across them.
+  // A copy also between two emulated devices: they must not share memory, as real ones do not.
   at::Tensor copy = at::empty_like(tensor.value, tensor.value.options().device(devices_[device]),
                                    at::MemoryFormat::Contiguous);
   copy.copy_(tensor.value);

@@ -1,9 +1,10 @@
 // Tensors that know their device, and the rules for working with them.
 //
-// Every activation and weight carries a label: the index of its device in Plan::devices. On
-// emulated devices all memory is host memory, so the labels are what keeps the devices apart: an
-// operation on different labels is an error of this program, and crossing over is always a copy
-// through Placement::move. What runs there unmixed runs on real devices too.
+// Every activation and weight carries a label: the index of its device in Plan::devices. The memory
+// of emulated devices is all host memory, so only the labels keep the devices apart: to operate on
+// tensors with different labels is an error in this program, and a tensor gets to another device
+// only as a copy by Placement::move(). So what runs on emulated devices mixes no devices, and runs
+// on real ones, too.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -27,15 +28,16 @@ struct Placed {
 // The devices of a plan as ATen knows them, and the way between them.
 class Placement {
  public:
-  // Opens libtorch_cuda where a real GPU holds tensors. Throws Error if that is not possible.
+  // Opens libtorch_cuda where a real GPU holds tensors. Throws Error where that fails.
   Placement(const Plan& plan, const ModelTree& tree, const LoadedModel& loaded);
 
-  // Where a tensor left on `device` is computed with: the device itself, or for the disk the one
-  // that the plan names.
+  // The device that computes with tensors on `device`: the same one, or for the disk the one that
+  // the plan names.
   DeviceIndex compute_device(DeviceIndex device) const;
   at::Device torch_device(DeviceIndex device) const { return devices_[device]; }
 
-  // A copy of `tensor` on `device`; the same tensor where it is there already. Counts a hop.
+  // Returns a copy of `tensor` on `device`, and counts a hop; where the tensor is there already,
+  // returns it and counts nothing.
   Placed move(const Placed& tensor, DeviceIndex device);
   std::uint64_t hops() const { return hops_; }
   void reset_hops() { hops_ = 0; }

@@ -1,4 +1,4 @@
-// Frequencies of rotary embeddings, in float32 as transformers computes them.
+// The frequencies of rotary embeddings, computed in float32 as transformers does.
 
 #include <cmath>
 #include <numbers>
@@ -16,7 +16,8 @@ double require_number(const ModelConfig& config, const char* key) {
   return *value;
 }
 
-// Llama 3.1: long waves are slowed down by `factor`, short ones kept, those between blended.
+// Llama 3.1: frequencies of long waves are divided by `factor`, those of short waves are kept, and
+// those between are blended (transformers, modeling_rope_utils.py).
 void scale_llama3(const ModelConfig& config, std::vector<float>& frequencies) {
   const auto factor = static_cast<float>(require_number(config, "rope_parameters.factor"));
   const double low = require_number(config, "rope_parameters.low_freq_factor");

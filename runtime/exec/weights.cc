@@ -39,7 +39,7 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
     if (!scalar_type(tensor.dtype)) {
       throw Error("tensor '" + std::string(tensor.name) + "' is " +
                   std::string(dtype_name(tensor.dtype)) +
-                  ", which cannot be computed with (F32, F16, BF16 and F64 can)");
+                  ", and no model can be run in that dtype (F32, F16, BF16 and F64 can be used)");
     }
     ids_.emplace(tensor.name, id);
   }
@@ -63,7 +63,7 @@ Placed Weights::get(const std::string& name) const {
         block.data.get(), sizes_of(tensor), [data = block.data](void*) {}, options);
     return {host.to(placement_.torch_device(device)), device};
   }
-  // The memory may be a read-only mapping: nothing here writes to a weight.
+  // The memory may be a read-only mapping, so nothing here may write to a weight.
   return {
       at::from_blob(loaded.data, sizes_of(tensor), options.device(placement_.torch_device(device))),
       device};

@@ -1,5 +1,5 @@
-// A loaded model's tensors by name, as ATen sees them. No weight is copied but those of the disk
-// tier, which are read just before they are used and dropped right after.
+// A loaded model's tensors, by name, as tensors of ATen. Weights are not copied. Those of the disk
+// tier are read just before they are used, and dropped right after.
 #pragma once
 
 #include <optional>
@@ -14,14 +14,17 @@ namespace berth {
 
 class Weights {
  public:
-  // Throws Error for a stored dtype that cannot be computed with, naming the tensor.
+  // Throws Error naming the tensor where one has a dtype that cannot be computed with. All
+  // arguments must outlive this object.
   Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loaded,
           const Placement& placement);
 
   bool has(std::string_view name) const { return ids_.contains(std::string(name)); }
-  // Throws Error where the model has no such tensor, or it cannot be read from disk.
+  // The tensor with this name. Throws Error where the model has none, or where it cannot be read
+  // from the disk.
   Placed get(const std::string& name) const;
-  // Without touching its bytes: where get() will give it, and its size and dtype.
+  // On which device get() returns the tensor, and its shape and dtype. These do not touch its
+  // bytes; they throw Error where the model has no such tensor.
   DeviceIndex device(const std::string& name) const;
   const Shape& shape(const std::string& name) const;
   at::ScalarType dtype(const std::string& name) const;

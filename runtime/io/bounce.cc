@@ -11,7 +11,7 @@ namespace berth {
 namespace {
 
 constexpr std::size_t kFirstCopiers = 2;
-constexpr std::size_t kMostWaits = 32;
+constexpr std::size_t kMostWaits = 32;  // of readers, before another copier joins in
 
 }  // namespace
 
@@ -22,7 +22,7 @@ BounceBuffers::BounceBuffers(std::size_t count, std::uint64_t bytes, std::size_t
   try {
     for (Queue& queue : queues_) crew_.emplace_back([this, &queue] { work(queue); });
   } catch (const std::system_error&) {
-    // Those that are there do all the work.
+    // The threads that did start do all the work; without any, copy() does it.
   }
   copying_ = std::min(kFirstCopiers, crew_.size());
 }
@@ -34,7 +34,7 @@ BounceBuffers::~BounceBuffers() {
   }
   for (Queue& queue : queues_) queue.wanted.notify_one();
   crew_.clear();    // joins
-  queues_.clear();  // gives buffers back, while there is something to give them back to
+  queues_.clear();  // what still waits gives its buffer back, so this must come before free_ goes
 }
 
 BounceBuffers::Buffer BounceBuffers::take() {
@@ -81,8 +81,9 @@ std::size_t BounceBuffers::copying() const {
 }
 
 void BounceBuffers::work(Queue& queue) {
-  // A reader that can go on goes first: all it does is to hand the disk its next request.
-  // Linux changes the calling thread alone; where it is refused, nothing is lost but speed.
+  // A reader that can go on should get the core first: all it does is to hand the disk its next
+  // request. On Linux nice() changes the calling thread alone. Where it is refused, only speed is
+  // lost.
   [[maybe_unused]] const int priority = nice(5);
   for (;;) {
     Copy next{};

@@ -1,12 +1,14 @@
 // Bounce buffers: where reads past the page cache land on their way to private memory.
 //
-// A disk writes a few megabytes that are used over and over, and so stay in the processor's cache,
-// faster than it writes memory at large, fresh or not: 2.9 GB/s and 2.2 on one machine, in the same
-// run (bench/results). Threads of their own copy the bytes on from there, because a reader that
-// copies does not read: its next request is with the disk as soon as the last one is back. Each
-// copies to large pages of its own: two that touch a fresh one together both clear one, for
-// nothing. Two begin, because more were slower; another joins in whenever readers have waited for
-// buffers many times, as they do where a disk is faster than the copies.
+// A disk delivers faster into a few megabytes that are used over and over, and so stay in the
+// processor's cache, than into memory at large, whether that was touched before or not: 2.9 GB/s
+// against 2.2 on one machine, in the same run (bench/results). Threads of their own, the copiers,
+// copy the bytes on from there. A reader does not copy, because while it did it would not read: its
+// next request is with the disk as soon as the last one is back. Each copier writes to large pages
+// of its own, because two that touch a fresh page at the same time both clear a page, and one of
+// the two is thrown away. Two copiers begin, because more were slower; another one joins in
+// whenever readers have waited for buffers many times, as they do where a disk is faster than the
+// copies.
 #pragma once
 
 #include <condition_variable>
@@ -25,10 +27,11 @@ namespace berth {
 // Safe for use from many threads.
 class BounceBuffers {
  public:
-  // `count` buffers of `bytes` bytes, a multiple of kBlock, and up to `copiers` threads; where none
-  // can be started, copy() copies itself. Throws Error where memory is short.
+  // Makes `count` buffers of `bytes` bytes each, a multiple of kBlock, and up to `copiers` threads.
+  // Where none can be started, copy() copies on its caller's thread. Throws Error where memory is
+  // short.
   BounceBuffers(std::size_t count, std::uint64_t bytes, std::size_t copiers);
-  // Waits for the copies in progress and forgets the others.
+  // Waits for the copies that are in progress and drops those that have not begun.
   ~BounceBuffers();
   BounceBuffers(const BounceBuffers&) = delete;
   BounceBuffers& operator=(const BounceBuffers&) = delete;
@@ -39,15 +42,16 @@ class BounceBuffers {
   };
   using Buffer = std::unique_ptr<std::byte, GiveBack>;  // aligned to kBlock
 
-  // The buffer that was used last of those that are free; waits for one.
+  // Of the free buffers the one that was used last, because it is most likely still in the cache.
+  // Waits until one is free.
   Buffer take();
-  // Copies `bytes` bytes at `from`, in `buffer`, to `to` at some time before finish() returns; best
-  // within one large page there.
+  // Takes over `buffer` and copies `bytes` bytes at `from`, which is in it, to `to`, at some time
+  // before finish() returns. The destination is best within one large page: a page is one copier's.
   void copy(Buffer buffer, const std::byte* from, std::uint64_t bytes, std::byte* to);
-  // Waits for all copies.
+  // Waits until every copy that was asked for is done.
   void finish();
 
-  // Threads that copies are given to now.
+  // How many threads copies are given to now.
   std::size_t copying() const;
 
  private:
@@ -58,7 +62,7 @@ class BounceBuffers {
     std::byte* to;
   };
   void give_back(std::byte* data) noexcept;
-  // Of one thread.
+  // The copies of one thread.
   struct Queue {
     std::deque<Copy> waiting;
     std::condition_variable wanted;  // a copy, or the end of the work

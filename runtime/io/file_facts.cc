@@ -43,15 +43,16 @@ struct Cachestat {
   std::uint64_t cached, dirty, writeback, evicted, recently_evicted;  // pages
 };
 
-// Reads single bytes that are in the page cache and learns which are not.
+// Tries to read single bytes without waiting for the disk: where one cannot be had so, its page is
+// not in the page cache.
 std::optional<double> sampled_fraction(int fd, std::uint64_t offset, std::uint64_t bytes) {
   constexpr std::uint64_t kSamples = 8;
   unsigned present = 0;
   for (std::uint64_t i = 0; i < kSamples; ++i) {
     char byte;
-    iovec part{&byte, 1};
+    iovec target{&byte, 1};
     const auto at = static_cast<off_t>(offset + bytes / kSamples * i);
-    if (preadv2(fd, &part, 1, at, RWF_NOWAIT) == 1) {
+    if (preadv2(fd, &target, 1, at, RWF_NOWAIT) == 1) {
       ++present;
     } else if (errno != EAGAIN) {
       return std::nullopt;
@@ -62,7 +63,7 @@ std::optional<double> sampled_fraction(int fd, std::uint64_t offset, std::uint64
 
 }  // namespace
 
-std::uint64_t disk_room_in(const std::filesystem::path& folder) {
+std::uint64_t free_disk_space(const std::filesystem::path& folder) {
   struct statvfs facts {};
   if (statvfs(folder.c_str(), &facts) != 0) return 0;
   return static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize;
@@ -94,9 +95,9 @@ std::optional<double> resident_estimate(int fd, std::uint64_t bytes) {
   if (bytes <= kStretches * kStretch) return resident_fraction(fd, 0, bytes);
   double sum = 0;
   for (std::uint64_t i = 0; i < kStretches; ++i) {
-    const auto part = resident_fraction(fd, bytes / kStretches * i, kStretch);
-    if (!part) return std::nullopt;
-    sum += *part;
+    const auto fraction = resident_fraction(fd, bytes / kStretches * i, kStretch);
+    if (!fraction) return std::nullopt;
+    sum += *fraction;
   }
   return sum / kStretches;
 }

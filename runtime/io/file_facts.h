@@ -1,5 +1,5 @@
-// What the kernel knows about a file that decides how to read it: its file system, and how much of
-// it is in the page cache.
+// What the kernel knows about a file, as far as it decides how to read it: its file system, and how
+// much of it is in the page cache. Stateless; safe for use from many threads.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +15,18 @@ struct FileSystemFacts {
   bool memory = false;           // tmpfs and the like: always resident
 };
 
-// Bytes that a file in `folder` may still take; 0 where that is not known.
-std::uint64_t disk_room_in(const std::filesystem::path& folder);
+// How many bytes a file in `folder` may still take; 0 where that is not known.
+std::uint64_t free_disk_space(const std::filesystem::path& folder);
 
+// The file system that `file` is on. One that is not known counts as a local disk.
 FileSystemFacts file_system_of(const std::filesystem::path& file);
 
-// Fraction of [offset, offset + bytes) in the page cache: exact where cachestat(2) exists, else by
-// samples that do not wait for the disk; nullopt where neither answers.
+// Which fraction of [offset, offset + bytes) is in the page cache, from 0 to 1. Exact where the
+// kernel has cachestat(2); else an estimate by samples, which do not wait for the disk. Nothing
+// where neither answers.
 std::optional<double> resident_fraction(int fd, std::uint64_t offset, std::uint64_t bytes);
 
-// The same of a whole file of `bytes` bytes, by looking at a few stretches of it.
+// The same for a whole file of `bytes` bytes, estimated from a few stretches of it.
 std::optional<double> resident_estimate(int fd, std::uint64_t bytes);
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-// Read engines by name (berth/load.h).
+// The names of read engines (berth/load.h).
 #include <cstddef>
 #include <iterator>
 

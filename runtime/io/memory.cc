@@ -66,7 +66,7 @@ HostArena::HostArena(std::uint64_t bytes, const std::string& purpose) {
   }
   data_ = reinterpret_cast<std::byte*>(aligned);
   bytes_ = wanted;
-  madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish: without it small pages do
+  madvise(data_, bytes_, MADV_HUGEPAGE);  // where the kernel refuses, small pages do
 }
 
 HostArena::~HostArena() {
@@ -137,7 +137,7 @@ PeakSampler::PeakSampler(const HostMemory& baseline)
                                     [this] { return state_->stopping; }));
     });
   } catch (const std::system_error&) {
-    // No thread is to be had: whoever needs one will say so.
+    // A load without this thread still works; the threads that it cannot do without throw Error.
   }
 }
 

@@ -14,12 +14,12 @@ namespace berth {
 // A large page of x86-64 and of most ARM kernels, in bytes.
 inline constexpr std::uint64_t kHugePage = 2u << 20;
 
-// Anonymous private memory that begins on a huge page and is exactly as long as asked for, rounded
-// up to a small page. Nothing is resident until touched. Throws Error naming `purpose` and the
-// size.
+// Anonymous private memory that begins on a huge page. Its length is what was asked for, rounded up
+// to a small page. No page is resident until it is touched.
 class HostArena {
  public:
   HostArena() = default;
+  // Throws Error naming `bytes` and `purpose` where the kernel does not give that much.
   HostArena(std::uint64_t bytes, const std::string& purpose);
   ~HostArena();
   HostArena(HostArena&& other) noexcept;
@@ -33,20 +33,23 @@ class HostArena {
   std::uint64_t bytes_ = 0;
 };
 
-// A whole shard, mapped read-only. The file must not shrink while it lives: reading a page past the
-// end raises SIGBUS, which no library may catch. populate() finds that out without the signal.
+// A whole shard, mapped read-only. The file must not become shorter while the mapping lives: to
+// touch a page past its end raises SIGBUS, which a library must not catch. populate() finds out
+// without the signal. Safe for use from many threads.
 class FileMapping {
  public:
-  explicit FileMapping(const Shard& shard);  // throws Error if it cannot be mapped or has changed
+  // Throws Error where the shard cannot be mapped, or has changed since its header was read.
+  explicit FileMapping(const Shard& shard);
   ~FileMapping();
   FileMapping(const FileMapping&) = delete;
   FileMapping& operator=(const FileMapping&) = delete;
 
   std::byte* data() const { return data_; }
-  // Reads [begin, end) of the file in. Returns false where the file has no such bytes any more or
-  // the disk fails; on a kernel without MADV_POPULATE_READ, only starts the reading.
+  // Reads bytes [begin, end) of the file into the page cache and maps their pages. Returns false
+  // where the file has no such bytes any more or the disk fails. On a kernel without
+  // MADV_POPULATE_READ (before Linux 5.14) it only starts the reading.
   bool populate(std::uint64_t begin, std::uint64_t end) const;
-  // Bytes of [begin, end) in RAM.
+  // How many bytes of [begin, end) are in RAM now.
   std::uint64_t resident(std::uint64_t begin, std::uint64_t end) const;
 
  private:
@@ -54,14 +57,15 @@ class FileMapping {
   std::uint64_t bytes_ = 0;
 };
 
-// Samples anonymous + shared memory every five milliseconds on a thread of its own, because Linux
-// keeps a high-water mark of neither. Where no thread is to be had, look() and stop() alone sample.
+// The peak of this process's anonymous and shared memory together. Linux keeps no high-water mark
+// of these, so a thread samples them every five milliseconds. Where no thread can be started, only
+// look() and stop() sample.
 class PeakSampler {
  public:
-  explicit PeakSampler(const HostMemory& baseline);
+  explicit PeakSampler(const HostMemory& baseline);  // what was in use before
   ~PeakSampler();
   void look();  // one sample now, from the caller's thread
-  // Stops and returns the highest excess over the baseline, in bytes.
+  // Stops the thread and returns by how many bytes the peak was above the baseline; 0 if never.
   std::uint64_t stop();
 
  private:

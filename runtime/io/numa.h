@@ -1,4 +1,5 @@
-// Which memory is near a GPU. On a machine of one node there is nothing to do, and nothing is done.
+// Which memory is near a GPU: NUMA nodes, as sysfs tells of them. A machine with one node has no
+// choice to make, and there nothing is done. Stateless; safe for use from many threads.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +9,23 @@
 
 namespace berth {
 
-// Memory nodes of this machine: entries nodeN of devices/system/node.
+// How many NUMA nodes this machine has: counts the entries nodeN of devices/system/node. 0 where
+// sysfs does not say.
 std::size_t numa_nodes(const std::filesystem::path& sysfs = "/sys");
 
-// The node that a PCI device ("0000:3b:00.0", any case) hangs on; -1 where sysfs does not say.
+// The node that a PCI device is attached to ("0000:3b:00.0", in either case); -1 where sysfs does
+// not say.
 int numa_node_of_pci(const std::string& address, const std::filesystem::path& sysfs = "/sys");
 
-// The node whose memory a staging ring for these GPUs should be: that of all of them, on a machine
-// of several nodes; else -1, no matter which. (A ring between nodes is far from some GPU anyhow.)
+// The node that the memory of a staging ring should come from, for the GPUs at these PCI addresses:
+// the node that all of them share. -1 where it does not matter: the machine has one node, or the
+// GPUs are on several, so that any memory is far from some of them.
 int staging_node(const std::vector<std::string>& addresses,
                  const std::filesystem::path& sysfs = "/sys");
 
-// Asks the kernel to take pages of [data, data + bytes), none of which was touched, from `node`, or
-// from elsewhere when it is full. False where it refuses.
+// Asks the kernel to take the pages of [data, data + bytes) from `node`, or from another node when
+// that one is full. To be called before the first of these pages is touched. Returns false where
+// the kernel refuses; the memory can be used all the same.
 bool prefer_node(void* data, std::uint64_t bytes, int node);
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-// How errors name a place in a shard, and what a read that came to an early end means.
+// How errors name a position in a shard, and what it means when a read ends early.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,13 @@
 
 namespace berth {
 
-// "model-00001.safetensors: tensor 'x', byte 4096: ": how errors name a place in a shard.
+// The beginning of an error about byte `offset` of a shard: "model-00001.safetensors: tensor 'x',
+// byte 4096: ". Names no tensor where the byte belongs to none.
 std::string position_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
                               std::uint64_t offset);
 
-// Throws the Error for a read of [begin, end) that did not come to its end: of a file that was cut,
-// with the size that it has by then.
+// Returns where the read reached `end`. Else throws the Error for it: that the disk failed, or that
+// the file was cut short, with the size that the file has by then.
 void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
                       const ReadOutcome& outcome);
 

@@ -77,8 +77,8 @@ bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine)
 struct ShardFiles::Open {
   Descriptor buffered;
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT
-  std::atomic<bool> direct_works = false;  // until an EINVAL says otherwise
-  bool was_cold = false;                   // what buffered reads bring in is to be dropped
+  std::atomic<bool> direct_works = false;  // true until a read is refused (EINVAL)
+  bool was_cold = false;                   // drop what buffered reads bring into the page cache
   std::array<std::unique_ptr<Reader>, kEngines> readers;
 };
 
@@ -117,7 +117,8 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   auto file = std::make_shared<Open>();
   file->buffered = open_shard(shards_[shard]);
   if (drop_behind_) {
-    // Asked once: the kernel reads ahead, and later chunks will seem to have been there all along.
+    // Asked once, before the first read: the kernel reads ahead, so later chunks will be in the
+    // page cache when they are asked about, though they were not there before.
     file->was_cold =
         resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
   }
@@ -154,7 +155,7 @@ void ShardFiles::close_after_last_use(std::uint32_t shard) {
     last = std::move(open_[shard]);
   }
   if (!last) return;
-  // What chunks share, and what the kernel read ahead for nobody.
+  // drop() leaves the blocks that two chunks share, and what the kernel read ahead for nobody.
   if (last->was_cold) posix_fadvise(last->buffered.get(), 0, 0, POSIX_FADV_DONTNEED);
   check_unchanged(shards_[shard], last->buffered.get());
 }
@@ -177,7 +178,7 @@ ShardFiles::Choice ShardFiles::choose(std::uint32_t shard, const Open& file, std
 
 void ShardFiles::drop(std::uint32_t shard, int fd, std::uint64_t begin, std::uint64_t end) {
   const std::uint64_t from = block_down(begin);
-  const std::uint64_t to = block_down(end);  // the next chunk shares the block behind it
+  const std::uint64_t to = block_down(end);  // the next chunk may share the block that `end` is in
   posix_fadvise(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
   tallies_[shard].dropped.fetch_add(to - from, std::memory_order_relaxed);
 }

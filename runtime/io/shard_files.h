@@ -1,8 +1,8 @@
-// The shards of a checkpoint, open for reading, each chunk through the engine that suits it.
+// The shards of a checkpoint, open for reading; each read goes through the engine that suits it.
 //
-// A shard is opened at its first chunk and closed after its last, so that thousands of shards need
-// a handful of descriptors. On opening and on closing the file is compared with what it was when
-// its header was read. Safe for use from many threads.
+// A shard is opened for its first read and closed after its last, so that thousands of shards need
+// only a handful of descriptors. When it is opened and when it is closed, the file is compared with
+// what it was when its header was read. Safe for use from many threads.
 #pragma once
 
 #include <array>
@@ -22,15 +22,16 @@
 
 namespace berth {
 
-// Wraps an engine's reader before use; tests inject faults with it. `engine` is what it reads with.
+// Wraps a reader of `engine` before it is used; tests inject faults with it.
 using WrapReader = std::function<std::unique_ptr<Reader>(std::unique_ptr<Reader> reader,
                                                          std::uint32_t shard, IoEngine engine)>;
 
-// Throws Error where the file at shard.path is not the one whose header was read.
+// Throws Error where the file at shard.path (or open as `fd`) is not the one whose header was read:
+// its size, device, inode or time of last change differs.
 void check_unchanged(const Shard& shard);
 void check_unchanged(const Shard& shard, int fd);
 
-// The size of the file at shard.path; nothing where that is not the file whose header was read.
+// The size in bytes of the file at shard.path now; nothing where another file is there by now.
 std::optional<std::uint64_t> bytes_now(const Shard& shard);
 
 // A file descriptor that closes itself.
@@ -52,34 +53,38 @@ class Descriptor {
 // Opens a shard for buffered reading and checks that it is unchanged. Throws Error.
 Descriptor open_shard(const Shard& shard);
 
-// Whether reads of the shard by `engine` will come from the disk: by samples of what the page cache
-// holds; those that bypass it always do. Throws Error as open_shard().
+// Whether reads of the shard by `engine` will mostly come from the disk. Engines that bypass the
+// page cache always read from it, unless the file system is in memory; for the others the page
+// cache is sampled. Throws Error as open_shard() does.
 bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine);
 
 struct ReadPolicy {
-  IoEngine engine = IoEngine::kAuto;  // io_uring that is not to be had: O_DIRECT, and a note
-  // Leave nothing in the page cache that buffered reads brought there.
+  IoEngine engine = IoEngine::kAuto;  // where io_uring is not available: O_DIRECT, and a note
+  // Drop from the page cache what buffered reads brought there. Default: leave it.
   bool drop_behind = false;
 };
 
 class ShardFiles {
  public:
-  // `uses[shard]` is how many read() calls will be made for each shard.
+  // `systems` and `uses` have an entry for each shard: its file system, and how many read() calls
+  // will be made for it. `wrap` may be empty. `shards` must outlive this object.
   ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
              std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap);
   ~ShardFiles();
 
-  // Reads [begin, end) of a shard to `at_begin`. Memory down to the block boundary below and up to
-  // the one above the range must be writable, and file offset 0 stand at a multiple of kBlock.
-  // Throws Error where the file cannot be opened or has changed; other failures are the outcome's.
+  // Reads bytes [begin, end) of a shard to `at_begin`, which must be as far above a multiple of
+  // kBlock as `begin` is. Memory down to the block boundary below the range and up to the one above
+  // it must be writable. Throws Error where the file cannot be opened or has changed; every other
+  // failure is told by the outcome.
   ReadOutcome read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                    std::byte* at_begin);
 
-  // Payload bytes that engines have delivered. O_DIRECT's rounding to blocks is not in it.
+  // How many bytes that were asked for engines have delivered. What O_DIRECT reads besides, to fill
+  // blocks, does not count.
   std::uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
-  // "direct (0% in page cache, ext4)"; empty for a shard that was never read.
+  // How a shard was read and why: "direct (0% in page cache, ext4)". Empty where it was never read.
   std::string choice(std::uint32_t shard) const;
-  // Why the engine asked for was not used; empty where it was.
+  // Why the engine that was asked for is not used; empty where it is.
   const std::string& note() const { return note_; }
 
  private:

@@ -1,4 +1,5 @@
-// io_uring: one call reads a chunk as several requests side by side, and returns when all are done.
+// The io_uring engine. One call reads a chunk as several requests side by side, and returns when
+// all of them are done.
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -17,7 +18,9 @@ namespace berth {
 namespace {
 
 constexpr unsigned kDepth = 8;
-constexpr std::size_t kRequest = 1u << 20;  // bytes; deep enough for NVMe, few enough to be cheap
+// Bytes of a request: small enough that a chunk makes several, which keeps an NVMe disk busy, and
+// large enough that they cost little.
+constexpr std::size_t kRequest = 1u << 20;
 
 class Ring {
  public:
@@ -30,38 +33,40 @@ class Ring {
 
   int status() const { return status_; }  // 0 or -errno
 
-  // Reads up to kDepth * kRequest bytes; the unbroken prefix counts, as with a short read.
+  // Reads up to kDepth * kRequest bytes. Returns how many came without a gap from `offset` on, as a
+  // short read does, or -errno where not even the first request succeeded.
   std::int64_t read(int fd, std::uint64_t offset, std::size_t bytes, std::byte* buffer) {
-    const auto parts =
+    const auto requests =
         static_cast<unsigned>(std::min<std::size_t>(kDepth, (bytes + kRequest - 1) / kRequest));
-    for (unsigned i = 0; i < parts; ++i) {
+    for (unsigned i = 0; i < requests; ++i) {
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       io_uring_prep_read(sqe, fd, buffer + i * kRequest,
-                         static_cast<unsigned>(part_bytes(i, bytes)), offset + i * kRequest);
+                         static_cast<unsigned>(request_bytes(i, bytes)), offset + i * kRequest);
       io_uring_sqe_set_data64(sqe, i);
     }
     std::int64_t results[kDepth] = {};
-    if (const int refused = submit(parts); refused != 0) return refused;
-    for (unsigned done = 0; done < parts;) {
+    if (const int refused = submit(requests); refused != 0) return refused;
+    for (unsigned done = 0; done < requests;) {
       io_uring_cqe* cqe = nullptr;
-      // The kernel still owns the buffers: nothing but waiting is right, whatever this returns.
+      // The kernel may still write to the buffer, so we must wait, whatever error this call
+      // returns.
       if (io_uring_wait_cqe(&ring_, &cqe) < 0) continue;
       results[io_uring_cqe_get_data64(cqe)] = cqe->res;
       io_uring_cqe_seen(&ring_, cqe);
       ++done;
     }
-    return prefix(results, parts, bytes);
+    return prefix(results, requests, bytes);
   }
 
  private:
-  static std::size_t part_bytes(unsigned part, std::size_t bytes) {
-    return std::min(kRequest, bytes - part * kRequest);
+  static std::size_t request_bytes(unsigned request, std::size_t bytes) {
+    return std::min(kRequest, bytes - request * kRequest);
   }
 
-  // All requests, or none: 0, or -errno where the kernel took none of them.
-  int submit(unsigned parts) {
+  // Submits all requests. Returns 0, or -errno where the kernel took none of them.
+  int submit(unsigned requests) {
     unsigned taken = 0;
-    while (taken < parts) {
+    while (taken < requests) {
       const int count = io_uring_submit(&ring_);
       if (count > 0) {
         taken += static_cast<unsigned>(count);
@@ -72,12 +77,12 @@ class Ring {
     return 0;
   }
 
-  static std::int64_t prefix(const std::int64_t* results, unsigned parts, std::size_t bytes) {
+  static std::int64_t prefix(const std::int64_t* results, unsigned requests, std::size_t bytes) {
     std::int64_t total = 0;
-    for (unsigned i = 0; i < parts; ++i) {
+    for (unsigned i = 0; i < requests; ++i) {
       if (results[i] < 0) return total > 0 ? total : results[i];
       total += results[i];
-      if (static_cast<std::size_t>(results[i]) < part_bytes(i, bytes)) break;
+      if (static_cast<std::size_t>(results[i]) < request_bytes(i, bytes)) break;
     }
     return total;
   }
@@ -119,7 +124,7 @@ class UringReader final : public Reader {
     std::unique_ptr<Ring> ring = pool_->take();
     if (ring->status() != 0) return ring->status();
     const std::int64_t count = ring->read(fd_, offset, bytes, buffer);
-    // A ring that refused a submission may still hold its entries: it is not used again.
+    // A ring whose submission was refused may still hold the entries, so it is not used again.
     if (count >= 0) pool_->give(std::move(ring));
     return count;
   }

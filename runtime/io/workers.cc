@@ -54,7 +54,7 @@ void report(WorkControl& control) {
       {control.bytes_done.load(), control.bytes_total, control.elapsed ? control.elapsed() : 0});
 }
 
-// Reports until all have ended. A failing callback stops the others like a failing job.
+// Reports progress until all threads have ended. A callback that throws stops them as a job does.
 void wait_and_report(Shift& shift, WorkControl& control) {
   std::unique_lock lock(shift.mutex);
   while (!shift.ended.wait_for(lock, std::chrono::milliseconds(200),
@@ -91,7 +91,8 @@ void run_workers(std::size_t count, std::size_t threads, WorkControl& control, c
         }
       }
     } catch (const std::exception& error) {
-      // Fewer threads than wished for do the same work; none cannot.
+      // Fewer threads than were asked for do the same work more slowly; without any it stays
+      // undone.
       if (crew.empty()) throw Error(std::string("cannot start a thread: ") + error.what());
     }
     wait_and_report(shift, control);

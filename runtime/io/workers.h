@@ -1,5 +1,5 @@
-// Threads that work through numbered jobs together, stop at the first failure, and are always
-// joined.
+// Threads that work through numbered jobs together. They stop at the first failure, and they are
+// joined on every way out.
 #pragma once
 
 #include <atomic>
@@ -10,19 +10,22 @@
 
 namespace berth {
 
-// Counts what is done and tells the caller's thread a few times a second; cancels.
+// What a caller and its workers share: how to cancel the work, and how far it has come. Jobs add to
+// bytes_done, from any thread; the rest is set before the work begins.
 struct WorkControl {
-  const std::atomic<bool>* cancel = nullptr;
+  const std::atomic<bool>* cancel = nullptr;  // true: stop; null: cannot be cancelled
+  // Called on the caller's thread five times a second, and once at the end. May be empty.
   std::function<void(const LoadProgress&)> on_progress;
   std::uint64_t bytes_total = 0;
   std::atomic<std::uint64_t> bytes_done = 0;
   std::function<double()> elapsed;  // seconds since the load began
 };
 
-// Runs job(thread, 0) ... job(thread, count - 1), in order of their start, on up to `threads`
-// threads, which are numbered from 0. The calling thread waits and reports progress. Rethrows the
-// first exception of a job, or of on_progress, after every thread has ended; throws Interrupted
-// when control.cancel becomes true.
+// Runs job(thread, 0) to job(thread, count - 1) on up to `threads` threads, which are numbered from
+// 0. Jobs are begun in the order of their numbers. The calling thread waits and reports progress.
+// When a job or on_progress throws, no further job is begun, and the first exception is rethrown
+// after every thread has ended. A control.cancel that becomes true counts as a job that throws
+// Interrupted. Throws Error where not one thread can be started.
 void run_workers(std::size_t count, std::size_t threads, WorkControl& control,
                  const std::function<void(std::size_t thread, std::size_t i)>& job);
 

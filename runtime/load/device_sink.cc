@@ -22,17 +22,18 @@ BlockFormat block_format(DType dtype) {
   return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
 }
 
-// What is converted at once before it is reordered: it stays in the processor's cache.
-constexpr std::uint64_t kHostPart = 64u << 10;
-constexpr std::uint64_t kDevicePart = 8u << 20;
+// How many bytes are converted at once before they are reordered. On the host that is few enough to
+// stay in the processor's cache.
+constexpr std::uint64_t kHostStep = 64u << 10;
+constexpr std::uint64_t kDeviceStep = 8u << 20;
 
-// In bytes of what a tensor becomes.
+// How a job reorders, in bytes of the elements that it makes.
 Reorder reorder_of(const CopyJob& job) {
   const DTypeBlock block = dtype_block(job.dtype);
   return {job.form->rows, job.form->columns, job.form->unit / block.elements * block.bytes};
 }
 
-// `bytes` bytes of whole `stored` elements at `from`, as `dtype` to `to`.
+// Converts `bytes` bytes of whole `stored` elements at `from` to `dtype` elements at `to`.
 void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, std::byte* to,
                      DType dtype) {
   if (stored == dtype) {
@@ -46,9 +47,10 @@ void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, s
   }
 }
 
-// Calls work(offset, bytes) for parts of a job that make at most `most` bytes, of whole blocks.
+// Calls work(offset, bytes) for one stretch of a job after the other, each of whole blocks, that
+// become at most `most` bytes.
 template <typename Work>
-void in_parts(const CopyJob& job, std::uint64_t most, const Work& work) {
+void in_steps(const CopyJob& job, std::uint64_t most, const Work& work) {
   const DTypeBlock stored = dtype_block(job.stored);
   const std::uint64_t wide = converted_bytes(stored.bytes, job.stored, job.dtype);
   const std::uint64_t step = most / wide * stored.bytes;
@@ -79,7 +81,7 @@ class CudaSink final : public DeviceSink {
            SinkNeeds needs)
       : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
         scratch_(ordinal, needs.raw ? slot_bytes : 0),
-        converted_(ordinal, needs.converted ? kDevicePart : 0),
+        converted_(ordinal, needs.converted ? kDeviceStep : 0),
         stream_(ordinal) {
     events_.reserve(slots);
     for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
@@ -88,8 +90,8 @@ class CudaSink final : public DeviceSink {
   std::byte* memory() const override { return arena_->data(); }
   std::shared_ptr<void> memory_owner() const override { return arena_; }
 
-  // The stream keeps order, so one scratch is enough: a copy into it waits for the cast out of it.
-  // The lock keeps the two of one job together.
+  // The stream keeps its order, so one scratch buffer is enough: a copy into it waits for the cast
+  // out of it that came before. The lock keeps the copy and the cast of one job together.
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
     const std::scoped_lock lock(mutex_);
     std::vector<CopyStream::Copy> plain;
@@ -115,7 +117,7 @@ class CudaSink final : public DeviceSink {
         reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
                           stream_.handle());
       } else {
-        in_parts(job, kDevicePart, [&](std::uint64_t at, std::uint64_t bytes) {
+        in_steps(job, kDeviceStep, [&](std::uint64_t at, std::uint64_t bytes) {
           convert(scratch_.data() + at, bytes, job, converted_.data());
           reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
                             converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
@@ -126,7 +128,8 @@ class CudaSink final : public DeviceSink {
     stream_.record(events_[slot]);
   }
 
-  // Its memory is used again by what is enqueued later: the stream keeps order there, too.
+  // The tables' memory is used again for other tables. These are copied there later in the stream,
+  // and so after everything that reads the old ones.
   void forget(const WeightTables* tables) override {
     const std::scoped_lock lock(mutex_);
     const auto held = tables_.find(tables);
@@ -141,8 +144,8 @@ class CudaSink final : public DeviceSink {
   void drain() noexcept override { stream_.drain(); }
 
  private:
-  // Between two destinations in device memory; the stream's device has been selected by a copy
-  // before.
+  // Converts from one address in device memory to another. A copy to the device came before, which
+  // has selected the stream's device.
   void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
     const FloatFormat wanted = float_format(job.dtype);
     if (is_block_format(job.stored)) {
@@ -160,8 +163,8 @@ class CudaSink final : public DeviceSink {
     std::uint64_t bytes = 0;
   };
 
-  // A copy of the tables in device memory, made at their first job. The host's memory is pageable:
-  // it has been read when the call returns.
+  // The copy of the tables in device memory, which is made at their first job. The host's memory is
+  // pageable, so the driver has read all of it when the call returns.
   const std::byte* tables_of(const WeightTables& tables) {
     const auto [held, is_new] = tables_.try_emplace(&tables);
     if (!is_new) return held->second.memory.data();
@@ -184,9 +187,9 @@ class CudaSink final : public DeviceSink {
   DeviceArena scratch_;
   DeviceArena converted_;
   std::map<const WeightTables*, Tables> tables_;
-  std::vector<Tables> idle_;
+  std::vector<Tables> idle_;  // memory of forgotten tables, to be used again
   std::vector<CopyEvent> events_;
-  CopyStream stream_;  // destroyed first: waits for what uses the members above
+  CopyStream stream_;  // destroyed first, which waits for all that uses the members above
   std::mutex mutex_;   // guards the stream's order
 };
 
@@ -203,16 +206,16 @@ void copy_on_host(const CopyJob& job, std::byte* to) {
   } else if (job.stored == job.dtype) {
     reorder_on_host(job.from, job.at, job.bytes, reorder_of(job), to);
   } else {
-    alignas(64) std::byte part[kHostPart];
-    in_parts(job, kHostPart, [&](std::uint64_t at, std::uint64_t bytes) {
-      convert_on_host(job.from + at, bytes, job.stored, part, job.dtype);
-      reorder_on_host(part, converted_bytes(job.at + at, job.stored, job.dtype),
+    alignas(64) std::byte converted[kHostStep];
+    in_steps(job, kHostStep, [&](std::uint64_t at, std::uint64_t bytes) {
+      convert_on_host(job.from + at, bytes, job.stored, converted, job.dtype);
+      reorder_on_host(converted, converted_bytes(job.at + at, job.stored, job.dtype),
                       converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to);
     });
   }
 }
 
-void take_away_one(std::byte* values, std::uint64_t bytes) {
+void subtract_one(std::byte* values, std::uint64_t bytes) {
   for (std::uint64_t at = 0; at + sizeof(float) <= bytes; at += sizeof(float)) {
     float value = 0;
     std::memcpy(&value, values + at, sizeof value);

@@ -1,9 +1,9 @@
-// Where staged bytes go: the memory of one device of the plan, and the way into it.
+// Where staged bytes go: a sink is the memory of one device of the plan, and the way into it.
 //
-// Two implementations: a CUDA device (copies and casts on a stream of its own), and host memory
-// (the CPU itself, and devices that are emulated), which copies before it returns. Everything up to
-// the copy call is the same for all. Safe for use from many threads; a slot belongs to one at a
-// time.
+// Two sinks are made here: a CUDA device, which copies and casts on a stream of its own, and host
+// memory (for the CPU and for devices that are emulated), which has copied when copy() returns; the
+// sink of the disk is in offload.h. Up to the call of copy() everything is the same for all. Sinks
+// are safe for use from many threads; a staging slot belongs to one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -19,66 +19,72 @@ namespace berth {
 
 class WeightTables;
 
-// `bytes` bytes of `stored` elements at `from` become `dtype` elements `to` bytes into the memory.
-// Where `form` reorders, they are those `at` bytes into a stored tensor whose memory is at `to`.
-// With `tables` they are those `at` bytes into the packed values of a quantised weight, which
-// begins at `to`.
+// One copy into a sink's memory: `bytes` bytes of whole `stored` elements at `from` become elements
+// of `dtype`, `to` bytes from the beginning of that memory. Where `form` reorders, or `tables` are
+// given, the bytes are a stretch of a stored tensor, and `to` is where the whole tensor begins.
 struct CopyJob {
   const std::byte* from = nullptr;
   std::uint64_t bytes = 0;
   std::uint64_t to = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
-  const StoredForm* form = nullptr;
-  std::uint64_t at = 0;
-  const WeightTables* tables = nullptr;
+  const StoredForm* form = nullptr;      // null: the elements stay in their order
+  std::uint64_t at = 0;                  // offset of `from` in the stored tensor, in bytes
+  const WeightTables* tables = nullptr;  // where the bytes are packed values: those of the weight
 
   bool reorders() const { return form != nullptr && form->reorders(); }
+  // Whether the bytes are only copied.
   bool as_it_is() const { return stored == dtype && !reorders() && tables == nullptr; }
 };
 
+// The functions throw Error where the device fails, except drain().
 class DeviceSink {
  public:
   virtual ~DeviceSink() = default;
 
-  // The device's memory; a host address only for host sinks.
+  // Where the device's memory begins. The host may use this address only for sinks of host memory.
   virtual std::byte* memory() const = 0;
   // Keeps memory() alive after the sink is gone.
   virtual std::shared_ptr<void> memory_owner() const = 0;
 
-  // Starts the copies out of staging slot `slot`, whose bytes must stay until wait(slot) returns.
-  // Tables may go as soon as it returns.
+  // Starts the copies of `jobs`, whose bytes are in staging slot `slot` and must stay as they are
+  // until wait(slot) returns. Tables of the jobs are needed only until copy() returns.
   virtual void copy(std::span<const CopyJob> jobs, std::uint32_t slot) = 0;
-  // No more jobs with these tables will come.
+  // Says that no more jobs with these tables will come, so that a copy of them can be freed.
   virtual void forget(const WeightTables*) {}
+  // Whether all copies out of `slot` are done; wait() waits until they are.
   virtual bool done(std::uint32_t slot) = 0;
   virtual void wait(std::uint32_t slot) = 0;
-  // Waits for all copies; throws Error if one failed.
+  // Waits for all copies. Throws Error where one of them failed.
   virtual void finish() = 0;
-  // The same on the way out of an error.
+  // Waits for all copies, on the way out of an error: whether they failed no longer matters.
   virtual void drain() noexcept = 0;
 };
 
-// Host memory of `bytes` bytes for `device`.
+// A sink with `bytes` bytes of host memory for the device called `device`. Throws Error where
+// memory is short.
 std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes);
 
-// What jobs need on a GPU besides the memory they end in.
+// Which scratch memory the jobs need on a GPU, besides the memory that they write to.
 struct SinkNeeds {
-  bool raw = false;        // bytes as stored: for all that is not copied as it is
-  bool converted = false;  // parts that are both converted and reordered
+  bool raw = false;        // for bytes as stored: some job does not only copy
+  bool converted = false;  // between the two steps of jobs that both convert and reorder
 };
 
-// `bytes` of memory of CUDA device `ordinal`; events for `slots` slots; scratch for raw segments of
-// up to `slot_bytes`, as needed. Throws Error where the device cannot give that much. Tables of
-// quantised weights get memory of their own as they come.
+// A sink with `bytes` bytes of memory of CUDA device `ordinal`, events for `slots` staging slots,
+// and scratch memory according to `needs`, for segments of up to `slot_bytes` bytes. Throws Error
+// where the device cannot give that much. Tables of quantised weights get memory of their own as
+// they come.
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                            std::uint64_t slot_bytes, SinkNeeds needs);
 
-// One job on the host: memcpy, a cast or a dequantisation, the first two also in another order.
-// `to` is where the first element goes, or the tensor where it is reordered or dequantised.
+// Does one job on the host: a memcpy, a cast or a dequantisation, the first two also with elements
+// put in another order. `to` is where the first element goes; of a job that reorders or dequantises
+// it is where the whole tensor begins. job.to is not looked at.
 void copy_on_host(const CopyJob& job, std::byte* to);
 
-// Takes away the one that `form` says stored F32 values have too much, in place; any alignment.
-void take_away_one(std::byte* values, std::uint64_t bytes);
+// Subtracts 1 from each of the F32 values in `bytes` bytes at `values`, in place: for tensors that
+// a file stores plus one (StoredForm::plus_one). Any alignment will do.
+void subtract_one(std::byte* values, std::uint64_t bytes);
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-// What load() asks of the world around it, replaceable in tests.
+// What load() asks of the machine that it runs on. Tests replace it.
 #pragma once
 
 #include <filesystem>
@@ -15,28 +15,30 @@
 
 namespace berth {
 
-// Wraps the sink of a device (also of an emulated one) before use; tests make devices that run
-// out of memory, fail, or copy later.
+// Wraps the sink of a device, also of an emulated one, before it is used. Tests make devices that
+// run out of memory, fail, or copy later than they are told to.
 using WrapSink =
     std::function<std::unique_ptr<DeviceSink>(std::unique_ptr<DeviceSink>, const DeviceLedger&)>;
 
 struct LoadEnvironment {
   WrapReader wrap_reader;  // Default: none
   WrapSink wrap_sink;      // Default: none
-  PageLock page_lock;      // Default: the CUDA driver's, where a GPU is used
-  // Bytes free for a file in a folder. Default: statvfs(3).
-  std::function<std::uint64_t(const std::filesystem::path&)> disk_room = disk_room_in;
+  PageLock page_lock;      // Default: the CUDA driver's where a GPU is used, else none
+  // How many bytes are free for a file in a folder. Default: what statvfs(3) says.
+  std::function<std::uint64_t(const std::filesystem::path&)> disk_space = free_disk_space;
   std::function<FileSystemFacts(const std::filesystem::path&)> file_system = file_system_of;
-  // Checks the plan against what is free now: "" or one sentence. Default: no check.
+  // Compares the plan with what is free now. Returns "" where it fits, else one sentence that says
+  // what is missing. Default: no check.
   std::function<std::string(const Plan&, const Machine&, bool emulate)> recheck;
-  // Default: no check of host memory.
+  // Looks at the machine around a model's folder, as it is now. Default: neither the plan nor host
+  // memory is checked.
   std::function<Machine(const std::filesystem::path&)> probe;
 };
 
-// The real one: probe_machine() and recheck().
+// The environment outside of tests: this machine, by probe_machine() and recheck().
 LoadEnvironment real_environment();
 
-// load() in a given environment.
+// load() of berth/loader.h, in a given environment.
 std::unique_ptr<LoadedModel> load(const Model& model, const Plan& plan, const LoadOptions& options,
                                   const LoadEnvironment& environment);
 

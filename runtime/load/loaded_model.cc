@@ -22,9 +22,9 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
   for (const auto& sink : sinks) {
     if (sink) memory_.push_back(sink->memory_owner());
   }
-  const bool any_disk =
-      std::any_of(destinations_.begin(), destinations_.end(),
-                  [](const Destination& p) { return p.kind == DestinationKind::kDisk; });
+  const bool any_disk = std::any_of(
+      destinations_.begin(), destinations_.end(),
+      [](const Destination& destination) { return destination.kind == DestinationKind::kDisk; });
   if (any_disk) {
     checkpoint_ = *model.checkpoint;
     if (model.tree.quantized) schemes_ = model.tree.quantized->schemes;
@@ -75,7 +75,7 @@ class Loaded::Fetching {
                      });
   }
 
-  // Reads [begin, end) of a shard.
+  // Reads bytes [begin, end) of a shard to `to`.
   void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) {
     const Checkpoint& checkpoint = loaded_.checkpoint_;
     auto [file, is_new] = files_.try_emplace(shard);
@@ -92,7 +92,7 @@ class Loaded::Fetching {
     if (digests_) digests_->add(shard, begin, {to, end - begin});
   }
 
-  // To be called when all is read.
+  // To be called when everything has been read. Throws Error where a file has changed.
   void check_unchanged() const {
     for (const auto& [shard, file] : files_) {
       berth::check_unchanged(loaded_.checkpoint_.shards[shard], file.fd.get());
@@ -137,16 +137,17 @@ HostBlock Loaded::fetch(TensorId id) const {
   if (as_it_is) {
     file.read(info.shard, info.begin, info.end, block.data.get());
   } else {
-    // Whole elements, converted while they are in the processor's cache.
+    // Steps of whole elements, which are converted while they are in the processor's cache.
     constexpr std::uint64_t kCached = 1u << 20;
-    const std::uint64_t part_bytes = kCached - kCached % dtype_block(info.dtype).bytes;
-    const HostArena part(std::min(part_bytes, info.bytes()), "converting a tensor");
+    const std::uint64_t step = kCached - kCached % dtype_block(info.dtype).bytes;
+    const HostArena stored(std::min(step, info.bytes()), "converting a tensor");
     std::byte* to = block.data.get();
     for (std::uint64_t at = info.begin; at < info.end;) {
-      const std::uint64_t stop = std::min(info.end, at + part_bytes);
-      file.read(info.shard, at, stop, part.data());
-      if (form != nullptr && form->plus_one) take_away_one(part.data(), stop - at);
-      const CopyJob job{part.data(), stop - at, 0, info.dtype, wanted.dtype, form, at - info.begin};
+      const std::uint64_t stop = std::min(info.end, at + step);
+      file.read(info.shard, at, stop, stored.data());
+      if (form != nullptr && form->plus_one) subtract_one(stored.data(), stop - at);
+      const CopyJob job{stored.data(), stop - at,      0, info.dtype, wanted.dtype,
+                        form,          at - info.begin};
       copy_on_host(job, to);
       if (!job.reorders()) to += converted_bytes(stop - at, info.dtype, wanted.dtype);
       at = stop;
@@ -156,7 +157,7 @@ HostBlock Loaded::fetch(TensorId id) const {
   return block;
 }
 
-// A quantised weight, dequantised part by part.
+// Reads a quantised weight and dequantises it, step by step.
 HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const {
   const TensorInfo& info = checkpoint_.tensors[weight.source];
   Fetching files(*this);
@@ -167,13 +168,15 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
   block.bytes = bytes;
   auto arena = std::make_shared<HostArena>(bytes, "tensor '" + info.name + "'");
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
-  constexpr std::uint64_t kPart = 1u << 20;  // whole units, that stay in the processor's cache
-  const HostArena part(std::min(kPart, info.bytes()), "dequantising a tensor");
-  for (std::uint64_t at = info.begin; at < info.end; at += kPart) {
-    const std::uint64_t stop = std::min(info.end, at + kPart);
-    files.read(info.shard, at, stop, part.data());
-    copy_on_host({part.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
-                 block.data.get());
+  // Whole units of packed values, few enough to stay in the processor's cache.
+  constexpr std::uint64_t kStep = 1u << 20;
+  const HostArena packed(std::min(kStep, info.bytes()), "dequantising a tensor");
+  for (std::uint64_t at = info.begin; at < info.end; at += kStep) {
+    const std::uint64_t stop = std::min(info.end, at + kStep);
+    files.read(info.shard, at, stop, packed.data());
+    copy_on_host(
+        {packed.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
+        block.data.get());
   }
   files.check_unchanged();
   return block;
@@ -202,9 +205,9 @@ std::uint64_t Loaded::resident() const {
 }
 
 std::uint64_t Loaded::bytes_on(std::uint32_t device) const {
-  // Tied tensors are one storage. Two stored tensors are two, even where a file keeps the bytes of
-  // both in one place, as PyTorch's files may, and a mapping therefore gives both one address.
-  std::set<std::pair<std::uint32_t, DType>> seen;  // stored tensor, and as what
+  // Tied tensors are one storage. Two stored tensors are two, even where they share their bytes in
+  // the file, as they may in PyTorch's files, and a mapping therefore gives both one address.
+  std::set<std::pair<std::uint32_t, DType>> seen;  // stored tensor, and the dtype that it became
   std::uint64_t total = 0;
   for (const LoadedTensor& tensor : tensors_) {
     if (tensor.device != device || tensor.bytes == 0) continue;

@@ -1,5 +1,5 @@
-// The result of a load: tensors, the memory they live in, and an index into the shards for the
-// rest.
+// The result of a load: the tensors, the memory that they are in, and where in the shards those are
+// that stayed on disk.
 #pragma once
 
 #include <map>
@@ -20,7 +20,8 @@ namespace berth {
 
 using Mappings = std::map<std::uint32_t, std::unique_ptr<FileMapping>>;  // by shard
 
-// Copies what it needs of model and plan: neither must outlive it.
+// Copies what it needs of the model and the plan, so neither has to outlive it. Its const functions
+// are safe for use from many threads.
 class Loaded final : public LoadedModel {
  public:
   Loaded(const Model& model, const Plan& plan, const Schedule& schedule, Mappings mappings,
@@ -34,33 +35,38 @@ class Loaded final : public LoadedModel {
 
   // While the load is being finished.
   LoadReport& mutable_report() { return report_; }
-  // What kOffload destinations are read from, and what fetched tensors are compared with.
+  // The file that tensors with a kOffload destination are fetched from.
   void keep_offload(std::shared_ptr<const OffloadFile> file) { offload_ = std::move(file); }
+  // From now on fetch() compares what it reads from shards with this checksum file. Throws Error
+  // where that cannot be read, or is for another model.
   void verify_fetched(const std::filesystem::path& checksums);
   // Page-locks host memory for as long as the model lives.
   void keep_locked(HostRegistration registration) { locked_.push_back(std::move(registration)); }
-  // Bytes of the tensors that are on a device now, shared storage once; on disk: as stored.
+  // How many bytes the tensors on a device take; tied tensors are one storage and count once. Of
+  // tensors on disk: how many they will take once fetched.
   std::uint64_t bytes_on(std::uint32_t device) const;
-  // Bytes of mapped ranges in RAM now.
+  // How many bytes of the mapped ranges are in RAM now.
   std::uint64_t resident() const;
 
  private:
-  // One fetch: reads files that must be what they were, and verifies what it reads.
+  // The files of one fetch(). They must be what they were when their headers were read; what is
+  // read from them is verified.
   class Fetching;
   HostBlock fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const;
 
   std::vector<Destination> destinations_;
   std::vector<std::uint64_t> shapes_;  // of all tensors, one after another
   std::vector<LoadedTensor> tensors_;
-  Checkpoint checkpoint_;  // its shards; where tensors stayed on disk, all tensors in file order
-  std::map<TensorId, PackedWeight> packed_;  // of that, what fetch() dequantises
-  std::vector<QuantScheme> schemes_;         // theirs
+  // The model's checkpoint. Its tensors are kept only where some of them stayed on disk.
+  Checkpoint checkpoint_;
+  std::map<TensorId, PackedWeight> packed_;  // tensors on disk that fetch() dequantises
+  std::vector<QuantScheme> schemes_;         // of the weights in packed_
   std::vector<std::shared_ptr<void>> memory_;
   std::vector<HostRegistration> locked_;  // after memory_, so released before it
   Mappings mappings_;
   std::vector<MappedRange> mapped_;
   std::shared_ptr<const OffloadFile> offload_;
-  std::unique_ptr<Verifier> verifier_;  // of checkpoint_
+  std::unique_ptr<Verifier> verifier_;  // for what is fetched; null: nothing is verified
   WrapReader wrap_reader_;
   LoadReport report_;
 };

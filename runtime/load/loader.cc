@@ -1,4 +1,4 @@
-// load(): checks, then destinations, then reads, then looks again, then reports.
+// load(): checks the request, makes the destinations, reads, checks the files again, and reports.
 #include "berth/loader.h"
 
 #include <algorithm>
@@ -23,7 +23,7 @@
 namespace berth {
 namespace {
 
-// One load, step by step. What a step made is freed in reverse order if a later one throws.
+// One load, step by step. Where a step throws, what earlier steps made is freed in reverse order.
 class Loading {
  public:
   Loading(const Model& model, const Plan& plan, const LoadOptions& options,
@@ -42,7 +42,7 @@ class Loading {
       verifier_ = std::make_unique<Verifier>(*model_.checkpoint, options_.verify);
     }
     make_plan_concrete();
-    check_room();
+    check_space();
     make_memory();
     read_all();
     map_all();
@@ -53,7 +53,7 @@ class Loading {
     loaded->keep_offload(offload_);
     if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
-    sampler.look();  // everything is still held: a short load may end between two samples
+    sampler.look();  // while everything is still there: a short load may end between two samples
     ring_.reset();
     sinks_.clear();
     report(*loaded, before, sampler);
@@ -70,8 +70,8 @@ class Loading {
     require_staging(options_.staging);
   }
 
-  // Which GPUs are here, which are emulated. Makes contexts on the former, so that the baseline
-  // does not take their memory for the load's.
+  // Finds out which GPUs of the plan are in this machine and which are emulated. Makes contexts on
+  // the former before the memory in use is measured, so that theirs does not count as the load's.
   void resolve_devices() {
     emulated_.assign(plan_.devices.size(), false);
     ordinal_.assign(plan_.devices.size(), -1);
@@ -111,7 +111,7 @@ class Loading {
       systems_.push_back(at->second);
     }
     ScheduleOptions options;
-    // Part of the staging is for the scales of quantised weights, where there are any.
+    // A quarter of the staging is for the tables of quantised weights, where there are any.
     const bool packed = model_.tree.quantized != nullptr;
     const std::uint64_t staging = options_.staging - (packed ? options_.staging / 4 : 0);
     options.chunk_bytes = chunk_for(staging);
@@ -128,8 +128,8 @@ class Loading {
     threads_ = std::min(threads_, std::max<std::size_t>(1, schedule_.chunks.size()));
     plan_bounce(schedule_.staged_chunks > 0 ? staging / 4 : staging);
     if (schedule_.staged_chunks > 0) {
-      // A slot for each thread, as host engines are done when they return; a GPU copies out of a
-      // second one meanwhile.
+      // Each thread needs one slot where all sinks are host memory, as these have copied when
+      // copy() returns. A GPU copies out of one slot while the thread fills a second one.
       const std::uint64_t budget = (staging - bounce_count_ * bounce_bytes_) / slot_bytes_;
       threads_ = std::min<std::size_t>(threads_, budget);
       const bool gpu = std::any_of(ordinal_.begin(), ordinal_.end(), [](int o) { return o >= 0; });
@@ -139,6 +139,8 @@ class Loading {
     }
   }
 
+  // Decides how many bounce buffers there will be within `budget` bytes; none where few would not
+  // help.
   void plan_bounce(std::uint64_t budget) {
     bounce_bytes_ = std::min(slot_bytes_, slot_bytes(kColdChunk));
     bounce_count_ = std::min(schedule_.bounced_chunks,
@@ -146,6 +148,7 @@ class Loading {
     if (bounce_count_ < std::min(kLeastBounceBuffers, schedule_.bounced_chunks)) bounce_count_ = 0;
   }
 
+  // How many bytes of host memory the load will take besides mappings: weights, staging and tables.
   std::uint64_t host_bytes() const {
     std::uint64_t tables = 0;
     for (const PackedWeight& weight : schedule_.weights) tables += weight.made.table_bytes;
@@ -158,8 +161,8 @@ class Loading {
     return total;
   }
 
-  // What was free when the plan was made may be gone now.
-  void check_room() {
+  // Memory that was free when the plan was made may be taken by now.
+  void check_space() {
     if (!environment_.probe) return;
     const Machine now = environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
@@ -183,17 +186,17 @@ class Loading {
                        " bytes, do not fit in free memory: the kernel will drop pages and read "
                        "them again when they are used");
     }
-    // Page cache that nobody reads again must not push out what is needed.
+    // Where memory is tight, pages that nobody reads again must not push others out.
     drop_behind_ =
         cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
   }
 
-  // Where a real device would refuse the allocation.
+  // Throws Error where a real device would refuse the allocation.
   static void enforce_capacity(const DeviceLedger& device, std::uint64_t weights) {
-    const std::uint64_t room = device.capacity - std::min(device.capacity, device.reserved);
-    if (weights <= room) return;
+    const std::uint64_t space = device.capacity - std::min(device.capacity, device.reserved);
+    if (weights <= space) return;
     throw Error("device " + device.name + " (emulated): out of memory: the weights need " +
-                std::to_string(weights) + " bytes, the device has " + std::to_string(room));
+                std::to_string(weights) + " bytes, the device has " + std::to_string(space));
   }
 
   void make_memory() {
@@ -211,7 +214,7 @@ class Loading {
                                      });
       if (!holds) continue;
       if (device.kind == DeviceKind::kDisk) {
-        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_room);
+        offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_space);
         sinks_[i] = make_offload_sink(offload_);
       } else if (ordinal_[i] >= 0) {
         SinkNeeds needs;
@@ -238,7 +241,8 @@ class Loading {
     }
   }
 
-  // A GPU that is used anyway: any other would get a context, and lose memory to it, for nothing.
+  // Page-locks through a GPU that is used anyway: on any other one this would make a context, which
+  // takes memory, for nothing.
   static PageLock page_lock_through(int ordinal) {
     return [ordinal](std::byte* data, std::uint64_t bytes) {
       return HostRegistration(ordinal, data, bytes);
@@ -384,7 +388,7 @@ class Loading {
   std::vector<std::string> notes_;
   std::unique_ptr<Verifier> verifier_;
   std::shared_ptr<OffloadFile> offload_;
-  std::unique_ptr<StagingRing> ring_;  // before sinks_: freed after what copies out of it
+  std::unique_ptr<StagingRing> ring_;  // before sinks_, which copy out of it: freed after them
   std::vector<std::unique_ptr<DeviceSink>> sinks_;  // by device; null where nothing goes
   std::unique_ptr<ShardFiles> files_;
   WorkControl control_;

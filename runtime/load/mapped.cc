@@ -11,8 +11,8 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kWindow = 64u << 20;
-constexpr std::uint64_t kBuffer = 1u << 20;  // stays in the processor's cache
+constexpr std::uint64_t kWindow = 64u << 20;  // bytes that one thread reads in at a time
+constexpr std::uint64_t kBuffer = 1u << 20;   // stays in the processor's cache
 
 std::vector<MappedRange> windows_of(std::span<const MappedRange> ranges) {
   std::vector<MappedRange> windows;

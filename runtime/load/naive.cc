@@ -1,4 +1,4 @@
-// The plain way of loading, done straightforwardly and not slowed down, for comparison.
+// Loads the plain way. For a fair comparison it is not slowed down anywhere.
 #include "runtime/load/naive.h"
 
 #include <malloc.h>
@@ -22,7 +22,7 @@
 namespace berth {
 namespace {
 
-// As a framework allocates a tensor: plain memory of its own.
+// Memory of one tensor, allocated as a framework would allocate it.
 using Block = std::shared_ptr<std::byte[]>;
 
 Block make_block(std::uint64_t bytes) { return Block(new std::byte[bytes]); }
@@ -35,12 +35,12 @@ NaiveReport load_naively(const Model& model) {
   }
   const Checkpoint& checkpoint = *model.checkpoint;
   NaiveReport report;
-  malloc_trim(0);  // what the heap holds unused would hide allocations from the baseline
+  malloc_trim(0);  // else memory that the heap holds unused would hide allocations from the report
   report.before = host_memory();
   PeakSampler sampler(report.before);
   const auto start = std::chrono::steady_clock::now();
 
-  // The model as its constructor makes it: every parameter allocated and initialised.
+  // Makes the model as its constructor does: every parameter is allocated and initialised.
   std::vector<Block> built(model.tree.tensors.size());
   for (TensorId id = 0; id < built.size(); ++id) {
     const ModelTensor& tensor = model.tree.tensors[id];
@@ -49,7 +49,7 @@ NaiveReport load_naively(const Model& model) {
     std::memset(built[id].get(), 0, tensor.bytes());
   }
 
-  // The whole state dict beside it.
+  // Reads the whole state dict beside it.
   std::vector<Block> state(checkpoint.tensors.size());
   for (std::uint32_t shard = 0, next = 0; shard < checkpoint.shards.size(); ++shard) {
     const Descriptor fd = open_shard(checkpoint.shards[shard]);
@@ -78,7 +78,7 @@ NaiveReport load_naively(const Model& model) {
     std::memcpy(at_begin, state[index].get(), end - begin);
   };
 
-  // load_state_dict(): one into the other.
+  // Copies the state dict into the model, as load_state_dict() does.
   for (TensorId id = 0; id < built.size(); ++id) {
     const ModelTensor& tensor = model.tree.tensors[id];
     if (!built[id] || tensor.source == kNone) continue;
@@ -95,7 +95,7 @@ NaiveReport load_naively(const Model& model) {
       continue;
     }
     const StoredForm* form = checkpoint.form_of(info);
-    if (form != nullptr && form->plus_one) take_away_one(state[tensor.source].get(), info.bytes());
+    if (form != nullptr && form->plus_one) subtract_one(state[tensor.source].get(), info.bytes());
     copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, form},
                  built[id].get());
   }

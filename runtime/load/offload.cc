@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kPart = 256u << 10;  // stored bytes converted at once, a thread
+constexpr std::uint64_t kStep = 256u << 10;  // stored bytes that a thread converts at once
 
 [[noreturn]] void fail(const fs::path& folder, const std::string& what) {
   throw Error("offload folder " + folder.string() + ": " + what +
@@ -44,7 +44,7 @@ class OffloadSink final : public DeviceSink {
   void copy(std::span<const CopyJob> jobs, std::uint32_t) override {
     std::uint64_t most = 0;
     for (const CopyJob& job : jobs) {
-      const std::uint64_t stored = std::min(kPart, job.bytes);
+      const std::uint64_t stored = std::min(kStep, job.bytes);
       most = std::max(most, converted_bytes(stored, job.stored, job.dtype));
     }
     const std::unique_ptr<std::byte[]> converted(new std::byte[most]);
@@ -57,7 +57,7 @@ class OffloadSink final : public DeviceSink {
 
  private:
   void write(const CopyJob& job, std::byte* converted) {
-    const std::uint64_t step = kPart - kPart % dtype_block(job.stored).bytes;
+    const std::uint64_t step = kStep - kStep % dtype_block(job.stored).bytes;
     std::uint64_t to = job.to;
     for (std::uint64_t at = 0; at < job.bytes; at += step) {
       const std::uint64_t count = std::min(step, job.bytes - at);
@@ -94,17 +94,17 @@ OffloadFile::Folder::~Folder() {
 }
 
 OffloadFile::OffloadFile(const fs::path& folder, std::uint64_t bytes,
-                         const std::function<std::uint64_t(const fs::path&)>& room)
+                         const std::function<std::uint64_t(const fs::path&)>& free_space)
     : folder_(folder) {
-  if (const std::uint64_t free = room(folder); bytes > free) {
+  if (const std::uint64_t free = free_space(folder); bytes > free) {
     fail(folder, "the converted tensors of the disk tier need " + std::to_string(bytes) +
                      " bytes, " + std::to_string(free) + " are free");
   }
   fd_ = open_unnamed(folder);
-  // Room that is taken now cannot be missing in the middle. Not every file system can do it.
+  // Space that is reserved now cannot run out half-way. Not every file system can reserve it.
   if (bytes > 0 && ::fallocate(fd_.get(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
       errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) {
-    fail(folder, "cannot take " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
+    fail(folder, "cannot reserve " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
   }
 }
 

@@ -12,24 +12,25 @@ namespace berth {
 namespace {
 
 constexpr std::uint64_t kDeviceAlignment = 512;  // of tensors in device memory, as torch aligns
-constexpr std::uint64_t kHostAlignment = 64;     // of copied tensors in host memory
+constexpr std::uint64_t kHostAlignment = 64;     // of staged tensors in host memory
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
   return (value + step - 1) / step * step;
 }
 
-// Where elements of a type may stand: at multiples of their size; blocks begin with 16-bit words.
+// What the address of an element must be a multiple of: its size; blocks begin with 16-bit words.
 std::uint64_t alignment(DType dtype) {
   return is_block_format(dtype) ? 2 : std::max(1u, dtype_bits(dtype) / 8);
 }
 
-// One storage that must be made: a stored tensor, wanted on a device as a dtype.
+// A storage that must be made: a tensor of the model wants a stored one on a device, as a dtype.
+// Demands with equal keys share one storage.
 struct Demand {
   std::uint32_t source;
   std::uint32_t device;
   DType dtype;
   TensorId tensor;
-  std::uint32_t dequantization;  // of the tensor
+  std::uint32_t dequantization;  // ModelTensor::dequantization
 
   auto key() const { return std::tuple(source, device, dtype); }
 };
@@ -52,7 +53,7 @@ class Builder {
   }
 
   Schedule build() {
-    for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) place(id);
+    for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) choose_destination(id);
     std::sort(demands_.begin(), demands_.end(),
               [](const Demand& a, const Demand& b) { return a.key() < b.key(); });
     find_overlaps();
@@ -68,7 +69,7 @@ class Builder {
   }
 
  private:
-  // The first tensor of a tie group stands for all: one stored tensor serves them.
+  // The first tensor of a tie group stands for all of it: one stored tensor serves them all.
   TensorId root_of(TensorId id) const {
     const TensorId root = model_.tree.tensors[id].tied_to;
     return root < model_.tree.tensors.size() ? root : id;
@@ -78,9 +79,10 @@ class Builder {
     throw Error("tensor '" + std::string(tensor.name) + "': " + what);
   }
 
-  void place(TensorId id) {
+  // Decides where a tensor will be, and adds a demand where a storage must be made for it.
+  void choose_destination(TensorId id) {
     const ModelTensor& tensor = model_.tree.tensors[id];
-    if (!tensor.persistent) return;  // in no checkpoint: the executor computes it
+    if (!tensor.persistent) return;  // no checkpoint stores it: the executor computes it
     const std::uint32_t source = group_source_[root_of(id)];
     if (source >= stored_.size()) {
       fail(tensor, "the checkpoint holds nothing for it, so it cannot be loaded");
@@ -97,8 +99,8 @@ class Builder {
     at = {DestinationKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
-      // As stored it stays where it is; converted it is written once. What is also dequantised or
-      // put in order is that at each fetch.
+      // A tensor that is only cast is written to the offload file once. Others stay in their shard;
+      // those that are dequantised or put in another order are so at each fetch.
       const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
       at.kind = cast ? DestinationKind::kOffload : DestinationKind::kDisk;
       if (at.kind == DestinationKind::kOffload)
@@ -127,8 +129,9 @@ class Builder {
     return converted_bytes(info.bytes(), info.dtype, dtype);
   }
 
-  // Wanted tensors that share bytes with another wanted one, as views in PyTorch's files do. In
-  // file order, the one that reaches furthest so far overlaps whatever overlaps any.
+  // Finds demands whose stored tensor shares bytes with that of another demand, as views in
+  // PyTorch's files do. Demands are in file order, so a tensor that overlaps any before it overlaps
+  // the one among these that reaches furthest.
   void find_overlaps() {
     overlaps_.assign(demands_.size(), false);
     std::size_t furthest = 0;
@@ -142,12 +145,12 @@ class Builder {
       }
       furthest = i;
     }
-    for (std::size_t i = demands_.size(); i-- > 1;) {  // all demands for a tensor alike
+    for (std::size_t i = demands_.size(); i-- > 1;) {  // what one demand for a tensor says, all say
       if (demands_[i].source == demands_[i - 1].source && overlaps_[i]) overlaps_[i - 1] = true;
     }
   }
 
-  // All demands for one stored tensor, [first, last): equal ones share a storage.
+  // Schedules one stored tensor, which all demands [first, last) want.
   void schedule_tensor(std::size_t first, std::size_t last) {
     const Demand& demand = demands_[first];
     const TensorInfo& info = stored_[demand.source];
@@ -168,7 +171,7 @@ class Builder {
     }
   }
 
-  // What the segments of the weight will need besides.
+  // Adds a weight that will be dequantised: a demand's segments will be its packed values.
   void add_weight(const Demand& demand) {
     const ModelTree& tree = model_.tree;
     PackedWeight weight;
@@ -183,8 +186,8 @@ class Builder {
     schedule_.weights.push_back(weight);
   }
 
-  // Makes [info.begin, info.end) the end of the open run, beginning a new one where it must. Of
-  // tensors that overlap, all are staged, and the run that the first of them is in takes them in.
+  // Adds the bytes of a tensor to the open run, or begins a new run where they do not go on where
+  // that one ends, or take another way. Tensors that overlap are all staged, in one run.
   void extend_run(const TensorInfo& info, bool in_place, std::uint32_t device) {
     const bool joins = run_.open && run_.shard == info.shard && run_.end >= info.begin &&
                        run_.in_place == in_place && (!in_place || run_.device == device);
@@ -206,8 +209,8 @@ class Builder {
     const bool host = plan_.devices[demand.device].kind == DeviceKind::kCpu;
     std::uint64_t& used = schedule_.arena_bytes[demand.device];
     if (info.bytes() == 0) return 0;
-    const std::uint64_t offset = options_.place_at
-                                     ? options_.place_at(demand.tensor)
+    const std::uint64_t offset = options_.destination_offset
+                                     ? options_.destination_offset(demand.tensor)
                                      : round_up(used, host ? kHostAlignment : kDeviceAlignment);
     used = std::max(used, offset + memory_bytes(info, demand));
     Segment segment{info.begin,
@@ -220,11 +223,11 @@ class Builder {
     if (demand.dequantization != kNone) {
       segment.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
     }
-    run_pieces_.push_back(segment);
+    run_segments_.push_back(segment);
     return offset;
   }
 
-  // Whether the open run is read from the disk.
+  // Whether the open run will be read from the disk.
   bool is_cold() {
     if (!options_.cold) return false;
     if (asked_ != run_.shard) {
@@ -244,14 +247,14 @@ class Builder {
       schedule_.arena_bytes[run_.device] = round_up(run_.to + (run_.end - run_.begin), kBlock);
     } else {
       cut_staged();
-      run_pieces_.clear();
+      run_segments_.clear();
     }
   }
 
   std::uint64_t cold_step() const { return std::min(options_.chunk_bytes, kColdChunk); }
 
-  // Along the large pages of the destination: two threads that touch a fresh one together both
-  // clear one, for nothing.
+  // Cuts the run along the large pages of the destination, because two threads that touch a fresh
+  // page at the same time both clear a page, and one of the two is thrown away.
   void cut_in_place() {
     const std::uint64_t step = is_cold() ? cold_step() : kHugePage;
     const std::uint64_t end = run_.to + (run_.end - run_.begin);
@@ -270,16 +273,17 @@ class Builder {
     std::size_t first = 0;  // the first segment that reaches past `at`
     std::uint64_t at = run_.begin;
     for (std::uint64_t grid = (at / step + 1) * step; at < run_.end; grid += step) {
-      while (run_pieces_[first].from + run_pieces_[first].bytes <= at) ++first;
+      while (run_segments_[first].from + run_segments_[first].bytes <= at) ++first;
       const std::uint64_t stop = grid < run_.end ? whole_elements(first, grid) : run_.end;
-      if (stop == at) continue;  // the run begins within an element of the grid line
+      if (stop == at) continue;  // the element at `at` crosses this line of the grid
       if (stop - at > step + kBlock) {
         throw Error("tensors that overlap in shard " + std::to_string(run_.shard) + " near byte " +
-                    std::to_string(at) + " have elements that no cut leaves whole");
+                    std::to_string(at) +
+                    " cannot be read in chunks: every cut would split an element");
       }
       const std::size_t before = schedule_.segments.size();
-      for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < stop; ++i) {
-        add_clipped(run_pieces_[i], at, stop, before);
+      for (std::size_t i = first; i < run_segments_.size() && run_segments_[i].from < stop; ++i) {
+        add_clipped(run_segments_[i], at, stop, before);
       }
       schedule_.chunks.push_back({run_.shard, false, is_cold(), 0, at, stop, 0,
                                   static_cast<std::uint32_t>(before),
@@ -291,14 +295,14 @@ class Builder {
     }
   }
 
-  // The greatest cut at or below `limit` that splits no element that is converted or moved. Where
-  // tensors overlap, several may be in the way, of different widths but aligned to the same
-  // storage.
+  // The last offset at or below `limit` where the run can be cut without splitting an element that
+  // is converted or reordered. Where tensors overlap, elements of several may be in the way; so
+  // this goes down until none is.
   std::uint64_t whole_elements(std::size_t first, std::uint64_t limit) const {
     for (std::uint64_t before = limit + 1; before != limit;) {
       before = limit;
-      for (std::size_t i = first; i < run_pieces_.size() && run_pieces_[i].from < limit; ++i) {
-        const Segment& segment = run_pieces_[i];
+      for (std::size_t i = first; i < run_segments_.size() && run_segments_[i].from < limit; ++i) {
+        const Segment& segment = run_segments_[i];
         if (segment.from + segment.bytes > limit && !segment.as_it_is()) {
           limit -= (limit - segment.from) % unit_of(segment);
         }
@@ -307,45 +311,46 @@ class Builder {
     return limit;
   }
 
-  // Bytes that are converted together.
+  // How many bytes are converted together and must not be split.
   std::uint64_t unit_of(const Segment& segment) const {
     if (segment.weight == kNone) return dtype_block(segment.stored).bytes;
     return unit_bytes(schedule_.weights[segment.weight].layout.order);
   }
 
-  // Adds the part of `segment` within [begin, end), joined to a neighbour that goes on where it
-  // ends.
+  // Adds to the chunk what of `segment` is within [begin, end); joins it to the segment before it
+  // where one copy can do both. `before` is how many segments there were before this chunk.
   void add_clipped(const Segment& segment, std::uint64_t begin, std::uint64_t end,
                    std::size_t before) {
-    Segment part = segment;
-    part.from = std::max(segment.from, begin);
+    Segment clipped = segment;
+    clipped.from = std::max(segment.from, begin);
     const std::uint64_t stop = std::min(segment.from + segment.bytes, end);
-    if (stop <= part.from) return;
-    part.bytes = stop - part.from;
-    if (part.weight != kNone) {
-      ++schedule_.weights[part.weight].uses;
-      schedule_.segments.push_back(part);
+    if (stop <= clipped.from) return;
+    clipped.bytes = stop - clipped.from;
+    if (clipped.weight != kNone) {
+      ++schedule_.weights[clipped.weight].uses;
+      schedule_.segments.push_back(clipped);
       return;
     }
     if (segment.form != nullptr && segment.form->reorders()) {
-      part.at = part.from - segment.from;
+      clipped.at = clipped.from - segment.from;
     } else {
-      part.to =
-          segment.to + converted_bytes(part.from - segment.from, segment.stored, segment.dtype);
+      clipped.to =
+          segment.to + converted_bytes(clipped.from - segment.from, segment.stored, segment.dtype);
     }
     if (segment.as_it_is()) {
       if (schedule_.segments.size() > before) {
         Segment& last = schedule_.segments.back();
-        if (last.as_it_is() && last.device == part.device && last.from + last.bytes == part.from &&
-            last.to + last.bytes == part.to) {
-          last.bytes += part.bytes;
+        if (last.as_it_is() && last.device == clipped.device &&
+            last.from + last.bytes == clipped.from && last.to + last.bytes == clipped.to) {
+          last.bytes += clipped.bytes;
           return;
         }
       }
     }
-    schedule_.segments.push_back(part);
+    schedule_.segments.push_back(clipped);
   }
 
+  // Sorts the mapped ranges and joins those that touch or overlap.
   void merge_mapped() {
     auto& ranges = schedule_.mapped;
     std::sort(ranges.begin(), ranges.end(), [](const MappedRange& a, const MappedRange& b) {
@@ -363,6 +368,7 @@ class Builder {
     ranges.resize(kept);
   }
 
+  // Stored tensors without a gap between them that take the same way.
   struct Run {
     bool open = false;
     bool in_place = false;
@@ -370,7 +376,7 @@ class Builder {
     std::uint32_t device = 0;
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
-    std::uint64_t to = 0;
+    std::uint64_t to = 0;  // in place: offset in the memory of `device` where `begin` goes
   };
 
   const Model& model_;
@@ -379,8 +385,8 @@ class Builder {
   const std::vector<TensorInfo>& stored_;
   std::vector<std::uint32_t> group_source_;  // by the id of a group's first tensor
   std::vector<Demand> demands_;
-  std::vector<bool> overlaps_;       // by demand: its tensor shares bytes with another demanded one
-  std::vector<Segment> run_pieces_;  // of the open staged run, by `from`
+  std::vector<bool> overlaps_;  // by demand: its tensor shares bytes with another demanded one
+  std::vector<Segment> run_segments_;  // of the open staged run, by `from`
   Run run_;
   std::uint32_t asked_ = kNone;  // the shard that cold_ is about
   bool cold_ = false;

@@ -1,15 +1,17 @@
-// The schedule: which bytes of which shard go where, in file order. Pure computation, no I/O.
+// The schedule: which bytes of which shard go where, in the order of the files. It is computed from
+// the model and the plan alone, without I/O.
 //
-// Every needed byte appears once, whatever the number of tensors and devices that want it, and
-// where tensors overlap in the file; bytes that no tensor wants never appear. Neighbours are
-// merged, and runs are cut into chunks on a fixed grid of file offsets, so that chunks meet on
-// block boundaries.
+// Every byte that is needed is read once, however many tensors and devices want it, also where
+// tensors overlap in the file. Bytes that no tensor wants are not read. Neighbours are merged to
+// runs, and runs are cut into chunks on a fixed grid of file offsets, so that chunks meet on block
+// boundaries.
 //
-// A chunk has one of two lanes. In place: bytes that end unchanged in private host memory have one
-// place to go, and are read straight there, or from the disk through bounce buffers; the arena is
-// laid out so that memory and file agree modulo kBlock and no two runs share a block, which lets
-// O_DIRECT write it too. Staged: everything else is read into a staging slot, and its segments go
-// on from there, copied or converted, perhaps to several devices.
+// A chunk takes one of two ways. In place: bytes that end unchanged in private host memory, and
+// only there, are read straight to their destination, or from the disk through bounce buffers. The
+// memory is laid out so that addresses agree with file offsets modulo kBlock, and so that no two
+// runs share a block; therefore O_DIRECT can write to it, too. Staged: all other bytes are read
+// into a staging slot, and the chunk's segments are copied or converted from there, perhaps to
+// several devices.
 #pragma once
 
 #include <cstdint>
@@ -36,12 +38,12 @@ struct Destination {
   std::uint32_t source = kNone;  // index into Checkpoint::tensors
   std::uint32_t device = kNone;  // index into Plan::devices
   std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;  // in memory; on disk: what they will be once fetched
+  std::uint64_t bytes = 0;  // that it takes in memory; of a tensor on disk: once it is fetched
 };
 
-// Part of a staged chunk bound for one place: file bytes [from, from + bytes) become elements of
-// `dtype` at `to` in the memory of `device`. Of a quantised weight, `to` is where the whole of it
-// begins: its tables tell where each value belongs.
+// Bytes of a staged chunk that are bound for one destination: file bytes [from, from + bytes)
+// become elements of `dtype`, `to` bytes into the memory of `device`. Where they are reordered or
+// dequantised, `to` is where the whole tensor begins, because they may belong anywhere in it.
 struct Segment {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
@@ -49,28 +51,28 @@ struct Segment {
   std::uint32_t device = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
-  const StoredForm* form = nullptr;  // of the model's checkpoint; null: as it is
-  // Where the form reorders: offset of `from` in the tensor, which is at `to`.
-  std::uint64_t at = 0;
-  std::uint32_t weight = kNone;  // index into Schedule::weights where it is dequantised
+  const StoredForm* form = nullptr;  // belongs to the model's checkpoint; null: elements as stored
+  std::uint64_t at = 0;          // where the form reorders: offset of `from` in the stored tensor
+  std::uint32_t weight = kNone;  // where it is dequantised: index into Schedule::weights
 
+  // Whether the bytes are only copied.
   bool as_it_is() const { return stored == dtype && form == nullptr && weight == kNone; }
 };
 
-// File bytes [begin, end) of a shard, read at once.
+// File bytes [begin, end) of a shard, which are read at once, by one thread.
 struct Chunk {
   std::uint32_t shard = 0;
   bool in_place = false;
-  bool cold = false;         // its shard is read from the disk
-  std::uint32_t device = 0;  // in place: whose memory
+  bool cold = false;         // the shard is read from the disk, not from the page cache
+  std::uint32_t device = 0;  // in place: to whose memory
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
-  std::uint64_t to = 0;             // in place: where `begin` goes
+  std::uint64_t to = 0;             // in place: offset in that memory where `begin` goes
   std::uint32_t first_segment = 0;  // staged: index into Schedule::segments
   std::uint32_t segments = 0;
 };
 
-// A run of a shard that is handed out as a mapping.
+// Bytes of a shard that are not read: their tensors are handed out as a mapping of the file.
 struct MappedRange {
   std::uint32_t shard = 0;
   std::uint64_t begin = 0;
@@ -84,40 +86,42 @@ struct Schedule {
   std::vector<Destination> destinations;   // by TensorId
   std::vector<std::uint64_t> arena_bytes;  // by device: memory to allocate; disk: the offload file
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
-  std::vector<PackedWeight> weights;       // that are dequantised, in the order of their segments
-  std::vector<QuantScheme> schemes;        // theirs
-  std::uint64_t largest_tables = 0;        // PackedWeight::made.table_bytes at most
-  std::uint64_t bytes_to_read = 0;         // sum of all chunks, and of what stands beside weights
+  std::vector<PackedWeight> weights;       // to be dequantised, in the order of their segments
+  std::vector<QuantScheme> schemes;        // which PackedWeight::made.scheme indexes
+  std::uint64_t largest_tables = 0;        // the largest PackedWeight::made.table_bytes
+  std::uint64_t bytes_to_read = 0;         // sum of all chunks and of the parts of weights
   std::uint64_t staged_chunks = 0;
   std::uint64_t bounced_chunks = 0;  // in place and cold
-  bool any_cached = false;           // some chunk's shard is not cold
-  std::uint64_t largest_staged = 0;  // bytes of memory the largest staged chunk touches, in blocks
+  bool any_cached = false;           // some chunk is not cold
+  std::uint64_t largest_staged = 0;  // of a staged chunk: bytes of all blocks that it touches
 };
 
-// Chunks of a shard that is read from the disk. Side by side they should stay neighbours:
-// eight threads 1 MiB apart read one disk at 2.1 GB/s, 8 MiB apart at 1.6 (bench/results).
+// The largest chunk of a shard that is read from the disk, in bytes. Small chunks keep the reads of
+// different threads close to each other: eight threads that read 1 MiB apart got 2.1 GB/s from one
+// disk, 8 MiB apart 1.6 GB/s (bench/results).
 inline constexpr std::uint64_t kColdChunk = 512u << 10;
 
 struct ScheduleOptions {
-  std::uint64_t chunk_bytes = 4u << 20;         // staged chunks; a multiple of kBlock
-  std::function<bool(std::uint32_t)> mappable;  // may this shard be mapped? Default: every one
-  // Is this shard on the disk rather than in the page cache? Its chunks are kColdChunk at most.
-  // Asked only for shards that are read, each once. Default: none is.
+  std::uint64_t chunk_bytes = 4u << 20;         // of staged chunks; a multiple of kBlock
+  std::function<bool(std::uint32_t)> mappable;  // whether a shard may be mapped. Default: each may
+  // Whether a shard is on the disk rather than in the page cache; then its chunks are kColdChunk at
+  // most. Asked once for each shard that is read. Default: none is on the disk.
   std::function<bool(std::uint32_t)> cold;
-  // Where a staged tensor goes, for memory that is laid out already: bytes from its beginning. No
-  // two tensors may share a place. Default: one after another, aligned.
-  std::function<std::uint64_t(TensorId)> place_at;
+  // For memory whose layout is given: the offset in it, in bytes, where a staged tensor goes. No
+  // two tensors may overlap there. Default: one after another, aligned.
+  std::function<std::uint64_t(TensorId)> destination_offset;
 };
 
-// Bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below the grid so as not
-// to cut an element, and is read in whole blocks.
+// How many bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below a line of
+// the grid, so that no element is cut, and it is read in whole blocks.
 constexpr std::uint64_t slot_bytes(std::uint64_t chunk_bytes) { return chunk_bytes + 2 * kBlock; }
 
 // Throws Error where the model has no weights, or the plan is for another model.
 void require_plan_of(const Model& model, const Plan& plan);
 
-// Throws Error as require_plan_of() does, and naming the tensor for one without a place or without
-// a source, or for a conversion that does not exist.
+// The schedule for loading `model` as `plan` says. Throws Error as require_plan_of() does; also,
+// naming the tensor, where one has no device or is not in the checkpoint, or where no conversion to
+// its dtype exists.
 Schedule make_schedule(const Model& model, const Plan& plan, const ScheduleOptions& options);
 
 }  // namespace berth

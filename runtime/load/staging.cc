@@ -16,7 +16,8 @@ StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::siz
       arena_(slots * slot_bytes, "staging"),
       states_(slots),
       last_(threads) {
-  if (slots < threads) throw Error("staging: more threads than slots");
+  if (slots < threads)
+    throw Error("staging: every thread needs a slot, but there are fewer slots than threads");
   for (std::uint32_t i = 0; i < last_.size(); ++i) last_[i] = i;
   if (node >= 0) prefer_node(arena_.data(), arena_.bytes(), node);
 }
@@ -28,8 +29,8 @@ bool StagingRing::idle(std::uint32_t index) const {
 
 StagingRing::Slot StagingRing::acquire(std::size_t thread) {
   std::uint32_t& index = last_[thread];
-  // The last one again where it is free: it is in the processor's cache. Else the one that has
-  // waited longest.
+  // The slot that was used last, where it is free again: it is still in the processor's cache. Else
+  // the one that was used longest ago.
   if (!idle(index)) {
     index += static_cast<std::uint32_t>(threads_);
     if (index >= states_.size()) index = static_cast<std::uint32_t>(thread);
@@ -46,7 +47,8 @@ void StagingRing::begin_using(const Slot& slot) {
   State& state = states_[slot.index];
   state.used = true;
   if (!page_lock_) return;
-  // Pages are cleared here, side by side with other threads, and not by the driver under its lock.
+  // The kernel clears pages when they are touched. Here it does so for many threads side by side;
+  // in page_lock it would happen under a lock of the driver's.
   for (std::uint64_t at = 0; at < slot_bytes_; at += kBlock) {
     static_cast<volatile std::byte*>(slot.data)[at] = std::byte{0};
   }

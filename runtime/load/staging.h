@@ -1,9 +1,9 @@
-// The staging ring: the only host memory that bytes on their way elsewhere may use.
+// The staging ring: the host memory that bytes pass through on their way to other memory.
 //
-// One anonymous mapping on huge pages, cut into equal slots. Each thread has slots of its own and
-// takes them in turns: it fills one while devices still copy out of the others, so it waits for
-// devices only, and for no lock. Slots are touched, and page-locked where a GPU needs that, at
-// their first use: a small load pays for few.
+// It is one anonymous mapping on huge pages, cut into equal slots. Each thread has slots of its own
+// and takes turns among them: it fills one while devices still copy out of the others. So a thread
+// waits for devices only, and never for a lock. A slot is touched, and page-locked where a GPU
+// needs that, when it is first used, so that a small load pays for few.
 #pragma once
 
 #include <atomic>
@@ -27,23 +27,24 @@ class StagingRing {
     std::byte* data = nullptr;  // aligned to kBlock
   };
 
-  // `slots` for `threads` threads, at least one each. `page_lock`: empty where no sink is a GPU.
-  // A slot that cannot be locked is used as it is: the driver then copies through memory of its
-  // own. `node`: the NUMA node to take the memory from; -1: any. Throws Error where memory is
-  // short.
+  // `slots` slots of `slot_bytes` bytes for `threads` threads, at least one for each. `page_lock`
+  // is empty where no sink is a GPU. A slot that cannot be locked is used as it is; the driver then
+  // copies through memory of its own. `node` is the NUMA node to take the memory from, or -1 for
+  // any. Throws Error where memory is short.
   StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::size_t threads,
               PageLock page_lock, int node = -1);
 
-  // A slot of `thread`'s, which only one thread at a time may be.
+  // A slot of thread number `thread`; waits until devices have copied out of it. Numbers of
+  // different threads must differ.
   Slot acquire(std::size_t thread);
-  // `busy` sinks have copies out of the slot in flight; wait(slot) on each tells when they end.
+  // Says that the slot is filled, and that copies out of it are in flight in the sinks `busy`.
   void release(const Slot& slot, std::vector<DeviceSink*> busy);
 
-  // Slots that were used without being page-locked, though they should have been.
+  // How many slots were used without being page-locked, because the driver refused.
   std::uint32_t not_locked() const { return not_locked_.load(std::memory_order_relaxed); }
 
  private:
-  // Of one slot. Changed by its thread alone.
+  // The state of one slot. Only its thread changes it.
   struct State {
     bool used = false;
     HostRegistration locked;
@@ -56,7 +57,7 @@ class StagingRing {
   std::size_t threads_;
   PageLock page_lock_;
   HostArena arena_;
-  std::vector<State> states_;        // by slot; after arena_, so unlocked before it goes
+  std::vector<State> states_;        // by slot; after arena_, so unlocked before it is freed
   std::vector<std::uint32_t> last_;  // by thread: the slot it used last
   std::atomic<std::uint32_t> not_locked_ = 0;
 };

@@ -31,7 +31,7 @@ class Streamer {
     try {
       send(thread, chunk);
     } catch (...) {
-      // Who waits for tables must not wait for this chunk.
+      // Threads that wait for tables must not go on waiting for this chunk.
       tables_.stop(std::current_exception());
       throw;
     }
@@ -77,7 +77,7 @@ class Streamer {
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     read(chunk, at_begin);
     const std::span segments(&schedule_.segments[chunk.first_segment], chunk.segments);
-    shift(chunk, segments, at_begin);
+    subtract_ones(chunk, segments, at_begin);
     std::vector<DeviceSink*> busy;
     std::vector<CopyJob> jobs;
     for (const Segment& segment : segments) {
@@ -98,12 +98,14 @@ class Streamer {
     staging_.ring->release(slot, std::move(busy));
   }
 
-  // Values stored one too great are put right in the slot, once for all that want them.
-  static void shift(const Chunk& chunk, std::span<const Segment> segments, std::byte* at_begin) {
+  // Values that are stored plus one are put right in the slot, once for all segments that share
+  // them.
+  static void subtract_ones(const Chunk& chunk, std::span<const Segment> segments,
+                            std::byte* at_begin) {
     std::uint64_t done = chunk.begin;
     for (const Segment& segment : segments) {
       if (segment.form == nullptr || !segment.form->plus_one || segment.from < done) continue;
-      take_away_one(at_begin + (segment.from - chunk.begin), segment.bytes);
+      subtract_one(at_begin + (segment.from - chunk.begin), segment.bytes);
       done = segment.from + segment.bytes;
     }
   }
@@ -118,7 +120,8 @@ class Streamer {
     }
   }
 
-  // One segment at a time, so that no thread holds tables while it waits for others.
+  // Handles one segment, from taking its tables to giving them back, so that no thread holds tables
+  // while it waits for those of another weight.
   void dequantize(const Segment& segment, const Chunk& chunk, const std::byte* at_begin,
                   const StagingRing::Slot& slot) {
     DeviceSink& sink = *sinks_[segment.device];

@@ -1,4 +1,5 @@
-// The streamer: carries out a schedule. Workers read chunks side by side and send them on.
+// The streamer carries out a schedule: threads read its chunks side by side and send them to their
+// destinations.
 #pragma once
 
 #include <span>
@@ -13,18 +14,19 @@
 
 namespace berth {
 
-// What bytes pass through. `ring` may be null where nothing is staged; without `bounce`, what is
-// cold is read in place, too.
+// The memory that bytes pass through. `ring` may be null where nothing is staged. Without `bounce`,
+// also what comes from the disk is read straight to its destination.
 struct Staging {
   StagingRing* ring = nullptr;
   BounceBuffers* bounce = nullptr;
 };
 
-// Reads every chunk to its place. `sinks` has one entry a device of the plan, null where nothing
-// goes; the staging ring is one for `threads` threads. `verifier` may be null; else it sees every
-// byte as read. `table_share`: host memory for what stands beside quantised weights, see
-// TableCache. When it returns all bytes are in place, on devices too. Throws Error naming shard,
-// tensor and offset; no thread, read or copy is then in flight.
+// Reads every chunk and sends its bytes to their destinations. `sinks` has an entry for each device
+// of the plan, which is null where nothing goes there. The staging ring must have been made for
+// `threads` threads. `verifier` may be null; else it gets every byte as it was read. `table_share`
+// is how many bytes of host memory the tables of quantised weights may take (see TableCache). When
+// this function returns, all bytes are where they belong, also on devices. Throws Error naming
+// shard, tensor and offset, or Interrupted; then no thread, read or copy is in flight any more.
 void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
             std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
             std::size_t threads, std::uint64_t table_share, WorkControl& control);

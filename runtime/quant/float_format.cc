@@ -17,7 +17,7 @@ FloatFormat float_format(DType dtype) {
     case DType::kF64:
       return FloatFormat::kF64;
     default:
-      throw Error("cannot convert " + std::string(dtype_name(dtype)));
+      throw Error("elements of type " + std::string(dtype_name(dtype)) + " cannot be converted");
   }
 }
 

@@ -1,4 +1,4 @@
-// Element types as the cast kernels name them.
+// From the planner's element types to the formats of the cast kernels.
 #pragma once
 
 #include "berth/tensor.h"
@@ -6,7 +6,7 @@
 
 namespace berth {
 
-// The cast kernels' name of a float type; throws Error for other types.
+// The cast kernels' name for a float type. Throws Error for a type that they do not know.
 FloatFormat float_format(DType dtype);
 
 }  // namespace berth

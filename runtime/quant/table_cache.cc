@@ -8,7 +8,7 @@
 namespace berth {
 namespace {
 
-constexpr std::chrono::milliseconds kLook(50);  // how often a wait looks whether it was cancelled
+constexpr std::chrono::milliseconds kLook(50);  // between two looks at cancel_
 
 }  // namespace
 

@@ -1,6 +1,6 @@
-// Tables of quantised weights, made when the first segment of a weight arrives, shared by all that
-// arrive meanwhile, and gone after the last: so they take a bounded share of memory, whatever the
-// model's size. Safe for use from many threads.
+// The tables of quantised weights while these are loaded. They are made when the first segment of a
+// weight arrives, shared by the segments that arrive meanwhile, and freed after the last one. So
+// they take a bounded share of memory, whatever the model's size. Safe for use from many threads.
 #pragma once
 
 #include <atomic>
@@ -17,27 +17,30 @@ namespace berth {
 
 class TableCache {
  public:
-  // `weights` in the order of their segments. `share`: bytes that tables and what they are made of
-  // may take together; a weight that needs more waits until it is alone. `cancel` (may be null)
-  // ends every wait. All must outlive the cache.
+  // `weights` are in the order of their segments. `share` is how many bytes all tables, and the
+  // parts that they are made of, may take together; a weight that needs more waits until it is the
+  // only one. `cancel` (may be null) ends every wait when it becomes true. `read` reads the parts.
+  // All arguments must outlive the cache.
   TableCache(const Checkpoint& checkpoint, std::span<const PackedWeight> weights,
              std::span<const QuantScheme> schemes, std::uint64_t share,
              const std::atomic<bool>* cancel, ReadRange read);
 
-  // The tables of a weight; waits for room, and until those of all weights before it were asked
-  // for. Threads must start on segments in order, and give back what they hold before they ask for
-  // more: then the first weight that is not done can always go on, and no wait is forever. Throws
-  // Error where the tables cannot be made, and after stop() what that was given.
+  // The tables of a weight, for one of its segments. Waits until the share has space for them, and
+  // until the tables of all weights before it have been asked for. Threads must begin segments in
+  // order, and give back what they hold before they ask for more: then the first weight that is not
+  // done can always go on, so no wait lasts forever. Throws Error where the tables cannot be made,
+  // Interrupted when the load is cancelled, and after stop() the error that was given to it.
   std::shared_ptr<const WeightTables> acquire(std::uint32_t weight);
-  // After a segment is done with them; true where it was the last of the weight.
+  // Says that a segment no longer needs the tables of its weight. Returns true for the last segment
+  // of the weight; the tables are then gone from the cache.
   bool release(std::uint32_t weight);
-  // Wakes all that wait, on the way out of an error: theirs is the same one.
+  // For the way out of an error: all threads that wait in acquire() wake up and throw `error`.
   void stop(std::exception_ptr error);
 
  private:
   struct Entry {
     std::shared_ptr<const WeightTables> tables;
-    std::uint32_t left = 0;  // segments
+    std::uint32_t left = 0;  // segments of the weight that are not done
   };
   bool may_make(std::uint32_t weight) const;
 
@@ -50,7 +53,7 @@ class TableCache {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::vector<Entry> entries_;
-  std::uint64_t used_ = 0;  // bytes, as planned
+  std::uint64_t used_ = 0;  // sum of Dequantization::table_bytes over the tables that are there
   std::uint32_t next_ = 0;  // the next weight whose tables are made
   std::exception_ptr stopped_;
 };

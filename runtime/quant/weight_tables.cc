@@ -15,14 +15,16 @@ namespace berth {
 namespace {
 
 constexpr float kBnbHundredTwentySeventh = 7.874015718698502e-3f;  // as bitsandbytes writes 1 / 127
-constexpr std::uint64_t kBnbBlock = 64;                            // values a scale
-constexpr std::uint64_t kBnbNested = 256;  // scales a scale of scales, and their codes
-constexpr std::uint64_t kMxBlock = 32;
-constexpr std::uint64_t kWord = 32;
+constexpr std::uint64_t kBnbBlock = 64;                            // values that share a scale
+// How many scales share a scale of theirs, and also how many codes there are for scales.
+constexpr std::uint64_t kBnbNested = 256;
+constexpr std::uint64_t kMxBlock = 32;  // values that share a scale (OCP MX formats)
+constexpr std::uint64_t kWord = 32;     // bits
 
 std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-std::string place_of(const Checkpoint& checkpoint, std::uint32_t source) {
+// The beginning of an error about a stored tensor.
+std::string position_of(const Checkpoint& checkpoint, std::uint32_t source) {
   const TensorInfo& info = checkpoint.tensors[source];
   return checkpoint.shards[info.shard].path.string() + ": tensor '" + info.name + "': ";
 }
@@ -52,14 +54,15 @@ QuantCode unsigned_code(unsigned bits) {
   return bits == 8 ? QuantCode::kU8 : bits == 2 ? QuantCode::kU2 : QuantCode::kU4;
 }
 
-// The format that references compute in: that of the scales.
+// The format that the reference implementations compute in: that of the scales.
 FloatFormat arithmetic_of(DType scales) {
   return scales == DType::kBF16  ? FloatFormat::kBF16
          : scales == DType::kF16 ? FloatFormat::kF16
                                  : FloatFormat::kF32;
 }
 
-// Which scale is whose, for scales in rows of outputs: [rows / block_rows, columns / group].
+// Sets which values share a scale, for scales whose rows are those of the outputs: their shape is
+// [rows / block_rows, columns / group].
 void set_grain(const QuantScheme& scheme, QuantLayout& layout) {
   const std::uint64_t all = std::max<std::uint64_t>(1, layout.columns);
   const std::uint64_t group = scheme.group == 0 ? all : scheme.group;
@@ -81,12 +84,13 @@ void set_grain(const QuantScheme& scheme, QuantLayout& layout) {
   }
 }
 
-// The numbers of a stored tensor as f32.
+// Converts the numbers of a stored tensor to f32.
 void widen(DType dtype, const std::byte* from, std::uint64_t count, float* to) {
   if (is_convertible(dtype)) {
     cast_on_host(from, float_format(dtype), to, FloatFormat::kF32, count);
   } else if (dtype == DType::kU8 || dtype == DType::kF8E8M0) {
-    // Powers of two; transformers takes 255 in a U8 for infinity, the type itself for NaN.
+    // Exponents of powers of two. For 255 transformers makes infinity out of a U8; the type F8E8M0
+    // defines it as NaN.
     for (std::uint64_t i = 0; i < count; ++i) {
       const auto exponent = std::to_integer<std::uint32_t>(from[i]);
       std::uint32_t bits = exponent == 0 ? 0x00400000u : exponent << 23;
@@ -117,13 +121,14 @@ struct Part {
   }
 };
 
-// Builds the tables of one weight in memory that holds them all.
+// Reads the parts of one weight and makes the tables out of them.
 class TableBuilder {
  public:
   TableBuilder(const Checkpoint& checkpoint, const PackedWeight& weight, const QuantScheme& scheme,
                const ReadRange& read)
       : checkpoint_(checkpoint), weight_(weight), scheme_(scheme), read_(read) {}
 
+  // Reads the part for `role`; one that is false where the weight has none.
   Part part(QuantRole role) const {
     Part part;
     const std::uint32_t source = weight_.made.part(role);
@@ -143,9 +148,10 @@ class TableBuilder {
     const Part global = part(QuantRole::kGlobalScale);
     if (!global) return;
     float all = 1;
-    if (global.count() != 1) fail(QuantRole::kGlobalScale, "is not one number");
+    if (global.count() != 1) fail(QuantRole::kGlobalScale, "must hold one number");
     widen(global.info->dtype, global.data, 1, &all);
-    // compressed-tensors stores what scales were multiplied by, ModelOpt what they must be.
+    // compressed-tensors stores the factor that the scales were multiplied by, so we divide;
+    // ModelOpt stores the factor that they must be multiplied by.
     const bool divides = scheme_.format == QuantFormat::kPackedFloat;
     for (std::uint64_t i = 0; i < scales.count(); ++i) to[i] = divides ? to[i] / all : to[i] * all;
   }
@@ -158,7 +164,8 @@ class TableBuilder {
     const std::uint32_t mask = (1u << bits) - 1;
     switch (scheme_.format) {
       case QuantFormat::kGptq: {
-        // AutoGPTQ stores one less, in as many bits: 0 comes out of their largest value.
+        // AutoGPTQ stores the zero point less one, modulo 2^bits: a zero point of 0 is stored as
+        // the largest value.
         const std::uint32_t less = scheme_.zeros_as_stored ? 0 : 1;
         const std::uint64_t words = ceil_div(rows * bits, kWord);
         for (std::uint64_t i = 0; i < count; ++i) {
@@ -194,7 +201,8 @@ class TableBuilder {
     }
   }
 
-  // False where it is the order that inputs stand in anyway.
+  // Fills `to` with the group of each input. Returns false where inputs are in the order of their
+  // groups anyway, so that no table is needed.
   bool fill_groups(const Part& order, std::uint32_t* to) const {
     const QuantLayout& layout = weight_.layout;
     const std::uint64_t groups = ceil_div(layout.columns, layout.group_columns);
@@ -204,25 +212,25 @@ class TableBuilder {
       if (to[i] >= groups) {
         fail(QuantRole::kOrder, "element " + std::to_string(i) + " is " +
                                     std::to_string(static_cast<std::int32_t>(to[i])) +
-                                    ", there are " + std::to_string(groups) + " groups");
+                                    ", but there are " + std::to_string(groups) + " groups");
       }
       needed = needed || to[i] != i / layout.group_columns;
     }
     return needed;
   }
 
-  // Throws where a part is not as large as the layout needs it.
+  // Throws Error where a part has fewer elements than the layout reaches.
   void require_count(QuantRole role, const Part& part, std::uint64_t least) const {
     if (part.count() >= least) return;
-    fail(role, "holds " + std::to_string(part.count()) + " elements, " + std::to_string(least) +
+    fail(role, "holds " + std::to_string(part.count()) + " elements, but " + std::to_string(least) +
                    " are needed");
   }
 
   [[noreturn]] void fail(QuantRole role, const std::string& what) const {
-    throw Error(place_of(checkpoint_, weight_.made.part(role)) + what);
+    throw Error(position_of(checkpoint_, weight_.made.part(role)) + what);
   }
   [[noreturn]] void fail_missing(const char* what) const {
-    throw Error(place_of(checkpoint_, weight_.source) + "the checkpoint holds no " + what +
+    throw Error(position_of(checkpoint_, weight_.source) + "the checkpoint holds no " + what +
                 " for it");
   }
 
@@ -234,7 +242,8 @@ class TableBuilder {
     return static_cast<float>(static_cast<std::int32_t>(zeros.word(index)));
   }
 
-  // bitsandbytes: codes, each a value of a map, times a scale of 256 of them, plus their mean.
+  // bitsandbytes' nested scales: a stored scale is a code, whose value the map tells. That value is
+  // multiplied by the scale of its 256 codes; then an offset, the mean of all scales, is added.
   void fill_nested(const Part& codes, float* to) const {
     const Part absmax = part(QuantRole::kNestedScale);
     const Part map = part(QuantRole::kNestedMap);
@@ -276,7 +285,7 @@ class TableBuilder {
   const ReadRange& read_;
 };
 
-// Scales that the layout reaches.
+// How many scales the layout reaches: the largest index of one, plus one.
 std::uint64_t scales_needed(const QuantLayout& layout) {
   if (layout.rows == 0 || layout.columns == 0) return 0;
   return (layout.rows - 1) / layout.block_rows * layout.row_step +
@@ -305,7 +314,7 @@ QuantLayout quant_layout(const ModelTree& tree, TensorId id, std::uint32_t sourc
     case QuantFormat::kScaled:
       layout.code = byte_code(packed.dtype);
       set_grain(scheme, layout);
-      // DeepSeek's and transformers' formula is in f32, compressed-tensors' in the scales' type.
+      // DeepSeek and transformers compute in f32, compressed-tensors in the type of the scales.
       if (scheme.scale_name != "_scale_inv") layout.arithmetic = arithmetic;
       break;
     case QuantFormat::kGptq:
@@ -368,7 +377,7 @@ QuantLayout quant_layout(const ModelTree& tree, TensorId id, std::uint32_t sourc
   }
   layout.group_columns = std::max<std::uint64_t>(1, layout.group_columns);
   if (!can_dequantize(layout)) {
-    throw Error(place_of(checkpoint, source) + scheme_label(scheme) +
+    throw Error(position_of(checkpoint, source) + scheme_label(scheme) +
                 " weights cannot be dequantised");
   }
   return layout;

@@ -17,7 +17,7 @@ namespace dom = simdjson::dom;
 
 constexpr std::string_view kFormat = "berth-checksums-1";
 constexpr std::string_view kAlgorithm = "xxh3-128 of the xxh3-128 of each 262144-byte block";
-constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file: 2 million tensors take half
+constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file; 2 million tensors take half
 
 std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
@@ -41,7 +41,7 @@ std::string json_string(std::string_view text) {
   return out + "\"";
 }
 
-// The file, read against the checkpoint it is for.
+// Reads the text of a checksum file and compares it with the checkpoint that it is for.
 class Reading {
  public:
   Reading(const std::string& source, const Checkpoint& checkpoint)
@@ -91,8 +91,7 @@ class Reading {
       const std::string name(string_at(shard, "file"));
       const std::uint64_t bytes = number_at(shard, "bytes");
       if (i >= checkpoint_.shards.size() || name != file_name(checkpoint_, i)) {
-        stale("it is about " + quote(name) + ", which is no shard of this model or not its " +
-              "next one");
+        stale("it lists " + quote(name) + ", which is not the next shard of this model");
       }
       if (bytes != checkpoint_.shards[i].file_bytes) {
         stale(quote(name) + " had " + std::to_string(bytes) + " bytes then and has " +
@@ -101,7 +100,7 @@ class Reading {
       ++i;
     }
     if (i < checkpoint_.shards.size()) {
-      stale("it knows nothing of " + quote(file_name(checkpoint_, i)));
+      stale("it does not list the shard " + quote(file_name(checkpoint_, i)));
     }
   }
 
@@ -119,14 +118,15 @@ class Reading {
                         number_at(tensor, "end") == info.end &&
                         string_at(tensor, "dtype") == dtype_name(info.dtype);
       if (!same) {
-        stale("the model's tensor " + quote(info.name) + " is not what it was, or where");
+        stale("the model's tensor " + quote(info.name) +
+              " has another name, shard, byte range or dtype than it had then");
       }
       const std::optional<Digest> digest = Digest::parse(string_at(tensor, "xxh3"));
       if (!digest) fail("tensor " + quote(name) + ": 'xxh3' is not 32 lower-case hex digits");
       checksums.push_back(*digest);
     }
     if (checksums.size() < checkpoint_.tensors.size()) {
-      stale("it knows nothing of tensor " + quote(checkpoint_.tensors[checksums.size()].name));
+      stale("it does not list the tensor " + quote(checkpoint_.tensors[checksums.size()].name));
     }
     return checksums;
   }
@@ -168,7 +168,8 @@ Checksums read_checksums(const std::filesystem::path& file, const Checkpoint& ch
   const std::uint64_t bytes = std::filesystem::file_size(file, error);
   if (error) {
     throw Error(file.string() + ": " + error.message() +
-                ": nothing to verify against; write it with `berth checksum`, from files that you "
+                ": there is nothing to verify against; write the checksums with `berth checksum`, "
+                "from files that you "
                 "trust");
   }
   if (bytes > kMostBytes) {

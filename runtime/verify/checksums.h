@@ -1,9 +1,10 @@
-// What `berth checksum` writes: a file beside the model with a checksum per tensor, which a load
-// can compare with what it reads.
+// The checksum file: `berth checksum` writes it beside the model, with a checksum for each tensor,
+// and a load can compare what it reads with it.
 //
-// The file is JSON: which shards of what size, and for every tensor its name, shard, byte range,
-// dtype and checksum (see digest.h). It belongs to these very files: other shards, sizes or
-// tensors make it stale, which is an error, and so is a file that is not there.
+// The file is JSON. It lists the shards with their sizes, and for every tensor its name, shard,
+// byte range, dtype and checksum (see digest.h). It belongs to exactly these files: where the
+// model's shards, their sizes or its tensors are others, the file is stale, which is an error. So
+// is a missing file.
 #pragma once
 
 #include <atomic>
@@ -23,30 +24,36 @@ namespace berth {
 // By index into Checkpoint::tensors.
 using Checksums = std::vector<Digest>;
 
+// The text of the checksum file.
 std::string format_checksums(const Checkpoint& checkpoint, const Checksums& checksums);
-// Throws Error naming `source`, and what to do, for text that is malformed or stale.
+// The checksums in `text`, which comes from `source`. Throws Error that names `source`, and says
+// what to do, for text that is malformed or stale.
 Checksums parse_checksums(std::string_view text, const std::string& source,
                           const Checkpoint& checkpoint);
 
+// Reads the file and parses it; throws Error as parse_checksums() does, and where it is missing.
 Checksums read_checksums(const std::filesystem::path& file, const Checkpoint& checkpoint);
 
-// Compares what a load reads with what was written down.
+// Compares the bytes that a load reads with the checksums in a file. Safe for use from many
+// threads.
 class Verifier {
  public:
-  // Reads `file`. `checkpoint` must outlive it.
+  // Reads `file`, and throws Error as read_checksums() does. `checkpoint` must outlive this object.
   Verifier(const Checkpoint& checkpoint, std::filesystem::path file);
 
-  // Bytes of a shard from `begin` on, as TensorDigests::add() takes them; throws Error naming the
-  // first tensor that differs.
+  // Adds bytes of a shard, as TensorDigests::add() does. Throws Error naming the tensor where one
+  // is complete now and its checksum differs.
   void add(std::uint32_t shard, std::uint64_t begin, std::span<const std::byte> bytes) {
     digests_.add(shard, begin, bytes);
   }
-  // Of a whole tensor, as stored, that was hashed elsewhere; throws as add() does.
+  // Compares a checksum that was computed elsewhere, of all bytes of a tensor as stored. Throws as
+  // add() does.
   void check(std::uint32_t tensor, const Digest& found) const;
 
-  // To begin others like it with.
+  // What further TensorDigests for the same checkpoint can be made from.
   const TensorDigests& digests() const { return digests_; }
 
+  // How many tensors add() has found to be right.
   std::uint64_t verified() const { return verified_.load(std::memory_order_relaxed); }
 
  private:

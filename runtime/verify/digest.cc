@@ -19,7 +19,7 @@ Digest hash(const void* data, std::size_t bytes) {
   return digest;
 }
 
-// The digests stand one after another in memory, as the definition has them.
+// The definition hashes the digests one after another; that is how they are in memory.
 static_assert(sizeof(Digest) == 16);
 Digest combine(const std::vector<Digest>& blocks) {
   return hash(blocks.data(), blocks.size() * sizeof(Digest));
@@ -60,7 +60,8 @@ Digest digest_of(std::span<const std::byte> tensor) {
   return combine(blocks);
 }
 
-// Bytes of a tensor of `size` from `first` on, and the digests of the whole blocks among them.
+// Bytes of a tensor of `size` bytes, from its byte `first` on, and the digests of those blocks that
+// are in them as a whole.
 struct TensorDigests::Fragment {
   Fragment(std::uint64_t first, std::span<const std::byte> data, std::uint64_t size)
       : from(first), bytes(data) {
@@ -76,8 +77,9 @@ struct TensorDigests::Fragment {
   std::vector<std::pair<std::uint64_t, Digest>> whole;  // by number
 };
 
-// Of one tensor.
+// How far one tensor has come.
 struct TensorDigests::Progress {
+  // A block that is being put together.
   struct Half {
     std::unique_ptr<std::byte[]> bytes;
     std::uint64_t filled = 0;
@@ -85,10 +87,12 @@ struct TensorDigests::Progress {
   std::vector<Digest> blocks;
   std::map<std::uint64_t, Half> halves;  // blocks that arrived in part, by number
   std::uint64_t left = 0;                // bytes not yet seen
-  // Where bytes may come again: begin and end of those seen, neighbours joined.
+  // Only for a tensor whose bytes may come again: begin and end of what was seen, neighbours
+  // joined.
   std::map<std::uint64_t, std::uint64_t> seen;
 
-  // Calls add(begin, end) for what of [begin, end) was not seen. Now it is.
+  // Calls add(begin, end) for each range within [begin, end) that was not seen before, and
+  // remembers that it has been seen now.
   template <class Add>
   void see(std::uint64_t begin, std::uint64_t end, const Add& add) {
     auto at = seen.upper_bound(begin);
@@ -106,7 +110,7 @@ struct TensorDigests::Progress {
   }
 };
 
-// How the tensors of a checkpoint lie.
+// How the tensors of a checkpoint lie in their shards.
 struct TensorDigests::Layout {
   explicit Layout(const std::vector<TensorInfo>& tensors)
       : reach(tensors.size()), shares(tensors.size()) {
@@ -123,8 +127,9 @@ struct TensorDigests::Layout {
       reach[i] = tensors[furthest].end;
     }
   }
-  std::vector<std::uint64_t> reach;  // by tensor: where those of its shard up to it end at most
-  std::vector<bool> shares;          // by tensor: some of its bytes are another's, too
+  // By tensor: the largest end among the tensors of its shard up to and including it.
+  std::vector<std::uint64_t> reach;
+  std::vector<bool> shares;  // by tensor: whether some of its bytes belong to another one, too
 };
 
 TensorDigests::TensorDigests(const Checkpoint& checkpoint, Done done)
@@ -183,12 +188,13 @@ void TensorDigests::add_fragment(std::uint32_t tensor, std::uint64_t from,
     }
     if (progress->left > 0) return;
     blocks = std::move(progress->blocks);
-    if (!shares) progress_.erase(tensor);  // others stay, so that they are not done twice
+    // One that shares bytes is kept, so that it is not done again when its bytes come again.
+    if (!shares) progress_.erase(tensor);
   }
   done_(tensor, combine(blocks));
 }
 
-// Bytes of a tensor that were not added before.
+// Adds bytes of a tensor none of which was added before.
 void TensorDigests::add_new(Progress& progress, std::uint64_t size, const Fragment& fragment) {
   for (const auto& [block, digest] : fragment.whole) progress.blocks[block] = digest;
   for (std::uint64_t at = 0; at < fragment.bytes.size();) {

@@ -1,10 +1,10 @@
 // Checksums of tensors, from bytes that arrive in any order, from many threads.
 //
-// A tensor is cut into blocks of 256 KiB from its first byte (the last may be shorter). Its
+// A tensor is cut into blocks of 256 KiB, counted from its first byte; the last may be shorter. Its
 // checksum is XXH3-128 over the XXH3-128 digests of its blocks, one after another, each in xxHash's
-// canonical (big-endian) form. So blocks are hashed wherever they are read, side by side, and only
-// those that a read cuts in two are put together in memory of their own first. Tensors may share
-// bytes, as in PyTorch's files they do.
+// canonical (big-endian) form. So threads hash blocks side by side, wherever these were read, and
+// only a block that a read cuts in two is first put together in memory of its own. Tensors may
+// share bytes, as they do in PyTorch's files.
 // XXH3: https://github.com/Cyan4973/xxHash.
 #pragma once
 
@@ -25,36 +25,40 @@
 
 namespace berth {
 
-inline constexpr std::uint64_t kDigestBlock = 256u << 10;
+inline constexpr std::uint64_t kDigestBlock = 256u << 10;  // bytes
 
 struct Digest {
   std::array<unsigned char, 16> bytes{};
 
   bool operator==(const Digest&) const = default;
   std::string hex() const;  // 32 lower-case digits
+  // The inverse of hex(). Nothing for any other text.
   static std::optional<Digest> parse(std::string_view hex);
 };
 
-// Of a whole tensor at once.
+// The checksum of a tensor whose bytes are all at hand.
 Digest digest_of(std::span<const std::byte> tensor);
 
+// The checksums of a checkpoint's tensors, as their bytes arrive. Safe for use from many threads.
 class TensorDigests {
  public:
-  // Called on the thread that brought a tensor's last byte; what it throws comes out of add().
+  // Called for each tensor whose bytes have all been added, on the thread that added the last ones.
+  // What it throws comes out of add().
   using Done = std::function<void(std::uint32_t tensor, const Digest& digest)>;
 
-  // `checkpoint` must outlive it. Empty tensors are never `done`, others once.
+  // `done` is called once for each tensor, but never for an empty one. `checkpoint` must outlive
+  // this object.
   TensorDigests(const Checkpoint& checkpoint, Done done);
-  // The same anew, without another look at all tensors of the checkpoint.
+  // Begins anew for the checkpoint of `like`, without the cost of looking at all its tensors again.
   TensorDigests(const TensorDigests& like, Done done);
   ~TensorDigests();
 
-  // Bytes of a shard from `begin` on, each once; but those of tensors that share some may come
-  // again. What lies between tensors is passed over. Safe for use from many threads. Holds up to
-  // two blocks for each range whose neighbours have not been added.
+  // Adds bytes of a shard, from offset `begin` of its file on. Each byte must be added once; only
+  // bytes of tensors that share some with others may come again. Bytes between tensors are passed
+  // over. Keeps up to two blocks of memory for each range whose neighbours have not been added.
   void add(std::uint32_t shard, std::uint64_t begin, std::span<const std::byte> bytes);
 
-  // Tensors of which a part was added and a part was not.
+  // How many tensors some bytes were added of, but not all.
   std::size_t unfinished() const;
 
  private:

@@ -1,4 +1,5 @@
-// The disk: what is read, what is left behind (nothing), and what is said where it does not work.
+// Measuring the disk: what is read, that no file is left behind, and what the notes say where
+// something does not work.
 #include "runtime/calibrate/disk.h"
 
 #include <gmock/gmock.h>
@@ -91,7 +92,7 @@ TEST(Disk, WithoutDirectReadsIsReadThroughTheCacheAndSaysSo) {
   EXPECT_GT(figures.read, 0);
   EXPECT_FALSE(figures.direct);
   EXPECT_TRUE(figures.made) << "a model's pages are not dropped";
-  EXPECT_THAT(figures.notes, Contains(HasSubstr("does not know O_DIRECT")));
+  EXPECT_THAT(figures.notes, Contains(HasSubstr("does not support O_DIRECT")));
   EXPECT_EQ(figures.notes.size(), 2u) << "why no shard, and what the figure is then";
 }
 

@@ -1,4 +1,4 @@
-// GPUs that are made up: what is asked of them, and what comes of their times.
+// Measuring GPUs, with made-up ones: what is asked of them, and what is made of their times.
 #include "runtime/calibrate/gpus.h"
 
 #include <gmock/gmock.h>
@@ -18,7 +18,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// Copies take 10 us of the host's time, plus bytes over a rate by the device's clock.
+// By the device's clock an operation takes its bytes divided by a rate; the host's shows 10 us
+// more.
 class FakeBench final : public GpuBench {
  public:
   explicit FakeBench(int gpus) : gpus_(gpus) {}
@@ -49,11 +50,11 @@ class FakeBench final : public GpuBench {
     return at(from, bytes, 100e9 * (from + 1) + 10e9 * to);
   }
 
-  std::set<int> failing;                // cannot be asked anything
-  std::set<int> one_way;                // cannot be copied from
-  std::set<std::pair<int, int>> apart;  // cannot reach each other
-  std::map<int, std::uint64_t> free;    // where not 80 GiB
-  std::map<int, std::size_t> prepared;  // bytes of buffers that are held
+  std::set<int> failing;                // identity() throws
+  std::set<int> one_way;                // copy_to_host() throws
+  std::set<std::pair<int, int>> apart;  // cannot access each other's memory
+  std::map<int, std::uint64_t> free;    // free bytes where they are not 80 GiB
+  std::map<int, std::size_t> prepared;  // bytes of the buffers that are there
   std::atomic<bool>* cancel_at_copy = nullptr;
   int copies = 0;
 

@@ -1,4 +1,5 @@
-// Host RAM: what is measured over, with which threads. Never how fast: that is bench/'s to say.
+// Measuring host RAM: how much memory is used, and how many threads. Not how fast it is, which
+// bench/ measures.
 #include "runtime/calibrate/ram.h"
 
 #include <gmock/gmock.h>

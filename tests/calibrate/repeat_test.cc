@@ -1,4 +1,4 @@
-// Repeating within a stated time, by a clock that the tests move.
+// Repeating a measurement within a given time, by a clock that the tests move.
 #include "runtime/calibrate/repeat.h"
 
 #include <gmock/gmock.h>
@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// Passes that take as long as the list says, and return their number.
+// Passes that take as long as the list says, and return their own number.
 struct Passes {
   explicit Passes(std::vector<double> durations) : lasts(std::move(durations)) {}
 

@@ -213,6 +213,12 @@ const Broken kBroken[] = {
        return std::vector<std::string>{"load", tiny_llama(f, "m"), "--plan", saved};
      },
      "plan.json: a plan for another model"},
+    {"PlanOfAnotherVersion",
+     [](const auto& f) {
+       return std::vector<std::string>{"load", tiny_llama(f, "m"), "--plan",
+                                       f.write("plan.json", "{\"plan_version\": 2}")};
+     },
+     "plan.json: was saved as plan version 2; this Berth reads version 1"},
     {"PlanThatIsNone",
      [](const auto& f) {
        return std::vector<std::string>{"load", tiny_llama(f, "m"), "--plan",

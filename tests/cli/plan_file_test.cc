@@ -90,11 +90,26 @@ TEST(PlanFile, RefusesALedgerThatItsDeviceMapDoesNotGive) {
               HasSubstr("devices[0].weights"));
 }
 
+TEST(PlanFile, RefusesAnotherVersionByName) {
+  const std::string json = plan_json(testing::made_plan());
+  EXPECT_EQ(json.find("{\n  \"plan_version\": 1,\n"), 0u) << json;
+  EXPECT_EQ(
+      error_of(replaced(json, "\"plan_version\": 1,", "\"plan_version\": 2,")),
+      "plan.json: was saved as plan version 2; this Berth reads version 1: save it again with "
+      "`berth plan --save`");
+  EXPECT_EQ(error_of(replaced(json, "\"plan_version\": 1,", "")),
+            "plan.json: has no plan_version: it was saved by a Berth from before plans had "
+            "versions, or is not a plan: save it again with `berth plan --save`");
+  EXPECT_THAT(error_of(replaced(json, "\"plan_version\": 1,", "\"plan_version\": \"1\",")),
+              HasSubstr("plan_version is missing or not a whole number"));
+}
+
 TEST(PlanFile, NamesTheMemberThatIsMissingOrWrong) {
   const std::string json = plan_json(testing::made_plan());
   EXPECT_THAT(error_of("{"), HasSubstr("plan.json: not JSON"));
   EXPECT_THAT(error_of("[]"), HasSubstr("not an object"));
-  EXPECT_THAT(error_of("{}"), HasSubstr("plan.json: model is missing"));
+  EXPECT_THAT(error_of("{}"), HasSubstr("plan.json: has no plan_version"));
+  EXPECT_THAT(error_of("{\"plan_version\": 1}"), HasSubstr("plan.json: model is missing"));
   EXPECT_THAT(error_of(replaced(json, "\"capacity\"", "\"cap\"")),
               HasSubstr("devices[0].capacity is missing"));
   EXPECT_THAT(error_of(replaced(json, "\"kind\": \"cuda\"", "\"kind\": \"tpu\"")),

@@ -74,8 +74,8 @@ TEST(PlanCommand, JsonHasThePromisedKeysAndAddsUp) {
   ASSERT_EQ(answer.exit_code, 0) << answer.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element plan = parsed(parser, answer.out);
-  for (const char* key : {"model", "fits", "policy", "devices", "device_map", "placement",
-                          "load_peak", "estimate", "needs"}) {
+  for (const char* key : {"plan_version", "model", "fits", "policy", "devices", "device_map",
+                          "placement", "load_peak", "estimate", "needs"}) {
     EXPECT_EQ(plan.at_key(key).error(), simdjson::SUCCESS) << key;
   }
   EXPECT_EQ(std::string_view(plan["model"]["type"]), "llama");

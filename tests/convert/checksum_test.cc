@@ -1,4 +1,5 @@
-// Checksums: the digest against its definition, the file against its model, and what --verify sees.
+// Checksums: the digest against its definition, the checksum file against its model, and what
+// --verify finds.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <xxhash.h>
@@ -29,7 +30,7 @@ std::span<const std::byte> bytes_of(const std::vector<char>& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-// The definition, as it stands at the head of digest.h.
+// The digest by its definition, which is at the head of digest.h.
 std::string reference(const std::vector<char>& data) {
   const auto canonical = [](const void* from, std::size_t bytes) {
     XXH128_canonical_t digest;
@@ -68,7 +69,7 @@ TEST(Digest, OfNothingAndOfOneByteAreTheseForEver) {
   EXPECT_FALSE(Digest::parse("99aa"));
 }
 
-// Whether each tensor that is not empty has bytes that another has, too.
+// Whether each tensor that is not empty shares bytes with another one.
 bool all_share(const Checkpoint& checkpoint) {
   return std::ranges::all_of(checkpoint.tensors, [&](const TensorInfo& tensor) {
     return tensor.bytes() == 0 || std::ranges::any_of(checkpoint.tensors, [&](const TensorInfo& o) {
@@ -78,8 +79,8 @@ bool all_share(const Checkpoint& checkpoint) {
   });
 }
 
-// Tensors of every awkward size, cut anywhere, in any order. Where some share bytes, a part of
-// everything comes twice.
+// Tensors of every awkward size; their bytes are cut anywhere and come in any order. Where some
+// tensors share bytes, some of all bytes come twice.
 TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
   for (unsigned seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
@@ -162,7 +163,8 @@ class Checksumming : public ::testing::TestWithParam<IoEngine> {
     return error_of([&] { load(model_, plan, options_, LoadEnvironment{}); });
   }
 
-  // Flips a bit in the middle of the i-th stored tensor without a trace in the file's times.
+  // Flips a bit in the middle of the i-th stored tensor, and keeps the times of the file as they
+  // were.
   void damage(const TensorInfo& tensor) {
     const Shard& shard = model_.checkpoint->shards[tensor.shard];
     const auto time = std::filesystem::last_write_time(shard.path);
@@ -212,7 +214,8 @@ TEST_P(Checksumming, ADamagedTensorIsNamedWhereverItGoes) {
   EXPECT_EQ(load_error(CpuMemory::kPrivate), "no error");
 }
 
-// As tied weights in PyTorch's files do: one of them mapped, say, and the other bound for a GPU.
+// As tied weights do in PyTorch's files, where one may be mapped while the other is bound for a
+// GPU.
 TEST_P(Checksumming, TensorsThatShareBytesAreVerifiedWhereverTheyGo) {
   testing::share_bytes(model_, tensors_, random_);
   std::ofstream(file_) << checksum_text(*model_.checkpoint, options_);

@@ -1,4 +1,4 @@
-// Converting: what is written is what was stored, and a folder is complete or absent.
+// Converting: what is written is what was stored, and the folder is either complete or not there.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -39,7 +39,7 @@ std::string error_of(const std::function<void()>& work) {
   }
 }
 
-// A checkpoint of random tensors, some of which share bytes, and the wish to convert all of it.
+// A checkpoint of random tensors, some of which share bytes, and the request to convert all of it.
 struct Made {
   explicit Made(unsigned seed, bool convert_dtypes = false, std::size_t count = 60) {
     std::mt19937 random(seed);
@@ -87,7 +87,7 @@ struct Made {
   std::vector<ConvertTensor> wishes;
 };
 
-// What lies in the test's folder besides the input: a failed conversion leaves none of it.
+// What is in the test's folder besides the input; nothing after a conversion that failed.
 std::vector<std::string> leftovers(const Made& made) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(made.folder.path())) {
@@ -198,7 +198,7 @@ TEST(Convert, AMissingCompanionIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(leftovers(made), std::vector<std::string>{});
 }
 
-// A disk that is full, as far as one process can have it: a limit on the size of files.
+// A limit on the size of files takes the role of a disk that is full.
 TEST(Convert, NoRoomIsAnErrorAndLeavesNothing) {
   const Made made(8);
   const pid_t child = ::fork();
@@ -208,7 +208,7 @@ TEST(Convert, NoRoomIsAnErrorAndLeavesNothing) {
     const rlimit limit{4096, 4096};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const std::string error = error_of([&] { made.run(); });
-    ::_exit(error.find("cannot reserve its room: File too large") != error.npos ? 0 : 1);
+    ::_exit(error.find("cannot reserve space for it: File too large") != error.npos ? 0 : 1);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);

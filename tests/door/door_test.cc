@@ -1,4 +1,4 @@
-// The loader as the command line opens it: by name, at run time.
+// The loader's library, opened as the command line does it: by name, at run time.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,5 @@
-// What the CPU computes a second: every dtype that can be run has its rates. Never how fast.
+// How much the CPU computes in a second: every dtype that can be run has its rates. How high they
+// are is not tested.
 #include "runtime/exec/compute_rates.h"
 
 #include <gmock/gmock.h>
@@ -16,7 +17,7 @@ using ::testing::UnorderedElementsAre;
 TEST(ComputeRates, AreMeasuredForEveryDTypeThatRuns) {
   ComputeOptions options;
   options.seconds = 0;  // one pass each, however long it takes
-  options.weights = 1;  // one matrix
+  options.weights = 1;  // enough for one matrix, which is the least
   const ComputeRates rates = measure_compute(options);
   EXPECT_THAT(rates.matvec, UnorderedElementsAre(Pair("bfloat16", Gt(0)), Pair("float16", Gt(0)),
                                                  Pair("float32", Gt(0))));

@@ -1,4 +1,4 @@
-// What run() computes, against transformers, wherever the weights are.
+// What run() computes, against transformers, with the weights on any devices.
 
 #include "runtime/exec/executor.h"
 
@@ -133,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Run, Families,
                                            "phi3", "mixtral", "gemma2"),
                          [](const auto& family) { return std::string(family.param); });
 
-// One model on the CPU, for what does not depend on the family.
+// One model on the CPU, for tests that do not depend on the family.
 class Executor : public ::testing::Test {
  protected:
   explicit Executor(const std::string& name = "mistral")
@@ -305,7 +305,8 @@ TEST(LogitsFile, IsNotThereUntilItIsFinished) {
 TEST(Rotary, BlendsTheFrequenciesOfLlama3BetweenLongAndShortWaves) {
   const Model model = open_made("llama3");
   const Rotary rotary = make_rotary(*model.config, 8, 10000);
-  // Waves of 10^(i) x 2 pi positions; those over 16 are slowed down eight times, under 4 kept.
+  // Wavelengths are 10^i x 2 pi positions. Frequencies of those over 16 are divided by eight, and
+  // those under 4 are kept.
   ASSERT_EQ(rotary.inverse_frequency.size(), 4u);
   const float smooth = (16 / (2 * static_cast<float>(M_PI)) - 1) / 3;
   EXPECT_FLOAT_EQ(rotary.inverse_frequency[0], (1 - smooth) / 8 + smooth);

@@ -1,5 +1,5 @@
-// The same model twice, made in memory and written as GGUF the way llama.cpp's converter does it:
-// loaded from the file it holds the same weights, and computes the same logits.
+// The same model twice: made in memory, and written as GGUF as llama.cpp's converter does it.
+// Loaded from the file, it has the same weights and computes the same logits.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -26,14 +26,15 @@ using Values = std::vector<float>;
 
 struct Rename {
   std::string ours;    // regular expression of a name in transformers
-  std::string theirs;  // in GGUF
+  std::string theirs;  // the name in GGUF
 };
 
 // A family as a GGUF file has it.
 struct Family {
   std::string name;  // folder in data/
   std::string architecture;
-  std::vector<std::pair<std::string, std::string>> config;  // regex, replacement: what GGUF can say
+  // Regex and replacement: changes to config.json that leave in it what GGUF can say.
+  std::vector<std::pair<std::string, std::string>> config;
   std::vector<Rename> names;
   bool interleaved = false;  // rotary rows
   bool transposed = false;   // Conv1D
@@ -75,7 +76,8 @@ const std::vector<Rename> kGpt2Names = {
     {"transformer\\.h\\.(\\d+)\\.mlp\\.c_fc\\.", "blk.$1.ffn_up."},
     {"transformer\\.h\\.(\\d+)\\.mlp\\.c_proj\\.", "blk.$1.ffn_down."}};
 
-// What the made models ask for that GGUF has no words for is taken out of their configs.
+// The configs of the made models ask for some things that GGUF has no keys for; these are taken
+// out.
 const std::vector<Family> kFamilies = {
     {"llama", "llama", {}, kLlamaNames, true},
     {"llama3",
@@ -135,7 +137,8 @@ Values values_of(const ModelTensor& tensor) {
   return values;
 }
 
-// Row r of a head of `size` rows goes to 2 r, and to 2 (r - half) + 1 from the half on.
+// Interleaves rows: row r of a head of `size` rows goes to 2 r in the first half, and to 2 (r -
+// half) + 1 in the second.
 Values interleaved(const Values& values, std::size_t row, std::size_t size) {
   Values out(values.size());
   for (std::size_t i = 0; i < values.size() / row; ++i) {
@@ -199,7 +202,7 @@ void write_metadata(const Family& family, const ModelConfig& config, std::size_t
   }
 }
 
-// What llama.cpp stores of llama3's scaling: what each frequency is divided by.
+// How llama.cpp stores llama3's scaling: the number that each frequency is divided by.
 Values llama3_divisors(const ModelConfig& config, std::size_t head_size) {
   const double factor = *config.number("rope_parameters.factor");
   const double base = *config.number("rope_parameters.rope_theta");
@@ -275,7 +278,7 @@ class Folder {
   std::filesystem::path path_;
 };
 
-// The device of each tensor by turns, so that every way of loading is taken.
+// Gives each tensor another device in turn, so that every way of loading is taken.
 std::uint32_t by_turns(const ModelTensor&, TensorId id) { return id % 4; }
 
 class GgufRun : public ::testing::TestWithParam<Family> {};
@@ -309,15 +312,15 @@ TEST_P(GgufRun, HoldsTheSameWeightsAndComputesTheSame) {
     EXPECT_EQ(values, expected) << tensor.name;
   }
 
-  const Plan made_places = made_plan(reference.tree, [](const auto&, TensorId) { return kCpu; });
-  const MadeLoad made_load(reference.tree, made_places);
+  const Plan reference_plan = made_plan(reference.tree, [](const auto&, TensorId) { return kCpu; });
+  const MadeLoad made_load(reference.tree, reference_plan);
   const Expected expected = read_expected(family.name);
   RunOptions options;
   options.prompt_ids = expected.prompt;
   options.new_tokens = 3;
   options.stop_at_end_of_text = false;
   options.logits_file = folder / "made.safetensors";
-  run(reference, made_places, made_load, options);
+  run(reference, reference_plan, made_load, options);
   options.logits_file = folder / "gguf.safetensors";
   run(model, plan, *loaded, options);
   const auto wanted = read_logits(folder / "made.safetensors");

@@ -1,4 +1,4 @@
-// Models whose weights are computed, not stored, placed on emulated devices in host memory.
+// Models whose weights are computed and not stored, on emulated devices in host memory.
 #pragma once
 
 #include <atomic>
@@ -14,18 +14,18 @@
 
 namespace berth::testing {
 
-// Element `index` of tensor `name`: what make_expected.py calls made().
+// The value of element `index` of tensor `name`: the same as made() in make_expected.py.
 float made_weight(const std::string& name, std::uint64_t index);
 
-// The index of a device for each tensor, into kDevices.
+// Chooses a device for each tensor: an index into kDevices.
 using Where = std::function<std::uint32_t(const ModelTensor& tensor, TensorId id)>;
 inline const std::vector<std::string> kDevices{"0", "1", "cpu", "disk"};
 inline constexpr std::uint32_t kGpu0 = 0, kGpu1 = 1, kCpu = 2, kDisk = 3;
 
 Plan made_plan(const ModelTree& tree, const Where& where);
 
-// Stands in for a loader: every tensor of `tree` in host memory, those of GPUs marked as emulated,
-// those of the disk handed out by fetch() alone.
+// Takes the role of a loader: every tensor of `tree` is in host memory; those of GPUs are marked as
+// emulated, and those of the disk are only handed out by fetch().
 class MadeLoad final : public LoadedModel {
  public:
   MadeLoad(const ModelTree& tree, const Plan& plan);
@@ -52,16 +52,16 @@ class MadeLoad final : public LoadedModel {
   mutable std::atomic<std::size_t> live_{0};
 };
 
-// data/NAME/expected.txt
+// What data/NAME/expected.txt holds.
 struct Expected {
   std::vector<std::int64_t> prompt;
   std::vector<std::int64_t> greedy;
   std::vector<std::vector<float>> logits;  // by position
 };
 Expected read_expected(const std::string& name);
-Model open_made(const std::string& name);  // from data/NAME/config.json alone
+Model open_made(const std::string& name);  // made from data/NAME/config.json alone
 
-// Tensor `logits` of a safetensors file; [positions][vocabulary].
+// Reads the tensor `logits` of a safetensors file: [positions][vocabulary].
 std::vector<std::vector<float>> read_logits(const std::filesystem::path& file);
 
 }  // namespace berth::testing

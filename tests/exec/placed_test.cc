@@ -1,4 +1,4 @@
-// The rules that keep devices apart. The only test that sees ATen.
+// The rules that keep devices apart. This is the only test that includes ATen.
 
 #include "runtime/exec/placed.h"
 

@@ -17,8 +17,8 @@ using ::testing::EndsWith;
 
 const std::map<std::string, std::string> kOutcomes{
     {"gptq", ""},
-    {"gptq_group_negative", "tensor 'g_idx': element 0 is -1, there are 4 groups"},
-    {"gptq_group_too_large", "tensor 'g_idx': element 0 is 33686018, there are 4 groups"},
+    {"gptq_group_negative", "tensor 'g_idx': element 0 is -1, but there are 4 groups"},
+    {"gptq_group_too_large", "tensor 'g_idx': element 0 is 33686018, but there are 4 groups"},
     {"awq", ""},
     {"fp8_blocks", ""},
     {"packed", ""},

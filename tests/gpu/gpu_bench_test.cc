@@ -1,5 +1,5 @@
-// What `berth calibrate` does on a real GPU: the reading kernel reads every word, and clocks move.
-// Skips, saying why, where there is none.
+// What `berth calibrate` does on a real GPU: the reading kernel reads every word, and times are not
+// 0. Skips and says why where there is no GPU.
 #include "cuda/gpu_bench.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ class GpuMeasuring : public ::testing::Test {
 
 TEST_F(GpuMeasuring, ReadsEveryWordOnce) {
   std::mt19937_64 random(3);
-  // From less than a warp's worth to more than one turn of every thread.
+  // From less than one warp reads to more than all threads read in one turn.
   for (const std::size_t bytes : {16u, 48u, 4096u, 1u << 20, (96u << 20) + 16u * 7u}) {
     std::vector<std::uint32_t> words(bytes / 4);
     for (std::uint32_t& word : words) word = static_cast<std::uint32_t>(random());

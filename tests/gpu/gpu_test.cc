@@ -1,5 +1,5 @@
-// What needs a real GPU: copies, casts bit for bit as on the host, and a load. Skips, saying why,
-// where there is none.
+// What needs a real GPU: copies, casts that give the same bits as on the host, and a load. Skips
+// and says why where there is no GPU.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -45,8 +45,9 @@ std::vector<std::byte> from_device(const std::byte* data, std::size_t bytes, Cop
   return host;
 }
 
-// Whether two arrays of `format` agree bit for bit, except that any NaN is as good as another: what
-// arithmetic makes of its sign and payload no standard says, and GPUs have their own way.
+// Whether two arrays of `format` agree bit for bit, except that any NaN is as good as another: no
+// standard says what arithmetic makes of its sign and payload, and GPUs differ from the host in
+// that.
 template <class Bits>
 bool same_bits(const std::vector<std::byte>& a, const std::vector<std::byte>& b, Bits infinity) {
   if (a.size() != b.size()) return false;
@@ -89,7 +90,7 @@ TEST_F(Gpu, CopiesFromRegisteredMemoryArrive) {
   EXPECT_EQ(from_device(arena.data(), host.size(), stream), host);
 }
 
-// Every kind of kernel on a weight that no block or word divides evenly, in two segments.
+// Every kind of kernel, on a weight that no block or word divides evenly, in two stretches.
 TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
   constexpr std::uint64_t kRows = 96;
   constexpr std::uint64_t kColumns = 1056;
@@ -100,10 +101,10 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
   const std::size_t scales = kRows * kColumns / kGroup;
   CopyStream stream(0);
   const DeviceArena from(0, packed.size());
-  const DeviceArena beside(0, tables.size() * 4);
+  const DeviceArena device_tables(0, tables.size() * 4);
   const DeviceArena to(0, kRows * kColumns * 8);
   stream.copy_to_device(from.data(), packed.data(), packed.size());
-  stream.copy_to_device(beside.data(), tables.data(), tables.size() * 4);
+  stream.copy_to_device(device_tables.data(), tables.data(), tables.size() * 4);
   const auto at = [&](const float* base) {
     return QuantTables{base, base + scales, nullptr, base + 2 * scales};
   };
@@ -128,7 +129,7 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
         std::vector<std::byte> expected(kRows * kColumns * float_bytes(format));
         dequantize_reference(layout, at(tables.data()), packed.data(), 0, bytes, expected.data(),
                              format);
-        const QuantTables there = at(reinterpret_cast<const float*>(beside.data()));
+        const QuantTables there = at(reinterpret_cast<const float*>(device_tables.data()));
         stream.dequantize(layout, there, from.data(), 0, half, to.data(), format);
         stream.dequantize(layout, there, from.data() + half, half, bytes - half, to.data(), format);
         const std::vector<std::byte> result = from_device(to.data(), expected.size(), stream);
@@ -141,7 +142,8 @@ TEST_F(Gpu, DequantisationGivesTheBitsOfTheHostReference) {
 
 TEST_F(Gpu, ManySmallCopiesInOneCallArrive) {
   std::vector<std::byte> host = random_bytes(1u << 20);
-  for (const bool lock : {true, false}) {  // memory that is not page-locked goes its own way
+  for (const bool lock :
+       {true, false}) {  // memory that is not page-locked is copied in another way
     const HostRegistration locked =
         lock ? HostRegistration(0, host.data(), host.size()) : HostRegistration();
     for (const std::size_t count : {0u, 1u, 3u, 4u, 200u}) {
@@ -220,7 +222,7 @@ TEST_F(Gpu, UnitsAreReorderedAsOnTheHost) {
                                Reorder{12, 15, 1}, Reorder{64, 2, 36}}) {
     std::vector<std::byte> expected(source.size());
     reorder_on_host(source.data(), 0, source.size(), order, expected.data());
-    for (std::size_t at = 0; at < source.size();) {  // in parts that cut units
+    for (std::size_t at = 0; at < source.size();) {  // in stretches that cut units
       const std::size_t bytes = std::min<std::size_t>(source.size() - at, 10001);
       stream.copy_to_device(from.data(), source.data() + at, bytes);
       reorder_on_device(from.data(), at, bytes, order, to.data(), stream.handle());

@@ -1,4 +1,5 @@
-// Every copy is made once, the buffer used last is used next, and the way out waits for no reader.
+// Bounce buffers: every copy is made once, the buffer that was used last is used next, and the
+// destructor does not wait for readers.
 #include "runtime/io/bounce.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ void fill(std::byte* buffer, std::size_t value) {
   for (std::uint64_t i = 0; i < kBytes; ++i) buffer[i] = static_cast<std::byte>(value * 31 + i);
 }
 
-// 64 copies by 4 readers; what each place should hold is what fill() wrote for it.
+// Makes 64 copies with 4 readers, and expects each destination to hold what fill() wrote for it.
 void copy_all(BounceBuffers& bounce, std::vector<std::byte>& memory) {
   constexpr std::size_t kCopies = 64;
   memory.assign(kCopies * kBytes, std::byte{0});
@@ -48,7 +49,7 @@ TEST(Bounce, CopiesEverythingWithFewerBuffersThanReaders) {
   std::vector<std::byte> memory;
   BounceBuffers bounce(2, kBytes, 3);
   copy_all(bounce, memory);
-  copy_all(bounce, memory);  // finish() ends nothing
+  copy_all(bounce, memory);  // after finish() the buffers can still be used
 }
 
 TEST(Bounce, ThreadsJoinInWhileReadersWaitForBuffers) {

@@ -46,7 +46,7 @@ TEST(BlockFormat, GivesTheBitsOfTheGgufPackage) {
   EXPECT_EQ(format, std::size(kNames));
 }
 
-// Scales may be any half, NaN and infinity too: the bits agree all the same.
+// Scales may be any f16, also NaN and infinity: the bits agree nevertheless.
 TEST(BlockFormat, TheFastLoopsAgreeWithTheFormulaOnAnyBytes) {
   std::mt19937 random(7);
   constexpr std::size_t kBlocks = 300;
@@ -57,7 +57,7 @@ TEST(BlockFormat, TheFastLoopsAgreeWithTheFormulaOnAnyBytes) {
     for (const FloatFormat to : kFloats) {
       const std::size_t bytes = kBlocks * block_size(format).elements * float_bytes(to);
       std::vector<std::uint64_t> expected(bytes / 8), values(bytes / 8);
-      const char* odd = blocks.data() + 1;  // blocks may stand anywhere
+      const char* odd = blocks.data() + 1;  // blocks may have any address
       dequantize_reference(odd, format, expected.data(), to, kBlocks);
       dequantize_on_host(odd, format, values.data(), to, kBlocks);
       EXPECT_EQ(values, expected) << kNames[f] << " to " << static_cast<int>(to);

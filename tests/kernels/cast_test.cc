@@ -1,5 +1,5 @@
-// The casts against an independent reference that knows the formats by their definition and does
-// its arithmetic in double: every 16-bit pattern, and random and awkward f32 and f64 values.
+// The casts against an independent reference, which follows the definitions of the formats and
+// computes in double, for every 16-bit pattern and for random and awkward f32 and f64 values.
 #include "cuda/cast.h"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 namespace berth {
 namespace {
 
-// A binary format: `bits` wide with `fraction` fraction bits, IEEE rules.
+// A binary format by the rules of IEEE 754: `bits` bits wide, of which `fraction` are the fraction.
 struct Format {
   FloatFormat id;
   const char* name;
@@ -33,7 +33,8 @@ bool is_nan(const Format& format, std::uint64_t bits) {
   return magnitude > format.exponent_mask() << format.fraction;
 }
 
-// The value of a pattern that is not a NaN; exact, for every format here fits a double.
+// The value of a pattern that is not a NaN. It is exact, because a double holds every value of
+// these formats.
 double value_of(const Format& format, std::uint64_t bits) {
   const bool negative = bits >> (format.bits - 1) & 1;
   const auto exponent = static_cast<int>(bits >> format.fraction & format.exponent_mask());
@@ -50,7 +51,7 @@ double value_of(const Format& format, std::uint64_t bits) {
   return negative ? -value : value;
 }
 
-// The pattern nearest to `value`, ties to the even one. nearbyint rounds so by default.
+// The pattern that is nearest to `value`, ties to even: nearbyint() rounds like that by default.
 std::uint64_t nearest_pattern(const Format& format, double value) {
   const std::uint64_t sign = std::signbit(value) ? 1ull << (format.bits - 1) : 0;
   const double magnitude = std::fabs(value);
@@ -66,7 +67,7 @@ std::uint64_t nearest_pattern(const Format& format, double value) {
   return sign | std::min((biased << format.fraction) + steps, infinity + 0 * hidden);
 }
 
-// Through f32, as torch does.
+// A cast through f32, as torch does it.
 std::uint64_t expected(const Format& from, const Format& to, std::uint64_t bits) {
   const Format& single = kFormats[2];
   if (is_nan(from, bits)) {
@@ -96,7 +97,8 @@ std::uint64_t fetch(const std::vector<unsigned char>& bytes, std::size_t at, int
   return pattern;
 }
 
-// Every pattern of 16 bits; for wider formats awkward ones and random ones of every exponent.
+// Every pattern of a 16-bit format; for wider formats awkward patterns, and random ones of every
+// exponent.
 std::vector<std::uint64_t> patterns(const Format& format) {
   std::vector<std::uint64_t> result;
   if (format.bits == 16) {

@@ -1,6 +1,6 @@
-// What goes wrong behind the copy interface: devices that run out of memory, fail in the middle or
-// copy late, page-locking that is refused, an offload folder that is full. One error, nothing left,
-// and the next load works.
+// What can go wrong in sinks: devices run out of memory, fail in the middle or copy late,
+// page-locking is refused, the offload folder is full. A load that cannot go on throws one Error
+// and leaves nothing behind, and the next load works.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -186,7 +186,7 @@ TEST_F(DeviceFaults, PageLockingThatIsRefusedIsANote) {
 
 TEST_F(DeviceFaults, AnOffloadFolderWithoutRoomIsAnErrorBeforeTheFirstByte) {
   LoadEnvironment environment;
-  environment.disk_room = [](const auto&) { return std::uint64_t{1000}; };
+  environment.disk_space = [](const auto&) { return std::uint64_t{1000}; };
   environment.wrap_reader = [](std::unique_ptr<Reader> reader, std::uint32_t, IoEngine) {
     ADD_FAILURE() << "a shard was opened";
     return reader;
@@ -195,7 +195,7 @@ TEST_F(DeviceFaults, AnOffloadFolderWithoutRoomIsAnErrorBeforeTheFirstByte) {
                                           HasSubstr("--offload-folder")));
 }
 
-// A limit on the size of files stands in for a disk that fills up.
+// A limit on the size of files takes the role of a disk that fills up.
 TEST_F(DeviceFaults, ADiskThatIsFullIsAnErrorThatNamesTheFolder) {
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);
@@ -282,7 +282,7 @@ TEST(Numa, StagingIsNearTheGpusWhereAllAreOnOneNode) {
   add_gpu("0000:af:00.0", "0");
   add_gpu("0000:d8:00.0", "-1");
   EXPECT_EQ(numa_nodes(sysfs.path()), 1u);
-  EXPECT_EQ(staging_node({"0000:3B:00.0"}, sysfs.path()), -1);  // one node: nothing to do
+  EXPECT_EQ(staging_node({"0000:3B:00.0"}, sysfs.path()), -1);  // one node, so it does not matter
   std::filesystem::create_directories(sysfs.path() / "devices/system/node/node1");
   EXPECT_EQ(staging_node({"0000:3B:00.0"}, sysfs.path()), 1);
   EXPECT_EQ(staging_node({"0000:3B:00.0", "0000:5E:00.0"}, sysfs.path()), 1);

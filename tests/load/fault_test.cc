@@ -1,6 +1,6 @@
-// What goes wrong while reading, injected behind the reader interface, and what must hold then: the
-// load succeeds with the right bytes where it can, else throws one clear Error and leaves no
-// thread, descriptor or mapping behind, and a second load works.
+// What can go wrong while reading; the faults are injected by a Reader. Where it can, the load
+// succeeds with the right bytes. Otherwise it throws one clear Error and leaves no thread,
+// descriptor or mapping behind, and a second load works.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
@@ -57,8 +57,8 @@ LoadEnvironment with_fault(Fault fault, std::optional<IoEngine> only = std::null
   return environment;
 }
 
-// From here on this process starts no thread, as at a limit on their number. False where the system
-// does not let it forbid that to itself.
+// From here on this process can start no thread, as if it had reached a limit on their number.
+// Returns false where the system does not let a process forbid that to itself.
 bool forbid_threads() {
   sock_filter rules[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -95,7 +95,8 @@ class Faults : public ::testing::TestWithParam<IoEngine> {
     options_.staging = 1u << 20;
   }
 
-  // The load fails with an Error, which is returned; nothing is left; the next load works.
+  // Expects the load to throw an Error, to leave nothing behind, and the next load to work. Returns
+  // the error's message.
   std::string failure(const LoadEnvironment& environment) {
     const testing::Held before = testing::held();
     const std::string error = error_of([&] { load(model_, plan_, options_, environment); });
@@ -130,7 +131,7 @@ TEST_P(Faults, ShortReadsAreContinued) {
   auto calls = std::make_shared<std::atomic<unsigned>>(0);
   expect_loads(
       with_fault([=](Reader& real, std::uint64_t offset, std::size_t bytes, std::byte* buffer) {
-        // Whole blocks, as an engine without the page cache gives them.
+        // Whole blocks, as engines that bypass the page cache deliver them.
         const std::size_t part = (1 + *calls % 3) * kBlock;
         ++*calls;
         return real.read_some(offset, std::min(bytes, part), buffer);
@@ -204,7 +205,7 @@ TEST_P(Faults, AFileThatShrinksDuringTheLoadIsAnError) {
                                             HasSubstr("changed since"))));
 }
 
-// A read far behind the end learns nothing of where that is.
+// A read that begins far behind the end of the file does not tell where the end is.
 TEST_P(Faults, ACutFileIsSaidToEndWhereItEnds) {
   const Checkpoint& checkpoint = *model_.checkpoint;
   const TensorInfo& last = checkpoint.tensors.back();
@@ -217,7 +218,7 @@ TEST_P(Faults, ACutFileIsSaidToEndWhereItEnds) {
                        std::to_string(last.begin) +
                        ": the file is truncated: it has 5000 bytes now, " +
                        std::to_string(shard.file_bytes) + " when its header was read");
-  // Another file of the same name says nothing of the one that is read.
+  // Another file of the same name tells nothing about the one that is being read.
   std::filesystem::copy_file(shard.path, shard.path.string() + ".new");
   std::filesystem::rename(shard.path.string() + ".new", shard.path);
   EXPECT_THAT(cut(), HasSubstr("truncated: reading it ends here, "));

@@ -1,5 +1,5 @@
-// Quantised GGUF tensors through every way of loading: as they are stored and as floats, rows put
-// back into their order, in chunks that do not fit rows or blocks.
+// GGUF tensors in block formats, loaded in every way: as stored and as floats, with rows put back
+// into their order, in chunks that end within rows and blocks.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +30,7 @@ using ::testing::HasSubstr;
 using testing::TempFolder;
 
 constexpr std::uint64_t kHidden = 512, kHeads = 4, kHeadSize = 64, kLayers = 5;
-// By layer: ggml's number, our type, the format.
+// The format of each layer: ggml's number for it, our dtype, the kernels' name.
 struct Type {
   std::uint32_t number;
   DType dtype;
@@ -44,7 +44,7 @@ std::string random_bytes(std::uint64_t count, std::mt19937& random) {
   return bytes;
 }
 
-// Every tensor's bytes as the file has them, by name in transformers.
+// The bytes of every tensor as in the file, by its name in transformers.
 using Stored = std::map<std::string, std::string>;
 
 Stored write_llama(const std::filesystem::path& path) {
@@ -89,7 +89,7 @@ Stored write_llama(const std::filesystem::path& path) {
   return stored;
 }
 
-// What `bytes` are as `dtype`, by the reference.
+// Converts `bytes` to `dtype`, by the reference.
 std::string converted(const std::string& bytes, DType stored, DType dtype) {
   if (stored == dtype) return bytes;
   const auto format = dtype == DType::kBF16 ? FloatFormat::kBF16 : FloatFormat::kF32;
@@ -106,7 +106,8 @@ std::string converted(const std::string& bytes, DType stored, DType dtype) {
   return out;
 }
 
-// Row 2 i of a head is its row i, row 2 i + 1 its row i + half.
+// Undoes the interleaving of rows: stored row 2 i of a head is its row i, and stored row 2 i + 1 is
+// its row i + half.
 std::string rows_in_order(const std::string& bytes) {
   const std::size_t row = bytes.size() / (kHeads * kHeadSize);
   std::string out;
@@ -175,7 +176,7 @@ TEST(GgufLoad, DeliversWhatIsStoredInEveryType) {
   }
 }
 
-// Checksums are of the bytes in the file, whatever becomes of them on their way.
+// Checksums are of the bytes in the file, whatever these are converted to.
 TEST(GgufLoad, IsVerifiedAsItIsStored) {
   const TempFolder folder;
   const auto path = folder.path() / "model.gguf";
@@ -212,7 +213,7 @@ TEST(GgufLoad, IsVerifiedAsItIsStored) {
   }
 }
 
-// The order is mended for those tensors alone; all others stay mapped.
+// Only tensors whose rows are interleaved are reordered; all others stay mapped.
 TEST(GgufLoad, OnlyWhatIsInAnotherOrderIsCopied) {
   const TempFolder folder;
   const auto path = folder.path() / "model.gguf";

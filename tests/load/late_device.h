@@ -1,4 +1,4 @@
-// A device that copies when it pleases: the order of events of a GPU, without one.
+// A device that copies later than it is told to: the order of events is that of a GPU, without one.
 #pragma once
 
 #include <condition_variable>
@@ -14,9 +14,9 @@
 
 namespace berth::testing {
 
-// Takes jobs at once and does them later, in order, on a thread of its own, through `inner`. What
-// goes wrong there comes out of finish(), as a GPU's errors do. A slot that is overwritten before
-// its copies are done shows as wrong bytes, and as a race under ThreadSanitizer.
+// Takes jobs at once, and does them later and in order, through `inner`, on a thread of its own. An
+// error there comes out of finish(), as a GPU's errors do. Where a slot is overwritten before its
+// copies are done, the bytes are wrong, and ThreadSanitizer sees a race.
 class LateDevice final : public DeviceSink {
  public:
   explicit LateDevice(std::unique_ptr<DeviceSink> inner)

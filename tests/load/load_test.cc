@@ -1,4 +1,4 @@
-// One suite over all engines, destinations and layouts: whatever the way, every tensor arrives.
+// One suite over all read engines, destinations and layouts: in each way every tensor arrives.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -55,7 +55,7 @@ TEST_P(EveryWay, DeliversEveryTensorExactlyOnce) {
     EXPECT_EQ(testing::open_descriptors(), descriptors + offload_files);
     expect_loaded(model, plan, tensors, *loaded);
 
-    // Every stored byte that someone wants in memory is read or mapped, once; nothing else is.
+    // Every stored byte that a destination wants is read or mapped once, and no other byte is.
     std::vector<bool> read(tensors.size());
     std::vector<bool> mapped(tensors.size());
     for (TensorId id = 0; id < tensors.size(); ++id) {
@@ -133,8 +133,8 @@ TEST_P(EveryWay, DeliversTensorsThatShareBytes) {
   }
 }
 
-// Everything at once, by the hundred: shards, sizes, dtypes, misalignments, engines, destinations,
-// staging too small for anything, and late devices.
+// Two hundred loads in which everything is random: shards, sizes, dtypes, misalignments,
+// engines, destinations, small staging and late devices.
 TEST(Load, DeliversEveryTensorOfRandomModels) {
   const bool uring = testing::uring_is_available();
   for (unsigned seed = 100; seed < 300; ++seed) {
@@ -166,8 +166,8 @@ TEST(Load, DeliversEveryTensorOfRandomModels) {
     }
     LoadEnvironment environment;
     if (random() % 2 == 0) {
-      environment.wrap_sink = [](std::unique_ptr<DeviceSink> engine, const DeviceLedger&) {
-        return std::make_unique<testing::LateDevice>(std::move(engine));
+      environment.wrap_sink = [](std::unique_ptr<DeviceSink> sink, const DeviceLedger&) {
+        return std::make_unique<testing::LateDevice>(std::move(sink));
       };
     }
     const auto loaded = load(model, plan, options, environment);
@@ -183,7 +183,7 @@ std::vector<Way> all_ways() {
        {IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect, IoEngine::kUring}) {
     for (const auto& devices : destinations) {
       for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate, CpuMemory::kPinned}) {
-        // Without a GPU pinned memory is private memory: one destination shows it.
+        // Without a GPU pinned memory is private memory, so one destination is enough.
         if (mode == CpuMemory::kPinned && devices.size() != 1) continue;
         if (mode != CpuMemory::kPrivate && devices[0] != "cpu" && devices.size() == 1) continue;
         for (const bool convert : {false, true}) {

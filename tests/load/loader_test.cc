@@ -1,4 +1,5 @@
-// What load() promises beside the bytes: checks before the first byte, the report, the footprint.
+// What load() promises besides the bytes: what it checks before it reads, its report, and how much
+// memory it takes.
 #include "berth/loader.h"
 
 #include <fcntl.h>
@@ -29,7 +30,7 @@ using testing::TempFolder;
 using testing::TestTensor;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // shadow memory is anonymous memory too
+constexpr bool kSanitized = true;  // a sanitizer's shadow memory is anonymous memory, too
 #else
 constexpr bool kSanitized = false;
 #endif
@@ -238,7 +239,8 @@ TEST_F(Loader, PinnedMemoryWithoutAGpuIsPrivateAndSaysSo) {
   EXPECT_THAT(loaded->report().notes[0], HasSubstr("pinned"));
 }
 
-// 40 MB that stay, read as f32 and kept as bf16 or sent to an emulated GPU, in one shard or many.
+// Weights of 40 MB, which are stored as f32 and kept as bf16 or sent to an emulated GPU, in one
+// shard or in many.
 TEST_F(Loader, PeakIsWhatStaysPlusStaging) {
   if (kSanitized) GTEST_SKIP() << "sanitizers use memory of their own";
   for (const std::uint32_t shards : {1u, 40u}) {
@@ -287,7 +289,7 @@ TEST(IoEngines, NamesAreReadBack) {
   EXPECT_FALSE(parse_io_engine("mmap"));
 }
 
-// A file of which only the second half was read: what a few stretches of it say.
+// A file of which only the second half is in the page cache: an estimate by a few stretches tells.
 TEST(Residency, OfAWholeFileIsEstimatedFromStretches) {
   const TempFolder folder;
   const std::filesystem::path path = folder.path() / "file";

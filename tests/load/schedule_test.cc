@@ -1,4 +1,4 @@
-// The schedule against its definition, on random models: brute force over every byte.
+// The schedule against its definition, on random models: brute force looks at every byte.
 #include "runtime/load/schedule.h"
 
 #include <gtest/gtest.h>
@@ -15,8 +15,9 @@ namespace {
 
 using testing::TestTensor;
 
-bool is_read(const Destination& place) {
-  return place.kind == DestinationKind::kArena || place.kind == DestinationKind::kOffload;
+bool is_read(const Destination& destination) {
+  return destination.kind == DestinationKind::kArena ||
+         destination.kind == DestinationKind::kOffload;
 }
 
 class Schedules : public ::testing::TestWithParam<unsigned> {
@@ -81,15 +82,15 @@ TEST_P(Schedules, StagedChunksFitTheirSlotsAndCutNoConvertedElement) {
   }
 }
 
-TEST_P(Schedules, PlacesDoNotOverlapAndStayInTheirMemory) {
+TEST_P(Schedules, DestinationsDoNotOverlapAndStayInTheirMemory) {
   std::map<std::uint32_t, std::map<std::uint64_t, std::pair<std::uint64_t, std::uint32_t>>> taken;
-  for (const Destination& place : schedule_.destinations) {
-    if (!is_read(place) || place.bytes == 0) continue;
-    ASSERT_LE(place.offset + place.bytes, schedule_.arena_bytes[place.device]);
-    const auto [at, is_new] =
-        taken[place.device].try_emplace(place.offset, place.offset + place.bytes, place.source);
+  for (const Destination& destination : schedule_.destinations) {
+    if (!is_read(destination) || destination.bytes == 0) continue;
+    ASSERT_LE(destination.offset + destination.bytes, schedule_.arena_bytes[destination.device]);
+    const auto [at, is_new] = taken[destination.device].try_emplace(
+        destination.offset, destination.offset + destination.bytes, destination.source);
     if (!is_new) {
-      EXPECT_EQ(at->second, std::pair(place.offset + place.bytes, place.source));
+      EXPECT_EQ(at->second, std::pair(destination.offset + destination.bytes, destination.source));
     }
   }
   for (const auto& [device, ranges] : taken) {
@@ -105,7 +106,7 @@ TEST_P(Schedules, PlacesDoNotOverlapAndStayInTheirMemory) {
 }
 
 TEST_P(Schedules, RunsReadInPlaceOwnTheirBlocks) {
-  // O_DIRECT writes whole blocks: none may be shared between runs, in memory or at their ends.
+  // O_DIRECT writes whole blocks, so no two runs may share a block of memory.
   std::map<std::pair<std::uint32_t, std::uint64_t>, std::pair<std::uint32_t, std::uint64_t>> owner;
   for (const Chunk& chunk : schedule_.chunks) {
     if (!chunk.in_place) continue;
@@ -194,7 +195,8 @@ TEST(Schedule, CutsWhatComesFromTheDiskFiner) {
   EXPECT_FALSE(make_schedule(model, plan, options).any_cached);
 }
 
-// Cut short and along the large pages of the arena, as each is one thread's to copy to.
+// Chunks are small, and cut along the large pages of the arena, since each page is one thread's to
+// copy to.
 TEST(Schedule, ColdBytesOfPrivateMemoryGoThroughBounceBuffers) {
   testing::TempFolder folder;
   std::mt19937 random(1);

@@ -1,5 +1,5 @@
-// Slots are handed out without a lock: each thread has its own, takes an idle one again, and waits
-// only for the copies out of the one that it needs.
+// The staging ring hands out slots without a lock: each thread has slots of its own, takes an idle
+// one again, and waits only for copies out of the slot that it needs.
 #include "runtime/load/staging.h"
 
 #include <gtest/gtest.h>
@@ -39,7 +39,7 @@ TEST(Staging, AnIdleSlotIsUsedAgain) {
   StagingRing ring(6, kSlot, 2, {});
   Device device;
   const auto first = ring.acquire(1);
-  ring.release(first, {&device});  // nothing of it is in flight
+  ring.release(first, {&device});  // no copy out of it is in flight
   const auto second = ring.acquire(1);
   EXPECT_EQ(first.index, second.index);
   EXPECT_EQ(first.data, second.data);

@@ -157,7 +157,7 @@ void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& r
     info.begin = stored[model.tree.tensors[other].source].begin + at;
     info.end = info.begin + view.bytes.size();
   }
-  for (std::size_t i = 0; i < tensors.size(); ++i) {  // tied tensors follow
+  for (std::size_t i = 0; i < tensors.size(); ++i) {  // tied tensors come after these
     if (tensors[i].tied_to >= 0) {
       tensors[i].bytes = tensors[static_cast<std::size_t>(tensors[i].tied_to)].bytes;
     }
@@ -266,7 +266,7 @@ bool uring_is_available() {
 std::size_t open_descriptors() { return entries("/proc/self/fd"); }
 
 std::size_t running_threads() {
-  // A sanitizer starts a thread of its own beside the first one that is made.
+  // A sanitizer starts a thread of its own when the first thread is started.
   static const bool first = (std::thread([] {}).join(), true);
   static_cast<void>(first);
   // The kernel takes a joined thread off the list a moment after the join.

@@ -1,4 +1,4 @@
-// Checkpoints, models and plans made for one test each, in a temporary folder.
+// Checkpoints, models and plans that each test makes for itself, in a temporary folder.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@
 
 namespace berth::testing {
 
-// A folder that disappears with its contents.
+// A temporary folder. It is removed with its contents.
 class TempFolder {
  public:
   TempFolder();
@@ -35,7 +35,7 @@ struct TestTensor {
   std::uint32_t shard = 0;
   Shape shape;
   std::string device = "cpu";
-  int tied_to = -1;         // index of another tensor: not written, shares its storage
+  int tied_to = -1;         // index of the tensor whose storage it shares; then it is not written
   std::vector<char> bytes;  // as stored; filled by write_checkpoint
 };
 
@@ -44,22 +44,22 @@ struct TestTensor {
 Model write_model(const std::filesystem::path& folder, std::vector<TestTensor>& tensors,
                   std::uint32_t shards, std::mt19937& random, bool odd_headers);
 
-// Makes about a third of the tensors views: of the bytes of another tensor of their shard, all or
-// part of them, as files of PyTorch have them.
+// Makes about a third of the tensors views, as in PyTorch's files: they share some or all bytes of
+// another tensor of their shard.
 void share_bytes(Model& model, std::vector<TestTensor>& tensors, std::mt19937& random);
 
-// A plan that destinations each tensor where it says, on devices "0", "1", "cpu", "disk" with room
-// for all.
+// A plan that places each tensor on the device that the tensor names. The devices are "0", "1",
+// "cpu" and "disk"; each has space for everything.
 Plan make_test_plan(const Model& model, const std::vector<TestTensor>& tensors, CpuMemory mode);
 
-// Stored bytes of `tensor` as its dtype in memory, by the reference cast.
+// What the stored bytes of `tensor` are in memory, as its dtype: by the reference cast.
 std::vector<char> in_memory(const TestTensor& tensor);
 
-// Expects every tensor of `loaded` to hold what was written, wherever it is.
+// Expects every tensor of `loaded` to hold what was written, on whatever device it is.
 void expect_loaded(const Model& model, const Plan& plan, const std::vector<TestTensor>& tensors,
                    const LoadedModel& loaded);
 
-// Tensors of every dtype class and awkward sizes, spread over shards and `devices`.
+// Tensors of every kind of dtype and of awkward sizes, spread over shards and `devices`.
 std::vector<TestTensor> random_tensors(std::mt19937& random, std::size_t count,
                                        std::uint32_t shards,
                                        const std::vector<std::string>& devices, bool convert);
@@ -68,7 +68,8 @@ bool uring_is_available();
 std::size_t open_descriptors();
 std::size_t running_threads();
 
-// What this process holds of the system; equal before and after what leaves nothing behind.
+// What this process holds of the system. Equal before and after an operation that leaves nothing
+// behind.
 struct Held {
   std::size_t threads = 0;
   std::size_t descriptors = 0;
@@ -80,7 +81,8 @@ struct Held {
 std::ostream& operator<<(std::ostream& out, const Held& held);
 Held held();
 
-// Puts a file out of the page cache; the share of it that is there, or -1 where nobody knows.
+// Drops a file from the page cache. Returns which fraction of it is still there, or -1 where the
+// kernel does not say.
 void forget_pages(const std::filesystem::path& file);
 double pages_resident(const std::filesystem::path& file);
 

@@ -1,6 +1,6 @@
-// Loads of quantised checkpoints into plain weights: every value as the plain loop makes it of the
-// whole, wherever the weight goes; every byte read once; what stands beside weights within bounds;
-// and nothing left behind when it goes wrong.
+// Loads of quantised checkpoints as plain weights: every value is what the plain loop makes of the
+// whole weight, wherever the weight goes; every byte is read once; tables stay within their share
+// of memory; and nothing is left behind when a load fails.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -113,8 +113,8 @@ std::vector<Form> forms() {
   };
 }
 
-// The contents of a stored tensor that make sense for what it is: small positive floats, groups
-// that exist, a text that bitsandbytes writes, any bytes else.
+// Contents of a stored tensor that make sense for its role: small positive floats, groups that
+// exist, a text that bitsandbytes writes, and any bytes for the others.
 std::vector<std::byte> contents(const Checkpoint& checkpoint, const TensorInfo& info,
                                 std::mt19937& random) {
   std::vector<std::byte> bytes(info.bytes());
@@ -143,7 +143,7 @@ std::vector<std::byte> contents(const Checkpoint& checkpoint, const TensorInfo& 
   return bytes;
 }
 
-// Gives every tensor of the checkpoint in `folder` its contents; returns them, by index.
+// Fills every tensor of the checkpoint in `folder` with contents, and returns these by index.
 std::vector<std::vector<std::byte>> fill(const std::filesystem::path& folder) {
   std::mt19937 random(5);
   const Checkpoint checkpoint = open_checkpoint(folder);
@@ -178,7 +178,7 @@ class DequantizedLoad : public ::testing::TestWithParam<Form> {
     return testing::make_test_plan(model_, tensors, mode);
   }
 
-  // What the plain loop makes of the whole.
+  // What the plain loop makes of the whole weight.
   std::vector<std::byte> expected(TensorId id) const {
     const ModelTensor& tensor = model_.tree.tensors[id];
     const std::vector<std::byte>& packed = stored_[tensor.source];
@@ -232,7 +232,7 @@ TEST_P(DequantizedLoad, GivesPlainWeightsEverywhere) {
   }
 }
 
-// Packed weights and what stands beside them are compared at each fetch.
+// Packed values and parts are compared with their checksums at each fetch.
 TEST_P(DequantizedLoad, VerifiesWhatItFetches) {
   options_.verify = folder_.path() / "checksums.json";
   std::ofstream(options_.verify) << checksum_text(*model_.checkpoint, options_);
@@ -359,13 +359,14 @@ TEST_P(DequantizedFault, GroupsThatDoNotExistAreRefused) {
     const Model model = open_model(folder_.path(), DType::kBF16, Dequantize::kYes);
     EXPECT_THAT(error_of([&] { load(model, plan, options_, {}); }),
                 HasSubstr("tensor 'model.layers.0.self_attn.q_proj.g_idx': element 3 is " +
-                          std::to_string(wrong) + ", there are 4 groups"));
+                          std::to_string(wrong) + ", but there are 4 groups"));
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Gptq, DequantizedFault, ::testing::Values(forms()[2]));
 
-// Plain FP8 weights need no parts, so that what a cache says of memory is all that counts.
+// Plain FP8 weights have no parts to read, so these tests are about the memory that the cache
+// allows.
 class Caches : public ::testing::Test {
  protected:
   void add_weight(std::uint64_t table_bytes, std::uint32_t uses) {
@@ -374,7 +375,7 @@ class Caches : public ::testing::Test {
     weight.made.table_bytes = table_bytes;
     weight.uses = uses;
     for (std::uint32_t i = 0; i < uses; ++i) {
-      pieces_.push_back(static_cast<std::uint32_t>(weights_.size()));
+      segments_.push_back(static_cast<std::uint32_t>(weights_.size()));
     }
     weights_.push_back(weight);
   }
@@ -386,14 +387,14 @@ class Caches : public ::testing::Test {
   }
 
   std::vector<PackedWeight> weights_;
-  std::vector<std::uint32_t> pieces_;  // weights, in order
+  std::vector<std::uint32_t> segments_;  // the weight of each segment, in order
   Checkpoint checkpoint_;
 };
 
 TEST_F(Caches, KeepTheirShareAndAlwaysGoOn) {
   std::mt19937 random(3);
   for (int i = 0; i < 400; ++i) add_weight(1 + random() % 100, 1 + random() % 4);
-  add_weight(500, 3);  // more than the share: alone
+  add_weight(500, 3);  // needs more than the share, so it waits until it is alone
   for (int i = 0; i < 400; ++i) add_weight(1 + random() % 100, 1 + random() % 4);
   const std::vector<QuantScheme> schemes = plain();
   TableCache cache(checkpoint_, weights_, schemes, 120, nullptr, [](auto...) {});
@@ -404,8 +405,8 @@ TEST_F(Caches, KeepTheirShareAndAlwaysGoOn) {
   std::uint64_t used = 0;
   std::atomic<std::size_t> next = 0;
   const auto work = [&] {
-    for (std::size_t i; (i = next++) < pieces_.size();) {
-      const std::uint32_t weight = pieces_[i];
+    for (std::size_t i; (i = next++) < segments_.size();) {
+      const std::uint32_t weight = segments_[i];
       const auto tables = cache.acquire(weight);
       EXPECT_NE(tables, nullptr);
       {

@@ -1,5 +1,6 @@
 // Dequantisation: against what the formats' references made of small weights
-// (make_dequant_goldens.py), and every implementation against the plain loop, in any pieces.
+// (make_dequant_goldens.py), and every implementation against the plain loop, in stretches of any
+// size.
 #include "cuda/dequant.h"
 
 #include <gmock/gmock.h>
@@ -33,7 +34,7 @@ using ::testing::TestWithParam;
 constexpr FloatFormat kFormats[] = {FloatFormat::kBF16, FloatFormat::kF16, FloatFormat::kF32,
                                     FloatFormat::kF64};
 
-// One quantised weight of a golden file, as a loader sees it.
+// One quantised weight of a golden file, as the loader would see it.
 class Golden {
  public:
   explicit Golden(const std::string& name)
@@ -103,7 +104,7 @@ class Golden {
   std::unique_ptr<WeightTables> tables_;
 };
 
-// How many values differ, two NaN being the same value whatever their bits.
+// How many values differ. Any two NaN count as equal, whatever their bits.
 std::size_t differences(const std::vector<std::byte>& a, const std::vector<std::byte>& b,
                         FloatFormat format) {
   const std::size_t count = a.size() / float_bytes(format);
@@ -150,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(All, Goldens,
                                            "nf4_nested", "fp4"),
                          [](const auto& value) { return value.param; });
 
-// A random weight of a kind, with tables that reach as far as its layout does.
+// A random weight of one kind, with tables that are as large as its layout needs.
 struct Made {
   QuantLayout layout;
   std::vector<std::byte> packed;
@@ -252,7 +253,7 @@ std::vector<Kind> kinds() {
   return all;
 }
 
-TEST(Dequantize, GivesTheSameInAnyPiecesByEveryImplementation) {
+TEST(Dequantize, GivesTheSameInAnyStretchesByEveryImplementation) {
   std::mt19937 random(11);
   ASSERT_EQ(kinds().size(), 15u);
   for (const Kind& kind : kinds()) {
@@ -262,7 +263,7 @@ TEST(Dequantize, GivesTheSameInAnyPiecesByEveryImplementation) {
       const std::size_t bytes = made.elements * float_bytes(format);
       std::vector<std::byte> expected(bytes, std::byte{0xA5});
       std::vector<std::byte> whole = expected;
-      std::vector<std::byte> pieces = expected;
+      std::vector<std::byte> stretches = expected;
       dequantize_reference(made.layout, made.tables(), made.packed.data(), 0, made.packed.size(),
                            expected.data(), format);
       ASSERT_TRUE(dequant_loops_portable(made.layout, made.tables(), made.packed.data(), 0,
@@ -272,17 +273,17 @@ TEST(Dequantize, GivesTheSameInAnyPiecesByEveryImplementation) {
         const std::uint64_t left = made.packed.size() - at;
         const std::uint64_t most = 1 + random() % (random() % 2 == 0 ? 64 : 40'000);
         const std::uint64_t count = std::min(left, most * unit);
-        // From an odd address, as pieces of a file stand.
-        std::vector<std::byte> piece(count + 1);
-        std::memcpy(piece.data() + 1, made.packed.data() + at, count);
-        dequantize_on_host(made.layout, made.tables(), piece.data() + 1, at, count, pieces.data(),
-                           format);
+        // Copied to an odd address, because stretches of a file may have any.
+        std::vector<std::byte> stretch(count + 1);
+        std::memcpy(stretch.data() + 1, made.packed.data() + at, count);
+        dequantize_on_host(made.layout, made.tables(), stretch.data() + 1, at, count,
+                           stretches.data(), format);
         at += count;
       }
       const std::string what = "order " + std::to_string(static_cast<int>(kind.order)) + " code " +
                                std::to_string(static_cast<int>(kind.code));
       ASSERT_EQ(differences(whole, expected, format), 0u) << what << ", portable loops";
-      ASSERT_EQ(differences(pieces, expected, format), 0u) << what << ", in pieces";
+      ASSERT_EQ(differences(stretches, expected, format), 0u) << what << ", in stretches";
     }
   }
 }
@@ -308,7 +309,8 @@ TEST(Dequantize, FollowsItsFormulaToTheLastBlockCutShort) {
 }
 
 TEST(Dequantize, RoundsToItsArithmeticAsTheCastsDo) {
-  // Values of every size as scales of a weight of ones, through the format and back.
+  // Values of every size are the scales of a weight of ones; they are rounded to the format and
+  // back.
   std::mt19937 random(2);
   std::vector<float> scales(200'000);
   for (float& value : scales) {

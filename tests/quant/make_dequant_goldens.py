@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes data/dequant/*.safetensors: small quantised weights as tools store them, and beside each
+"""Writes data/*.safetensors: small quantised weights as tools store them, and beside each
 what its reference makes of it, in three dtypes.
 
     python -m venv venv && venv/bin/pip install torch safetensors transformers compressed-tensors bitsandbytes
@@ -23,7 +23,7 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 import bitsandbytes.functional as bnb
 
-OUT = pathlib.Path(__file__).parent / "data" / "dequant"
+OUT = pathlib.Path(__file__).parent / "data"
 ROWS, COLUMNS = 16, 64
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]

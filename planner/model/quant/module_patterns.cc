@@ -5,7 +5,6 @@
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/base/safe_regex.h"
 
 namespace berth {
 namespace {

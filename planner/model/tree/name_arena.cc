@@ -1,8 +1,10 @@
-#include "berth/name_arena.h"
+// Names of a model (berth/model.h).
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include "berth/model.h"
 
 namespace berth {
 namespace {
