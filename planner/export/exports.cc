@@ -123,7 +123,7 @@ Dealt deal_layers(LayerHomes& homes, std::vector<std::string>& notes) {
     if (homes.is_gpu(layer.home())) {
       while (at < dealt.gpus.size() && dealt.gpus[at] != layer.home()) ++at;
       if (at == dealt.gpus.size()) {
-        throw Error("llama.cpp gives each GPU its layers once, in order; " + homes.no_space);
+        throw Error("llama.cpp gives each GPU one run of layers, in order: " + homes.no_space);
       }
       any = true;
     } else if (any) {
@@ -136,8 +136,8 @@ Dealt deal_layers(LayerHomes& homes, std::vector<std::string>& notes) {
     if (kv[g] == 0) continue;
     homes.require_space(dealt.gpus[g], kv[g],
                         "llama.cpp keeps the KV cache of layers on the CPU with a GPU's layers:");
-    notes.push_back("layers of the CPU among those of GPUs: their KV cache, " + format_size(kv[g]) +
-                    ", is on " + homes.label(dealt.gpus[g]));
+    notes.push_back("layers of the CPU stand among layers of GPUs: their KV cache, " +
+                    format_size(kv[g]) + ", is on " + homes.label(dealt.gpus[g]));
   }
   return dealt;
 }
@@ -245,7 +245,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   for (std::string& word : context_words(plan, out.notes)) words.push_back(std::move(word));
   out.arguments = join(words, " ");
   out.notes.push_back("made for weights of " + format_size(tree.bytes()) +
-                      ": a GGUF of another size wants a plan of its own");
+                      ": a GGUF of another size needs a plan of its own");
   return out;
 }
 
@@ -255,12 +255,12 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   Export out;
   const LayerHomes::Gathered gathered = homes.gather();
   if (gathered == LayerHomes::Gathered::kNoSpace) {
-    throw Error("vLLM takes layers in order, each GPU its share once: " + homes.no_space);
+    throw Error("vLLM gives each GPU one run of layers, in order: " + homes.no_space);
   }
   if (gathered == LayerHomes::Gathered::kMoved) {
     out.notes.push_back(
-        "vLLM takes layers in order, each GPU its share once: layers trade places, as many of them "
-        "on each device as planned");
+        "vLLM gives each GPU one run of layers, in order: layers trade places, as many of them on "
+        "each device as planned");
   }
   const std::vector<std::uint32_t> gpus = homes.gpus_in_order();
   const std::uint32_t first = gpus.front();

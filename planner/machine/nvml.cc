@@ -159,7 +159,7 @@ class Nvml {
   bool initialised_ = false;
 };
 
-// Calls an optional getter of one unsigned value; 0 where it is absent or fails.
+// Calls an optional getter of one unsigned value; 0 if it is absent or fails.
 template <class Getter, class... Arguments>
 unsigned ask(Getter getter, Arguments... arguments) {
   unsigned value = 0;
@@ -167,7 +167,7 @@ unsigned ask(Getter getter, Arguments... arguments) {
   return value;
 }
 
-// Calls an optional getter of text; "" where it is absent or fails.
+// Calls an optional getter of text; "" if it is absent or fails.
 std::string ask_text(Status (*getter)(Handle, char*, unsigned), Handle handle) {
   std::array<char, 128> buffer{};
   if (!getter || getter(handle, buffer.data(), buffer.size() - 1) != kSuccess) return "";
