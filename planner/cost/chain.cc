@@ -39,7 +39,7 @@ DType main_weights(const ModelTree& tree, const std::vector<std::uint64_t>& know
   return static_cast<DType>(most - std::begin(bytes));
 }
 
-// The dtype that a model computes in: its own where it is a float, else 16-bit.
+// The dtype that a model computes in: that of its weights if it is a float, else bfloat16.
 DType compute_dtype(DType weights) { return is_convertible(weights) ? weights : DType::kBF16; }
 
 double elements_of(const ModelTensor& tensor) { return static_cast<double>(tensor.elements()); }

@@ -91,7 +91,7 @@ Dealt deal_layers(LayerHomes& homes, std::vector<std::string>& notes) {
     if (homes.is_gpu(layer.home())) {
       while (at < dealt.gpus.size() && dealt.gpus[at] != layer.home()) ++at;
       if (at == dealt.gpus.size()) {
-        throw Error("llama.cpp gives each GPU its layers once, in order; " + homes.no_space);
+        throw Error("llama.cpp gives each GPU one run of layers, in order: " + homes.no_space);
       }
       any = true;
     } else if (any) {
@@ -104,8 +104,8 @@ Dealt deal_layers(LayerHomes& homes, std::vector<std::string>& notes) {
     if (kv[g] == 0) continue;
     homes.require_space(dealt.gpus[g], kv[g],
                         "llama.cpp keeps the KV cache of layers on the CPU with a GPU's layers:");
-    notes.push_back("layers of the CPU among those of GPUs: their KV cache, " + format_size(kv[g]) +
-                    ", is on " + homes.label(dealt.gpus[g]));
+    notes.push_back("layers of the CPU stand among layers of GPUs: their KV cache, " +
+                    format_size(kv[g]) + ", is on " + homes.label(dealt.gpus[g]));
   }
   return dealt;
 }
@@ -190,7 +190,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   for (std::string& word : context_words(plan, out.notes)) words.push_back(std::move(word));
   out.arguments = join(words, " ");
   out.notes.push_back("made for weights of " + format_size(tree.bytes()) +
-                      ": a GGUF of another size wants a plan of its own");
+                      ": a GGUF of another size needs a plan of its own");
   return out;
 }
 

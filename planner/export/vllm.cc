@@ -40,11 +40,11 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   Export out;
   const LayerHomes::Gathered gathered = homes.gather();
   if (gathered == LayerHomes::Gathered::kNoSpace) {
-    throw Error("vLLM takes layers in order, each GPU its share once: " + homes.no_space);
+    throw Error("vLLM gives each GPU one run of layers, in order: " + homes.no_space);
   }
   if (gathered == LayerHomes::Gathered::kMoved) {
     out.notes.push_back(
-        "vLLM takes layers in order, each GPU its share once: layers trade places, as many of them "
+        "vLLM gives each GPU one run of layers, in order: layers trade places, as many of them "
         "on each device as planned");
   }
   const std::vector<std::uint32_t> gpus = homes.gpus_in_order();

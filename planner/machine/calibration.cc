@@ -22,6 +22,7 @@ std::string label(const Device& device) {
   return device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
 }
 
+// True if both texts are known and differ.
 bool differ(const std::string& then, const std::string& now) {
   return !then.empty() && !now.empty() && printable(then, 4096) != printable(now, 4096);
 }
@@ -33,7 +34,7 @@ bool same_file_system(const fs::path& a, const fs::path& b) {
          facts_a.st_dev == facts_b.st_dev;
 }
 
-// Finds the measured device that `device` is; null, and why, where it is none.
+// The measured device that is `device`; if there is none, null, and the reason in `why`.
 const Device* find_measured(const Machine& measured, const Here& here, const Device& device,
                             std::string& why) {
   if (!device.uuid.empty()) {
@@ -50,13 +51,13 @@ const Device* find_measured(const Machine& measured, const Here& here, const Dev
   switch (device.kind) {
     case DeviceKind::kCuda:
       if (differ(other->description, device.description))
-        why = "measured was " + printable(other->description);
+        why = printable(other->description) + " was measured";
       else if (differ(other->uuid, device.uuid))
-        why = "measured was another one of its kind";
+        why = "another one of its kind was measured";
       break;
     case DeviceKind::kCpu:
       if (differ(other->description, device.description))
-        why = "measured was " + printable(other->description);
+        why = printable(other->description) + " was measured";
       else if (from.threads != 0 && from.threads != here.threads)
         why = "measured on " + std::to_string(from.threads) + " CPUs, " +
               std::to_string(here.threads) + " may be used now";
@@ -66,7 +67,7 @@ const Device* find_measured(const Machine& measured, const Here& here, const Dev
         why = "measured on host " + from.host;
       else if (!other->description.empty() &&
                !same_file_system(other->description, device.description))
-        why = "measured was that of " + printable(other->description);
+        why = "that of " + printable(other->description) + " was measured";
       break;
   }
   return why.empty() ? other : nullptr;

@@ -19,7 +19,7 @@ constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 60;
 
 struct CgroupMount {
   fs::path root;   // the group that the mount point shows
-  fs::path point;  // where
+  fs::path point;  // the folder that it is mounted at
   bool v2 = false;
 };
 
@@ -39,7 +39,7 @@ std::optional<std::uint64_t> read_number(const fs::path& file) {
   return to_number(line);  // "max" is no number and so no limit
 }
 
-// Takes the first word off a line.
+// Removes the first word of a line and returns it.
 std::string_view next_word(std::string_view& line) {
   constexpr std::string_view kBlanks = " \t\r";
   line.remove_prefix(std::min(line.find_first_not_of(kBlanks), line.size()));
@@ -130,16 +130,17 @@ std::optional<fs::path> read_group(const fs::path& cgroup, bool v2, std::string_
   return std::nullopt;
 }
 
-// The part of `group` below `root`; nullopt where it is not below.
+// The path of `group` relative to `root`; nullopt if it is not below that.
 std::optional<fs::path> below(const fs::path& group, const fs::path& root) {
   const fs::path relative = group.lexically_relative(root);
   if (relative.empty() || *relative.begin() == "..") return std::nullopt;
-  for (const fs::path& part : group)
-    if (part == "..") return std::nullopt;
+  for (const fs::path& name : group)
+    if (name == "..") return std::nullopt;
   return relative == "." ? fs::path() : relative;
 }
 
-// Takes `limit` bytes, of which used() are used, into account.
+// Narrows `memory` to a limit of `limit` bytes, of which used() are taken. No limit changes
+// nothing.
 template <class Used>
 void apply(HostLimits& memory, std::optional<std::uint64_t> limit, const Used& used,
            const fs::path& file) {
@@ -151,8 +152,9 @@ void apply(HostLimits& memory, std::optional<std::uint64_t> limit, const Used& u
   memory.limited_by = file.string();
 }
 
-// What a group holds and cannot drop: its usage without page cache (tmpfs and shared memory are
-// not among the file pages) and, where it is told apart, reclaimable slab.
+// The bytes that a group holds and cannot drop: its usage less its page cache and, where the kernel
+// reports it, less its reclaimable slab. tmpfs and shared memory stay in, as the kernel does not
+// count them among the file pages.
 std::uint64_t held(const fs::path& folder, const char* usage, const char* inactive,
                    const char* active, const char* slab) {
   const fs::path stat = folder / "memory.stat";
@@ -178,13 +180,14 @@ void apply_folder(HostLimits& memory, const fs::path& folder, bool v2) {
   };
   const fs::path limit = folder / "memory.limit_in_bytes";
   apply(memory, read_number(limit), used, limit);
-  // The least limit of all ancestors, also of those that a container does not show.
+  // The smallest limit of all ancestors, also of those that a container does not show.
   const fs::path stat = folder / "memory.stat";
   apply(memory, read_key(stat, "hierarchical_memory_limit"), used, stat);
 }
 
 // Calls `visit(folder, v2)` for the folder of each group that holds this process, from the mount's
-// own down; where the group lies outside the mount, for the mount's alone.
+// own group down. If the process's group lies outside the mount, the mount's own group is the only
+// one.
 template <class Visit>
 void visit_groups(const fs::path& root, std::string_view controller, Visit visit) {
   const std::vector<CgroupMount> mounts = read_mounts(root / "proc/self/mountinfo", controller);
@@ -200,12 +203,12 @@ void visit_groups(const fs::path& root, std::string_view controller, Visit visit
       if (shown && !relative) continue;
       fs::path folder = root / mount.point.relative_path();
       visit(folder, v2);
-      for (const fs::path& part : relative.value_or(fs::path())) visit(folder /= part, v2);
+      for (const fs::path& name : relative.value_or(fs::path())) visit(folder /= name, v2);
     }
   }
 }
 
-// CPUs that a group of version 1 or 2 may use at once, 0 where it sets no limit.
+// How many CPUs a group of version 1 or 2 may use at once; 0 if it sets no limit.
 double quota_of(const fs::path& folder, bool v2) {
   std::optional<std::uint64_t> quota, period;
   if (v2) {

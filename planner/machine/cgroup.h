@@ -1,5 +1,5 @@
-// How much host memory this process may still use, and how much CPU time: what the kernel has, and
-// every limit that a control group above the process sets.
+// How much host memory and CPU time this process may use: what the kernel has, within every limit
+// that the control groups (cgroups) of the process set.
 #pragma once
 
 #include <cstdint>
@@ -9,23 +9,24 @@
 namespace berth {
 
 struct HostLimits {
-  std::uint64_t total = 0;      // bytes: MemTotal or the smallest limit; 0 where unknown
-  std::uint64_t available = 0;  // bytes usable now without swapping: MemAvailable or what the
-                                // tightest limit leaves, file cache it can drop counted as free
-  // The file of the limit that leaves the least, "" where MemAvailable is the least.
+  std::uint64_t total = 0;  // bytes: MemTotal or the smallest limit; 0 where unknown
+  // Bytes usable now without swapping: MemAvailable, or what the tightest limit leaves if that is
+  // less. File cache that a group can drop counts as free.
+  std::uint64_t available = 0;
+  // The file with the limit that leaves the least; "" if MemAvailable is less than any.
   std::string limited_by;
 };
 
 // Reads proc/meminfo, proc/self/cgroup, proc/self/mountinfo and the mounted cgroup trees (version
-// 1, 2 or both) below `root`. Counted are memory.max and memory.high of version 2,
-// memory.limit_in_bytes and the hierarchical limit of version 1, of the process's group and of each
-// of its ancestors that the mount shows; where the group lies outside the mount (as some containers
-// have it), of the mount itself. Files that are missing or make no sense set no limit; never
-// throws.
+// 1, 2 or both) below `root`. The limits are memory.max and memory.high of version 2, and
+// memory.limit_in_bytes and the hierarchical limit of version 1: those of the process's group and
+// of each ancestor that the mount shows. If the group lies outside the mount, as in some
+// containers, those of the mount's own group count. Files that are missing or make no sense set no
+// limit. Never throws.
 HostLimits read_host_memory(const std::filesystem::path& root = "/");
 
-// The least CPU quota of those groups, in CPUs: cpu.max of version 2, cpu.cfs_quota_us over
-// cpu.cfs_period_us of version 1. 0 where none is set; never throws.
+// The smallest CPU quota of the same groups, in CPUs: cpu.max of version 2, cpu.cfs_quota_us /
+// cpu.cfs_period_us of version 1. 0 if none is set. Never throws.
 double read_cpu_quota(const std::filesystem::path& root = "/");
 
 }  // namespace berth

@@ -83,7 +83,7 @@ bool same_word(std::string_view a, std::string_view b) {
                     [](char x, char y) { return lower(x) == lower(y); });
 }
 
-// Calls `visit` for each word until it says true; whether it did.
+// Calls `visit` for each word until it returns true. Returns whether it did.
 template <class Visit>
 bool any_word(std::string_view text, Visit visit) {
   while (!text.empty()) {
@@ -112,7 +112,7 @@ const GpuFigures* find_gpu(std::string_view description) {
 }
 
 double pcie_bandwidth(int generation, int lanes) {
-  // Bytes per second and lane after line coding.
+  // Bytes per second of one lane, after line coding.
   constexpr std::array<double, 6> kLane = {0.25e9, 0.5e9, 0.985e9, 1.969e9, 3.938e9, 7.563e9};
   if (generation < 1 || generation > static_cast<int>(kLane.size()) || lanes < 1) return 0;
   return 0.8 * kLane[static_cast<std::size_t>(generation - 1)] * lanes;

@@ -42,7 +42,7 @@ CpuReport read_cpu(unsigned threads, const fs::path& root) {
     const std::size_t colon = line.find(':');
     if (colon == std::string::npos) continue;
     const std::string_view key = trim(std::string_view(line).substr(0, colon));
-    // It ends where the line does, but for blanks: what strtoul() wants.
+    // The value ends with the line (or with blanks), so that strtoul() stops at its end.
     const std::string_view value = trim(std::string_view(line).substr(colon + 1));
     if (key == "model name" && cpu.model.empty()) cpu.model = printable(value);
     if (key == "physical id") sockets.emplace(value);

@@ -35,7 +35,7 @@ Link default_link(const Device& device) {
   return {{}, {}, pcie_bandwidth(known ? known->pcie_generation : 4, 16), 10e-6};
 }
 
-// A link from -> to, unless there is one: like its reverse, else like `fallback`.
+// Adds a link from -> to unless there is one: like its reverse, or else like `fallback`.
 void add_link(Machine& machine, const std::string& from, const std::string& to,
               const Link& fallback) {
   if (machine.find_link(from, to)) return;
@@ -73,7 +73,7 @@ const Link* Machine::find_link(std::string_view from, std::string_view to) const
 
 void fill_defaults(Machine& machine) {
   for (Device& device : machine.devices) fill_rates(device);
-  // Reverses first: a link between GPUs that a file gives one way works the other way too.
+  // A link that a file gives one way works the other way, too.
   const std::vector<Link> given = machine.links;
   for (const Link& link : given) add_link(machine, link.to, link.from, link);
   if (!machine.find("cpu")) return;

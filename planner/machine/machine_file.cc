@@ -26,10 +26,10 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kMostMemory = std::uint64_t{1} << 50;
 constexpr std::uint64_t kMostDisk = std::uint64_t{1} << 60;
 
-constexpr std::size_t kMostText = 4096;  // bytes of a description: a disk's is its folder
+constexpr std::size_t kMostText = 4096;  // bytes of a description; that of a disk is a path
 constexpr std::int64_t kMostThreads = 1 << 20;
 
-// Runs one of the parsers of sizes.h on a value, and says where a refusal happened.
+// Runs one of the parsers of sizes.h on a value; adds file, line and field to its Error.
 template <class Parse>
 auto parsed(const YamlValue& value, Parse parse) {
   const std::string text = value.as_text();
@@ -156,6 +156,7 @@ Calibrated read_calibrated(const YamlValue& value) {
   return calibrated;
 }
 
+// The device at one end of a link.
 std::string end_of_link(const YamlValue& value, const Machine& machine) {
   const std::string name = value.as_text();
   if (machine.find(name)) return name;
@@ -208,7 +209,7 @@ bool before(const Device& a, const Device& b) {
   return rank(a) < rank(b);
 }
 
-// The names that files in `folder` go by.
+// The names of the machine files in `folder`, without their ending.
 std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code ignored;
@@ -219,6 +220,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
+// The file that `name` means: a path, or the bare name of a file in configs/hardware.
 fs::path find_file(const fs::path& name) {
   std::error_code ignored;
   const auto is_file = [&](const fs::path& path) {

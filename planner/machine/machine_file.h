@@ -1,4 +1,4 @@
-// Machines described in YAML, by themselves or inside another file.
+// Reads machines that are described in YAML, in a file of their own or inside another one.
 #pragma once
 
 #include "berth/machine.h"
@@ -6,8 +6,9 @@
 
 namespace berth {
 
-// A machine from a mapping that stands in another file: the inline machine of a deployment. Its
-// keys are those of read_machine_file() (berth/machine.h). Throws Error with file, line and field.
+// The machine that a YAML mapping describes: all of a machine file, or the inline machine of a
+// deployment file. The keys are listed at read_machine_file() (berth/machine.h). Throws Error with
+// file, line and field.
 Machine parse_machine(const YamlValue& document);
 
 }  // namespace berth

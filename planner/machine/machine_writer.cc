@@ -11,7 +11,8 @@
 namespace berth {
 namespace {
 
-// `value` in the largest of the units that leaves 1 or more, four significant digits: "21.34GB/s".
+// `value` in the largest unit that leaves a number of 1 or more, with four significant digits:
+// "21.34GB/s".
 template <std::size_t N>
 std::string scaled(double value, const std::array<std::pair<double, const char*>, N>& units) {
   const auto* unit = units.data();
@@ -54,7 +55,7 @@ std::string device_name(const Machine& machine, const std::string& name) {
   return device ? device_name(*device) : quoted(name);
 }
 
-// One line a device; what people do not edit comes last.
+// The line of a device. Keys that people do not edit come last.
 std::string device_line(const Device& device) {
   std::string line = "  - {name: " + device_name(device) +
                      ", kind: " + std::string(device_kind_name(device.kind)) +

@@ -1,4 +1,4 @@
-// A machine as the text of a machine file, which read_machine_file() (machine.h) accepts.
+// Writes a machine as the text of a machine file, which read_machine_file() reads back.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace berth {
 
-// YAML that ends in a newline: devices, links and `calibrated`. Capacities and reserves are exact;
-// rates and latencies have four significant digits, and what is unknown (0) is left out, so that
-// defaults apply where the file is read. Bytes of a text that are no UTF-8 become U+FFFD.
-// The machine must have a device.
+// YAML that ends in a newline: `calibrated`, devices and links. Capacities and reserves are exact;
+// rates and latencies have four significant digits. What is unknown (0) is left out, so that
+// defaults apply when the file is read. Bytes of a text that are not UTF-8 become U+FFFD. The
+// machine must have at least one device. Pure.
 std::string write_machine(const Machine& machine);
 
 }  // namespace berth

@@ -57,7 +57,7 @@ struct Api {
   Status (*count)(unsigned*) = nullptr;
   Status (*handle)(unsigned, Handle*) = nullptr;
   Status (*memory)(Handle, Memory*) = nullptr;
-  // May be absent in an old library or for a kind of device.
+  // These may be absent in an old library, or fail for some kinds of devices.
   Status (*name)(Handle, char*, unsigned) = nullptr;
   Status (*uuid)(Handle, char*, unsigned) = nullptr;
   Status (*pci)(Handle, PciInfo*) = nullptr;
@@ -81,7 +81,7 @@ struct CloseLibrary {
 
 template <class Function>
 bool load(void* library, const char* name, Function& function) {
-  // The cast that POSIX promises for dlsym.
+  // POSIX promises that this cast of dlsym()'s result works.
   function = reinterpret_cast<Function>(dlsym(library, name));
   return function != nullptr;
 }
@@ -89,7 +89,7 @@ bool load(void* library, const char* name, Function& function) {
 // The library, open and initialised, for as long as the object lives.
 class Nvml {
  public:
-  // Null, with a note, where there is none or it refuses.
+  // Null, and a note, if there is no library or it does not start.
   static std::unique_ptr<Nvml> open(const std::string& path, std::vector<std::string>& notes) {
     std::unique_ptr<Nvml> nvml(new Nvml);
     nvml->library_.reset(dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL));
@@ -159,7 +159,7 @@ class Nvml {
   bool initialised_ = false;
 };
 
-// Calls an optional getter of one unsigned value; 0 where it is absent or fails.
+// Calls an optional getter of one unsigned value; 0 if it is absent or fails.
 template <class Getter, class... Arguments>
 unsigned ask(Getter getter, Arguments... arguments) {
   unsigned value = 0;
@@ -167,13 +167,14 @@ unsigned ask(Getter getter, Arguments... arguments) {
   return value;
 }
 
-// Calls an optional getter of text; "" where it is absent or fails.
+// Calls an optional getter of text; "" if it is absent or fails.
 std::string ask_text(Status (*getter)(Handle, char*, unsigned), Handle handle) {
   std::array<char, 128> buffer{};
   if (!getter || getter(handle, buffer.data(), buffer.size() - 1) != kSuccess) return "";
   return printable(buffer.data());
 }
 
+// `value`, or 0 (unknown) if it is absurd.
 int small(unsigned value) { return value > 1024 ? 0 : static_cast<int>(value); }
 
 GpuReport read_gpu(const Nvml& nvml, unsigned index, Handle& handle,
@@ -202,7 +203,7 @@ GpuReport read_gpu(const Nvml& nvml, unsigned index, Handle& handle,
 
   unsigned mig = 0, pending = 0;
   if (api.mig_mode && api.mig_mode(handle, &mig, &pending) == kSuccess && mig == 1) {
-    notes.push_back(label + ", " + gpu.name + ", is cut up by MIG, which Berth does not use");
+    notes.push_back(label + ", " + gpu.name + ", is divided by MIG, which Berth does not use");
     return gpu;
   }
   Memory memory{};
@@ -254,7 +255,7 @@ void read_nvlinks(const Nvml& nvml, const Handles& handles, NvmlReport& report) 
           report.nvlink[from][to] += speed;
     }
   }
-  // Switches of one machine are taken to reach every GPU that has links to them.
+  // All switches of a machine are taken to be one that joins every GPU with links to a switch.
   for (std::size_t from = 0; from < count; ++from)
     for (std::size_t to = 0; to < count; ++to)
       if (from != to && to_switches[from] > 0 && to_switches[to] > 0)
@@ -273,7 +274,7 @@ void read_peers(const Nvml& nvml, const Handles& handles, NvmlReport& report) {
         report.peer[from][to] = ok(from, to, kP2pRead) && ok(from, to, kP2pWrite);
 }
 
-// The driver takes 20 ms to begin, so its own library stays open for the next look.
+// The driver takes 20 ms to start, so its own library stays open for the next time.
 std::shared_ptr<Nvml> open_once(const std::string& library, std::vector<std::string>& notes) {
   if (library != kDriverLibrary) return Nvml::open(library, notes);
   static std::mutex mutex;
@@ -295,7 +296,7 @@ NvmlReport read_nvml(const std::string& library) {
                            ")");
     return report;
   }
-  constexpr unsigned kMostGpus = 1024;  // a wild count is a broken library
+  constexpr unsigned kMostGpus = 1024;  // more than this means that the library is broken
   if (count > kMostGpus) {
     report.notes.push_back("no GPUs: the NVIDIA driver counts " + std::to_string(count));
     return report;

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kReached = 0.8;  // of a link's published rate, by large copies
+constexpr double kReached = 0.8;  // the share of a link's nominal rate that large copies reach
 
 std::optional<std::string> environment(const char* name) {
   const char* value = std::getenv(name);
@@ -36,7 +36,7 @@ unsigned allowed_cpus() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-// PCIe between this GPU and the host, bytes/s; 0 where the driver tells too little.
+// The rate of PCIe between this GPU and the host, in bytes/s; 0 if the driver says too little.
 double host_bandwidth(const GpuReport& gpu) {
   int generation = gpu.pcie_generation;
   if (generation == 0) {
@@ -113,7 +113,7 @@ void add_disk(const Surroundings& around, Machine& machine) {
     device.total = disk->total;
     device.description = disk->path.string();
   } else {
-    machine.notes.push_back("the disk of " + around.folder.string() + " does not tell its room");
+    machine.notes.push_back("the disk of " + around.folder.string() + " does not tell its size");
   }
   machine.devices.push_back(std::move(device));
 }

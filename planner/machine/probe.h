@@ -1,4 +1,5 @@
-// Probing with its surroundings given: what probe_machine() (machine.h) does, open to tests.
+// What probe_machine() (berth/machine.h) does, with everything that it looks at given as an
+// argument, so that tests can make it up.
 #pragma once
 
 #include <filesystem>
@@ -11,21 +12,22 @@
 namespace berth {
 
 struct Surroundings {
-  std::string nvml{kDriverLibrary};
+  std::string nvml{kDriverLibrary};            // the library that is asked about GPUs
   std::filesystem::path root = "/";            // holds proc/ and the cgroup mounts
-  std::filesystem::path folder;                // whose disk is asked
-  unsigned threads = 1;                        // that this process may run on
+  std::filesystem::path folder;                // its file system is the machine's disk
+  unsigned threads = 1;                        // the CPUs that this process may run on
   std::optional<std::string> visible_devices;  // CUDA_VISIBLE_DEVICES
   std::optional<std::string> device_order;     // CUDA_DEVICE_ORDER
 };
 
-// Those of this process.
+// The surroundings of this process.
 Surroundings real_surroundings(const std::filesystem::path& folder);
 
-// CPUs that this process can use at once: those its affinity allows, at most what the control
-// groups' quota pays for, rounded up; at least 1.
+// How many CPUs this process can use at once: as many as its affinity allows, but no more than the
+// quota of its control groups, rounded up; at least 1.
 unsigned usable_cpus();
 
+// The machine that is found. Never throws for absent hardware; what could not be asked is a note.
 Machine probe(const Surroundings& around);
 
 }  // namespace berth

@@ -40,7 +40,7 @@ constexpr std::array<std::string_view, 4> kFlopEndings = {"FLOP/s", "FLOPS", "FL
 constexpr std::array<Unit, 6> kTimeUnits = {
     {{"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"\u00b5s", 1e-6}, {"\u03bcs", 1e-6}, {"ns", 1e-9}}};
 
-// The text around one value, and what to call it when it is refused.
+// One value, and the words with which it is refused.
 struct Quantity {
   std::string_view text;    // as given
   std::string_view digits;  // "1.5"
@@ -78,7 +78,8 @@ bool same_letters(std::string_view a, std::string_view b) {
   return true;
 }
 
-// Splits number and unit. Refuses what starts with no digit: "-1", "inf", "0x10" and so on.
+// Splits number and unit. Refuses text that does not begin with a digit or a dot, such as "-1" and
+// "inf".
 Quantity split(std::string_view text, std::string_view noun, std::string_view example) {
   Quantity quantity{text, {}, {}, 0, noun, example};
   const std::string_view body = trim(text);
@@ -100,7 +101,7 @@ std::vector<std::string> names(std::span<const Unit> units, std::string_view end
   return all;
 }
 
-// The factor of a byte unit, `ending` ("" or "/s") included in the advice.
+// The bytes of `unit`. `ending` ("" or "/s") is added to units in the advice.
 double byte_factor(const Quantity& quantity, std::string_view unit, std::string_view ending) {
   if (unit.empty()) return 1;
   for (const Unit& known : kByteUnits) {
@@ -119,7 +120,7 @@ double byte_factor(const Quantity& quantity, std::string_view unit, std::string_
   quantity.refuse_unit(names(kByteUnits, ending));
 }
 
-// A rate or a time; never infinite, so that sums and ratios of them stay numbers.
+// A rate or a time. Refuses infinity, so that sums and ratios of them stay numbers.
 double scaled(const Quantity& quantity, double factor) {
   const double value = quantity.number * factor;
   if (!std::isfinite(value)) quantity.refuse("the number is out of range");

@@ -37,7 +37,7 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\n") - first + 1);
 }
 
-// The whole number that `text` starts with (CUDA reads "1x" as 1), nullopt where there is none.
+// The whole number that `text` starts with (CUDA reads "1x" as 1); nullopt if there is none.
 std::optional<std::size_t> leading_number(std::string_view text) {
   if (!text.empty() && text.front() == '+') text.remove_prefix(1);
   std::size_t number = 0, digits = 0;
@@ -48,7 +48,7 @@ std::optional<std::size_t> leading_number(std::string_view text) {
   return number;
 }
 
-// The GPU that one entry names, else nullopt with the reason in `why`.
+// The GPU that one entry names; if there is none, nullopt and the reason in `why`.
 std::optional<std::size_t> find_entry(std::string_view entry, const std::vector<GpuReport>& gpus,
                                       const std::vector<std::size_t>& ordered, std::string& why) {
   if (entry.starts_with("MIG-")) {

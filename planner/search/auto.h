@@ -6,8 +6,7 @@
 // these and the disk. A tier is searched only if nothing fits in the tiers before it, so that a
 // model that fits on the GPUs is never spilled. In a tier the following are tried, and the one with
 // the best price (pricing.h) wins:
-// - the exact contiguous pipeline (pipeline.h), with experts aside of layers if they do not all
-// fit;
+// - the exact contiguous pipeline (pipeline.h), with experts aside if not all of them fit;
 // - the same with stream buffers kept on a GPU, for the prompt alone and for tokens, too;
 // - the same with the input embedding on the host;
 // - tied units together on each device in turn, or on different devices, each with its copy;

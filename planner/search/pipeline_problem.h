@@ -61,10 +61,11 @@ struct Problem {
     double price = 0;
     std::uint32_t count = 0;
   };
+  // How many experts of each sort go aside: in `take` for up to two sorts, in `rest` for more.
   struct Choice {
     double price = kInfinity;
-    std::array<std::uint32_t, 2> take{};  // by sort: how many, where there are two at most
-    std::vector<std::uint32_t> rest;      // the same where there are more
+    std::array<std::uint32_t, 2> take{};
+    std::vector<std::uint32_t> rest;
   };
   static Choice cheapest(const std::vector<Sort>& sorts, std::uint64_t bytes);
   static Choice greedy(const std::vector<Sort>& sorts, std::uint64_t bytes);

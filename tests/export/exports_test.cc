@@ -1,5 +1,6 @@
-// What the exported words make the other tools do: llama.cpp's dealing of slots and its overrides
-// are played here, from its documentation, and must put every tensor where the plan has it.
+// What the exported arguments make the other tools do. How llama.cpp deals layers to devices and
+// applies overrides is imitated here from its documentation, and must put every tensor where the
+// plan has it.
 #include "planner/export/exports.h"
 
 #include <gmock/gmock.h>
@@ -126,8 +127,8 @@ class Played {
     for (float& share : split_) share /= sum;
   }
 
-  // Of a slot: a layer, or the output behind them.
-  std::string slot(std::size_t index) const {
+  // The device of a layer, or of the output, which counts as one more layer.
+  std::string layer_device(std::size_t index) const {
     const std::size_t all = layers_ + 1;
     const std::size_t offloaded = std::min(ngl_, all);
     if (index < all - offloaded) return "CPU";
@@ -137,7 +138,7 @@ class Played {
     return devices_.empty() ? "CUDA" + std::to_string(gpu) : devices_.at(gpu);
   }
 
-  // Only devices that take part can be named.
+  // An override can name only devices that llama.cpp uses.
   std::string override_of(const std::string& gguf) const {
     for (const auto& [pattern, where] : overrides_) {
       if (!std::regex_search(gguf, pattern)) continue;
@@ -148,9 +149,9 @@ class Played {
     return "";
   }
 
-  std::string tensor(const std::string& gguf, std::size_t slot_index) const {
+  std::string tensor(const std::string& gguf, std::size_t layer) const {
     const std::string where = override_of(gguf);
-    return where.empty() ? slot(slot_index) : where;
+    return where.empty() ? layer_device(layer) : where;
   }
 
  private:

@@ -237,10 +237,11 @@ TEST_F(Calibration, DoesNotTakeAnotherGpuForTheOneMeasured) {
   machine.devices[1].uuid = "GPU-dd";
   machine.devices[1].description = "NVIDIA L4";
   const std::string sentence = apply_calibration(measured, kHere, machine);
-  EXPECT_EQ(sentence,
-            "speeds measured by berth calibrate on 2026-11-21; default speeds for gpu 0 (measured "
-            "was another one of its kind), gpu 1 (measured was NVIDIA H200); run `berth calibrate` "
-            "again");
+  EXPECT_EQ(
+      sentence,
+      "speeds measured by berth calibrate on 2026-11-21; default speeds for gpu 0 (another "
+      "one of its kind was measured), gpu 1 (NVIDIA H200 was measured); run `berth calibrate` "
+      "again");
   EXPECT_EQ(machine.find("0")->memory_bandwidth, 1);
   EXPECT_EQ(machine.find("1")->memory_bandwidth, 1);
   EXPECT_EQ(machine.find_link("cpu", "0")->bandwidth, 2) << "nor its links";
@@ -253,7 +254,7 @@ TEST_F(Calibration, GoesByOrdinalAndProductWhereUuidsAreUnknown) {
   measured.devices[1].description = "NVIDIA L4";
   Machine machine = probed_like(measured_on(folder_));
   const std::string sentence = apply_calibration(measured, kHere, machine);
-  EXPECT_THAT(sentence, HasSubstr("default speeds for gpu 1 (measured was NVIDIA L4);"));
+  EXPECT_THAT(sentence, HasSubstr("default speeds for gpu 1 (NVIDIA L4 was measured);"));
   EXPECT_EQ(machine.find("0")->memory_bandwidth, 4.1e12);
 }
 
@@ -273,7 +274,7 @@ TEST_F(Calibration, HoldsForTheCpusAndTheProcessorItWasMeasuredOn) {
   EXPECT_EQ(machine.find("cpu")->memory_bandwidth, 1);
   machine.devices[2].description = "Intel Xeon";
   EXPECT_THAT(apply_calibration(measured, kHere, machine),
-              HasSubstr("cpu (measured was AMD EPYC)"));
+              HasSubstr("cpu (AMD EPYC was measured)"));
   EXPECT_TRUE(machine.find("cpu")->matvec.empty());
 }
 
@@ -288,7 +289,7 @@ TEST_F(Calibration, HoldsForTheFileSystemThatWasMeasured) {
   machine = probed_like(measured);
   machine.devices[3].description = "/proc";
   EXPECT_THAT(apply_calibration(measured, kHere, machine),
-              HasSubstr("disk (measured was that of " + folder_.string() + ")"));
+              HasSubstr("disk (that of " + folder_.string() + " was measured)"));
   machine = probed_like(measured);
   EXPECT_THAT(apply_calibration(measured, {"node-8", 4}, machine),
               HasSubstr("disk (measured on host node-7)"));

@@ -135,7 +135,7 @@ TEST_F(Nvml, PassesOverAGpuCutUpByMig) {
   const NvmlReport report = read_nvml(FAKE_NVML);
   EXPECT_FALSE(report.gpus[0].usable);
   EXPECT_TRUE(report.gpus[1].usable);
-  EXPECT_THAT(report.notes, ElementsAre(HasSubstr("cut up by MIG")));
+  EXPECT_THAT(report.notes, ElementsAre(HasSubstr("divided by MIG")));
 }
 
 TEST_F(Nvml, DoesWithoutWhatIsOptional) {

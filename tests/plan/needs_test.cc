@@ -60,7 +60,7 @@ TEST(Needs, FindTheLargestLayerAmongNoSplitModulesAndLeaves) {
   ModelTree wide = small_tree();
   wide.tensors[1].shape = {700};  // the first layer is 1,101 in all now
   EXPECT_EQ(model_needs(wide)[2].largest_layer, 1101u);
-  wide.modules[2].no_split = false;  // and may be split: its own parts count one by one
+  wide.modules[2].no_split = false;  // and may be split: its tensors count one by one
   EXPECT_EQ(model_needs(wide)[2].largest_layer, 1000u);
 }
 

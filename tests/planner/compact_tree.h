@@ -1,4 +1,4 @@
-// Module trees written compactly, for the tests of this room.
+// Module trees written compactly, for the tests of the planner.
 //
 // A node is [name, class, parameters, buffers, children], a tensor [name, dtype, shape]; a child
 // named "3..17" stands for fifteen equal children. Same for the keys of device maps.

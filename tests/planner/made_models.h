@@ -13,8 +13,8 @@ namespace berth {
 inline constexpr std::uint64_t kMiB = 1ull << 20;
 inline constexpr std::uint64_t kGiB = 1ull << 30;
 
-// How many of a test's random instances are tried: all, or under a sanitizer, which makes each ten
-// times as slow, a part.
+// How many of a test's random instances are tried: all, but under a sanitizer only some, as it
+// makes each ten times as slow.
 #ifdef __SANITIZE_ADDRESS__
 inline constexpr int kInstanceShare = 8;
 #else
@@ -23,7 +23,7 @@ inline constexpr int kInstanceShare = 1;
 
 Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1e12);
 
-// With a cpu and a disk where they have bytes; defaults filled in.
+// A machine with a cpu and a disk if they are given bytes; defaults are filled in.
 Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t disk);
 
 struct MadeShape {
@@ -45,7 +45,7 @@ std::string device_of(const ModelTree& tree, const Plan& plan, const std::string
 
 // What must hold for every plan, whatever the policy.
 void expect_sound(const ModelTree& tree, const Plan& plan, const std::string& what);
-// Units, and the experts of units that may part with them, stand whole.
+// Every unit is on one device, or its experts are on one device and the rest of it on another.
 void expect_whole(const ModelTree& tree, const Plan& plan, const std::string& what);
 
 }  // namespace berth

@@ -88,7 +88,7 @@ TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
   EXPECT_EQ(make_plan(tree, machine, request).load_peak.naive_host_bytes, 3 * bytes);
 }
 
-// Private memory is filled through buffers where there is room for them, and in place where not.
+// Private memory is filled through buffers if the host has space for them, and in place if not.
 TEST(MemoryModel, BuffersThatALoadCanDoWithoutKeepNothingFromFitting) {
   MadeShape shape;
   shape.kv_elements = 0;
@@ -102,7 +102,7 @@ TEST(MemoryModel, BuffersThatALoadCanDoWithoutKeepNothingFromFitting) {
   const Plan roomy = plan_in(8 * kGiB);
   const DeviceLedger& row = roomy.devices.at(0);
   const std::uint64_t taken = row.reserved + row.weights + row.kv_cache + row.workspace;
-  ASSERT_LT(row.kv_cache + row.workspace, kMostBounced - 2 * kMiB);  // no room for buffers there
+  ASSERT_LT(row.kv_cache + row.workspace, kMostBounced - 2 * kMiB);  // no space for the buffers
   const Plan tight = plan_in(taken + kMiB);
   EXPECT_TRUE(tight.fits());
   EXPECT_LE(tight.load_peak.host_bytes, taken + kMiB);
@@ -145,8 +145,8 @@ TEST(Auto, FillsTheFastestGpuFirstWithinTheFullLedger) {
   EXPECT_GT(plan.estimate.score_seconds, 0);
 }
 
-// StreamBuffers for streaming take room of a GPU that could hold a layer: they are a way to be
-// quicker, not a need. With host RAM for the whole model there is always a plan.
+// Stream buffers take space of a GPU that could hold a layer. They make a plan quicker but are not
+// needed for it: with host RAM for the whole model there is always a plan.
 TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
   MadeShape shape;  // a Llama of ten layers of 1.6 GiB
   shape.layers = 10;
@@ -185,7 +185,7 @@ TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
   }
 }
 
-// What stands on the disk must be computed by somebody: not by a device that must stay empty.
+// What stands on the disk must not be computed by a device that must stay empty.
 TEST(Auto, AnExcludedCpuComputesNothingOfTheDisk) {
   MadeShape shape;
   shape.layers = 12;
@@ -366,7 +366,7 @@ TEST(Planner, SuggestsOnlyWhatFits) {
     smaller.workload.context += 256;
     EXPECT_FALSE(make_plan(tree, machine, smaller).fits());
   }
-  // The shortfall is the least that would do.
+  // The shortfall is the least memory that is enough.
   Machine larger = machine;
   larger.devices[0].capacity += plan.shortfall->bytes;
   EXPECT_TRUE(make_plan(tree, larger, request).fits());
@@ -386,7 +386,7 @@ TEST(Planner, HonoursOverridesExclusionsAndBudgets) {
   EXPECT_EQ(device_of(tree, plan, "layers.2.mlp.weight"), "1");  // where the head is: one hop less
   EXPECT_EQ(device_of(tree, plan, "head.weight"), "1");
 
-  request.overrides = {{"*.mlp", "cpu"}};  // part of every block
+  request.overrides = {{"*.mlp", "cpu"}};  // a module of every block
   plan = make_plan(tree, machine, request);
   expect_sound(tree, plan, "parts");
   EXPECT_EQ(device_of(tree, plan, "layers.3.mlp.weight"), "cpu");
@@ -470,7 +470,7 @@ TEST(Planner, SuggestsAutoWithoutTheDiskThatAccelerateAlwaysHas) {
 
 TEST(Planner, SaysThatThePeakOfLoadingIsWhatDoesNotFit) {
   const ModelTree tree = model_of({});
-  // All goes to the GPU, through staging that the host has not the room for.
+  // All goes to the GPU, through staging that the host has no space for.
   const Machine machine = machine_of({gpu("0", 8 * kGiB)}, 4 * kMiB, 0);
   const Plan plan = make_plan(tree, machine, {});
   ASSERT_FALSE(plan.fits());

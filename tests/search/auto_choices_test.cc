@@ -1,4 +1,4 @@
-// What `auto` chooses, case by case, and the words it has for it.
+// What `auto` chooses, case by case, and the reasons that it gives.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -93,7 +93,7 @@ TEST(AutoChooses, ToSpreadLayersThatStreamBetweenThoseThatStay) {
   }
   EXPECT_GT(runs, 4u);
 
-  // The same layers in two runs, as Hugging Face would leave them: what the spreading is worth.
+  // The same layers in two runs, as Hugging Face would place them, show what spreading gains.
   Request map;
   map.workload = request.workload;
   map.device_map.emplace();

@@ -1,5 +1,5 @@
-// `auto` against the obvious way: every placement of a small model, priced one by one as a device
-// map, which takes the same road as any plan but shares nothing with the search.
+// Compares `auto` with the obvious way: every placement of a small model is priced as a device map.
+// That uses the same ledger and prices as any plan, but nothing of the search.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -55,7 +55,7 @@ Oracle try_everything(const ModelTree& tree, const Machine& machine, const Reque
     request.policy = Policy::kDeviceMap;
     request.device_map.emplace();
     for (std::size_t p = 0; p < pieces.size(); ++p) {
-      // Experts apart: one side or the other is a GPU.
+      // If the experts stand aside, they or the rest of the unit are on a GPU.
       const std::size_t home = at[pieces[p].unit];
       if (pieces[p].experts && at[p] != home) allowed = allowed && (is_gpu(home) || is_gpu(at[p]));
       host = host || machine.devices[at[p]].kind == DeviceKind::kCpu;
@@ -81,7 +81,8 @@ Oracle try_everything(const ModelTree& tree, const Machine& machine, const Reque
   return oracle;
 }
 
-// The bound that a plan of a longer chain would be measured by, for a plan that is the best.
+// The lower bound that plans of longer chains are measured by, for a plan that is known to be the
+// best.
 double bound_of(const ModelTree& tree, const Machine& machine, const Request& request,
                 const Plan& plan) {
   const PlanInputs inputs(tree, machine, request);
@@ -181,7 +182,8 @@ void expect_best(bool mixture, unsigned seed, int instances) {
     if (!oracle.gpus) ++spilled;
     if (plan.streamer != kNone) ++streamed;
   }
-  // A bound of nothing would be one, too. So few units cannot fill devices as the bound assumes.
+  // A bound of 0 would be true, but worthless. The bounds must be near the best plans on average,
+  // but not very near: so few units cannot fill devices as the bound assumes.
   EXPECT_GT(tightness, 0.3 * fitting);
   EXPECT_GT(spilled, instances / 4);
   EXPECT_GE(streamed, instances / 50);

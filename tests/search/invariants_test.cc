@@ -76,7 +76,7 @@ TEST(Invariants, HoldForThousandsOfPlans) {
     double stages = plan.estimate.hops_seconds_per_token;
     for (const Stage& stage : plan.estimate.stages) stages += stage.seconds_per_token;
     EXPECT_NEAR(stages, plan.estimate.seconds_per_token, plan.estimate.seconds_per_token * 1e-9);
-    // The plan's own map is worth what the plan said.
+    // Planning with the map that the plan wrote gives the estimate that the plan had.
     Request again = it.request;
     again.policy = Policy::kDeviceMap;
     again.device_map = plan.device_map;
@@ -122,7 +122,8 @@ TEST(Invariants, MoreMemoryNeverMakesAPlanWorse) {
     it.machine.devices[d].capacity += random() % (it.tree.bytes() / 2);
     const Plan roomier = make_plan(it.tree, it.machine, it.request);
     EXPECT_TRUE(roomier.fits()) << "instance " << i;
-    if (tier_of(it, roomier) < tier_of(it, plan)) continue;  // less spilled, which comes first
+    if (tier_of(it, roomier) < tier_of(it, plan))
+      continue;  // less spilled, which counts before time
     EXPECT_LE(roomier.estimate.score_seconds, plan.estimate.score_seconds * (1 + 1e-6))
         << "instance " << i << " gap " << roomier.estimate.optimality_gap.value_or(-1)
         << " streamer " << plan.streamer << " " << roomier.streamer;

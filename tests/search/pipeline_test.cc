@@ -1,4 +1,4 @@
-// The dynamic programs against the obvious way: every device for every unit, tried one by one.
+// Compares the dynamic programs with the obvious way, which tries every device for every unit.
 #include "planner/search/pipeline.h"
 
 #include <gtest/gtest.h>
@@ -13,8 +13,8 @@
 namespace berth {
 namespace {
 
-// A device with experts_aside aside loses `aside_space`. Parts aside take space only where
-// `counted`.
+// Whether every device holds what the plan puts there. A device whose experts stand aside loses
+// `aside_space`. Experts aside take space on their side only if `counted`.
 bool fits(const Pipeline& p, const PipelinePlan& plan, bool counted = false) {
   for (std::uint32_t d = 0; d < p.devices.size(); ++d) {
     std::uint64_t weights = 0;
@@ -24,18 +24,18 @@ bool fits(const Pipeline& p, const PipelinePlan& plan, bool counted = false) {
     }
     std::uint64_t workspace = 0;
     bool used = resident > 0;
-    bool parted = false;
+    bool any_aside = false;
     for (std::size_t u = 0; u < plan.device.size(); ++u) {
       if (plan.device[u] != d) continue;
       used = true;
       const bool aside = u < plan.aside.size() && plan.aside[u];
-      parted = parted || aside;
+      any_aside = any_aside || aside;
       weights += p.units[u].weights - (aside ? p.units[u].experts : 0);
       resident += p.units[u].resident - (aside ? p.units[u].experts : 0);
       workspace = std::max(workspace, p.units[u].workspace);
     }
     if (!used) continue;
-    if (parted) workspace += p.aside_space;
+    if (any_aside) workspace += p.aside_space;
     if (resident + workspace > p.devices[d].space || weights > p.devices[d].weight_space)
       return false;
   }
@@ -136,22 +136,21 @@ Pipeline random_pipeline(std::mt19937& random) {
   return p;
 }
 
-// The same with experts_aside that may stand aside on the last device, which is left out of the
-// chain's.
-Pipeline random_parts(std::mt19937& random) {
+// The same with experts that may stand aside on one of the devices.
+Pipeline random_with_experts(std::mt19937& random) {
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
   Pipeline p = random_pipeline(random);
   p.units.resize(std::min<std::size_t>(p.units.size(), 5));
   p.time.resize(p.units.size() * p.devices.size());
-  const std::uint64_t part = pick(1, 6);
+  const std::uint64_t experts = pick(1, 6);
   const std::uint64_t price = pick(0, 30);
   const std::uint64_t sorts = pick(1, 2);
   for (std::size_t u = 0; u < p.units.size(); ++u) {
     PipelineUnit& unit = p.units[u];
     if (unit.fixed == kNone && pick(0, 4) > 0)
-      unit.experts = std::min(part * (1 + u % sorts), unit.weights);
+      unit.experts = std::min(experts * (1 + u % sorts), unit.weights);
     for (std::size_t d = 0; d < p.devices.size(); ++d) {
       p.aside.push_back(pick(0, 9) == 0 ? kNever : static_cast<double>(price + 3 * (u % sorts)));
     }
@@ -163,31 +162,31 @@ Pipeline random_parts(std::mt19937& random) {
 
 TEST(Pipeline, PutsTheCheapestPartsAside) {
   std::mt19937 random(14);
-  int parted = 0;
+  int with_experts_aside = 0;
   for (int i = 0; i < 1500; ++i) {
-    const Pipeline p = random_parts(random);
+    const Pipeline p = random_with_experts(random);
     const Best best = brute_force(p);
     const std::optional<PipelinePlan> plan = solve_latency(p);
     if (plan && !plan->exact)
-      continue;  // more than two sorts of experts_aside: not claimed to be best
+      continue;  // more than two sorts of experts: not claimed to be the best
     ASSERT_EQ(plan.has_value(), best.latency < kNever) << "instance " << i;
     if (!plan) continue;
     EXPECT_EQ(plan->cost, best.latency) << "instance " << i;
     EXPECT_EQ(latency_of(p, *plan), plan->cost) << "instance " << i;
     EXPECT_TRUE(fits(p, *plan)) << "instance " << i;
-    if (!plan->aside.empty()) ++parted;
+    if (!plan->aside.empty()) ++with_experts_aside;
     const std::optional<PipelinePlan> slowest = solve_bottleneck(p);
     ASSERT_TRUE(slowest) << "instance " << i;
     EXPECT_EQ(slowest->cost, best.bottleneck) << "instance " << i;
     EXPECT_TRUE(fits(p, *slowest)) << "instance " << i;
   }
-  EXPECT_GT(parted, 150);
+  EXPECT_GT(with_experts_aside, 150);
 }
 
 TEST(Pipeline, BoundsPlacementsWithPartsAside) {
   std::mt19937 random(15);
   for (int i = 0; i < 1000; ++i) {
-    const Pipeline p = random_parts(random);
+    const Pipeline p = random_with_experts(random);
     const Best best = brute_force(p);
     if (best.latency_anyhow == kNever || best.latency == kNever) continue;
     EXPECT_LE(latency_bound(p, best.latency), best.latency_anyhow + 1e-6) << "instance " << i;
