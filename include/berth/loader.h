@@ -35,13 +35,6 @@ struct ConvertTensor {
   DType dtype = DType::kF32;
 };
 
-// A file to stand beside the weights (config.json, tokenizer.json): a copy, or a text of our own.
-struct Companion {
-  std::string name;
-  std::filesystem::path from;  // copied where it is not empty
-  std::string text;            // else written
-};
-
 struct ConvertOptions {
   std::uint64_t max_shard_bytes = 5'000'000'000;  // of tensors in a file. Default: 5 GB
   IoEngine io = IoEngine::kAuto;                  // Default: by page-cache residency

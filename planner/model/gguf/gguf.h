@@ -15,7 +15,7 @@
 namespace berth {
 
 struct GgufModel {
-  Checkpoint checkpoint;    // format "GGUF"; one shard a file
+  Checkpoint checkpoint;    // one shard a file
   std::string config_json;  // what config.json would say; no dtype, no quantisation
 };
 
@@ -24,10 +24,6 @@ bool is_gguf(const std::filesystem::path& path);
 
 // True for a part of a split file that is not its first: "model-00002-of-00003.gguf".
 bool is_later_gguf_split(const std::filesystem::path& path);
-
-// The .gguf file of a folder that holds no other weights: one file, or the first of its parts.
-// Empty where there is none, or several.
-std::filesystem::path lone_gguf(const std::filesystem::path& folder);
 
 // Opens a GGUF file, or from any part of a split one (model-00001-of-00003.gguf) all of it. Of the
 // vocabulary only the size is looked at. Throws Error for a broken file, a tensor type or an
