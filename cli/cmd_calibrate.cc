@@ -21,6 +21,7 @@
 #include "planner/machine/calibration.h"
 #include "planner/machine/machine_writer.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/formats.h"
 
 namespace berth {
 namespace {
@@ -38,22 +39,24 @@ struct Target {
   std::vector<fs::path> files;  // of the model, the largest first; empty without one
 };
 
-std::vector<fs::path> shards_in(const fs::path& folder) {
-  std::vector<std::pair<std::uintmax_t, fs::path>> found;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    std::error_code ignored;
-    if (it->path().extension() == ".safetensors" && it->is_regular_file(ignored))
-      found.emplace_back(it->file_size(ignored), it->path());
+// The shards of a model of any format, the largest first.
+Target target_of_model(const fs::path& model) {
+  Checkpoint checkpoint;
+  try {
+    checkpoint = open_stored(model);
+  } catch (const Error& error) {
+    throw Error(
+        fmt::format("{}; name a folder with --disk to measure without a model", error.what()));
   }
-  std::sort(found.begin(), found.end(), std::greater<>());
-  std::vector<fs::path> files;
-  for (auto& [size, path] : found) files.push_back(std::move(path));
-  return files;
+  std::stable_sort(checkpoint.shards.begin(), checkpoint.shards.end(),
+                   [](const Shard& a, const Shard& b) { return a.file_bytes > b.file_bytes; });
+  Target target{checkpoint.folder.empty() ? fs::path(".") : checkpoint.folder, {}};
+  for (const Shard& shard : checkpoint.shards) target.files.push_back(shard.path);
+  return target;
 }
 
 Target target_of(const Options& options) {
-  fs::path model = options.model;
+  const fs::path& model = options.model;
   std::error_code ignored;
   if (model.empty()) {
     const fs::path folder = options.disk.value_or(".");
@@ -61,21 +64,8 @@ Target target_of(const Options& options) {
       throw Error(fmt::format("{}: no such folder (--disk)", folder.string()));
     return {folder, {}};
   }
-  if (model.extension() == ".yaml" || model.extension() == ".yml")
-    model = read_deployment(model).model;
-  if (fs::is_directory(model, ignored)) {
-    Target target{model, shards_in(model)};
-    if (target.files.empty())
-      throw Error(fmt::format("{}: holds no .safetensors file to read; name a folder with --disk",
-                              model.string()));
-    return target;
-  }
-  if (model.extension() != ".safetensors" || !fs::is_regular_file(model, ignored))
-    throw Error(
-        fmt::format("{}: neither a checkpoint folder nor a .safetensors file; name a "
-                    "folder with --disk",
-                    model.string()));
-  return {model.has_parent_path() ? model.parent_path() : fs::path("."), {model}};
+  const bool deployment = model.extension() == ".yaml" || model.extension() == ".yml";
+  return target_of_model(deployment ? read_deployment(model).model : model);
 }
 
 // Where the figures go. Found out, and made writable, before a minute is spent.

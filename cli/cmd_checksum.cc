@@ -7,29 +7,14 @@
 #include "berth/checkpoint.h"
 #include "berth/planner.h"
 #include "cli/commands.h"
-#include "cli/loading.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
 #include "planner/base/output_file.h"
-#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/machine/sizes.h"
-#include "planner/model/gguf/gguf.h"
+#include "planner/model/open/formats.h"
 
 namespace berth {
-namespace {
-
-// What open_model() would place, without asking which model it is.
-Checkpoint open_stored(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    const std::filesystem::path gguf = lone_gguf(path);
-    return gguf.empty() ? open_checkpoint(path) : open_gguf(gguf).checkpoint;
-  }
-  return is_gguf(path) ? open_gguf(path).checkpoint : open_checkpoint(path);
-}
-
-}  // namespace
 
 int cmd_checksum(const Options& options) {
   const Checkpoint checkpoint = open_stored(options.model);

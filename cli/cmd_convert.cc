@@ -12,7 +12,6 @@
 #include "berth/model.h"
 #include "berth/planner.h"
 #include "cli/commands.h"
-#include "cli/companions.h"
 #include "cli/loading.h"
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
@@ -20,9 +19,9 @@
 #include "cli/report/table.h"
 #include "planner/base/json_writer.h"
 #include "planner/base/output_file.h"
-#include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/machine/sizes.h"
-#include "planner/model/gguf/gguf.h"
+#include "planner/model/open/companions.h"
+#include "planner/model/open/formats.h"
 
 namespace berth {
 namespace {
@@ -120,55 +119,32 @@ DType main_dtype(const ModelTree& tree) {
   return most == bytes.end() ? DType::kF32 : most->first;
 }
 
-// What a kind of tokenizer that is not known leaves out is no reason to keep the weights back.
-void add_gguf_tokenizer(const fs::path& file, Input& input) {
-  using Text = std::string (*)(const fs::path&, const CheckpointLimits&);
-  for (const auto& [name, text] :
-       {std::pair<const char*, Text>("tokenizer.json", gguf_tokenizer_json),
-        std::pair<const char*, Text>("tokenizer_config.json", gguf_tokenizer_config_json)}) {
-    try {
-      input.companions.push_back({name, {}, text(file, {})});
-    } catch (const Error& error) {
-      input.notes.push_back(fmt::format("no {}: {}", name, error.what()));
-    }
-  }
-}
-
-// A GGUF file brings its config and its tokenizer along. Safetensors know no block formats: they
-// become floats.
-Input open_gguf_input(Model model, const Options& options, std::optional<DType> dtype) {
-  Input input;
+// A model that is described inside its file. Safetensors know no block formats: they become floats.
+Model open_whole(const Options& options, std::optional<DType>& dtype,
+                 std::vector<std::string>& notes) {
+  Model model = open_model(options.model, dtype);
   if (!dtype && has_blocks(*model.checkpoint)) {
     dtype = DType::kBF16;
-    input.notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
+    notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
     model = open_model(options.model, dtype);
   }
-  const fs::path file = model.checkpoint->shards[0].path;
-  const std::string config = open_gguf(file).config_json;
-  const std::string_view name = torch_dtype_name(dtype.value_or(main_dtype(model.tree)));
-  input.companions.push_back(
-      {"config.json", {}, fmt::format("{{\"torch_dtype\": \"{}\", {}", name, config.substr(1))});
-  input.companions.push_back({"generation_config.json", {}, gguf_generation_config_json(file)});
-  add_gguf_tokenizer(file, input);
-  input.checkpoint = *model.checkpoint;
-  choose_tensors(input, &model, dtype);
-  return input;
+  return model;
 }
 
 Input open_input(const Options& options) {
-  const std::optional<DType> dtype =
+  std::optional<DType> dtype =
       options.settings.dtype ? options.settings.dtype->dtype : std::nullopt;
   Input input;
   std::error_code ignored;
-  const bool folder = fs::is_directory(options.model, ignored);
-  if (is_gguf(options.model) || (folder && !lone_gguf(options.model).empty())) {
-    return open_gguf_input(open_model(options.model, dtype), options, dtype);
-  }
-  std::optional<Model> model = open_described(options, dtype, input.notes);
+  const bool whole =
+      find_whole_file(options.model, fs::is_directory(options.model, ignored)).format != nullptr;
+  const std::optional<Model> model =
+      whole ? open_whole(options, dtype, input.notes) : open_described(options, dtype, input.notes);
   if (model) require_weights(*model, options.model, "converted");
-  input.checkpoint = model ? *model->checkpoint : open_checkpoint(options.model);
+  input.checkpoint = model ? *model->checkpoint : open_stored(options.model);
+  const std::optional<DType> named = whole && !dtype ? main_dtype(model->tree) : dtype;
+  input.companions = companions_of(input.checkpoint, named, input.notes);
   choose_tensors(input, model ? &*model : nullptr, dtype);
-  input.companions = companions_in(input.checkpoint.folder, dtype);
   return input;
 }
 

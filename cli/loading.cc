@@ -9,29 +9,16 @@
 #include "cli/process/bus_guard.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
+#include "planner/model/open/companions.h"
+#include "planner/model/open/formats.h"
 
 namespace berth {
-namespace {
-
-std::filesystem::path folder_of(const Model& model) {
-  return model.checkpoint ? model.checkpoint->folder : model.path.parent_path();
-}
-
-}  // namespace
 
 void require_weights(const Model& model, const std::filesystem::path& named,
                      std::string_view done) {
   if (model.checkpoint) return;
   throw Error(fmt::format("{}: describes a model without its weights: it can be planned, not {}",
                           named.string(), done));
-}
-
-std::filesystem::path checksum_file(const std::filesystem::path& model,
-                                    const Checkpoint& checkpoint) {
-  std::error_code ignored;
-  const bool gguf = checkpoint.format == "GGUF";
-  if (!gguf && std::filesystem::is_directory(model, ignored)) return model / "berth.checksums.json";
-  return (gguf ? checkpoint.shards[0].path : model).string() + ".checksums.json";
 }
 
 std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned& planned,

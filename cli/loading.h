@@ -15,12 +15,6 @@ namespace berth {
 // has it, it cannot be `done` ("loaded").
 void require_weights(const Model& model, const std::filesystem::path& named, std::string_view done);
 
-// Where checksums stand if nobody says otherwise: in the model's folder, or beside its only file.
-// Those of a GGUF file, which may be named by its folder or by any of its parts, are beside its
-// first part always.
-std::filesystem::path checksum_file(const std::filesystem::path& model,
-                                    const Checkpoint& checkpoint);
-
 // Throws Error where the plan no longer fits what is free, a device is not here (without
 // --emulate), or loading fails or is cancelled; nothing half-loaded survives. Draws a progress bar
 // on stderr where that is a terminal. The plan must fit.

@@ -13,6 +13,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/formats.h"
 #include "planner/plan/device_map.h"
 
 namespace berth {
@@ -168,10 +169,9 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 // Opens the model, and says what was decided about its dtype where nobody asked for one.
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
   Model model = open_model(options.model, dtype, dequantize);
-  if (options.command != Command::kRun || dtype || !model.checkpoint ||
-      model.checkpoint->format != "GGUF") {
-    return model;
-  }
+  if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
+  const WholeFormat* const whole = whole_format(model.checkpoint->format);
+  if (whole == nullptr || !whole->mixes_floats) return model;
   dtype = dtype_to_run(model.tree);
   if (!dtype || !is_convertible(*dtype)) return model;
   write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",

@@ -48,9 +48,9 @@ constexpr OptionRow kOptions[] = {
      .required = true},
     {.flag = "MODEL",
      .commands = kCalibrate,
-     .help = "a checkpoint folder or a .safetensors file: its disk is measured by reading it",
+     .help = "a checkpoint folder or file, of any format: its disk is measured by reading it",
      .guide =
-         "a checkpoint folder, a `.safetensors` file or a deployment file: the disk that holds "
+         "a checkpoint folder or file, of any format, or a deployment file: the disk that holds "
          "it is measured by reading it",
      .otherwise = "a temporary file is read",
      .value = flag_value<&Options::model, named_path_from>()},

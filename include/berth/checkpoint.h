@@ -53,13 +53,17 @@ struct Shard {
   std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
 };
 
+// How the files of a checkpoint are written: by safetensors, by llama.cpp, by torch.save.
+enum class CheckpointFormat : std::uint8_t { kSafetensors, kGguf, kTorch };
+
 // All files of a model together.
 struct Checkpoint {
-  std::filesystem::path folder;     // holds the shards; config.json is looked for here
+  CheckpointFormat format = CheckpointFormat::kSafetensors;
+  // Holds the shards, and beside them config.json where the format does not have it inside.
+  std::filesystem::path folder;
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
   std::vector<StoredForm> forms;    // that TensorInfo::form names
-  std::string format;               // "GGUF"; empty for safetensors
 
   std::uint64_t bytes() const;  // of all tensors; bytes that several share count once
   // Null where the tensor is stored as its shape says.

@@ -42,13 +42,6 @@ struct ConvertTensor {
   DType dtype = DType::kF32;
 };
 
-// A file to stand beside the weights (config.json, tokenizer.json): a copy, or a text of our own.
-struct Companion {
-  std::string name;
-  std::filesystem::path from;  // copied where it is not empty
-  std::string text;            // else written
-};
-
 struct ConvertOptions {
   // Of tensors in one file; a tensor that is larger gets a file of its own. Default: 5 GB
   std::uint64_t max_shard_bytes = 5'000'000'000;

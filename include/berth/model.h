@@ -162,6 +162,14 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 // Whether quantised weights become plain ones as they are loaded, or stay as they are stored.
 enum class Dequantize : bool { kNo, kYes };
 
+// A file that stands beside weights and describes the model (config.json, tokenizer.json): one that
+// is there, or a text of our own, as GGUF's metadata gives it.
+struct Companion {
+  std::string name;
+  std::filesystem::path from;  // the file; empty where it is a text
+  std::string text;            // else
+};
+
 // A model as open_model() gives it.
 struct Model {
   std::filesystem::path path;            // as it was named

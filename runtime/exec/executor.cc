@@ -9,7 +9,7 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/base/utf8.h"
-#include "planner/model/gguf/gguf.h"
+#include "planner/model/open/companions.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
@@ -25,43 +25,22 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::filesystem::path folder_of(const Model& model) {
-  if (model.checkpoint) return model.checkpoint->folder;
-  return std::filesystem::is_directory(model.path) ? model.path : model.path.parent_path();
-}
-
-bool is_gguf_model(const Model& model) {
-  return model.checkpoint && model.checkpoint->format == "GGUF";
-}
-
-// The tokenizer of a GGUF model, which is in the model's file; null where it cannot be used and
-// none is needed.
-std::unique_ptr<Tokenizer> read_gguf_tokenizer(const Model& model, const RunOptions& options) {
-  const std::filesystem::path& file = model.checkpoint->shards[0].path;
+// The tokenizer, where text goes in or is wanted out. A prompt of ids runs without one.
+std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
   try {
-    return Tokenizer::parse(gguf_tokenizer_json(file), file.string() + ": its tokenizer");
+    if (const std::optional<Companion> json = tokenizer_json(model)) {
+      return json->from.empty()
+                 ? Tokenizer::parse(json->text,
+                                    model.checkpoint->shards[0].path.string() + ": its tokenizer")
+                 : Tokenizer::read(json->from);
+    }
   } catch (const Error&) {
     if (options.prompt) throw;
     return nullptr;
   }
-}
-
-// The model's tokenizer. A prompt of text needs it; for a prompt of ids it is null where it is
-// missing or not supported, and the answer is ids alone.
-std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
-  if (is_gguf_model(model)) return read_gguf_tokenizer(model, options);
-  const auto file = folder_of(model) / "tokenizer.json";
-  if (options.prompt) {
-    if (!std::filesystem::exists(file)) {
-      throw Error(file.string() + ": missing; a text prompt needs it (token ids do without)");
-    }
-    return Tokenizer::read(file);
-  }
-  try {
-    return std::filesystem::exists(file) ? Tokenizer::read(file) : nullptr;
-  } catch (const Error&) {
-    return nullptr;
-  }
+  if (!options.prompt) return nullptr;
+  throw Error((folder_of(model) / "tokenizer.json").string() +
+              ": missing; a text prompt needs it (token ids do without)");
 }
 
 // The ids under `key`: an integer or a list of them.
@@ -80,8 +59,8 @@ std::vector<std::int64_t> ids_of(const ModelConfig& config, std::string_view key
 
 // The ids of tokens that end a text: generation_config.json names them, or else config.json.
 std::vector<std::int64_t> end_of_text(const Model& model) {
-  const auto file = folder_of(model) / "generation_config.json";
-  if (!is_gguf_model(model) && std::filesystem::exists(file)) {
+  const auto file = file_beside(model, "generation_config.json");
+  if (!file.empty()) {
     auto ids = ids_of(ModelConfig::read(file), "eos_token_id");
     if (!ids.empty()) return ids;
   }

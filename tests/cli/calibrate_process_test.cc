@@ -7,6 +7,7 @@
 
 #include "berth/machine.h"
 #include "tests/cli/berth_process.h"
+#include "tests/model/tiny_gguf.h"
 
 namespace berth::testing {
 namespace {
@@ -98,11 +99,35 @@ TEST(CalibrateCommand, RefusesBeforeItMeasures) {
   refused({"--out", folder.path() / "absent/m.yaml"}, 1, "cannot be written");
   refused({"--out", folder.path()}, 1, "is a folder");
   refused({"--out", out, folder.path()}, 1, "no .safetensors file");
-  refused({"--out", out, folder.path() / "no-model"}, 1, "neither a checkpoint folder");
+  refused({"--out", out, folder.path() / "no-model"}, 1, "no such file or folder; name a folder");
+  refused({"--out", out, folder.write("a.onnx", "")}, 1, "neither a folder nor a .safetensors");
+  refused({"--out", out, folder.write("a.gguf", "GGUF")}, 1, "too few for a GGUF header");
   refused({"--out", out, "model", "--disk", "."}, 64, "--disk");
   refused({"--out", out, "--seconds", "soon"}, 64, "--seconds");
   refused({"--fast"}, 64, "--fast");
   EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+// Each model here is too small to be measured by, and a note says so: its shards were found.
+TEST(CalibrateCommand, ReadsAModelOfAnyFormat) {
+  const TemporaryFolder folder;
+  const auto folder_of = [&](const std::string& name) {
+    std::filesystem::create_directory(folder.path() / name);
+    return folder.path() / name;
+  };
+  const std::filesystem::path torch =
+      std::filesystem::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch/ok_wrapped";
+  std::filesystem::copy_file(torch, folder_of("torch") / "pytorch_model.bin");
+  std::filesystem::copy_file(torch, folder.path() / "a.pth");
+  tiny_gguf().write(folder_of("gguf") / "m.gguf");
+  for (const std::filesystem::path& model :
+       {tiny_llama(folder, "m"), folder.path() / "torch", folder.path() / "a.pth",
+        folder.path() / "gguf", folder.path() / "gguf/m.gguf"}) {
+    const Answer answer =
+        berth({"calibrate", model, "--seconds", "0.1", "--out", folder.path() / "m.yaml"});
+    EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+    EXPECT_THAT(answer.talk, HasSubstr("the model's files were not read (")) << model;
+  }
 }
 
 TEST(CalibrateCommand, GoesOnWhereTheDiskCannotBeMeasured) {

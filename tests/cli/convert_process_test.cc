@@ -9,9 +9,8 @@
 #include <utility>
 
 #include "berth/error.h"
-#include "cli/companions.h"
 #include "tests/cli/berth_process.h"
-#include "tests/model/gguf_writer.h"
+#include "tests/model/tiny_gguf.h"
 
 namespace berth::testing {
 namespace {
@@ -53,35 +52,6 @@ TEST(ConvertCommand, AnotherDtypeIsInTheConfigToo) {
             tiny_data_bytes() / 2);
 }
 
-// A llama of one layer with a vocabulary of bytes and a chat template.
-GgufWriter tiny_gguf() {
-  GgufWriter file;
-  file.text("general.architecture", "llama");
-  for (const auto& [key, value] :
-       {std::pair("embedding_length", 8u), std::pair("block_count", 1u),
-        std::pair("context_length", 16u), std::pair("feed_forward_length", 8u),
-        std::pair("attention.head_count", 2u)}) {
-    file.u32(std::string("llama.") + key, value);
-  }
-  file.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
-  file.text("tokenizer.ggml.model", "gpt2");
-  file.text("tokenizer.ggml.pre", "smollm");
-  file.texts("tokenizer.ggml.tokens", {"a", "<|end|>"});
-  file.u32("tokenizer.ggml.eos_token_id", 1);
-  file.text("tokenizer.chat_template", "{{ messages }}");
-  const std::vector<float> matrix(64), row(8), table(16);
-  file.floats("token_embd.weight", {2, 8}, table);
-  file.floats("output_norm.weight", {8}, row);
-  for (const char* name : {"attn_norm", "ffn_norm"}) {
-    file.floats(std::string("blk.0.") + name + ".weight", {8}, row);
-  }
-  for (const char* name :
-       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
-    file.floats(std::string("blk.0.") + name + ".weight", {8, 8}, matrix);
-  }
-  return file;
-}
-
 TEST(ConvertCommand, WritesWhatAGgufSaysBesideItsWeights) {
   const TemporaryFolder folder;
   tiny_gguf().write(folder.path() / "m.gguf");
@@ -115,16 +85,6 @@ TEST(ConvertCommand, RefusesWhatIsThereAndWhatIsNoFolder) {
   EXPECT_EQ(berth({"convert", model, folder.path() / "x.safetensors"}).exit_code, 64);
   EXPECT_EQ(berth({"convert", model}).exit_code, 64);
   EXPECT_EQ(berth({"convert", model, folder.path() / "x", "--dtype", "int8"}).exit_code, 64);
-}
-
-TEST(Companions, OnlyTheDtypeOfAConfigChanges) {
-  const auto changed = [](const char* text) { return with_dtype(text, DType::kBF16, "c"); };
-  EXPECT_EQ(changed(R"({"a": 1, "torch_dtype" : "float32" , "sub": {"dtype": "float32"}})"),
-            R"({"a": 1, "torch_dtype" : "bfloat16" , "sub": {"dtype": "float32"}})");
-  EXPECT_EQ(changed(R"({"dtype":"float16","torch_dtype":null})"),
-            R"({"dtype":"bfloat16","torch_dtype":null})");
-  EXPECT_EQ(changed("{}"), "{}");
-  EXPECT_THROW(changed("[]"), Error);
 }
 
 }  // namespace

@@ -97,7 +97,7 @@ const TensorInfo& find(const Checkpoint& checkpoint, std::string_view name) {
 TEST_F(Gguf, IsACheckpointInTheNamesOfTransformers) {
   const GgufModel model = open_gguf(write(llama()));
   const Checkpoint& checkpoint = model.checkpoint;
-  EXPECT_EQ(checkpoint.format, "GGUF");
+  EXPECT_EQ(checkpoint.format, CheckpointFormat::kGguf);
   EXPECT_EQ(checkpoint.tensors.size(), 12u);
   const TensorInfo& down = find(checkpoint, "model.layers.0.mlp.down_proj.weight");
   EXPECT_THAT(down.shape, ElementsAre(64, 32));

@@ -18,6 +18,8 @@
 
 namespace berth {
 
+inline constexpr std::string_view kGgufExtension = ".gguf";
+
 enum class GgufType : std::uint32_t {
   kU8,
   kI8,

@@ -9,98 +9,20 @@
 
 #include "berth/error.h"
 #include "planner/base/huge_pages.h"
-#include "planner/base/input_file.h"
 #include "planner/base/quote.h"
+#include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
-#include "planner/checkpoint/safetensors/header.h"
+#include "planner/checkpoint/open/weight_formats.h"
 #include "planner/checkpoint/safetensors/shard_index.h"
-#include "planner/checkpoint/shard_of.h"
-#include "planner/checkpoint/stand_in.h"
-#include "planner/checkpoint/torch/file.h"
 
 namespace berth {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A format that a folder may hold, by the names that transformers gives its files.
-struct Format {
-  std::string_view suffix;  // of every file
-  std::string_view single;  // the whole model
-  std::string_view index;   // which of several files holds which tensor
-  std::string_view prefix;  // of files that make up the model where there is no index
-  void (*read)(Checkpoint& checkpoint, const std::vector<fs::path>& files,
-               const CheckpointLimits& limits);
-};
-
-void check_count(const Checkpoint& checkpoint, const std::vector<fs::path>& files,
-                 const CheckpointLimits& limits) {
-  if (files.size() <= limits.shards) return;
-  throw Error(checkpoint.folder.string() + ": more than " + std::to_string(limits.shards) +
-              " shards");
-}
-
 // What opening by an index takes for each byte of it, about: the text itself, its entries, the
 // tensors and their names.
 constexpr std::size_t kIndexGrowth = 4;
-
-// The length of the file's header, whose first eight bytes are `first`.
-std::uint64_t header_length(const File& file, std::string_view first,
-                            const CheckpointLimits& limits) {
-  const std::string source = file.identity().path.string();
-  try {
-    return read_header_length(first, file.size(), source, limits);
-  } catch (const Error&) {
-    // Only of a file that is no safetensors is more looked at than its header.
-    std::string head(std::min(file.size(), kStandInBytes), '\0');
-    file.read_exactly(0, head.data(), head.size());
-    refuse_stand_in(head, source);
-    throw;
-  }
-}
-
-// Reads the headers of `files`, which become the checkpoint's shards in this order.
-void read_headers(Checkpoint& checkpoint, const std::vector<fs::path>& files,
-                  const CheckpointLimits& limits) {
-  check_count(checkpoint, files, limits);
-  HeaderParser parser;
-  std::vector<char> buffer;
-  for (const fs::path& path : files) {
-    const File file(path);
-    const std::string source = path.string();
-    // Exactly the header is read, in two calls: not one byte of the weights behind it.
-    char first[8] = {};
-    file.read_exactly(0, first, std::min<std::uint64_t>(sizeof first, file.size()));
-    const std::uint64_t length = header_length(file, {first, sizeof first}, limits);
-    buffer.resize(length + simdjson::SIMDJSON_PADDING);
-    file.read_exactly(sizeof first, buffer.data(), length);
-    std::fill_n(buffer.data() + length, simdjson::SIMDJSON_PADDING, '\0');
-    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
-    parser.parse({buffer.data(), length}, file.size(), shard, source, limits, checkpoint.tensors);
-    checkpoint.shards.push_back(shard_of(file));
-  }
-}
-
-// The same for files of torch.save.
-void read_torch_files(Checkpoint& checkpoint, const std::vector<fs::path>& files,
-                      const CheckpointLimits& limits) {
-  check_count(checkpoint, files, limits);
-  for (const fs::path& path : files) {
-    const File file(path);
-    const ByteSource source{path.string(), file.size(),
-                            [&](std::uint64_t offset, char* out, std::uint64_t count) {
-                              file.read_exactly(offset, out, count);
-                            }};
-    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
-    read_torch_file(source, shard, limits, checkpoint.tensors);
-    checkpoint.shards.push_back(shard_of(file));
-  }
-}
-
-constexpr Format kSafetensors{".safetensors", "model.safetensors", "model.safetensors.index.json",
-                              "", read_headers};
-constexpr Format kTorch{".bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
-                        "pytorch_model", read_torch_files};
 
 std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
   return checkpoint.shards[shard].path.filename().string();
@@ -162,12 +84,13 @@ void compare(const Checkpoint& checkpoint, const ShardIndex& index, const fs::pa
   }
 }
 
-void open_indexed(Checkpoint& checkpoint, const Format& format, const CheckpointLimits& limits) {
+void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
+                  const CheckpointLimits& limits) {
   const fs::path file = checkpoint.folder / format.index;
   std::error_code unknown;
   const std::uintmax_t index_bytes = fs::file_size(file, unknown);
   if (!unknown && index_bytes <= limits.header_bytes) prefer_huge_heap(index_bytes * kIndexGrowth);
-  const ShardIndex index = read_shard_index(file, limits, format.suffix);
+  const ShardIndex index = read_shard_index(file, limits, format.suffix());
   std::vector<fs::path> files;
   std::size_t missing = 0;
   std::string first;
@@ -248,25 +171,31 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
   std::error_code error;
   std::string other;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string extension = it->path().extension().string();
-    if (!is_torch_extension(extension) && extension != ".gguf") continue;
+    if (weight_format_of(it->path()) == nullptr && it->path().extension() != kGgufExtension)
+      continue;
     const std::string name = it->path().filename().string();
     if (other.empty() || name < other) other = name;
   }
-  const std::string text =
-      folder.string() + ": holds no .safetensors file and no pytorch_model.bin";
+  std::string text = folder.string() + ": holds";
+  std::string_view joint = " no ";
+  for (const WeightFormat& format : weight_formats()) {
+    text += joint;
+    text +=
+        format.prefix.empty() ? std::string(format.suffix()) + " file" : std::string(format.single);
+    joint = " and no ";
+  }
   if (other.empty()) throw Error(text);
   throw Error(text + ", but " + quote(other) + ": name that file to open it alone");
 }
 
 // The files of a format whose index is missing, sorted; none where there are none.
-std::vector<fs::path> list_files(const fs::path& folder, const Format& format) {
+std::vector<fs::path> list_files(const fs::path& folder, const WeightFormat& format) {
   std::vector<fs::path> files;
   std::error_code error;
   fs::directory_iterator it(folder, error);
   for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name.ends_with(format.suffix) && name.starts_with(format.prefix) && name[0] != '.') {
+    if (name.ends_with(format.suffix()) && name.starts_with(format.prefix) && name[0] != '.') {
       files.push_back(it->path());
     }
   }
@@ -277,7 +206,8 @@ std::vector<fs::path> list_files(const fs::path& folder, const Format& format) {
 
 // As transformers looks: the whole file first, then the index; then whatever is there. False where
 // the folder holds nothing of this format.
-bool open_format(Checkpoint& checkpoint, const Format& format, const CheckpointLimits& limits) {
+bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
+                 const CheckpointLimits& limits) {
   std::error_code ignored;
   const fs::path& folder = checkpoint.folder;
   if (fs::exists(folder / format.single, ignored)) {
@@ -290,17 +220,21 @@ bool open_format(Checkpoint& checkpoint, const Format& format, const CheckpointL
   }
   const std::vector<fs::path> files = list_files(folder, format);
   if (files.empty()) return false;
-  check_complete(folder, files, format.suffix);
+  check_complete(folder, files, format.suffix());
   format.read(checkpoint, files, limits);
   check_unique(checkpoint);
   return true;
 }
 
-}  // namespace
-
-bool is_torch_extension(std::string_view extension) {
-  return extension == ".bin" || extension == ".pt" || extension == ".pth";
+[[noreturn]] void fail_unknown(const fs::path& file) {
+  std::vector<std::string_view> extensions;
+  for (const WeightFormat& format : weight_formats()) {
+    extensions.insert(extensions.end(), format.extensions.begin(), format.extensions.end());
+  }
+  throw Error(file.string() + ": is neither a folder nor a " + alternatives(extensions) + " file");
 }
+
+}  // namespace
 
 Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits) {
   std::error_code error;
@@ -309,21 +243,17 @@ Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits
   Checkpoint checkpoint;
   if (fs::is_directory(status)) {
     checkpoint.folder = model;
-    for (const Format& format : {kSafetensors, kTorch}) {
+    for (const WeightFormat& format : weight_formats()) {
+      checkpoint.format = format.format;
       if (open_format(checkpoint, format, limits)) return checkpoint;
     }
     fail_without_shards(model);
   }
   checkpoint.folder = model.parent_path();
-  const std::string extension = model.extension().string();
-  if (extension == kSafetensors.suffix) {
-    read_headers(checkpoint, {model}, limits);
-  } else if (is_torch_extension(extension)) {
-    read_torch_files(checkpoint, {model}, limits);
-  } else {
-    throw Error(model.string() +
-                ": is neither a folder nor a .safetensors, .bin, .pt or .pth file");
-  }
+  const WeightFormat* const format = weight_format_of(model);
+  if (format == nullptr) fail_unknown(model);
+  checkpoint.format = format->format;
+  format->read(checkpoint, {model}, limits);
   return checkpoint;
 }
 

@@ -1,20 +1,17 @@
 // Opening a checkpoint: a folder of safetensors or, where there are none, of PyTorch's
 // pytorch_model*.bin (one file, shards with an index, or shards whose index is missing), or one
-// such file. Reads headers, never a byte of the weights.
+// such file. Reads headers, never a byte of the weights. The formats are rows of weight_formats.h;
+// formats that have their config inside are opened by planner/model/open/formats.h.
 //
 // Every rule of the format is enforced: size and count limits, checked arithmetic, unique names,
 // shard names that stay in the folder; of safetensors, ranges that cover the data exactly.
 #pragma once
 
 #include <filesystem>
-#include <string_view>
 
 #include "berth/checkpoint.h"
 
 namespace berth {
-
-// ".bin", ".pt" and ".pth": files of torch.save.
-bool is_torch_extension(std::string_view extension);
 
 // Opens `model`, a folder, a .safetensors file or one of torch.save.
 // Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.

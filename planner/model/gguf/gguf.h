@@ -16,7 +16,7 @@
 namespace berth {
 
 struct GgufModel {
-  Checkpoint checkpoint;    // format "GGUF"; one shard for each file
+  Checkpoint checkpoint;    // one shard for each file
   std::string config_json;  // what config.json would say, without dtype and quantisation
 };
 
@@ -25,10 +25,6 @@ bool is_gguf(const std::filesystem::path& path);
 
 // True for a split that is not the first of its model: "model-00002-of-00003.gguf".
 bool is_later_gguf_split(const std::filesystem::path& path);
-
-// The .gguf file of a folder that holds no other weights: the only one, or the first of its splits.
-// Empty if there is none or more than one.
-std::filesystem::path lone_gguf(const std::filesystem::path& folder);
 
 // Opens a GGUF file. If the file is a split (model-00001-of-00003.gguf), opens the whole model.
 // Reads no more of the vocabulary than its size. Throws Error for a broken file, for a split that

@@ -118,7 +118,7 @@ bool is_gguf(const fs::path& path) {
   std::string extension = path.extension().string();
   std::ranges::transform(extension, extension.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension == ".gguf";
+  return extension == kGgufExtension;
 }
 
 bool is_later_gguf_split(const fs::path& path) {
@@ -141,7 +141,7 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   GgufModel model;
   Checkpoint& checkpoint = model.checkpoint;
   checkpoint.folder = file.parent_path();
-  checkpoint.format = "GGUF";
+  checkpoint.format = CheckpointFormat::kGguf;
   std::vector<float> rope_factors;
   for (const Split& split : splits) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
@@ -152,18 +152,6 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   check_unique(checkpoint);
   model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);
   return model;
-}
-
-std::filesystem::path lone_gguf(const std::filesystem::path& folder) {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const fs::path& file = it->path();
-    if (file.extension() == ".safetensors" || file.extension() == ".bin") return {};
-    if (is_gguf(file) && !is_later_gguf_split(file)) found.push_back(file);
-  }
-  return found.size() == 1 ? found[0] : fs::path();
 }
 
 }  // namespace berth

@@ -11,8 +11,9 @@
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
-#include "planner/model/gguf/gguf.h"
+#include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/open/build_model_tree.h"
+#include "planner/model/open/formats.h"
 #include "planner/model/open/tree_json.h"
 #include "planner/model/tree/config.h"
 #include "planner/model/tree/tree_builder.h"
@@ -43,29 +44,29 @@ bool is_tree_json(const fs::path& path) {
 
 // A guess from the size of the index, rather too many: an entry takes some hundred bytes.
 std::size_t expected_tensors(const fs::path& folder) {
-  std::error_code error;
-  std::uintmax_t bytes = fs::file_size(folder / "model.safetensors.index.json", error);
-  if (error) bytes = fs::file_size(folder / "pytorch_model.bin.index.json", error);
-  return error ? 0 : static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
+  for (const WeightFormat& format : weight_formats()) {
+    std::error_code error;
+    const std::uintmax_t bytes = fs::file_size(folder / format.index, error);
+    if (!error) return static_cast<std::size_t>(std::min<std::uintmax_t>(bytes / 80, kMaxTensors));
+  }
+  return 0;
 }
 
-Model open_gguf_model(const fs::path& path, const std::string& name, std::optional<DType> dtype) {
-  GgufModel gguf = open_gguf(path);
+Model open_whole_model(const WholeFile& whole, const std::string& name,
+                       std::optional<DType> dtype) {
+  WholeModel opened = whole.format->open(whole.file);
   Model model;
-  model.path = path;
-  model.config =
-      std::make_shared<const ModelConfig>(ModelConfig::parse(gguf.config_json, path.string()));
-  model.checkpoint = std::move(gguf.checkpoint);
+  model.path = whole.file;
+  model.config = std::make_shared<const ModelConfig>(
+      ModelConfig::parse(opened.config_json, whole.file.string()));
+  model.checkpoint = std::move(opened.checkpoint);
   model.tree = build_model_tree(name, model.config.get(), &*model.checkpoint, dtype);
-  model.tree.quantization = model.checkpoint->format;
+  model.tree.quantization = whole.format->name;
   return model;
 }
 
 Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
-  if (const fs::path gguf = lone_gguf(path); !gguf.empty()) {
-    return open_gguf_model(gguf, folder_name(path), dtype);
-  }
   const fs::path config = path / "config.json";
   Model model;
   model.path = path;
@@ -108,17 +109,18 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
-  if (fs::is_directory(status)) return open_folder(path, dtype, dequantize);
-  const std::string extension = path.extension().string();
-  if (is_gguf(path)) return open_gguf_model(path, path.stem().string(), dtype);
-  if (extension == ".safetensors" || is_torch_extension(extension)) {
-    return open_weights(path, dtype, dequantize);
+  const bool is_folder = fs::is_directory(status);
+  if (const WholeFile whole = find_whole_file(path, is_folder); whole.format != nullptr) {
+    return open_whole_model(whole, is_folder ? folder_name(path) : path.stem().string(), dtype);
   }
+  if (is_folder) return open_folder(path, dtype, dequantize);
+  if (weight_format_of(path) != nullptr) return open_weights(path, dtype, dequantize);
+  const std::string extension = path.extension().string();
   if (extension != ".json") {
     throw Error(path.string() + ": " +
                 (extension.empty() ? "a file without an extension" : quote(extension)) +
-                " is not supported (a checkpoint folder, a .safetensors, .gguf, .bin, .pt or .pth "
-                "file, a config.json, or a module tree as .json)");
+                " is not supported (a checkpoint folder, a " + weight_extensions() +
+                " file, a config.json, or a module tree as .json)");
   }
   Model model;
   model.path = path;

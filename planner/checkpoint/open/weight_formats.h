@@ -1,0 +1,40 @@
+// The formats whose files hold tensors and nothing else: a row a format. What describes such a
+// model (config.json, tokenizer.json) lies in the folder beside its weights. Formats that have that
+// inside are in planner/model/open/formats.h.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "berth/checkpoint.h"
+
+namespace berth {
+
+// A folder's files have the names that transformers gives them.
+struct WeightFormat {
+  CheckpointFormat format;
+  std::span<const std::string_view> extensions;  // of a file; the first of them in a folder
+  std::string_view single;                       // in a folder: the whole model
+  std::string_view index;                        // which of several files holds which tensor
+  std::string_view prefix;  // of files that make up the model where there is no index
+  // Reads the headers of `files`, which become the checkpoint's shards in this order. Throws Error
+  // naming file, tensor and offset for anything malformed or unreadable.
+  void (*read)(Checkpoint& checkpoint, const std::vector<std::filesystem::path>& files,
+               const CheckpointLimits& limits);
+
+  std::string_view suffix() const { return extensions.front(); }
+};
+
+// In the order in which a folder is searched for them.
+std::span<const WeightFormat> weight_formats();
+
+// By the file's name alone; null where it is of none of these formats.
+const WeightFormat* weight_format_of(const std::filesystem::path& file);
+
+// "a, b or c", as messages list what could have been named.
+std::string alternatives(std::span<const std::string_view> words);
+
+}  // namespace berth

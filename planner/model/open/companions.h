@@ -1,0 +1,39 @@
+// The files that make weights a model: its config, its tokenizer, its chat template. They lie
+// beside the weights, or are texts out of a file that is the whole model (formats.h).
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "berth/model.h"
+#include "berth/tensor.h"
+
+namespace berth {
+
+// The folder in which the files that describe `model` are looked for.
+std::filesystem::path folder_of(const Model& model);
+
+// The file called `name` beside the weights of `model`. Empty where it does not exist, and for a
+// whole model, whatever lies beside it.
+std::filesystem::path file_beside(const Model& model, std::string_view name);
+
+// The tokenizer.json of `model`: the file beside it, or its text. Nothing where there is neither.
+// Throws Error where the text cannot be made.
+std::optional<Companion> tokenizer_json(const Model& model);
+
+// What goes along with the tensors of `checkpoint` when they are converted. Of a checkpoint with
+// its description beside it: those of the known names that lie there, to be copied, and where
+// `dtype` is given, config.json as a text that names it as the model's dtype. Of a whole model: its
+// texts, and its config names `dtype`, which must be given; a note says what could not be made.
+// Throws Error for a config that cannot be read.
+std::vector<Companion> companions_of(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                                     std::vector<std::string>& notes);
+
+// The text of a config.json with `torch_dtype` and `dtype`, those of them that stand in it at the
+// top, set to `dtype`; nothing else is touched.
+std::string with_dtype(const std::string& config, DType dtype, const std::string& source);
+
+}  // namespace berth

@@ -1,0 +1,103 @@
+#include "planner/model/open/formats.h"
+
+#include <algorithm>
+#include <map>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "berth/error.h"
+#include "planner/checkpoint/gguf/header.h"
+#include "planner/checkpoint/open/open_checkpoint.h"
+#include "planner/checkpoint/open/weight_formats.h"
+#include "planner/model/gguf/gguf.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+WholeModel open_gguf_file(const fs::path& file) {
+  GgufModel model = open_gguf(file);
+  return {std::move(model.checkpoint), std::move(model.config_json)};
+}
+
+constexpr InsideText kGgufTexts[] = {
+    {"generation_config.json", gguf_generation_config_json},
+    {"tokenizer.json", gguf_tokenizer_json, /*optional=*/true},
+    {"tokenizer_config.json", gguf_tokenizer_config_json, /*optional=*/true},
+};
+
+constexpr WholeFormat kFormats[] = {
+    {CheckpointFormat::kGguf, "GGUF", kGgufExtension, /*mixes_floats=*/true, is_gguf,
+     is_later_gguf_split, open_gguf_file, kGgufTexts},
+};
+
+const WholeFormat* format_named(const fs::path& file) {
+  const auto* const row =
+      std::ranges::find_if(kFormats, [&](const auto& format) { return format.has_name(file); });
+  return row == std::end(kFormats) ? nullptr : row;
+}
+
+// Whether a folder that holds this file is one of weights with their description beside them.
+bool is_weights_in_folder(const fs::path& file) {
+  const std::string extension = file.extension().string();
+  return std::ranges::any_of(
+      weight_formats(), [&](const WeightFormat& format) { return format.suffix() == extension; });
+}
+
+}  // namespace
+
+const WholeFormat* whole_format(CheckpointFormat format) {
+  const auto* const row = std::ranges::find(kFormats, format, &WholeFormat::format);
+  return row == std::end(kFormats) ? nullptr : row;
+}
+
+WholeFile find_whole_file(const fs::path& path, bool is_folder) {
+  if (!is_folder) return {format_named(path), path};
+  WholeFile found;
+  std::error_code error;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& file = it->path();
+    if (is_weights_in_folder(file)) return {};
+    const WholeFormat* const format = format_named(file);
+    if (format == nullptr || format->is_later_split(file)) continue;
+    if (found.format != nullptr) return {};
+    found = {format, file};
+  }
+  return found;
+}
+
+std::string weight_extensions() {
+  std::map<CheckpointFormat, std::vector<std::string_view>> by_format;
+  for (const WeightFormat& row : weight_formats()) {
+    by_format[row.format].assign(row.extensions.begin(), row.extensions.end());
+  }
+  for (const WholeFormat& row : kFormats) by_format[row.format].push_back(row.extension);
+  std::vector<std::string_view> all;
+  for (const auto& [format, extensions] : by_format) {
+    all.insert(all.end(), extensions.begin(), extensions.end());
+  }
+  return alternatives(all);
+}
+
+Checkpoint open_stored(const fs::path& path) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path, ignored);
+  const bool is_folder = fs::is_directory(status);
+  const WholeFile whole = find_whole_file(path, is_folder);
+  if (whole.format != nullptr) return whole.format->open(whole.file).checkpoint;
+  if (fs::exists(status) && !is_folder && weight_format_of(path) == nullptr) {
+    throw Error(path.string() + ": is neither a folder nor a " + weight_extensions() + " file");
+  }
+  return open_checkpoint(path);
+}
+
+fs::path checksum_file(const fs::path& path, const Checkpoint& checkpoint) {
+  std::error_code ignored;
+  const bool whole = whole_format(checkpoint.format) != nullptr;
+  if (!whole && fs::is_directory(path, ignored)) return path / "berth.checksums.json";
+  return (whole ? checkpoint.shards[0].path : path).string() + ".checksums.json";
+}
+
+}  // namespace berth
