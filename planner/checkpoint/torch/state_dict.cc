@@ -1,6 +1,7 @@
 #include "planner/checkpoint/torch/state_dict.h"
 
 #include <algorithm>
+#include <ranges>
 #include <string>
 
 #include "planner/base/join.h"
