@@ -1,8 +1,8 @@
 """Load of a 16.1 GB bfloat16 checkpoint in 16 shards onto one GPU, warm and cold.
 
 Every arm is a process of its own. Its clock starts when everything is imported and the GPU has a
-context, and stops when the last copy has arrived. Beside the arms stand two limits of the same run:
-the rate at which page-locked memory goes to the GPU, and the disk's.
+context, and stops when the last copy has arrived. The same run measures two limits and lists them
+beside the arms: the rate of copies from page-locked memory to the GPU, and the rate of the disk.
 """
 import json
 import os
@@ -66,7 +66,7 @@ def raw_arm(label, tool, files, *options):
 
 
 def best_options(tool, files, prepare, threads, chunks, *options):
-    """Threads and chunk with which a raw tool is fastest here."""
+    """Returns the threads and the chunk with which a raw tool is fastest on this machine."""
     best = None
     for count in threads:
         for chunk in chunks:
@@ -80,7 +80,7 @@ def best_options(tool, files, prepare, threads, chunks, *options):
 
 
 def pinned():
-    """What bench/raw_gpu.cc says of page-locked memory, and the best rate among its copies."""
+    """Returns what raw_gpu says about page-locked memory, and the best rate of its copies."""
     said = json.loads(h.run([h.WORK / "bin/raw_gpu", "pinned"]).stdout)
     return said, max(v for k, v in said.items() if k.endswith("bytes_per_second"))
 
@@ -164,9 +164,9 @@ def in_ram(folder, raw_options, repetitions):
     or no arms, and why."""
     size = sum(f.stat().st_size for f in folder.iterdir())
     shm = Path("/dev/shm")
-    room = shutil.disk_usage(shm).free if shm.is_dir() else 0
-    if room < size + (1 << 30):
-        return [], f"{shm} has room for {h.gb(room)} GB, the files take {h.gb(size)}"
+    free = shutil.disk_usage(shm).free if shm.is_dir() else 0
+    if free < size + (1 << 30):
+        return [], f"{shm} has {h.gb(free)} GB free, the files take {h.gb(size)}"
     with tempfile.TemporaryDirectory(dir=shm, prefix="berth-bench-") as made:
         copy = Path(made) / folder.name
         shutil.copytree(folder, copy)
@@ -179,7 +179,7 @@ def in_ram(folder, raw_options, repetitions):
 
 
 def small(repetitions):
-    """Models under 1 GB, warm, beside safetensors."""
+    """Models under 1 GB, warm, compared with safetensors."""
     parts, lines, data = [], [], {}
     for preset, words in (("small", "0.27 GB in one file"),
                           ("many-tensors", "0.10 GB in 18,867 tensors and 14 shards")):
@@ -204,7 +204,7 @@ def small(repetitions):
 
 
 def why_not():
-    """Why this machine gives no row for a GPU; None where it does."""
+    """Says why this machine can give no rows for a GPU; None if it can."""
     if not h.machine()["gpus"]:
         return "this machine has no GPU"
     try:
@@ -215,7 +215,7 @@ def why_not():
 
 
 def rows(repetitions):
-    """Parts of the page, lines for the targets, raw figures: what `bench/run loaders` adds."""
+    """Sections, lines for the targets and raw figures, which `bench/run loaders` adds."""
     reason = why_not()
     if reason:
         owed = ("warm, share of the pinned rate", "cold, share of the disk",

@@ -1,5 +1,6 @@
-"""What `auto` costs as models and machines grow: the planner alone, metadata in memory, in the
-process of `berth_bench`. Models are Llama-3.3-70B's config with another number of layers."""
+"""What `auto` costs as models and machines grow. Measures the planner alone, with the metadata in
+memory, in the process of `berth_bench`. Models are Llama-3.3-70B's config with another number of
+layers."""
 import json
 import statistics
 import subprocess
@@ -11,8 +12,8 @@ SPILLS = {0: "all fits on the GPUs", 1: "a third on the CPU", 2: "and some on th
 
 
 def run_bench(repetitions):
-    """{(name, arguments): [milliseconds]} of every benchmark that the tables need, and why those
-    that are missing could not run."""
+    """Returns {(name, arguments): [milliseconds]} for every benchmark that the tables need, and why
+    those that are missing could not run."""
     command = [h.bench_binary(), "--benchmark_filter=^BM_(AutoGrows|AutoSpills|OpenConfig)/",
                f"--benchmark_repetitions={repetitions}", "--benchmark_format=json",
                "--benchmark_enable_random_interleaving=true"]

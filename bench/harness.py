@@ -1,6 +1,6 @@
-"""What every benchmark here shares: arms as processes of their own, measured from outside; the page
-cache made cold or warm and checked; medians; results as JSON and Markdown with the machine in
-general words. Only the standard library is used.
+"""What all benchmarks here share. Arms run as processes of their own and are measured from outside;
+the page cache is made cold or warm, and checked; medians are taken; results are written as JSON
+and Markdown, with the machine described in general words. Uses the standard library only.
 
 An arm is a command whose standard output is one JSON object (or, for plan arms, the answer itself).
 Arms report `start_ns` and `end_ns` of the work that they time, from CLOCK_MONOTONIC, so that the
@@ -65,7 +65,7 @@ def checkpoint(preset, *options):
 
 
 def peer_python():
-    """BERTH_PEERS_PYTHON: an interpreter that has the peers already."""
+    """The peers' interpreter. BERTH_PEERS_PYTHON may name one that has the peers already."""
     if os.environ.get("BERTH_PEERS_PYTHON"):
         return os.environ["BERTH_PEERS_PYTHON"]
     python = PEERS / "bin/python"
@@ -105,7 +105,7 @@ def bench_binary():
 @dataclass
 class Sample:
     ns: int
-    anonymous: int  # bytes, as the rest
+    anonymous: int  # in bytes, as are the others
     shared: int
     file: int
 
@@ -146,12 +146,12 @@ def prime_memory(nbytes):
 
 
 def prime_later(nbytes):
-    """Environment that makes a peer's arm do the same between its imports and its clock."""
+    """The environment that makes a peer's arm prime memory between its imports and its clock."""
     return {"BERTH_BENCH_PRIME": f"{WORK / 'bin/prime'} {nbytes}"}
 
 
 def run(command, sample_ms=SAMPLE_MS, env=None, timeout=900):
-    """Runs one command under bench/watch. Raises RuntimeError with its words where it fails."""
+    """Runs a command under bench/watch. Raises RuntimeError with its error output if it fails."""
     report = WORK / "watch.report"
     full = [WORK / "bin/watch", report, str(sample_ms)] + [str(c) for c in command]
     process = subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -211,11 +211,11 @@ LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
-LOW_BIT = bytes(byte & 1 for byte in range(256))  # of each page's byte, the one that counts
+LOW_BIT = bytes(byte & 1 for byte in range(256))  # of mincore's bytes only this counts
 
 
 def resident_share(files):
-    """Share of the files' pages that are in the page cache, by mincore."""
+    """The share of the files' pages that are in the page cache, as mincore reports it."""
     pages = resident = 0
     for file in files:
         size = os.path.getsize(file)
@@ -233,7 +233,7 @@ def resident_share(files):
 
 
 def make_cold(files):
-    """Puts the files out of the page cache and makes sure of it."""
+    """Drops the files from the page cache and checks that they are gone."""
     os.sync()
     for file in files:
         with open(file, "rb") as f:
@@ -244,7 +244,7 @@ def make_cold(files):
 
 
 def make_warm(files):
-    """Reads the files into the page cache and makes sure that they stay there."""
+    """Reads the files into the page cache and checks that they stay there."""
     for _ in range(4):
         share = resident_share(files)
         if share > 0.999:
@@ -263,7 +263,7 @@ def median(values):
 
 
 def spread(values):
-    """'0.69 to 0.74': what the median stands for."""
+    """The range of the runs behind a median: '0.69 to 0.74'."""
     return f"{min(values):.3g} to {max(values):.3g}"
 
 
@@ -276,7 +276,7 @@ def mib(nbytes):
 
 
 def markdown_table(head, rows):
-    """Columns of numbers to the right, the first to the left."""
+    """A Markdown table: the first column is aligned to the left, the numbers to the right."""
     lines = ["| " + " | ".join(head) + " |",
              "|" + "|".join([" --- "] + [" ---: "] * (len(head) - 1)) + "|"]
     return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows])
@@ -316,7 +316,7 @@ def progress(text):
 
 @dataclass
 class Arm:
-    label: str           # as the table names it
+    label: str           # its name in the table
     measure: object      # () -> dict of numbers; raises Unavailable or RuntimeError
     runs: list = field(default_factory=list)
     failure: str = ""
@@ -386,5 +386,5 @@ def publish(name, title, body, data, out):
 
 
 def raw(arms):
-    """What goes into the JSON of a table."""
+    """What the JSON of a table contains: every run of every arm."""
     return {arm.label: {"runs": arm.runs, "failure": arm.failure} for arm in arms}

@@ -1,5 +1,6 @@
-"""A memory limit for one command, as a container has it: a cgroup of our own, v2 or v1, under the one
-that this process is in. Needs root or a delegated cgroup; elsewhere it is Unavailable, with the reason."""
+"""Gives one command a memory limit, as a container does: makes a cgroup, v2 or v1, under the one
+that this process is in. Needs root or a delegated cgroup; otherwise raises Unavailable with the
+reason."""
 import os
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ class MemoryLimit:
         return self
 
     def __exit__(self, *exc):
-        for _ in range(100):  # the kernel takes a moment to see the last process gone
+        for _ in range(100):  # the kernel takes a moment to see that the last process has gone
             try:
                 self.folder.rmdir()
                 return
@@ -49,7 +50,7 @@ class MemoryLimit:
                 time.sleep(0.05)
 
     def command(self, command):
-        """The command, begun inside the limit."""
+        """The command that starts `command` inside the limit."""
         enter = f'echo $$ > "{self.folder}/cgroup.procs" && exec "$@"'
         return ["sh", "-c", enter, "sh", *command]
 

@@ -1,6 +1,6 @@
-"""What the main table of `bench/run loaders` does not show: models under 1 GB, what one tensor costs,
-mapping whatever the size, and the footprint under a hard limit. Each gives a part of the page, lines
-for the targets, and raw figures."""
+"""What the main table of `bench/run loaders` does not show: models under 1 GB, the cost of one
+tensor, mapping of any size, and the memory that a load needs under a hard limit. Each function
+returns sections of the page, lines for the targets, and raw figures."""
 import json
 import os
 
@@ -9,8 +9,10 @@ from harness import Arm
 from limits import MemoryLimit
 from loaders import FRESH, LAZY, MAPPED, NO_GPU, PRIVATE, STAGING, berth_arm, peer_arm
 
-SLACK = 64 << 20   # above what stays and staging: the promise
-ROOM = 128 << 20   # above what stays and staging: the cgroup that a load must fit in
+# A load promises to need no more than SLACK above what stays and the staging. A cgroup that is
+# HEADROOM larger than what stays and the staging must do for it.
+SLACK = 64 << 20
+HEADROOM = 128 << 20
 SHARDED = ("llama-3.3-70b", "--shards", "200")  # 141 GB of holes in 199 files
 
 
@@ -27,7 +29,7 @@ def row(arm, count=None):
 
 
 def small(repetitions):
-    """Models under 1 GB, warm: Berth beside safetensors, each in its two ways."""
+    """Models under 1 GB, warm: Berth and safetensors, each both mapped and copied."""
     parts, lines, data = [], [], {}
     for preset, words in (("small", "0.27 GB of bfloat16 in one file"),
                           ("many-tensors", "0.10 GB in 18,867 tensors and 14 shards")):
@@ -64,7 +66,7 @@ def sharded(repetitions):
     """141 GB in 199 files: mapped, and streamed once through the staging ring."""
     folder = h.checkpoint(*SHARDED)
     mapped = berth_arm("mmap, 141 GB in 199 shards", folder, "--policy", "sequential",
-                       "--max-memory", "cpu=200GB", "--cpu-memory", "mmap")  # more than this RAM
+                       "--max-memory", "cpu=200GB", "--cpu-memory", "mmap")  # more than the RAM
     out = h.WORK / "checksums.json"
 
     def measure():
@@ -92,7 +94,7 @@ def sharded(repetitions):
 
 def limited_arm(label, folder, stays, *options):
     def measure():
-        with MemoryLimit(stays + STAGING + ROOM) as limit:
+        with MemoryLimit(stays + STAGING + HEADROOM) as limit:
             h.prime_memory(FRESH)
             command = limit.command([h.berth_binary(), "load", folder, "--json", *options])
             run = h.run(command, env=NO_GPU)
@@ -103,12 +105,12 @@ def limited_arm(label, folder, stays, *options):
 
 
 def footprint(repetitions):
-    """Loads inside a cgroup of what stays + staging + 128 MiB, page cache included."""
+    """Loads inside a cgroup of what stays plus staging plus 128 MiB; the page cache counts, too."""
     folder = h.checkpoint("bf16-2.5gb")
     files = shards_of(folder)
     stays = sum(os.path.getsize(f) for f in files)
     gpu = ["--emulate", "--max-memory", "0=3GB", "--policy", "sequential", "--context", "512",
-           "--prompt-tokens", "64"]  # a small KV cache: the host must have room for it, too
+           "--prompt-tokens", "64"]  # a small KV cache, because the host needs space for it, too
     private = ["--cpu-memory", "private"]
     rows, lines, data = [], [], {}
     for state, prepare in (("cold", h.make_cold), ("warm", h.make_warm)):
@@ -129,7 +131,7 @@ def footprint(repetitions):
                                    over, SLACK >> 20, at_least=False, unit=" MiB"))
         lines += h.failures(arms, f"limited, {state}, ")
         data[state] = h.raw(arms)
-    part = (f"### In a cgroup of {h.mib(stays + STAGING + ROOM)} MiB: what stays, staging and "
+    part = (f"### In a cgroup of {h.mib(stays + STAGING + HEADROOM)} MiB: what stays, staging and "
             f"128 MiB\n\n" +
             h.markdown_table(["", "load s", "private peak MiB", "charged MiB", "first shard"], rows))
     return [part], lines, {"limited": data}

@@ -1,10 +1,10 @@
 """Load of a 2.47 GB bfloat16 checkpoint in five shards to resident CPU memory, cold and warm.
 
 Every arm is a process of its own. `load` is the arm's own clock, from before it opens the first
-file until the last page of the last tensor is resident; `process` is from starting the process, so
-with imports, until then. Peaks are sampled from outside every 5 ms: private is anonymous and shared
-memory, mapped is pages of files; peers' are above what they held when the clock started, Berth's
-above nothing.
+file until the last page of the last tensor is resident; `process` is from the start of the process,
+with its imports, until then. Peaks are sampled from outside every 5 ms: private is anonymous and
+shared memory, mapped is pages of files. Peers are charged what they use above what they held when
+the clock started; Berth is charged for everything.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import harness as h
 from harness import Arm
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # all arms end in CPU memory
-FRESH = 6_000_000_000  # bytes primed before every clock: page cache and copies, with room to spare
+FRESH = 6_000_000_000  # bytes primed before every clock: more than page cache and copies take
 STAGING = 128 << 20
 PRIVATE = "Berth, private, auto"
 MAPPED = "Berth, mmap + prefault"
@@ -45,7 +45,7 @@ def peer_arm(label, name, folder):
 
 
 def peer_numbers(run):
-    """What a peer's arm said, with peaks cut to its clock and above its baseline."""
+    """What a peer's arm reported. Peaks are above what it held before, while its clock ran."""
     said = json.loads(run.stdout.strip().splitlines()[-1])
     before, begin, end = said["before"], said["start_ns"], said["end_ns"]
     window = (begin, end + 10_000_000)
@@ -69,7 +69,7 @@ def raw_arm(label, files, *options):
 
 
 def best_depth(files, prepare, *options):
-    """Threads and chunk with which raw_read is fastest here, as its options."""
+    """The threads and the chunk with which raw_read is fastest on this machine, as its options."""
     best = None
     for threads in (2, 4, 8):
         for chunk in (1 << 20, 8 << 20):

@@ -1,4 +1,5 @@
-// Parsing safetensors headers: 723 tensors are Llama-3.3-70B, 45,395 are DeepSeek-V3.
+// Measures the parsing of safetensors headers. 723 tensors are Llama-3.3-70B, 45,395 are
+// DeepSeek-V3.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -11,7 +12,8 @@
 namespace berth {
 namespace {
 
-// A header of `tensors` matrices with names as long as an expert's, with its eight length bytes.
+// Makes a header of `tensors` matrices, with its eight length bytes. Names are as long as those of
+// experts.
 std::string make_header(std::uint64_t tensors, std::uint64_t& file_bytes) {
   std::string json = R"({"__metadata__":{"format":"pt"})";
   constexpr std::uint64_t kBytes = 2048ull * 7168 * 2;

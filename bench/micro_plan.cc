@@ -1,4 +1,4 @@
-// What planning costs as models and machines grow, metadata already in memory.
+// Measures what planning costs as models and machines grow, with the metadata already in memory.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -22,10 +22,11 @@ ModelTree make_tree(std::int64_t layers) {
   return build_model_tree("bench", &config, nullptr, std::nullopt);
 }
 
-// How much of the model the GPUs hold together, and what takes the rest.
+// Where the share of the model goes that the GPUs together cannot hold. kNothing: they hold all of
+// it.
 enum Spill : std::int64_t { kNothing, kToCpu, kToDisk };
 
-// GPUs of which no two are alike in size or speed, a CPU and a disk.
+// A machine with GPUs of which no two have the same size or speed, a CPU and a disk.
 Machine make_machine(std::int64_t gpus, std::uint64_t model_bytes, Spill spill) {
   Machine machine;
   machine.source = "bench";
@@ -36,13 +37,14 @@ Machine make_machine(std::int64_t gpus, std::uint64_t model_bytes, Spill spill) 
     device.capacity = static_cast<std::uint64_t>(static_cast<double>(model_bytes) * share);
     machine.devices.push_back(device);
   };
-  // Sizes in the ratio 3 : 4 : 5 : ...; a fifth is added where all of it has to fit with its cache.
+  // Sizes are in the ratio 3 : 4 : 5 : ... If the GPUs have to hold the whole model, they get a
+  // fifth more than its size, for the KV cache.
   double parts = 0;
   for (std::int64_t i = 0; i < gpus; ++i) parts += static_cast<double>(3 + i);
   const double held = spill == kNothing ? 1.2 : 2.0 / 3;
   for (std::int64_t i = 0; i < gpus; ++i) {
     add(std::to_string(i), DeviceKind::kCuda, held * static_cast<double>(3 + i) / parts);
-    machine.devices.back().capacity += 1ull << 30;  // the context and workspace, whatever the model
+    machine.devices.back().capacity += 1ull << 30;          // for context and workspace, always
     const auto speed = static_cast<double>(1 + i * 5 % 8);  // not in the order of the sizes
     machine.devices.back().memory_bandwidth = 4e11 * speed;
     machine.devices.back().flops = 4e13 * speed;
@@ -85,7 +87,7 @@ BENCHMARK(BM_PlanBalanced)
     ->ArgsProduct({{10, 100, 1000}, {2, 8}})
     ->Unit(benchmark::kMillisecond);
 
-// The model from its config.json alone: the template is read, the tree built.
+// Opens the model from its config.json alone: reads the template and builds the tree.
 void BM_OpenConfig(benchmark::State& state) {
   for (auto _ : state) {
     const ModelTree tree = make_tree(state.range(0));

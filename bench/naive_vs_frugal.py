@@ -33,7 +33,7 @@ def berth_arm(label, folder, *options):
         h.prime_memory(FRESH)
         run = h.run([berth, "load", folder, "--json", *options], env=NO_GPU)
         measured = json.loads(run.stdout)["measured"]
-        # What stays: the last sample before the process takes its memory down again.
+        # What stays: the last sample before the process frees its memory.
         held = max(run.samples, key=lambda s: s.anonymous + s.shared + s.file)
         return {"seconds": measured["seconds"], "process": run.until_answer, "build_seconds": 0,
                 "private_peak": run.peak(h.private), "mapped_peak": run.peak(lambda s: s.file),

@@ -13,13 +13,13 @@ OWN_POLICIES = ["auto", "throughput"]
 
 @dataclass
 class Case:
-    preset: str        # of scripts/make_checkpoint.py
+    preset: str        # a preset of scripts/make_checkpoint.py
     title: str
-    words: str         # what is planned, for what
-    budgets: dict      # --max-memory, bytes
-    milliseconds: int  # targets, of the whole process
+    words: str         # what is planned, and for which machine
+    budgets: dict      # for --max-memory, in bytes
+    milliseconds: int  # targets for the whole process
     rss_mib: int
-    berth: dict = field(default_factory=dict)  # arms by policy
+    berth: dict = field(default_factory=dict)  # Berth's arms by policy
     peers: dict = field(default_factory=dict)
 
     @property
@@ -81,7 +81,7 @@ def measure(case, repetitions):
     case.peers = {p: accelerate_arm(case, folder, p) for p in SHARED_POLICIES}
     for round_ in range(repetitions):
         h.interleave_round(list(case.peers.values()), round_)
-        for inner in range(4):  # ours takes milliseconds: more runs cost nothing
+        for inner in range(4):  # our runs take milliseconds, so more of them cost nothing
             h.interleave_round(list(case.berth.values()), 4 * round_ + inner)
     return folder
 

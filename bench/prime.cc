@@ -1,9 +1,11 @@
-// Touches memory and gives it back, so that what is measured next does not pay for the host.
+// Touches memory and frees it again, so that whatever is measured next does not pay for the host's
+// page faults.
 //
-// Under a hypervisor that takes free memory back (free page reporting, a balloon), the first touch
-// of a page that lay free for some seconds is a fault in the host: 0.3 GB/s instead of 20 GB/s
-// where this was seen. Loaders that wait longer, or need more memory, would be charged for that. A
-// pass that runs at the speed of memory shows that the pages are there; up to four are made.
+// A hypervisor may take free memory back (free page reporting, a balloon). The first touch of a
+// page that has been free for some seconds is then a fault in the host: 0.3 GB/s instead of 20 GB/s
+// where this was seen. A loader that starts later, or needs more memory, would be charged for that.
+// A pass that runs at the speed of memory shows that the pages are there; up to four passes are
+// made.
 //
 //   prime BYTES
 #include <sys/mman.h>
@@ -17,9 +19,9 @@
 
 namespace {
 
-constexpr double kBacked = 2.5e9;  // bytes/s of first touches that no host fault slows down
+constexpr double kBacked = 2.5e9;  // bytes/s of first touches that cause no fault in the host
 
-// Maps, writes to every page and unmaps; bytes per second.
+// Maps `bytes` bytes, writes to every page and unmaps them. Returns the rate in bytes per second.
 double touch(std::uint64_t bytes) {
   void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -1,8 +1,8 @@
-// What the hardware gives on the way to a GPU, as JSON: the limits that the loaders are held
-// against. Needs CUDA (nvcc -x cu, or any C++20 compiler and cudart).
+// Measures what the hardware gives on the way to a GPU, and prints it as JSON. The loaders are
+// compared with these limits. Needs CUDA (nvcc -x cu, or any C++20 compiler and cudart).
 //
-//   raw_gpu pinned              page-locked host memory to the GPU, and what memory costs to get
-//   raw_gpu stream FILE...      files through page-locked slots to the GPU, the plain way
+//   raw_gpu pinned              copies from page-locked host memory, and the cost of getting memory
+//   raw_gpu stream FILE...      files through page-locked buffers to the GPU, in the plainest way
 //
 //   --direct (O_DIRECT), --threads N (16), --chunk BYTES (2097152), --device N (0)
 #include <cuda_runtime.h>
@@ -49,7 +49,7 @@ class Watch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Huge pages, every one of them touched.
+// Allocates host memory on huge pages and touches every page.
 char* host_memory(std::uint64_t bytes) {
   void* p =
       mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -65,7 +65,8 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Bytes a second of `bytes` in copies of `chunk`, one stream, by events.
+// Copies `bytes` bytes in chunks of `chunk` on one stream, and returns the median rate in bytes per
+// second, timed by CUDA events.
 double pinned_rate(const char* host, char* device, std::uint64_t bytes, std::uint64_t chunk) {
   cudaStream_t stream;
   cudaEvent_t begin;
@@ -137,7 +138,7 @@ struct Chunk {
   std::uint64_t to;
 };
 
-// O_DIRECT asks for whole blocks, and the last one of a file comes back short.
+// Reads a whole chunk. O_DIRECT wants whole blocks, and the last block of a file comes back short.
 void read_chunk(const Chunk& chunk, char* to, bool direct) {
   for (std::uint64_t done = 0; done < chunk.bytes;) {
     const std::uint64_t left = chunk.bytes - done;
@@ -149,8 +150,8 @@ void read_chunk(const Chunk& chunk, char* to, bool direct) {
   }
 }
 
-// Each thread has two slots and a stream: one slot is filled while the other is copied. Memory,
-// locks and the context are there before the clock starts.
+// Each thread has two buffers and a stream: it fills one buffer while the other is copied. Memory,
+// locks and the context are set up before the clock starts.
 int stream(const std::vector<std::string>& files, bool direct, unsigned threads,
            std::uint64_t chunk_bytes, int device) {
   std::vector<Chunk> chunks;
@@ -167,9 +168,9 @@ int stream(const std::vector<std::string>& files, bool direct, unsigned threads,
   }
   char* weights = nullptr;
   check(cudaMalloc(reinterpret_cast<void**>(&weights), total), "cudaMalloc");
-  const std::uint64_t slot = round_up(chunk_bytes, kHuge);
-  char* ring = host_memory(2 * threads * slot);
-  check(cudaHostRegister(ring, 2 * threads * slot, cudaHostRegisterPortable), "cudaHostRegister");
+  const std::uint64_t buffer = round_up(chunk_bytes, kHuge);
+  char* ring = host_memory(2 * threads * buffer);
+  check(cudaHostRegister(ring, 2 * threads * buffer, cudaHostRegisterPortable), "cudaHostRegister");
   std::vector<cudaStream_t> streams(threads);
   std::vector<cudaEvent_t> events(2 * threads);
   for (cudaStream_t& s : streams) {
@@ -189,7 +190,7 @@ int stream(const std::vector<std::string>& files, bool direct, unsigned threads,
       for (unsigned turn = 0;; turn ^= 1) {
         const std::size_t i = next.fetch_add(1);
         if (i >= chunks.size()) break;
-        char* mine = ring + (2 * t + turn) * slot;
+        char* mine = ring + (2 * t + turn) * buffer;
         check(cudaEventSynchronize(events[2 * t + turn]), "copy");
         read_chunk(chunks[i], mine, direct);
         check(cudaMemcpyAsync(weights + chunks[i].to, mine, chunks[i].bytes, cudaMemcpyHostToDevice,

@@ -1,12 +1,13 @@
-// What the hardware gives: reads whole files with a few threads and prints the rate as JSON. The
-// limits that the loaders are held against:
+// Measures what the hardware gives: reads whole files with a few threads and prints the rate as
+// JSON. The loaders are compared with these limits.
 //
-//   raw_read --direct FILE...   O_DIRECT into each thread's own reused buffer: the disk's rate
-//   raw_read --fresh FILE...    buffered, each byte to its own place in new huge pages: what a warm
-//                               load into private memory costs at least (with --direct: a cold one)
+//   raw_read --direct FILE...   O_DIRECT into a buffer that each thread reuses: the disk's rate
+//   raw_read --fresh FILE...    buffered, each byte to its own address in new huge pages: what a
+//                               warm load into private memory costs at least (with --direct: a
+//                               cold one)
 //
-//   --threads N (4), --chunk BYTES (8388608): of a thread's turn, --request BYTES (a chunk): of one
-//   call to the kernel
+//   --threads N (4), --chunk BYTES (8388608; what a thread takes at a time), --request BYTES
+//   (as --chunk; what one call to the kernel asks for)
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -32,7 +33,7 @@ struct Chunk {
   int fd;
   std::uint64_t offset;
   std::uint64_t bytes;        // up to the end of the file, not rounded
-  std::uint64_t destination;  // in the fresh block
+  std::uint64_t destination;  // offset in the fresh block
 };
 
 std::uint64_t round_up(std::uint64_t n, std::uint64_t to) { return (n + to - 1) / to * to; }
@@ -51,7 +52,7 @@ char* map_huge(std::uint64_t bytes) {
   return aligned;
 }
 
-// Reads a whole chunk; O_DIRECT asks for whole blocks, and the last one of a file comes back short.
+// Reads a whole chunk. O_DIRECT wants whole blocks, and the last block of a file comes back short.
 void read_chunk(const Chunk& chunk, char* to, bool direct, std::uint64_t request) {
   std::uint64_t done = 0;
   while (done < chunk.bytes) {
@@ -99,7 +100,7 @@ int main(int argc, char** argv) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<Chunk> chunks;
   std::uint64_t total = 0;
-  std::uint64_t room = 0;
+  std::uint64_t block_bytes = 0;
   for (const std::string& file : files) {
     const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
     struct stat info {};
@@ -107,12 +108,12 @@ int main(int argc, char** argv) {
     const auto size = static_cast<std::uint64_t>(info.st_size);
     for (std::uint64_t at = 0; at < size; at += chunk_bytes) {
       const std::uint64_t n = size - at < chunk_bytes ? size - at : chunk_bytes;
-      chunks.push_back({fd, at, n, room + at});
+      chunks.push_back({fd, at, n, block_bytes + at});
     }
     total += size;
-    room += round_up(size, kHuge);
+    block_bytes += round_up(size, kHuge);
   }
-  char* block = fresh ? map_huge(room) : nullptr;
+  char* block = fresh ? map_huge(block_bytes) : nullptr;
 
   std::atomic<std::size_t> next{0};
   std::vector<std::thread> workers;

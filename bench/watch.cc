@@ -1,12 +1,13 @@
-// Runs a command and measures it from outside: wall time, exit status, peak RSS, and host memory
-// sampled over time, anonymous, shared and mapped apart. Kept tiny and static so that its own size
-// stays out of the child's peak RSS, which the kernel inherits across fork and exec.
+// Runs a command and measures it from outside: wall time, exit status, peak RSS, and samples of its
+// host memory over time, with anonymous, shared and mapped pages counted apart. The program is
+// small and static, because the kernel passes its own size on to the child's peak RSS across fork
+// and exec.
 //
 //   watch REPORT INTERVAL_MS COMMAND [ARGUMENT...]
 //
-// REPORT gets one line a sample, "s NANOSECONDS ANON SHARED FILE" (CLOCK_MONOTONIC; kB, summed over
-// the command and the processes it starts from its main thread), then
-// "e START_NS EXIT_NS STATUS MAXRSS_KB". An interval of 0 takes no samples.
+// REPORT gets one line for each sample, "s NANOSECONDS ANON SHARED FILE": time by CLOCK_MONOTONIC,
+// memory in kB, summed over the command and the processes that its main thread starts. The last
+// line is "e START_NS EXIT_NS STATUS MAXRSS_KB". An interval of 0 takes no samples.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -34,7 +35,8 @@ long long now_ns() {
   return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
-// The whole small /proc file, null-terminated; empty where the process has gone.
+// Reads a whole small file of /proc and ends it with a NUL. The text is empty if the process has
+// gone.
 template <std::size_t N>
 const char* read_proc(char (&buffer)[N], int pid, const char* format) {
   char path[64];
@@ -82,7 +84,7 @@ int main(int argc, char** argv) {
     std::perror(argv[1]);
     return 1;
   }
-  signal(SIGINT, SIG_IGN);  // the command decides; we wait for it
+  signal(SIGINT, SIG_IGN);  // the command decides what to do; we wait for it
   const long long start = now_ns();
   const pid_t pid = fork();
   if (pid == 0) {

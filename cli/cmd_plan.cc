@@ -19,13 +19,14 @@
 namespace berth {
 namespace {
 
+const ExportRow& row_of(ExportTool tool) { return kExports[static_cast<std::size_t>(tool)]; }
+
 // What stdout is for; one flag at most may claim it.
 void require_one_answer(const Options& options) {
   std::vector<std::string> claims;
   if (options.json) claims.push_back("--json");
   if (options.print_device_map) claims.push_back("--print-device-map");
-  if (options.llama_cpp) claims.push_back("--llama-cpp");
-  if (options.vllm) claims.push_back("--vllm");
+  for (const ExportTool tool : options.exports) claims.emplace_back(row_of(tool).flag);
   if (options.dot == "-") claims.push_back("--dot -");
   if (options.svg == "-") claims.push_back("--svg -");
   if (claims.size() > 1) {
@@ -64,24 +65,23 @@ std::string shell_word(const std::string& text) {
 }
 
 // The plan in another tool's words; what they leave out goes to stderr.
-std::string exported(const Options& options, const Planned& planned) {
-  const Export words = options.vllm ? export_vllm(planned.model.tree, planned.plan)
-                                    : export_llama_cpp(planned.model.tree, planned.plan);
+std::string exported(const ExportRow& tool, const Options& options, const Planned& planned) {
+  const Export words = tool.make(planned.model.tree, planned.plan);
   for (const std::string& note : words.notes) write_stderr("note: " + note + "\n");
-  if (options.llama_cpp) return words.arguments + "\n";
+  if (tool.command.empty()) return words.arguments + "\n";
   std::filesystem::path model = options.model;
   if (!std::filesystem::is_directory(model)) {
     model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
   }
-  return words.environment + " vllm serve " + shell_word(model.string()) + " " + words.arguments +
-         "\n";
+  return words.environment + " " + std::string(tool.command) + " " + shell_word(model.string()) +
+         " " + words.arguments + "\n";
 }
 
 std::string answer(const Options& options, const Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
   if (options.svg == "-") return plan_svg(planned);
-  if (options.llama_cpp || options.vllm) return exported(options, planned);
+  if (!options.exports.empty()) return exported(row_of(options.exports[0]), options, planned);
   if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
   if (options.json) return plan_json(planned, rows);
   if (options.compare) {
@@ -108,7 +108,7 @@ int cmd_plan(const Options& options) {
 
   if (planned.plan.fits()) return kExitDone;
   // Where the answer is for a program, people are told apart from it.
-  if (options.print_device_map || options.llama_cpp || options.vllm || options.dot == "-" ||
+  if (options.print_device_map || !options.exports.empty() || options.dot == "-" ||
       options.svg == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
   }

@@ -1,5 +1,5 @@
-"""What the peers' arms share: the clock, memory of the own process, touching, and a check that what
-was loaded is what the files hold. Runs inside the peers' environment."""
+"""What the peers' arms share: the clock, the memory of their own process, touching of tensors, and
+a check that they loaded what the files hold. Runs inside the peers' environment."""
 import json
 import os
 import random
@@ -19,7 +19,7 @@ def memory():
 
 
 def reset_peak():
-    """VmHWM counts from here on."""
+    """Resets the peak, so that VmHWM counts from here on."""
     try:
         with open("/proc/self/clear_refs", "w") as refs:
             refs.write("5")
@@ -51,7 +51,7 @@ def settle(tensors, device):
 
 
 def gpu_used(device):
-    """Bytes of the whole GPU in use; 0 on the CPU."""
+    """How many bytes of the GPU are in use by all processes; 0 on the CPU."""
     if device == "cpu":
         return 0
     import torch
@@ -81,7 +81,7 @@ class Timed:
     def __enter__(self):
         if self.device != "cpu":
             import torch
-            torch.zeros(1, device=self.device)  # the context
+            torch.zeros(1, device=self.device)  # makes the CUDA context
             torch.cuda.synchronize(self.device)
         begin = time.monotonic()
         if os.environ.get("BERTH_BENCH_PRIME"):

@@ -456,7 +456,7 @@ constexpr OptionRow kOptions[] = {
      .help = "only llama.cpp's arguments on stdout: -ngl -ts -ot",
      .guide = "write [llama.cpp's arguments](#for-other-tools) and nothing else: `-ngl -ts -ot`",
      .otherwise = "off",
-     .value = flag_switch<&Options::llama_cpp>()},
+     .value = flag_entry<&Options::exports, ExportTool::kLlamaCpp>()},
     {.flag = "--vllm",
      .commands = kPlan,
      .group = kOutput,
@@ -464,7 +464,7 @@ constexpr OptionRow kOptions[] = {
      .guide = "write [vLLM's command](#for-other-tools) and nothing else, with "
               "`VLLM_PP_LAYER_PARTITION`",
      .otherwise = "off",
-     .value = flag_switch<&Options::vllm>()},
+     .value = flag_entry<&Options::exports, ExportTool::kVllm>()},
     {.flag = "--compare",
      .commands = kPlan,
      .group = kOutput,

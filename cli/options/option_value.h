@@ -74,6 +74,13 @@ constexpr OptionValue flag_switch() {
           [](std::string_view, Options& options) { member_of<member>(options) = true; }};
 }
 
+// A switch that adds `entry` to a list, for flags only.
+template <auto member, auto entry>
+constexpr OptionValue flag_entry() {
+  return {OptionValue::Takes::kNothing,
+          [](std::string_view, Options& options) { member_of<member>(options).push_back(entry); }};
+}
+
 // A value, for flags only.
 template <auto member, auto from_text>
 constexpr OptionValue flag_value() {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/options/settings.h"
+#include "planner/export/exports.h"
 
 namespace berth {
 
@@ -31,8 +32,7 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
-  bool llama_cpp = false;                     // plan
-  bool vllm = false;                          // plan
+  std::vector<ExportTool> exports;            // plan: --llama-cpp, --vllm
   bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
   std::optional<std::string> svg;             // plan: a file, or "-"

@@ -54,8 +54,8 @@ struct LoadOptions {
   // Where tensors of the disk tier are kept that must be converted; used for those only. Default: a
   // temporary folder on a disk.
   std::filesystem::path offload_folder;
-  // Set to true from any thread or a signal handler, it makes load() throw Interrupted. It must
-  // live until load() returns. Default: none.
+  // Set to true from any thread or a signal handler, it makes load() throw Interrupted, unless all
+  // is read already. It must live until load() returns. Default: none.
   const std::atomic<bool>* cancel = nullptr;
   // Called a few times a second, always from one thread, which need not be the caller's. Default:
   // none.
@@ -67,7 +67,7 @@ struct HostMemory {
   std::uint64_t rss = 0;        // all that is resident: the sum of the other three
   std::uint64_t anonymous = 0;  // private memory
   std::uint64_t file = 0;       // pages of mapped files, which the kernel can take back
-  std::uint64_t shared = 0;     // shared memory; pinned memory is counted here
+  std::uint64_t shared = 0;     // shared memory
 };
 // Of this process, now. Zero where /proc is absent.
 BERTH_API HostMemory host_memory();

@@ -84,8 +84,8 @@ enum class DiskRunner : std::uint8_t { kHost, kGpu };
 // workload on all devices.
 struct Request {
   Policy policy = Policy::kAuto;  // Default: kAuto
-  // Budgets, in the order given. A device that is not named has none with `auto` and `throughput`;
-  // Accelerate's policies leave it out. Default: no budgets.
+  // Budgets, in the order given. `auto` and `throughput` do not limit a device that is not named;
+  // Accelerate's policies leave it out, but for the disk. Default: nothing is limited.
   std::optional<std::vector<Budget>> max_memory;
   // Where it is set, the plan follows this map instead of a policy. Default: not set.
   std::optional<DeviceMap> device_map;

@@ -1,4 +1,5 @@
-// A file as its readers see it: a size and exact reads, so that parsers run on memory in tests.
+// A file as the parsers of this project see it: a size, and a function that reads exact byte
+// ranges. Tests and fuzzers hand the parsers memory instead of a file.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@ namespace berth {
 struct ByteSource {
   std::string name;  // for messages
   std::uint64_t size = 0;
-  // Fills `out` with `count` bytes from `offset`; throws Error where it cannot.
+  // Fills `out` with the `count` bytes that begin at `offset`. Throws Error where it cannot.
   std::function<void(std::uint64_t offset, char* out, std::uint64_t count)> read;
 };
 

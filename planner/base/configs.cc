@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Made at its first use: programs set it before main().
+// Created at its first use, because programs may set it from static constructors, before main().
 fs::path& chosen_dir() {
   static fs::path chosen;
   return chosen;
@@ -25,7 +25,7 @@ void set_config_dir(fs::path folder) { chosen_dir() = std::move(folder); }
 
 fs::path find_config_dir() {
   std::error_code ignored;
-  // A set variable is a decision: nothing else is tried, so a typo in it cannot go unnoticed.
+  // If the user set the variable, no other folder is tried: a typo in it must not go unnoticed.
   if (const char* chosen = std::getenv("BERTH_CONFIGS"); chosen != nullptr && *chosen != '\0') {
     if (!fs::is_directory(chosen, ignored)) {
       throw Error(std::string("BERTH_CONFIGS: '") + chosen + "' is not a folder");

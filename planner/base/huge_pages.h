@@ -1,14 +1,15 @@
-// Large tables on large pages.
+// Puts large tables on huge pages, so that filling them costs fewer page faults.
 #pragma once
 
 #include <cstddef>
 
 namespace berth {
 
-// Asks the kernel to back the next `bytes` that the calling thread will get from malloc with large
-// pages where it can: a first touch then brings 2 MiB and not 4 KiB. The heap grows by that much at
-// once, and nothing of it is resident until it is used. A wish: an allocator that does not grow at
-// its end, and a kernel without such pages, do nothing with it. Of use from some MiB on.
+// Asks the kernel to back the next `bytes` that the calling thread gets from malloc with huge
+// pages. A first touch then brings 2 MiB instead of 4 KiB. The heap grows by `bytes` at once, but
+// none of that is resident until it is used. This is only a request: an allocator that does not
+// grow its heap at the end ignores it, as does a kernel without huge pages. It is worth calling for
+// a few MiB or more (below 2 MiB it does nothing), and looks ahead no further than 31 MiB.
 void prefer_huge_heap(std::size_t bytes);
 
 }  // namespace berth

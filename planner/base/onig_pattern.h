@@ -1,9 +1,9 @@
-// Patterns compiled by Oniguruma, the engine of Hugging Face's tokenizers and, in Python's syntax,
-// of the patterns for module names.
+// Patterns compiled by Oniguruma. Hugging Face's tokenizers use it, and so does Berth: for their
+// patterns, and in Python's syntax for patterns of module names.
 #pragma once
 
 #ifndef ONIG_ESCAPE_UCHAR_COLLISION
-#define ONIG_ESCAPE_UCHAR_COLLISION  // no macro UChar, which is a type of ICU's
+#define ONIG_ESCAPE_UCHAR_COLLISION  // its macro UChar would hide ICU's type
 #endif
 #include <oniguruma.h>
 
@@ -20,18 +20,19 @@ struct OnigMatchParamFree {
   void operator()(OnigMatchParam* param) const { onig_free_match_param(param); }
 };
 
-// Immutable: safe from many threads.
+// Does not change, so many threads may use it.
 using OnigPattern = std::unique_ptr<regex_t, OnigPatternFree>;
-// The limits of a search. Not to be shared by threads.
+// The limits of a search. Each thread needs its own.
 using OnigSearchLimits = std::unique_ptr<OnigMatchParam, OnigMatchParamFree>;
 
-// Throws Error with Oniguruma's reason where `pattern` is none. Oniguruma itself limits how deep a
-// pattern may be nested (4,096 levels). Safe from many threads.
+// Compiles `pattern`. Throws Error with Oniguruma's reason if it is not a regular expression.
+// Oniguruma itself limits how deep a pattern may be nested (4,096 levels). May be called from many
+// threads.
 OnigPattern compile_onig(std::string_view pattern, OnigEncoding encoding, OnigSyntaxType* syntax);
 
-// What keeps a search from going on for hours or taking all memory. `retries`: how often it may go
-// back and try another way at one place of the text, and in one search (0: no limit);
-// `stack`: entries of Oniguruma's stack, about 40 bytes each.
+// Keeps a search from going on for hours or taking all memory. The first two limit how often it may
+// go back and try another way, from one position of the text and in the whole search (0: no limit).
+// `stack` is the number of entries of Oniguruma's stack, about 40 bytes each.
 struct OnigLimits {
   unsigned long retries_at_a_place = 0;
   unsigned long retries_in_a_search = 0;
@@ -39,10 +40,10 @@ struct OnigLimits {
 };
 OnigSearchLimits make_search_limits(const OnigLimits& limits);
 
-// The message that belongs to a negative result of one of Oniguruma's functions.
+// Oniguruma's message for a negative result of one of its functions.
 std::string onig_message(int status);
 
-// Bytes as Oniguruma's functions take them.
+// The bytes of a text as Oniguruma's functions take them.
 inline const OnigUChar* onig_begin(std::string_view text) {
   return reinterpret_cast<const OnigUChar*>(text.data());
 }

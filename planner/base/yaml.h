@@ -50,12 +50,12 @@ class YamlMap {
   explicit YamlMap(YamlValue value);
 
   bool has(std::string_view key) const;
-  // The value under `key`; nullopt where the key is absent or null.
+  // The value of `key`; nullopt if the key is absent or null.
   std::optional<YamlValue> get(std::string_view key);
-  // The value under `key`; Error where it is absent or null, at a misspelling of it if there is
-  // one.
+  // The value of `key`. Throws Error if the key is absent or null; the error points at a
+  // misspelling of it if there is one.
   YamlValue require(std::string_view key);
-  // All keys in file order (and marks them all as asked for).
+  // All keys in file order. This marks all of them as asked for.
   std::vector<std::string> keys();
 
   // Throws Error for the first key that get() or require() never asked for.
@@ -74,10 +74,10 @@ class YamlMap {
   std::vector<std::string> known_;  // asked for by name, for hints
 };
 
-// Parses a file or a text of one document; an empty one is a null value. Throws Error
-// "file:line: ..." on bad syntax, bytes that are no UTF-8 text, a second document, nesting deeper
-// than 64, aliases inside their own anchor or that expand to more than 2^18 values, and "file: ..."
-// on what cannot be read or exceeds 4 MiB.
+// Parses a file or a text that holds one document; an empty one gives a null value. Throws Error
+// "file:line: ..." on bad syntax, on bytes that are not UTF-8, on a second document, on nesting
+// deeper than 64 levels, and on aliases that stand inside their own anchor or expand to more than
+// 2^18 values. Throws Error "file: ..." on a file that cannot be read or is larger than 4 MiB.
 YamlValue read_yaml_file(const std::filesystem::path& path);
 YamlValue parse_yaml(const std::string& text, const std::string& source);
 

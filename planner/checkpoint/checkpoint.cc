@@ -7,7 +7,7 @@ namespace berth {
 
 std::uint64_t Checkpoint::bytes() const {
   std::uint64_t sum = 0;
-  std::uint64_t reach = 0;  // end of what is counted in this shard
+  std::uint64_t reach = 0;  // the bytes of this shard before `reach` have been counted
   std::uint32_t shard = 0;
   for (const TensorInfo& tensor : tensors) {
     if (tensor.shard != std::exchange(shard, tensor.shard)) reach = 0;

@@ -12,7 +12,8 @@ struct Row {
   std::string_view torch;
 };
 
-// In the order of the enum. F4 is stored packed, two elements a byte; torch names the pair.
+// In the order of the enum. F4 is stored packed, two elements to a byte; torch's name is that of
+// the pair.
 constexpr std::array kRows = {
     Row{DType::kBool, "BOOL", "bool"},
     Row{DType::kU8, "U8", "uint8"},

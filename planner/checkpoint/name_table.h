@@ -1,7 +1,8 @@
-// A set of names known by their numbers: open addressing, eight bytes a slot, one allocation.
+// A hash table that maps names to numbers: open addressing, eight bytes a bucket, one allocation.
 //
-// Checkpoints have tens of thousands of long names that differ late, and every one is looked up
-// three or four times on the way to a plan, which makes this the inner loop of opening a model.
+// A checkpoint has tens of thousands of long names that differ only near their ends, and each is
+// looked up three or four times on the way to a plan. This makes the table the inner loop of
+// opening a model.
 #pragma once
 
 #include <bit>
@@ -15,29 +16,30 @@
 
 namespace berth {
 
-// The table keeps numbers and hashes. The names stay with the caller, who says with each call where
-// they are: name_of(number) is the name that was inserted with `number`. Not thread-safe.
+// The table keeps only numbers and hashes. The names stay with the caller, who passes `name_of`
+// with each call: name_of(number) is the name that was inserted with `number`. Not thread-safe.
 class NameTable {
  public:
   static constexpr std::uint32_t kAbsent = std::numeric_limits<std::uint32_t>::max();
 
-  // Room for `expected` names without growing.
+  // Allocates space for `expected` names; the table grows when more come.
   explicit NameTable(std::size_t expected = 16) { resize(expected); }
 
-  // Empties the table and keeps its room.
+  // Removes all names, but keeps the allocated space.
   void clear() {
-    slots_.assign(slots_.size(), Slot{});
+    buckets_.assign(buckets_.size(), Bucket{});
     count_ = 0;
   }
 
-  // The number that `name` already had, or kAbsent after giving it `number`.
+  // Gives `name` the number `number` and returns kAbsent; or, if `name` is in the table already,
+  // changes nothing and returns the number that it has.
   template <typename NameOf>
   std::uint32_t insert(std::string_view name, std::uint32_t number, const NameOf& name_of) {
-    if (2 * (count_ + 1) > slots_.size()) resize(2 * count_);
+    if (2 * (count_ + 1) > buckets_.size()) resize(2 * count_);
     const std::uint32_t hash = hash_of(name);
-    Slot& slot = slots_[place(name, hash, name_of)];
-    if (slot.number != kAbsent) return slot.number;
-    slot = {hash, number};
+    Bucket& bucket = buckets_[bucket_of(name, hash, name_of)];
+    if (bucket.number != kAbsent) return bucket.number;
+    bucket = {hash, number};
     ++count_;
     return kAbsent;
   }
@@ -48,35 +50,37 @@ class NameTable {
   }
 
   // A look-up in steps, for a caller who has many names and wants their cache misses to overlap:
-  // probe() all, then look at what guess() says of each, then find() each.
+  // call probe() for all of them, then prefetch what guess() says of each, then find() each.
   struct Probe {
     std::uint32_t hash = 0;
   };
 
   Probe probe(std::string_view name) const {
     const Probe probe{hash_of(name)};
-    __builtin_prefetch(&slots_[probe.hash & (slots_.size() - 1)]);
+    __builtin_prefetch(&buckets_[probe.hash & (buckets_.size() - 1)]);
     return probe;
   }
 
-  // The number that find() will mostly give; kAbsent where it will give that.
-  std::uint32_t guess(Probe probe) const { return slots_[probe.hash & (slots_.size() - 1)].number; }
+  // The number that find() will return in most cases. If it is kAbsent, find() will return kAbsent.
+  std::uint32_t guess(Probe probe) const {
+    return buckets_[probe.hash & (buckets_.size() - 1)].number;
+  }
 
   template <typename NameOf>
   std::uint32_t find(std::string_view name, Probe probe, const NameOf& name_of) const {
-    return slots_[place(name, probe.hash, name_of)].number;
+    return buckets_[bucket_of(name, probe.hash, name_of)].number;
   }
 
   std::size_t size() const { return count_; }
 
  private:
-  struct Slot {
+  struct Bucket {
     std::uint32_t hash = 0;
-    std::uint32_t number = kAbsent;  // kAbsent: free
+    std::uint32_t number = kAbsent;  // kAbsent: the bucket is free
   };
 
-  // Eight bytes at a time, each folded in by a full multiplication (as wyhash does); the last eight
-  // may overlap those before them.
+  // Takes eight bytes at a time and folds each word in by a full 128-bit multiplication, as wyhash
+  // does. The last eight bytes may overlap those before them.
   static std::uint32_t hash_of(std::string_view name) {
     std::uint64_t hash = name.size();
     const auto fold = [&](std::uint64_t word) {
@@ -100,48 +104,49 @@ class NameTable {
     return static_cast<std::uint32_t>(hash);
   }
 
-  // The slot that holds `name`, or the free one where it belongs. At least half are free.
+  // The bucket that holds `name`, or the free bucket where it belongs. At least half are always
+  // free.
   template <typename NameOf>
-  std::size_t place(std::string_view name, std::uint32_t hash, const NameOf& name_of) const {
-    const std::size_t mask = slots_.size() - 1;
+  std::size_t bucket_of(std::string_view name, std::uint32_t hash, const NameOf& name_of) const {
+    const std::size_t mask = buckets_.size() - 1;
     std::size_t at = hash & mask;
-    while (slots_[at].number != kAbsent &&
-           (slots_[at].hash != hash || std::string_view(name_of(slots_[at].number)) != name)) {
+    while (buckets_[at].number != kAbsent &&
+           (buckets_[at].hash != hash || std::string_view(name_of(buckets_[at].number)) != name)) {
       at = (at + 1) & mask;
     }
     return at;
   }
 
   void resize(std::size_t expected) {
-    const std::vector<Slot> old =
-        std::exchange(slots_, std::vector<Slot>(std::bit_ceil(2 * expected + 2)));
-    const std::size_t mask = slots_.size() - 1;
-    for (const Slot& slot : old) {
-      if (slot.number == kAbsent) continue;
-      std::size_t at = slot.hash & mask;
-      while (slots_[at].number != kAbsent) at = (at + 1) & mask;
-      slots_[at] = slot;
+    const std::vector<Bucket> old =
+        std::exchange(buckets_, std::vector<Bucket>(std::bit_ceil(2 * expected + 2)));
+    const std::size_t mask = buckets_.size() - 1;
+    for (const Bucket& bucket : old) {
+      if (bucket.number == kAbsent) continue;
+      std::size_t at = bucket.hash & mask;
+      while (buckets_[at].number != kAbsent) at = (at + 1) & mask;
+      buckets_[at] = bucket;
     }
   }
 
-  std::vector<Slot> slots_;  // a power of two
+  std::vector<Bucket> buckets_;  // a power of two of them
   std::size_t count_ = 0;
 };
 
-// Tells whether names come twice. Writers sort names, and names that ascend are known to differ:
-// the table is filled only from the first name on that does not. Numbers must count from `first` on
-// without a gap. Not thread-safe.
+// Tells whether a name comes twice. Most writers sort names, and names in ascending order are known
+// to differ, so the table is filled only from the first name on that breaks the order. Numbers must
+// count up from `first` without a gap. Not thread-safe.
 class UniqueNames {
  public:
-  // Forgets all names; the next one will have the number `first`.
+  // Forgets all names; the next one gets the number `first`.
   void restart(std::uint32_t first) {
     if (!ascending_) table_.clear();
     ascending_ = true;
     first_ = next_ = first;
   }
 
-  // The number that `name` already had, or NameTable::kAbsent after giving it the next one.
-  // `name_of` as for NameTable.
+  // Gives `name` the next number and returns NameTable::kAbsent; or returns the number that `name`
+  // has already. `name_of` is as for NameTable.
   template <typename NameOf>
   std::uint32_t add(std::string_view name, const NameOf& name_of) {
     if (ascending_ && (next_ == first_ || std::string_view(name_of(next_ - 1)) < name)) {
@@ -158,7 +163,7 @@ class UniqueNames {
   }
 
   bool ascending() const { return ascending_; }
-  // Of use only where the names do not ascend.
+  // Holds the names only if ascending() is false.
   const NameTable& table() const { return table_; }
 
  private:

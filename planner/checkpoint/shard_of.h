@@ -1,4 +1,4 @@
-// What a checkpoint remembers of a file that is open.
+// What a checkpoint remembers of an open file.
 #pragma once
 
 #include "berth/checkpoint.h"

@@ -7,7 +7,7 @@
 namespace berth {
 namespace {
 
-// `lower` is in lower case.
+// Compares without regard to case; `lower` must be in lower case.
 bool begins_as(std::string_view text, std::string_view lower) {
   const auto same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; };
   return std::ranges::equal(text.substr(0, lower.size()), lower, same);

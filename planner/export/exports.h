@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "berth/plan.h"
@@ -36,8 +37,23 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan);
 // cannot be expressed, above all if weights are off the GPUs.
 Export export_vllm(const ModelTree& tree, const Plan& plan);
 
-// A regular expression that matches exactly these numbers in decimal, which must be ascending: for
-// {3, 4, ..., 60} it is "[3-9]|[1-5][0-9]|60".
-std::string number_pattern(const std::vector<std::uint64_t>& numbers);
+// The tools, and how `plan` asks for them. To add one: a value here, a function in a file of its
+// own that is declared above, a row below, and the option's row in cli/options/option_table.cc.
+enum class ExportTool : std::uint8_t { kLlamaCpp, kVllm };
+
+struct ExportRow {
+  ExportTool tool;
+  std::string_view flag;
+  // The command that takes the path of the model and then the arguments; empty: only the arguments
+  // are printed.
+  std::string_view command;
+  Export (*make)(const ModelTree& tree, const Plan& plan);
+};
+
+// By ExportTool.
+inline constexpr ExportRow kExports[] = {
+    {ExportTool::kLlamaCpp, "--llama-cpp", "", export_llama_cpp},
+    {ExportTool::kVllm, "--vllm", "vllm serve", export_vllm},
+};
 
 }  // namespace berth

@@ -1,5 +1,6 @@
 #include "runtime/load/environment.h"
 
+#include "berth/loader.h"
 #include "berth/planner.h"
 
 namespace berth {

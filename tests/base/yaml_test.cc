@@ -1,4 +1,4 @@
-// Strict YAML: what is read, and the exact words of every refusal.
+// Strict YAML: what is read, and the exact words of every error.
 #include "planner/base/yaml.h"
 
 #include <gmock/gmock.h>
@@ -35,7 +35,7 @@ std::string parse_message(const std::string& text) {
   return message_of([&] { parse_yaml(text, "f.yaml"); });
 }
 
-// Reads everything, as the strictest caller would.
+// Reads everything, as the strictest caller would. Returns how many values there are.
 std::size_t walk(const YamlValue& value) {
   if (value.is_mapping()) {
     YamlMap map(value);
@@ -246,7 +246,7 @@ TEST(Yaml, FindsTheNearestWordOnlyWhereItIsLikelyATypo) {
   EXPECT_EQ(nearest(std::string(100000, 'a'), words), std::nullopt);
 }
 
-// Whatever the bytes, reading ends in a value that can be walked, or in an Error.
+// Whatever the bytes are, reading gives a value that can be walked, or throws Error.
 TEST(Yaml, SurvivesRandomBytes) {
   std::mt19937 random(20240607);
   const std::string alphabet = "[]{}:,-?&*!|>'\"%@`#~<=. \t\n\rab01\\\xc3\xa9\x04";

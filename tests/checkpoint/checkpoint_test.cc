@@ -32,7 +32,7 @@ std::string open_error(const fs::path& path, const CheckpointLimits& limits = {}
   }
 }
 
-// Two shards of one tensor each, with their index.
+// Writes two shards of one tensor each, and their index.
 void write_pair(const TempFolder& folder) {
   write_safetensors(folder / "model-00001-of-00002.safetensors", {{"a", DType::kF32, {2}}});
   write_safetensors(folder / "model-00002-of-00002.safetensors", {{"b", DType::kBF16, {3}}});
@@ -250,7 +250,7 @@ TEST(Checkpoint, NamesAPathThatIsNoCheckpoint) {
   EXPECT_THAT(open_error(folder / "absent"), EndsWith("absent: no such file or folder"));
   folder.write("model.gguf", "x");
   EXPECT_THAT(open_error(folder / "model.gguf"), HasSubstr("neither a folder nor"));
-  // A pipe must neither block nor be read.
+  // Opening must neither block on a pipe nor read from it.
   ASSERT_EQ(::mkfifo((folder / "model.safetensors").c_str(), 0600), 0);
   EXPECT_THAT(open_error(folder.path()), EndsWith("is not a regular file"));
 }
@@ -300,7 +300,7 @@ TEST(NameTable, KnowsEveryNameByItsNumber) {
   std::vector<std::string> names;
   for (int i = 0; i < 3000; ++i) names.push_back(std::string(i % 40, 'x') + std::to_string(i));
   const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
-  NameTable table(4);  // grows on the way
+  NameTable table(4);  // it has to grow
   for (std::uint32_t i = 0; i < names.size(); ++i) {
     EXPECT_EQ(table.find(names[i], name_of), NameTable::kAbsent);
     EXPECT_EQ(table.insert(names[i], i, name_of), NameTable::kAbsent);
@@ -322,7 +322,7 @@ TEST(DType, NamesReadBackAsThemselves) {
     }
   }
   for (int i = static_cast<int>(DType::kQ4_0); i <= static_cast<int>(DType::kQ6_K); ++i) {
-    const auto dtype = static_cast<DType>(i);  // no type of safetensors, nor of torch
+    const auto dtype = static_cast<DType>(i);  // a type that neither safetensors nor torch has
     EXPECT_TRUE(is_block_format(dtype));
     EXPECT_EQ(parse_dtype(dtype_name(dtype)), std::nullopt);
     EXPECT_EQ(torch_dtype_name(dtype), "");
@@ -339,7 +339,7 @@ TEST(DType, SizesAreExactOrAbsent) {
   EXPECT_EQ(tensor_bytes(DType::kU8, huge), std::nullopt);
   EXPECT_EQ(tensor_bytes(DType::kF4, odd), std::nullopt);
   const std::vector<std::uint64_t> rows = {3, 256};
-  const std::vector<std::uint64_t> cut = {256, 48};  // whole blocks in all, but not in a row
+  const std::vector<std::uint64_t> cut = {256, 48};  // whole blocks in all, but not in each row
   EXPECT_EQ(tensor_bytes(DType::kQ4_1, rows), 3u * 8 * 20);
   EXPECT_EQ(tensor_bytes(DType::kQ6_K, rows), 3u * 210);
   EXPECT_EQ(tensor_bytes(DType::kQ4_0, cut), std::nullopt);

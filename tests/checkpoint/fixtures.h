@@ -1,4 +1,4 @@
-// Checkpoints made on the spot: a temporary folder and safetensors files whose data is a hole.
+// Makes checkpoints for tests: a temporary folder, and safetensors files whose data is a hole.
 #pragma once
 
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 namespace berth::test {
 
-// A folder that lives as long as the object.
+// A temporary folder. It is deleted together with the object.
 class TempFolder {
  public:
   TempFolder() {
@@ -46,7 +46,8 @@ struct FakeTensor {
   Shape shape;
 };
 
-// A valid file of the true size without data on disk. Returns the file's size.
+// Writes a valid file of the true size, whose data takes no space on the disk. Returns its size in
+// bytes.
 inline std::uint64_t write_safetensors(const std::filesystem::path& path,
                                        const std::vector<FakeTensor>& tensors) {
   std::string header = "{";
@@ -73,7 +74,7 @@ inline std::uint64_t write_safetensors(const std::filesystem::path& path,
   return 8 + header.size() + offset;
 }
 
-// An index that maps each tensor to a shard.
+// The text of an index that maps each tensor to a shard.
 inline std::string index_json(const std::vector<std::pair<std::string, std::string>>& entries) {
   std::string map;
   for (const auto& [tensor, shard] : entries) {

@@ -11,7 +11,7 @@
 namespace berth {
 namespace {
 
-// Adds names one by one, as a reader does: a name that is known is not kept.
+// Adds names one by one as a reader does: a name that is there already is not kept.
 struct Reader {
   std::vector<std::string> names;
   UniqueNames unique;

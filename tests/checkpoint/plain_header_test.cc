@@ -1,4 +1,4 @@
-// Headers in the reference writer's spelling: what is read of them, and that nothing is accepted
+// Headers in the reference writer's spelling: what is read from them, and that nothing is accepted
 // that the JSON parser would refuse.
 #include "planner/checkpoint/safetensors/plain_header.h"
 
@@ -19,7 +19,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// The reader works on text with padding after it; digits there must not be taken for the text's.
+// A text with padding after it, as the reader needs it. The padding is digits, which the reader
+// must not take for the text's own.
 class Padded {
  public:
   explicit Padded(const std::string& json)
@@ -107,8 +108,9 @@ TEST(PlainHeader, LeavesOtherSpellingsToTheParser) {
   EXPECT_FALSE(reads(""));
 }
 
-// The tensors of a header, or nothing where it is refused. A space after the brace makes the JSON
-// parser read it; the header's length, which offsets in the file count, is kept by one less behind.
+// The tensors of a header, or nothing if it is refused. If a space follows the brace, the JSON
+// parser reads the header. Offsets in the file depend on the header's length, so whoever adds that
+// space takes one away at the end.
 std::optional<std::vector<TensorInfo>> parse(const std::string& json, std::uint64_t data) {
   std::string file(8, '\0');
   for (int i = 0; i < 8; ++i) file[i] = static_cast<char>(json.size() >> (8 * i));
@@ -142,7 +144,7 @@ TEST(PlainHeader, AcceptsNothingThatTheParserRefuses) {
     if (upto(2) == 0) json[upto(json.size())] = bits[upto(bits.size())];
     if (json[0] != '{') continue;
     const auto plain = parse(json, data);
-    // The same with the space moved from the end to the front: another spelling of the same header.
+    // The same header in another spelling: the space at its end moves to the front.
     const bool spare = json.back() == ' ';
     const auto parsed = parse("{ " + json.substr(1, json.size() - (spare ? 2 : 1)), data);
     ASSERT_EQ(plain.has_value(), parsed.has_value()) << json;

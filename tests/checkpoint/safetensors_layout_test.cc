@@ -1,4 +1,4 @@
-// The header that is written, against the reference implementation's spelling.
+// Compares the headers that Berth writes with the reference implementation's.
 #include <gtest/gtest.h>
 
 #include "berth/checkpoint.h"
@@ -8,7 +8,7 @@
 namespace berth {
 namespace {
 
-// safetensors.torch.save of these tensors and metadata, release 0.8.
+// What safetensors.torch.save, release 0.8, writes for these tensors and metadata.
 TEST(SafetensorsLayout, IsByteForByteTheReferenceHeader) {
   const OutputTensor tensors[] = {{"a", DType::kU8, {3}},
                                   {"z", DType::kF32, {2, 1}},
@@ -29,7 +29,7 @@ TEST(SafetensorsLayout, IsByteForByteTheReferenceHeader) {
   EXPECT_EQ(layout.file_bytes, layout.header.size() + 17);
   EXPECT_EQ(layout.begin[1], layout.header.size() + 4);
 
-  // And our own reader takes it.
+  // Berth's own reader accepts it.
   std::vector<TensorInfo> read;
   parse_safetensors_header(layout.header, layout.file_bytes, 0, "f", {}, read);
   ASSERT_EQ(read.size(), 5u);

@@ -1,4 +1,4 @@
-// The index in its usual spelling and in others: the same answer, found by one reader or the other.
+// Shard indexes in the usual spelling and in others: either reader must give the same answer.
 #include "planner/checkpoint/safetensors/shard_index.h"
 
 #include <gmock/gmock.h>
@@ -67,7 +67,7 @@ TEST(ShardIndex, AcceptsNothingThatTheParserRefuses) {
     }
     map += "}";
     if (upto(2) == 0) map[upto(map.size())] = bits[upto(bits.size())];
-    // Metadata that is text, or stands last, is not the usual spelling.
+    // Metadata that holds text, or that stands last, is not in the usual spelling.
     const auto plain = entries_or_none(R"({"metadata": {"total_size": 12}, )" + map + "}");
     ASSERT_EQ(plain, entries_or_none(R"({"metadata": {"total_size": ""}, )" + map + "}")) << map;
     accepted += plain.has_value();

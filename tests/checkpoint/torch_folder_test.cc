@@ -1,4 +1,4 @@
-// Folders of PyTorch files: which are looked for, in which order, and how they must agree.
+// Folders of PyTorch files: which files are looked for, in which order, and how they must agree.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-// A file of torch.save out of the fuzz corpus, whose tensors torch_corpus_test.cc looks at.
+// Copies a file of torch.save from the fuzz corpus. torch_corpus_test.cc checks the tensors in it.
 void put(const std::string& name, const fs::path& to) {
   fs::copy_file(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch" / name, to,
                 fs::copy_options::overwrite_existing);
@@ -58,7 +58,7 @@ TEST(TorchFolder, ShardsStandSideBySide) {
   const TempFolder folder;
   put("ok_module", folder / "pytorch_model-00001-of-00002.bin");
   put("ok_comment", folder / "pytorch_model-00002-of-00002.bin");
-  put("ok_odd", folder / "training_args.bin");  // no part of the model
+  put("ok_odd", folder / "training_args.bin");  // does not belong to the model
   const Checkpoint checkpoint = open_checkpoint(folder.path());
   EXPECT_EQ(checkpoint.shards.size(), 2u);
   EXPECT_EQ(names(checkpoint), (std::vector<std::string>{"a", "bias", "weight"}));
@@ -95,7 +95,7 @@ TEST(TorchFolder, AFileIsOpenedAlone) {
 TEST(TorchFolder, SharedBytesCountOnce) {
   const TempFolder folder;
   put("ok_shared", folder / "pytorch_model.bin");
-  // Two names, and four views, of twelve floats; each view is within them.
+  // Two names and four views share twelve floats. Each view lies within them.
   const Checkpoint checkpoint = open_checkpoint(folder.path());
   EXPECT_EQ(checkpoint.tensors.size(), 7u);
   EXPECT_EQ(checkpoint.bytes(), 12 * sizeof(float));

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "berth/error.h"
+#include "planner/export/words.h"
 
 namespace berth {
 namespace {

@@ -1,4 +1,4 @@
-// Every file of corpus/checksums, and the exact rule that it breaks.
+// Checks, for every file of corpus/checksums, which rule it breaks.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
-// The reader of checksum files on arbitrary bytes: it answers with one checksum per tensor, or
-// throws Error.
+// Runs the reader of checksum files on arbitrary bytes. It must give one checksum for each tensor,
+// or throw Error.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

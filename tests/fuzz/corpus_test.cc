@@ -1,4 +1,4 @@
-// Every file of the seed corpora, and the exact rule that it breaks.
+// Checks, for every file of the seed corpora, which rule it breaks, by the exact message.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// File name to the message expected, without the source's name; "" for a valid file.
+// Maps a file's name to the message that is expected, without the source's name; "" for a valid
+// file.
 using Expectations = std::map<std::string, std::string>;
 
 const Expectations kSafetensors = {
@@ -41,7 +42,7 @@ const Expectations kSafetensors = {
     {"entry_unknown_key", "tensor 'a': unknown key 'strides' (byte 61)"},
     {"f4_odd", "tensor 'a': F4 needs a last dimension that is even (byte 41)"},
     {"f6_part_byte",
-     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 44)"},
+     "tensor 'a': the shape's size overflows or is not a whole number of bytes (byte 44)"},
     {"file_empty",
      "the file has 0 bytes, too few for a safetensors header: it is truncated or empty"},
     {"file_seven_bytes",
@@ -86,7 +87,7 @@ const Expectations kSafetensors = {
     {"offsets_span", "tensor 'a': data_offsets span 7 bytes, dtype and shape need 8 (byte 40)"},
     {"offsets_three", "tensor 'a': data_offsets has more than two elements (byte 40)"},
     {"offsets_wrap",
-     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 58)"},
+     "tensor 'a': the shape's size overflows or is not a whole number of bytes (byte 58)"},
     {"ok_any_order", ""},
     {"ok_empty", ""},
     {"ok_escaped_name", ""},
@@ -100,7 +101,7 @@ const Expectations kSafetensors = {
     {"padding_nul", "the header does not end with '}' and padding spaces (byte 10)"},
     {"second_object", "the header goes on after its closing '}'"},
     {"shape_bits_wrap",
-     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 58)"},
+     "tensor 'a': the shape's size overflows or is not a whole number of bytes (byte 58)"},
     {"shape_exponent", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
     {"shape_float", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
     {"shape_negative", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
@@ -110,7 +111,7 @@ const Expectations kSafetensors = {
     {"shape_string", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
     {"shape_too_big", "tensor 'a': shape[0] is not a non-negative 64-bit integer (byte 28)"},
     {"shape_wraps_to_zero",
-     "tensor 'a': the shape's size overflows or is no whole number of bytes (byte 60)"},
+     "tensor 'a': the shape's size overflows or is not a whole number of bytes (byte 60)"},
     {"unclosed",
      "the header is not valid JSON: The JSON document has an improper structure: missing or "
      "superfluous commas, braces, missing keys, etc. (byte 9)"},
@@ -144,8 +145,8 @@ const Expectations kShardIndex = {
 const Expectations kGguf = {
     {"alignment_float", "general.alignment: not a non-negative integer"},
     {"alignment_huge", "general.alignment: not a non-negative integer"},
-    {"alignment_odd", "general.alignment: 24 is no power of two (at most 2^30)"},
-    {"alignment_zero", "general.alignment: 0 is no power of two (at most 2^30)"},
+    {"alignment_odd", "general.alignment: 24 is not a power of two (at most 2^30)"},
+    {"alignment_zero", "general.alignment: 0 is not a power of two (at most 2^30)"},
     {"array_count_wraps",
      "the file is truncated: it ends within 'a': an array of 2305843009213693952 elements (byte "
      "49)"},
@@ -175,7 +176,7 @@ const Expectations kGguf = {
     {"offset_past_end",
      "the file is truncated: tensor 'a' ends 1099511627784 bytes into the data, the file has 8 "
      "there"},
-    {"offset_unaligned", "tensor 'a': its offset 8 is no multiple of 32 (byte 49)"},
+    {"offset_unaligned", "tensor 'a': its offset 8 is not a multiple of 32 (byte 49)"},
     {"offset_wraps",
      "the file is truncated: tensor 'a' ends 18446744073709551592 bytes into the data, the file "
      "has 8 there"},
@@ -218,7 +219,7 @@ std::string slurp(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// The message that `parse` throws on the file's bytes, "" if it throws none.
+// The message that `parse` throws for the file's bytes; "" if it throws none.
 std::string answer(const fs::path& path, const std::function<void(const std::string&)>& parse) {
   try {
     parse(slurp(path));

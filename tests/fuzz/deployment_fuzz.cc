@@ -1,5 +1,5 @@
-// libFuzzer target: a deployment file from bytes. Any input is either a deployment or an Error that
-// starts with the file's name; nothing else may be thrown, and no file is touched.
+// Reads a deployment file from arbitrary bytes. It must be a deployment, or an Error that begins
+// with the file's name. Nothing else may be thrown, and no file may be touched.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,6 @@
-// The parser of GGUF heads on arbitrary bytes: it answers or throws Error, and what it answers lies
-// inside the file, apart, and is of the size that type and shape say.
+// Runs the parser of GGUF heads on arbitrary bytes. It must answer or throw Error. The tensors of
+// its answer must lie inside the file, must not overlap, and must have the size that their type and
+// shape imply.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

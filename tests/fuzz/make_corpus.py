@@ -3,7 +3,7 @@
 
 usage: make_corpus.py [FOLDER]      default: corpus/ beside this script
 
-safetensors_corpus_test.cc says what the parser must answer to each file.
+corpus_test.cc says what the parser must answer to each file.
 """
 import json
 import os
@@ -22,7 +22,7 @@ def text(tensors):
 
 
 def whole(header, data=0, length=None):
-    """A file with this header (bytes, or an object) and so many data bytes."""
+    """A file with this header (bytes, or an object) and this many data bytes."""
     raw = header if isinstance(header, bytes) else text(header)
     return struct.pack("<Q", len(raw) if length is None else length) + raw + bytes(data)
 
@@ -156,7 +156,7 @@ def tensor(name="a", dims=(2,), kind=GGML_F32, offset=0):
 
 def gguf(values=(), tensors=(), data=0, magic=b"GGUF", version=3, value_count=None,
          tensor_count=None, alignment=32):
-    """A file with these values and tensors, padded, and so many data bytes."""
+    """A file with these values and tensors, padded, and this many data bytes."""
     head = magic + struct.pack("<IQQ", version,
                                len(tensors) if tensor_count is None else tensor_count,
                                len(values) if value_count is None else value_count)
@@ -252,7 +252,7 @@ WEIGHT_TABLES = {
 
 
 def checksums(shards=None, tensors=None, **changes):
-    """Of the model in checksums_model.h: two F32 scalars in m.safetensors."""
+    """A checksum file for the model in checksums_model.h: two F32 scalars in m.safetensors."""
     whole = {"format": "berth-checksums-1",
              "algorithm": "xxh3-128 of the xxh3-128 of each 262144-byte block",
              "shards": [{"file": "m.safetensors", "bytes": 24}] if shards is None else shards,

@@ -64,7 +64,7 @@ def state(**tensors):
 
 
 def flags(**values):
-    """A dict of booleans: a tensor's metadata."""
+    """A tensor's metadata: a dict of booleans."""
     return b"}(" + b"".join(text(k) + (b"\x88" if v else b"\x89") for k, v in values.items()) + b"u"
 
 
@@ -170,7 +170,7 @@ def valid():
            for n in (3, 4, 5)},
         "ok_legacy_module": saved(module.state_dict(), _use_new_zipfile_serialization=False),
         "ok_legacy_empty": saved({"e": torch.zeros(0)}, _use_new_zipfile_serialization=False),
-        # By our own writer: what torch can read and does not write today.
+        # Written here, opcode by opcode: what torch can read, but does not write today.
         "ok_comment": archive(entries(), comment=b"kept by some tool"),
         "ok_directory_64": archive(entries(), zip64={}, count=65535, directory_bytes=0xFFFFFFFF, directory_at=0xFFFFFFFF),
         "ok_metadata": whole(state(a=tensor(metadata=b"}"), b=tensor(metadata=b"N"))),

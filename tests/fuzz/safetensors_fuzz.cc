@@ -1,6 +1,6 @@
-// The safetensors header parser on arbitrary bytes: it answers or throws Error, what it answers
-// lies inside the file, and the usual spelling, which is read directly, has no other answer than
-// one that the JSON parser reads.
+// Runs the safetensors header parser on arbitrary bytes. It must answer or throw Error, and its
+// tensors must lie inside the file. The usual spelling has a reader of its own, which must give the
+// same answer as the JSON parser.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -28,7 +28,7 @@ std::optional<Tensors> parse(std::string_view file) {
   return tensors;
 }
 
-// The same file with eight spaces behind the first brace, or "" where there is no such file.
+// The same file with eight spaces after the first brace; "" if there can be no such file.
 std::string respelled(std::string_view file) {
   constexpr std::size_t kLength = 8;
   constexpr std::size_t kSpaces = 8;

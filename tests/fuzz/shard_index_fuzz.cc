@@ -1,5 +1,5 @@
-// The index parser on arbitrary bytes: it answers or throws Error, and no shard name it lets
-// through leads out of the folder.
+// Runs the index parser on arbitrary bytes. It must answer or throw Error, and no shard name that
+// it accepts may lead out of the folder.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

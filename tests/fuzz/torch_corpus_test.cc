@@ -1,5 +1,5 @@
-// Every file of the PyTorch corpus: the valid ones against what torch.load gives, the others
-// against the exact rule that each breaks.
+// Every file of the PyTorch corpus. Valid files are compared with what torch.load gives, the others
+// with the message of the exact rule that each breaks.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 
 const fs::path kCorpus = fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus";
 
-// File name to the message expected, without the source's name; the valid files are not in it.
+// Maps a file's name to the message that is expected, without the source's name. Valid files are
+// not in it.
 const std::map<std::string, std::string> kBroken = {
     {"append_text", "m/data.pkl: opcode APPEND is not applied to a list (byte 49)"},
     {"big_endian",
@@ -32,19 +33,19 @@ const std::map<std::string, std::string> kBroken = {
     {"call_class",
      "m/data.pkl: the pickle calls a class that may only be named: refused (byte 63)"},
     {"call_text",
-     "m/data.pkl: opcode REDUCE calls what is no known function with a tuple (byte 49)"},
+     "m/data.pkl: opcode REDUCE does not call a known function with a tuple (byte 49)"},
     {"contains_itself",
      "m/data.pkl: the file holds no state dict: no dict in it maps names to tensors (byte 42)"},
     {"file_empty",
-     "is no file of torch.save: neither a zip archive nor a pickle of its older format (it is "
+     "not a file of torch.save: neither a zip archive nor a pickle of its older format (it is "
      "empty)"},
     {"file_plain_pickle",
-     "is no file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
+     "not a file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
      "with 80 02 7d 71)"},
     {"file_pointer",
      "a Git LFS pointer, not the file itself: fetch it, for example with git lfs pull"},
     {"file_safetensors",
-     "is no file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
+     "not a file of torch.save: neither a zip archive nor a pickle of its older format (it begins "
      "with 02 00 00 00)"},
     {"file_web_page",
      "a web page (HTML), not the file itself: the server answered with an error or a login page "
@@ -78,7 +79,7 @@ const std::map<std::string, std::string> kBroken = {
      "not that of a storage (byte 84)"},
     {"id_huge",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): the number "
-     "of elements is no count (byte 142)"},
+     "of elements is not a count (byte 142)"},
     {"id_key",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): the key is "
      "no text (byte 88)"},
@@ -87,44 +88,44 @@ const std::map<std::string, std::string> kBroken = {
      "begin with 'storage' (byte 59)"},
     {"id_negative",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): the number "
-     "of elements is no count (byte 137)"},
+     "of elements is not a count (byte 137)"},
     {"id_short",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): it has 1 "
-     "parts (byte 55)"},
+     "elements (byte 55)"},
     {"id_text",
-     "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): it is no "
-     "tuple (byte 48)"},
+     "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): it is not "
+     "a tuple (byte 48)"},
     {"legacy_big_endian",
      "the byte order is big-endian; only little-endian files are read (byte 31)"},
     {"legacy_conjugated",
      "tensor 'a': is a view that is conjugated, whose values are not those of its storage: write "
      "it with .resolve_conj() and save it again (byte 195)"},
-    {"legacy_count", "storage '0' has 3 elements, its id says 2 (byte 197)"},
+    {"legacy_count", "storage '0' has 3 elements, the pickle says 2 (byte 197)"},
     {"legacy_count_cut",
      "the file is truncated: it ends within storage '0', which begins at byte 197"},
     {"legacy_count_huge",
-     "storage '0' has 18446744073709551615 elements, its id says 2 (byte 197)"},
+     "storage '0' has 18446744073709551615 elements, the pickle says 2 (byte 197)"},
     {"legacy_cut", "the pickle is truncated: it ends within an opcode (byte 57)"},
     {"legacy_data_cut",
      "the file is truncated: it ends within storage '0', which begins at byte 205"},
     {"legacy_key_missing", "tensor 'a': its storage '0' is not in the file (byte 182)"},
     {"legacy_key_twice", "storage '0' appears twice (byte 200)"},
     {"legacy_key_unknown", "the list of storages names an unknown one (byte 194)"},
-    {"legacy_keys", "the list of storages is none (byte 187)"},
+    {"legacy_keys", "the list of storages is not a list (byte 187)"},
     {"legacy_protocol_1",
      "the pickle protocol of this file of torch.save, 0 or 1, is not supported (2 to 5 are): save "
      "it again with another pickle_protocol"},
     {"legacy_protocol_6",
      "the pickle protocol of this file of torch.save, 6, is not supported (2 to 5 are): save it "
      "again with another pickle_protocol"},
-    {"legacy_system", "the system pickle is no dict (byte 25)"},
+    {"legacy_system", "the system pickle is not a dict (byte 25)"},
     {"legacy_version", "the version of the file is not 1001 (byte 17)"},
     {"legacy_view",
      "storage '0' is a view of another storage, as only old releases of PyTorch write it; save it "
      "again with torch.save (byte 153)"},
     {"long_long", "m/data.pkl: the pickle is truncated: it ends within an opcode (byte 42)"},
     {"mark_guards",
-     "m/data.pkl: the pickle takes a value that is not there from its stack (byte 44)"},
+     "m/data.pkl: the pickle takes a value from its stack, but none is left (byte 44)"},
     {"mark_left",
      "m/data.pkl: the pickle ends with 1 values and 1 marks on its stack, not with one value (byte "
      "44)"},
@@ -138,7 +139,7 @@ const std::map<std::string, std::string> kBroken = {
      "'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn..."
      "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn': the name "
      "has 5000 bytes, the limit is 4096 (byte 49)"},
-    {"name_number", "m/data.pkl: a tensor's name is no text (byte 169)"},
+    {"name_number", "m/data.pkl: a tensor's name is not a string (byte 169)"},
     {"name_twice", "m/data.pkl: tensor 'a': the name appears twice (byte 180)"},
     {"nested_deep",
      "m/data.pkl: opcode LIST is refused: only what rebuilds tensors is read, nothing is executed "
@@ -170,17 +171,17 @@ const std::map<std::string, std::string> kBroken = {
     {"parameter_of_nothing",
      "m/data.pkl: _rebuild_parameter is not called with a tensor (byte 77)"},
     {"pickle_empty", "m/data.pkl: the pickle is truncated: it ends without a STOP (byte 40)"},
-    {"protocol", "m/data.pkl: the pickle has protocol 9, which is not known (byte 40)"},
+    {"protocol", "m/data.pkl: the pickle has protocol 9, which is not supported (byte 40)"},
     {"root_both",
      "m/data.pkl: several dicts of the file could be the state dict ('model', 'state_dict'); save "
-     "the one that is meant alone (byte 42)"},
+     "only the one that you mean (byte 42)"},
     {"root_list",
      "m/data.pkl: the file holds no state dict: no dict in it maps names to tensors (byte 42)"},
     {"root_nothing",
      "m/data.pkl: the file holds no state dict: no dict in it maps names to tensors (byte 42)"},
     {"root_several",
      "m/data.pkl: several dicts of the file could be the state dict ('generator', 'critic'); save "
-     "the one that is meant alone (byte 42)"},
+     "only the one that you mean (byte 42)"},
     {"root_tensor",
      "m/data.pkl: the file holds one tensor, not a state dict with names (byte 166)"},
     {"setitem_list", "m/data.pkl: opcode SETITEM is not applied to a dict (byte 45)"},
@@ -192,7 +193,7 @@ const std::map<std::string, std::string> kBroken = {
      "m/data.pkl: the pickle ends with 2 values and 0 marks on its stack, not with one value (byte "
      "44)"},
     {"stack_underflow",
-     "m/data.pkl: the pickle takes a value that is not there from its stack (byte 42)"},
+     "m/data.pkl: the pickle takes a value from its stack, but none is left (byte 42)"},
     {"storage_missing", "m/data.pkl: tensor 'a': its storage '7' is not in the archive (byte 174)"},
     {"storage_short",
      "m/data.pkl: tensor 'a': storage '0' is said to have 8 bytes, the file holds 6 of it (byte "
@@ -205,24 +206,27 @@ const std::map<std::string, std::string> kBroken = {
     {"tensor_conjugated",
      "archive/data.pkl: tensor 'z': is a view that is conjugated, whose values are not those of "
      "its storage: write it with .resolve_conj() and save it again (byte 244)"},
-    {"tensor_dtype", "m/data.pkl: a tensor's dtype is no dtype (byte 185)"},
+    {"tensor_dtype", "m/data.pkl: a tensor's dtype is not a dtype (byte 185)"},
     {"tensor_expanded",
      "m/data.pkl: tensor 'a': is a strided view (transposed, expanded or sliced), whose elements "
      "do not stand one after another: save it with .contiguous() (byte 174)"},
     {"tensor_from_type",
-     "m/data.pkl: _rebuild_from_type_v2 is called for what is no plain tensor (byte 85)"},
-    {"tensor_metadata", "m/data.pkl: tensor 'a': its metadata is no dict (byte 175)"},
-    {"tensor_metadata_key", "m/data.pkl: tensor 'a': a key of its metadata is no text (byte 179)"},
+     "m/data.pkl: _rebuild_from_type_v2 is called for something that is not a plain tensor (byte "
+     "85)"},
+    {"tensor_metadata", "m/data.pkl: tensor 'a': its metadata is not a dict (byte 175)"},
+    {"tensor_metadata_key",
+     "m/data.pkl: tensor 'a': a key of its metadata is not a string (byte 179)"},
     {"tensor_metadata_unknown",
-     "m/data.pkl: tensor 'a': its metadata 'zeroed' is not known (byte 189)"},
+     "m/data.pkl: tensor 'a': its metadata 'zeroed' is unknown (byte 189)"},
     {"tensor_negated",
      "archive/data.pkl: tensor 'w': is a view that is negated, whose values are not those of its "
      "storage: write it with .resolve_neg() and save it again (byte 236)"},
     {"tensor_negated_v3",
      "m/data.pkl: tensor 'a': is a view that is negated, whose values are not those of its "
      "storage: write it with .resolve_neg() and save it again (byte 211)"},
-    {"tensor_no_storage", "m/data.pkl: a tensor is rebuilt from what is no storage (byte 124)"},
-    {"tensor_offset_negative", "m/data.pkl: a tensor's storage offset is no count (byte 177)"},
+    {"tensor_no_storage",
+     "m/data.pkl: a tensor is rebuilt from something that is not a storage (byte 124)"},
+    {"tensor_offset_negative", "m/data.pkl: a tensor's storage offset is not a count (byte 177)"},
     {"tensor_offset_wraps",
      "m/data.pkl: tensor 'a': its 8 bytes at element 4611686018427387904 run past storage '0', "
      "which has 8 (byte 182)"},
@@ -231,10 +235,10 @@ const std::map<std::string, std::string> kBroken = {
      "174)"},
     {"tensor_rank", "m/data.pkl: tensor 'a': has 65 dimensions and 65 strides (byte 430)"},
     {"tensor_shape_bits",
-     "m/data.pkl: tensor 'a': the shape's size overflows or is no whole number of bytes (byte "
+     "m/data.pkl: tensor 'a': the shape's size overflows or is not a whole number of bytes (byte "
      "182)"},
-    {"tensor_shape_negative", "m/data.pkl: tensor 'a': shape[0] is no count (byte 177)"},
-    {"tensor_shape_none", "m/data.pkl: a tensor's shape or strides are no tuple (byte 160)"},
+    {"tensor_shape_negative", "m/data.pkl: tensor 'a': shape[0] is not a count (byte 177)"},
+    {"tensor_shape_none", "m/data.pkl: a tensor's shape or strides are not a tuple (byte 160)"},
     {"tensor_shape_wraps", "m/data.pkl: tensor 'a': the shape's size overflows (byte 193)"},
     {"tensor_strides_fewer", "m/data.pkl: tensor 'a': has 2 dimensions and 1 strides (byte 176)"},
     {"tensor_transposed",
@@ -291,7 +295,7 @@ const std::map<std::string, std::string> kBroken = {
      "bytes, the limit is 4096 (byte 5032)"},
     {"zip_other", "a zip archive, but not one of PyTorch's: it holds no NAME/data.pkl"},
     {"zip_overlap", "zip entry 'm/data/1': overlaps entry 'm/data/0' (byte 442)"},
-    {"zip_parts", "the zip archive is one of several parts (byte 533)"},
+    {"zip_parts", "the zip archive is split over several files (byte 533)"},
     {"zip_past_end", "zip entry 'm/data/0': its 1048576 bytes run past the data (byte 265)"},
     {"zip_sizes_differ",
      "zip entry 'm/data/0': is stored, but said to have 8 bytes packed and 80 unpacked (byte 265)"},

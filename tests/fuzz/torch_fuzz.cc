@@ -1,5 +1,5 @@
-// The reader of PyTorch files on arbitrary bytes: it answers or throws Error, reads nothing outside
-// the file, and every tensor that it answers lies within it.
+// Runs the reader of PyTorch files on arbitrary bytes. It must answer or throw Error, must read
+// nothing outside the file, and every tensor of its answer must lie within the file.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// The seeds of the weight_tables target, and what comes of each.
+// Runs the seeds of the weight_tables target, and checks what comes of each.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

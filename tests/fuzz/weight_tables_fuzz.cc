@@ -1,5 +1,5 @@
-// The stored tensors beside a quantised weight, of any contents: tables are made of them and used,
-// or there is an Error.
+// Gives the stored tensors beside a quantised weight arbitrary contents. Tables must be made from
+// them and used, or an Error be thrown.
 #include "tests/fuzz/weight_tables_fuzz.h"
 
 #include <algorithm>
@@ -19,7 +19,8 @@ struct Stored {
   Shape shape;
 };
 
-// The parts of a weight [rows, columns] in the form of that number; the packed values come first.
+// The stored tensors of a weight [rows, columns] in the form with that number. The packed values
+// come first.
 std::vector<Stored> form(unsigned number, std::uint64_t rows, std::uint64_t columns) {
   const std::uint64_t groups = columns / 16;
   switch (number % 9) {

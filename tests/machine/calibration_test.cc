@@ -1,4 +1,4 @@
-// Calibration files: what is written is read back, and whose speeds replace whose.
+// Calibration files: what is written can be read back, and which speeds replace which.
 #include "planner/machine/calibration.h"
 
 #include <gmock/gmock.h>
@@ -39,7 +39,7 @@ Device gpu(const std::string& name, const std::string& uuid) {
   return made;
 }
 
-// Two GPUs, a CPU of four, and the disk of `folder`, all measured.
+// A machine with two GPUs, a CPU with four threads, and the disk of `folder`, all measured.
 Machine measured_on(const fs::path& folder) {
   Machine machine;
   machine.source = "m.yaml";
@@ -60,7 +60,7 @@ Machine measured_on(const fs::path& folder) {
   return machine;
 }
 
-// The same machine as probing gives it: estimated speeds, and other capacities.
+// The same machine as probing sees it: its speeds are estimates, and its devices have other space.
 Machine probed_like(const Machine& measured) {
   Machine machine = measured;
   machine.source = "this machine";
@@ -220,7 +220,7 @@ TEST_F(Calibration, ReplacesSpeedsAndNothingElseOfTheSameMachine) {
 TEST_F(Calibration, KnowsAGpuByItsUuidUnderAnyOrdinal) {
   const Machine measured = measured_on(folder_);
   Machine machine = probed_like(measured);
-  machine.devices.erase(machine.devices.begin());  // as CUDA_VISIBLE_DEVICES=1 has it
+  machine.devices.erase(machine.devices.begin());  // as with CUDA_VISIBLE_DEVICES=1
   machine.devices[0].name = "0";
   machine.links.clear();
   EXPECT_EQ(apply_calibration(measured, kHere, machine),

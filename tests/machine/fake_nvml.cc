@@ -1,5 +1,6 @@
-// A libnvidia-ml.so.1 made of the state in fake_nvml.h. Built three times: whole; FAKE_NVML_OLD
-// without the functions that are optional; FAKE_NVML_LACKS_MEMORY without one that is needed.
+// A libnvidia-ml.so.1 that reports the state in fake_nvml.h. It is built three times: with all
+// functions; with FAKE_NVML_OLD, without the optional ones; with FAKE_NVML_LACKS_MEMORY, without
+// one that is needed.
 #include "fake_nvml.h"
 
 #include <cstdio>
@@ -21,7 +22,7 @@ struct FieldValue {
   unsigned long long value;
 };
 
-// A handle is the address of the GPU's entry; only known ones may be passed back.
+// A handle is the address of the GPU's entry. Only handles that were given out may be passed back.
 FakeGpu* gpu_of(void* handle) { return static_cast<FakeGpu*>(handle); }
 
 int check(const char* function, void* handle = nullptr) {

@@ -1,4 +1,4 @@
-// The state of the fake libnvidia-ml that the tests open: what it says and which calls fail.
+// The state of the fake libnvidia-ml that the tests open: what it reports, and which calls fail.
 #pragma once
 
 #include <string>
@@ -15,17 +15,17 @@ struct FakeGpu {
   unsigned mig = 0;
   int switch_links = 0;              // the first links go to a switch,
   std::vector<int> links;            // the next to these GPUs, by index,
-  int dead_links = 0;                // and the last are down
+  int dead_links = 0;                // and the last ones are down
   unsigned link_speed_mbps = 25000;  // 0: the driver does not say
 };
 
 struct FakeNvml {
   std::vector<FakeGpu> gpus;
-  std::string fails;     // the name of the function that returns `error`, "" for none
-  int failing_gpu = -1;  // ... for this GPU only, -1 for all
+  std::string fails;     // name of the function that returns `error`; "" for none
+  int failing_gpu = -1;  // fails for this GPU only; -1 for all
   int error = 999;
-  bool peers = false;  // PCIe peer access between all
-  int claims = -1;     // GPUs claimed to exist, -1 for as many as there are
+  bool peers = false;  // PCIe peer access between all GPUs
+  int claims = -1;     // how many GPUs it claims to have; -1: as many as it has
   int inits = 0, shutdowns = 0;
 };
 

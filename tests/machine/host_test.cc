@@ -1,5 +1,5 @@
-// Host memory under control groups of both versions, the processor, the disk, and all of probing,
-// on made-up trees of /proc and /sys.
+// Host memory under control groups of both versions, the processor, the disk, and probing as a
+// whole, all on made-up trees of /proc and /sys.
 #include "planner/machine/host.h"
 
 #include <dlfcn.h>
@@ -101,7 +101,7 @@ TEST_F(Host, HasTheLeastCpuQuotaOfItsGroups) {
   write("sys/fs/cgroup/a/b/cpu.max", "lots\n");
   EXPECT_EQ(read_cpu_quota(root_), 1.5);
 
-  mount_v1("/m");  // whose cpu controller has the group /x
+  mount_v1("/m");  // its cpu controller has the group /x
   EXPECT_EQ(read_cpu_quota(root_), 0);
   write("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "-1\n");
   write("sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
@@ -283,7 +283,7 @@ TEST_F(Host, EstimatesTheProcessor) {
   EXPECT_GT(read_cpu(0, root_).flops, 0);
 }
 
-// The whole of probing, over the fake driver and a made-up host.
+// Probing as a whole, with the fake driver and a made-up host.
 class Probe : public Host {
  protected:
   Probe() : library_(dlopen(FAKE_NVML, RTLD_NOW | RTLD_LOCAL)) {

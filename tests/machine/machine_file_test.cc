@@ -1,5 +1,4 @@
-// Machine files: what is read from them, and the message for everything that can be wrong with
-// them.
+// Machine files: what they may say, and the message for everything that can be wrong with them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,7 +47,7 @@ class MachineFile : public ::testing::Test {
     }
     return "accepted";
   }
-  // ... of a file whose one device is `device`.
+  // The same for a file whose only device is `device`.
   std::string device_refusal(const std::string& device) {
     return refusal("devices:\n  - {" + device + "}\n");
   }

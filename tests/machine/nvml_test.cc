@@ -1,4 +1,4 @@
-// GPUs as a driver reports them, through a fake driver library that can be told to fail.
+// GPUs as a driver reports them. A fake driver library can be told to fail.
 #include "planner/machine/nvml.h"
 
 #include <dlfcn.h>
@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-// Keeps the fake library open, so that read_nvml() meets the state set here.
+// Keeps the fake library open, so that read_nvml() finds the state that is set here.
 class Nvml : public ::testing::Test {
  protected:
   explicit Nvml(const char* path = FAKE_NVML) : library_(dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
@@ -37,7 +37,7 @@ class Nvml : public ::testing::Test {
       fake_->gpus.push_back(gpu);
     }
   }
-  // The report when `function` fails for GPU 1 of three.
+  // The report if `function` fails for GPU 1 of three.
   NvmlReport with_failure(const char* function) {
     fake_->gpus.clear();
     add_gpus(3);

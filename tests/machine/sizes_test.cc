@@ -1,4 +1,4 @@
-// Sizes, rates and times: how they are written, and the message of every refusal.
+// Sizes, rates and times: what is accepted, and the message of every error.
 #include "planner/machine/sizes.h"
 
 #include <gmock/gmock.h>

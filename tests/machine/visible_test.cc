@@ -1,4 +1,4 @@
-// CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER as CUDA reads them.
+// CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER must mean what they mean to CUDA.
 #include "planner/machine/visible.h"
 
 #include <gmock/gmock.h>

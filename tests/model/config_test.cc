@@ -79,7 +79,7 @@ TEST(ModelConfig, SettlesOtherRotarySpellings) {
   const ModelConfig phi = parse(R"({"rope_scaling":{"type":"su","short_factor":[1.0,2.0]}})");
   EXPECT_EQ(phi.text("rope_parameters.rope_type"), "longrope");
   EXPECT_EQ(phi.list("rope_parameters.short_factor").size(), 2u);
-  // What the new spelling says is not overridden by an old key that stayed behind.
+  // An old key that was left behind does not override the new spelling.
   const ModelConfig both = parse(R"({"rope_theta":1.0,"rope_parameters":{"rope_theta":2.0}})");
   EXPECT_EQ(both.number("rope_parameters.rope_theta"), 2.0);
 }
@@ -96,7 +96,7 @@ TEST(ModelConfig, KeepsListsOfObjectsByElement) {
   const ModelConfig config = parse(R"({"a":[{"n":1},{"n":2}],"b":[1,null]})");
   EXPECT_EQ(config.integer("a.1.n"), 2);
   EXPECT_TRUE(config.list("a").empty());
-  EXPECT_TRUE(config.list("b").empty());  // never with elements shifted
+  EXPECT_TRUE(config.list("b").empty());  // the elements must never be shifted
 }
 
 TEST(ModelConfig, RefusesWhatIsNoJsonObject) {

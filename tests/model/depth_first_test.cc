@@ -42,7 +42,7 @@ TEST(DepthFirst, FollowsChildrenWhereIdsAreInAnotherOrder) {
   const ModuleId root = add(tree, kNone);
   const ModuleId a = add(tree, root);
   const ModuleId b = add(tree, root);
-  const ModuleId a1 = add(tree, a);  // made after its uncle
+  const ModuleId a1 = add(tree, a);  // created after its parent's sibling
   for (const ModuleId module : {b, a1, a, root}) add_tensor(tree, module);
 
   const DepthFirst walk(tree);

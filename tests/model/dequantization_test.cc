@@ -1,4 +1,5 @@
-// Trees of quantised checkpoints that will be dequantised: those of the unquantised model.
+// Trees of quantised checkpoints that will be dequantised: they must be those of the unquantised
+// model.
 #include "planner/model/tree/dequantization.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +29,7 @@ std::string error_of(const std::filesystem::path& path) {
   }
 }
 
-// Names, dtypes in memory, shapes and parameters.
+// For each tensor: its name, dtype in memory, shape and parameters.
 std::vector<std::string> in_memory(ModelTree tree) {
   for (ModelTensor& tensor : tree.tensors) tensor.stored = tensor.dtype;
   return outline(tree);

@@ -87,7 +87,7 @@ TEST(Expression, Decides) {
   EXPECT_TRUE(boolean("kind == 'full' and types[1] == 'sliding'"));
   EXPECT_TRUE(boolean("2 == 2.0"));
   EXPECT_FALSE(boolean("kind == 1"));
-  // The side that is not needed is not computed.
+  // Only the side that is needed is computed.
   EXPECT_EQ(integer("1 if on else 1 // 0"), 1);
   EXPECT_TRUE(boolean("on or 1 // 0 == 1"));
 }
@@ -98,7 +98,7 @@ TEST(Expression, KnowsItsFunctions) {
   EXPECT_TRUE(boolean("contains(dense, 1)"));
   EXPECT_FALSE(boolean("contains(dense, 2)"));
   EXPECT_FALSE(boolean("contains(absent, 2)"));
-  EXPECT_EQ(integer("order + 1 if false else 4"), 4);  // "or" inside a name is no operator
+  EXPECT_EQ(integer("order + 1 if false else 4"), 4);  // "or" inside a name is not an operator
 }
 
 TEST(Expression, NamesWhatIsMissing) {

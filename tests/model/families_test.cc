@@ -1,4 +1,4 @@
-// Every template against the module tree that transformers builds from the same config.
+// Compares every template with the module tree that transformers builds from the same config.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -34,7 +34,7 @@ std::string shape_text(const ModelTensor& tensor) {
   return out + "]";
 }
 
-// The form of tree.txt; the inside of a list of experts is left out, as it is there.
+// The tree in the form of tree.txt. As there, the inside of a list of experts is left out.
 std::string outline(const ModelTree& tree) {
   std::ostringstream out;
   for (const Module& module : tree.modules) {

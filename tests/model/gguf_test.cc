@@ -62,7 +62,7 @@ void add_tensor(GgufWriter& file, const std::string& name, std::uint32_t type, S
               std::string(*tensor_bytes(dtype, shape), '\0'));
 }
 
-// A llama of one layer; `keep` says which tensors are in this file.
+// A Llama of one layer. `keep` says which tensors are in this file.
 GgufWriter llama(const std::function<bool(const std::string&)>& keep = {}, bool head = true) {
   GgufWriter file;
   add_sizes(file, "llama");
@@ -121,7 +121,8 @@ TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   EXPECT_EQ(config.integer("num_key_value_heads"), 2);
   EXPECT_EQ(config.integer("head_dim"), 16);
   EXPECT_EQ(config.integer("vocab_size"), 10);
-  EXPECT_EQ(config.number("rms_norm_eps"), 1e-5);  // not the float nearest to it
+  EXPECT_EQ(config.number("rms_norm_eps"),
+            1e-5);  // the number that was meant, not the nearest float
   EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
   EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
   EXPECT_EQ(config.list("eos_token_id").size(), 2u);
@@ -152,7 +153,8 @@ TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {
 TEST_F(Gguf, MayBeTheOnlyModelOfAFolder) {
   write(llama());
   EXPECT_EQ(open_model(folder_, std::nullopt).tree.model_type, "llama");
-  std::ofstream(folder_ / "config.json") << "{}";  // as many repositories have beside it
+  std::ofstream(folder_ / "config.json")
+      << "{}";  // many repositories have one beside the GGUF file
   EXPECT_EQ(open_model(folder_, std::nullopt).tree.model_type, "llama");
   write(llama(), "other.gguf");
   EXPECT_THAT(error_of([&] { open_model(folder_, std::nullopt); }),
@@ -310,7 +312,7 @@ TEST_F(Gguf, TokenizerSaysWhatTheVocabularySays) {
   EXPECT_THAT(json, HasSubstr(R"(\\p{N}{1,3})"));
 }
 
-// A vocabulary of SentencePiece's kind: <unk>, <s>, </s>, a byte and letters.
+// A SentencePiece vocabulary: <unk>, <s>, </s>, a byte and letters.
 GgufWriter sentencepiece(const std::function<void(GgufWriter&)>& more = {}) {
   GgufWriter file;
   file.text("tokenizer.ggml.model", "llama");
@@ -413,7 +415,7 @@ TEST_F(Gguf, ByteLevelTokenizersAddTheTokensThatTheFileNames) {
   EXPECT_THAT(json("smollm", with_id), none);
   EXPECT_THAT(json("qwen2", with_id), none);
   EXPECT_THAT(json("smollm", asked), begins);
-  EXPECT_THAT(json("llama-bpe", with_id), begins);  // as llama.cpp, and Llama 3's own file
+  EXPECT_THAT(json("llama-bpe", with_id), begins);  // as in llama.cpp, and in Llama 3's own file
   EXPECT_THAT(json("llama-bpe", refused), none);
   EXPECT_THAT(json("llama-bpe", {}), none);
   EXPECT_THAT(error_of([&] {
@@ -466,7 +468,7 @@ TEST(PieceMerges, AreInTheOrderOfTransformers) {
 }
 
 TEST(PieceMerges, AreBounded) {
-  std::vector<std::string> texts;  // each of which any two shorter ones make up
+  std::vector<std::string> texts;  // each of them can be made of two shorter ones in many ways
   for (std::size_t length = 1; length <= 256; ++length) texts.emplace_back(length, 'a');
   std::vector<ScoredPiece> pieces;
   for (const std::string& text : texts) pieces.push_back({text, 0});

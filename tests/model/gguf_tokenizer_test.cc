@@ -1,5 +1,5 @@
-// GGUF's SentencePiece vocabularies as tokenizers: the ids of Hugging Face tokenizers, whose
-// goldens are those of tests/text.
+// SentencePiece vocabularies of GGUF files as tokenizers: they must give the ids of Hugging Face's
+// tokenizers, whose goldens are those of tests/text.
 #include <gtest/gtest.h>
 #include <simdjson.h>
 
@@ -20,7 +20,7 @@ std::filesystem::path data(const std::string& name) {
   return std::filesystem::path(BERTH_SOURCE_DIR) / "tests/text/data" / name;
 }
 
-// The vocabulary of tests/text/data/`name`.json as a converter of llama.cpp writes it.
+// The vocabulary of tests/text/data/`name`.json, as llama.cpp's converter writes it.
 class GgufTokenizer : public ::testing::Test {
  protected:
   explicit GgufTokenizer() {
@@ -88,7 +88,8 @@ TEST_F(GgufTokenizer, OfScoresAgreesWithHuggingFace) {
 TEST_F(GgufTokenizer, OfGemmaGoesByTheOrderOfTokens) {
   read("gemma");
   std::size_t runs = 0;
-  for (std::size_t id = 0; id < tokens_.size(); ++id) {  // stored as spaces, and as the user's own
+  for (std::size_t id = 0; id < tokens_.size();
+       ++id) {  // stored as spaces, and marked as user-defined
     constexpr std::string_view kMark = "▁";
     const std::size_t marks = tokens_[id].size() / kMark.size();
     if (marks < 2 || tokens_[id].find_first_not_of(kMark) != std::string::npos) continue;

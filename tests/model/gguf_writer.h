@@ -1,4 +1,5 @@
-// Writes GGUF files for tests, as ggml's docs/gguf.md says, with no code of ours in it.
+// Writes GGUF files for tests, as ggml's docs/gguf.md describes them. It uses no code of Berth, so
+// that a mistake there cannot hide.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ class GgufWriter {
   }
   void f32s(std::string_view key, const std::vector<float>& values) { numbers(key, 6, values); }
 
-  // `shape` has the slowest dimension first; `type` is ggml's number.
+  // Adds a tensor. `shape` has the slowest dimension first; `type` is ggml's number.
   void tensor(std::string_view name, std::uint32_t type, std::vector<std::uint64_t> shape,
               std::string_view bytes) {
     descriptions_ += string(name) + raw(static_cast<std::uint32_t>(shape.size()));

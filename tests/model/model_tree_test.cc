@@ -33,7 +33,7 @@ constexpr const char* kLlama =
     R"({"model_type":"llama","hidden_size":8,"intermediate_size":12,"num_hidden_layers":2,
         "num_attention_heads":2,"vocab_size":32,"max_position_embeddings":16)";
 
-// The tensors that a model of this config stores, from the config alone.
+// The tensors that a model of this config stores. They are worked out from the config alone.
 std::vector<FakeTensor> stored_tensors(const std::string& config) {
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
   const ModelTree tree = build_model_tree("m", &parsed, nullptr, std::nullopt);
@@ -46,7 +46,7 @@ std::vector<FakeTensor> stored_tensors(const std::string& config) {
   return tensors;
 }
 
-// A checkpoint folder of this config and these tensors.
+// Writes a checkpoint folder with this config and these tensors.
 void write_model(const TempFolder& folder, const std::string& config,
                  const std::vector<FakeTensor>& tensors) {
   folder.write("config.json", config);

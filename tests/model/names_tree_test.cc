@@ -1,4 +1,4 @@
-// The fallback: trees spelt by tensor names.
+// The fallback: trees that follow from tensor names.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
-// Published quantised models: totals that their own indexes state, or that follow from their
-// shapes.
+// Published quantised models: their sizes must be those that their own indexes state, or that
+// follow from their shapes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ std::string gpt_oss(int layers, int experts) {
       "model.layers.*.self_attn","model.layers.*.mlp.router","model.embed_tokens","lm_head"]}})";
 }
 
-// metadata.total_size of the two models' model.safetensors.index.json.
+// The metadata.total_size in the two models' model.safetensors.index.json.
 TEST(Published, GptOss) {
   const ModelTree small = tree_of(gpt_oss(24, 32));
   EXPECT_EQ(small.bytes(), 13'761'264'768u);
@@ -105,7 +105,7 @@ constexpr const char* kDeepseekFp8 =
     R"(,"quantization_config":{"activation_scheme":"dynamic","fmt":"e4m3","quant_method":"fp8",
         "weight_block_size":[128,128]})";
 
-// Bytes of one FP8 weight and its F32 scales.
+// Bytes of an FP8 weight and its F32 scales.
 std::uint64_t fp8(std::uint64_t out, std::uint64_t in) {
   return out * in + 4 * up(out, 128) * up(in, 128);
 }
@@ -130,8 +130,9 @@ TEST(Published, DeepSeekV3InFp8) {
   EXPECT_EQ(tree.parameters(), tree_of(deepseek_v3("")).parameters());
   EXPECT_EQ(tree.parameters(), 671'026'404'352u);
   EXPECT_EQ(tree.quantization, "FP8");
-  // With the layer for multi-token prediction, its embedding, norms, projection and head: the
-  // tensors of the published 688.6 GB (688,586,727,753 bytes, 91,991 headers' entries included).
+  // The layer for multi-token prediction adds its embedding, norms, projection and head. With it,
+  // the tensors are the published 688.6 GB (688,586,727,753 bytes together with the 91,991 entries
+  // of the headers).
   const std::uint64_t mtp =
       deepseek_sparse_layer() + 2 * 2 * 129280u * 7168 + 2 * 3 * 7168 + 2 * 7168u * 14336;
   EXPECT_EQ(tree.bytes() + mtp, 688'574'839'360u);
@@ -143,7 +144,7 @@ TEST(Published, DeepSeekV3InFp8) {
   EXPECT_EQ(find(tree, "lm_head.weight")->stored, DType::kBF16);
 }
 
-// Qwen3's own FP8 files have BF16 scales, and list what they leave alone.
+// Qwen3's own FP8 files have BF16 scales, and list the modules that stay as they are.
 TEST(Published, Qwen3InFp8) {
   const ModelTree tree = tree_of(
       R"({"model_type":"qwen3","torch_dtype":"bfloat16","hidden_size":2048,"head_dim":128,
@@ -180,7 +181,8 @@ TEST(Published, Llama70BInGptq) {
   EXPECT_EQ(find(tree, "model.layers.79.mlp.down_proj.qweight")->elements(), 8192u * 28672);
 }
 
-// Mixtral under AWQ: experts, but not the router, are quantised; stored under the older block name.
+// Mixtral under AWQ: the experts are quantised, but the router is not. The files use the older name
+// of the block.
 TEST(Published, MixtralInAwq) {
   const std::string config =
       R"({"model_type":"mixtral","torch_dtype":"float16","hidden_size":128,"intermediate_size":256,
@@ -215,7 +217,7 @@ TEST(Published, MixtralInAwq) {
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
 }
 
-// GPTQModel's `dynamic`: other bits for some layers, none for others.
+// GPTQModel's `dynamic` gives some layers other bits, and leaves some as they are.
 TEST(Published, GptqWithDynamicLayers) {
   const std::string config = small_config(R"({"quant_method":"gptq","bits":4,"group_size":128,
       "dynamic":{"-:.*k_proj":{},"+:.*\\.1\\..*down_proj.*":{"bits":8,"group_size":64}}})");
@@ -234,7 +236,7 @@ TEST(Published, GptqWithDynamicLayers) {
   EXPECT_EQ(outline(open_model(folder.path(), std::nullopt).tree), outline(tree));
 }
 
-// A row that does not fill a packed word is left alone: the gate of Qwen's shared expert.
+// A row that does not fill a packed word stays as it is: the gate of Qwen's shared expert.
 TEST(Published, GptqAndAwqPassOverWhatFillsNoWord) {
   const auto gate = [](const std::string& quantization) {
     const ModelTree tree = tree_of(
@@ -259,7 +261,7 @@ TEST(Published, GptqOfNamedLinears) {
   EXPECT_NE(find(tree, "model.layers.0.self_attn.v_proj.weight"), nullptr);
 }
 
-// GPT-2's Conv1D stores [in, out]; GPTQ packs the input all the same.
+// GPT-2's Conv1D stores [in, out], but GPTQ packs along the input as always.
 TEST(Published, GptqOfConv1D) {
   const ModelTree tree = tree_of(
       R"({"model_type":"gpt2","n_embd":64,"n_layer":1,"n_head":2,"n_positions":16,"vocab_size":32,

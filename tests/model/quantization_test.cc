@@ -1,4 +1,5 @@
-// Quantised checkpoints: a config alone and the files agree, and what is not whole is refused.
+// Quantised checkpoints: a config alone gives the same tree as the files, and a weight that is not
+// stored whole is refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -126,8 +127,8 @@ TEST_P(Quantised, EveryTensorIsReadFromItsOwnPlace) {
   }
 }
 
-// A dtype is about what is computed with: the parts of a quantised weight are not converted, not
-// even their float scales, which the kernels expect as they are.
+// --dtype says in which dtype the model computes. It does not convert the parts of a quantised
+// weight, nor even their float scales, because the kernels expect them as they are.
 TEST_P(Quantised, DtypeConvertsOnlyWhatIsNotQuantised) {
   TempFolder folder;
   write_checkpoint(folder, small_config(GetParam().quantization), small_tensors(GetParam().layer));
@@ -138,13 +139,13 @@ TEST_P(Quantised, DtypeConvertsOnlyWhatIsNotQuantised) {
     for (const ModelTensor& tensor : tree.tensors) {
       if (tensor.dtype != tensor.stored) converted += tensor.bytes();
     }
-    // Embedding, head and five norms.
+    // Converted are the embedding, the head and five norms.
     EXPECT_EQ(converted, 4u * (2 * 96 * 256 + 5 * 256));
     EXPECT_EQ(tree.bytes(), kept.bytes() + converted / 2);
   }
 }
 
-// What is stored speaks for itself: no quantization_config, or a method that is not known.
+// What is stored decides if there is no quantization_config, or a method that is not known.
 TEST_P(Quantised, StoredFormIsKnownWithoutItsConfig) {
   TempFolder folder;
   for (const char* quantization : {"", R"({"quant_method":"of_tomorrow"})"}) {
@@ -156,7 +157,7 @@ TEST_P(Quantised, StoredFormIsKnownWithoutItsConfig) {
   }
 }
 
-// Some layers may be left as they were, whatever the config says.
+// Some layers may be stored plainly, whatever the config says.
 TEST_P(Quantised, LayersMayBeStoredPlainly) {
   TempFolder folder;
   const auto pick = [](const std::string& name) {
@@ -169,10 +170,11 @@ TEST_P(Quantised, LayersMayBeStoredPlainly) {
   EXPECT_EQ(model.tree.parameters(), kSmallParameters);
 }
 
-// Each tensor of a layer in turn is missing: either the rest is a whole form too, or it is said.
+// Leaves out each tensor of a layer in turn. What remains must be a whole form too, or the message
+// must name the missing tensor.
 TEST_P(Quantised, NamesThePartThatIsMissing) {
   const std::string layer = "model.layers.1.mlp.up_proj";
-  // What a reader can do without.
+  // Tensors that a reader can do without.
   const std::vector<std::string> spare = {"g_idx",         "weight_g_idx",       "weight_shape",
                                           "weight_format", "input_global_scale", "input_scale"};
   const std::vector<FakeTensor> whole = small_tensors(GetParam().layer);
@@ -193,13 +195,14 @@ TEST_P(Quantised, NamesThePartThatIsMissing) {
   }
 }
 
-// Each tensor of a layer in turn has one row, or element, more than it should.
+// Gives each tensor of a layer in turn one row, or one element, too many.
 TEST_P(Quantised, NamesThePartOfAWrongShape) {
   const std::string layer = "model.layers.0.self_attn.o_proj";
   const std::vector<FakeTensor> whole = small_tensors(GetParam().layer);
   for (std::size_t i = 0; i < whole.size(); ++i) {
     if (!whole[i].name.starts_with(layer + ".") || whole[i].shape.empty()) continue;
-    if (whole[i].name.find("quant_state") != std::string::npos) continue;  // a text of any length
+    if (whole[i].name.find("quant_state") != std::string::npos)
+      continue;  // a text may have any length
     TempFolder folder;
     std::vector<FakeTensor> tensors = whole;
     ++tensors[i].shape[0];
@@ -279,7 +282,7 @@ TEST(QuantisedErrors, RefuseAValueThatNoMethodHas) {
   EXPECT_THAT(error_of(R"({"quant_method":"gptq","bits":5})"),
               HasSubstr("config.json: quantization_config.bits: 5 bits"));
   EXPECT_THAT(error_of(R"({"quant_method":"gptq","bits":4,"group_size":0})"),
-              HasSubstr("group_size: 0 is no group size"));
+              HasSubstr("group_size: 0 is not a group size"));
   EXPECT_THAT(error_of(R"({"quant_method":"fp8","weight_block_size":[128]})"),
               HasSubstr("weight_block_size: not two sizes"));
   EXPECT_THAT(error_of(R"({"quant_method":"fp8","weight_block_size":[0,128]})"),
@@ -342,14 +345,15 @@ TEST(QuantisedErrors, RefuseAPlainWeightOfAnotherShapeWhateverTheMethod) {
 TEST(QuantisedErrors, RefuseTheSamePartTwice) {
   TempFolder folder;
   std::vector<FakeTensor> tensors = small_tensors(gptq_layer(4, 128));
-  tensors.push_back(
-      {"layers.0.mlp.up_proj.scales", DType::kF16, {2, 512}});  // as if from LlamaModel
+  tensors.push_back({"layers.0.mlp.up_proj.scales",
+                     DType::kF16,
+                     {2, 512}});  // named as if saved from a LlamaModel
   write_checkpoint(folder, small_config(kGptq), tensors);
   EXPECT_THAT(open_error(folder.path()),
               AllOf(HasSubstr("'layers.0.mlp.up_proj.scales'"), HasSubstr("are both 'scales' of")));
 }
 
-// A family without a template: names and shapes tell what is a weight and what a scale.
+// If a family has no template, names and shapes tell what is a weight and what is a scale.
 TEST_P(Quantised, UnknownFamiliesCountTheirParametersToo) {
   TempFolder folder;
   std::string config = small_config(GetParam().quantization);
@@ -376,7 +380,8 @@ TEST(Quantization, PlansAnUnknownMethodByWhatIsStored) {
   EXPECT_EQ(open_model(folder.path(), std::nullopt).tree.bytes(), model.checkpoint->bytes());
 }
 
-// mlx: U32 words under the weight's own name, the embedding too, no quant_method.
+// mlx stores U32 words under the weight's own name, also for the embedding, and names no
+// quant_method.
 TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
   TempFolder folder;
   const Layer mlx = [](const std::string& name, std::uint64_t out, std::uint64_t in) {
@@ -385,7 +390,7 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
                                    {name + ".biases", DType::kBF16, {out, in / 64}}};
   };
   std::vector<FakeTensor> tensors = small_tensors(mlx);
-  tensors.erase(tensors.begin());  // the embedding; the head goes, too
+  tensors.erase(tensors.begin());  // the embedding; the head goes with it
   tensors.pop_back();
   for (FakeTensor& tensor : mlx("model.embed_tokens", 96, 256)) tensors.push_back(tensor);
   write_checkpoint(folder,
@@ -444,7 +449,7 @@ TEST(Quantization, KeepsScalesOfTheCache) {
   EXPECT_EQ(model.tree.parameters(), kSmallParameters);
 }
 
-// AWQ's other layout pads its groups to whole words: 4 groups take 1 word of 8.
+// AWQ's other layout pads its groups to whole words: here 4 groups take 1 word of 8.
 TEST(Quantization, ReadsTheGemvLayoutOfAwq) {
   TempFolder folder;
   const Layer gemv = [](const std::string& name, std::uint64_t out, std::uint64_t in) {

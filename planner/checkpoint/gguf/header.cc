@@ -1,4 +1,5 @@
-// What a parsed GGUF head answers. Places in it were checked by the parser.
+// Answers questions about a parsed GGUF head. The parser has checked every offset that is used
+// here.
 #include "planner/checkpoint/gguf/header.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ Number load(const std::string& bytes, std::uint64_t at) {
   return value;
 }
 
-constexpr std::uint64_t kMostNumbers = 4'000'000;  // of the largest vocabulary, many times
+constexpr std::uint64_t kMostNumbers = 4'000'000;  // many times the largest vocabulary
 constexpr std::uint64_t kWidths[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 }  // namespace

@@ -1,9 +1,10 @@
-// The head of one GGUF file: its metadata, and where its tensors are. Versions 2 and 3,
-// little-endian, as ggml's docs/gguf.md says.
+// The head of one GGUF file: its metadata, and where its tensors are. Reads versions 2 and 3,
+// little-endian, as ggml's docs/gguf.md describes them.
 //
-// Nothing in a file is believed: counts and lengths are compared with what the file can hold before
-// anything is allocated, sums are checked, and what is wrong is an Error naming file, key or
-// tensor, and byte. No byte of weights is needed; a reader gets some only where it reads ahead.
+// A file is not trusted: before anything is allocated, counts and lengths are compared with what
+// the file can hold, and sums are checked for overflow. Whatever is wrong throws an Error that
+// names the file, the key or tensor, and the byte. Parsing needs no byte of the weights; it may
+// read some of them, because it reads ahead.
 #pragma once
 
 #include <cstdint>
@@ -33,30 +34,34 @@ enum class GgufType : std::uint32_t {
   kF64,
 };
 
-// A metadata value by its place in the head; of an array, that of its first element.
+// A metadata value: where its key and the value itself stand in the head. Offsets count bytes from
+// the start of the file. `count` is the number of elements of an array; `at` is then the first of
+// them.
 struct GgufValue {
   std::uint64_t key_at = 0;
   std::uint32_t key_bytes = 0;
-  GgufType type = GgufType::kU8;  // of an array: of its elements
+  GgufType type = GgufType::kU8;  // of an array: the type of its elements
   bool array = false;
   std::uint64_t count = 1;
-  std::uint64_t at = 0;  // first byte of the value; of a string, of its length
+  std::uint64_t at = 0;  // first byte of the value; of a string, the first byte of its length
 };
 
 struct GgufTensor {
   std::string name;
   DType dtype = DType::kF32;
-  Shape shape;              // slowest dimension first, as everywhere here
+  Shape shape;              // slowest dimension first, as everywhere in Berth
   std::uint64_t begin = 0;  // bytes [begin, end) of the file
   std::uint64_t end = 0;
 };
 
-// Immutable after parsing. A value of another type than asked for is an Error naming the key; an
-// absent one is nullopt or empty.
+// Does not change after parsing, so many threads may read it. Asking for a value by another type
+// than it has throws an Error that names the key; an absent value is nullopt or empty.
 class GgufHeader {
  public:
   const std::string& source() const { return source_; }
-  const std::vector<GgufTensor>& tensors() const { return tensors_; }  // by offset
+  const std::vector<GgufTensor>& tensors() const {
+    return tensors_;
+  }  // in the order of their offsets
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
   std::optional<std::uint64_t> unsigned_integer(std::string_view key) const;
@@ -64,8 +69,9 @@ class GgufHeader {
   std::optional<bool> boolean(std::string_view key) const;
   std::optional<std::string_view> text(std::string_view key) const;
   std::vector<std::string_view> texts(std::string_view key) const;
-  std::vector<std::int64_t> integers(std::string_view key) const;  // one where it is no array
-  std::vector<double> numbers(std::string_view key) const;         // the same
+  std::vector<std::int64_t> integers(
+      std::string_view key) const;  // a single number counts as a list of one
+  std::vector<double> numbers(std::string_view key) const;  // the same
 
   [[noreturn]] void fail(std::string_view key, const std::string& what) const;
 
@@ -78,19 +84,20 @@ class GgufHeader {
   std::optional<double> number_at(GgufType type, std::uint64_t at) const;
 
   std::string source_;
-  std::string bytes_;  // of the file, from its start up to the end of the tensors' descriptions
-  std::vector<GgufValue> values_;  // by key
+  std::string bytes_;              // the file from its start to the end of the tensor descriptions
+  std::vector<GgufValue> values_;  // sorted by key
   std::vector<GgufTensor> tensors_;
 };
 
-// Appends to `head` so that it holds at least `wanted` bytes of the file, which has as many.
+// Reads on: makes `head` at least `wanted` bytes long. The file has that many.
 using ReadHead = std::function<void(std::string& head, std::uint64_t wanted)>;
 
-// Parses the head of a file of `file_bytes` bytes. The unit that is fuzzed.
+// Parses the head of a file of `file_bytes` bytes; `source` names the file in messages. The fuzzer
+// calls this function.
 GgufHeader parse_gguf_header(std::uint64_t file_bytes, const std::string& source,
                              const CheckpointLimits& limits, const ReadHead& read_head);
 
-// The same of a file on disk; `identity` gets what a Shard remembers of it.
+// Parses the head of a file on disk. `identity` receives what a Shard remembers of the file.
 GgufHeader read_gguf_header(const std::filesystem::path& path, const CheckpointLimits& limits,
                             Shard& identity);
 

@@ -1,4 +1,4 @@
-// The parser of GGUF's head; what is asked of its result is in gguf_header.cc.
+// The parser of GGUF heads. header.cc answers questions about the result.
 
 #include <algorithm>
 #include <bit>
@@ -20,12 +20,13 @@ static_assert(std::endian::native == std::endian::little);
 namespace {
 
 constexpr std::uint64_t kDefaultAlignment = 32;
-constexpr std::uint64_t kMostKeyBytes = 65535;    // the format's limit
-constexpr std::uint32_t kMostDimensions = 4;      // GGML_MAX_DIMS
-constexpr std::uint64_t kMostValues = 65536;      // real files have some dozens
-constexpr std::uint64_t kLeastValueBytes = 13;    // length of a key, a type, a byte
-constexpr std::uint64_t kLeastTensorBytes = 24;   // length of a name, rank, type, offset
-constexpr std::uint64_t kReadAhead = 256u << 10;  // the head's size is known only at its end
+constexpr std::uint64_t kMostKeyBytes = 65535;   // the format's limit
+constexpr std::uint32_t kMostDimensions = 4;     // GGML_MAX_DIMS
+constexpr std::uint64_t kMostValues = 65536;     // real files have a few dozen
+constexpr std::uint64_t kLeastValueBytes = 13;   // length of a key, a type, and a value of one byte
+constexpr std::uint64_t kLeastTensorBytes = 24;  // length of a name, rank, type, offset
+constexpr std::uint64_t kReadAhead =
+    256u << 10;  // how far to read on: only its end tells how long a head is
 
 constexpr std::uint64_t kScalarBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
@@ -44,7 +45,7 @@ class GgufParser {
     for (std::uint64_t i = 0; i < value_count_; ++i) read_value();
     settle_keys();
     for (std::uint64_t i = 0; i < tensor_count_; ++i) read_tensor();
-    place_tensors();
+    locate_tensors();
     header_.bytes_.resize(at_);
     header_.bytes_.shrink_to_fit();
     return std::move(header_);
@@ -58,7 +59,8 @@ class GgufParser {
     fail(what + " (byte " + std::to_string(at) + ")");
   }
 
-  // Makes `count` more bytes readable and steps over them; `what` is being read.
+  // Makes the next `count` bytes readable and steps over them; returns where they begin. `what`
+  // names what is being read, for messages.
   std::uint64_t take(std::uint64_t count, std::string_view what) {
     const std::uint64_t from = at_;
     if (count > file_bytes_ - at_) {
@@ -76,7 +78,7 @@ class GgufParser {
 
   template <typename Number>
   Number number(std::string_view what) {
-    const std::uint64_t at = take(sizeof(Number), what);  // may move the bytes
+    const std::uint64_t at = take(sizeof(Number), what);  // may reallocate the bytes
     Number value;
     std::memcpy(&value, header_.bytes_.data() + at, sizeof value);
     return value;
@@ -170,7 +172,8 @@ class GgufParser {
     for (std::uint64_t i = 0; i < value.count; ++i) take(number<std::uint64_t>(key_), key_);
   }
 
-  // Sorted by key, so that they are found quickly, and twice the same stands side by side.
+  // Sorts the values by key, so that they are found quickly and a key that appears twice has its
+  // twin beside it.
   void settle_keys() {
     std::vector<GgufValue>& values = header_.values_;
     std::ranges::sort(values, [&](const GgufValue& a, const GgufValue& b) {
@@ -186,7 +189,7 @@ class GgufParser {
     alignment_ = header_.unsigned_integer("general.alignment").value_or(kDefaultAlignment);
     if (!std::has_single_bit(alignment_) || alignment_ > (1u << 30)) {
       header_.fail("general.alignment",
-                   std::to_string(alignment_) + " is no power of two (at most 2^30)");
+                   std::to_string(alignment_) + " is not a power of two (at most 2^30)");
     }
   }
 
@@ -208,7 +211,7 @@ class GgufParser {
               at_ - 4);
     }
     for (std::uint32_t i = 0; i < rank; ++i) tensor.shape.push_back(number<std::uint64_t>(key_));
-    std::ranges::reverse(tensor.shape);  // the file has the fastest first
+    std::ranges::reverse(tensor.shape);  // the file has the fastest dimension first
     read_extent(tensor);
     header_.tensors_.push_back(std::move(tensor));
   }
@@ -233,10 +236,10 @@ class GgufParser {
                       : ": the shape's size overflows"),
           at_ - 4);
     }
-    // For now offsets into the data, which begins where the descriptions end.
+    // For now these are offsets into the data section, which begins after the last description.
     tensor.begin = number<std::uint64_t>(key_);
     if (tensor.begin % alignment_ != 0) {
-      fail_at(key_ + ": its offset " + std::to_string(tensor.begin) + " is no multiple of " +
+      fail_at(key_ + ": its offset " + std::to_string(tensor.begin) + " is not a multiple of " +
                   std::to_string(alignment_),
               at_ - 8);
     }
@@ -245,7 +248,7 @@ class GgufParser {
     }
   }
 
-  void place_tensors() {
+  void locate_tensors() {
     std::vector<GgufTensor>& tensors = header_.tensors_;
     NameTable names(tensors.size());
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors[i].name; };

@@ -7,7 +7,7 @@ namespace berth {
 namespace {
 
 struct GgmlType {
-  std::string_view name;  // empty: a number that ggml does not use, or no longer
+  std::string_view name;  // empty: ggml does not use the number, or no longer
   std::optional<DType> dtype;
 };
 

@@ -1,4 +1,4 @@
-// The numbers that GGUF gives to types of tensors. Internal to the room.
+// Maps the numbers that GGUF gives to tensor types. Internal to planner/checkpoint/gguf.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace berth {
 
-// Nothing for a type that is not read here.
+// The dtype of ggml's type `type`; nullopt for a type that Berth does not read.
 std::optional<DType> dtype_of_ggml(std::uint32_t type);
 
-// "IQ4_XS"; the number where ggml has none of it.
+// ggml's name of a type, such as "IQ4_XS"; its number where ggml has no such type.
 std::string ggml_type_name(std::uint32_t type);
 
 }  // namespace berth

@@ -16,13 +16,13 @@ namespace ondemand = simdjson::ondemand;
 
 constexpr std::uint64_t kLengthBytes = 8;
 
-// What simdjson says, in the words of the format.
+// Puts simdjson's error into the words of the format.
 std::string describe(simdjson::error_code error) {
   if (error == simdjson::UTF8_ERROR) return "the header is not valid UTF-8";
   return std::string("the header is not valid JSON: ") + simdjson::error_message(error);
 }
 
-// One header while it is read. Everything that can fail ends in fail(), which knows the place.
+// A header that is being read. Whatever can fail ends in fail(), which knows the file's name.
 class Header {
  public:
   Header(std::string_view json, std::uint32_t shard, const std::string& source,
@@ -35,15 +35,15 @@ class Header {
         first_(tensors.size()),
         names_(names) {}
 
-  // Reads a header in the reference writer's spelling. False, with nothing added, where it is
-  // spelled otherwise or breaks a rule: read() then reads it, or finds the words for what is wrong.
+  // Reads a header that is spelled as the reference writer does. Returns false, with nothing added,
+  // if it is spelled otherwise or breaks a rule: read() then reads it, or says what is wrong.
   bool read_plain();
   void read(ondemand::parser& parser);
   void check_layout(std::uint64_t file_bytes);
 
  private:
   [[noreturn]] void fail(const std::string& what) const { throw Error(source_ + ": " + what); }
-  // `at` points into the header.
+  // `at` points into the header, so that the message can name the byte.
   [[noreturn]] void fail_at(const char* at, const std::string& what) const {
     fail(what + " (byte " + std::to_string(kLengthBytes + (at - json_.data())) + ")");
   }
@@ -65,13 +65,13 @@ class Header {
   const std::string& source_;
   const CheckpointLimits& limits_;
   std::vector<TensorInfo>& tensors_;
-  std::size_t first_;  // of this header in tensors_
+  std::size_t first_;  // index of this header's first tensor in tensors_
   UniqueNames& names_;
   std::string dtype_text_;  // the last dtype read, as it is spelled
   DType dtype_ = DType::kF32;
 };
 
-// The format asks for '{' first and allows spaces, nothing else, after the closing '}'.
+// The format wants '{' first, and allows nothing but spaces after the closing '}'.
 void Header::check_frame() const {
   if (json_.empty() || json_.front() != '{') {
     fail("the header does not begin with '{' (byte 8): this is not a safetensors file");
@@ -94,7 +94,7 @@ bool Header::read_plain() {
   return false;
 }
 
-// False where the entry breaks a rule.
+// Appends a tensor. Returns false if its entry breaks a rule.
 bool Header::add(const PlainEntry& entry) {
   const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors_[i].name; };
   if (entry.name.empty() || entry.name.size() > limits_.name_bytes ||
@@ -103,7 +103,7 @@ bool Header::add(const PlainEntry& entry) {
     return false;
   }
   const auto dtype = dtype_of(entry.dtype);
-  if (!dtype || dtype == DType::kF4) return false;  // read() knows of halves of bytes
+  if (!dtype || dtype == DType::kF4) return false;  // read() handles elements of half a byte
   if (tensor_bytes(*dtype, entry.shape) != entry.end - entry.begin) return false;
   TensorInfo& tensor = tensors_.emplace_back();
   tensor.name = entry.name;
@@ -115,7 +115,7 @@ bool Header::add(const PlainEntry& entry) {
   return true;
 }
 
-// Neighbours are mostly of one dtype.
+// Remembers the last dtype, because neighbouring tensors mostly have the same.
 std::optional<DType> Header::dtype_of(std::string_view text) {
   if (text == dtype_text_) return dtype_;
   const auto dtype = parse_dtype(text);
@@ -234,7 +234,7 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
     fail_tensor(name, at, "F4 needs a last dimension that is even");
   }
   const auto bytes = tensor_bytes(tensor.dtype, tensor.shape);
-  if (!bytes) fail_tensor(name, at, "the shape's size overflows or is no whole number of bytes");
+  if (!bytes) fail_tensor(name, at, "the shape's size overflows or is not a whole number of bytes");
   if (tensor.bytes() != *bytes) {
     fail_tensor(name, at,
                 "data_offsets span " + std::to_string(tensor.bytes()) +
@@ -283,8 +283,8 @@ void Header::read_offsets(TensorInfo& tensor, ondemand::value& value, const char
   tensor.end = ends[1];
 }
 
-// Sorts by offset, then asks for ranges that cover the data exactly, and turns the offsets, which
-// count from the end of the header, into offsets in the file.
+// Sorts the tensors by offset, checks that they cover the data exactly, and turns the offsets,
+// which count from the end of the header, into offsets in the file.
 void Header::check_layout(std::uint64_t file_bytes) {
   const auto begin = tensors_.begin() + static_cast<std::ptrdiff_t>(first_);
   const auto order = [](const TensorInfo& a, const TensorInfo& b) {

@@ -10,7 +10,7 @@
 namespace berth {
 namespace {
 
-// The reference's order of dtypes, narrow ones first.
+// The reference's order of dtypes, but with the narrow ones first.
 constexpr DType kNarrowFirst[] = {
     DType::kBool,       DType::kF4,     DType::kF6E2M3, DType::kF6E3M2, DType::kU8,
     DType::kI8,         DType::kF8E5M2, DType::kF8E4M3, DType::kF8E8M0, DType::kF8E4M3FNUZ,
@@ -23,7 +23,7 @@ std::ptrdiff_t rank_of(DType dtype) {
   return std::ranges::find(kNarrowFirst, dtype) - std::begin(kNarrowFirst);
 }
 
-// As a JSON string; names are UTF-8 already.
+// Appends `text` as a JSON string. Names have been checked to be UTF-8.
 void append_quoted(std::string& out, std::string_view text) {
   constexpr char kDigits[] = "0123456789abcdef";
   out += '"';

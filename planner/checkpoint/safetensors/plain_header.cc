@@ -4,7 +4,8 @@
 
 namespace berth {
 
-// The usual metadata, {"format":"pt"}, and no more than one entry, so that no key can come twice.
+// Reads the usual metadata, {"format":"pt"}. No more than one entry is accepted, so that no key can
+// come twice.
 bool PlainHeader::metadata() {
   std::string_view text;
   if (!json_.take("{")) return false;

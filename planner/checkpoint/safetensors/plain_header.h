@@ -1,10 +1,11 @@
-// A safetensors header in the one spelling that the format's own writer gives, read in one go.
+// Reads a safetensors header in one pass, if it is spelled as the format's own writer does.
 //
-// The reference writer puts no white space between tokens, the keys of a tensor in one order, and
-// numbers without signs, and nearly all names are plain ASCII. Reading just that takes a quarter of
-// what a JSON parser takes, and headers are most of the work of opening a model with tens of
-// thousands of tensors. Whatever is spelled otherwise is left to the JSON parser: what is read here
-// is what that would have found, and no more is accepted.
+// The reference writer puts no white space between tokens, writes the keys of a tensor in one order
+// and numbers without signs, and nearly all names are plain ASCII. Reading only this spelling takes
+// a quarter of the time of a JSON parser, and headers are most of the work of opening a model with
+// tens of thousands of tensors. Whatever is spelled otherwise is left to the JSON parser. This
+// reader accepts nothing that the JSON parser would refuse, and reads the same from what it
+// accepts.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 
 namespace berth {
 
-// A tensor's entry as it is spelled; nothing of it has been checked but the JSON.
+// A tensor's entry as it is spelled. It is known to be JSON; nothing else has been checked.
 struct PlainEntry {
   std::string_view name;
   std::string_view dtype;
@@ -29,11 +30,11 @@ class PlainHeader {
   // PlainJson::kPadding bytes must be readable after the end of `json`.
   explicit PlainHeader(std::string_view json) : json_(json) {}
 
-  // The next tensor into `entry`. False at the end of the tensors, and where the text is not of
-  // this spelling: complete() tells one from the other.
+  // Reads the next tensor into `entry`. Returns false at the end of the tensors, and also where the
+  // text is spelled in another way: complete() tells which.
   bool next(PlainEntry& entry);
 
-  // Whether next() came to the closing '}', with nothing but spaces after it.
+  // Whether next() reached the closing '}' and found only spaces after it.
   bool complete() const { return complete_; }
 
  private:

@@ -1,6 +1,7 @@
-// A cursor over JSON in the plain spelling that writers give it: strings of ASCII without escapes
-// and numbers that are counts. For files of megabytes that nearly always look so; whatever does not
-// is left to a JSON parser, so that nothing is accepted here which that would refuse.
+// A cursor over JSON in the plain spelling that most writers give it: strings of ASCII without
+// escapes, and numbers that are counts. It is for files of megabytes that nearly always look so.
+// Any other spelling is left to a JSON parser; the cursor accepts nothing that a JSON parser would
+// refuse.
 #pragma once
 
 #include <bit>
@@ -15,7 +16,7 @@
 
 namespace berth {
 
-// Where a call answers false the text is of another spelling, and the cursor of no more use.
+// Where a call returns false, the text is spelled in another way, and the cursor is of no more use.
 class PlainJson {
  public:
   // The bytes that must be readable after the end of the text.
@@ -23,7 +24,8 @@ class PlainJson {
 
   explicit PlainJson(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
 
-  // Goes over `token` if it stands next; false leaves the cursor where it is.
+  // Steps over `token` if it stands next. Otherwise returns false and leaves the cursor where it
+  // is.
   template <std::size_t kSize>
   bool take(const char (&token)[kSize]) {
     constexpr std::size_t kLength = kSize - 1;
@@ -33,15 +35,16 @@ class PlainJson {
     return true;
   }
 
-  // Goes over white space.
+  // Steps over white space.
   void space() {
     while (at_ < end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
   }
 
-  // The text up to the next quote, which is passed; the opening one has been taken.
+  // Reads a string whose opening quote has been taken, and steps over its closing quote. `text` is
+  // what stands between them.
   bool string(std::string_view& text);
 
-  // A whole number of up to 16 digits, as many as an offset in a file can have.
+  // Reads a whole number of at most 16 digits, which is enough for any offset in a file.
   bool number(std::uint64_t& value);
 
   std::string_view rest() const { return {at_, static_cast<std::size_t>(end_ - at_)}; }
@@ -53,8 +56,9 @@ class PlainJson {
 #ifdef __SSE2__
   static constexpr std::size_t kStride = 16;
 
-  // How many of the 16 bytes at `at` a plain string goes over: up to a quote, a backslash, a
-  // control character, or what is no ASCII (negative, so below the first printable character, too).
+  // How many of the 16 bytes at `at` a plain string may contain: those before the first quote,
+  // backslash, control character or byte that is not ASCII. Such a byte is negative, and so below
+  // the first printable character, too.
   static std::size_t plain_bytes(const char* at) {
     const __m128i text = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
     const __m128i marks = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')),
@@ -66,32 +70,32 @@ class PlainJson {
 #else
   static constexpr std::size_t kStride = 8;
 
-  // The same of 8 bytes.
+  // As above, for 8 bytes.
   static std::size_t plain_bytes(const char* at) {
     return static_cast<std::size_t>(std::countr_zero(stops(load(at))) / 8);
   }
 
-  // High bits of the bytes of `word` that are zero. A borrow can mark bytes after the first one
-  // too; the lowest mark is always right.
+  // Sets the high bit of every byte of `word` that is zero. A borrow can mark bytes after the first
+  // one wrongly, but the lowest mark is always right.
   static constexpr std::uint64_t zeros(std::uint64_t word) {
     return (word - kOnes) & ~word & kHighs;
   }
 
-  // High bits of the bytes that a plain string does not go over: quotes, backslashes, control
-  // characters, and what is no ASCII. The lowest mark is always right.
+  // Sets the high bit of every byte that a plain string may not contain: quotes, backslashes,
+  // control characters, and bytes that are not ASCII. The lowest mark is always right.
   static constexpr std::uint64_t stops(std::uint64_t word) {
     const std::uint64_t controls = (word - kOnes * 0x20) & ~word & kHighs;
     return zeros(word ^ (kOnes * '"')) | zeros(word ^ (kOnes * '\\')) | controls | (word & kHighs);
   }
 #endif
 
-  // High bits of the bytes that are no digits; the lowest mark is always right.
+  // Sets the high bit of every byte that is not a digit. The lowest mark is always right.
   static constexpr std::uint64_t no_digits(std::uint64_t word) {
     return ((word + kOnes * (0x7f - '9')) | (word - kOnes * '0') | word) & kHighs;
   }
 
-  // The value of eight digits, the first one in the lowest byte: pairs, then fours, then all, as in
-  // Johnny Lee's "Fast numeric string to int".
+  // The value of eight digits, the first of which is in the lowest byte. Adds up pairs, then fours,
+  // then all eight, as in Johnny Lee's "Fast numeric string to int".
   static constexpr std::uint64_t eight_digits(std::uint64_t word) {
     word = (word - kOnes * '0') * 10 + ((word - kOnes * '0') >> 8);
     constexpr std::uint64_t kFirst = 0x000000ff000000ff;
@@ -137,12 +141,12 @@ inline bool PlainJson::number(std::uint64_t& value) {
       continue;
     }
     const int digits = std::countr_zero(marks) / 8;
-    if (digits > 0) {  // put behind as many zeros as there is room for
+    if (digits > 0) {  // put as many zeros behind them as are missing to eight
       constexpr std::uint64_t kPowers[] = {1,      10,      100,       1'000,
                                            10'000, 100'000, 1'000'000, 10'000'000};
-      const int room = 8 * (8 - digits);
-      const std::uint64_t filler = (kOnes * '0') & ((std::uint64_t{1} << room) - 1);
-      value = value * kPowers[digits] + eight_digits((text << room) | filler);
+      const int spare_bits = 8 * (8 - digits);
+      const std::uint64_t filler = (kOnes * '0') & ((std::uint64_t{1} << spare_bits) - 1);
+      value = value * kPowers[digits] + eight_digits((text << spare_bits) | filler);
       at_ += digits;
     }
     break;

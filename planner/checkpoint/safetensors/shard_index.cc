@@ -17,7 +17,7 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-// Empty where `name` is a plain file name ending in `suffix`, else what is wrong with it.
+// Says what is wrong with a shard's `name`; empty if it is a plain file name that ends in `suffix`.
 std::string objection(std::string_view name, std::string_view suffix) {
   if (name.empty()) return "is empty";
   if (name.find('/') != name.npos || name.find('\\') != name.npos || name == "." || name == "..") {
@@ -33,12 +33,13 @@ class IndexReader {
   IndexReader(const std::string& source, const CheckpointLimits& limits, std::string_view suffix)
       : source_(source), limits_(limits), suffix_(suffix) {}
 
-  // `text` holds `size` bytes of JSON and simdjson::SIMDJSON_PADDING zeros.
+  // `text` holds `size` bytes of JSON, then simdjson::SIMDJSON_PADDING zeros.
   ShardIndex read(std::unique_ptr<char[]> text, std::size_t size) {
     const std::string_view json(text.get(), size);
     index_.text = std::move(text);
     end_ = json.data() + json.size();
-    // A guess at the number of entries: long names and short ones differ by a factor of two.
+    // Guesses the number of entries. Names are long or short, but the guess is within a factor of
+    // two.
     index_.entries.reserve(size / 96);
     if (!read_plain(json)) {
       forget();
@@ -53,8 +54,8 @@ class IndexReader {
     fail(std::string("not a valid JSON object: ") + simdjson::error_message(error));
   }
 
-  // The index as transformers writes it: metadata of plain numbers, then the map. False where it is
-  // written otherwise.
+  // Reads an index as transformers writes it: metadata of plain numbers, then the map. Returns
+  // false if it is written in another way.
   bool read_plain(std::string_view text) {
     PlainJson json(text);
     json.space();
@@ -81,7 +82,7 @@ class IndexReader {
     return json.rest().empty();
   }
 
-  // {"total_parameters": 1, "total_size": 2}, with the comma after it.
+  // Steps over {"total_parameters": 1, "total_size": 2} and the comma after it.
   static bool go_over_numbers(PlainJson& json) {
     std::string_view key;
     std::uint64_t value = 0;
@@ -147,7 +148,7 @@ class IndexReader {
     }
   }
 
-  // `tensor` stays where it is.
+  // `tensor` is kept as a view, so its text must stay where it is.
   void add(std::string_view tensor, std::string_view shard) {
     const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
     if (index_.names.add(tensor, name_of) != NameTable::kAbsent) {
@@ -159,7 +160,7 @@ class IndexReader {
     index_.entries.push_back({tensor, number_of(shard, tensor)});
   }
 
-  // A name as it stands in the text; only one with escapes in it is kept apart.
+  // The tensor's name as a view into the text. Only a name with escapes in it is stored apart.
   std::string_view name_of_key(ondemand::field& field) {
     const char* first = field.key().raw();
     const std::string_view rest(first, static_cast<std::size_t>(end_ - first));
@@ -171,7 +172,7 @@ class IndexReader {
   }
 
   std::uint32_t number_of(std::string_view shard, std::string_view tensor) {
-    // Neighbours are mostly in the same shard.
+    // Remembers the last shard, because neighbouring tensors are mostly in the same one.
     if (last_ != numbers_.end() && last_->first == shard) return last_->second;
     last_ = numbers_.find(shard);
     if (last_ != numbers_.end()) return last_->second;
@@ -187,7 +188,7 @@ class IndexReader {
     return number;
   }
 
-  // Numbers were given in order of appearance; shards stand sorted by name.
+  // Shards have been numbered as they appeared; this sorts them by name.
   ShardIndex finish() {
     if (index_.entries.empty()) fail("weight_map: names no tensor");
     std::vector<std::uint32_t> sorted(numbers_.size());
@@ -208,7 +209,8 @@ class IndexReader {
   decltype(numbers_)::const_iterator last_ = numbers_.end();
 };
 
-// Room for `size` bytes, not yet written, and the zeros that the parser wants behind them.
+// Memory for `size` bytes, which are not written yet, and the zeros that the parser needs after
+// them.
 std::unique_ptr<char[]> padded_text(std::size_t size) {
   auto text = std::make_unique_for_overwrite<char[]>(size + simdjson::SIMDJSON_PADDING);
   std::fill_n(text.get() + size, simdjson::SIMDJSON_PADDING, '\0');
@@ -241,7 +243,7 @@ ShardIndex read_shard_index(const std::filesystem::path& path, const CheckpointL
     throw Error(path.string() + ": has " + std::to_string(file.size()) +
                 " bytes, the limit for an index is " + std::to_string(limits.header_bytes));
   }
-  // Read where it is parsed: an index of a large model has several MB.
+  // Reads straight into the memory that is parsed: the index of a large model has several MB.
   std::unique_ptr<char[]> text = padded_text(file.size());
   file.read_exactly(0, text.get(), file.size());
   const std::string source = path.string();

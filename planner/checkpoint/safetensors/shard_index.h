@@ -1,4 +1,5 @@
-// model.safetensors.index.json, pytorch_model.bin.index.json: which shard holds which tensor.
+// The index of a sharded checkpoint (model.safetensors.index.json, pytorch_model.bin.index.json),
+// which says which shard holds which tensor.
 #pragma once
 
 #include <deque>
@@ -17,23 +18,25 @@ struct ShardIndex {
     std::string_view tensor;  // into `text` or `unescaped`
     std::uint32_t shard;      // into `shards`
   };
-  std::unique_ptr<char[]> text;       // the file; moving the index keeps the names in place
+  std::unique_ptr<char[]> text;       // the file's text; names stay valid when the index is moved
   std::deque<std::string> unescaped;  // names that the file spells with backslashes
   std::vector<std::string> shards;    // file names in the index's folder, sorted, unique
   std::vector<Entry> entries;         // in file order
-  UniqueNames names;                  // of the tensors; numbers are indices into entries
+  UniqueNames names;                  // the tensors' names; numbers are indices into entries
 
-  // Index into entries, or NameTable::kAbsent. `hint`: where it may be, found sooner there.
+  // The index of `tensor` in entries, or NameTable::kAbsent. `hint` is where it probably is;
+  // looking there first saves time.
   std::uint32_t find(std::string_view tensor, std::uint32_t hint = 0) const;
 };
 
-// Throws Error for text that is not such an index, a tensor named twice, and a shard name that is
-// not a plain file name ending in `suffix` (an index must not lead out of its folder).
+// Parses the text of an index; `source` names it in messages. Throws Error if the text is not such
+// an index, if it names a tensor twice, and if a shard's name is not a plain file name that ends in
+// `suffix` (an index must not lead out of its folder).
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits = {},
                              std::string_view suffix = ".safetensors");
 
-// The same from a file.
+// Reads and parses the index in `file`. Throws Error as above, and if the file cannot be read.
 ShardIndex read_shard_index(const std::filesystem::path& file, const CheckpointLimits& limits,
                             std::string_view suffix);
 

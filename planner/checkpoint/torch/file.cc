@@ -21,8 +21,8 @@ namespace {
 constexpr std::string_view kZipMark = "PK\x03\x04";
 constexpr std::string_view kPickle = "/data.pkl";
 
-// The older format's first pickle is the number 0x1950a86a20f9469cfc6c, in ten bytes from protocol
-// 2 on, else as text.
+// The first pickle of the older format is the number 0x1950a86a20f9469cfc6c: ten bytes from
+// protocol 2 on, text before.
 constexpr std::string_view kLegacyMark("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13);
 constexpr std::string_view kLegacyTextMark = "L119547037146038801333356L\n.";
 constexpr std::string_view kFrame = "\x95";  // and eight bytes, which protocols from 4 on put first
@@ -35,14 +35,14 @@ std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_
   return text;
 }
 
-// Turns the tensors of a state dict into byte ranges. `place` says where a storage's data is; it is
-// asked once a key.
-template <typename PlaceStorage>
+// Turns the tensors of a state dict into byte ranges. `locate` says where the data of a storage is;
+// it is called once for each key.
+template <typename LocateStorage>
 void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleValue root,
                     std::uint32_t shard, const CheckpointLimits& limits,
-                    std::vector<TensorInfo>& tensors, const PlaceStorage& place) {
+                    std::vector<TensorInfo>& tensors, const LocateStorage& locate) {
   const std::size_t first = tensors.size();
-  std::map<std::string_view, ByteRange> placed;
+  std::map<std::string_view, ByteRange> located;
   for (const NamedTensor& named : find_state_dict(machine, host, root, limits)) {
     const TorchTensor& tensor = *named.tensor;
     const auto fail = [&](const std::string& what) {
@@ -54,10 +54,10 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
     const TorchStorage& storage = host.storages()[tensor.storage];
     const std::string_view key = machine.text(storage.key);
     const auto bytes = tensor_bytes(tensor.dtype, named.shape);
-    if (!bytes) fail("the shape's size overflows or is no whole number of bytes");
+    if (!bytes) fail("the shape's size overflows or is not a whole number of bytes");
 
-    auto at = placed.find(key);
-    if (at == placed.end()) at = placed.emplace(key, place(named, storage)).first;
+    auto at = located.find(key);
+    if (at == located.end()) at = located.emplace(key, locate(named, storage)).first;
     const ByteRange range = at->second;
     if (storage.bytes() > range.bytes()) {
       fail("storage " + quote(key) + " is said to have " + std::to_string(storage.bytes()) +
@@ -86,8 +86,8 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
                    });
 }
 
-// Bytes of the first pickle where `head` begins with the mark of the older format; 0 where not.
-// Throws Error where the file is of that format, but of a protocol that is not read.
+// The length in bytes of the first pickle, if `head` begins with the mark of the older format; else
+// 0. Throws Error if the file has that format, but a pickle protocol that is not read.
 std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
   const auto refuse = [&](const std::string& protocol) {
     throw Error(source + ": the pickle protocol of this file of torch.save, " + protocol +
@@ -103,7 +103,7 @@ std::size_t find_legacy_mark(std::string_view head, const std::string& source) {
   return at + kLegacyMark.size();
 }
 
-// The ZIP format.
+// A file in the ZIP format.
 class TorchArchive {
  public:
   explicit TorchArchive(const ByteSource& file) : file_(file), zip_(file) { find_root(); }
@@ -125,12 +125,12 @@ class TorchArchive {
     const PickleValue root = machine.run();
     append_tensors(machine, host, root, shard, limits, tensors,
                    [&](const NamedTensor& named, const TorchStorage& storage) {
-                     return place(machine, named, storage);
+                     return locate(machine, named, storage);
                    });
   }
 
  private:
-  // Everything stands below one folder, which is named after the file when it was written.
+  // All entries stand below one folder. It has the name that the file had when it was written.
   void find_root() {
     std::optional<std::string_view> root;
     for (const ZipEntry& entry : zip_.entries()) {
@@ -168,8 +168,8 @@ class TorchArchive {
                 std::to_string(range.begin) + ")");
   }
 
-  ByteRange place(const PickleMachine& machine, const NamedTensor& named,
-                  const TorchStorage& storage) {
+  ByteRange locate(const PickleMachine& machine, const NamedTensor& named,
+                   const TorchStorage& storage) {
     const std::string_view key = machine.text(storage.key);
     const ZipEntry* entry = zip_.find(root_ + "/data/" + std::string(key));
     if (entry == nullptr) {
@@ -184,15 +184,17 @@ class TorchArchive {
   std::string root_;
 };
 
-// The legacy format: pickles of a mark, a version, the writer's system, the object and the keys of
-// its storages; then for each key the number of elements, in eight bytes, and the data.
+// A file in the older format. It begins with five pickles: a mark, a version, the writer's system,
+// the object, and the keys of its storages. Then comes, for each key, the number of elements in
+// eight bytes, and the data.
 class LegacyFile {
  public:
-  // The first pickle takes `mark_bytes`.
+  // `mark_bytes` is the length of the first pickle.
   LegacyFile(const ByteSource& file, std::size_t mark_bytes)
       : file_(file), mark_bytes_(mark_bytes) {}
 
-  // How long the pickles are is known only once they are read: try with more until it suffices.
+  // The length of the pickles is known only once they have been read, so this tries again with more
+  // of the file until they are whole.
   void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
     const std::uint64_t most = std::min(file_.size, PickleLimits{}.bytes);
     for (std::uint64_t window = std::min(most, kFirstWindow);;
@@ -229,11 +231,11 @@ class LegacyFile {
     const PickleValue list = keys.run();
     at += keys.size();
 
-    const auto places = place_all(object, host, keys, list, at);
+    const auto ranges = locate_all(object, host, keys, list, at);
     append_tensors(object, host, root, shard, limits, tensors,
                    [&](const NamedTensor& named, const TorchStorage& storage) {
-                     const auto place = places.find(object.text(storage.key));
-                     if (place != places.end()) return place->second;
+                     const auto found = ranges.find(object.text(storage.key));
+                     if (found != ranges.end()) return found->second;
                      object.fail(named.tensor->at,
                                  "tensor " + quote(named.name) + ": its storage " +
                                      quote(object.text(storage.key)) + " is not in the file");
@@ -241,7 +243,8 @@ class LegacyFile {
   }
 
   static void check_byte_order(const PickleMachine& machine, PickleValue system) {
-    if (system.kind != PickleKind::kDict) machine.fail(system.at, "the system pickle is no dict");
+    if (system.kind != PickleKind::kDict)
+      machine.fail(system.at, "the system pickle is not a dict");
     const auto pairs = machine.pairs(system);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       if (pairs[i].kind != PickleKind::kText || machine.text(pairs[i]) != "little_endian") continue;
@@ -250,17 +253,17 @@ class LegacyFile {
     }
   }
 
-  // Where each storage's data is: `list` names them in the order of the file, which goes on at
-  // `at`.
-  std::map<std::string_view, ByteRange> place_all(const PickleMachine& object,
-                                                  const TorchHost& host, const PickleMachine& keys,
-                                                  PickleValue list, std::uint64_t at) const {
-    if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is none");
+  // Where the data of each storage is. `list` names the storages in the order of the file, and the
+  // first one begins at byte `at`.
+  std::map<std::string_view, ByteRange> locate_all(const PickleMachine& object,
+                                                   const TorchHost& host, const PickleMachine& keys,
+                                                   PickleValue list, std::uint64_t at) const {
+    if (list.kind != PickleKind::kList) keys.fail(list.at, "the list of storages is not a list");
     std::map<std::string_view, const TorchStorage*> known;
     for (const TorchStorage& storage : host.storages()) {
       known.emplace(object.text(storage.key), &storage);
     }
-    std::map<std::string_view, ByteRange> places;
+    std::map<std::string_view, ByteRange> ranges;
     for (const PickleValue key : keys.items(list)) {
       const std::string_view name = key.kind == PickleKind::kText ? keys.text(key) : "";
       const auto storage = known.find(name);
@@ -274,18 +277,18 @@ class LegacyFile {
       at += 8;
       if (elements != storage->second->elements) {
         throw Error(file_.name + ": storage " + quote(name) + " has " + std::to_string(elements) +
-                    " elements, its id says " + std::to_string(storage->second->elements) +
+                    " elements, the pickle says " + std::to_string(storage->second->elements) +
                     " (byte " + std::to_string(at - 8) + ")");
       }
       const std::uint64_t bytes = storage->second->bytes();
       if (file_.size - at < bytes) fail_truncated(name, at);
-      // The key's text is the object's own: `keys` does not live as long.
-      if (!places.emplace(storage->first, ByteRange{at, at + bytes}).second) {
+      // The key's text must come from `object`: `keys` does not live as long as the result.
+      if (!ranges.emplace(storage->first, ByteRange{at, at + bytes}).second) {
         keys.fail(key.at, "storage " + quote(name) + " appears twice");
       }
       at += bytes;
     }
-    return places;
+    return ranges;
   }
 
   [[noreturn]] void fail_truncated(std::string_view storage, std::uint64_t at) const {
@@ -305,7 +308,7 @@ class LegacyFile {
     const auto byte = static_cast<unsigned char>(c);
     bytes += {' ', kDigits[byte >> 4], kDigits[byte & 15]};
   }
-  throw Error(file.name + ": is no file of torch.save: neither a zip archive nor a pickle of its " +
+  throw Error(file.name + ": not a file of torch.save: neither a zip archive nor a pickle of its " +
               "older format" +
               (bytes.empty() ? " (it is empty)" : " (it begins with" + bytes + ")"));
 }

@@ -1,10 +1,10 @@
-// PyTorch's files (.bin, .pt, .pth) as a list of tensors that are byte ranges of the file.
+// Reads PyTorch's files (.bin, .pt, .pth) as a list of tensors that are byte ranges of the file.
 //
-// Two formats, told apart by their first bytes: the ZIP archive that torch.save writes since 1.6
-// (`NAME/data.pkl` and a stored entry `NAME/data/KEY` for each storage; caffe2/serialize/
-// inline_container.h), and the five pickles followed by storages that it wrote before
-// (torch/serialization.py, _legacy_save). Both are read through a machine that executes nothing
-// (pickle.h). Names that share a storage share a byte range, and views overlap.
+// There are two formats, told apart by their first bytes: the ZIP archive that torch.save has
+// written since 1.6 (`NAME/data.pkl`, and a stored entry `NAME/data/KEY` for each storage;
+// caffe2/serialize/inline_container.h), and the five pickles followed by storages that it wrote
+// before (torch/serialization.py, _legacy_save). Both are read by a machine that executes nothing
+// (pickle.h). Names that share a storage get the same byte range, and views of a storage overlap.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,11 @@
 
 namespace berth {
 
-// Appends the file's tensors to `tensors`, by offset. Reads the directory, the pickles and the
-// headers of the storages, never a byte of the weights (of a legacy file, whose pickles do not say
-// how long they are, up to 64 KiB or three times the pickles behind them).
-// Throws Error for every violation, naming file, tensor or entry, and byte of the file.
+// Appends the file's tensors to `tensors`, in the order of their offsets. Reads the directory, the
+// pickles and the headers of the storages, but no byte of the weights. The exception is a file of
+// the older format, whose pickles do not say how long they are: up to 64 KiB after them, or three
+// times their length, are read as well. Throws Error for every violation; the message names the
+// file, the tensor or entry, and the byte of the file.
 void read_torch_file(const ByteSource& file, std::uint32_t shard, const CheckpointLimits& limits,
                      std::vector<TensorInfo>& tensors);
 

@@ -8,21 +8,21 @@
 namespace berth {
 namespace {
 
-// PickleValue::host_kind of a kGlobal; what its payload says is in brackets.
+// What PickleValue::host_kind is for a kGlobal. Brackets say what its payload is, if it has one.
 enum Global : std::uint8_t {
   kOrderedDict,
   kSize,              // torch.Size
   kRebuild,           // _rebuild_tensor, _rebuild_tensor_v2
   kRebuildTyped,      // _rebuild_tensor_v3: the dtype is an argument
-  kRebuildParameter,  // and _rebuild_parameter_with_state
+  kRebuildParameter,  // _rebuild_parameter, _rebuild_parameter_with_state
   kRebuildFromType,   // _rebuild_from_type_v2
   kTensorClass,       // Tensor, Parameter, Buffer: named, never called
   kUntypedStorage,    // named in persistent ids, never called
-  kTypedStorage,      // likewise [DType]
+  kTypedStorage,      // likewise; [DType]
   kDType,             // [DType]
 };
 
-// Of a kHost.
+// What PickleValue::host_kind is for a kHost.
 enum Object : std::uint8_t {
   kStorageObject,  // [index into storages]
   kTensorObject,   // [index into tensors]
@@ -70,7 +70,7 @@ PickleValue global_value(Global kind, DType dtype, std::uint32_t at) {
   return {PickleKind::kGlobal, kind, at, static_cast<std::uint64_t>(dtype)};
 }
 
-// A non-negative integer.
+// The value as a non-negative integer; nullopt if it is none.
 std::optional<std::uint64_t> count_of(PickleValue value) {
   if (value.kind != PickleKind::kInt || value.payload >> 63 != 0) return std::nullopt;
   return value.payload;
@@ -98,20 +98,20 @@ PickleValue TorchHost::persistent(PickleMachine& machine, PickleValue id, std::u
   const auto refuse = [&](const std::string& why) {
     machine.fail(at, "a persistent id is not ('storage', class, key, location, elements): " + why);
   };
-  if (id.kind != PickleKind::kTuple) refuse("it is no tuple");
+  if (id.kind != PickleKind::kTuple) refuse("it is not a tuple");
   const auto parts = machine.items(id);
-  // The legacy format has a sixth part: None, or the place of a view in another storage.
+  // The older format has a sixth element: None, or where the storage is a view of another one.
   if (parts.size() != 5 && parts.size() != 6) {
-    refuse("it has " + std::to_string(parts.size()) + " parts");
+    refuse("it has " + std::to_string(parts.size()) + " elements");
   }
   if (parts[0].kind != PickleKind::kText || machine.text(parts[0]) != "storage") {
     refuse("it does not begin with 'storage'");
   }
   const bool untyped = is_global(parts[1], kUntypedStorage);
   if (!untyped && !is_global(parts[1], kTypedStorage)) refuse("the class is not that of a storage");
-  if (parts[2].kind != PickleKind::kText) refuse("the key is no text");
+  if (parts[2].kind != PickleKind::kText) refuse("the key is not a string");
   const auto elements = count_of(parts[4]);
-  if (!elements || *elements >> 56 != 0) refuse("the number of elements is no count");
+  if (!elements || *elements >> 56 != 0) refuse("the number of elements is not a count");
   if (parts.size() == 6 && parts[5].kind != PickleKind::kNone) {
     machine.fail(at, "storage " + quote(machine.text(parts[2])) +
                          " is a view of another storage, as only old releases of PyTorch write it; "
@@ -145,37 +145,38 @@ PickleValue TorchHost::reduce(PickleMachine& machine, PickleValue callable, Pick
       }
       return parts[0];
     case kRebuildFromType:
-      // (function, class, arguments of the function, attributes)
+      // The arguments are (function, class, arguments of the function, attributes).
       if (parts.size() == 4 && parts[0].kind == PickleKind::kGlobal &&
           (parts[0].host_kind == kRebuild || parts[0].host_kind == kRebuildTyped) &&
           is_global(parts[1], kTensorClass) && parts[2].kind == PickleKind::kTuple) {
         return reduce(machine, parts[0], parts[2], at);
       }
-      machine.fail(at, "_rebuild_from_type_v2 is called for what is no plain tensor");
+      machine.fail(at, "_rebuild_from_type_v2 is called for something that is not a plain tensor");
     default:
       machine.fail(at, "the pickle calls a class that may only be named: refused");
   }
 }
 
-// (storage, offset, shape, strides, requires_grad, backward_hooks[, dtype][, metadata])
+// The arguments are (storage, offset, shape, strides, requires_grad, backward_hooks[, dtype][,
+// metadata]).
 PickleValue TorchHost::rebuild(PickleMachine& machine, std::span<const PickleValue> arguments,
                                std::size_t least, bool typed, std::uint32_t at) {
-  const std::size_t plain = typed ? 7 : 6;  // arguments without metadata
+  const std::size_t plain = typed ? 7 : 6;  // how many there are without metadata
   if (arguments.size() < least || arguments.size() > plain + 1) {
     machine.fail(at, "a tensor is rebuilt from " + std::to_string(arguments.size()) + " arguments");
   }
   const PickleValue storage = arguments[0];
   if (storage.kind != PickleKind::kHost || storage.host_kind != kStorageObject) {
-    machine.fail(at, "a tensor is rebuilt from what is no storage");
+    machine.fail(at, "a tensor is rebuilt from something that is not a storage");
   }
   const auto offset = count_of(arguments[1]);
-  if (!offset) machine.fail(at, "a tensor's storage offset is no count");
+  if (!offset) machine.fail(at, "a tensor's storage offset is not a count");
   if (arguments[2].kind != PickleKind::kTuple || arguments[3].kind != PickleKind::kTuple) {
-    machine.fail(at, "a tensor's shape or strides are no tuple");
+    machine.fail(at, "a tensor's shape or strides are not a tuple");
   }
   std::optional<DType> dtype = storages_[storage.payload].dtype;
   if (typed) {
-    if (!is_global(arguments[6], kDType)) machine.fail(at, "a tensor's dtype is no dtype");
+    if (!is_global(arguments[6], kDType)) machine.fail(at, "a tensor's dtype is not a dtype");
     dtype = static_cast<DType>(arguments[6].payload);
   }
   if (!dtype) machine.fail(at, "a tensor without a dtype is rebuilt from an untyped storage");

@@ -1,7 +1,9 @@
-// What a torch.save pickle says about tensors, as values: which bytes of which storage each one is.
+// Turns what a torch.save pickle says about tensors into values: which bytes of which storage each
+// tensor is.
 //
-// The names that such pickles look up or call are a fixed list here: the functions that rebuild
-// tensors, the classes of storages, dtypes, and OrderedDict. Any other is an Error that names it.
+// Such a pickle looks up or calls functions and classes by name. The names that it may use are a
+// fixed list here: the functions that rebuild tensors, the classes of storages, dtypes, and
+// OrderedDict. Any other name throws an Error that names it.
 #pragma once
 
 #include <cstdint>
@@ -14,24 +16,24 @@
 
 namespace berth {
 
-// A persistent id: ('storage', class, key, location, elements).
+// A storage, as a persistent id describes it: ('storage', class, key, location, elements).
 struct TorchStorage {
-  PickleValue key;             // a text: the storage's name in the archive
-  std::optional<DType> dtype;  // nullopt: untyped, `elements` are bytes
+  PickleValue key;             // the name of the storage in the archive; always kText
+  std::optional<DType> dtype;  // nullopt: untyped, and `elements` counts bytes
   std::uint64_t elements = 0;
 
   std::uint64_t bytes() const { return elements * (dtype ? dtype_bits(*dtype) / 8 : 1); }
 };
 
-// A call of one of torch._utils._rebuild_tensor*.
+// A tensor, as a call of one of torch._utils._rebuild_tensor* describes it.
 struct TorchTensor {
   std::uint32_t storage = 0;  // index into TorchHost::storages()
   DType dtype = DType::kF32;
-  std::uint64_t offset = 0;  // elements
-  PickleValue shape;         // tuples of the pickle, not yet looked at
+  std::uint64_t offset = 0;  // in elements, from the start of the storage
+  PickleValue shape;         // a tuple of the pickle, not checked yet
   PickleValue strides;
-  PickleValue metadata;  // a dict of what else the elements are, or None; not yet looked at either
-  std::uint32_t at = 0;  // byte of the pickle
+  PickleValue metadata;  // a dict of flags such as `neg` and `conj`, or None; not checked yet
+  std::uint32_t at = 0;  // byte of the pickle that made it, for messages
 };
 
 class TorchHost final : public PickleHost {
@@ -43,7 +45,7 @@ class TorchHost final : public PickleHost {
                      std::uint32_t at) override;
 
   const std::vector<TorchStorage>& storages() const { return storages_; }
-  // The tensor that a value is; nullptr where it is none.
+  // The tensor that `value` stands for; nullptr if it is not a tensor.
   const TorchTensor* tensor(PickleValue value) const;
 
  private:

@@ -51,7 +51,7 @@ enum Opcode : unsigned char {
   kFrame = 0x95,
 };
 
-// Opcodes that are refused and that a message should name. The rest is said in hexadecimal.
+// Opcodes that are refused, with the names for the message. It shows others in hexadecimal.
 constexpr std::pair<unsigned char, const char*> kRefused[] = {
     {'i', "INST"},
     {'o', "OBJ"},
@@ -93,7 +93,7 @@ std::string opcode_name(unsigned char opcode) {
 }
 
 constexpr std::uint64_t kNewestProtocol = 5;
-// Picklers number their memo from 0 or 1; a little slack costs nothing.
+// Picklers number their memo from 0 or 1. Allowing a little more costs nothing.
 constexpr std::uint64_t kMemoSlack = 16;
 
 }  // namespace
@@ -130,11 +130,12 @@ void PickleMachine::step(unsigned char opcode) {
   switch (opcode) {
     case kProto:
       if (const std::uint64_t version = take_number(1); version > kNewestProtocol) {
-        fail(at_, "the pickle has protocol " + std::to_string(version) + ", which is not known");
+        fail(at_,
+             "the pickle has protocol " + std::to_string(version) + ", which is not supported");
       }
       return;
     case kFrame:
-      take_number(8);  // says how much to read at once; all is read already
+      take_number(8);  // how much to read at once; we have read it all
       return;
     case kStop:
       stopped_ = true;
@@ -218,12 +219,12 @@ void PickleMachine::step(unsigned char opcode) {
       const PickleValue arguments = pop();
       const PickleValue callable = pop();
       if (arguments.kind != PickleKind::kTuple || callable.kind != PickleKind::kGlobal) {
-        fail(at_, "opcode REDUCE calls what is no known function with a tuple");
+        fail(at_, "opcode REDUCE does not call a known function with a tuple");
       }
       return push(host_.reduce(*this, callable, arguments, at_));
     }
     case kBuild:
-      // Attributes of a dict, such as the _metadata of a state dict, are not needed.
+      // Drops the attributes of a dict, such as the _metadata of a state dict: nobody needs them.
       pop();
       top(PickleKind::kDict, "BUILD");
       return;
@@ -278,14 +279,14 @@ void PickleMachine::push(PickleValue value) {
   stack_.push_back(value);
 }
 
-// Texts are not copied: `at` and the payload say where they stand.
+// Does not copy the text: `at` and the payload say where it stands.
 void PickleMachine::push_text(std::uint64_t bytes) {
   const auto begin = static_cast<std::uint32_t>(next_);
   take(bytes);
   push({PickleKind::kText, 0, begin, bytes});
 }
 
-// Two's complement of any length, little-endian.
+// Integers are two's complement of any length, little-endian.
 void PickleMachine::push_long(std::uint64_t bytes) {
   const auto begin = static_cast<std::uint32_t>(next_);
   const std::string_view digits = take(bytes);
@@ -300,7 +301,7 @@ void PickleMachine::push_long(std::uint64_t bytes) {
 
 PickleValue PickleMachine::pop() {
   if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) {
-    fail(at_, "the pickle takes a value that is not there from its stack");
+    fail(at_, "the pickle takes a value from its stack, but none is left");
   }
   const PickleValue value = stack_.back();
   stack_.pop_back();
@@ -325,10 +326,10 @@ PickleValue& PickleMachine::top(PickleKind kind, const char* opcode) {
 }
 
 void PickleMachine::push_tuple(std::span<const PickleValue> items) {
-  // Below 2^32 each: the pool holds no more values than were pushed.
-  const std::uint64_t place = std::uint64_t{pool_.size()} << 32 | items.size();
+  // Both fit into 32 bits, because the pool holds no more values than were pushed.
+  const std::uint64_t range = std::uint64_t{pool_.size()} << 32 | items.size();
   pool_.insert(pool_.end(), items.begin(), items.end());
-  push(PickleKind::kTuple, place);
+  push(PickleKind::kTuple, range);
 }
 
 void PickleMachine::remember(std::uint64_t index) {

@@ -1,11 +1,11 @@
-// A machine for Python pickles that executes nothing.
+// Reads Python pickles without executing anything.
 //
-// It knows the opcodes that plain data is made of (PEP 307, PEP 3154; the comments of CPython's
-// pickletools.py) and refuses every other one by name. What a pickle would call or look up by name
-// goes to a PickleHost, which knows a fixed set of names and builds values of its own; nothing is
-// imported, called or decompressed. Values are 16 bytes and refer to the pickle's bytes; shared
-// ones are shared here too, so no pickle grows when it is read. Memory and time are bounded by the
-// pickle's size and by PickleLimits.
+// The machine knows the opcodes that plain data is made of (PEP 307, PEP 3154; the comments of
+// CPython's pickletools.py) and refuses every other opcode by name. Whatever a pickle wants to call
+// or look up by name goes to a PickleHost, which knows a fixed set of names and builds values of
+// its own; nothing is imported, called or decompressed. A value takes 16 bytes and refers to the
+// pickle's bytes. A value that the pickle shares is shared here too, so no pickle grows when it is
+// read. The pickle's size and PickleLimits bound memory and time.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@
 namespace berth {
 
 struct PickleLimits {
-  std::uint64_t bytes = 64u << 20;  // of one pickle
-  std::uint64_t values = 4u << 20;  // put on the stack, in all
+  std::uint64_t bytes = 64u << 20;  // the longest pickle
+  std::uint64_t values = 4u << 20;  // how many a pickle may put on the stack in all
 };
 
 enum class PickleKind : std::uint8_t {
@@ -29,23 +29,24 @@ enum class PickleKind : std::uint8_t {
   kBool,
   kInt,
   kFloat,
-  kBigInt,  // over 64 bits: as text
+  kBigInt,  // over 64 bits; kept as text
   kText,
   kTuple,
   kList,
   kDict,
-  kGlobal,  // the host's: a name it knows
-  kHost,    // the host's: what a persistent id or a call stands for
+  kGlobal,  // a name that the host knows
+  kHost,    // what the host made of a persistent id or a call
 };
 
 struct PickleValue {
   PickleKind kind = PickleKind::kNone;
-  std::uint8_t host_kind = 0;  // of kGlobal and kHost, the host's affair
-  std::uint32_t at = 0;        // byte of the pickle where it was made; of text: where it stands
-  std::uint64_t payload = 0;   // the bool or integer; else machine- or host-internal
+  std::uint8_t host_kind = 0;  // for kGlobal and kHost; only the host knows its meaning
+  std::uint32_t at = 0;        // byte of the pickle where it was made; of text: where it begins
+  std::uint64_t payload = 0;   // the bool or integer; else internal to the machine or the host
 };
 
-// The pickle ends before its STOP: with more of the file, it may be whole.
+// Thrown if the pickle ends before its STOP. A caller who gave only the start of a file may try
+// again with more.
 class PickleTruncated : public Error {
  public:
   using Error::Error;
@@ -53,29 +54,31 @@ class PickleTruncated : public Error {
 
 class PickleMachine;
 
-// What names mean. Throws Error, through PickleMachine::fail(), for what it does not know.
+// Says what the names in a pickle mean. For what it does not know it throws Error, through
+// PickleMachine::fail().
 class PickleHost {
  public:
   virtual ~PickleHost() = default;
   virtual PickleValue global(PickleMachine& machine, std::string_view module, std::string_view name,
                              std::uint32_t at) = 0;
   virtual PickleValue persistent(PickleMachine& machine, PickleValue id, std::uint32_t at) = 0;
-  // callable(*arguments)
+  // Called for callable(*arguments).
   virtual PickleValue reduce(PickleMachine& machine, PickleValue callable, PickleValue arguments,
                              std::uint32_t at) = 0;
 };
 
-// One pickle. Not thread-safe.
+// Runs one pickle. Not thread-safe.
 class PickleMachine {
  public:
-  // Bytes of `pickle` must outlive the machine. `source` and `origin`, the offset of the pickle in
-  // its file, are for messages.
+  // The bytes of `pickle` must outlive the machine. `source` and `origin`, the offset of the pickle
+  // in its file, are used in messages only.
   PickleMachine(std::string_view pickle, std::string source, std::uint64_t origin, PickleHost& host,
                 const PickleLimits& limits = {});
 
-  // Runs to STOP and returns the one value that is left. Throws Error naming opcode and offset.
+  // Runs the pickle to its STOP and returns the one value that is left. Throws Error, naming opcode
+  // and offset, and PickleTruncated if the bytes end too early.
   PickleValue run();
-  // Bytes of the pickle, after run().
+  // Length of the pickle in bytes; known after run().
   std::uint64_t size() const { return next_; }
 
   std::string_view text(PickleValue value) const;                // of kText and kBigInt
@@ -111,15 +114,15 @@ class PickleMachine {
   std::uint64_t origin_;
   PickleHost& host_;
   PickleLimits limits_;
-  std::uint64_t next_ = 0;  // byte that is read next
-  std::uint32_t at_ = 0;    // byte of the opcode that is being carried out
+  std::uint64_t next_ = 0;  // the byte to read next
+  std::uint32_t at_ = 0;    // where the opcode begins that is being carried out
   std::uint64_t pushed_ = 0;
-  std::uint64_t kept_ = 0;  // in the memo, in all
+  std::uint64_t kept_ = 0;  // how many values the memo was given in all
   bool stopped_ = false;
   std::vector<PickleValue> stack_;
-  std::vector<std::size_t> marks_;  // heights of the stack
+  std::vector<std::size_t> marks_;  // heights of the stack at its marks
   std::vector<PickleValue> memo_;
-  std::vector<PickleValue> pool_;  // items of tuples, one after another
+  std::vector<PickleValue> pool_;  // the items of all tuples, one after another
   std::deque<std::vector<PickleValue>> containers_;
 };
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "planner/checkpoint/name_table.h"
 #include "planner/base/quote.h"
+#include "planner/checkpoint/name_table.h"
 
 namespace berth {
 namespace {
@@ -39,7 +39,7 @@ class Finder {
       const TorchTensor* tensor = host_.tensor(pairs[i + 1]);
       if (tensor == nullptr) continue;
       const PickleValue key = pairs[i];
-      if (key.kind != PickleKind::kText) fail(tensor->at, "a tensor's name is no text");
+      if (key.kind != PickleKind::kText) fail(tensor->at, "a tensor's name is not a string");
       const std::string_view name = machine_.text(key);
       if (name.empty()) fail(key.at, "a tensor has an empty name");
       if (name.size() > limits_.name_bytes) {
@@ -64,15 +64,15 @@ class Finder {
   struct Child {
     std::string_view name;
     PickleValue dict;
-    bool usual = false;  // its name
-    bool holds = false;  // tensors, itself
+    bool usual = false;  // it has a name that is usual for state dicts
+    bool holds = false;  // tensors stand in it directly
   };
 
   [[noreturn]] void fail(std::uint32_t at, const std::string& what) const {
     machine_.fail(at, what);
   }
 
-  // Looked at once a dict: many may refer to the same one.
+  // Looks at each dict only once, because many names may refer to the same one.
   bool holds_tensors(PickleValue dict) {
     Holds& holds = holds_[machine_.container(dict)];
     if (holds == kUnknown) {
@@ -85,7 +85,7 @@ class Finder {
     return holds == kYes;
   }
 
-  // Dicts below `parent` that hold tensors, or that could by their name lead to some.
+  // The dicts below `parent` that hold tensors, or whose names suggest that they lead to some.
   std::vector<Child> candidates(PickleValue parent) {
     std::vector<Child> found;
     const auto pairs = machine_.pairs(parent);
@@ -116,7 +116,7 @@ class Finder {
     }
     if (children.size() > 3) names += ", ...";
     fail(at, "several dicts of the file could be the state dict (" + names +
-                 "); save the one that is meant alone");
+                 "); save only the one that you mean");
   }
 
   Shape shape_of(std::string_view name, const TorchTensor& tensor) const {
@@ -130,13 +130,14 @@ class Finder {
     bool empty = false;
     for (const PickleValue size : sizes) {
       if (size.kind != PickleKind::kInt || size.payload >> 63 != 0) {
-        fail(tensor.at,
-             "tensor " + quote(name) + ": shape[" + std::to_string(shape.size()) + "] is no count");
+        fail(tensor.at, "tensor " + quote(name) + ": shape[" + std::to_string(shape.size()) +
+                            "] is not a count");
       }
       shape.push_back(size.payload);
       empty = empty || size.payload == 0;
     }
-    // The stride of a dimension of one element, and any of a tensor without elements, says nothing.
+    // The stride of a dimension says nothing if the dimension has one element, or the tensor has
+    // none.
     std::uint64_t expected = 1;
     for (std::size_t i = sizes.size(); i-- > 0 && !empty;) {
       if (shape[i] != 1 &&
@@ -153,21 +154,21 @@ class Finder {
   }
 
   // PyTorch negates and conjugates lazily: the storage keeps the old values, and a bit of the
-  // tensor says what they stand for. Read as they are, they would be silently wrong. A key that is
-  // there sets its bit, whatever its value.
+  // tensor says what they stand for. If they were read as they are, they would be wrong without
+  // anyone noticing. A key of the metadata sets its bit by being there, whatever its value.
   void check_metadata(std::string_view name, const TorchTensor& tensor) const {
     if (tensor.metadata.kind == PickleKind::kNone) return;
     const auto refuse = [&](const std::string& why) {
       fail(tensor.at, "tensor " + quote(name) + ": " + why);
     };
-    if (tensor.metadata.kind != PickleKind::kDict) refuse("its metadata is no dict");
+    if (tensor.metadata.kind != PickleKind::kDict) refuse("its metadata is not a dict");
     bool negated = false;
     bool conjugated = false;
     const auto pairs = machine_.pairs(tensor.metadata);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
-      if (pairs[i].kind != PickleKind::kText) refuse("a key of its metadata is no text");
+      if (pairs[i].kind != PickleKind::kText) refuse("a key of its metadata is not a string");
       const std::string_view key = machine_.text(pairs[i]);
-      if (key != "neg" && key != "conj") refuse("its metadata " + quote(key) + " is not known");
+      if (key != "neg" && key != "conj") refuse("its metadata " + quote(key) + " is unknown");
       (key == "neg" ? negated : conjugated) = true;
     }
     if (!negated && !conjugated) return;
@@ -183,7 +184,7 @@ class Finder {
   const PickleMachine& machine_;
   const TorchHost& host_;
   const CheckpointLimits& limits_;
-  std::vector<Holds> holds_;  // by number of container
+  std::vector<Holds> holds_;  // by the number of the container
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Which dict of a torch.save file is the state dict, and which tensors it holds.
+// Finds out which dict of a torch.save file is the state dict, and which tensors it holds.
 #pragma once
 
 #include <string_view>
@@ -15,11 +15,11 @@ struct NamedTensor {
   Shape shape;
 };
 
-// The tensors of `root`, in its order: of the dict itself where tensors stand in it, else of the
-// dict one or more levels below that is called as state dicts usually are ("state_dict", "model",
-// ...) or is the only one with tensors. Values that are no tensors are left out. Throws Error
-// where none or several could be meant, for a name that is empty, too long or there twice, and for
-// a tensor whose elements do not stand one after another.
+// The tensors of the state dict in `root`, in its order. That is `root` itself if tensors stand in
+// it. Otherwise it is a dict one or more levels below: the one that has a name usual for state
+// dicts ("state_dict", "model", ...), or the only one with tensors. Values that are not tensors are
+// left out. Throws Error if there is no such dict or more than one, for a tensor's name that is
+// empty, too long or there twice, and for a tensor whose elements do not stand one after another.
 std::vector<NamedTensor> find_state_dict(const PickleMachine& machine, const TorchHost& host,
                                          PickleValue root, const CheckpointLimits& limits);
 

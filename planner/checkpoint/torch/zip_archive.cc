@@ -8,7 +8,7 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kMostDirectory = 64u << 20;  // bytes: some 500,000 entries
+constexpr std::uint64_t kMostDirectory = 64u << 20;  // bytes: about 500,000 entries
 constexpr std::uint64_t kMostName = 4096;
 
 constexpr std::uint32_t kLocalMark = 0x04034b50;
@@ -25,10 +25,11 @@ constexpr std::uint64_t kLocator64Bytes = 20;
 constexpr std::uint64_t kMostComment = 65535;
 
 constexpr std::uint16_t kEncrypted = 1u << 0;
-constexpr std::uint16_t kSizesFollow = 1u << 3;  // the local header leaves sizes to a descriptor
-constexpr std::uint32_t kIn64 = 0xffffffff;      // the value stands in the ZIP64 field
+// The local header leaves the sizes to a descriptor behind the data.
+constexpr std::uint16_t kSizesFollow = 1u << 3;
+constexpr std::uint32_t kIn64 = 0xffffffff;  // the value is in the ZIP64 field instead
 
-// Little-endian fields at fixed places of a record that is known to be long enough.
+// Little-endian fields at fixed offsets of a record that is known to be long enough.
 std::uint64_t field(std::string_view record, std::size_t at, std::size_t width) {
   std::uint64_t value = 0;
   for (std::size_t i = 0; i < width; ++i) {
@@ -50,8 +51,8 @@ std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_
   return text;
 }
 
-// Takes the values that the directory leaves to the ZIP64 extra field (APPNOTE 4.5.3), in their
-// order. False where the field is missing or too short.
+// Reads the values that the directory leaves to the ZIP64 extra field (APPNOTE 4.5.3), in their
+// order. Returns false if the field is missing or too short.
 bool read_extra64(std::string_view extra, std::uint64_t& unpacked, std::uint64_t& bytes,
                   std::uint64_t& header) {
   std::vector<std::uint64_t*> wanted;
@@ -86,7 +87,8 @@ void ZipArchive::fail_entry(const ZipEntry& entry, const std::string& what) cons
   fail(entry.header, "zip entry " + quote(entry.name) + ": " + what);
 }
 
-// The record stands at the very end, but for a comment, of which there normally is none.
+// The record stands at the very end of the file, unless a comment follows it; normally there is
+// none.
 void ZipArchive::read_end() {
   if (file_.size < kEndBytes) fail(0, "the zip archive is truncated");
   std::uint64_t at = file_.size - kEndBytes;
@@ -106,7 +108,7 @@ void ZipArchive::read_end() {
   }
   const std::string_view end = std::string_view(tail).substr(found, kEndBytes);
   at += found;
-  if (u16(end, 4) != u16(end, 6)) fail(at, "the zip archive is one of several parts");
+  if (u16(end, 4) != u16(end, 6)) fail(at, "the zip archive is split over several files");
   count_ = u16(end, 10);
   directory_bytes_ = u32(end, 12);
   directory_at_ = u32(end, 16);
@@ -202,7 +204,7 @@ ByteRange ZipArchive::locate(const ZipEntry& entry) {
     fail_entry(entry, "is stored, but said to have " + std::to_string(entry.bytes) +
                           " bytes packed and " + std::to_string(entry.unpacked) + " unpacked");
   }
-  // Data ends before the directory; that bounds every sum below.
+  // Data ends before the directory begins. This bounds every sum below, so none overflows.
   const std::uint64_t fixed = kLocalBytes + entry.name.size();
   if (entry.header > directory_at_ || directory_at_ - entry.header < fixed) {
     fail_entry(entry, "its header is said to be past the data");
@@ -226,9 +228,9 @@ ByteRange ZipArchive::locate(const ZipEntry& entry) {
   }
   const ByteRange range{begin, begin + entry.bytes};
 
-  const auto placed = located_.try_emplace(entry.header, range.end, &entry);
-  const auto at = placed.first;
-  const bool is_new = placed.second;
+  const auto inserted = located_.try_emplace(entry.header, range.end, &entry);
+  const auto at = inserted.first;
+  const bool is_new = inserted.second;
   const auto check = [&](const auto& first, const auto& second) {
     if (first->second.first <= second->first) return;
     const auto& other = first == at ? second : first;

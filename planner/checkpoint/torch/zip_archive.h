@@ -1,10 +1,11 @@
-// The directory of a ZIP archive whose entries are stored, so that each is a byte range of the
-// file.
+// Reads the directory of a ZIP archive whose entries are stored uncompressed, so that each entry is
+// a byte range of the file.
 //
-// Follows PKWARE's APPNOTE 6.3.10: end of central directory (4.3.16), its ZIP64 form (4.3.14), the
-// central directory (4.3.12) and, for an entry that is wanted, its local header (4.3.7), which
-// alone tells where the data begins. Nothing is decompressed; no byte of an entry's data is read
-// here. Memory and time are bounded by the size of the central directory. Not thread-safe.
+// It follows PKWARE's APPNOTE 6.3.10: the end of the central directory (4.3.16), its ZIP64 form
+// (4.3.14), the central directory (4.3.12) and, for an entry that is wanted, its local header
+// (4.3.7), because only that tells where the data begins. Nothing is decompressed, and no byte of
+// an entry's data is read here. The size of the central directory bounds memory and time. Not
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +22,11 @@ namespace berth {
 
 // An entry as the central directory describes it.
 struct ZipEntry {
-  std::string_view name;     // into the archive's copy of the directory
+  std::string_view name;     // points into the archive's copy of the directory
   std::uint64_t header = 0;  // offset of the local header
-  std::uint64_t bytes = 0;   // of the data as it stands in the file
+  std::uint64_t bytes = 0;   // size of the data in the file
   std::uint64_t unpacked = 0;
-  std::uint16_t method = 0;  // 0: stored
+  std::uint16_t method = 0;  // 0: stored uncompressed
   std::uint16_t flags = 0;
 };
 
@@ -39,18 +40,18 @@ struct ByteRange {
 
 class ZipArchive {
  public:
-  // Reads the central directory. Throws Error for one that is damaged, or names an entry twice.
+  // Reads the central directory. Throws Error if it is damaged or names an entry twice.
   explicit ZipArchive(const ByteSource& file);
   ZipArchive(const ZipArchive&) = delete;
   ZipArchive& operator=(const ZipArchive&) = delete;
 
   const std::vector<ZipEntry>& entries() const { return entries_; }
-  // The entry of that name; nullptr where there is none.
+  // The entry called `name`; nullptr if there is none.
   const ZipEntry* find(std::string_view name) const;
 
-  // Where the data of a stored entry is. Throws Error for an entry that is compressed or encrypted,
-  // whose local header tells another story than the directory, or that lies outside the file or
-  // overlaps one that was located before.
+  // Where the data of a stored entry is in the file. Throws Error if the entry is compressed or
+  // encrypted, if its local header does not agree with the directory, if it reaches outside the
+  // file, or if it overlaps an entry that was located before.
   ByteRange locate(const ZipEntry& entry);
 
  private:
@@ -67,7 +68,7 @@ class ZipArchive {
   std::uint64_t count_ = 0;
   std::vector<ZipEntry> entries_;
   NameTable by_name_;
-  // Located so far, by the offset of the header: the end of the data, and whose.
+  // The entries located so far, by the offset of the header: where the data ends, and the entry.
   std::map<std::uint64_t, std::pair<std::uint64_t, const ZipEntry*>> located_;
 };
 

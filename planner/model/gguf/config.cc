@@ -1,4 +1,5 @@
-// config.json out of GGUF's metadata: the keys of gguf-py's constants.py, in transformers' words.
+// Writes config.json from GGUF's metadata. The keys are those of gguf-py's constants.py; the words
+// are transformers'.
 
 #include <algorithm>
 #include <cmath>
@@ -14,12 +15,12 @@
 namespace berth {
 namespace {
 
-// What Llama 3.1 and later scale rotary frequencies with: the file has the results only.
+// How Llama 3.1 and later scale rotary frequencies. The file holds only the resulting factors.
 constexpr double kLlama3Context = 8192;
 constexpr double kLlama3Low = 1;
 constexpr double kLlama3High = 4;
 
-// By how much llama3's rule divides the frequency of a dimension.
+// The number by which llama3's rule divides the frequency of a pair of dimensions.
 double llama3_divisor(double base, std::size_t pair, std::uint64_t dimensions, double factor) {
   const double exponent = 2.0 * static_cast<double>(pair) / static_cast<double>(dimensions);
   const double wavelength = 2 * std::numbers::pi * std::pow(base, exponent);
@@ -38,7 +39,7 @@ bool is_llama3(const std::vector<float>& divisors, double base, std::uint64_t di
   return true;
 }
 
-// transformers' class for the model with its head.
+// The transformers class of the model with its head.
 std::string_view class_of(std::string_view model_type) {
   constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
       {"llama", "LlamaForCausalLM"},        {"mixtral", "MixtralForCausalLM"},
@@ -89,7 +90,7 @@ class ConfigText {
     if (!value) header_.fail(key(name), "is missing");
     return *value;
   }
-  // One number, or a list of equal ones.
+  // Reads one number, or a list of equal ones.
   std::uint64_t require_same(std::string_view name) const {
     const std::vector<std::int64_t> values = header_.integers(key(name));
     if (values.empty()) header_.fail(key(name), "is missing");
@@ -157,7 +158,7 @@ class ConfigText {
         rope.add("high_freq_factor", static_cast<float>(kLlama3High));
         rope.add("original_max_position_embeddings", static_cast<std::uint64_t>(kLlama3Context));
       } else {
-        rope.add("rope_type", "rope_freqs");  // factors that no rule of transformers gives
+        rope.add("rope_type", "rope_freqs");  // factors that no rule of transformers would give
       }
     } else if (scaling != "none") {
       rope.add("rope_type", scaling);
@@ -188,12 +189,12 @@ class ConfigText {
     });
   }
 
-  // 0 means none; a window as long as the context hides nothing.
+  // 0 means that there is no window. A window as long as the context hides nothing.
   void write_window() {
     const auto window = find("attention.sliding_window");
     if (!window || *window == 0) return;
     if (family_.model_type == "phi3" && *window >= require("context_length")) return;
-    if (family_.model_type.starts_with("qwen")) return;  // transformers leaves it unused there
+    if (family_.model_type.starts_with("qwen")) return;  // transformers does not use it there
     json_.add("sliding_window", *window);
   }
 
@@ -209,8 +210,8 @@ class ConfigText {
     copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length");
   }
 
-  // The scale of attention is not in the file: it is the head's size, but in the 27B, which have 46
-  // and 62 layers, the width divided by the heads.
+  // The scale of attention is not in the file. It is the head's size, except in the 27B models (46
+  // and 62 layers), where it is the width divided by the number of heads.
   void write_gemma() {
     copy_number("attn_logit_softcapping", "attn_logit_softcapping");
     copy_number("final_logit_softcapping", "final_logit_softcapping");

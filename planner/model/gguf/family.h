@@ -1,5 +1,5 @@
-// What llama.cpp calls the tensors and settings of a model family, and what transformers does.
-// Internal to the room.
+// How llama.cpp and transformers each name the tensors and settings of a model family. Internal to
+// planner/model/gguf.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,16 @@ class JsonObject;
 // How llama.cpp's converter changes a tensor.
 enum class GgufChange : std::uint8_t {
   kNone,
-  kQueryRows,   // the rows of each query head interleaved, first half with second
-  kKeyRows,     // likewise, of each key head
-  kTransposed,  // Conv1D's [in, out] turned
-  kPlusOne,     // one added
-  kExperts,     // all experts in one tensor: `theirs` holds {} for the number
-  kRow,         // a matrix of one row that lost its first dimension
+  kQueryRows,   // within each query head, rows of the first and second half alternate
+  kKeyRows,     // likewise, within each key head
+  kTransposed,  // Conv1D's [in, out] is transposed
+  kPlusOne,     // one is added to every value
+  kExperts,     // one tensor holds all experts; {} in `theirs` is an expert's number
+  kRow,         // a matrix of one row that has lost its first dimension
 };
 
-// One line of a family's table: "attn_q" in "blk.3." is "self_attn.q_proj" in the layer.
+// One line of a family's table: what is "attn_q" in "blk.3." is "self_attn.q_proj" in the layer.
+// `ours` is llama.cpp's name and `theirs` is transformers'.
 struct GgufName {
   std::string_view ours;
   std::string_view theirs;
@@ -33,37 +34,38 @@ struct GgufName {
 };
 
 struct GgufFamily {
-  std::string_view architecture;  // general.architecture
-  std::string_view model_type;    // config.json
+  std::string_view architecture;  // as general.architecture names it
+  std::string_view model_type;    // as config.json names it
   std::string_view layers;        // "model.layers."
   std::vector<GgufName> outer;    // tensors outside the layers
   std::vector<GgufName> inner;    // tensors of a layer
 };
 
-// The family of a file. Throws Error naming an architecture that is not known.
+// The family of a file. Throws Error for an architecture that is not known, and names it.
 GgufFamily find_gguf_family(const GgufHeader& header);
 
-// Heads as the file says; one number where it has a list of equal ones.
+// The numbers of heads that the file states. A file may give a list of equal numbers; that counts
+// as one.
 struct GgufHeads {
   std::uint64_t query = 0;
   std::uint64_t key = 0;
-  std::uint64_t dimensions = 0;  // of a head
+  std::uint64_t dimensions = 0;  // size of a head
 };
 GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture);
 
-// Appends the tensors of one file under their names in transformers, as shard `shard`.
-// Throws Error for a tensor that has no place in the family or an impossible shape.
+// Appends the tensors of one file, under their names in transformers, as shard `shard`. Throws
+// Error for a tensor that the family does not have, and for an impossible shape.
 void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
                       std::uint32_t shard, Checkpoint& checkpoint);
 
-// The text of config.json. `tensors`: all of the model; `rope_factors`: what rope_freqs.weight
-// holds, empty where there is none.
+// The text of config.json. `tensors` holds all tensors of the model. `rope_factors` is what
+// rope_freqs.weight holds; it is empty if there is no such tensor.
 std::string gguf_config_json(const GgufHeader& header, const GgufFamily& family,
                              const GgufHeads& heads, const Checkpoint& tensors,
                              const std::vector<float>& rope_factors);
 
-// bos_token_id, eos_token_id and pad_token_id, as far as the file names them. Where a turn of a
-// chat ends in another token than a text, either is an end.
+// Adds bos_token_id, eos_token_id and pad_token_id, as far as the file names them. If a turn of a
+// chat ends with another token than a text does, eos_token_id lists both.
 void add_special_ids(JsonObject& json, const GgufHeader& header);
 
 }  // namespace berth

@@ -1,4 +1,4 @@
-// Opening a GGUF model: one file, or the parts of a split one.
+// Opens a GGUF model: one file, or all splits of one that was split.
 
 #include <algorithm>
 #include <cctype>
@@ -19,80 +19,83 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kMostParts = 99'999;    // five digits in a part's name
-constexpr std::uint64_t kMostFactors = 65'536;  // of rotary dimensions
+constexpr std::uint64_t kMostSplits = 99'999;   // a split's number has five digits
+constexpr std::uint64_t kMostFactors = 65'536;  // pairs of rotary dimensions
 
-// "model-00002-of-00003.gguf" as llama.cpp writes it; nothing where the name is another.
-std::optional<fs::path> part_path(const fs::path& file, std::uint64_t part, std::uint64_t parts) {
+// The name of split `split` of `splits`, if `file` is named as llama.cpp names splits:
+// "model-00002-of-00003.gguf". Otherwise nothing.
+std::optional<fs::path> split_path(const fs::path& file, std::uint64_t split,
+                                   std::uint64_t splits) {
   const auto digits = [](std::uint64_t number) {
     const std::string text = std::to_string(number);
     return text.size() < 5 ? std::string(5 - text.size(), '0') + text : text;
   };
   const std::string stem = file.stem().string();
-  const std::string tail = "-of-" + digits(parts);
+  const std::string tail = "-of-" + digits(splits);
   if (!stem.ends_with(tail) || stem.size() < tail.size() + 6) return std::nullopt;
   const std::string front = stem.substr(0, stem.size() - tail.size() - 6);
-  return file.parent_path() / (front + "-" + digits(part) + tail + file.extension().string());
+  return file.parent_path() / (front + "-" + digits(split) + tail + file.extension().string());
 }
 
-struct Part {
+struct Split {
   GgufHeader header;
   Shard shard;
 };
 
-Part read_part(const fs::path& path, const CheckpointLimits& limits) {
-  Part part;
-  part.header = read_gguf_header(path, limits, part.shard);
-  return part;
+Split read_split(const fs::path& path, const CheckpointLimits& limits) {
+  Split split;
+  split.header = read_gguf_header(path, limits, split.shard);
+  return split;
 }
 
-// All parts of the model that `file` is or belongs to, the first one first.
-std::vector<Part> read_parts(const fs::path& file, const CheckpointLimits& limits) {
-  std::vector<Part> parts;
-  parts.push_back(read_part(file, limits));
-  const std::uint64_t count = parts[0].header.unsigned_integer("split.count").value_or(0);
-  if (count <= 1) return parts;
-  if (count > kMostParts) parts[0].header.fail("split.count", "more than 99999 parts");
-  const std::uint64_t own = parts[0].header.unsigned_integer("split.no").value_or(0);
-  std::vector<Part> given = std::exchange(parts, {});
+// All splits of the model that `file` is or belongs to, beginning with the first.
+std::vector<Split> read_splits(const fs::path& file, const CheckpointLimits& limits) {
+  std::vector<Split> splits;
+  splits.push_back(read_split(file, limits));
+  const std::uint64_t count = splits[0].header.unsigned_integer("split.count").value_or(0);
+  if (count <= 1) return splits;
+  if (count > kMostSplits) splits[0].header.fail("split.count", "more than 99999 splits");
+  const std::uint64_t own = splits[0].header.unsigned_integer("split.no").value_or(0);
+  std::vector<Split> given = std::exchange(splits, {});
   for (std::uint64_t i = 0; i < count; ++i) {
     if (i == own) {
-      parts.push_back(std::move(given[0]));
-      given.clear();  // a number is met once
+      splits.push_back(std::move(given[0]));
+      given.clear();  // no other split has this number
       continue;
     }
-    const auto path = part_path(file, i + 1, count);
+    const auto path = split_path(file, i + 1, count);
     if (!path) {
       throw Error(file.string() + ": is one of " + std::to_string(count) +
-                  " parts, but its name does not say which (model-00001-of-0000N.gguf)");
+                  " splits, but its name does not say which (model-00001-of-0000N.gguf)");
     }
     std::error_code ignored;
     if (!fs::exists(*path, ignored)) {
-      throw Error(file.string() + ": part " + quote(path->filename().string()) +
+      throw Error(file.string() + ": split " + quote(path->filename().string()) +
                   " is missing from the folder");
     }
-    parts.push_back(read_part(*path, limits));
-    if (parts.back().header.unsigned_integer("split.no") != i) {
-      parts.back().header.fail("split.no", "is not that of part " + std::to_string(i + 1));
+    splits.push_back(read_split(*path, limits));
+    if (splits.back().header.unsigned_integer("split.no") != i) {
+      splits.back().header.fail("split.no", "is not that of split " + std::to_string(i + 1));
     }
   }
-  return parts;
+  return splits;
 }
 
-// By what llama3's rotary frequencies are divided: some hundred bytes that are a setting.
-std::vector<float> read_rope_factors(const Part& part, std::uint64_t dimensions) {
+// The numbers that divide llama3's rotary frequencies. They are a few hundred bytes, stored as a
+// tensor although they are a setting, so they are read while planning.
+std::vector<float> read_rope_factors(const Split& split, std::uint64_t dimensions) {
   std::vector<float> factors;
-  for (const GgufTensor& tensor : part.header.tensors()) {
+  for (const GgufTensor& tensor : split.header.tensors()) {
     if (tensor.name != "rope_freqs.weight") continue;
     const std::uint64_t count = (tensor.end - tensor.begin) / sizeof(float);
     if (tensor.dtype != DType::kF32 || count == 0 || count > kMostFactors ||
         count != dimensions / 2) {
-      throw Error(part.header.source() + ": tensor 'rope_freqs.weight' is not F32 of " +
+      throw Error(split.header.source() + ": tensor 'rope_freqs.weight' is not F32 of " +
                   std::to_string(dimensions / 2) + " elements");
     }
     factors.resize(count);
     std::vector<char> bytes(count * sizeof(float));
-    File(part.shard.path).read_exactly(tensor.begin, bytes.data(), bytes.size());
+    File(split.shard.path).read_exactly(tensor.begin, bytes.data(), bytes.size());
     std::memcpy(factors.data(), bytes.data(), bytes.size());
   }
   return factors;
@@ -131,8 +134,8 @@ bool is_later_gguf_split(const fs::path& path) {
 }
 
 GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
-  const std::vector<Part> parts = read_parts(file, limits);
-  const GgufHeader& first = parts[0].header;
+  const std::vector<Split> splits = read_splits(file, limits);
+  const GgufHeader& first = splits[0].header;
   const GgufFamily family = find_gguf_family(first);
   const GgufHeads heads = gguf_heads(first, std::string(family.architecture));
   GgufModel model;
@@ -140,11 +143,11 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   checkpoint.folder = file.parent_path();
   checkpoint.format = "GGUF";
   std::vector<float> rope_factors;
-  for (const Part& part : parts) {
+  for (const Split& split : splits) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
-    add_gguf_tensors(part.header, family, heads, shard, checkpoint);
-    checkpoint.shards.push_back(part.shard);
-    if (rope_factors.empty()) rope_factors = read_rope_factors(part, heads.dimensions);
+    add_gguf_tensors(split.header, family, heads, shard, checkpoint);
+    checkpoint.shards.push_back(split.shard);
+    if (rope_factors.empty()) rope_factors = read_rope_factors(split, heads.dimensions);
   }
   check_unique(checkpoint);
   model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);

@@ -1,5 +1,5 @@
-// llama.cpp's tensor names, family by family: gguf-py's tensor_mapping.py and the modify_tensors()
-// of its converters say which name means what and what is changed on the way.
+// llama.cpp's tensor names, family by family. gguf-py's tensor_mapping.py and the converters'
+// modify_tensors() say which name means what, and what the converters change.
 
 #include <charconv>
 #include <optional>
@@ -15,7 +15,7 @@ using enum GgufChange;
 
 constexpr std::uint64_t kMostExperts = 65'536;
 
-// Attention and a gated feed-forward part as Llama has them.
+// Attention and a gated feed-forward network as Llama has them.
 const std::vector<GgufName> kOuter = {
     {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
 const std::vector<GgufName> kInner = {
@@ -30,7 +30,7 @@ GgufFamily like_llama(std::string_view architecture, std::string_view model_type
   return {architecture, model_type, "model.layers.", kOuter, kInner};
 }
 
-// Puts lines in the place of those with the same name, or at the end.
+// Replaces the lines that have the same name; appends the others.
 void replace(std::vector<GgufName>& names, const std::vector<GgufName>& lines) {
   for (const GgufName& line : lines) {
     std::erase_if(names, [&](const GgufName& name) { return name.ours == line.ours; });
@@ -101,7 +101,7 @@ GgufFamily gpt2() {
            {"ffn_down", "mlp.c_proj", kTransposed}}};
 }
 
-// Tensors that say how to rotate: settings, not weights.
+// True for tensors that say how to rotate. They are settings, not weights.
 bool is_rotary_table(std::string_view name) {
   return name.ends_with("rope_freqs.weight") || name.ends_with("rope_factors_long.weight") ||
          name.ends_with("rope_factors_short.weight") || name.ends_with("attn_rot_embd.weight");
@@ -150,7 +150,7 @@ class Namer {
                 (what.empty() ? unknown : what));
   }
 
-  // Files of 2023 hold each expert apart: "ffn_gate.3".
+  // Files from 2023 store each expert apart: "ffn_gate.3".
   bool place_lone_expert(const GgufTensor& tensor, std::string_view stem, const std::string& prefix,
                          const std::string& leaf) {
     const std::size_t dot = stem.rfind('.');
@@ -212,7 +212,7 @@ class Namer {
     append(std::move(info));
   }
 
-  // A form that was needed before is the same one.
+  // The index of a form; a form that was used before is not added again.
   std::uint32_t form(const StoredForm& wanted) {
     std::vector<StoredForm>& forms = checkpoint_.forms;
     std::size_t i = 0;
@@ -221,21 +221,21 @@ class Namer {
     return static_cast<std::uint32_t>(i + 1);
   }
 
-  // Rows 2i and 2i + 1 of a head are its rows i and i + half.
+  // Rows 2i and 2i + 1 of a stored head are rows i and i + half of the head in transformers.
   void interleave(const GgufTensor& tensor, std::uint64_t heads, TensorInfo& info) {
     const std::uint64_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
     if (heads == 0 || rows == 0 || rows % (2 * heads) != 0) {
       fail(tensor, "has " + std::to_string(rows) + " rows, which " + std::to_string(heads) +
                        " heads of an even size cannot have");
     }
-    std::uint64_t unit = 1;  // no overflow: the tensor's size is known
+    std::uint64_t unit = 1;  // cannot overflow, because the tensor's size is known
     for (std::size_t i = 1; i < tensor.shape.size(); ++i) unit *= tensor.shape[i];
-    if (rows == 2 * heads || unit == 0) return;  // a pair alone is in order
+    if (rows == 2 * heads || unit == 0) return;  // a single pair is in order already
     info.form = form({.rows = rows / heads / 2, .columns = 2, .unit = unit});
   }
 
   void transpose(const GgufTensor& tensor, TensorInfo& info) {
-    if (tensor.shape.size() != 2) fail(tensor, "is no matrix");
+    if (tensor.shape.size() != 2) fail(tensor, "is not a matrix");
     const std::uint64_t rows = tensor.shape[0];
     const std::uint64_t columns = tensor.shape[1];
     info.shape = Shape{columns, rows};

@@ -13,12 +13,13 @@
 namespace berth {
 namespace {
 
-// SentencePiece's pieces have up to 16 characters unless the trainer is told otherwise, and thus up
-// to 15 places to cut. Known vocabularies have about two merges a piece. The limits keep a file
-// made to be slow from being so: each cut costs a look-up of all the piece's bytes.
+// A piece of SentencePiece's has up to 16 characters, unless the trainer is told otherwise, and so
+// up to 15 places to cut it. Known vocabularies have about two merges for each piece. Each cut
+// costs a look-up of all bytes of the piece, so these limits keep a file from being slow on
+// purpose.
 constexpr std::size_t kMostBytes = 256;
-constexpr std::size_t kMostMerges = 16;     // a piece, on average
-constexpr std::size_t kFewMerges = 10'000;  // few enough whatever the vocabulary
+constexpr std::size_t kMostMerges = 16;     // for each piece, on average
+constexpr std::size_t kFewMerges = 10'000;  // never too many, whatever the vocabulary
 
 struct Merge {
   double score = 0;
@@ -36,7 +37,7 @@ std::uint32_t characters_of(std::string_view text) {
   return static_cast<std::uint32_t>(std::ranges::count_if(text, starts_character));
 }
 
-struct TextOf {  // where NameTable finds the texts
+struct TextOf {  // gives NameTable the texts
   const std::vector<ScoredPiece>& pieces;
   std::string_view operator()(std::uint32_t id) const { return pieces[id].text; }
 };
@@ -82,7 +83,7 @@ class MergeFinder {
 
   const std::vector<ScoredPiece>& pieces_;
   TextOf text_of_;
-  NameTable ids_;  // of equal texts the last
+  NameTable ids_;  // of several equal texts, the last one
   std::vector<Merge> found_;
 };
 

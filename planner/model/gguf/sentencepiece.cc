@@ -1,4 +1,5 @@
-// The parts of a tokenizer.json for a SentencePiece vocabulary: the steps of Llama's own file.
+// Writes the sections of a tokenizer.json for a SentencePiece vocabulary, with the steps of Llama's
+// own file.
 
 #include <algorithm>
 #include <cmath>
@@ -23,7 +24,7 @@ constexpr std::string_view kDecoderSteps =
     R"({"type": "ByteFallback"}, {"type": "Fuse"})";
 constexpr std::string_view kStrip = R"(, {"type": "Strip", "content": " ", "start": 1, "stop": 0})";
 
-// What other kinds of models ask for under keys of the same names.
+// Refuses options that other kinds of models set under keys of the same names.
 void refuse_options(const GgufHeader& header) {
   if (header.has("tokenizer.ggml.precompiled_charsmap")) {
     header.fail("tokenizer.ggml.precompiled_charsmap", "is not supported");
@@ -33,7 +34,8 @@ void refuse_options(const GgufHeader& header) {
   }
 }
 
-// Gemma's runs of spaces are stored as such, but are pieces like others: they get their marks back.
+// Gemma stores runs of spaces as spaces, but they are pieces like others. This gives them their
+// marks back.
 void respell_spaces(GgufVocabulary& vocabulary, std::deque<std::string>& respelled) {
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     std::string_view& token = vocabulary.tokens[id];
@@ -57,7 +59,7 @@ std::optional<std::size_t> unknown_of(const GgufHeader& header, const GgufVocabu
   return id;
 }
 
-// Gemma's scores say nothing about the order of its merges; that of its tokens does.
+// Gemma's scores do not tell the order of its merges; the order of its tokens does.
 std::vector<double> read_scores(const GgufHeader& header, std::size_t tokens, bool by_position) {
   std::vector<double> scores;
   if (by_position) {
@@ -121,24 +123,25 @@ std::string model_json(const GgufHeader& header, const GgufVocabulary& vocabular
 
 }  // namespace
 
-TokenizerParts sentencepiece_parts(const GgufHeader& header, GgufVocabulary vocabulary) {
+TokenizerSections sentencepiece_sections(const GgufHeader& header, GgufVocabulary vocabulary) {
   refuse_options(header);
   const bool gemma = header.text("general.architecture").value_or("").starts_with("gemma");
   std::deque<std::string> respelled;
   if (gemma) respell_spaces(vocabulary, respelled);
   const auto unknown = unknown_of(header, vocabulary);
-  if (unknown) vocabulary.types[*unknown] = kControlToken;  // written in a text it is itself, too
+  // A text may have this token written in it, and it then stands for itself.
+  if (unknown) vocabulary.types[*unknown] = kControlToken;
   const bool prefix = header.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
 
-  TokenizerParts parts;
-  parts.added_tokens = added_tokens_json(vocabulary);
-  parts.normalizer = R"({"type": "Sequence", "normalizers": [)";
-  parts.normalizer.append(prefix ? kPrepend : "").append(kToMark).append("]}");
-  parts.decoder = R"({"type": "Sequence", "decoders": [)";
-  parts.decoder.append(kDecoderSteps).append(prefix ? kStrip : "").append("]}");
-  parts.model = model_json(header, vocabulary, unknown, gemma);
-  parts.bos = true;
-  return parts;
+  TokenizerSections sections;
+  sections.added_tokens = added_tokens_json(vocabulary);
+  sections.normalizer = R"({"type": "Sequence", "normalizers": [)";
+  sections.normalizer.append(prefix ? kPrepend : "").append(kToMark).append("]}");
+  sections.decoder = R"({"type": "Sequence", "decoders": [)";
+  sections.decoder.append(kDecoderSteps).append(prefix ? kStrip : "").append("]}");
+  sections.model = model_json(header, vocabulary, unknown, gemma);
+  sections.bos = true;
+  return sections;
 }
 
 }  // namespace berth

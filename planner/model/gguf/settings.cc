@@ -1,5 +1,5 @@
-// tokenizer_config.json and generation_config.json out of GGUF's metadata: what a checkpoint's
-// folder says beside its tokenizer.
+// Writes tokenizer_config.json and generation_config.json from GGUF's metadata: the files that lie
+// beside the tokenizer in a checkpoint's folder.
 
 #include <string>
 #include <string_view>
@@ -24,7 +24,8 @@ void add_special_tokens(JsonObject& json, const GgufHeader& header) {
   if (tokens.empty()) header.fail("tokenizer.ggml.tokens", "is missing or empty");
   for (const auto& [theirs, ours] :
        {std::pair("bos_token", "bos"), std::pair("eos_token", "eos"),
-        std::pair("unk_token", "unknown"), std::pair("sep_token", "seperator"),  // as it is spelled
+        std::pair("unk_token", "unknown"),
+        std::pair("sep_token", "seperator"),  // GGUF spells it this way
         std::pair("pad_token", "padding"), std::pair("cls_token", "cls"),
         std::pair("mask_token", "mask")}) {
     const std::string key = "tokenizer.ggml." + std::string(ours) + "_token_id";

@@ -1,6 +1,6 @@
-// tokenizer.json out of GGUF's vocabulary. llama.cpp keeps the name of a pre-tokenizer only; what
-// it stands for is in its llama-vocab.cpp and, as steps, in the tokenizer.json files it was made
-// from.
+// Writes tokenizer.json from GGUF's vocabulary. llama.cpp keeps only the name of a pre-tokenizer.
+// What the name stands for is in its llama-vocab.cpp, and as steps in the tokenizer.json files that
+// the vocabularies were made from.
 
 #include <optional>
 #include <string>
@@ -30,12 +30,12 @@ constexpr std::string_view kTekkenRegex =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 struct PreTokenizerKind {
-  std::vector<std::string_view> names;  // tokenizer.ggml.pre
-  std::string_view regex;               // splits before bytes are mapped; empty: GPT-2's own
-  bool digits = false;                  // each digit a word
-  bool whole_words = false;             // a word that is a token is not merged ("ignore_merges")
+  std::vector<std::string_view> names;  // values of tokenizer.ggml.pre
+  std::string_view regex;               // splits a text before bytes are mapped; empty: GPT-2's own
+  bool digits = false;                  // each digit is a word of its own
+  bool whole_words = false;             // a word that is a token is not split up ("ignore_merges")
   bool nfc = false;
-  bool bos = false;  // a text begins with the BOS token where the file does not say
+  bool bos = false;  // whether a text begins with the BOS token, if the file does not say
 };
 
 const std::vector<PreTokenizerKind>& kinds() {
@@ -51,7 +51,7 @@ const std::vector<PreTokenizerKind>& kinds() {
 
 const PreTokenizerKind& find_kind(const GgufHeader& header) {
   std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
-  // Where llama.cpp guesses: only GPT-2's own models can mean nothing else.
+  // llama.cpp guesses here. Only GPT-2's own models can mean nothing else.
   if (pre == "default" && header.text("general.architecture") == "gpt2") pre = "gpt-2";
   std::string known;
   for (const PreTokenizerKind& kind : kinds()) {
@@ -116,7 +116,7 @@ std::string list_of(const std::vector<std::string_view>& texts) {
   return out + "]";
 }
 
-TokenizerParts byte_level_parts(const GgufHeader& header, const GgufVocabulary& vocabulary) {
+TokenizerSections byte_level_sections(const GgufHeader& header, const GgufVocabulary& vocabulary) {
   const PreTokenizerKind& kind = find_kind(header);
   JsonObject model;
   model.add("type", "BPE");
@@ -130,15 +130,15 @@ TokenizerParts byte_level_parts(const GgufHeader& header, const GgufVocabulary& 
   model.add_json("vocab", vocabulary_json(vocabulary));
   model.add_json("merges", list_of(header.texts("tokenizer.ggml.merges")));
 
-  TokenizerParts parts;
-  parts.added_tokens = added_tokens_json(vocabulary);
-  if (kind.nfc) parts.normalizer = R"({"type": "NFC"})";
-  parts.pre_tokenizer = pre_tokenizer(kind);
-  parts.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, )"
-                  R"("use_regex": true})";
-  parts.model = model.take();
-  parts.bos = kind.bos;
-  return parts;
+  TokenizerSections sections;
+  sections.added_tokens = added_tokens_json(vocabulary);
+  if (kind.nfc) sections.normalizer = R"({"type": "NFC"})";
+  sections.pre_tokenizer = pre_tokenizer(kind);
+  sections.decoder = R"({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, )"
+                     R"("use_regex": true})";
+  sections.model = model.take();
+  sections.bos = kind.bos;
+  return sections;
 }
 
 GgufVocabulary read_vocabulary(const GgufHeader& header) {
@@ -155,18 +155,18 @@ GgufVocabulary read_vocabulary(const GgufHeader& header) {
   return vocabulary;
 }
 
-TokenizerParts read_parts(const GgufHeader& header, const GgufVocabulary& vocabulary) {
+TokenizerSections read_sections(const GgufHeader& header, const GgufVocabulary& vocabulary) {
   const std::string_view model = header.text("tokenizer.ggml.model").value_or("");
-  if (model == "gpt2") return byte_level_parts(header, vocabulary);
-  if (model == "llama") return sentencepiece_parts(header, vocabulary);
+  if (model == "gpt2") return byte_level_sections(header, vocabulary);
+  if (model == "llama") return sentencepiece_sections(header, vocabulary);
   header.fail("tokenizer.ggml.model",
               quote(model) +
                   " is not supported (byte-level BPE, 'gpt2', and SentencePiece's, 'llama', are; "
                   "token ids do without a tokenizer: --prompt-ids)");
 }
 
-// The token that `name` ("bos", "eos") is, if it goes around a text. A default that names no token
-// adds none.
+// The token `name` ("bos", "eos"), if it is put around a text; else nothing. If the file does not
+// say so and the default is true, but it names no token, none is added.
 std::optional<std::uint64_t> token_around(const GgufHeader& header, const std::string& name,
                                           bool otherwise, std::size_t tokens) {
   const std::string key = "tokenizer.ggml." + name + "_token_id";
@@ -178,16 +178,16 @@ std::optional<std::uint64_t> token_around(const GgufHeader& header, const std::s
   return id;
 }
 
-// `[BOS] text [EOS]`, and for a pair, as transformers has it, the same twice.
+// `[BOS] text [EOS]`; for a pair of texts, the same twice, as transformers has it.
 std::string post_processor(const GgufHeader& header, const GgufVocabulary& vocabulary, bool bos) {
   const auto& tokens = vocabulary.tokens;
   const auto before = token_around(header, "bos", bos, tokens.size());
   const auto after = token_around(header, "eos", false, tokens.size());
   if (!before && !after) return "null";
   const auto special = [&](std::uint64_t id, const std::string& type_id) {
-    std::string piece = R"({"SpecialToken": {"id": )";
-    append_json(piece, tokens[id]);
-    return piece + R"(, "type_id": )" + type_id + "}}";
+    std::string element = R"({"SpecialToken": {"id": )";
+    append_json(element, tokens[id]);
+    return element + R"(, "type_id": )" + type_id + "}}";
   };
   const auto around = [&](const std::string& text, const std::string& type_id) {
     return (before ? special(*before, type_id) + ", " : "") + R"({"Sequence": {"id": ")" + text +
@@ -218,17 +218,17 @@ std::string gguf_tokenizer_json(const std::filesystem::path& file, const Checkpo
     header.fail("tokenizer.ggml.model", "is missing: the file has no tokenizer");
   }
   const GgufVocabulary vocabulary = read_vocabulary(header);
-  const TokenizerParts parts = read_parts(header, vocabulary);
+  const TokenizerSections sections = read_sections(header, vocabulary);
   JsonObject json;
   json.add("version", "1.0");
   json.add_json("truncation", "null");
   json.add_json("padding", "null");
-  json.add_json("added_tokens", parts.added_tokens);
-  json.add_json("normalizer", parts.normalizer);
-  json.add_json("pre_tokenizer", parts.pre_tokenizer);
-  json.add_json("post_processor", post_processor(header, vocabulary, parts.bos));
-  json.add_json("decoder", parts.decoder);
-  json.add_json("model", parts.model);
+  json.add_json("added_tokens", sections.added_tokens);
+  json.add_json("normalizer", sections.normalizer);
+  json.add_json("pre_tokenizer", sections.pre_tokenizer);
+  json.add_json("post_processor", post_processor(header, vocabulary, sections.bos));
+  json.add_json("decoder", sections.decoder);
+  json.add_json("model", sections.model);
   return json.take() + "\n";
 }
 

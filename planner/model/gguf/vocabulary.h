@@ -1,4 +1,4 @@
-// What the kinds of GGUF tokenizers have in common: the vocabulary, and the parts that make up a
+// What the kinds of GGUF tokenizers have in common: the vocabulary, and the sections of a
 // tokenizer.json.
 #pragma once
 
@@ -20,25 +20,26 @@ enum GgufTokenType : std::int64_t {  // as llama.cpp numbers them
 };
 
 struct GgufVocabulary {
-  std::vector<std::string_view> tokens;  // by id, at least one
-  std::vector<std::int64_t> types;       // as many; any number
+  std::vector<std::string_view> tokens;  // by id; at least one
+  std::vector<std::int64_t> types;       // by id; may hold any number
 };
 
-// JSON values, "null" where there is nothing.
-struct TokenizerParts {
+// The sections of a tokenizer.json, as JSON values. A section that is missing is "null".
+struct TokenizerSections {
   std::string added_tokens;
   std::string normalizer = "null";
   std::string pre_tokenizer = "null";
   std::string decoder;
   std::string model;
-  bool bos = false;  // a text begins with the BOS token where the file does not say
+  bool bos = false;  // whether a text begins with the BOS token, if the file does not say
 };
 
-// tokenizer.ggml.model "llama": BPE over characters with a score for each piece. Throws Error
-// naming the key of what is broken or not supported.
-TokenizerParts sentencepiece_parts(const GgufHeader& header, GgufVocabulary vocabulary);
+// The sections for tokenizer.ggml.model "llama": BPE over characters, with a score for each piece.
+// Throws Error, and names the key, if something is broken or not supported.
+TokenizerSections sentencepiece_sections(const GgufHeader& header, GgufVocabulary vocabulary);
 
-// Control tokens and those that a user added are looked for in the text before it is split.
+// The added_tokens section: control tokens and tokens that a user added. Tokenizers look for these
+// in a text before they split it.
 std::string added_tokens_json(const GgufVocabulary& vocabulary);
 std::string vocabulary_json(const GgufVocabulary& vocabulary);
 

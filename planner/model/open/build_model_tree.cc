@@ -24,7 +24,8 @@ Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
 
 namespace {
 
-// What quantised weights become: the dtype asked for, or the one that the config speaks of.
+// The dtype that quantised weights are dequantised to: the one asked for, else the one that the
+// config names, else bfloat16.
 DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
   if (wanted) return *wanted;
   const auto named =

@@ -1,4 +1,5 @@
-// The tree of a model, whatever is known of it: a config with a template, a checkpoint, or both.
+// Builds the tree of a model from whatever is known of it: a config with a template, a checkpoint,
+// or both.
 #pragma once
 
 #include <cstddef>
@@ -13,32 +14,34 @@
 
 namespace berth {
 
-// Builds the tree for an opened model. `checkpoint` may be null (plan from config.json alone);
-// `config` may be null (fallback tree from the tensor names, natural order).
-// `dtype`: what --dtype asks for; converts F16/BF16/F32/F64 tensors and those in block formats;
-// nullopt keeps each.
-// Quantised weights are what is stored: packed values, scales and zero points in the place of each
-// `weight`. From a config alone they follow its `quantization_config`; a checkpoint is believed
-// over it (which layers, whether there is a g_idx), as long as every weight is whole in one known
-// form. Throws Error for a tensor that the config asks for and the checkpoint lacks, for one that
-// the checkpoint holds and the model does not know, and for shapes that differ, naming the tensor.
-// With `dequantize` the tree is the unquantised model's: weights of `dtype`, or of the config's
-// where there is none, made of what is stored (ModelTensor::dequantization). Throws Error naming
-// the tensor and its format where that cannot be done.
+// Builds the tree of an opened model.
+// - `checkpoint` may be null: the plan is made from config.json alone.
+// - `config` may be null: the tree follows from the tensor names, in natural order.
+// - `dtype` is what --dtype asks for. It applies to F16, BF16, F32 and F64 tensors, and to those in
+// block formats. nullopt keeps each tensor's own.
+// - Without `dequantize`, quantised weights stay as they are stored: packed values, scales and zero
+// points stand in the place of each `weight`. From a config alone they follow its
+// `quantization_config`. A checkpoint is believed over its config (which layers are quantised,
+// whether there is a g_idx), as long as every weight is stored whole in one known form.
+// - With `dequantize`, the tree is the unquantised model's: weights of `dtype`, or of the config's
+// dtype if that is absent, which are made from what is stored (ModelTensor::dequantization).
+// Throws Error, naming the tensor, if the config asks for a tensor that the checkpoint lacks, if
+// the checkpoint holds one that the model does not have, if shapes differ, and if a weight cannot
+// be dequantised (naming its format, too).
 ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
                            const Checkpoint* checkpoint, std::optional<DType> dtype,
                            Dequantize dequantize = Dequantize::kNo);
 
-// What a config says alone, before any checkpoint is looked at.
+// What a config alone says, before any checkpoint is looked at.
 struct Skeleton {
   std::unique_ptr<Architecture> architecture;  // null: a family without a template, nothing built
   BuiltTree built;
 };
-// `expected_tensors`: how many the checkpoint will bring, about; 0 where there is none to join.
+// `expected_tensors` is about how many tensors the checkpoint holds; 0 if there is no checkpoint.
 Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
                         std::size_t expected_tensors = 0);
 
-// The tree of a skeleton and a checkpoint; see build_model_tree() for what may be null.
+// Joins a skeleton with a checkpoint. build_model_tree() says what may be null.
 ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
                           const Checkpoint* checkpoint, std::optional<DType> dtype,
                           Dequantize dequantize);

@@ -1,4 +1,5 @@
-// Joining a tree with a checkpoint: stored names, dtypes and shapes against what the config asks.
+// Joins a tree with a checkpoint: compares stored names, dtypes and shapes with what the config
+// asks for.
 
 #include "planner/model/open/match.h"
 
@@ -19,7 +20,7 @@ namespace berth {
 
 namespace {
 
-// ", and 12 more" for a list of which one was named.
+// Writes ", and 12 more" after a list of `count` that names only one.
 std::string and_more(std::size_t count) {
   return count > 1 ? ", and " + std::to_string(count - 1) + " more" : "";
 }
@@ -53,12 +54,13 @@ class Matcher {
     return checkpoint_.shards[stored(index).shard].path.string();
   }
 
-  // kNone where there is none, as NameTable says it too.
+  // NameTable and the tree must use the same number for "none".
   static_assert(NameTable::kAbsent == kNone);
   TensorId find(std::string_view name) const { return by_name_.find(name, names_); }
 
-  // Files and tree have their own order, so every look-up misses the caches three times: the table,
-  // the tensor, its name. A batch of them waits for these misses together.
+  // The files and the tree have different orders, so each look-up misses the caches three times:
+  // for the table, for the tensor, and for its name. Looking up a batch at once lets these misses
+  // overlap.
   void place_all() {
     constexpr std::uint32_t kBatch = 16;
     const auto count = static_cast<std::uint32_t>(checkpoint_.tensors.size());
@@ -81,13 +83,14 @@ class Matcher {
     }
   }
 
-  // The tensor that a stored name means: as it stands, renamed, and each with a prefix before it.
+  // The tensor that a stored name means. Tries the name as it is, then renamed, then with each
+  // prefix before it.
   TensorId find_variant(const std::string& name) const {
     const TensorId id = find(name);
     return id != kNone ? id : find_renamed(name);
   }
 
-  // The same for a name that means nothing as it stands.
+  // The same, if the name as it is has been tried.
   TensorId find_renamed(const std::string& name) const {
     std::string renamed = name;
     bool changed = false;
@@ -142,11 +145,11 @@ class Matcher {
 
   struct Owner {
     TensorId weight = kNone;
-    std::string name;  // of the stored tensor in the weight's module
+    std::string name;  // name of the stored tensor in the weight's module
   };
 
-  // The matrix that a stored tensor without a place of its own belongs to by its name: "m.scales"
-  // and "m.weight.absmax" to m.weight, "m.gate_up_proj_blocks" to m.gate_up_proj.
+  // The weight matrix that a stored tensor belongs to, if the tree does not have the tensor itself:
+  // "m.scales" and "m.weight.absmax" belong to m.weight, "m.gate_up_proj_blocks" to m.gate_up_proj.
   Owner owner_of(const std::string& name) const {
     constexpr int kDeepest = 3;
     std::size_t cut = name.size();
@@ -184,7 +187,7 @@ class Matcher {
                                       std::string_view(name).substr(dot + 1));
   }
 
-  // What has no place in the plain tree may be part of a quantised weight.
+  // Stored tensors that the plain tree does not have may be parts of quantised weights.
   void settle_quantized() {
     for (const auto& [id, index] : odd_) {
       quantized_.add(id, index, std::string(leaf_of(tree_.tensors[id].name)));
@@ -207,8 +210,8 @@ class Matcher {
     adopt_stored(tensor, checkpoint_, index, wanted_);
   }
 
-  // A group is read from the first of its members that is stored. Further stored members are
-  // copies that a tied model does not use.
+  // A group of tied tensors is read from the first of its members that is stored. Other stored
+  // members are copies, which a tied model does not use.
   void settle_ties() {
     for (const auto& group : tree_.ties) {
       std::uint32_t source = kNone;
@@ -260,7 +263,7 @@ class Matcher {
     }
   }
 
-  struct Odd {  // stored under a tensor's name in another shape
+  struct Odd {  // stored under a tensor's name, but in another shape
     TensorId id;
     std::uint32_t index;
   };
@@ -274,7 +277,7 @@ class Matcher {
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
   TensorNames names_;
-  const NameTable& by_name_;  // persistent tensors of the tree
+  const NameTable& by_name_;  // the persistent tensors of the tree
   std::vector<std::uint32_t> surplus_;
 };
 

@@ -1,4 +1,4 @@
-// Joining a tree that a template spelled with the checkpoint that it is for.
+// Joins a tree that was built from a template with its checkpoint.
 #pragma once
 
 #include <optional>
@@ -9,8 +9,8 @@
 
 namespace berth {
 
-// Gives the tree's tensors their stored form. Throws Error for tensors missing on either side and
-// for shapes that differ; see build_model_tree() (build_model_tree.h).
+// Gives the tree's tensors their stored form. Throws Error for tensors that either side lacks, and
+// for shapes that differ; see build_model_tree() in build_model_tree.h.
 void match_checkpoint(BuiltTree& built, const Architecture& architecture, const ModelConfig& config,
                       const Quantization& quantization, const Checkpoint& checkpoint,
                       std::optional<DType> dtype);

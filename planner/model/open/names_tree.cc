@@ -1,5 +1,5 @@
-// The tree that a checkpoint's names spell, for models without a template: a module for every dot,
-// in the order that language models run in.
+// Builds a tree from a checkpoint's tensor names, for models without a template. Every dot of a
+// name stands for a module, and the modules are put into the order in which language models run.
 
 #include "planner/model/open/names_tree.h"
 
@@ -18,7 +18,7 @@ bool is_number(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Numbers inside names compare by value: "layer.2" before "layer.10".
+// Compares numbers inside names by their value: "layer.2" comes before "layer.10".
 struct NaturalLess {
   bool operator()(std::string_view a, std::string_view b) const {
     while (!a.empty() && !b.empty()) {
@@ -51,8 +51,8 @@ struct NaturalLess {
 struct Node {
   std::map<std::string, std::uint32_t, NaturalLess> children;
   std::vector<std::uint32_t> tensors;  // indices into the checkpoint
-  bool list = false;                   // all children are numbers
-  bool holds_list = false;             // a list is in it or below it
+  bool list = false;                   // the names of all children are numbers
+  bool holds_list = false;             // the node or one below it is a list
 };
 
 bool contains_any(std::string_view text, std::initializer_list<std::string_view> words) {
@@ -111,7 +111,7 @@ class NamesTree {
     nodes_[at].holds_list = list || holds;
   }
 
-  // Embeddings, then what holds the layers, then norms and whatever else, then heads.
+  // Embeddings come first, then what holds the layers, then norms and everything else, then heads.
   int rank(const std::string& name, std::uint32_t node) const {
     if (is_head_name(name)) return 3;
     if (is_embedding_name(name)) return 0;
@@ -139,7 +139,8 @@ class NamesTree {
     Module& module = tree_.modules[id];
     const Module& parent = tree_.modules[module.parent];
     module.expert = parent.expert || (name == "experts" && node.list);
-    // The items of an outermost list are the blocks; a plain leaf cannot be split anyway.
+    // The items of an outermost list are the blocks. A leaf is not marked, because it cannot be
+    // split anyway.
     const bool listed = parent.cls == "ModuleList" && is_number(name);
     if (listed && !in_block && !node.children.empty()) {
       module.no_split = true;
@@ -170,7 +171,7 @@ class NamesTree {
     add_tensor(tree_, std::move(tensor));
   }
 
-  // The longest outermost list is the model's layers.
+  // The longest outermost list holds the model's layers.
   void note_list(ModuleId id) {
     const std::vector<ModuleId>& blocks = tree_.modules[id].children;
     if (blocks.size() <= tree_.facts.layers.size() || !tree_.modules[blocks[0]].no_split) return;

@@ -1,4 +1,4 @@
-// Trees without a template: what a checkpoint's tensor names spell.
+// Builds trees without a template, from a checkpoint's tensor names.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,8 @@
 
 namespace berth {
 
-// The tree that the names spell. `config` may be null; it fills facts where it has common keys.
+// Builds the tree from the names. `config` may be null; if it has the usual keys, they fill in the
+// facts. Throws Error if the names make too many modules.
 ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* config,
                            std::optional<DType> dtype);
 

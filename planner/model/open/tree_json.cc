@@ -110,7 +110,8 @@ class TreeReader {
         if (size.get_uint64().get(value)) fail(place + ".shape", "not all non-negative integers");
         tensor.shape.push_back(value);
       }
-      if (!tensor_bytes(*dtype, tensor.shape)) fail(place + ".shape", "no whole number of bytes");
+      if (!tensor_bytes(*dtype, tensor.shape))
+        fail(place + ".shape", "not a whole number of bytes");
       const Name full = tensor.name;
       try {
         add_tensor(tree_, std::move(tensor));

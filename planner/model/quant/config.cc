@@ -1,5 +1,5 @@
-// `quantization_config` in its dialects: one function a method, from what transformers' and vLLM's
-// readers accept to rules.
+// Reads `quantization_config` into rules, with one function for each method. It takes what the
+// readers of transformers and vLLM accept.
 
 #include <algorithm>
 #include <set>
@@ -70,20 +70,20 @@ class QuantizationReader {
                 std::initializer_list<int> widths) const {
     const std::int64_t value = config_.integer(key).value_or(otherwise);
     if (std::ranges::find(widths, value) != widths.end()) return static_cast<unsigned>(value);
-    fail(key, std::to_string(value) + " bits are no width of this method");
+    fail(key, std::to_string(value) + " bits are not a width that this method has");
   }
 
-  // 0 for -1, which means all inputs.
+  // Turns -1, which means all inputs, into 0.
   std::uint64_t group(const std::string& key, std::int64_t otherwise) const {
     const std::int64_t value = config_.integer(key).value_or(otherwise);
     if (value == -1) return 0;
     if (value < 1 || value > kLargestGroup) {
-      fail(key, std::to_string(value) + " is no group size");
+      fail(key, std::to_string(value) + " is not a group size");
     }
     return static_cast<std::uint64_t>(value);
   }
 
-  // Adds the names under `key` to `patterns`; false where there is no such list.
+  // Adds the names under `key` to `patterns`; returns false if there is no such list.
   bool names(const std::string& key, ModulePatterns& patterns, bool globs = false) const {
     const auto* list = config_.find_list(kRoot + key);
     if (list == nullptr) return false;
@@ -116,7 +116,7 @@ class QuantizationReader {
       scheme.block_rows = block_size(*block, 0);
       scheme.group = block_size(*block, 1);
       if (fixed) scheme.input_scale = "activation_scale";
-    } else if (named) {  // transformers' own, one scale a weight
+    } else if (named) {  // transformers' own; the whole weight has one scale
       scheme.grain = ScaleGrain::kTensor;
       scheme.scale_name = "_scale_inv";
       scheme.scales = floating();
@@ -160,7 +160,7 @@ class QuantizationReader {
     dynamic_rules(scheme);
     QuantRule rule;
     rule.scheme = scheme;
-    // A list of lists: those quantised together.
+    // A list of lists; each names modules that are quantised together.
     for (const std::string& key : config_.keys(kRoot + "modules_in_block_to_quantize")) {
       names(key.substr(kRoot.size()), rule.targets);
     }
@@ -168,8 +168,8 @@ class QuantizationReader {
     out_.rules.push_back(std::move(rule));
   }
 
-  // GPTQModel's `dynamic`: "-:regex" leaves modules out, "+:regex" or "regex" gives them their own
-  // bits and groups.
+  // GPTQModel's `dynamic`: "-:regex" leaves modules out; "+:regex" or "regex" gives them bits and
+  // groups of their own.
   void dynamic_rules(const QuantScheme& base) {
     const std::string root = kRoot + "dynamic.";
     std::set<std::string> patterns;
@@ -209,7 +209,7 @@ class QuantizationReader {
     add_rule(scheme);
   }
 
-  // AutoRound writes the layout of GPTQ (without g_idx) or of AWQ.
+  // AutoRound writes GPTQ's layout (without g_idx) or AWQ's.
   void auto_round() {
     const std::string packing = word("packing_format");
     if (packing.find("awq") != packing.npos) {
@@ -219,7 +219,8 @@ class QuantizationReader {
       for (QuantRule& rule : out_.rules) rule.scheme.input_order = false;
       out_.known = packing.find("gptq") != packing.npos;
     }
-    if (!config_.keys(kRoot + "extra_config.").empty()) out_.known = false;  // layer by layer
+    if (!config_.keys(kRoot + "extra_config.").empty())
+      out_.known = false;  // each layer has its own settings
   }
 
   void bitsandbytes() {
@@ -305,7 +306,7 @@ class QuantizationReader {
       scheme.grain = ScaleGrain::kGroup;
     } else if (format != "float-quantized" && format != "int-quantized" &&
                format != "naive-quantized") {
-      out_.known = false;  // sparse ones, and those to come
+      out_.known = false;  // sparse formats, and formats that are not known yet
     }
     rule.linears = false;
     for (const ModelConfig::Value& value : config_.list(at + "targets")) {

@@ -1,4 +1,4 @@
-// Which quantised format a group of stored tensors is of, told from their names and shapes alone.
+// Finds out the quantised format of a group of stored tensors from their names and shapes alone.
 
 #include "planner/model/quant/deduce.h"
 
@@ -49,7 +49,7 @@ class Deduction {
     return found == parts_.end() ? nullptr : &*found;
   }
 
-  // bitsandbytes' "weight.quant_state.bitsandbytes__nf4".
+  // bitsandbytes' text, "weight.quant_state.bitsandbytes__nf4".
   const StoredPart* state() const {
     const std::string start = leaf_ + ".quant_state.bitsandbytes__";
     const auto found = std::ranges::find_if(
@@ -57,7 +57,8 @@ class Deduction {
     return found == parts_.end() ? nullptr : &*found;
   }
 
-  // Bits a value where `words` I32 hold `count` values; nullopt where that is no width in use.
+  // How many bits a value has if `words` I32 hold `count` values; nullopt if nobody uses that
+  // width.
   static std::optional<unsigned> bits_of(std::uint64_t words, std::uint64_t count) {
     constexpr std::array kWidths = {2u, 3u, 4u, 8u};
     const auto width = std::ranges::find_if(
@@ -89,7 +90,8 @@ class Deduction {
     return scheme_;
   }
 
-  // AWQ's padded groups hide their size: the first usual one that gives the stored width.
+  // AWQ pads its groups, which hides their size. This tries the usual sizes and takes the first one
+  // that gives the stored width.
   std::uint64_t gemv_group(const StoredPart* zeros) {
     if (zeros == nullptr || zeros->shape.size() != 2) return 0;
     for (const std::uint64_t group : {128u, 64u, 32u}) {
@@ -102,7 +104,7 @@ class Deduction {
     return 128;
   }
 
-  // How far one scale reaches, from the shape of all.
+  // Finds out how many values share a scale, from the shape of the scales.
   void read_grain(const StoredPart& scale) {
     scheme_.scales = scale.dtype;
     std::uint64_t count = 1;
@@ -115,7 +117,8 @@ class Deduction {
     if (scale.shape[0] == out_) return;
     scheme_.grain = ScaleGrain::kTile;
     scheme_.block_rows = ceil_div(out_, scale.shape[0]);
-    // A last block that is cut short hides the size: the usual one goes before what divides.
+    // If the last block is cut short, the size cannot be told from the shape. So the usual size is
+    // tried before any that divides evenly.
     if (scale.shape[0] == ceil_div(out_, 128) && scale.shape[1] == ceil_div(in_, 128)) {
       scheme_.block_rows = scheme_.group = 128;
     }
@@ -160,7 +163,8 @@ class Deduction {
   std::optional<QuantScheme> scaled(const StoredPart& weight, const StoredPart& scale,
                                     std::string_view name) {
     scheme_.format = QuantFormat::kScaled;
-    // Scales beside a weight that is no quantised one mean nothing: the caller says which it is.
+    // Scales beside a weight that is not quantised mean nothing. The scheme then names a dtype that
+    // does not fit, and the caller reports it.
     scheme_.weight = dtype_bits(weight.dtype) == 8 ? weight.dtype : DType::kF8E4M3;
     scheme_.scale_name = name;
     scheme_.zero_points = find(leaf_ + "_zero_point") != nullptr;

@@ -1,4 +1,4 @@
-// Which quantised format stored tensors speak of, when no config says it.
+// Finds out which quantised format stored tensors have, if no config says it.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@
 namespace berth {
 
 struct StoredPart {
-  std::string_view name;  // in the module
+  std::string_view name;  // its name in the module
   DType dtype = DType::kF32;
   std::span<const std::uint64_t> shape;
 };
 
-// The scheme that stored tensors speak of, taken from their names and shapes; nullopt where they
-// are of no format known here. Whether they fit it to the last size is the caller's to check.
+// The scheme that the names and shapes of stored tensors suggest; nullopt if they suit no format
+// that is known here. The caller must check whether every size fits.
 std::optional<QuantScheme> deduce_scheme(std::span<const StoredPart> parts, const std::string& leaf,
                                          std::span<const std::uint64_t> shape, bool transposed);
 

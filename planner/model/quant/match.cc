@@ -18,7 +18,7 @@ bool is_cache_scale(std::string_view name) {
   return std::ranges::find(kNames, name) != kNames.end();
 }
 
-// AutoGPTQ once gave every layer a bias, zeros where the model has none; readers pass it over.
+// AutoGPTQ once gave every layer a bias, full of zeros if the model has none. Readers ignore it.
 bool is_idle_bias(const QuantScheme& scheme, std::string_view name) {
   return scheme.format == QuantFormat::kGptq && name == "bias";
 }
@@ -31,7 +31,7 @@ void QuantMatcher::add(TensorId weight, std::uint32_t index, std::string name) {
 
 bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::string_view name) {
   const TensorInfo& info = stored(index);
-  // AWQ smooths some activations by scales of their own.
+  // AWQ smooths some activations by scales that are stored with them.
   const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
   if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
   if (info.shape.size() > 1) return false;
@@ -41,7 +41,7 @@ bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::st
 
 std::vector<std::uint32_t> QuantMatcher::settle() {
   settled_.assign(tree_.tensors.size(), false);
-  // Not all of one weight need stand together: shards cut anywhere.
+  // The tensors of one weight need not stand together, because shards may be cut anywhere.
   std::ranges::stable_sort(entries_, {}, &Entry::weight);
   std::vector<std::uint32_t> unknown;
   for (auto first = entries_.begin(); first != entries_.end();) {
@@ -61,7 +61,7 @@ std::vector<std::uint32_t> QuantMatcher::settle() {
 
 void QuantMatcher::finish() {
   if (!shares_.empty()) tree_.quantization = join_labels(shares_);
-  if (quantization_.plain_dtype) {  // scales of no weight have no place in the plain tree
+  if (quantization_.plain_dtype) {  // the plain tree has no use for scales of no weight
     for (const ModelTensor& tensor : additions_) {
       tree_.ignored_bytes += stored(tensor.source).bytes();
     }
@@ -81,7 +81,7 @@ std::string QuantMatcher::describe_missing(TensorId id) const {
   return quote(join_names(module.name, first.name)) + " " + shape_text(first.shape);
 }
 
-std::string QuantMatcher::place_of(const Entry& entry) const {
+std::string QuantMatcher::position_of(const Entry& entry) const {
   return checkpoint_.shards[stored(entry.index).shard].path.string() + ": tensor " +
          quote(stored(entry.index).name);
 }
@@ -98,7 +98,7 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
     const auto twin = std::ranges::find(group.parts, entry.name, &StoredPart::name);
     if (twin != group.parts.end()) {
       const Entry& other = group.entries[static_cast<std::size_t>(twin - group.parts.begin())];
-      throw Error(place_of(entry) + " and tensor " + quote(stored(other.index).name) +
+      throw Error(position_of(entry) + " and tensor " + quote(stored(other.index).name) +
                   " are both " + quote(entry.name) + " of " + quote(weight.name));
     }
     group.parts.push_back({entry.name, stored(entry.index).dtype, stored(entry.index).shape});
@@ -106,7 +106,7 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
   return group;
 }
 
-// Finds the scheme of a weight's stored tensors; false where they are nothing known.
+// Finds the scheme of a weight's stored tensors. Returns false if they have no known form.
 bool QuantMatcher::settle(Group& group) {
   const ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
@@ -123,7 +123,8 @@ bool QuantMatcher::settle(Group& group) {
   }
   const std::string leaf(leaf_of(weight.name));
   if (auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
-    // Names and shapes do not tell which zero points these are.
+    // Names and shapes do not tell which kind of zero points these are, so the config's kind is
+    // taken.
     scheme->zeros_as_stored = std::ranges::any_of(
         quantization_.rules, [](const auto& rule) { return rule.scheme.zeros_as_stored; });
     if (!problem.empty() && config_decides(*scheme)) {
@@ -137,9 +138,10 @@ bool QuantMatcher::settle(Group& group) {
     }
     if (quantization_.known || !quantization_.present) throw Error(wrong);
   }
-  // Parts of a weight without its values: better said than "unknown".
+  // Some parts of a weight are there, but not its values. This message says more than "unknown".
   if (!problem.empty() && weight.source == kNone && group.entries.size() > 1) throw Error(problem);
-  // A method of its own: what is stored under a weight's name is believed to be that weight.
+  // The config names a method that is not known here. A tensor under a weight's name is then taken
+  // to be that weight.
   if (!quantization_.present || quantization_.known) return false;
   const bool plain = std::ranges::any_of(group.parts, [&](const StoredPart& part) {
     return part.name == leaf && is_convertible(part.dtype);
@@ -149,7 +151,7 @@ bool QuantMatcher::settle(Group& group) {
   return true;
 }
 
-// Null where the scheme is for weights of other dimensions.
+// Null if the scheme is for weights with another number of dimensions.
 const std::vector<QuantPart>* QuantMatcher::parts_of(const QuantScheme& scheme, TensorId id) {
   const ModelTensor& weight = tree_.tensors[id];
   const bool experts = scheme.format == QuantFormat::kMxfp4;
@@ -158,8 +160,8 @@ const std::vector<QuantPart>* QuantMatcher::parts_of(const QuantScheme& scheme, 
                       is_transposed(tree_.modules[weight.module]));
 }
 
-// True where a config's sizes stand against those that are stored: a format whose groups have a
-// size which the config gives.
+// True if the config's sizes count where they differ from the stored ones: for a format whose group
+// size only the config gives.
 bool QuantMatcher::config_decides(const QuantScheme& stored) const {
   const auto grouped = [](const QuantScheme& scheme) {
     return scheme.format != QuantFormat::kScaled || scheme.grain >= ScaleGrain::kGroup;
@@ -173,7 +175,7 @@ bool QuantMatcher::config_decides(const QuantScheme& stored) const {
          });
 }
 
-// What is wrong with the group as a weight of `scheme`; "" where nothing is.
+// What is wrong with the group as a weight of `scheme`; "" if nothing is.
 std::string QuantMatcher::bind(const Group& group, const QuantScheme& scheme,
                                const std::vector<QuantPart>& parts) const {
   const ModelTensor& weight = tree_.tensors[group.weight];
@@ -189,18 +191,18 @@ std::string QuantMatcher::bind(const Group& group, const QuantScheme& scheme,
     }
     const Entry& entry = group.entries[static_cast<std::size_t>(found - group.parts.begin())];
     if (!shape_fits(part, found->shape)) {
-      return place_of(entry) + " has shape " + shape_text(found->shape) + ", " + what +
+      return position_of(entry) + " has shape " + shape_text(found->shape) + ", " + what +
              " asks for " + shape_text(part.shape);
     }
     if (!dtype_fits(part, found->dtype)) {
-      return place_of(entry) + " is " + std::string(dtype_name(found->dtype)) + ", " + what +
+      return position_of(entry) + " is " + std::string(dtype_name(found->dtype)) + ", " + what +
              " asks for " + std::string(dtype_name(part.dtype));
     }
   }
   for (const Entry& entry : group.entries) {
     const bool known = std::ranges::find(parts, entry.name, &QuantPart::name) != parts.end();
     if (!known && !is_cache_scale(entry.name) && !is_idle_bias(scheme, entry.name)) {
-      return place_of(entry) + " is no part of " + what;
+      return position_of(entry) + " is not a part of " + what;
     }
   }
   return "";
@@ -244,13 +246,13 @@ void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
   replacements_.push_back(std::move(replacement));
 }
 
-// The weight stays in the tree as the unquantised model has it, and knows what it is made of.
+// The weight stays in the tree as the unquantised model has it, and remembers what it is made of.
 void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
                                 const std::vector<QuantPart>& parts, DType dtype) {
   ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
-  if (!problem.empty()) throw Error(place_of(group.entries[0]) + ": " + problem);
+  if (!problem.empty()) throw Error(position_of(group.entries[0]) + ": " + problem);
   const std::string leaf(leaf_of(weight.name));
   Dequantization made;
   made.scheme = add_scheme(tree_, scheme);
@@ -281,14 +283,14 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
 void QuantMatcher::accept_unknown(const Group& group) {
   ModelTensor& weight = tree_.tensors[group.weight];
   if (quantization_.plain_dtype) {
-    throw Error(place_of(group.entries[0]) + ": weights of the method " +
+    throw Error(position_of(group.entries[0]) + ": weights of the method " +
                 quote(quantization_.method) + " cannot be dequantised");
   }
   Replacement replacement{group.weight, {}};
   for (const Entry& entry : group.entries) {
     replacement.parts.push_back(tensor_of(entry, weight.module));
   }
-  // The parameters are in the largest one.
+  // The parameters are counted in the largest part.
   const auto largest = std::ranges::max_element(replacement.parts, {}, &ModelTensor::bytes);
   largest->values = weight.elements();
   shares_[quantization_.method.empty() ? "quantised" : quantization_.method] += weight.elements();
@@ -297,14 +299,14 @@ void QuantMatcher::accept_unknown(const Group& group) {
   replacements_.push_back(std::move(replacement));
 }
 
-// A head that is stored quantised is no copy of the embedding.
+// A head that is stored quantised is not a copy of the embedding.
 void QuantMatcher::untie(TensorId id) {
   if (std::exchange(tree_.tensors[id].tied_to, kNone) == kNone) return;
   for (std::vector<TensorId>& group : tree_.ties) std::erase(group, id);
   std::erase_if(tree_.ties, [](const auto& group) { return group.size() < 2; });
 }
 
-// Values of 8 bits mean nothing without their scales, where the config says that there are some.
+// Values of 8 bits mean nothing without scales, so scales must be there if the config says so.
 void QuantMatcher::require_scales() const {
   if (!quantization_.known) return;
   for (TensorId id = 0; id < tree_.tensors.size(); ++id) {

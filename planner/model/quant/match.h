@@ -1,5 +1,6 @@
-// Quantised weights of a checkpoint: stored tensors that no plain model has, gathered by the weight
-// that they stand for and checked to be one whole, known form of it. Internal to the room.
+// Finds the quantised weights of a checkpoint. Gathers stored tensors that the plain model does not
+// have by the weight that they belong to, and checks that they make up one whole weight in a known
+// form. Internal to planner/model.
 #pragma once
 
 #include <cstdint>
@@ -12,47 +13,51 @@
 
 namespace berth {
 
-// Collects what the plain tree has no place for, then settles it. A checkpoint is believed over its
-// config: a scheme is read from what is stored where the config has none that fits. Two things are
-// not forgiven: a form that is not whole, and groups of another size than the config's.
+// Collects the stored tensors that have no tensor in the plain tree, then settles what they are.
+// The checkpoint is believed over its config: if the config has no scheme that fits, one is deduced
+// from what is stored. Two things are errors all the same: a form with a tensor missing, and groups
+// of another size than the config's. Not thread-safe.
 class QuantMatcher {
  public:
   QuantMatcher(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,
                const Checkpoint& checkpoint)
       : tree_(tree), quantization_(quantization), config_(config), checkpoint_(checkpoint) {}
 
-  // `index` of the checkpoint is `name` ("qweight", "weight.absmax") beside or instead of `weight`.
+  // Adds stored tensor `index` of the checkpoint. Its `name` in the module is "qweight",
+  // "weight.absmax" or the like, and it stands beside `weight` or in its place.
   void add(TensorId weight, std::uint32_t index, std::string name);
 
-  // A scale that belongs to no weight: of the KV cache, of an activation. False for other tensors.
+  // Adds a scale that belongs to no weight, but to the KV cache or an activation. Returns false for
+  // other tensors.
   bool add_loose_scale(ModuleId module, std::uint32_t index, std::string_view name);
 
-  // Settles all weights: gives each a `source`, so that it counts as found. Returns the stored
-  // tensors that are part of nothing. Throws Error naming the tensor that is missing or wrong.
+  // Settles all weights: gives each of them a `source`, so that it counts as found. Returns the
+  // stored tensors that belong to nothing. Throws Error, naming the tensor that is missing or
+  // wrong.
   std::vector<std::uint32_t> settle();
 
-  // What a message calls a tensor that is not there: with its shape, and by the name that its
-  // quantised form has.
+  // How a message names a tensor that is missing: with its shape, and by the name of its quantised
+  // form.
   std::string describe_missing(TensorId id) const;
 
-  // Puts the stored tensors into the tree, or, where weights are dequantised, leaves it as it is.
-  // Names and ids of before are void.
+  // Puts the stored tensors into the tree. If weights are dequantised, the tree stays as it is.
+  // Names and ids from before are no longer valid.
   void finish();
 
  private:
   struct Entry {
     TensorId weight;
     std::uint32_t index;
-    std::string name;  // in the module
+    std::string name;  // its name in the module
   };
   struct Group {  // what is stored for one weight
     TensorId weight;
     std::vector<Entry> entries;
-    std::vector<StoredPart> parts;  // beside `entries`
+    std::vector<StoredPart> parts;  // the same tensors as `entries`, in their order
   };
 
   const TensorInfo& stored(std::uint32_t index) const { return checkpoint_.tensors[index]; }
-  std::string place_of(const Entry& entry) const;
+  std::string position_of(const Entry& entry) const;
   Group group_of(std::vector<Entry>::iterator first, std::vector<Entry>::iterator last) const;
   bool settle(Group& group);
   std::string bind(const Group& group, const QuantScheme& scheme,

@@ -60,7 +60,7 @@ void ModulePatterns::fail(std::string_view entry) {
 }
 
 bool ModulePatterns::match(std::string_view module) const {
-  // Every run of components: names are a few dots long.
+  // Looks up every run of components, which are few: names have only a handful of dots.
   for (std::size_t from = 0; !names_.empty() && from != module.npos;) {
     for (std::size_t to = from; to != module.npos; ++to) {
       to = std::min(module.find('.', to), module.size());

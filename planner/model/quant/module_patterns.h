@@ -1,4 +1,4 @@
-// Lists of modules as quantisation configs write them: plain names, whole or in part, and patterns.
+// Lists of modules as quantisation configs write them: whole names, parts of names, and patterns.
 #pragma once
 
 #include <set>
@@ -10,15 +10,15 @@
 
 namespace berth {
 
-// Names and patterns that modules are looked up in. A plain name means every module whose dotted
-// name has it as consecutive components, and all below it: "lm_head", "mlp.gate",
-// "model.layers.0.self_attn". A pattern is what holds regular-expression characters, or begins with
-// "re:"; it must match from the start of a module's name, as Python's re.match() does. One that is
-// no regular expression is read as a glob ("*lm_head").
-// Immutable once filled; const methods are safe from many threads.
+// Names and patterns, among which modules are looked up. A plain name stands for every module whose
+// dotted name holds it as consecutive components, and for all modules below: "lm_head", "mlp.gate",
+// "model.layers.0.self_attn". An entry that holds regular-expression characters or begins with
+// "re:" is a pattern; it must match from the start of a module's name, as Python's re.match() does.
+// A pattern that is not a regular expression is read as a glob ("*lm_head").
+// Does not change once filled, so its const methods may be called from many threads.
 class ModulePatterns {
  public:
-  // All three throw Error quoting an entry that cannot be read.
+  // All three throw Error for an entry that cannot be read, and quote it.
   void add(std::string_view entry);
   void add_pattern(std::string_view regex);
   void add_glob(std::string_view glob);  // only `*` is special; the whole name must match
@@ -27,7 +27,7 @@ class ModulePatterns {
   bool empty() const { return names_.empty() && patterns_.empty(); }
 
  private:
-  bool compile(std::string_view regex);  // false where it is none
+  bool compile(std::string_view regex);  // false if it is not a regular expression
   [[noreturn]] static void fail(std::string_view entry);
 
   std::set<std::string, std::less<>> names_;

@@ -1,5 +1,5 @@
-// Quantised weights in a tree that was spelled by names: no template says how large a layer is, so
-// the stored shapes and the config's bits have to.
+// Quantised weights in a tree that was made from tensor names. There is no template to say how
+// large a layer is, so the stored shapes and the config's bits have to.
 
 #include <algorithm>
 
@@ -43,7 +43,7 @@ class NamedLayer {
   }
   static bool is_eight_bits(const ModelTensor& tensor) { return dtype_bits(tensor.stored) == 8; }
 
-  // The parameters are in `weight`; all else in the module but a bias helps to read them.
+  // The parameters are in `weight`. Everything else in the module but a bias helps to read them.
   void note(ModelTensor& weight, std::uint64_t values, const std::string& label) {
     for (const TensorId id : module_.tensors) {
       ModelTensor& tensor = tree_.tensors[id];
@@ -57,7 +57,7 @@ class NamedLayer {
     tensor.dtype = tensor.stored;
   }
 
-  // GPTQ packs along the input, AWQ along the output; scales are [groups, out] in both.
+  // GPTQ packs along the input, AWQ along the output. In both, scales are [groups, out].
   void mark_words(ModelTensor& packed) {
     const ModelTensor* scales = matrix("scales");
     if (scales == nullptr) return;
@@ -73,7 +73,7 @@ class NamedLayer {
     const auto below = std::ranges::find_if(
         module_.children, [&](ModuleId child) { return tree_.modules[child].name == weight.name; });
     if (weight.stored == DType::kU8 && below != module_.children.end()) {
-      note(weight, 2 * stored, "bitsandbytes 4-bit");  // "weight.absmax" and its like
+      note(weight, 2 * stored, "bitsandbytes 4-bit");  // "weight.absmax" and the like
       mark_scales(tree_.modules[*below]);
     } else if (find("SCB") != nullptr) {
       note(weight, stored, "bitsandbytes 8-bit");
@@ -111,7 +111,7 @@ class NamedLayer {
   LabelShares& shares_;
 };
 
-// What a config says of all layers, or of its first group; 4 where it says nothing.
+// What a config says about all layers, or about its first group of layers; 4 if it says nothing.
 unsigned bits_of(const ModelConfig* config) {
   constexpr unsigned kUsual = 4;
   if (config == nullptr) return kUsual;
@@ -129,7 +129,7 @@ unsigned bits_of(const ModelConfig* config) {
 void mark_quantized_names(ModelTree& tree, const ModelConfig* config) {
   const unsigned bits = bits_of(config);
   LabelShares shares;
-  constexpr std::size_t kMostParts = 1024;  // far above any layer's: a flat file is no layer
+  constexpr std::size_t kMostParts = 1024;  // far above any layer's: a flat file is not a layer
   for (const Module& module : tree.modules) {
     if (!module.tensors.empty() && module.tensors.size() <= kMostParts) {
       NamedLayer(tree, module, bits, shares).mark();

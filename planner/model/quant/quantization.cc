@@ -24,7 +24,7 @@ std::uint64_t inputs_of(const ModelTensor& weight, bool transposed) {
   return weight.shape[transposed ? 0 : 1];
 }
 
-// AutoGPTQ and AutoAWQ pack whole words only, and pass over layers that do not fill them, such as
+// AutoGPTQ and AutoAWQ pack only whole words. They leave out layers that do not fill them, such as
 // the one-row gates of shared experts.
 bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
   const std::uint64_t out = weight.shape[transposed ? 1 : 0];
@@ -33,14 +33,14 @@ bool fills_words(const QuantScheme& scheme, const ModelTensor& weight, bool tran
   return out % 32 == 0 && inputs_of(weight, transposed) % 32 == 0;
 }
 
-// AutoAWQ passes over layers whose inputs are no whole groups, too; AutoGPTQ's last group may be
+// AutoAWQ also leaves out layers whose inputs are not whole groups. AutoGPTQ's last group may be
 // short.
 bool fills_groups(const QuantScheme& scheme, const ModelTensor& weight, bool transposed) {
   return scheme.format != QuantFormat::kAwq || scheme.group == 0 ||
          inputs_of(weight, transposed) % scheme.group == 0;
 }
 
-// The scheme that the config has for a weight, whether it fits or not.
+// The scheme that the config has for a weight, whether it fits the weight or not.
 const QuantScheme* scheme_meant(const Quantization& quantization, const ModelTree& tree,
                                 const ModelTensor& tensor) {
   if (tensor.buffer || !tensor.persistent || tensor.tied_to != kNone) return nullptr;
@@ -63,7 +63,7 @@ const QuantScheme* scheme_meant(const Quantization& quantization, const ModelTre
   return nullptr;
 }
 
-// Weights that stay plain because they do not fill what the config's scheme packs.
+// Remembers the weights that stay plain because they do not fill what the config's scheme packs.
 class LeftPlain {
  public:
   LeftPlain(const ModelTree& tree, const Quantization& quantization, const ModelConfig& config)
@@ -85,7 +85,7 @@ class LeftPlain {
     }
   }
 
-  // Throws Error where that left nothing to quantise.
+  // Throws Error if nothing was left to quantise.
   void require_some(bool quantised) const {
     if (quantised || (groups_.empty() && words_.empty())) return;
     throw Error(config_.source() + ": " +
@@ -93,7 +93,8 @@ class LeftPlain {
                 ", and no weight could be quantised");
   }
 
-  // "" where all groups are whole. A gate of one row is left out by everybody, and worth no line.
+  // "" if all groups are whole. A gate of one row is not worth a line, because every tool leaves it
+  // out.
   std::string note() const {
     if (ungrouped_ == 0) return "";
     return groups_ + ": " + std::to_string(ungrouped_) +
@@ -109,19 +110,19 @@ class LeftPlain {
   const ModelTree& tree_;
   const Quantization& quantization_;
   const ModelConfig& config_;
-  std::string words_;   // of the first such weight: what is wrong
-  std::string groups_;  // the same
+  std::string words_;   // what is wrong with the first weight that does not fill words
+  std::string groups_;  // the same for groups
   std::uint64_t ungrouped_ = 0;
 };
 
-// Throws Error for a config from which sizes cannot be told.
+// Throws Error if sizes cannot be told from the config.
 void require_sizes(const Quantization& quantization, const ModelConfig& config) {
   const std::string at = config.source() + ": quantization_config";
   const std::string advice = "; name the checkpoint itself to plan what it stores";
   if (!quantization.known) {
     throw Error(at + ": " +
                 (quantization.method.empty()
-                     ? "no quant_method is named, so that sizes are not known"
+                     ? "it names no quant_method, so the sizes are not known"
                      : "quant_method " + quote(quantization.method) +
                            " with these settings is not one that Berth knows the sizes of") +
                 advice);
@@ -131,7 +132,7 @@ void require_sizes(const Quantization& quantization, const ModelConfig& config) 
   }
 }
 
-// The tensors of one weight, as a config promises them.
+// The tensors that a config promises for one weight.
 std::vector<ModelTensor> promised(ModelTree& tree, const ModelTensor& weight,
                                   const std::vector<QuantPart>& parts) {
   std::vector<ModelTensor> out;
@@ -147,7 +148,7 @@ std::vector<ModelTensor> promised(ModelTree& tree, const ModelTensor& weight,
   return out;
 }
 
-// Makes the weight a plain one of `dtype`, made of what a config promises to be stored.
+// Makes the weight a plain one of `dtype`, which is made from what a config promises to be stored.
 void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme& scheme,
                          const std::vector<QuantPart>& parts, DType dtype) {
   const std::string problem =
@@ -197,7 +198,7 @@ class Rebuild {
   }
 
  private:
-  // What replaces a tensor, itself or the one that it is tied to; kNone where nothing does.
+  // What replaces a tensor, or the tensor that it is tied to; kNone if nothing does.
   std::uint32_t replacement_of(TensorId id) const {
     const TensorId storage = tree_.tensors[id].tied_to == kNone ? id : tree_.tensors[id].tied_to;
     return replaced_by_[storage];
@@ -252,7 +253,7 @@ class Rebuild {
   ModelTree& tree_;
   std::vector<Replacement> replacements_;
   std::vector<std::uint32_t> replaced_by_;  // by old id: index into replacements_
-  std::vector<TensorId> first_;             // by old id: the first of the new ones
+  std::vector<TensorId> first_;             // by old id: the first of its new tensors
   std::vector<ModelTensor> tensors_;
 };
 

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 constexpr int kNestingLimit = 16;  // of `extends` and of `use`
 
-// Folds a chain of `extends` from the base on, then compiles what stands at the end.
+// Merges a chain of `extends`, beginning with the base, then compiles the result.
 class ArchitectureReader {
  public:
   explicit ArchitectureReader(fs::path folder) : folder_(std::move(folder)) {}
@@ -121,7 +121,7 @@ class ArchitectureReader {
     map.finish();
   }
 
-  // "$Attention" is the family's own: "LlamaAttention".
+  // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention".
   std::string class_name(const std::string& text) const {
     return text.starts_with('$') ? prefix_ + text.substr(1) : text;
   }
@@ -134,7 +134,7 @@ class ArchitectureReader {
     return spec;
   }
 
-  // All keys but the name. `use` takes the body of a block; what stands beside it is added.
+  // Reads all keys but the name. `use` takes the body of a block, and the keys beside it are added.
   void compile_body(YamlMap& map, ModuleSpec& spec, int depth) {
     if (depth > kNestingLimit) map.value().fail("nested too deeply");
     if (const auto block = map.get("use")) {
@@ -169,7 +169,7 @@ class ArchitectureReader {
     map.finish();
   }
 
-  // linear: [in, out] and its like: PyTorch's own leaf modules in one line.
+  // Reads `linear: [in, out]` and similar keys, which write PyTorch's own leaf modules in one line.
   void compile_shorthand(YamlMap& map, ModuleSpec& spec) {
     const auto leaf = [&](const char* cls, std::vector<Expression> weight) {
       spec.cls = cls;
@@ -213,7 +213,8 @@ class ArchitectureReader {
     return out;
   }
 
-  // weight: [rows, columns], or weight: {shape: [..], dtype: F32, persistent: false, when: ..}
+  // Reads `weight: [rows, columns]`, or `weight: {shape: [..], dtype: F32, persistent: false, when:
+  // ..}`.
   static void compile_tensors(const YamlValue& value, bool buffer, ModuleSpec& spec) {
     YamlMap map(value);
     for (const std::string& name : map.keys()) {
@@ -249,7 +250,7 @@ class ArchitectureReader {
 }  // namespace
 
 std::unique_ptr<Architecture> find_architecture(std::string_view model_type) {
-  // The name comes from a config.json: it must be a plain word before it becomes a file name.
+  // The name comes from a config.json, so it must be a plain word before it becomes a file name.
   const bool plain = !model_type.empty() && std::ranges::all_of(model_type, [](unsigned char c) {
     return std::isalnum(c) != 0 || c == '_' || c == '-';
   });

@@ -1,7 +1,8 @@
 // Architecture templates: the modules of a model family as data, from configs/architectures.
 //
-// What each key of a template means is said in configs/architectures/README.md. Here a template is
-// read, its `extends` chain folded, and every expression parsed; building trees is build.cc's job.
+// configs/architectures/README.md says what each key of a template means. Here a template is read,
+// its chain of `extends` is merged, and every expression is parsed. build.cc builds trees from
+// templates.
 #pragma once
 
 #include <map>
@@ -20,17 +21,17 @@ struct TensorSpec {
   std::string name;
   std::vector<Expression> shape;
   std::optional<Expression> when;
-  std::optional<DType> dtype;  // fixed; else the checkpoint's or the config's
+  std::optional<DType> dtype;  // fixed by the template; else the checkpoint's or the config's
   bool buffer = false;
   bool persistent = true;
 };
 
 struct ModuleSpec {
-  std::string name;  // last component; unused in the item of a repetition
+  std::string name;  // last component of the name; unused in the item of a repetition
   std::string cls;
   std::optional<Expression> when;
-  std::optional<Expression> repeat;  // then `modules` is the one item, instantiated 0..n-1
-  std::string index;                 // the item's number under this name
+  std::optional<Expression> repeat;  // if set, `modules` is one item, built n times as 0..n-1
+  std::string index;                 // the expressions in the item know its number by this name
   int stage = 0;                     // Module::stage
   bool expert = false;
   std::vector<TensorSpec> tensors;
@@ -48,21 +49,21 @@ struct Architecture {
   std::string cls;
   std::vector<std::string> no_split;
   std::optional<Expression> tie_when;
-  std::vector<std::string> tie;  // names that share storage, first registered first
+  std::vector<std::string> tie;  // names that share storage; the first one registered counts
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
-  std::vector<Rename> renames;        // in stored names, substring by substring
-  std::vector<std::string> prefixes;  // that stored names may lack
-  std::vector<std::string> ignored;   // globs of stored names; {expression} is filled in
-  std::map<std::string, DType, std::less<>> fp8_dtypes;  // last names: as FP8 releases store them
+  std::vector<Rename> renames;        // applied to stored names, substring by substring
+  std::vector<std::string> prefixes;  // prefixes that stored names may lack
+  std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value
+  std::map<std::string, DType, std::less<>> fp8_dtypes;  // by last name: as FP8 releases store it
   std::map<std::string, Expression, std::less<>> facts;
   std::string embedding;  // module names
   std::string head;
   std::string layers;
 };
 
-// The template of a family, or null where there is none. Throws Error (file, line, field) for a
-// template that is not well-formed.
+// The template of a family, or null if there is none. Throws Error (file, line, field) if the
+// template is not well-formed.
 std::unique_ptr<Architecture> find_architecture(std::string_view model_type);
 
 }  // namespace berth

@@ -14,19 +14,21 @@ namespace berth {
 
 namespace {
 
-// Bytes that a tensor brings, about, with the one or two modules above it: in names, and in all,
-// with its part of the tables, the lists of tensors and children, and the index of names.
+// Estimates of the bytes that a tensor takes together with the one or two modules above it. The
+// first counts their names only; the second also counts the tables, the lists of tensors and
+// children, and the index of names.
 constexpr std::size_t kNameBytes = 96;
 constexpr std::size_t kTensorBytes = kNameBytes + sizeof(ModelTensor) + 2 * sizeof(Module) + 160;
 
-// Walks the specs and makes modules and tensors; it is also the scope of their expressions: loop
-// indices first, then the template's `let`, then the config.
+// Walks the specs and creates modules and tensors. It is also the scope of their expressions: a
+// name is looked up among the loop indices, then in the template's `let`, then in the config.
 class TemplateBuilder : public Scope {
  public:
   TemplateBuilder(const Architecture& architecture, const ModelConfig& config,
                   std::optional<DType> dtype)
       : architecture_(architecture), config_(config), wanted_(dtype) {
-    // What a config that names no dtype means: gpt-oss's, whose kernels want bfloat16, has none.
+    // A config without a dtype means float32. gpt-oss's configs are an exception: they name none,
+    // and its kernels want bfloat16.
     const bool mxfp4 = config.text("quantization_config.quant_method") == "mxfp4";
     const std::string name = config.text("dtype").value_or(mxfp4 ? "bfloat16" : "float32");
     const auto parsed = parse_torch_dtype(name);
@@ -37,7 +39,7 @@ class TemplateBuilder : public Scope {
   BuiltTree build(std::size_t expected_tensors) {
     prefer_huge_heap(expected_tensors * kTensorBytes);
     tree_.tensors.reserve(expected_tensors);
-    tree_.modules.reserve(expected_tensors * 2);  // room that stays empty is never touched
+    tree_.modules.reserve(expected_tensors * 2);  // space that stays empty is never touched
     tree_.names.reserve(expected_tensors * kNameBytes);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
@@ -59,7 +61,7 @@ class TemplateBuilder : public Scope {
       return loop->second;
     }
     if (const auto let = architecture_.lets.find(name); let != architecture_.lets.end()) {
-      // Inside its own definition a name is the config's key.
+      // Inside its own definition, a name means the config's key.
       if (!open_lets_.contains(let->first)) return let_value(let->first, let->second);
     }
     const ModelConfig::Value* value = config_.find(name);
@@ -80,7 +82,7 @@ class TemplateBuilder : public Scope {
     return std::visit([](const auto& held) { return ExprValue(held); }, value);
   }
 
-  // Values that no loop index went into are computed once.
+  // Values that do not depend on a loop index are computed only once.
   ExprValue let_value(const std::string& name, const Expression& expression) {
     if (const auto known = let_values_.find(name); known != let_values_.end()) {
       return known->second;
@@ -94,7 +96,7 @@ class TemplateBuilder : public Scope {
     return value;
   }
 
-  // What goes wrong below is said with the config's name, the place, and the template.
+  // Runs `work`, and adds to its errors the config's file, what is being built, and the template.
   template <typename Work>
   auto in_context(const Work& work) -> decltype(work()) {
     try {
@@ -188,7 +190,7 @@ class TemplateBuilder : public Scope {
       ModelTensor tensor;
       tensor.name = tree_.names.join(tree_.modules[module].name, spec.name);
       tensor.stored = spec.dtype.value_or(stored_);
-      // A computed buffer keeps its dtype: --dtype is about what is read.
+      // A computed buffer keeps its dtype, because --dtype applies only to what is read.
       tensor.dtype = spec.persistent ? memory_dtype(tensor.stored, wanted_) : tensor.stored;
       tensor.shape = known->second.shape;
       tensor.module = module;
@@ -271,7 +273,7 @@ class TemplateBuilder : public Scope {
     loops_.pop_back();
   }
 
-  // "model.layers.{num_hidden_layers}.*" with the expression's value in its place.
+  // Replaces the expression in "model.layers.{num_hidden_layers}.*" by its value.
   std::string filled(const std::string& glob) {
     where_ = "the ignored tensors";
     const std::size_t open = glob.find('{');
@@ -296,7 +298,7 @@ class TemplateBuilder : public Scope {
   std::map<std::string, std::vector<ExprValue>, std::less<>> lists_;
   std::unordered_map<const ModuleSpec*, Class> classes_;
   std::unordered_map<const TensorSpec*, Resolved> resolved_;
-  std::vector<const TensorSpec*> varying_;  // resolved for one loop index only
+  std::vector<const TensorSpec*> varying_;  // shape worked out for one loop index only
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Building a tree from a template: what a config and a model family say, before any checkpoint is
+// Builds a tree from a template: what a config and a model family say, before any checkpoint is
 // looked at.
 #pragma once
 
@@ -18,20 +18,21 @@ namespace berth {
 struct BuiltTree {
   ModelTree tree;
   std::vector<std::string> ignored;  // globs of stored names that the model does not use
-  NameTable by_name{0};              // persistent tensors; filled by index_names()
+  NameTable by_name{0};              // the persistent tensors; index_names() fills it
 };
 
-// By number, for a NameTable of the tree's tensors.
+// Gives a NameTable the name of a tensor by its number.
 struct TensorNames {
   const ModelTree& tree;
   std::string_view operator()(TensorId id) const { return tree.tensors[id].name; }
 };
 
-// Fills `by_name`, unless that was done before.
+// Fills `by_name`, unless that has been done already.
 void index_names(BuiltTree& built);
 
-// The tree that `architecture` spells for `config`, dtypes as the config says. `expected_tensors`
-// is a hint that saves growing.
+// Builds the tree that `architecture` describes for `config`, with the config's dtypes.
+// `expected_tensors` is a hint: how many tensors to allocate space for at once. Throws Error if the
+// config lacks a value or holds an impossible one.
 BuiltTree build_from_template(const Architecture& architecture, const ModelConfig& config,
                               std::optional<DType> dtype, std::size_t expected_tensors = 0);
 

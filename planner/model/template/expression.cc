@@ -1,4 +1,4 @@
-// Evaluating expressions; expression_parser.cc reads them.
+// Evaluates expressions. expression_parser.cc parses them.
 
 #include "planner/model/template/expression.h"
 
@@ -69,13 +69,13 @@ class Evaluator {
  private:
   using Op = Expression::Op;
 
-  // An absent list is empty.
+  // An absent list has no elements.
   std::int64_t length(const std::string& name) const {
     const auto* found = scope_.list_of(name);
     return found == nullptr ? 0 : static_cast<std::int64_t>(found->size());
   }
 
-  // An absent list has absent elements, so that `layer_types[layer] ?? ...` works.
+  // All elements of an absent list are absent, so that `layer_types[layer] ?? ...` works.
   ExprValue element(const Expression::Node& node) const {
     const auto* found = scope_.list_of(node.name);
     if (found == nullptr) return Null{node.name};
@@ -145,7 +145,7 @@ class Evaluator {
       case Op::kFloorDivide:
       case Op::kModulo: {
         if (b == 0) fail("division by zero");
-        if (b == -1) {  // the one quotient that overflows
+        if (b == -1) {  // the smallest integer divided by -1 overflows
           if (op == Op::kModulo) return std::int64_t{0};
           overflow = __builtin_sub_overflow(std::int64_t{0}, a, &out);
           break;
@@ -205,7 +205,7 @@ class Evaluator {
 };
 
 ExprValue Expression::evaluate(Scope& scope) const {
-  // The usual expression is a number or a name.
+  // Fast path: most expressions are a single number or name.
   if (nodes_.size() == 1 && nodes_[0].op == Op::kLiteral) return nodes_[0].literal;
   return Evaluator(*this, scope).value(root_);
 }

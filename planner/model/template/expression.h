@@ -1,12 +1,13 @@
-// The small language in which templates say shapes, counts and conditions in terms of config keys:
+// The small language in which templates express shapes, counts and conditions by config keys:
 //   (num_key_value_heads ?? num_attention_heads) * head_dim
 //   layer >= first_k_dense_replace and (layer + 1) % decoder_sparse_step == 0
 //
-// From loosest to tightest: `a if c else b`, or, and, not, comparisons, ?? (the left side unless it
-// is null), + -, * // / %, unary minus, calls and subscripts. Values: null (an absent name),
-// true and false, 64-bit integers, numbers with a point, 'strings'. A list is only used by name:
-// list[i], len(list), contains(list, x). Functions: min, max, int (toward zero).
-// Integer arithmetic is exact or an Error; // rounds down; a dotted name is one name.
+// Operators, from those that bind loosest to those that bind tightest: `a if c else b`, or, and,
+// not, comparisons, ?? (the left side unless it is null), + -, * // / %, unary minus, calls and
+// subscripts. Values are null (an absent name), true and false, 64-bit integers, numbers with a
+// point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x).
+// The functions are min, max and int, which rounds toward zero. Integer arithmetic is exact or
+// throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +20,14 @@
 
 namespace berth {
 
-// null remembers the name that was absent, so that its use can be reported by name.
+// A null remembers the name that was absent, so that an error can report it.
 struct Null {
   std::string name;
   bool operator==(const Null&) const { return true; }
 };
 using ExprValue = std::variant<Null, bool, std::int64_t, double, std::string>;
 
-// Where names get their values. Both may be absent: Null and null pointer.
+// Where names get their values. An absent name gives Null, an absent list a null pointer.
 class Scope {
  public:
   virtual ~Scope() = default;
@@ -34,15 +35,15 @@ class Scope {
   virtual const std::vector<ExprValue>* list_of(std::string_view name) = 0;
 };
 
-// A parsed expression: immutable, cheap to evaluate often.
+// A parsed expression. It does not change, and is cheap to evaluate often.
 class Expression {
  public:
-  // Throws Error quoting `text` for bad syntax, or nesting over 64 levels.
+  // Throws Error, quoting `text`, for bad syntax or nesting over 64 levels.
   explicit Expression(std::string_view text);
 
-  // Throws Error for a missing name, a wrong type, division by zero, or overflow of 64 bits.
+  // Throws Error for a missing name, a wrong type, a division by zero, or overflow of 64 bits.
   ExprValue evaluate(Scope& scope) const;
-  std::int64_t integer(Scope& scope) const;  // Error where the value is another type
+  std::int64_t integer(Scope& scope) const;  // throws Error if the value has another type
   bool boolean(Scope& scope) const;
 
   const std::string& text() const { return text_; }

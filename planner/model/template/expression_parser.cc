@@ -1,4 +1,4 @@
-// Reading expressions: recursive descent, one method a level of precedence.
+// Parses expressions by recursive descent, with one method for each level of precedence.
 
 #include <cctype>
 #include <charconv>
@@ -9,7 +9,7 @@
 
 namespace berth {
 
-// Recursive descent; each method reads one level of precedence and returns its node's index.
+// Each method parses one level of precedence and returns the index of its node.
 class ExpressionParser {
  public:
   explicit ExpressionParser(Expression& out) : out_(out), text_(out.text_) {}

@@ -15,12 +15,12 @@ namespace ondemand = simdjson::ondemand;
 
 namespace {
 
-constexpr std::uint64_t kFileLimit = 16u << 20;  // the largest real ones have a few 100 KB
+constexpr std::uint64_t kFileLimit = 16u << 20;  // the largest real ones have a few hundred KB
 constexpr int kDepthLimit = 32;
 
 }  // namespace
 
-// Flattens the document into dotted keys, then settles the spellings.
+// Flattens the document into dotted keys, then unifies the spellings.
 class ConfigReader {
  public:
   explicit ConfigReader(const std::string& source) { config_.source_ = source; }
@@ -86,8 +86,8 @@ class ConfigReader {
     }
   }
 
-  // A list with anything but scalars in it is read for its syntax and kept only element by element
-  // ("key.0.name"), so that an index never points at another element than in the file.
+  // If a list holds anything but scalars, its syntax is checked and its elements are kept one by
+  // one ("key.0.name"). So an index never points at another element than in the file.
   void read_array(ondemand::value value, const std::string& key, int depth) {
     if (depth > kDepthLimit) {
       fail(quote(key) + ": nested deeper than " + std::to_string(kDepthLimit));
@@ -137,7 +137,7 @@ class ConfigReader {
     return std::nullopt;
   }
 
-  // Copies `from`* to `to`* for every key that is not there yet.
+  // Copies every key `from`* to `to`*, unless that is there already.
   void promote(const std::string& from, const std::string& to) {
     const auto copy = [&](auto& map) {
       const auto snapshot = map;
@@ -167,7 +167,7 @@ class ConfigReader {
     }
     const auto type = config_.values_.find("rope_parameters.rope_type");
     if (type != config_.values_.end() && type->second == Value(std::string("su"))) {
-      type->second = std::string("longrope");  // its first name
+      type->second = std::string("longrope");  // "su" was its first name
     }
   }
 

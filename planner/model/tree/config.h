@@ -1,4 +1,4 @@
-// config.json of a Hugging Face model, with old and new spellings read alike.
+// config.json of a Hugging Face model. Old and new spellings of a key give the same answers.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,12 @@
 
 namespace berth {
 
-// Immutable after reading; const methods are safe from many threads.
+// Does not change after reading, so its const methods may be called from many threads.
 // A key may be dotted ("rope_parameters.rope_theta"). An absent key and a null are the same:
 // nullopt. A value of another type than asked for throws Error "config.json: key: ...".
-// Spellings are normalised on reading: `rope_theta` + `rope_scaling` and `rope_parameters` both
+// Spellings are unified on reading. `rope_theta` with `rope_scaling` and `rope_parameters` both
 // answer under "rope_parameters.*", with `rope_type` for the older `type`; `torch_dtype` answers
-// under "dtype". The keys of a nested `text_config` answer at the top too where the top lacks them.
+// under "dtype". The keys of a nested `text_config` also answer at the top if the top lacks them.
 class ModelConfig {
  public:
   using Value = std::variant<bool, std::int64_t, double, std::string>;
@@ -36,10 +36,10 @@ class ModelConfig {
 
   std::int64_t require_integer(std::string_view key) const;  // Error where absent
 
-  // The scalars under `key` where it is a list of nothing but scalars, else null.
+  // The scalars under `key` if it is a list of nothing but scalars; else null.
   const std::vector<Value>* find_list(std::string_view key) const;
   const Value* find(std::string_view key) const;
-  // All keys that begin with `prefix`, for objects whose keys are not known beforehand; sorted. An
+  // All keys that begin with `prefix`, sorted: for objects whose keys are not known beforehand. An
   // object without keys counts as an empty list.
   std::vector<std::string> keys(std::string_view prefix) const;
 

@@ -6,8 +6,8 @@
 namespace berth {
 namespace {
 
-// True where every module stands right behind what comes before it depth first: its parent, or the
-// end of an elder sibling.
+// True if module ids count up in depth-first order: each module then comes right after its parent,
+// or after the last descendant of the sibling before it.
 bool modules_by_id(const ModelTree& tree) {
   for (ModuleId m = 1; m < tree.modules.size(); ++m) {
     ModuleId open = m - 1;
@@ -17,7 +17,7 @@ bool modules_by_id(const ModelTree& tree) {
   return true;
 }
 
-// The general way, for ids in any order.
+// Walks the tree whatever the order of its ids.
 void walk(const ModelTree& tree, DepthFirst& out) {
   std::vector<std::pair<ModuleId, std::size_t>> stack{{0, 0}};
   out.order.push_back(0);

@@ -84,11 +84,11 @@ std::string dequantization_problem(const QuantScheme& scheme, std::span<const st
   return no_kernel(scheme);
 }
 
-// Tables are 32-bit floats or indices; zero points unpacked, at most 16 to a word.
+// Tables hold 32-bit floats or indices. Zero points become unpacked, and a word packs at most 16.
 std::uint64_t table_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements) {
   switch (role) {
     case QuantRole::kScale:
-      return stored_bytes + 8 * elements;  // a zero beside each scale
+      return stored_bytes + 8 * elements;  // a zero point beside each scale
     case QuantRole::kOrder:
       return stored_bytes + 4 * elements;
     default:

@@ -33,7 +33,7 @@ std::uint64_t ModelTree::stored_bytes(const ModelTensor& tensor) const {
   return tensor_bytes(tensor.stored, tensor.shape).value_or(0);
 }
 
-// Walks down by name: a child is a prefix of what is looked for, up to a dot.
+// Walks down by name. A child's name is a prefix of `wanted` that ends at a dot.
 const Module* ModelTree::find_module(std::string_view wanted) const {
   if (modules.empty()) return nullptr;
   const Module* at = &modules[0];
@@ -78,7 +78,8 @@ std::vector<ModuleId> execution_units(const ModelTree& tree) {
   const auto first_block = std::ranges::find_if(units, is_block);
   if (first_block == units.end()) return units;
   const auto last_block = std::ranges::find_if(units.rbegin(), units.rend(), is_block).base();
-  // Registration order, but for what a template says runs on the other side of the blocks.
+  // Units run in the order of registration, except for what a template says runs on the other side
+  // of the blocks.
   std::vector<ModuleId> before;
   std::vector<ModuleId> blocks;
   std::vector<ModuleId> after_early;

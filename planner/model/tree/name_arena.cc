@@ -34,9 +34,9 @@ char* NameArena::take(std::size_t bytes) {
 
 Name NameArena::add(std::string_view text) {
   if (text.empty()) return {};
-  char* const room = take(text.size());
-  std::memcpy(room, text.data(), text.size());
-  return Name({room, text.size()});
+  char* const space = take(text.size());
+  std::memcpy(space, text.data(), text.size());
+  return Name({space, text.size()});
 }
 
 Name NameArena::join(Name parent, std::string_view child) {
@@ -46,8 +46,8 @@ Name NameArena::join(Name parent, std::string_view child) {
   const bool last = parent.data() + parent.size() == blocks.next;
   char* name = nullptr;
   if (last && static_cast<std::size_t>(blocks.end - blocks.next) > child.size()) {
-    take(1 + child.size());                   // what was written last goes on
-    name = const_cast<char*>(parent.data());  // in our own block
+    take(1 + child.size());                   // the parent was written last: the name goes on
+    name = const_cast<char*>(parent.data());  // it is our own block, so writing is fine
   } else {
     name = take(size);
     std::memcpy(name, parent.data(), parent.size());

@@ -7,18 +7,19 @@
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kWord = 32;          // bits of the I32 that packed values stand in
-constexpr std::uint64_t kBnbBlock = 64;      // values a scale in bitsandbytes' 4-bit weights
-constexpr std::uint64_t kBnbNested = 256;    // scales a scale of scales
-constexpr std::uint64_t kMxBlock = 32;       // values a scale in MXFP4
-constexpr std::uint64_t kOffsetDigits = 19;  // "0.04566267505288124", as most are written
+constexpr std::uint64_t kWord = 32;          // bits in one of the I32 words that hold packed values
+constexpr std::uint64_t kBnbBlock = 64;      // values for each scale in bitsandbytes' 4-bit weights
+constexpr std::uint64_t kBnbNested = 256;    // scales for each scale of scales
+constexpr std::uint64_t kMxBlock = 32;       // values for each scale in MXFP4
+constexpr std::uint64_t kOffsetDigits = 19;  // how most writers print it: "0.04566267505288124"
 
 std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-// Words that hold `count` values of `bits` bits each. Sizes are below 2^56: no product wraps.
+// How many words hold `count` values of `bits` bits each. Sizes are below 2^56, so no product
+// wraps.
 std::uint64_t words(std::uint64_t count, unsigned bits) { return ceil_div(count * bits, kWord); }
 
-// Lists the parts of one weight; `out` and `in` are the layer's sizes.
+// Lists the parts of one weight. `out` and `in` are the layer's sizes.
 class Parts {
  public:
   Parts(const QuantScheme& scheme, const std::string& leaf, std::uint64_t out, std::uint64_t in)
@@ -111,7 +112,7 @@ class Parts {
     add("scales", scheme_.scales, {groups_, out_});
   }
 
-  // Its groups are padded to whole words, and further for small groups (AutoAWQ's
+  // Groups are padded to whole words, and further if they are small (AutoAWQ's
   // calculate_zeros_width).
   void awq_gemv() {
     const std::uint64_t pad = scheme_.group >= 128 || scheme_.group == 0 ? 1
@@ -150,7 +151,8 @@ class Parts {
     add_some(!scheme_.input_scale.empty(), "input_scale", DType::kF32, {});
   }
 
-  // The text of what is no tensor: packed as JSON, byte by byte, in a U8 tensor.
+  // The size of the JSON text that holds what is not a tensor. It is stored byte by byte in a U8
+  // tensor.
   std::uint64_t state_bytes() const {
     const std::string text = R"({"quant_type": ")" + std::string(scheme_.quant_type) +
                              R"(", "blocksize": 64, "dtype": ")" + scheme_.compute +
@@ -166,8 +168,8 @@ class Parts {
   void bnb4() {
     const std::uint64_t values = out_ * in_;
     const std::uint64_t blocks = ceil_div(values, kBnbBlock);
-    const std::uint64_t slots = ceil_div(values * 4, dtype_bits(scheme_.weight));
-    add(leaf_, scheme_.weight, {slots, 1}).values = values;
+    const std::uint64_t elements = ceil_div(values * 4, dtype_bits(scheme_.weight));
+    add(leaf_, scheme_.weight, {elements, 1}).values = values;
     add(leaf_ + ".absmax", scheme_.nested ? DType::kU8 : DType::kF32, {blocks});
     add(leaf_ + ".quant_map", DType::kF32, {16});
     if (scheme_.nested) {
@@ -193,7 +195,8 @@ class Parts {
   std::vector<QuantPart> parts_;
 };
 
-// [experts, in, out] becomes blocks of 16 bytes along the input, and a shared exponent for each.
+// [experts, in, out] becomes blocks of 16 bytes along the input, with a shared exponent for each
+// block.
 std::vector<QuantPart> mxfp4_parts(const std::string& leaf, std::span<const std::uint64_t> shape) {
   const TensorShape scales{shape[0], shape[2], ceil_div(shape[1], kMxBlock)};
   TensorShape blocks = scales;

@@ -1,9 +1,10 @@
-// How quantised weights are stored: which tensors take the place of one weight, of which dtypes and
-// shapes. What a config.json promises and what a checkpoint holds are both checked against this.
+// How quantised weights are stored: which tensors take the place of one weight, and their dtypes
+// and shapes. What a config.json promises and what a checkpoint holds are both checked against
+// this.
 //
-// Sources: the layouts that AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors, ModelOpt and
-// transformers' own quantisers write. Internal to the room, but for the scheme itself, which tells
-// a loader how to dequantise (dequantization.h).
+// The layouts are those that AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors, ModelOpt and
+// transformers' own quantisers write. The loader uses QuantScheme to dequantise (dequantization.h);
+// the rest serves planner/model.
 #pragma once
 
 #include <cstdint>
@@ -32,60 +33,62 @@ enum class QuantFormat : std::uint8_t {
   kMxfp4,        // gpt-oss: *_blocks and *_scales of all experts at once
 };
 
-// What shares a scale: kTile is a block of rows and columns; kUnscaled: there are no scales.
+// Which values share a scale. kTile: those in a block of rows and columns; kUnscaled: there are no
+// scales.
 enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kTile, kUnscaled };
 
-// One way to store a weight. Which fields count depends on the format.
+// One way to store a weight. The format decides which fields count.
 struct QuantScheme {
   QuantFormat format = QuantFormat::kScaled;
   unsigned bits = 8;
   DType weight = DType::kF8E4M3;  // kScaled, kBnb4: dtype of the weight as stored
   DType scales = DType::kF32;
   ScaleGrain grain = ScaleGrain::kRow;
-  std::uint64_t group = 0;                 // input values a scale; 0: all of them
-  std::uint64_t block_rows = 0;            // kBlock: output values a scale
-  std::string_view scale_name = "_scale";  // kScaled: after the weight's own name
+  std::uint64_t group = 0;                 // how many inputs share a scale; 0: all of them
+  std::uint64_t block_rows = 0;            // kTile: how many outputs share a scale
+  std::string_view scale_name = "_scale";  // kScaled: follows the weight's own name
   bool zero_points = false;                // kPacked, kScaled
-  bool input_order = false;                // kGptq, kPacked: an index of each input's group
-  std::string_view input_scale;            // of activations known beforehand; "" for none
-  bool nested = false;                     // kBnb4: absmax quantised once more
-  std::string_view quant_type = "nf4";     // kBnb4
-  std::string compute = "bfloat16";        // kBnb4: the dtype that the weight had
-  bool zeros_as_stored = false;            // kGptq: else each stored zero point is one less
-  std::string label;                       // for people: "GPTQ 4-bit"
+  bool input_order = false;                // kGptq, kPacked: a tensor names the group of each input
+  std::string_view input_scale;  // name of the stored scale of activations; "" if there is none
+  bool nested = false;           // kBnb4: absmax is quantised once more
+  std::string_view quant_type = "nf4";  // kBnb4
+  std::string compute = "bfloat16";     // kBnb4: the dtype of the weight before it was quantised
+  bool zeros_as_stored = false;  // kGptq; false: stored zero points are one less than they mean
+  std::string label;             // for messages: "GPTQ 4-bit"
 
   bool operator==(const QuantScheme&) const = default;
 };
 
-// Whether a part is there: in every such checkpoint, in those that the config's values promise, or
-// in some of them.
+// Whether a part is stored: in every such checkpoint, in those whose config promises it, or only in
+// some.
 enum class Presence : std::uint8_t { kNeeded, kPromised, kPossible };
 
 // One stored tensor of a quantised weight.
 struct QuantPart {
-  std::string name;  // in the module: "qweight", "weight.absmax"
+  std::string name;  // its name in the module: "qweight", "weight.absmax"
   DType dtype = DType::kF32;
   TensorShape shape;
-  std::uint64_t values = 0;  // parameters of the model that it holds: scales hold none
+  std::uint64_t values = 0;  // how many of the model's parameters it holds; scales hold none
   Presence presence = Presence::kNeeded;
-  bool any_size = false;  // the size is not known beforehand (a JSON text)
+  bool any_size = false;  // its size is not known beforehand (a JSON text)
 };
 
-// The tensors that stand for the weight `leaf` ("weight", "gate_up_proj") of `shape` as the model
-// has it: [out, in], or [experts, in, out] for kMxfp4. `transposed`: a Conv1D's [in, out].
-// Throws Error where the shape cannot be stored that way.
+// The tensors that are stored for the weight `leaf` ("weight", "gate_up_proj"). `shape` is that of
+// the model's weight: [out, in], or [experts, in, out] for kMxfp4. If `transposed` is true, the
+// module is a Conv1D and `shape` is [in, out]. Throws Error if a weight of this shape cannot be
+// stored that way.
 std::vector<QuantPart> quant_parts(const QuantScheme& scheme, const std::string& leaf,
                                    std::span<const std::uint64_t> shape, bool transposed);
 
-// The FP8 types.
+// True for the FP8 types.
 bool is_fp8(DType dtype);
 
-// True where a tensor stored as `dtype` and `shape` can be `part`: floats of any width for floats,
-// [n] for [n, 1].
+// True if a tensor stored as `dtype` and `shape` can be `part`. Floats may have any width, and [n]
+// may stand for [n, 1].
 bool dtype_fits(const QuantPart& part, DType dtype);
 bool shape_fits(const QuantPart& part, std::span<const std::uint64_t> shape);
 
-// "FP8", "GPTQ 4-bit"
+// The scheme's name for people: "FP8", "GPTQ 4-bit".
 std::string scheme_label(const QuantScheme& scheme);
 
 }  // namespace berth

@@ -33,7 +33,7 @@ TensorId add_tensor(ModelTree& tree, ModelTensor tensor) {
   if (tree.tensors.size() >= kMaxTensors) {
     throw Error("more than " + std::to_string(kMaxTensors) + " tensors");
   }
-  // The widest it could become, so that no conversion overflows later.
+  // Checks the size in the widest dtype, so that no conversion can overflow later.
   const auto widest = tensor_bytes(DType::kF64, tensor.shape);
   if (!widest || *widest > (std::uint64_t{1} << 62)) {
     throw Error("tensor " + quote(tensor.name) + ": its size overflows");

@@ -1,48 +1,15 @@
-#include "planner/export/exports.h"
-
+// llama.cpp's placement flags.
 #include <algorithm>
 #include <map>
 
 #include "berth/error.h"
+#include "planner/export/exports.h"
 #include "planner/export/layer_homes.h"
+#include "planner/export/words.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
 namespace {
-
-std::string join(const std::vector<std::string>& items, const char* separator) {
-  std::string out;
-  for (const std::string& item : items) out += (out.empty() ? "" : separator) + item;
-  return out;
-}
-
-// How many layers are on each of `gpus`.
-std::vector<std::uint64_t> layers_on(const LayerHomes& homes,
-                                     const std::vector<std::uint32_t>& gpus) {
-  std::vector<std::uint64_t> counts(gpus.size(), 0);
-  for (const LayerHome& layer : homes.layers) {
-    for (std::size_t g = 0; g < gpus.size(); ++g) counts[g] += layer.home() == gpus[g] ? 1 : 0;
-  }
-  return counts;
-}
-
-std::string numbers(const std::vector<std::uint64_t>& counts) {
-  std::vector<std::string> items;
-  for (const std::uint64_t count : counts) items.push_back(std::to_string(count));
-  return join(items, ",");
-}
-
-// True if `gpus` are all GPUs of the plan, in the order 0, 1, ...: tools then need not be told.
-bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
-  std::vector<std::uint32_t> all;
-  for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
-    if (plan.devices[d].kind == DeviceKind::kCuda) all.push_back(d);
-  }
-  for (std::size_t g = 0; g < all.size(); ++g) {
-    if (plan.devices[all[g]].name != std::to_string(g)) return false;
-  }
-  return gpus == all;
-}
 
 // What llama.cpp calls the buffers on a device.
 std::string buffer(const LayerHomes& homes, std::uint32_t device) {
@@ -156,29 +123,6 @@ std::vector<std::string> context_words(const Plan& plan, std::vector<std::string
   return words;
 }
 
-// Throws Error unless all layers are on GPUs, each whole on one: vLLM can do nothing else.
-void require_whole_on_gpus(const LayerHomes& homes) {
-  std::uint64_t off = 0;
-  for (std::size_t i = 0; i < homes.layers.size(); ++i) {
-    const LayerHome& layer = homes.layers[i];
-    bool on_gpus = true;
-    for (const std::uint32_t device : layer.device)
-      on_gpus &= device == kNone || homes.is_gpu(device);
-    off += on_gpus ? 0 : 1;
-    for (const std::uint32_t device : layer.device) {
-      if (!on_gpus || device == kNone || device == layer.home()) continue;
-      throw Error("vLLM: layer " + std::to_string(i) + " is cut between " +
-                  homes.label(layer.home()) + " and " + homes.label(device) +
-                  "; vLLM places whole layers");
-    }
-  }
-  if (off > 0) {
-    throw Error("vLLM: " + std::to_string(off) + " of " + std::to_string(homes.layers.size()) +
-                " layers have weights off the GPUs, where vLLM computes nothing; plan with "
-                "--never-offload, or use --llama-cpp");
-  }
-}
-
 // Adds the override for the output, which llama.cpp puts with the last layers unless it is told
 // otherwise. To llama.cpp a tied output is a second copy under the embedding's name, so that an
 // override would move the embedding along. A tied output therefore stays with the last layers if
@@ -247,82 +191,6 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   out.notes.push_back("made for weights of " + format_size(tree.bytes()) +
                       ": a GGUF of another size needs a plan of its own");
   return out;
-}
-
-Export export_vllm(const ModelTree& tree, const Plan& plan) {
-  LayerHomes homes(tree, plan, "vLLM", /*fold_disk=*/false);
-  require_whole_on_gpus(homes);
-  Export out;
-  const LayerHomes::Gathered gathered = homes.gather();
-  if (gathered == LayerHomes::Gathered::kNoSpace) {
-    throw Error("vLLM gives each GPU one run of layers, in order: " + homes.no_space);
-  }
-  if (gathered == LayerHomes::Gathered::kMoved) {
-    out.notes.push_back(
-        "vLLM gives each GPU one run of layers, in order: layers trade places, as many of them on "
-        "each device as planned");
-  }
-  const std::vector<std::uint32_t> gpus = homes.gpus_in_order();
-  const std::uint32_t first = gpus.front();
-  const std::uint32_t last = gpus.back();
-  if (homes.embedding != first) {
-    homes.require_space(first, homes.embedding_bytes,
-                        "vLLM keeps the embedding with the first layers:");
-    out.notes.push_back("vLLM keeps the embedding with the first layers: " +
-                        format_size(homes.embedding_bytes) + " more on " + homes.label(first));
-  }
-  const bool copied = homes.tied && first != last;
-  const std::uint64_t head_bytes = homes.head_bytes + (copied ? homes.embedding_bytes : 0);
-  if (homes.head != last || copied) {
-    homes.require_space(last, head_bytes, "vLLM keeps the head with the last layers:");
-    out.notes.push_back(std::string("vLLM keeps the head with the last layers") +
-                        (copied ? ", a second copy of the tied weight: " : ": ") +
-                        format_size(head_bytes) + " more on " + homes.label(last));
-  }
-  if (!is_usual_order(plan, gpus)) {
-    std::vector<std::string> names;
-    for (const std::uint32_t gpu : gpus) names.push_back(plan.devices[gpu].name);
-    out.environment = "CUDA_VISIBLE_DEVICES=" + join(names, ",") + " ";
-  }
-  out.environment += "VLLM_PP_LAYER_PARTITION=" + numbers(layers_on(homes, gpus));
-  out.arguments = "--pipeline-parallel-size " + std::to_string(gpus.size()) + " --max-model-len " +
-                  std::to_string(plan.workload.context);
-  const DType kv = plan.workload.kv_dtype.value_or(DType::kF16);
-  if (dtype_bits(kv) == 8) {
-    out.arguments += kv == DType::kF8E5M2 ? " --kv-cache-dtype fp8_e5m2" : " --kv-cache-dtype fp8";
-  }
-  return out;
-}
-
-// Cuts each run of numbers into ranges in which one digit varies from d to e and all digits after
-// it are free: 3-60 becomes 3-9, 10-59, 60.
-std::string number_pattern(const std::vector<std::uint64_t>& numbers) {
-  std::vector<std::string> ranges;
-  for (std::size_t i = 0; i < numbers.size();) {
-    std::uint64_t low = numbers[i];
-    std::size_t next = i + 1;
-    while (next < numbers.size() && numbers[next] == numbers[next - 1] + 1) ++next;
-    const std::uint64_t high = numbers[next - 1];
-    while (low <= high) {
-      std::uint64_t block = 1;
-      std::size_t free = 0;
-      while (low > 0 && low % (block * 10) == 0 && low + block * 10 - 1 <= high) {
-        block *= 10;
-        ++free;
-      }
-      const std::uint64_t digit = low / block % 10;
-      std::uint64_t last = digit;
-      while (last < 9 && low + (last - digit + 2) * block - 1 <= high) ++last;
-      std::string range = low / block >= 10 ? std::to_string(low / block / 10) : "";
-      range += last == digit ? std::to_string(digit)
-                             : "[" + std::to_string(digit) + "-" + std::to_string(last) + "]";
-      for (std::size_t k = 0; k < free; ++k) range += "[0-9]";
-      ranges.push_back(std::move(range));
-      low += (last - digit + 1) * block;
-    }
-    i = next;
-  }
-  return join(ranges, "|");
 }
 
 }  // namespace berth
