@@ -44,8 +44,8 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   }
   if (gathered == LayerHomes::Gathered::kMoved) {
     out.notes.push_back(
-        "vLLM gives each GPU one run of layers, in order: layers trade places, as many of them "
-        "on each device as planned");
+        "vLLM gives each GPU one run of layers, in order: layers trade places, as many of them on "
+        "each device as planned");
   }
   const std::vector<std::uint32_t> gpus = homes.gpus_in_order();
   const std::uint32_t first = gpus.front();

@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "berth/error.h"
 #include "planner/base/descriptor.h"
 #include "planner/base/input_file.h"
 #include "planner/base/output_file.h"

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "berth/error.h"
 #include "tests/error_of.h"
 
 namespace berth {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "berth/error.h"
 #include "planner/base/join.h"
 #include "planner/base/position.h"
 #include "planner/base/yaml.h"

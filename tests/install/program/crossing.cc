@@ -9,6 +9,8 @@
 #include <string>
 #include <typeinfo>
 
+#include "berth/planner.h"
+
 namespace {
 
 std::string thrown_by_load(const berth::Model& model, const berth::Plan& plan,
