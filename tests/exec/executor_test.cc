@@ -152,7 +152,8 @@ class Executor : public ::testing::Test {
     std::string json{std::istreambuf_iterator<char>(in), {}};
     const auto at = json.find(from);
     ASSERT_NE(at, std::string::npos);
-    model_.config = ModelConfig::parse(json.replace(at, from.size(), to), "config.json");
+    model_.config = std::make_shared<const ModelConfig>(
+        ModelConfig::parse(json.replace(at, from.size(), to), "config.json"));
   }
 
   Model model_;

@@ -125,8 +125,8 @@ Model made(const Family& family) {
   }
   Model model;
   model.path = path;
-  model.config = ModelConfig::parse(text, path.string());
-  model.tree = build_model_tree(family.name, &*model.config, nullptr, std::nullopt);
+  model.config = std::make_shared<const ModelConfig>(ModelConfig::parse(text, path.string()));
+  model.tree = build_model_tree(family.name, model.config.get(), nullptr, std::nullopt);
   return model;
 }
 

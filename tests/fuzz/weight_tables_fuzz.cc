@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "berth/error.h"
+#include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/quant/weight_tables.h"

@@ -19,6 +19,7 @@
 #include "berth/error.h"
 #include "berth/loader.h"
 #include "berth/planner.h"
+#include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
 #include "tests/error_of.h"
 #include "tests/load/support.h"

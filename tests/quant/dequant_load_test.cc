@@ -18,6 +18,7 @@
 #include "planner/model/tree/dequantization.h"
 #include "runtime/convert/checksum_run.h"
 #include "runtime/load/device_sink.h"
+#include "runtime/quant/float_format.h"
 #include "runtime/quant/table_cache.h"
 #include "runtime/verify/checksums.h"
 #include "tests/error_of.h"

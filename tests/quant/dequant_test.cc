@@ -14,6 +14,7 @@
 
 #include "berth/error.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
+#include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
