@@ -63,9 +63,9 @@ DType listed_dtype(std::string_view text, std::string_view noun,
 
 Policy policy_from(std::string_view text) {
   const std::optional<Policy> policy = parse_policy(text);
-  if (!policy || *policy == Policy::kDeviceMap) {
-    fail_choice(text, "a policy",
-                {"auto", "balanced", "balanced_low_0", "sequential", "throughput"});
+  if (!policy) {
+    const std::vector<std::string_view> names = policy_names();
+    fail_choice(text, "a policy", {names.begin(), names.end()});
   }
   return *policy;
 }

@@ -29,6 +29,8 @@ enum class Policy : std::uint8_t {
 std::string_view policy_name(Policy policy);  // "auto", "balanced_low_0", ...
 // The inverse, for all that can be asked for; nothing for a text that is no such name.
 std::optional<Policy> parse_policy(std::string_view name);
+// The names of all that can be asked for, for messages.
+std::vector<std::string_view> policy_names();
 
 // What a tensor in host RAM is once it is loaded.
 enum class CpuMemory : std::uint8_t {

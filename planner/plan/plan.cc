@@ -33,6 +33,14 @@ std::string_view name_of(const Table& table, Value value) {
 
 std::string_view policy_name(Policy policy) { return name_of(kPolicies, policy); }
 
+std::vector<std::string_view> policy_names() {
+  std::vector<std::string_view> names;
+  for (const auto& [policy, name] : kPolicies) {
+    if (policy != Policy::kDeviceMap) names.push_back(name);
+  }
+  return names;
+}
+
 std::optional<Policy> parse_policy(std::string_view name) {
   for (const auto& [policy, known] : kPolicies) {
     // "device_map" is no policy that can be asked for: one gives a map instead.
