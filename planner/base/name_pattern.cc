@@ -19,7 +19,8 @@ constexpr OnigLimits kLimits{
 
 struct NamePattern::Compiled {
   explicit Compiled(std::string_view regex) : linear(as_re2(regex), options()) {
-    if (!linear.ok()) backtracking = compile_onig(regex, ONIG_ENCODING_UTF8, ONIG_SYNTAX_PYTHON);
+    if (!linear.ok())
+      backtracking = compile_onig(regex, oniguruma().utf8, oniguruma().python_syntax);
   }
 
   static re2::StringPiece as_re2(std::string_view text) { return {text.data(), text.size()}; }
@@ -54,9 +55,9 @@ bool NamePattern::matches_start(std::string_view name) const {
     return compiled_->linear.Match(text, 0, text.size(), RE2::ANCHOR_START, nullptr, 0);
   }
   thread_local const OnigSearchLimits limits = make_search_limits(kLimits);
-  const int status = onig_match_with_param(compiled_->backtracking.get(), onig_begin(name),
-                                           onig_end(name), onig_begin(name), nullptr,
-                                           ONIG_OPTION_CHECK_VALIDITY_OF_STRING, limits.get());
+  const int status = oniguruma().match_with_param(
+      compiled_->backtracking.get(), onig_begin(name), onig_end(name), onig_begin(name), nullptr,
+      ONIG_OPTION_CHECK_VALIDITY_OF_STRING, limits.get());
   if (status >= 0) return true;
   if (status == ONIG_MISMATCH) return false;
   throw Error("the pattern " + quote(compiled_->linear.pattern()) +

@@ -1,51 +1,37 @@
 #include "planner/base/onig_pattern.h"
 
-#include <mutex>
 #include <new>
 
 #include "berth/error.h"
 
 namespace berth {
-namespace {
-
-void initialize() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    OnigEncoding encoding = ONIG_ENCODING_UTF8;
-    onig_initialize(&encoding, 1);
-  });
-}
-
-}  // namespace
-
 std::string onig_message(int status) {
   OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
-  const int length = onig_error_code_to_str(text, status);
+  const int length = oniguruma().error_code_to_str(text, status);
   return std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(length));
 }
 
 OnigPattern compile_onig(std::string_view pattern, OnigEncoding encoding, OnigSyntaxType* syntax) {
-  initialize();
   regex_t* compiled = nullptr;
   OnigErrorInfo info{};
-  const int status = onig_new(&compiled, onig_begin(pattern), onig_end(pattern), ONIG_OPTION_NONE,
-                              encoding, syntax, &info);
+  const int status = oniguruma().make(&compiled, onig_begin(pattern), onig_end(pattern),
+                                      ONIG_OPTION_NONE, encoding, syntax, &info);
   if (status != ONIG_NORMAL) {
     if (status == ONIGERR_MEMORY) throw std::bad_alloc();
     OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
-    const int length = onig_error_code_to_str(text, status, &info);
+    const int length = oniguruma().error_code_to_str(text, status, &info);
     throw Error(std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(length)));
   }
   return OnigPattern(compiled);
 }
 
 OnigSearchLimits make_search_limits(const OnigLimits& limits) {
-  OnigSearchLimits param(onig_new_match_param());
+  OnigSearchLimits param(oniguruma().new_match_param());
   if (!param) throw std::bad_alloc();
-  onig_initialize_match_param(param.get());
-  onig_set_retry_limit_in_match_of_match_param(param.get(), limits.retries_at_a_place);
-  onig_set_retry_limit_in_search_of_match_param(param.get(), limits.retries_in_a_search);
-  onig_set_match_stack_limit_size_of_match_param(param.get(), limits.stack);
+  oniguruma().initialize_match_param(param.get());
+  oniguruma().set_retry_limit_in_match_of_match_param(param.get(), limits.retries_at_a_place);
+  oniguruma().set_retry_limit_in_search_of_match_param(param.get(), limits.retries_in_a_search);
+  oniguruma().set_match_stack_limit_size_of_match_param(param.get(), limits.stack);
   return param;
 }
 

@@ -2,22 +2,19 @@
 // patterns, and in Python's syntax for patterns of module names.
 #pragma once
 
-#ifndef ONIG_ESCAPE_UCHAR_COLLISION
-#define ONIG_ESCAPE_UCHAR_COLLISION  // its macro UChar would hide ICU's type
-#endif
-#include <oniguruma.h>
-
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "planner/base/oniguruma.h"
+
 namespace berth {
 
 struct OnigPatternFree {
-  void operator()(regex_t* pattern) const { onig_free(pattern); }
+  void operator()(regex_t* pattern) const { oniguruma().free_pattern(pattern); }
 };
 struct OnigMatchParamFree {
-  void operator()(OnigMatchParam* param) const { onig_free_match_param(param); }
+  void operator()(OnigMatchParam* param) const { oniguruma().free_match_param(param); }
 };
 
 // Does not change, so many threads may use it.

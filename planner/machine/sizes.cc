@@ -50,7 +50,7 @@ struct Quantity {
   std::string_view example;  // "24GiB"
 
   [[noreturn]] void refuse(const std::string& advice) const {
-    throw Error(quote(text) + " is not " + std::string(noun) + " (" + advice + ")");
+    throw Error(quote(text, 80) + " is not " + std::string(noun) + " (" + advice + ")");
   }
   [[noreturn]] void refuse() const { refuse("write it like " + std::string(example)); }
   // "try 80GB": the same number with a unit that exists.

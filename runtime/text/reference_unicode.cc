@@ -65,7 +65,7 @@ Ranges without(const Ranges& all, std::span<const CodeRange> removed) {
   return rest;
 }
 
-OnigEncoding library() { return ONIG_ENCODING_UTF8; }
+OnigEncoding library() { return oniguruma().utf8; }
 
 int library_ctype(std::string_view name) {
   const std::string text(name);

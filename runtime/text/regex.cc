@@ -33,7 +33,7 @@ OnigLimits limits_of_a_search(std::size_t text_size) {
 }
 
 struct RegionFree {
-  void operator()(OnigRegion* region) const { onig_region_free(region, 1); }
+  void operator()(OnigRegion* region) const { oniguruma().region_free(region, 1); }
 };
 
 std::string quoted(std::string_view pattern) {
@@ -73,7 +73,7 @@ class Searcher {
   // The first match from `from` on; nullopt where there is none. `from` <= text.size().
   std::optional<Stretch> next(std::size_t from) {
     look_at_clock();
-    const int status = onig_search_with_param(
+    const int status = oniguruma().search_with_param(
         pattern_, onig_begin(text_), onig_end(text_), onig_begin(text_) + from, onig_end(text_),
         region_.get(), ONIG_OPTION_NONE, search_limits_.get());
     if (status == ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER ||
@@ -92,9 +92,9 @@ class Searcher {
     const OnigSearchLimits limits = make_search_limits(kLimitsOfAPlace);
     for (;; from = behind_character(text_, from)) {
       look_at_clock();
-      const int status = onig_match_with_param(pattern_, onig_begin(text_), onig_end(text_),
-                                               onig_begin(text_) + from, region_.get(),
-                                               ONIG_OPTION_NONE, limits.get());
+      const int status = oniguruma().match_with_param(pattern_, onig_begin(text_), onig_end(text_),
+                                                      onig_begin(text_) + from, region_.get(),
+                                                      ONIG_OPTION_NONE, limits.get());
       if (status >= 0) return match();
       if (status != ONIG_MISMATCH) fail(onig_message(status));
       if (from == text_.size()) return std::nullopt;
@@ -125,7 +125,7 @@ class Searcher {
   const std::string& source_;
   std::string_view text_;
   OnigSearchLimits search_limits_;
-  std::unique_ptr<OnigRegion, RegionFree> region_{onig_region_new()};
+  std::unique_ptr<OnigRegion, RegionFree> region_{oniguruma().region_new()};
   std::size_t calls_ = 0;
   Clock::time_point start_ = Clock::now();
 };
@@ -158,11 +158,11 @@ Regex::Regex(std::string_view pattern) : source_(pattern) {
   refuse_what_may_differ(pattern);
   try {
     compiled_ = std::make_unique<const Compiled>(
-        Compiled{compile_onig(pattern, reference_utf8(), ONIG_SYNTAX_ONIGURUMA)});
+        Compiled{compile_onig(pattern, reference_utf8(), oniguruma().default_syntax)});
   } catch (const Error& error) {
     throw Error(quoted(pattern) + " is not understood (" + error.what() + ")");
   }
-  if ((onig_get_options(compiled_->pattern.get()) & ONIG_OPTION_FIND_LONGEST) != 0) {
+  if ((oniguruma().get_options(compiled_->pattern.get()) & ONIG_OPTION_FIND_LONGEST) != 0) {
     throw Error(quoted(pattern) + ": the flag 'L' is not supported");
   }
 }

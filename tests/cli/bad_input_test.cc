@@ -146,7 +146,7 @@ const Broken kBroken[] = {
     {"ChecksumFileThatIsAPipe",
      [](const auto& f) {
        return std::vector<std::string>{"load",     tiny_llama(f, "m"), "--max-memory",
-                                       "cpu=1GiB", "--verify",         make_pipe(f, "sums.json")};
+                                       "cpu=1GiB", "--checksums",      make_pipe(f, "sums.json")};
      },
      "sums.json: is a pipe, which is not a regular file"},
     {"ImpossibleSize",

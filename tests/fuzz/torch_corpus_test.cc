@@ -82,7 +82,7 @@ const std::map<std::string, std::string> kBroken = {
      "of elements is not a count (byte 142)"},
     {"id_key",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): the key is "
-     "no text (byte 88)"},
+     "not a string (byte 88)"},
     {"id_module",
      "m/data.pkl: a persistent id is not ('storage', class, key, location, elements): it does not "
      "begin with 'storage' (byte 59)"},

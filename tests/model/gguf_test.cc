@@ -164,7 +164,7 @@ TEST_F(Gguf, MayBeSplit) {
   }
   fs::remove(second);
   EXPECT_THAT(error_of([&] { open_gguf(folder_ / "m-00001-of-00002.gguf"); }),
-              HasSubstr("part 'm-00002-of-00002.gguf' is missing"));
+              HasSubstr("split 'm-00002-of-00002.gguf' is missing"));
 }
 
 TEST_F(Gguf, ExpertsAreTensorsOfTheirOwn) {
