@@ -23,7 +23,8 @@ struct OptionValue {
   };
 
   Takes takes = Takes::kNothing;
-  // Sets the member, or adds to it for kTexts. Throws Error, without a place, for a bad text.
+  // Sets the member, or adds to it for kTexts. Throws Error for a bad text; the message does not
+  // name the flag, which the caller adds.
   void (*set)(std::string_view text, Options& options) = nullptr;
 
   // For what a deployment file can say; else empty.

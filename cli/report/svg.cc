@@ -46,11 +46,11 @@ struct Column {
   std::uint64_t shown = 0;   // bytes that the column's height stands for
   double pixels = 0;         // a byte
   double times_smaller = 1;  // than the common scale
-  bool cut = false;          // free room goes on above
+  bool cut = false;          // free space goes on above
 };
 
 // A scale for all, set by the GPUs (where there are none, by what is used). A host device that
-// holds far more gets its own, and free room beyond the tallest GPU is cut off.
+// holds far more gets its own, and free space beyond the tallest GPU is cut off.
 std::vector<Column> make_columns(const Planned& planned) {
   constexpr double kMostOfBase = 3;
   const Plan& plan = planned.plan;
