@@ -64,7 +64,7 @@ std::vector<Column> make_columns(const Planned& planned) {
     if (device.kind == DeviceKind::kCpu) host = device.capacity;
     if (device.kind == DeviceKind::kCuda) base = std::max({base, device.capacity, used(device)});
   }
-  // Without GPUs the CPU sets the scale, free room and all, but not so that nothing is seen.
+  // Without GPUs the CPU sets the scale, its free space included, but not so that nothing is seen.
   if (base == 0 || base >= kShownAsUnlimited)
     base = std::min(std::max(host, most_used), 4 * most_used);
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
