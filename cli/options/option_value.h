@@ -1,5 +1,5 @@
-// How an option gets its value: the member that it fills, with the functions that turn a flag's
-// text and a deployment file's YAML into it.
+// Says how an option gets its value: which member it fills, and which functions turn a flag's text
+// or a deployment file's YAML into that value.
 //
 // An OptionValue is plain function pointers, made at compile time by the templates below from a
 // pointer to the member and two parsers: one of values.h for texts, one of yaml_values.h for YAML.

@@ -200,7 +200,7 @@ class Picture {
       canvas_.rect({x, y, column_width_, height}, colour, "",
                    device_label(device) + ": " + label + ", " + format_size(bytes));
       separators({x, y, column_width_, height}, count);
-      // A run with many gaps is told by its number of layers where its name has no room.
+      // A run with many gaps shows its number of layers if its name is too wide for the block.
       const bool fits = text_width(label, 9.5, true) <= column_width_ - 6;
       const std::string words = fits || count < 2 ? label : fmt::format("{} layers", count);
       labels_.push_back({{x, y, column_width_, height}, words, bytes, ink});
