@@ -68,7 +68,7 @@ Target target_of(const Options& options) {
   return target_of_model(deployment ? read_deployment(model).model : model);
 }
 
-// Where the figures go. Found out, and made writable, before a minute is spent.
+// The file that the figures go to. It is found and made writable before any time is spent.
 fs::path out_file(const Options& options) {
   const fs::path file = options.out ? *options.out : calibration_file();
   if (file.empty())
@@ -149,7 +149,7 @@ class Calibrating {
   void measure_compute(double seconds) {
     ComputeOptions compute;
     compute.seconds = seconds;
-    // As much as RAM was measured over: four times the caches, if there is room.
+    // As many bytes as RAM was measured over: four times the caches, if that much is free.
     compute.weights =
         measured_.ram ? measured_.ram->bytes : std::min(std::uint64_t{1} << 30, available() / 4);
     compute.cancel = cancel_;

@@ -53,8 +53,8 @@ std::optional<Model> open_described(const Options& options, std::optional<DType>
   }
 }
 
-// A stored tensor that a tied model does not read, and whose bytes another one has: safetensors
-// know no sharing, and what reads the model ties the two again.
+// A stored tensor that a tied model does not read, because another tensor has the same bytes.
+// Safetensors files cannot share bytes, and whoever reads the model ties the two again.
 bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32_t index) {
   const std::vector<TensorInfo>& stored = model.checkpoint->tensors;
   if (used[index] || model.tree.ties.empty()) return false;

@@ -21,7 +21,7 @@ namespace {
 
 const ExportRow& row_of(ExportTool tool) { return kExports[static_cast<std::size_t>(tool)]; }
 
-// What stdout is for; one flag at most may claim it.
+// Throws UsageError where two flags both want to write their answer to stdout.
 void require_one_answer(const Options& options) {
   std::vector<std::string> claims;
   if (options.json) claims.push_back("--json");
@@ -95,7 +95,8 @@ std::string answer(const Options& options, const Planned& planned,
 
 int cmd_plan(const Options& options) {
   require_one_answer(options);
-  // Left to the end of the process: to take a large model apart takes as long as to plan it.
+  // This is never freed: to free a large model takes as long as to plan it, and the process ends
+  // anyway.
   static Planned& planned =
       *new Planned(options.compare ? open_planned(options) : make_planned(options));
   std::vector<ComparedPlan> rows;
@@ -107,7 +108,7 @@ int cmd_plan(const Options& options) {
   write_stdout(answer(options, planned, rows));
 
   if (planned.plan.fits()) return kExitDone;
-  // Where the answer is for a program, people are told apart from it.
+  // Here stdout holds an answer for another program, so the verdict goes to stderr.
   if (options.print_device_map || !options.exports.empty() || options.dot == "-" ||
       options.svg == "-") {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));

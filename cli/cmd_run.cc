@@ -24,7 +24,8 @@ RunOptions run_options(const Options& options) {
   run.prompt = settings.prompt;
   run.prompt_ids = settings.prompt_ids.value_or(std::vector<std::int64_t>{});
   run.new_tokens = settings.tokens.value_or(run.new_tokens);
-  // A number asked for is a number given; without one, a finished text is finished.
+  // If the user asked for a number of tokens, exactly that many are generated. If not, the text
+  // may end sooner, where the model ends it. The setting stop_at_eos overrides both.
   run.stop_at_end_of_text = settings.stop_at_eos.value_or(!settings.tokens.has_value());
   run.logits_file = settings.logits;
   return run;

@@ -1,5 +1,6 @@
-// One function a command; each returns the exit code: 0 done or fits, 2 does not fit.
-// Errors are thrown as Error and caught in main alone.
+// The commands of berth, one function each. A function returns the exit code of the process: 0 when
+// the work is done or the plan fits, 2 when the plan does not fit. It throws Error when something
+// goes wrong; only main catches it.
 #pragma once
 
 #include "cli/options/options.h"

@@ -66,8 +66,8 @@ Measured parse_measured(const std::string& text) {
   return measured;
 }
 
-// Reads the shards through once, so that what is measured next finds them in the page cache and no
-// order of the loads is the lucky one. A file that cannot be read is the load's to complain about.
+// Reads all shards once, so that every measured load finds them in the page cache and the order of
+// the loads makes no difference. A file that cannot be read is ignored here; the load reports it.
 void warm_page_cache(const Model& model) {
   std::vector<char> buffer(std::size_t{4} << 20);
   for (const Shard& shard : model.checkpoint->shards) {

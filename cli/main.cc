@@ -35,7 +35,7 @@ int dispatch(int argc, char** argv) {
   return berth::kExitUsage;
 }
 
-// Always exactly one line, whatever a message holds.
+// Writes the message to stderr as exactly one line, whatever it holds, and returns `exit_code`.
 int report(std::string message, int exit_code) {
   for (char& c : message) {
     if (c == '\n' || c == '\r') c = ' ';

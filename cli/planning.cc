@@ -47,7 +47,7 @@ Request make_request(const Settings& settings) {
   return request;
 }
 
-// Where this machine's disk is looked at: the folder that holds the model.
+// The folder that holds the model. The disk of this machine is probed there.
 std::filesystem::path folder_of(const std::filesystem::path& model) {
   if (std::filesystem::is_directory(model)) return model;
   return model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
@@ -67,7 +67,8 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
   }
 }
 
-// Names in the request that stand for nothing: silence would look like obedience.
+// Refuses names in the request that match no device and no module. If they were ignored silently,
+// users would believe that they had an effect.
 void require_meaning(const Request& request, const ModelTree& tree, const Machine& machine) {
   const std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
   for (const Priority& entry : request.priority) {
@@ -97,7 +98,7 @@ bool is_ordinal(std::string_view name) {
 }
 
 // To rehearse a device map without describing its hardware: a GPU that the request names and the
-// machine lacks is given as much room as host RAM has, where it will be emulated.
+// machine lacks gets as much space as host RAM has, because it will be emulated there.
 void add_emulated(const Request& request, Machine& machine) {
   const Device* host = machine.find("cpu");
   std::vector<std::string> names;
@@ -121,7 +122,7 @@ void add_emulated(const Request& request, Machine& machine) {
   }
 }
 
-// `notes` gets what the reader of the plan should know of the machine.
+// Adds to `notes` what the reader of the plan should know about the machine.
 Machine choose_machine(const Options& options, const Request& request,
                        std::vector<std::string>& notes) {
   const Settings& settings = options.settings;
@@ -141,16 +142,17 @@ Machine choose_machine(const Options& options, const Request& request,
   return machine;
 }
 
-// Weights of the disk tier stay in the checkpoint: on this machine's disk their room is taken
-// already and is not asked of what is free.
-void count_checkpoint_room(const Checkpoint& checkpoint, Machine& machine) {
+// Weights of the disk tier stay in the checkpoint, which already lies on this machine's disk. They
+// need no free space there, so the checkpoint's bytes are added to the disk's capacity.
+void count_checkpoint_space(const Checkpoint& checkpoint, Machine& machine) {
   for (Device& device : machine.devices) {
     if (device.kind == DeviceKind::kDisk && device.probed) device.capacity += checkpoint.bytes();
   }
 }
 
-// What cannot be computed with as it is stored is turned into a float when it is loaded to be run:
-// block formats into bfloat16, and the floats of one GGUF file, which mixes them, into one of them.
+// The dtype that the weights are turned into for a run, because a run cannot compute with them as
+// they are stored: bfloat16 for block formats; for a GGUF file that mixes float dtypes, the one
+// that holds the most bytes. Nothing where the model has a single dtype.
 std::optional<DType> dtype_to_run(const ModelTree& tree) {
   std::map<DType, std::uint64_t> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
@@ -166,7 +168,8 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
       ->first;
 }
 
-// Opens the model, and says what was decided about its dtype where nobody asked for one.
+// Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
+// on stderr.
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
   Model model = open_model(options.model, dtype, dequantize);
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
@@ -196,7 +199,7 @@ Planned open_planned(const Options& options) {
   Planned planned{std::move(model), choose_machine(options, request, notes), {}, request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
-    count_checkpoint_room(*planned.model.checkpoint, planned.machine);
+    count_checkpoint_space(*planned.model.checkpoint, planned.machine);
   }
   require_meaning(request, planned.model.tree, planned.machine);
   return planned;

@@ -1,4 +1,4 @@
-// From options to a plan: the steps that plan, load and run share.
+// Makes a plan from the options: the steps that plan, load and run share.
 #pragma once
 
 #include "cli/options/options.h"
@@ -6,16 +6,19 @@
 
 namespace berth {
 
-// Whether quantised weights are to become plain ones: as --dequantize says, else only for a run.
+// Whether quantised weights are turned into plain ones. --dequantize decides; where it is not
+// given, only a run turns them.
 Dequantize wants_plain(const Options& options);
 
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
-// The machine is --machine; else, with --max-memory, what the budgets say; else this one, probed,
-// at the speeds of its calibration. Where --plan names a plan made earlier, that one is taken over
-// after checking that it is for this model. Throws Error.
+// The machine is the one that --machine names. Without it, --max-memory describes the machine by
+// its budgets. With neither, this machine is probed, and its calibration gives the speeds. Where
+// --plan names a plan made earlier, that plan is used after a check that it is for this model.
+// Throws Error.
 Planned make_planned(const Options& options);
 
-// The same without the plan itself: model, machine and request. Not for --plan.
+// Like make_planned(), but fills only model, machine and request and makes no plan. Do not call it
+// with --plan.
 Planned open_planned(const Options& options);
 
 }  // namespace berth

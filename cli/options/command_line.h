@@ -9,15 +9,16 @@
 
 namespace berth {
 
-// What parsing came to: options to act on, or text to print before leaving (help, version).
+// The result of parsing: either options to act on, or a text to print before the program ends
+// (help, version).
 struct CommandLine {
   std::optional<Options> options;
   std::string text;
 };
 
 // Parses the arguments and reads the deployment file where MODEL is a .yaml or .yml.
-// Throws UsageError for a call that makes no sense, the value of a flag included, and Error for a
-// file that does not.
+// Throws UsageError for a wrong call, such as a bad value of a flag, and Error for a wrong
+// deployment file.
 CommandLine parse_command_line(int argc, const char* const* argv);
 
 }  // namespace berth

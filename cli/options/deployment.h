@@ -26,12 +26,13 @@ struct Deployment {
 
 Deployment read_deployment(const std::filesystem::path& file);
 
-// The same from parsed YAML, touching no file: `folder` is what relative paths start from.
-// The unit that is fuzzed.
+// Like read_deployment(), but takes parsed YAML and touches no file. Relative paths start from
+// `folder`. A fuzzer calls this function.
 Deployment parse_deployment(const YamlValue& document, const std::filesystem::path& folder);
 
-// `flags` where they speak, else `file`. A flag also silences what it contradicts: --policy a
-// device map of the file, --device-map its policy, --prompt its prompt_ids and the reverse.
+// Merges flags and file: a setting that a flag gives comes from `flags`, any other from `file`. A
+// flag also drops the settings of the file that contradict it: --policy drops a device map,
+// --device-map drops the policy, --prompt drops prompt_ids, and --prompt-ids drops the prompt.
 Settings merge(const Settings& flags, const Settings& file);
 
 }  // namespace berth

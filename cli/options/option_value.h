@@ -1,5 +1,5 @@
-// How an option gets its value: the member that it fills, with the functions that turn a flag's
-// text and a deployment file's YAML into it.
+// Says how an option gets its value: which member it fills, and which functions turn a flag's text
+// or a deployment file's YAML into that value.
 //
 // An OptionValue is plain function pointers, made at compile time by the templates below from a
 // pointer to the member and two parsers: one of values.h for texts, one of yaml_values.h for YAML.
@@ -23,7 +23,8 @@ struct OptionValue {
   };
 
   Takes takes = Takes::kNothing;
-  // Sets the member, or adds to it for kTexts. Throws Error, without a place, for a bad text.
+  // Sets the member, or adds to it for kTexts. Throws Error for a bad text; the message does not
+  // name the flag, which the caller adds.
   void (*set)(std::string_view text, Options& options) = nullptr;
 
   // For what a deployment file can say; else empty.

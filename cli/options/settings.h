@@ -1,8 +1,9 @@
 // What the flags of a command and a deployment file can both say.
 //
 // A row of the option table (option_table.cc) sets a member; deployment.h merges flags and file.
-// Every member is empty where nobody spoke; defaults are filled in where the values are used
-// (Request, LoadOptions, RunOptions), never here, so that "given" and "default" stay apart.
+// A member is empty where neither of them gives a value; defaults are filled in where the values
+// are used (Request, LoadOptions, RunOptions), never here, so that "given" and "default" stay
+// apart.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// SIGBUS as one line instead of a dead process.
+// Explains a SIGBUS in one line of error instead of letting it kill the process without a word.
 //
 // Weights may be pages of the checkpoint's files. Where somebody cuts such a file short, or its
 // disk fails, while it is mapped, touching the page raises SIGBUS. No library may take that signal

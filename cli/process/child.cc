@@ -32,7 +32,7 @@ Pipe make_pipe() {
   return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
-// Reads both pipes to their ends, whichever speaks first.
+// Reads both pipes to their ends, in whatever order data arrives, so that neither blocks the child.
 void drain(int out, int talk, ChildResult& result) {
   std::array<pollfd, 2> polled{pollfd{out, POLLIN, 0}, pollfd{talk, POLLIN, 0}};
   std::array<std::string*, 2> sinks{&result.out, &result.talk};

@@ -12,8 +12,8 @@ struct ChildResult {
   std::string talk;   // its stderr
 };
 
-// Starts /proc/self/exe with `arguments` (without argv[0]) and waits for its end. The child is
-// asked to end when this process does. Throws Error where it cannot be started.
+// Starts /proc/self/exe with `arguments` (without argv[0]) and waits until it ends. If this process
+// dies first, the child gets a SIGTERM. Throws Error if the child cannot be started.
 ChildResult run_self(const std::vector<std::string>& arguments);
 
 }  // namespace berth

@@ -1,4 +1,5 @@
-// Ctrl-C, and a terminal that is closed, as a flag that the loader and the executor look at.
+// Turns Ctrl-C, a SIGTERM and the closing of the terminal into a flag that the loader and the
+// executor look at.
 #pragma once
 
 #include <atomic>
@@ -9,7 +10,8 @@
 namespace berth {
 
 // While it lives, the first SIGINT, SIGTERM or SIGHUP sets the flag, and the second of its kind
-// ends the process. A SIGHUP that is ignored (nohup) stays so. One at a time.
+// ends the process. A SIGHUP that is ignored (nohup) stays ignored. Only one guard may live at a
+// time, because the flag is global.
 class InterruptGuard {
  public:
   InterruptGuard();

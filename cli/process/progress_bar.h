@@ -1,4 +1,5 @@
-// One line on stderr, redrawn in place; nothing at all where stderr is no terminal.
+// A progress bar: one line on stderr that is redrawn in place. It writes nothing where stderr is
+// not a terminal.
 #pragma once
 
 #include <string>

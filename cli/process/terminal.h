@@ -1,4 +1,4 @@
-// What a stream is connected to, and talk on stderr.
+// Tells whether a stream is a terminal, and writes messages to stderr.
 #pragma once
 
 #include <string_view>
@@ -12,7 +12,7 @@ bool is_terminal(Stream stream);
 // True on a terminal, unless NO_COLOR is set to anything (no-color.org) or TERM is "dumb".
 bool wants_colour(Stream stream);
 
-// Writes to stderr; failures are nobody's to hear about and are ignored.
+// Writes to stderr at once. Failures are ignored, because there is nowhere to report them.
 void write_stderr(std::string_view text);
 
 }  // namespace berth

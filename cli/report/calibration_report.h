@@ -13,18 +13,19 @@
 
 namespace berth {
 
-// Parts are empty where nothing was measured; why is in `notes`.
+// Members are empty where nothing was measured; `notes` says why.
 struct Measurements {
   Calibrated calibrated;
   std::optional<RamFigures> ram;
   std::optional<ComputeRates> compute;
   std::optional<DiskFigures> disk;
   MeasuredGpus gpus;
-  std::vector<std::string> notes;  // of the parts' too
+  std::vector<std::string> notes;  // includes the notes of the members above
 };
 
-// The devices of `probed` with nothing but measured rates and links. GPUs are told by their UUID,
-// where that is unknown by their ordinal; one that was not probed is left out.
+// The devices of `probed`, with measured rates and links only. A measured GPU is matched to a
+// probed one by its UUID or, where that is unknown, by its ordinal. GPUs that were not probed are
+// left out.
 Machine measured_machine(const Measurements& measured, const Machine& probed);
 
 // One line a figure: what, how much, how it was measured. Ends in a newline.

@@ -16,8 +16,8 @@ struct ComparedPlan {
   std::string error;         // why not
 };
 
-// A row for each policy, and one more for the device map where the request has one. The plan of
-// `planned` is not looked at.
+// Makes a plan by each policy, and one more by the device map if the request has one. The plan that
+// `planned` already holds is not used.
 std::vector<ComparedPlan> compare_policies(const Planned& planned);
 
 // Bytes of weights that are on no GPU.

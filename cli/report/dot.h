@@ -1,4 +1,5 @@
-// The module graph as Graphviz DOT: a node a module in the order of execution, coloured by device.
+// Draws the module graph in Graphviz DOT: one node for each module in the order of execution,
+// coloured by its device.
 #pragma once
 
 #include <string>

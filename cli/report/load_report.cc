@@ -35,7 +35,7 @@ std::string memory_text(const HostMemory& memory) {
                      format_size(memory.shared));
 }
 
-// What was read, how fast; what was only mapped, and how much of that is in RAM.
+// Says how much was read and how fast, how much was only mapped, and how much of that is in RAM.
 std::string speed_lines(const LoadReport& report) {
   std::string out =
       fmt::format("read        {} in {:.3f} s", format_size(report.bytes_read), report.seconds);

@@ -1,4 +1,4 @@
-// What a load came to, as text and as JSON: planned beside measured, always.
+// Reports a load as text and as JSON, always with the planned figures beside the measured ones.
 #pragma once
 
 #include <string>

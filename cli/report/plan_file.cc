@@ -131,7 +131,7 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
   }
 }
 
-// Stages and streaming are newer than the rest: a plan without them is a plan all the same.
+// Stages and streaming were added later; a plan file without them is still valid.
 Estimate read_estimate(const Reader& reader, const Plan& plan) {
   Estimate estimate;
   estimate.prefill_seconds = reader.number("prefill_seconds");
@@ -244,7 +244,8 @@ Machine machine_of(const Plan& plan) {
   return machine;
 }
 
-// Takes the ledger as it was planned where the weights agree, and refuses it where they do not.
+// Keeps the ledger of the file if its weights agree with the model's, and refuses it if they do
+// not.
 void take_ledger(const PlanFile& file, Plan& plan) {
   if (plan.devices.size() != file.plan.devices.size()) {
     throw Error(fmt::format("{}: devices: a plan for other hardware; plan again", file.source));

@@ -9,12 +9,12 @@
 
 namespace berth {
 
-// A model, the machine it is planned for, the plan, and what it answers.
+// A model, the machine it is planned for, the plan, and the request that the plan answers.
 struct Planned {
   Model model;
   Machine machine;
   Plan plan;
-  Request request = {};  // what was asked of the planner; not of a plan that was made earlier
+  Request request = {};  // what was asked of the planner; empty for a plan made earlier
 };
 
 // "gpu 0", "cpu", "disk".

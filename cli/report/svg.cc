@@ -46,11 +46,11 @@ struct Column {
   std::uint64_t shown = 0;   // bytes that the column's height stands for
   double pixels = 0;         // a byte
   double times_smaller = 1;  // than the common scale
-  bool cut = false;          // free room goes on above
+  bool cut = false;          // free space goes on above
 };
 
 // A scale for all, set by the GPUs (where there are none, by what is used). A host device that
-// holds far more gets its own, and free room beyond the tallest GPU is cut off.
+// holds far more gets its own, and free space beyond the tallest GPU is cut off.
 std::vector<Column> make_columns(const Planned& planned) {
   constexpr double kMostOfBase = 3;
   const Plan& plan = planned.plan;
@@ -64,7 +64,7 @@ std::vector<Column> make_columns(const Planned& planned) {
     if (device.kind == DeviceKind::kCpu) host = device.capacity;
     if (device.kind == DeviceKind::kCuda) base = std::max({base, device.capacity, used(device)});
   }
-  // Without GPUs the CPU sets the scale, free room and all, but not so that nothing is seen.
+  // Without GPUs the CPU sets the scale, its free space included, but not so that nothing is seen.
   if (base == 0 || base >= kShownAsUnlimited)
     base = std::min(std::max(host, most_used), 4 * most_used);
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
@@ -200,7 +200,7 @@ class Picture {
       canvas_.rect({x, y, column_width_, height}, colour, "",
                    device_label(device) + ": " + label + ", " + format_size(bytes));
       separators({x, y, column_width_, height}, count);
-      // A run with many gaps is told by its number of layers where its name has no room.
+      // A run with many gaps shows its number of layers if its name is too wide for the block.
       const bool fits = text_width(label, 9.5, true) <= column_width_ - 6;
       const std::string words = fits || count < 2 ? label : fmt::format("{} layers", count);
       labels_.push_back({{x, y, column_width_, height}, words, bytes, ink});

@@ -7,10 +7,10 @@
 
 namespace berth {
 
-// An SVG document: a column a device with its layers, KV cache, workspace, reserve and free room;
-// runs of like layers are one labelled block. GPUs share one scale, and so do the CPU and the disk
-// where what they hold compares; else their columns say how much smaller they are drawn, and free
-// room that would dwarf the rest is cut off.
+// Returns an SVG document with one column for each device, which shows its layers, KV cache,
+// workspace, reserve and free space. A run of like layers is one labelled block. All GPUs share one
+// scale. The CPU and the disk use it too unless they hold far more than the GPUs; then their
+// columns say how much smaller they are drawn. Free space that would dwarf the rest is cut off.
 std::string plan_svg(const Planned& planned);
 
 }  // namespace berth

@@ -27,8 +27,9 @@ struct Segment {
   std::optional<std::uint32_t> id;
 };
 
-// Finds tokens: at each place the longest one, places from left to right, without overlap.
-// Immutable once filled; safe from many threads.
+// Finds the added tokens in a text. It goes from left to right, takes the longest token that
+// matches at a position, and goes on behind it, so that tokens never overlap. Immutable once
+// filled; safe from many threads.
 class AddedTokenFinder {
  public:
   void add(const AddedToken& token);

@@ -1,6 +1,6 @@
-// Metaspace of tokenizer.json, SentencePiece's way with spaces: a visible mark (U+2581) stands for
-// each, so that words begin with one. As pre-tokenizer it writes the marks, as decoder it reads
-// them.
+// Metaspace of tokenizer.json, which is how SentencePiece treats spaces: a visible mark (U+2581)
+// replaces each space, so that words begin with a mark. The pre-tokenizer writes the marks, and the
+// decoder turns them back into spaces.
 #pragma once
 
 #include "planner/base/json_value.h"
@@ -8,7 +8,7 @@
 
 namespace berth {
 
-// Throw Error for an option that is not one of Hugging Face's.
+// Both throw Error for an option that Hugging Face's Metaspace does not have.
 PreTokenizer make_metaspace(const JsonValue& value);
 TokenDecoder make_metaspace_decoder(const JsonValue& value);
 

@@ -1,5 +1,6 @@
-// Post-processors of tokenizer.json: the special tokens that a model is used to around a text, as
-// Hugging Face tokenizers adds them to a single one. What they do to offsets is of no concern here.
+// Post-processors of tokenizer.json: they add the special tokens that a model expects around a
+// text, as Hugging Face tokenizers does for a single text. Their work on offsets is not needed
+// here.
 #pragma once
 
 #include <cstdint>

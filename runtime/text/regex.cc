@@ -18,12 +18,13 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLongestPattern = 1 << 16;  // bytes; compiling may take more than linear time
 
-// At one place the limit is Oniguruma's default, which the reference has, too.
+// At one position the limit is Oniguruma's default, which the reference has, too.
 constexpr OnigLimits kLimitsOfAPlace{
     .retries_at_a_place = 10'000'000, .retries_in_a_search = 0, .stack = 1 << 22};
 
 // Steps, about a nanosecond each, that a search may take without a look at the clock: it goes back
-// at least once for each place that does not match, and goes over the rest of the text in between.
+// at least once for each position that does not match, and goes over the rest of the text in
+// between.
 constexpr std::size_t kStepsOfASearch = std::size_t{1} << 30;
 
 OnigLimits limits_of_a_search(std::size_t text_size) {
@@ -45,7 +46,7 @@ std::string quoted(std::string_view pattern) {
 void refuse_what_may_differ(std::string_view pattern) {
   for (std::size_t at = pattern.find('\\'); at < pattern.size() - 1;
        at = pattern.find('\\', at + 2)) {
-    // \G is where a search starts, which a match place by place does not have. The others cut
+    // \G is where a search starts, which a match at each position does not have. The others cut
     // grapheme clusters and words, for which tables of the reference are not there.
     if (std::string_view("GXyY").find(pattern[at + 1]) != std::string_view::npos) {
       throw Error(quoted(pattern) + ": '\\" + pattern[at + 1] + "' at offset " +

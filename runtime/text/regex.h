@@ -30,10 +30,11 @@ class Regex {
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
 
-  // All of `text`, well-formed UTF-8, in order; an empty match right behind another match does not
-  // count, as in the reference. Throws Error quoting the pattern where matching at one place goes
-  // back more often than the reference allows (10 million times), needs a stack of more than 4
-  // million entries, or where all of it takes longer than 10 s and 10 s per MiB of text.
+  // Cuts all of `text`, which must be well-formed UTF-8, into matches and what lies between, in
+  // order. An empty match right behind another match does not count, as in the reference. Throws
+  // Error quoting the pattern if matching at one position goes back more often than the reference
+  // allows (10 million times) or needs a stack of more than 4 million entries, or if the whole
+  // search takes longer than 10 s plus 10 s per MiB of text.
   std::vector<Stretch> find_all(std::string_view text) const;
 
  private:

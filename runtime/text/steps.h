@@ -1,5 +1,5 @@
-// What tokenizer.json strings together: the types of its steps. Each is a function that is made
-// from the file once and then safe from many threads.
+// The types of the steps that a tokenizer.json strings together. Each step is a function that is
+// made once from the file; after that, many threads may call it at once.
 #pragma once
 
 #include <functional>
@@ -11,8 +11,8 @@ namespace berth {
 // A stretch of the text, in UTF-8.
 struct TextPiece {
   std::string text;
-  // Its first character is what the whole text begins with, rewritten or not: there alone does
-  // Metaspace's scheme "first" put its mark.
+  // True if the piece begins where the whole text begins, rewritten or not. Metaspace's scheme
+  // "first" puts its mark only there.
   bool at_start = false;
 };
 
@@ -22,7 +22,7 @@ using Normalizer = std::function<void(TextPiece&)>;
 // Cuts each piece into smaller ones, or rewrites it; empty pieces are dropped.
 using PreTokenizer = std::function<void(std::vector<TextPiece>&)>;
 
-// Rewrites the tokens, which joined are the text.
+// Rewrites the tokens so that they give the text when they are joined.
 using TokenDecoder = std::function<void(std::vector<std::string>&)>;
 
 }  // namespace berth

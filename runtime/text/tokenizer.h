@@ -1,7 +1,7 @@
 // BPE from a Hugging Face tokenizer.json, byte-level or SentencePiece's.
 //
-// Gives the ids that Hugging Face tokenizers gives. What a file asks for and this code does not do
-// is an Error naming it, never a wrong id.
+// It gives the ids that Hugging Face tokenizers gives. If a file asks for something that this code
+// does not do, it throws an Error that names it; it never gives a wrong id.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ class Tokenizer {
   virtual std::vector<std::int64_t> encode_prompt(std::string_view text) const = 0;
   // Bytes of the ids; may end inside a UTF-8 sequence. Special tokens are kept if asked for.
   virtual std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const = 0;
-  // The part of it that more ids leave as it is: without the byte tokens at the end, which are
-  // text only together.
+  // Like decode(), but only the text that further ids cannot change: it leaves out byte tokens at
+  // the end, because they become text only together with those that follow.
   virtual std::string decode_settled(const std::vector<std::int64_t>& ids,
                                      bool keep_special) const = 0;
   virtual std::uint64_t vocabulary() const = 0;

@@ -1,6 +1,6 @@
-// The formats whose files hold tensors and nothing else: a row a format. What describes such a
-// model (config.json, tokenizer.json) lies in the folder beside its weights. Formats that have that
-// inside are in planner/model/open/formats.h.
+// The table of formats whose files hold nothing but tensors, one row for each format. The files
+// that describe such a model (config.json, tokenizer.json) lie in the folder beside its weights.
+// Formats that have the description inside are in planner/model/open/formats.h.
 #pragma once
 
 #include <filesystem>

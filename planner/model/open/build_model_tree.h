@@ -20,7 +20,7 @@ namespace berth {
 // - `dtype` is what --dtype asks for. It applies to F16, BF16, F32 and F64 tensors, and to those in
 // block formats. nullopt keeps each tensor's own.
 // - Without `dequantize`, quantised weights stay as they are stored: packed values, scales and zero
-// points stand in the place of each `weight`. From a config alone they follow its
+// points stand instead of each `weight`. From a config alone they follow its
 // `quantization_config`. A checkpoint is believed over its config (which layers are quantised,
 // whether there is a g_idx), as long as every weight is stored whole in one known form.
 // - With `dequantize`, the tree is the unquantised model's: weights of `dtype`, or of the config's

@@ -16,7 +16,8 @@
 
 namespace berth {
 
-// What a file of a whole model gives: the tensors, and what config.json would say, without a dtype.
+// What a file of a whole model gives: its tensors, and the text that its config.json would have,
+// without a dtype.
 struct WholeModel {
   Checkpoint checkpoint;
   std::string config_json;
@@ -26,7 +27,9 @@ struct WholeModel {
 struct InsideText {
   std::string_view name;
   std::string (*text)(const std::filesystem::path& file, const CheckpointLimits& limits);
-  bool optional = false;  // where it cannot be made, as of an unknown kind of tokenizer, go without
+  // True if the model can do without the text where it cannot be made, as for an unknown kind of
+  // tokenizer.
+  bool optional = false;
 };
 
 struct WholeFormat {
@@ -52,8 +55,9 @@ struct WholeFile {
   std::filesystem::path file;
 };
 
-// Which whole model `path` is, or holds where it `is_folder`: that is the only one in it, and there
-// are no other weights. Looks at names alone, and into the folder once.
+// Finds the whole model that `path` is. If `path` `is_folder`, finds the one in it, provided that
+// it is the only one and the folder has no other weights. Looks at names only, and lists the folder
+// once.
 WholeFile find_whole_file(const std::filesystem::path& path, bool is_folder);
 
 // The files of weights that can be opened, for messages: ".safetensors, .gguf, .bin, .pt or .pth".

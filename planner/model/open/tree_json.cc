@@ -84,42 +84,46 @@ class TreeReader {
     read_tensors(node, "buffers", id, field);
     std::size_t number = 0;
     for (const dom::element child : list(node, "children", field)) {
-      const std::string place = field + ".children[" + std::to_string(number++) + "]";
-      read_node(child, id, place, depth + 1);
+      const std::string position = field + ".children[" + std::to_string(number++) + "]";
+      read_node(child, id, position, depth + 1);
       const Name full = tree_.modules[tree_.modules[id].children.back()].name;
-      if (!child_names_.insert(full).second) fail(place + ".name", quote(full) + " appears twice");
+      if (!child_names_.insert(full).second) {
+        fail(position + ".name", quote(full) + " appears twice");
+      }
     }
   }
 
   void read_tensors(dom::element node, const char* key, ModuleId module, const std::string& field) {
     std::size_t number = 0;
     for (const dom::element entry : list(node, key, field)) {
-      const std::string place = field + "." + key + "[" + std::to_string(number++) + "]";
-      const std::string_view name = text(member(entry, "name", place), place + ".name");
-      const std::string_view type = text(member(entry, "dtype", place), place + ".dtype");
+      const std::string position = field + "." + key + "[" + std::to_string(number++) + "]";
+      const std::string_view name = text(member(entry, "name", position), position + ".name");
+      const std::string_view type = text(member(entry, "dtype", position), position + ".dtype");
       const auto dtype = parse_dtype(type);
-      if (!dtype) fail(place + ".dtype", "unknown dtype " + quote(type));
+      if (!dtype) fail(position + ".dtype", "unknown dtype " + quote(type));
       ModelTensor tensor;
       tensor.name = tree_.names.join(tree_.modules[module].name, name);
       tensor.stored = *dtype;
       tensor.dtype = memory_dtype(*dtype, wanted_);
       tensor.module = module;
       tensor.buffer = std::string_view(key) == "buffers";
-      for (const dom::element size : list(entry, "shape", place)) {
+      for (const dom::element size : list(entry, "shape", position)) {
         std::uint64_t value = 0;
-        if (size.get_uint64().get(value)) fail(place + ".shape", "not all non-negative integers");
+        if (size.get_uint64().get(value)) {
+          fail(position + ".shape", "not all non-negative integers");
+        }
         tensor.shape.push_back(value);
       }
       if (!tensor_bytes(*dtype, tensor.shape))
-        fail(place + ".shape", "not a whole number of bytes");
+        fail(position + ".shape", "not a whole number of bytes");
       const Name full = tensor.name;
       try {
         add_tensor(tree_, std::move(tensor));
       } catch (const Error& error) {
-        fail(place, error.what());
+        fail(position, error.what());
       }
       const auto id = static_cast<TensorId>(tree_.tensors.size() - 1);
-      if (!tensor_ids_.emplace(full, id).second) fail(place, quote(full) + " appears twice");
+      if (!tensor_ids_.emplace(full, id).second) fail(position, quote(full) + " appears twice");
     }
   }
 

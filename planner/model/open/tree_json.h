@@ -1,4 +1,4 @@
-// Module trees written as JSON, for what is no transformer.
+// Reads module trees that are written as JSON, for models that are not transformers.
 #pragma once
 
 #include <filesystem>
