@@ -36,7 +36,7 @@ const AddedToken* AddedTokenFinder::match_at(std::string_view text, std::size_t 
   return nullptr;
 }
 
-void AddedTokenFinder::split(std::string_view text, std::vector<Segment>& segments) const {
+void AddedTokenFinder::split(std::string_view text, std::vector<TextSegment>& segments) const {
   std::size_t done = 0;
   const auto append_text = [&](std::size_t end) {
     if (done < end) segments.push_back({std::string(text.substr(done, end - done)), std::nullopt});

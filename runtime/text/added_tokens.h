@@ -22,7 +22,7 @@ struct AddedToken {
 };
 
 // A piece of text, or an added token where `id` is set.
-struct Segment {
+struct TextSegment {
   std::string text;
   std::optional<std::uint32_t> id;
 };
@@ -35,7 +35,7 @@ class AddedTokenFinder {
   void add(const AddedToken& token);
   // Appends the segments of `text`; no segment for an empty text. Throws Error for a token with
   // `lstrip` inside of white space that one with `rstrip` takes and that goes on behind it.
-  void split(std::string_view text, std::vector<Segment>& segments) const;
+  void split(std::string_view text, std::vector<TextSegment>& segments) const;
 
  private:
   const AddedToken* match_at(std::string_view text, std::size_t at) const;

@@ -187,10 +187,10 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode_text(std::string_view tex
   if (text.size() > std::size_t{1} << 29) throw Error("the text is longer than 512 MiB");
   std::vector<std::int64_t> ids;
   std::unordered_map<std::string, std::vector<std::int64_t>> known;
-  std::vector<Segment> segments;
+  std::vector<TextSegment> segments;
   as_given_.split(text, segments);
-  std::vector<Segment> parts;
-  for (const Segment& segment : segments) {
+  std::vector<TextSegment> parts;
+  for (const TextSegment& segment : segments) {
     if (segment.id) {
       ids.push_back(*segment.id);
       continue;
@@ -198,7 +198,7 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode_text(std::string_view tex
     parts.clear();
     const TextPiece piece = normalize({segment.text, &segment == &segments.front()});
     normalized_.split(piece.text, parts);
-    for (const Segment& part : parts) {
+    for (const TextSegment& part : parts) {
       if (part.id) {
         ids.push_back(*part.id);
       } else {
