@@ -1,7 +1,7 @@
 #include "planner/checkpoint/torch/state_dict.h"
 
 #include <algorithm>
-#include <ranges>
+#include <span>
 #include <string>
 
 #include "planner/base/join.h"
@@ -112,8 +112,8 @@ class Finder {
         return std::ranges::find_if(children, fits)->dict;
       }
     }
-    std::string names = join(std::views::take(children, 3), ", ",
-                             [](const Child& child) { return quote(child.name); });
+    std::string names = join(std::span(children).first(std::min<std::size_t>(children.size(), 3)),
+                             ", ", [](const Child& child) { return quote(child.name); });
     if (children.size() > 3) names += ", ...";
     fail(at, "several dicts of the file could be the state dict (" + names +
                  "); save only the one that you mean");
