@@ -10,7 +10,9 @@
 
 namespace berth {
 
-// A file as it was when it was opened, to tell later whether it still is that one.
+// A file as it was when it was opened, to tell later whether it still is that one. A checkpoint
+// keeps the same values as its public Shard (planner/checkpoint/shard_of.h), because this room is
+// below it.
 struct FileIdentity {
   std::filesystem::path path;
   std::uint64_t file_bytes = 0;
