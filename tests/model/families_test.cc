@@ -9,6 +9,7 @@
 
 #include "berth/model.h"
 #include "berth/planner.h"
+#include "planner/plan/kv_cache.h"
 #include "tests/checkpoint/fixtures.h"
 
 namespace berth {
@@ -69,13 +70,12 @@ TEST_P(Family, RegistersModulesAsTransformersDoes) {
 
 TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
   const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
-  const auto layers = static_cast<std::size_t>(
-      std::ranges::count_if(tree.modules, [](const Module& module) { return module.no_split; }));
+  const auto layers = static_cast<std::size_t>(std::ranges::count_if(
+      tree.modules, [](const Module& module) { return module.no_split && !module.prompt_only; }));
   ASSERT_GT(layers, 1u);
   ASSERT_EQ(tree.facts.layers.size(), layers);
   for (const LayerFacts& layer : tree.facts.layers) {
     EXPECT_TRUE(tree.modules[layer.module].no_split);
-    EXPECT_GT(layer.kv_elements, 0u);
     const bool routed = std::ranges::any_of(tree.modules, [&](const Module& module) {
       return module.expert &&
              module.name.starts_with(std::string(tree.modules[layer.module].name) + ".");
@@ -89,6 +89,26 @@ TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
   EXPECT_GT(tree.facts.heads, 0u);
   ASSERT_NE(tree.facts.embedding, kNone);
   ASSERT_NE(tree.facts.head, kNone);
+}
+
+// cache.txt is what a running model kept; a family that transformers could not run there has none.
+TEST_P(Family, KnowsWhatEachLayerKeeps) {
+  const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
+  Workload workload;
+  workload.context = 18;
+  workload.batch = 2;
+  workload.kv_dtype = DType::kBF16;
+  std::ifstream in(folder() / "cache.txt");
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < tree.facts.layers.size(); ++i) {
+    const LayerFacts& layer = tree.facts.layers[i];
+    all += kv_cache_bytes(layer, workload);
+    std::uint64_t kept = 0;
+    if (in >> kept) {
+      EXPECT_EQ(kv_cache_bytes(layer, workload), kept) << "layer " << i;
+    }
+  }
+  EXPECT_GT(all, 0u);
 }
 
 TEST_P(Family, RunsEmbeddingsThenBlocksThenHead) {

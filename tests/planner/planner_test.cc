@@ -8,6 +8,7 @@
 #include "berth/error.h"
 #include "planner/cost/chain.h"
 #include "planner/cost/memory.h"
+#include "planner/plan/kv_cache.h"
 #include "tests/planner/made_models.h"
 
 namespace berth {
@@ -43,6 +44,26 @@ TEST(MemoryModel, CachesKeysAndValuesAsPublishedConfigsSay) {
   deepseek.kv_elements = 512 + 64;
   workload = {1, 4096, 512, 128, DType::kBF16};
   EXPECT_EQ(61 * kv_cache_bytes(deepseek, workload), 287'834'112u);
+}
+
+TEST(MemoryModel, CountsForEachLayerWhatItKeeps) {
+  Workload workload;
+  workload.context = 1000;
+  workload.batch = 3;
+  workload.kv_dtype = DType::kF8E4M3;
+  LayerFacts layer;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 0u);  // a feed-forward block alone, an encoder
+  layer.state_bytes = 50;                          // Mamba: no context, no KV dtype
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u);
+  layer.cross_elements = 7;  // an encoder's positions, in the KV dtype
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u);
+  layer.kv_elements = 2;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u + 6000u);
+  layer.window = 10;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u + 60u);
+  layer.shares_cache = true;  // it reads those positions, but they are another layer's
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u);
+  EXPECT_EQ(layer_cache(layer, workload).position_bytes, 60u);
 }
 
 TEST(MemoryModel, NeverWrapsOnAnAbsurdWorkload) {

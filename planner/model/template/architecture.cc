@@ -29,6 +29,9 @@ class ArchitectureReader {
     if (!modules_) throw Error((folder_ / out->file).string() + ": modules: missing");
     out->cls = class_name(cls_);
     for (auto& name : no_split_) out->no_split.push_back(class_name(name));
+    ModuleSpec root;
+    if (buffers_) compile_tensors(*buffers_, true, root);
+    out->tensors = std::move(root.tensors);
     for (const YamlValue& entry : modules_->as_list()) {
       out->modules.push_back(compile_module(entry, 0));
     }
@@ -43,21 +46,19 @@ class ArchitectureReader {
   void gather(const std::string& name, int depth, Architecture& out) {
     const YamlValue document = read_yaml_file(folder_ / (name + ".yaml"));
     YamlMap map(document);
-    if (const auto base = map.get("extends")) {
-      if (depth > kNestingLimit) base->fail("extends itself");
-      gather(base->as_text(), depth + 1, out);
+    if (const auto bases = map.get("extends")) {
+      if (depth > kNestingLimit) bases->fail("extends itself");
+      for (const YamlValue& base : one_or_more(*bases)) gather(base.as_text(), depth + 1, out);
     }
     if (const auto value = map.get("prefix")) prefix_ = value->as_text();
+    if (const auto value = map.get("outer_prefix")) outer_prefix_ = value->as_text();
     if (const auto value = map.get("class")) cls_ = value->as_text();
     if (const auto value = map.get("no_split")) no_split_ = texts(*value);
     if (const auto value = map.get("modules")) modules_ = *value;
-    if (const auto value = map.get("tie")) read_tie(*value, out);
-    if (const auto value = map.get("let")) {
-      YamlMap lets(*value);
-      for (const std::string& key : lets.keys()) {
-        out.lets.insert_or_assign(key, expression(lets.require(key)));
-      }
-    }
+    if (const auto value = map.get("buffers")) buffers_ = *value;
+    if (const auto value = map.get("tie")) read_ties(*value, out);
+    read_class(map, out);
+    if (const auto value = map.get("let")) read_expressions(*value, out.lets);
     if (const auto value = map.get("blocks")) {
       YamlMap blocks(*value);
       for (const std::string& key : blocks.keys()) {
@@ -75,11 +76,40 @@ class ArchitectureReader {
     return out;
   }
 
-  static void read_tie(const YamlValue& value, Architecture& out) {
+  static void read_ties(const YamlValue& value, Architecture& out) {
+    out.ties.clear();
+    for (const YamlValue& entry : one_or_more(value)) {
+      YamlMap map(entry);
+      out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
+      map.finish();
+    }
+  }
+
+  static std::vector<YamlValue> one_or_more(const YamlValue& value) {
+    return value.is_list() ? value.as_list() : std::vector<YamlValue>{value};
+  }
+
+  // The configuration class is the family's own, so nothing of it comes from what is extended.
+  static void read_class(YamlMap& map, Architecture& out) {
+    out.aliases.clear();
+    out.nullable.clear();
+    out.defaults.clear();
+    if (const auto value = map.get("aliases")) {
+      YamlMap names(*value);
+      for (const std::string& key : names.keys()) {
+        out.aliases.insert_or_assign(key, names.require(key).as_text());
+      }
+    }
+    if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
+    if (const auto value = map.get("nullable")) out.nullable = texts(*value);
+  }
+
+  static void read_expressions(const YamlValue& value,
+                               std::map<std::string, Expression, std::less<>>& out) {
     YamlMap map(value);
-    out.tie_when = expression(map.require("when"));
-    out.tie = texts(map.require("tensors"));
-    map.finish();
+    for (const std::string& key : map.keys()) {
+      out.insert_or_assign(key, expression(map.require(key)));
+    }
   }
 
   static void read_checkpoint(const YamlValue& value, Architecture& out) {
@@ -88,7 +118,9 @@ class ArchitectureReader {
     if (const auto renames = map.get("rename")) {
       YamlMap pairs(*renames);
       for (const std::string& from : pairs.keys()) {
-        out.renames.push_back({from, pairs.require(from).as_text()});
+        const bool at_start = from.starts_with('^');
+        out.renames.push_back(
+            {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
       }
     }
     if (const auto ignored = map.get("ignore")) {
@@ -112,14 +144,19 @@ class ArchitectureReader {
     if (const auto name = map.get("head")) out.head = name->as_text();
     if (const auto name = map.get("layers")) out.layers = name->as_text();
     for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
-                            "kv_elements", "window", "experts", "experts_per_token"}) {
+                            "kv_elements", "window", "shares_cache", "cross_elements",
+                            "state_elements", "state_bytes", "experts", "experts_per_token"}) {
       if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
     }
     map.finish();
   }
 
-  // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention".
+  // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention". "$$" stands for the
+  // prefix of what is around a text model, where the two differ.
   std::string class_name(const std::string& text) const {
+    if (text.starts_with("$$")) {
+      return (outer_prefix_.empty() ? prefix_ : outer_prefix_) + text.substr(2);
+    }
     return text.starts_with('$') ? prefix_ + text.substr(1) : text;
   }
 
@@ -145,8 +182,11 @@ class ArchitectureReader {
     if (const auto value = map.get("expert")) spec.expert = value->as_boolean();
     if (const auto value = map.get("runs")) {
       const std::string when = value->as_text();
-      if (when != "first" && when != "last") value->fail("'first' or 'last' is expected");
-      spec.stage = when == "first" ? -1 : 1;
+      if (when != "first" && when != "last" && when != "for_prompt") {
+        value->fail("'first', 'last' or 'for_prompt' is expected");
+      }
+      spec.stage = when == "last" ? 1 : -1;
+      spec.prompt_only = when == "for_prompt";
     }
     compile_shorthand(map, spec);
     if (const auto value = map.get("params")) compile_tensors(*value, false, spec);
@@ -154,8 +194,10 @@ class ArchitectureReader {
     if (const auto value = map.get("repeat")) {
       spec.repeat = expression(*value);
       spec.index = map.require("index").as_text();
-      YamlMap item(map.require("each"));
-      compile_body(item, spec.modules.emplace_back(), depth + 1);
+      for (const YamlValue& kind : one_or_more(map.require("each"))) {
+        YamlMap item(kind);
+        compile_body(item, spec.modules.emplace_back(), depth + 1);
+      }
       if (spec.cls.empty()) spec.cls = "ModuleList";
     }
     if (const auto value = map.get("modules")) {
@@ -238,9 +280,11 @@ class ArchitectureReader {
 
   fs::path folder_;
   std::string prefix_;
+  std::string outer_prefix_;
   std::string cls_;
   std::vector<std::string> no_split_;
   std::optional<YamlValue> modules_;
+  std::optional<YamlValue> buffers_;  // of the root
   std::map<std::string, YamlValue> blocks_;
 };
 

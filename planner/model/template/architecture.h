@@ -30,9 +30,11 @@ struct ModuleSpec {
   std::string name;  // last component of the name; unused in the item of a repetition
   std::string cls;
   std::optional<Expression> when;
-  std::optional<Expression> repeat;  // if set, `modules` is one item, built n times as 0..n-1
-  std::string index;                 // the expressions in the item know its number by this name
-  int stage = 0;                     // Module::stage
+  // If set, the first of `modules` whose `when` holds is the item, built n times as 0..n-1.
+  std::optional<Expression> repeat;
+  std::string index;         // the expressions in the item know its number by this name
+  int stage = 0;             // Module::stage
+  bool prompt_only = false;  // Module::prompt_only
   bool expert = false;
   std::vector<TensorSpec> tensors;
   std::vector<ModuleSpec> modules;
@@ -42,16 +44,27 @@ struct Architecture {
   struct Rename {
     std::string from;
     std::string to;
+    bool at_start = false;  // only where a name begins with it
+  };
+
+  struct Tie {
+    Expression when;
+    std::vector<std::string> tensors;  // share storage; the first one registered counts
   };
 
   std::string file;  // for messages
   std::string model_type;
   std::string cls;
   std::vector<std::string> no_split;
-  std::optional<Expression> tie_when;
-  std::vector<std::string> tie;  // names that share storage; the first one registered counts
+  std::vector<Tie> ties;
+  // What the family's configuration class has for keys that a config.json leaves out, which of them
+  // may be null, and other names of keys.
+  std::map<std::string, Expression, std::less<>> defaults;
+  std::vector<std::string> nullable;
+  std::map<std::string, std::string, std::less<>> aliases;
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
+  std::vector<TensorSpec> tensors;    // of the root itself
   std::vector<Rename> renames;        // applied to stored names, substring by substring
   std::vector<std::string> prefixes;  // prefixes that stored names may lack
   std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value

@@ -3,7 +3,6 @@
 #include <simdjson.h>
 
 #include <cmath>
-#include <set>
 
 #include "berth/error.h"
 #include "planner/base/input_file.h"
@@ -83,6 +82,8 @@ class ConfigReader {
       read_array(value, key, depth);
     } else if (auto scalar = read_scalar(value, type, key)) {
       config_.values_.insert_or_assign(key, std::move(*scalar));
+    } else {
+      config_.nulls_.insert(key);
     }
   }
 
@@ -137,17 +138,26 @@ class ConfigReader {
     return std::nullopt;
   }
 
+  // Whether a key of the text model may stand for the whole. Not that of tied weights: transformers
+  // 5.24 asks the outer config alone, whatever the inner one says (modeling_utils.py, tie_weights).
+  static bool is_shared(std::string_view key) { return key != "text_config.tie_word_embeddings"; }
+
   // Copies every key `from`* to `to`*, unless that is there already.
   void promote(const std::string& from, const std::string& to) {
     const auto copy = [&](auto& map) {
       const auto snapshot = map;
       for (auto it = snapshot.lower_bound(from); it != snapshot.end(); ++it) {
         if (!it->first.starts_with(from)) break;
-        map.emplace(to + it->first.substr(from.size()), it->second);
+        if (is_shared(it->first)) map.emplace(to + it->first.substr(from.size()), it->second);
       }
     };
     copy(config_.values_);
     copy(config_.lists_);
+    const auto nulls = config_.nulls_;
+    for (auto it = nulls.lower_bound(from); it != nulls.end() && it->starts_with(from); ++it) {
+      const std::string key = to + it->substr(from.size());
+      if (!config_.has(key)) config_.nulls_.insert(key);
+    }
   }
 
   void rename(const std::string& from, const std::string& to) {
@@ -208,6 +218,8 @@ const std::vector<ModelConfig::Value>* ModelConfig::find_list(std::string_view k
 bool ModelConfig::has(std::string_view key) const {
   return find(key) != nullptr || find_list(key) != nullptr;
 }
+
+bool ModelConfig::is_null(std::string_view key) const { return nulls_.contains(key); }
 
 std::optional<std::int64_t> ModelConfig::integer(std::string_view key) const {
   const Value* value = find(key);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -28,6 +29,7 @@ class ModelConfig {
   static ModelConfig parse(std::string_view json, const std::string& source);
 
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;  // the file says null; a default does not replace it
   std::optional<std::int64_t> integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;  // integers too
   std::optional<bool> boolean(std::string_view key) const;
@@ -51,6 +53,7 @@ class ModelConfig {
 
   std::map<std::string, Value, std::less<>> values_;              // flattened, dotted keys
   std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
+  std::set<std::string, std::less<>> nulls_;                      // flattened, dotted keys
   std::string model_type_;
   std::string source_;
 };
