@@ -23,6 +23,7 @@ class FakeScope : public Scope {
     const auto found = lists.find(name);
     return found == lists.end() ? nullptr : &found->second;
   }
+  bool has(std::string_view name) override { return values.contains(name) || lists.contains(name); }
 
   std::map<std::string, ExprValue, std::less<>> values = {
       {"heads", std::int64_t{12}},
@@ -122,6 +123,12 @@ TEST(Expression, RefusesAWordThatIsNoneOfTheKnown) {
   EXPECT_THAT(error_of("one_of(no, 'a')"), HasSubstr("no is missing"));
   EXPECT_THAT(error_of("one_of(size, 'a')"), HasSubstr("a value is not a string"));
   EXPECT_THAT(error_of("one_of(kind, size)"), HasSubstr("one_of wants a string of words"));
+}
+
+TEST(Expression, RefusesWhatATemplateCannotSay) {
+  EXPECT_EQ(error_of("refuse('no ears') if on else heads"), "no ears");
+  EXPECT_EQ(integer("refuse('no ears') if not on else heads"), 12);
+  EXPECT_THAT(error_of("refuse(kind)"), HasSubstr("refuse wants a string that says why"));
 }
 
 TEST(Expression, NamesWhatIsMissing) {

@@ -19,6 +19,26 @@ LINEAR = dict(linear_key_head_dim=8, linear_value_head_dim=12, linear_num_key_he
 SHARED = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24,
               shared_expert_intermediate_size=40)
 
+MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
+SIGLIP = dict(model_type="siglip_vision_model", hidden_size=40, intermediate_size=72, num_hidden_layers=2,
+              num_attention_heads=4, image_size=64, patch_size=16)
+QWEN_VISION = dict(depth=2, hidden_size=40, intermediate_size=72, num_heads=2, out_hidden_size=64, patch_size=4,
+                   num_position_embeddings=36)
+QWEN25_VISION = dict(depth=2, hidden_size=40, intermediate_size=72, num_heads=2, out_hidden_size=64)
+SPEECH = dict(d_model=40, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=72, decoder_layers=2,
+              decoder_attention_heads=2, decoder_ffn_dim=80, vocab_size=160, num_mel_bins=20, max_source_positions=30,
+              max_target_positions=24)
+ENCODED = dict(d_model=40, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=72, decoder_layers=2,
+               decoder_attention_heads=2, decoder_ffn_dim=80, vocab_size=160, max_position_embeddings=30)
+MODERN = dict(hidden_size=60, intermediate_size=100, num_hidden_layers=5, num_attention_heads=3, vocab_size=163,
+              max_position_embeddings=64)
+
+PIXTRAL = dict(model_type="pixtral", hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=2)
+STREAMS = dict(vocab_size_per_layer_input=162, hidden_size_per_layer_input=12, laurel_rank=6)
+PER_LAYER = dict(vocab_size_per_layer_input=162, hidden_size_per_layer_input=12)
+GEMMA4_VISION = dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                     head_dim=12, patch_size=4, position_embedding_size=50)
+
 CLASSES = {"kimi_k2": "deepseek_v3"}  # known to transformers as another family
 
 CASES = {
@@ -107,4 +127,63 @@ CASES = {
                               shared_intermediate_size=44, mamba_proj_bias=True, mamba_conv_bias=False, attention_bias=True,
                               position_embedding_type="rope", tie_word_embeddings=True,
                               layer_types=["attention", "mamba", "mamba", "attention"])],
+    "gemma3": [dict(architectures=["Gemma3ForConditionalGeneration"],
+                    text_config=dict(WIDE, num_hidden_layers=7, sliding_window=8), vision_config=dict(SIGLIP, vision_use_head=False)),
+               dict(architectures=["Gemma3ForConditionalGeneration"], tie_word_embeddings=False,
+                    text_config=dict(TINY, head_dim=16, sliding_window=8, tie_word_embeddings=True), vision_config=SIGLIP)],
+    "qwen3_vl": [dict(architectures=["Qwen3VLForConditionalGeneration"], tie_word_embeddings=True,
+                      text_config=dict(TINY, head_dim=16), vision_config=dict(QWEN_VISION, deepstack_visual_indexes=[1])),
+                 dict(architectures=["Qwen3VLForConditionalGeneration"],
+                      text_config=dict(ODD, head_dim=16, attention_bias=True, tie_word_embeddings=True),
+                      vision_config=dict(QWEN_VISION, spatial_merge_size=3))],
+    "qwen3_vl_moe": [dict(architectures=["Qwen3VLMoeForConditionalGeneration"], text_config=dict(WIDE, **MOE, mlp_only_layers=[1]),
+                          vision_config=dict(QWEN_VISION, deepstack_visual_indexes=[]))],
+    "qwen3_5": [dict(architectures=["Qwen3_5ForConditionalGeneration"], tie_word_embeddings=True,
+                     text_config=dict(TINY, num_hidden_layers=5, **LINEAR, head_dim=16), vision_config=QWEN_VISION)],
+    "qwen3_5_moe": [dict(architectures=["Qwen3_5MoeForConditionalGeneration"],
+                         text_config=dict(TINY, **LINEAR, **SHARED, head_dim=16, full_attention_interval=2),
+                         vision_config=dict(QWEN_VISION, temporal_patch_size=1, in_channels=1))],
+    "qwen2_5_vl": [dict(TINY, architectures=["Qwen2_5_VLForConditionalGeneration"], vision_config=QWEN25_VISION, tie_word_embeddings=True),
+                   dict(architectures=["Qwen2_5_VLForConditionalGeneration"], vision_config=dict(QWEN25_VISION, patch_size=7),
+                        text_config=dict(ODD, use_sliding_window=True, sliding_window=8, max_window_layers=2, tie_word_embeddings=True))],
+    "qwen2_audio": [dict(architectures=["Qwen2AudioForConditionalGeneration"], text_config=TINY,
+                         audio_config=dict(d_model=40, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=72,
+                                           num_mel_bins=20, max_source_positions=30))],
+    "whisper": [dict(SPEECH, architectures=["WhisperForConditionalGeneration"]),
+                dict(SPEECH, architectures=["WhisperForConditionalGeneration"], decoder_layers=3, decoder_ffn_dim=60,
+                     tie_word_embeddings=False)],
+    "bart": [dict(ENCODED, architectures=["BartForConditionalGeneration"]),
+             dict(ENCODED, architectures=["BartForConditionalGeneration"], decoder_layers=3, decoder_ffn_dim=60,
+                  tie_word_embeddings=False)],
+    "t5": [dict(d_model=64, d_kv=10, d_ff=100, num_layers=2, num_heads=4, vocab_size=160, architectures=["T5ForConditionalGeneration"]),
+           dict(d_model=60, d_kv=12, d_ff=100, num_layers=3, num_decoder_layers=2, num_heads=3, vocab_size=163, n_positions=40,
+                feed_forward_proj="gated-gelu", relative_attention_num_buckets=16, tie_word_embeddings=False,
+                architectures=["T5ForConditionalGeneration"])],
+    "modernbert": [dict(MODERN, architectures=["ModernBertForMaskedLM"]),
+                   dict(MODERN, architectures=["ModernBertForMaskedLM"], num_hidden_layers=3, layer_types=[FULL] * 3, norm_bias=True,
+                        attention_bias=True, mlp_bias=True, classifier_bias=True, decoder_bias=False, attention_dropout=0.1,
+                        tie_word_embeddings=False)],
+    "mistral3": [dict(architectures=["Mistral3ForConditionalGeneration"], vision_config=PIXTRAL,
+                      text_config=dict(WIDE, model_type="ministral3", sliding_window=None)),
+                 dict(architectures=["Mistral3ForConditionalGeneration"], vision_config=PIXTRAL, text_config=dict(TINY, model_type="mistral"),
+                      multimodal_projector_bias=True, vision_feature_layer=[-1, -2], tie_word_embeddings=False)],
+    "gemma3n_text": [dict(WIDE, num_hidden_layers=7, num_kv_shared_layers=2, **STREAMS, sliding_window=8),
+                     dict(TINY, head_dim=16, num_kv_shared_layers=0, **STREAMS, altup_num_inputs=3, sliding_window=8,
+                          attention_bias=True, intermediate_size=[80, 96, 112], layer_types=[SLIDING, SLIDING, FULL],
+                          tie_word_embeddings=False)],
+    "gemma4_text": [dict(WIDE, num_hidden_layers=7, global_head_dim=20, sliding_window=8, **PER_LAYER),
+                    dict(ODD, architectures=["Gemma4ForCausalLM"],  # 5.24 cannot run it without inputs of each layer
+                         num_hidden_layers=6, head_dim=10, global_head_dim=12, sliding_window=8, hidden_size_per_layer_input=0,
+                         layer_types=[SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING], num_kv_shared_layers=2,
+                         use_double_wide_mlp=True, attention_bias=True, tie_word_embeddings=False),
+                    dict(TINY, head_dim=16, global_head_dim=24, sliding_window=8, attention_k_eq_v=True, num_global_key_value_heads=1,
+                         enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=24, **PER_LAYER,
+                         layer_types=[SLIDING, FULL, FULL])],
+    "gemma4": [dict(architectures=["Gemma4ForConditionalGeneration"], vision_config=GEMMA4_VISION,
+                    text_config=dict(TINY, head_dim=16, global_head_dim=24, sliding_window=8, hidden_size_per_layer_input=0,
+                                     num_global_key_value_heads=1, attention_k_eq_v=True, layer_types=[SLIDING, FULL, FULL])),
+               dict(architectures=["Gemma4ForConditionalGeneration"], tie_word_embeddings=False,
+                    vision_config=dict(GEMMA4_VISION, standardize=True, use_clipped_linears=True),
+                    text_config=dict(TINY, head_dim=16, global_head_dim=24, sliding_window=8, num_kv_shared_layers=1, **PER_LAYER,
+                                     layer_types=[SLIDING, FULL, FULL]))],
 }

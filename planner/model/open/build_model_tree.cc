@@ -14,7 +14,8 @@ namespace berth {
 Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
                         std::size_t expected_tensors) {
   Skeleton skeleton;
-  skeleton.architecture = find_architecture(config.model_type());
+  skeleton.architecture =
+      find_architecture(config.model_type(), config.text("text_config.model_type").value_or(""));
   if (skeleton.architecture) {
     skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
     if (expected_tensors > 0) index_names(skeleton.built);

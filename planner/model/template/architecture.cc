@@ -290,16 +290,26 @@ class ArchitectureReader {
 
 }  // namespace
 
-std::unique_ptr<Architecture> find_architecture(std::string_view model_type) {
-  // The name comes from a config.json, so it must be a plain word before it becomes a file name.
-  const bool plain = !model_type.empty() && std::ranges::all_of(model_type, [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '-';
-  });
-  if (!plain) return nullptr;
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
+                                                std::string_view inner) {
+  // The names come from a config.json, so they must be plain words before they become file names.
+  const auto plain = [](std::string_view name) {
+    return !name.empty() && std::ranges::all_of(name, [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '_' || c == '-';
+    });
+  };
+  if (!plain(model_type)) return nullptr;
   const fs::path folder = find_config_dir() / "architectures";
-  std::error_code ignored;
-  if (!fs::exists(folder / (std::string(model_type) + ".yaml"), ignored)) return nullptr;
-  return ArchitectureReader(folder).read(model_type);
+  std::vector<std::string> names{std::string(model_type)};
+  if (plain(inner)) names.insert(names.begin(), names[0] + "+" + std::string(inner));
+  for (const std::string& name : names) {
+    std::error_code ignored;
+    if (!fs::exists(folder / (name + ".yaml"), ignored)) continue;
+    auto found = ArchitectureReader(folder).read(name);
+    found->model_type = model_type;
+    return found;
+  }
+  return nullptr;
 }
 
 }  // namespace berth

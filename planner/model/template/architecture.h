@@ -75,8 +75,10 @@ struct Architecture {
   std::string layers;
 };
 
-// The template of a family, or null if there is none. Throws Error (file, line, field) if the
-// template is not well-formed.
-std::unique_ptr<Architecture> find_architecture(std::string_view model_type);
+// The template of a family, or null if there is none. `inner`: the model_type of its text_config; a
+// family may have a template of its own for it, "mistral3+ministral3". Throws Error (file, line,
+// field) if the template is not well-formed.
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
+                                                std::string_view inner = "");
 
 }  // namespace berth

@@ -68,6 +68,10 @@ class TemplateBuilder : public Scope {
     return setting(name);
   }
 
+  bool has(std::string_view name) override {
+    return config_.has(name) || !config_.keys(std::string(name) + ".").empty();
+  }
+
   const std::vector<ExprValue>* list_of(std::string_view name) override {
     if (const auto known = lists_.find(name); known != lists_.end()) return &known->second;
     const auto* list = config_.find_list(name);

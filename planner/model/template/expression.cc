@@ -45,8 +45,9 @@ class Evaluator {
       case Op::kInt:
         return truncated(value(node.operands[0]));
       case Op::kHas:
-        return scope_.list_of(node.name) != nullptr ||
-               !std::holds_alternative<Null>(scope_.value_of(node.name));
+        return scope_.has(node.name);
+      case Op::kRefuse:
+        throw Error(std::get<std::string>(node.literal));
       case Op::kOneOf:
         return checked(value(node.operands[0]), std::get<std::string>(node.literal));
       case Op::kEqual:

@@ -6,11 +6,11 @@
 // not, comparisons, ?? (the left side unless it is null), + -, * // / %, unary minus, calls and
 // subscripts. Values are null (an absent name), true and false, 64-bit integers, numbers with a
 // point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x),
-// has(list), which is false for an absent one only.
+// has(x), which is false only where the config has nothing of this name.
 // A string that a name stands for is a list of its letters there.
-// The functions are min, max, int, which rounds toward zero, and one_of(x, 'a|b'), which is x and
-// an error if that is neither. Integer arithmetic is exact or throws Error; // rounds down. A
-// dotted name is one name.
+// The functions are min, max, int, which rounds toward zero, one_of(x, 'a|b'), which is x and an
+// error if that is neither, and refuse('why'), which is an error. Integer arithmetic is exact or
+// throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,8 @@ class Scope {
   virtual ~Scope() = default;
   virtual ExprValue value_of(std::string_view name) = 0;
   virtual const std::vector<ExprValue>* list_of(std::string_view name) = 0;
+  // Whether a value, a list or an object of this name is there; a default is not.
+  virtual bool has(std::string_view name) = 0;
 };
 
 // A parsed expression. It does not change, and is cheap to evaluate often.
@@ -83,7 +85,8 @@ class Expression {
     kLen,
     kContains,
     kHas,
-    kOneOf,  // operand: value; the literal holds what it may be
+    kRefuse,  // the literal says why
+    kOneOf,   // operand: value; the literal holds what it may be
   };
   struct Node {
     Op op = Op::kLiteral;
