@@ -39,6 +39,11 @@ PER_LAYER = dict(vocab_size_per_layer_input=162, hidden_size_per_layer_input=12)
 GEMMA4_VISION = dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
                      head_dim=12, patch_size=4, position_embedding_size=50)
 
+TILED = dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_global_layers=1, attention_heads=4, image_size=28,
+             patch_size=14, vision_output_dim=80, intermediate_layers_indices=[0])
+
+LLAMA4 = dict(intermediate_size_mlp=80, num_local_experts=4, head_dim=16, attention_chunk_size=8)
+
 CLASSES = {"kimi_k2": "deepseek_v3"}  # known to transformers as another family
 
 CASES = {
@@ -186,4 +191,15 @@ CASES = {
                     vision_config=dict(GEMMA4_VISION, standardize=True, use_clipped_linears=True),
                     text_config=dict(TINY, head_dim=16, global_head_dim=24, sliding_window=8, num_kv_shared_layers=1, **PER_LAYER,
                                      layer_types=[SLIDING, FULL, FULL]))],
+    "mllama": [dict(architectures=["MllamaForConditionalGeneration"], text_config=dict(TINY, num_hidden_layers=5, pad_token_id=0), vision_config=TILED),
+               dict(architectures=["MllamaForConditionalGeneration"], text_config=dict(ODD, cross_attention_layers=[1, 2], pad_token_id=0),
+                    vision_config=dict(TILED, max_num_tiles=2, supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]]))],
+    "llama4_text": [dict(TINY, **LLAMA4, num_hidden_layers=5),
+                    dict(ODD, intermediate_size_mlp=90, num_local_experts=4, head_dim=16, attention_bias=True, interleave_moe_layer_step=2,
+                         no_rope_layer_interval=2, attention_chunk_size=None, tie_word_embeddings=True),
+                    dict(TINY, **LLAMA4, moe_layers=[1], no_rope_layers=[0, 1, 1], use_qk_norm=False,
+                         layer_types=["chunked_attention", FULL, "chunked_attention"])],
+    "llama4": [dict(architectures=["Llama4ForConditionalGeneration"], text_config=dict(TINY, **LLAMA4, pad_token_id=0, moe_layers=[0, 2]),
+                    vision_config=dict(hidden_size=40, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4, image_size=28,
+                                       patch_size=14, projector_input_dim=48, projector_output_dim=48, vision_output_dim=56))],
 }

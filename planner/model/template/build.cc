@@ -74,10 +74,15 @@ class TemplateBuilder : public Scope {
 
   const std::vector<ExprValue>* list_of(std::string_view name) override {
     if (const auto known = lists_.find(name); known != lists_.end()) return &known->second;
-    const auto* list = config_.find_list(name);
-    if (list == nullptr) return nullptr;
     std::vector<ExprValue> values;
-    for (const ModelConfig::Value& value : *list) values.push_back(converted(value));
+    if (const auto* list = config_.find_list(name)) {
+      for (const ModelConfig::Value& value : *list) values.push_back(converted(value));
+    } else {
+      // Of a list of lists or objects only the length is known here.
+      const std::string prefix = std::string(name) + ".";
+      while (has(prefix + std::to_string(values.size()))) values.emplace_back(Null{});
+      if (values.empty()) return nullptr;
+    }
     return &lists_.emplace(name, std::move(values)).first->second;
   }
 
