@@ -53,6 +53,16 @@ void write_model(const TempFolder& folder, const std::string& config,
   write_safetensors(folder / "model.safetensors", tensors);
 }
 
+std::string open_error_of(const std::string& config) {
+  try {
+    const ModelConfig parsed = ModelConfig::parse(config, "config.json");
+    build_model_tree("m", &parsed, nullptr, std::nullopt);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 std::uint64_t parameters_of(const std::string& config) {
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
   return build_model_tree("m", &parsed, nullptr, std::nullopt).parameters();
@@ -210,9 +220,26 @@ TEST(ModelTree, TurnsAbsurdConfigsIntoOneLine) {
   EXPECT_THAT(error_of(llama("2", "-8", "2", "32")), HasSubstr("hidden_size is -8"));
   EXPECT_THAT(error_of(llama("2", "4000000000000000000", "2", "4000000000000000000")),
               HasSubstr("overflow"));
-  EXPECT_THAT(error_of(llama("2", "\"8\"", "2", "32")), HasSubstr("not an integer"));
-  EXPECT_THAT(error_of(llama("2", "null", "2", "32")), HasSubstr("hidden_size is missing"));
+  EXPECT_THAT(error_of(llama("2", "\"8\"", "2", "32")), HasSubstr("not a number"));
+  EXPECT_THAT(error_of(llama("2", "null", "2", "32")),
+              HasSubstr("hidden_size: null, but a llama model needs a value"));
   EXPECT_THAT(error_of(llama("2", "8", "2", R"(32,"dtype":"int3")")), HasSubstr("'int3'"));
+}
+
+TEST(ModelTree, NotesASettingThatHasNoEffect) {
+  const auto notes = [](const std::string& config) {
+    const ModelConfig parsed = ModelConfig::parse(config, "config.json");
+    return build_model_tree("m", &parsed, nullptr, std::nullopt).notes;
+  };
+  EXPECT_THAT(notes(std::string(kLlama) + R"(,"partial_rotary_factor":0.5})"),
+              testing::ElementsAre("config.json: rope_parameters.partial_rotary_factor has no "
+                                   "effect on a llama model, as in transformers"));
+  EXPECT_THAT(notes(std::string(kLlama) + R"(,"partial_rotary_factor":1.0})"), testing::IsEmpty());
+}
+
+TEST(ModelTree, RefusesLayerTypesForAnotherNumberOfLayers) {
+  EXPECT_THAT(open_error_of(std::string(kLlama) + R"(,"layer_types":["full_attention"]})"),
+              HasSubstr("layer_types: 1 entries for num_hidden_layers 2"));
 }
 
 TEST(ModelTree, FindsModulesByName) {

@@ -16,6 +16,9 @@ namespace fs = std::filesystem;
 
 constexpr int kNestingLimit = 16;  // of `extends` and of `use`
 
+// Each family has a configuration class of its own: nothing of these comes from what is extended.
+constexpr const char* kClassKeys[] = {"aliases", "defaults", "nullable", "rope_types", "demands"};
+
 // Merges a chain of `extends`, beginning with the base, then compiles the result.
 class ArchitectureReader {
  public:
@@ -52,12 +55,13 @@ class ArchitectureReader {
     if (const auto value = map.get("no_split")) no_split_ = texts(*value);
     if (const auto value = map.get("modules")) modules_ = *value;
     if (const auto value = map.get("tie")) read_tie(*value, out);
-    if (const auto value = map.get("let")) {
-      YamlMap lets(*value);
-      for (const std::string& key : lets.keys()) {
-        out.lets.insert_or_assign(key, expression(lets.require(key)));
-      }
+    if (depth == 0) {
+      read_class(map, out);
+    } else {
+      for (const char* key : kClassKeys) map.get(key);
     }
+    if (const auto value = map.get("unused")) read_expressions(*value, out.unused);
+    if (const auto value = map.get("let")) read_expressions(*value, out.lets);
     if (const auto value = map.get("blocks")) {
       YamlMap blocks(*value);
       for (const std::string& key : blocks.keys()) {
@@ -67,6 +71,31 @@ class ArchitectureReader {
     if (const auto value = map.get("checkpoint")) read_checkpoint(*value, out);
     if (const auto value = map.get("facts")) read_facts(*value, out);
     map.finish();
+  }
+
+  // What the configuration class says (kClassKeys).
+  static void read_class(YamlMap& map, Architecture& out) {
+    if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
+    if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
+    if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
+    if (const auto value = map.get("nullable")) out.nullable = texts(*value);
+    if (const auto value = map.get("demands")) out.demands = expressions(*value);
+  }
+
+  static void read_names(const YamlValue& value,
+                         std::map<std::string, std::string, std::less<>>& out) {
+    YamlMap map(value);
+    for (const std::string& key : map.keys()) {
+      out.insert_or_assign(key, map.require(key).as_text());
+    }
+  }
+
+  static void read_expressions(const YamlValue& value,
+                               std::map<std::string, Expression, std::less<>>& out) {
+    YamlMap map(value);
+    for (const std::string& key : map.keys()) {
+      out.insert_or_assign(key, expression(map.require(key)));
+    }
   }
 
   static std::vector<std::string> texts(const YamlValue& value) {

@@ -50,6 +50,13 @@ struct Architecture {
   std::vector<std::string> no_split;
   std::optional<Expression> tie_when;
   std::vector<std::string> tie;  // names that share storage; the first one registered counts
+  // What the family's configuration class in transformers adds to a config.json.
+  std::map<std::string, std::string, std::less<>> aliases;  // other name of a key: the key
+  std::map<std::string, Expression, std::less<>> defaults;  // of keys that are left out
+  std::vector<std::string> nullable;  // keys with a default that may be null: none
+  std::map<std::string, std::string, std::less<>> rope_types;  // older name of a type: the name
+  std::map<std::string, Expression, std::less<>> unused;  // key: when it is said and has no effect
+  std::vector<Expression> demands;                        // without which it refuses a config
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
   std::vector<Rename> renames;        // applied to stored names, substring by substring
