@@ -261,6 +261,11 @@ Recipe make_recipe(const Model& model) {
   recipe.family = &find_family(config);
   const Family& family = *recipe.family;
   refuse_unsupported(config, tree);
+  if (tree.find_module(family.head) == nullptr) {
+    throw Error(config.source() + ": architectures: " +
+                quote(std::string(tree.modules.front().cls)) + " has no head (" +
+                std::string(family.head) + ") that gives logits of tokens, so it cannot be run");
+  }
   if (tree.facts.layers.empty()) throw Error(config.source() + ": the model has no layers");
   set_heads(config, tree, recipe);
   recipe.norm_eps = config.require_number(family.norm_eps_key);

@@ -235,6 +235,20 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
 }
 
+TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {
+  const Folder folder;
+  for (const char* cls : {"MistralModel", "MistralForSequenceClassification"}) {
+    std::ofstream(folder.path() / "config.json")
+        << R"({"model_type": "mistral", "num_hidden_layers": 1, "architectures": [")" << cls
+        << "\"]}";
+    const Model model = open_model(folder.path() / "config.json", std::nullopt);
+    RunOptions options;
+    options.prompt_ids = {1};
+    EXPECT_THAT(error_of([&] { check_run(model, options); }),
+                HasSubstr("architectures: '" + std::string(cls) + "' has no head"));
+  }
+}
+
 TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
   model_.tree.quantization = "GPTQ 4-bit";
   model_.tree.tensors[3].dtype = DType::kI32;

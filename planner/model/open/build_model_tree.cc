@@ -11,10 +11,22 @@
 
 namespace berth {
 
+namespace {
+
+// The class that config.json names first, such as LlamaForCausalLM; "" where it names none.
+std::string class_of(const ModelConfig& config) {
+  const auto* classes = config.find_list("architectures");
+  if (classes == nullptr || classes->empty()) return "";
+  const auto* name = std::get_if<std::string>(&classes->front());
+  return name == nullptr ? "" : *name;
+}
+
+}  // namespace
+
 Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
                         std::size_t expected_tensors) {
   Skeleton skeleton;
-  skeleton.architecture = find_architecture(config.model_type());
+  skeleton.architecture = find_architecture(config.model_type(), class_of(config));
   if (skeleton.architecture) config = complete_config(std::move(config), *skeleton.architecture);
   skeleton.config = std::make_shared<const ModelConfig>(std::move(config));
   if (skeleton.architecture) {

@@ -127,6 +127,13 @@ void settle_rope(ModelConfig& config, const Architecture& architecture) {
   if (const auto* value = config.find("max_position_embeddings")) config.set(length, *value);
 }
 
+// As many labels as there are names for them; without names, as many as there are said to be, or 2.
+void count_labels(ModelConfig& config) {
+  const std::size_t names = config.keys("id2label.").size();
+  if (names > 0) config.set("num_labels", static_cast<std::int64_t>(names));
+  if (!config.has("num_labels")) config.set("num_labels", std::int64_t{2});
+}
+
 void check_layer_types(const ModelConfig& config) {
   const auto* types = config.find_list("layer_types");
   const auto layers = config.integer("num_hidden_layers");
@@ -158,6 +165,7 @@ ModelConfig complete_config(ModelConfig config, const Architecture& architecture
   name_aliases(config, architecture);
   settle_rope(config, architecture);
   check_layer_types(config);
+  count_labels(config);
   check_demands(config, architecture);
   return config;
 }
