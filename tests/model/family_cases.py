@@ -44,6 +44,9 @@ TILED = dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_glob
 
 LLAMA4 = dict(intermediate_size_mlp=80, num_local_experts=4, head_dim=16, attention_chunk_size=8)
 
+SMALL_BERT = dict(hidden_size=60, intermediate_size=100, num_hidden_layers=3, num_attention_heads=6, vocab_size=163,
+                  max_position_embeddings=40)
+
 CLASSES = {"kimi_k2": "deepseek_v3"}  # known to transformers as another family
 
 CASES = {
@@ -202,4 +205,11 @@ CASES = {
     "llama4": [dict(architectures=["Llama4ForConditionalGeneration"], text_config=dict(TINY, **LLAMA4, pad_token_id=0, moe_layers=[0, 2]),
                     vision_config=dict(hidden_size=40, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4, image_size=28,
                                        patch_size=14, projector_input_dim=48, projector_output_dim=48, vision_output_dim=56))],
+    "bert": [dict(SMALL_BERT, architectures=["BertForMaskedLM"]), dict(SMALL_BERT, architectures=["BertModel"]),
+             dict(SMALL_BERT, architectures=["BertForSequenceClassification"], type_vocab_size=3, id2label={"0": "a", "1": "b", "2": "c"}),
+             dict(SMALL_BERT, architectures=["BertForTokenClassification"]),
+             dict(SMALL_BERT, architectures=["BertForMaskedLM"], tie_word_embeddings=False)],
+    "xlm-roberta": [dict(SMALL_BERT, architectures=["XLMRobertaForMaskedLM"]), dict(SMALL_BERT, architectures=["XLMRobertaModel"]),
+                    dict(SMALL_BERT, architectures=["XLMRobertaForSequenceClassification"], type_vocab_size=1, id2label={"0": "a"}),
+                    dict(SMALL_BERT, architectures=["XLMRobertaForTokenClassification"])],
 }

@@ -57,16 +57,19 @@ struct Architecture {
   std::string cls;
   std::vector<std::string> no_split;
   std::vector<Tie> ties;
-  // What the family's configuration class has for keys that a config.json leaves out, which of them
-  // may be null, and other names of keys.
-  std::map<std::string, Expression, std::less<>> defaults;
-  std::vector<std::string> nullable;
-  std::map<std::string, std::string, std::less<>> aliases;
+  // What the family's configuration class in transformers adds to a config.json.
+  std::map<std::string, std::string, std::less<>> aliases;  // other name of a key: the key
+  std::map<std::string, Expression, std::less<>> defaults;  // of keys that are left out
+  std::vector<std::string> nullable;  // keys with a default that may be null: none
+  std::map<std::string, std::string, std::less<>> rope_types;  // older name of a type: the name
+  std::map<std::string, Expression, std::less<>> unused;  // key: when it is said and has no effect
+  std::vector<Expression> demands;                        // without which it refuses a config
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
-  std::vector<TensorSpec> tensors;    // of the root itself
-  std::vector<Rename> renames;        // applied to stored names, substring by substring
-  std::vector<std::string> prefixes;  // prefixes that stored names may lack
+  std::vector<TensorSpec> tensors;          // of the root itself
+  std::vector<Rename> renames;              // applied to stored names, substring by substring
+  std::vector<std::string> prefixes;        // prefixes that stored names may lack
+  std::vector<std::string> extra_prefixes;  // that they may have, and the tree has not
   std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value
   std::map<std::string, DType, std::less<>> fp8_dtypes;  // by last name: as FP8 releases store it
   std::map<std::string, Expression, std::less<>> facts;
@@ -75,10 +78,13 @@ struct Architecture {
   std::string layers;
 };
 
-// The template of a family, or null if there is none. `inner`: the model_type of its text_config; a
-// family may have a template of its own for it, "mistral3+ministral3". Throws Error (file, line,
-// field) if the template is not well-formed.
+// The template of a family, or null if there is none. `cls` is the model's class as config.json's
+// `architectures` names it: the template's own class; its base without a head, such as LlamaModel;
+// or one with another of the template's heads. Any other name stands for the template's own class.
+// `inner`: the model_type of its text_config; a family may have a template of its own for it,
+// "mistral3+ministral3". Throws Error (file, line, field) if the template is not well-formed.
 std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
+                                                std::string_view cls = "",
                                                 std::string_view inner = "");
 
 }  // namespace berth

@@ -65,7 +65,8 @@ class TemplateBuilder : public Scope {
       // Inside its own definition, a name means the config's key.
       if (!open_lets_.contains(let->first)) return let_value(let->first, let->second);
     }
-    return setting(name);
+    const ModelConfig::Value* value = config_.find(name);
+    return value != nullptr ? converted(*value) : ExprValue(Null{std::string(name)});
   }
 
   bool has(std::string_view name) override {
@@ -89,20 +90,6 @@ class TemplateBuilder : public Scope {
  private:
   static ExprValue converted(const ModelConfig::Value& value) {
     return std::visit([](const auto& held) { return ExprValue(held); }, value);
-  }
-
-  // What the config says, under this name or another one, or else the family's default.
-  ExprValue setting(std::string_view name) {
-    for (const auto& [alias, key] : architecture_.aliases) {
-      const ModelConfig::Value* value = key == name ? config_.find(alias) : nullptr;
-      if (value != nullptr) return converted(*value);
-    }
-    if (const ModelConfig::Value* value = config_.find(name)) return converted(*value);
-    const auto absent = architecture_.defaults.find(name);
-    if (absent != architecture_.defaults.end() && !config_.is_null(name)) {
-      return absent->second.evaluate(*this);
-    }
-    return Null{std::string(name)};
   }
 
   // Values that do not depend on a loop index are computed only once.
