@@ -49,7 +49,7 @@ class Evaluator {
       case Op::kRefuse:
         throw Error(std::get<std::string>(node.literal));
       case Op::kOneOf:
-        return checked(value(node.operands[0]), std::get<std::string>(node.literal));
+        return one_of(node);
       case Op::kEqual:
         return equal(value(node.operands[0]), value(node.operands[1]));
       case Op::kNotEqual:
@@ -122,13 +122,28 @@ class Evaluator {
     return false;
   }
 
-  // `v`, which must be among `words`, "a|b|c".
-  ExprValue checked(ExprValue v, const std::string& words) const {
-    const auto* text = std::get_if<std::string>(&v);
-    if (text == nullptr) fail_type(v, "a string");
+  // The value of a node, which must be among `words`, "a|b|c".
+  ExprValue one_of(const Expression::Node& node) const {
+    const auto& words = std::get<std::string>(node.literal);
+    ExprValue found = value(node.operands[0]);
+    const auto* text = std::get_if<std::string>(&found);
+    if (text == nullptr) fail_type(found, "a string");
     const bool plain = !text->empty() && text->find('|') == text->npos;
-    if (plain && ("|" + words + "|").find("|" + *text + "|") != words.npos) return v;
-    fail(quote(*text) + " is none of " + words);
+    if (plain && ("|" + words + "|").find("|" + *text + "|") != words.npos) return found;
+    std::string listed;
+    for (const char c : words) listed += c == '|' ? std::string(", ") : std::string(1, c);
+    throw Error(said_by(node.operands[0]) + ": " + quote(*text) + " is none of " + listed);
+  }
+
+  // The name of the config that a value came from: the first one in the expression that is there.
+  std::string said_by(std::uint32_t index) const {
+    const Expression::Node& node = expression_.nodes_[index];
+    if (!node.name.empty()) return scope_.has(node.name) ? node.name : "";
+    for (const std::uint32_t operand : node.operands) {
+      const std::string name = operand < index ? said_by(operand) : "";
+      if (!name.empty()) return name;
+    }
+    return "";
   }
 
   static bool is_number(const ExprValue& v) {
