@@ -125,12 +125,6 @@ TEST(Expression, RefusesAWordThatIsNoneOfTheKnown) {
   EXPECT_THAT(error_of("one_of(kind, size)"), HasSubstr("one_of wants a string of words"));
 }
 
-TEST(Expression, RefusesWhatATemplateCannotSay) {
-  EXPECT_EQ(error_of("refuse('no ears') if on else heads"), "no ears");
-  EXPECT_EQ(integer("refuse('no ears') if not on else heads"), 12);
-  EXPECT_THAT(error_of("refuse(kind)"), HasSubstr("refuse wants a string that says why"));
-}
-
 TEST(Expression, NamesWhatIsMissing) {
   EXPECT_EQ(error_of("2 * width"), "width is missing in '2 * width'");
   EXPECT_EQ(error_of("types[2]"), "types has 2 elements, number 2 is asked for in 'types[2]'");

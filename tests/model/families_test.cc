@@ -168,6 +168,26 @@ TEST_P(Family, MatchesACheckpointOfItsOwnTensors) {
   }
 }
 
+// stored.txt has the names of a saved checkpoint where those of the tree are others.
+TEST_P(Family, FindsWhatACheckpointCallsOtherwise) {
+  std::ifstream in(folder() / "stored.txt");
+  std::vector<test::FakeTensor> tensors;
+  for (std::string name, shape; std::getline(in, name, '\t') && std::getline(in, shape);) {
+    Shape sizes;
+    std::istringstream numbers(shape.substr(1));
+    for (std::uint64_t size = 0; numbers >> size; numbers.ignore()) sizes.push_back(size);
+    tensors.push_back({name, DType::kBF16, sizes});
+  }
+  if (tensors.empty()) return;  // the names are the tree's
+  test::TempFolder made;
+  test::write_safetensors(made / "model.safetensors", tensors);
+  fs::copy(folder() / "config.json", made / "config.json");
+  const Model model = open_model(made.path(), std::nullopt);
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+  EXPECT_EQ(model.tree.parameters(),
+            open_model(folder() / "config.json", std::nullopt).tree.parameters());
+}
+
 std::string test_name(const testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::ranges::replace(name, '-', '_');

@@ -8,6 +8,7 @@ ones. A line of tree.txt is a module, "name<TAB>class", or below it a tensor,
 "  name<TAB>shape<TAB>kind". The last line counts parameters. Inside a fused list of experts nothing is
 listed where checkpoints store experts apart: the templates do as checkpoints do. A line of cache.txt
 is the bytes that a layer of a running model keeps in bfloat16 after 18 positions of 2 sequences.
+stored.txt, "name<TAB>shape", is what transformers saves where its names are others than the tree's.
 """
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.core_model_loading import revert_weight_conversion
 
 import family_cases
 
@@ -129,8 +131,20 @@ def cache_lines(config):
     return [str(size) for size in sizes + [0] * (config.get_text_config().num_hidden_layers - len(sizes))]
 
 
-def build(config, architecture):
-    with torch.device("meta"):
+def stored_lines(config, architecture):
+    """What save_pretrained() writes, or nothing where it differs only by taking experts apart."""
+    model = build(config, architecture, "cpu")
+    saved = {key: value for key, value in model.state_dict().items() if key not in (model.all_tied_weights_keys or {})}
+    stored = revert_weight_conversion(model, dict(saved))
+    renamed = [key for key in stored if key not in saved]
+    if not any(".experts." not in key or key.split(".experts.")[0] + ".experts" not in
+               {name.split(".experts.")[0] + ".experts" for name in saved if ".experts." in name} for key in renamed):
+        return []
+    return sorted(f"{key}\t{list(value.shape)}" for key, value in stored.items())
+
+
+def build(config, architecture, device="meta"):
+    with torch.device(device):
         model = AutoModelForCausalLM.from_config(config) if architecture is None else getattr(transformers, architecture)(config)
     model.tie_weights()
     return model
@@ -155,6 +169,8 @@ def make(family, folder, values, sparse):
         out.write("\n")
     if architecture is None:
         write(folder, "cache.txt", cache_lines(config))
+    if lines := stored_lines(config, architecture) if folder.endswith("-0") else []:
+        write(folder, "stored.txt", lines)
 
 
 def main():

@@ -40,10 +40,5 @@ TEST(RefusedConfigs, ListsThatAreShorterThanTheModel) {
               HasSubstr("layer_types"));
 }
 
-TEST(RefusedConfigs, TowersThatTheTemplateDoesNotKnow) {
-  EXPECT_THAT(error_of(R"({"model_type":"gemma4","audio_config":{"hidden_size":8}})"),
-              HasSubstr("audio_config: this template knows no audio tower"));
-}
-
 }  // namespace
 }  // namespace berth

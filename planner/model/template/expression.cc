@@ -46,8 +46,6 @@ class Evaluator {
         return truncated(value(node.operands[0]));
       case Op::kHas:
         return scope_.has(node.name);
-      case Op::kRefuse:
-        throw Error(std::get<std::string>(node.literal));
       case Op::kOneOf:
         return one_of(node);
       case Op::kEqual:

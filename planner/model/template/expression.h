@@ -7,10 +7,9 @@
 // subscripts. Values are null (an absent name), true and false, 64-bit integers, numbers with a
 // point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x),
 // has(x), which is false only where the config has nothing of this name.
-// A string that a name stands for is a list of its letters there.
-// The functions are min, max, int, which rounds toward zero, one_of(x, 'a|b'), which is x and an
-// error if that is neither, and refuse('why'), which is an error. Integer arithmetic is exact or
-// throws Error; // rounds down. A dotted name is one name.
+// A string that a name stands for is a list of its letters there. The functions are min, max, int,
+// which rounds toward zero, and one_of(x, 'a|b'), which is x and an error if that is neither.
+// Integer arithmetic is exact or throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -85,8 +84,7 @@ class Expression {
     kLen,
     kContains,
     kHas,
-    kRefuse,  // the literal says why
-    kOneOf,   // operand: value; the literal holds what it may be
+    kOneOf,  // operand: value; the literal holds what it may be
   };
   struct Node {
     Op op = Op::kLiteral;

@@ -211,14 +211,6 @@ class ExpressionParser {
       out_.nodes_[node].name = std::move(list);
       return node;
     }
-    if (function == "refuse") {
-      skip_spaces();
-      if (at_ == text_.size() || text_[at_] != '\'') fail("refuse wants a string that says why");
-      const Index why = string_literal();
-      expect(")");
-      out_.nodes_[why].op = Op::kRefuse;
-      return why;
-    }
     const Index first = conditional();
     if (function == "int") {
       expect(")");
