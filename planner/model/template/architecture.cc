@@ -104,8 +104,9 @@ class ArchitectureReader {
         heads_, [&](const auto& head) { return class_name(head.first) == cls; });
     if (base->cls != cls && other == heads_.end()) return;
     out.cls = cls;
-    out.ties.clear();
+    keep_ties_within(base_ + ".", out);
     out.head.clear();
+    out.tensors.clear();
     for (const ModuleSpec& module : out.modules) {
       if (module.name != base_) out.ignored.push_back(module.name + ".*");
     }
@@ -123,11 +124,23 @@ class ArchitectureReader {
     std::ranges::move(head, std::back_inserter(out.modules));
   }
 
+  // Without its head, only the tensors of the base are tied.
+  static void keep_ties_within(const std::string& prefix, Architecture& out) {
+    for (Architecture::Tie& tie : out.ties) {
+      std::erase_if(tie.tensors, [&](const auto& name) { return !name.starts_with(prefix); });
+    }
+    std::erase_if(out.ties, [](const auto& tie) { return tie.tensors.size() < 2; });
+  }
+
   // The base becomes the root, and its name goes from the front of all others.
   void drop_head(Architecture& out) const {
     const std::string prefix = base_ + ".";
-    std::vector<ModuleSpec> modules = std::move(out.modules[0].modules);
-    out.modules = std::move(modules);
+    ModuleSpec base = std::move(out.modules[0]);
+    out.modules = std::move(base.modules);
+    out.tensors = std::move(base.tensors);
+    for (Architecture::Tie& tie : out.ties) {
+      for (std::string& name : tie.tensors) name.erase(0, prefix.size());
+    }
     for (std::string* name : {&out.embedding, &out.layers}) {
       if (name->starts_with(prefix)) name->erase(0, prefix.size());
     }
