@@ -40,5 +40,17 @@ TEST(RefusedConfigs, ListsThatAreShorterThanTheModel) {
               HasSubstr("layer_types"));
 }
 
+TEST(RefusedConfigs, ClassesThatAreUnknownArePlannedAsTheWholeModelAndNoted) {
+  test::TempFolder folder;
+  folder.write("config.json",
+               R"({"model_type":"granite","architectures":["GraniteForSomethingElse"]})");
+  const ModelTree tree = open_model(folder / "config.json", std::nullopt).tree;
+  EXPECT_EQ(tree.modules[0].cls, "GraniteForCausalLM");
+  ASSERT_EQ(tree.notes.size(), 1u);
+  EXPECT_THAT(tree.notes[0],
+              testing::EndsWith("architectures: the template of granite models does not know "
+                                "'GraniteForSomethingElse'; planned as GraniteForCausalLM"));
+}
+
 }  // namespace
 }  // namespace berth

@@ -34,6 +34,13 @@ Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
     skeleton.built =
         build_from_template(*skeleton.architecture, *skeleton.config, dtype, expected_tensors);
     skeleton.built.tree.notes = unused_settings(*skeleton.config, *skeleton.architecture);
+    const std::string named = class_of(*skeleton.config);
+    if (!named.empty() && named != skeleton.architecture->cls) {
+      skeleton.built.tree.notes.push_back(
+          skeleton.config->source() + ": architectures: the template of " +
+          skeleton.config->model_type() + " models does not know " + quote(named) +
+          "; planned as " + skeleton.architecture->cls);
+    }
     if (expected_tensors > 0) index_names(skeleton.built);
   }
   return skeleton;
