@@ -240,7 +240,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .help = "weights on GPUs only, or it does not fit",
-     .guide = "put weights on GPUs only; where they have no room for all, the plan does not fit",
+     .guide = "put weights on GPUs only; if they cannot hold all of them, the plan does not fit",
      .otherwise = "off",
      .value = on<&Settings::never_offload>()},
 
