@@ -89,7 +89,7 @@ class Searcher {
 
  private:
   // Does the same, but tries one position after the other and looks at the clock in between. This
-  // is slower, and used if a search would take too long. (To search the text part by part would not
+  // is slower, and used if a search goes back too often. (To search the text part by part would not
   // do, because no match could go beyond its part.)
   std::optional<Stretch> next_place_by_place(std::size_t from) {
     const OnigSearchLimits limits = make_search_limits(kLimitsOfAPlace);

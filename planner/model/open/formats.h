@@ -36,7 +36,7 @@ struct WholeFormat {
   CheckpointFormat format;
   std::string_view name;       // for people
   std::string_view extension;  // of its files, for people
-  bool mixes_floats;           // a file has floats of several dtypes; `run` needs one of all
+  bool mixes_floats;           // a file may have several float dtypes; `run` needs one
   // By the file's name alone: whether it is of this format, and whether it is a split after the
   // first, of a model that is split over several files.
   bool (*has_name)(const std::filesystem::path& file);
