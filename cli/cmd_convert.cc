@@ -97,7 +97,7 @@ void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype
   }
   if (!left_out.empty()) {
     input.notes.push_back(fmt::format(
-        "'{}'{} left out: the model ties {}, and the bytes stand there once", left_out[0],
+        "'{}'{} left out: the model ties {}, and the input stores their bytes once", left_out[0],
         left_out.size() > 1 ? fmt::format(" and {} more", left_out.size() - 1) : "",
         left_out.size() > 1 ? "them to others" : "it to another"));
   }

@@ -296,7 +296,7 @@ Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
     const char* when = streaming.prompt && streaming.token ? ""
                        : streaming.prompt                  ? " for the prompt"
                                                            : " for each token";
-    plan.notes.push_back("the estimate has what stands in host RAM streamed through " +
+    plan.notes.push_back("the estimate assumes that what stands in host RAM is streamed through " +
                          (streaming.gpu == kNone ? std::string("the gpu of its layer")
                                                  : inputs.label(streaming.gpu)) +
                          when + ", where that is quicker than computing on the cpu");

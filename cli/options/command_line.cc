@@ -99,7 +99,7 @@ struct Entry {
   Options options;
 };
 
-// Of a command that was called: what its arguments come to.
+// The options of the command that was called, with those of its deployment file if it names one.
 Options finish(Entry& entry, int argc, const char* const* argv) {
   Options& options = entry.options;
   options.arguments.assign(argv + 1, argv + argc);

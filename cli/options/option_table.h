@@ -1,10 +1,10 @@
-// The table of options: all that there is to know about an option, in one row.
+// The table of options: a row says all that there is to know about an option.
 //
-// What comes from it: the flags and their help (command_line.cc), the keys of a deployment file and
-// how flags and file combine (deployment.cc), and the option tables of docs/guide.md and
+// From it come the flags and their help (command_line.cc), the keys of a deployment file and how
+// flags and file combine (deployment.cc), and the option tables of docs/guide.md and
 // docs/calibrate.md, which `docs/make_options` writes and a test compares.
 //
-// To add an option: a member of Settings (or of Options, where only a flag says it), a row in
+// A new option needs a member of Settings (or of Options, if only a flag can give it), a row in
 // option_table.cc, and its use.
 #pragma once
 
@@ -50,7 +50,7 @@ struct OptionRow {
   // Flags of earlier rows that contradict this one. Both on a command line are an error, and so are
   // both in a deployment file; either as a flag silences the other in the file.
   std::array<std::string_view, 4> excludes = {};
-  bool required = false;  // by the command line
+  bool required = false;  // a command line must give it
 
   constexpr bool taken_by(Command command) const { return in(commands, command); }
   constexpr bool is_argument() const { return flag[0] != '-'; }
@@ -67,7 +67,7 @@ struct CommandRow {
   std::string_view name;
   std::string_view help;
   std::string_view example;
-  std::string_view loading = "Loading";  // its heading for options of the group "Loading"
+  std::string_view loading = "Loading";  // the heading in its --help for the group "Loading"
 };
 
 std::span<const CommandRow> command_table();
@@ -75,7 +75,7 @@ std::span<const CommandRow> command_table();
 // The heading under which the help of a command has an option.
 std::string_view heading(const OptionRow& row, const CommandRow& command);
 
-// Whether only one of the two can be meant.
+// Whether only one of the two may be given.
 bool contradict(const OptionRow& one, const OptionRow& other);
 
 }  // namespace berth

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct", "uring"};
 
-// Throws: `text` is none of `choices`.
+// Throws the Error for a `text` that is not one of `choices`.
 [[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
                               const std::vector<std::string>& choices) {
   const std::optional<std::string> near = nearest(text, choices);

@@ -24,7 +24,7 @@ struct Edge {
   EdgeKind kind = EdgeKind::kFlow;
 };
 
-// Bidirectional only because its edge list is walked without the tricks that GCC warns about.
+// Bidirectional only because GCC warns about how Boost walks the edges of a directed graph.
 using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS,
                                     const PlacedPiece*, Edge>;
 
@@ -37,7 +37,7 @@ std::string colour_of(const DeviceLedger& device, std::size_t index) {
   return kGpus[index % kGpus.size()];
 }
 
-// `text` as it stands inside the quotes of a DOT string.
+// Escapes `text` to stand inside the quotes of a DOT string.
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -71,7 +71,7 @@ void add_ties(const ModelTree& tree, const std::vector<PlacedPiece>& pieces, Gra
   }
 }
 
-// Activations pass from piece to piece; those that go to a block's experts come back to the block.
+// Activations go from piece to piece. From the experts of a block they come back to the block.
 Graph module_graph(const ModelTree& tree, const std::vector<PlacedPiece>& pieces) {
   Graph graph;
   for (const PlacedPiece& piece : pieces) boost::add_vertex(&piece, graph);

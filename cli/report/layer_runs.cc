@@ -13,7 +13,7 @@
 namespace berth {
 namespace {
 
-// A run while it grows: a name cut at its dots, where a part may already be a range.
+// A run while it grows. Its name is cut at the dots; a number in it may have become a range.
 struct Item {
   std::vector<std::string> parts;
   std::string piece;  // of a layer that is cut: "experts", or "rest" for all else of it
@@ -53,7 +53,8 @@ void add_to(LayerRun& run, const LayerRun& more) {
   run.most = std::max(run.most, more.most);
 }
 
-// Merges items that differ only in the number `place` parts before the end, where it counts up.
+// Merges items whose names differ only in one number, if that counts up by one. The number stands
+// `place` parts before the end of the name.
 std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
   struct Open {
     std::size_t index;    // into `merged`
@@ -95,8 +96,8 @@ bool is_numbers(const std::string& part) {
          (dash == std::string::npos || number_of(part.substr(dash + 1)));
 }
 
-// Brings together what differs in the layer's number alone, gaps and all: "h.0-1,3-4". Of many
-// pieces the first and the last are named: "h.0,4,8,...,76".
+// Merges items whose names differ only in the layer's number, whatever the numbers are:
+// "h.0-1,3-4". If there are many, the first three and the last are named: "h.0,4,8,...,76".
 std::vector<Item> merge_gaps(std::vector<Item> items) {
   constexpr std::size_t kMostPieces = 8;
   struct Open {
@@ -145,7 +146,7 @@ std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
   return items;
 }
 
-// How many leading parts all names share, leaving at least one part of each.
+// How many parts at the beginning all names share. At least one part of each name is not counted.
 std::size_t common_parts(const std::vector<Item>& items) {
   std::size_t common = 0;
   for (;; ++common) {
@@ -157,7 +158,8 @@ std::size_t common_parts(const std::vector<Item>& items) {
   }
 }
 
-// The first part of most names ("model", "transformer"): dropped from short names where it leads.
+// The first part of more than half of the names ("model", "transformer"), which short names leave
+// out.
 std::string usual_root(const std::vector<Item>& items) {
   std::map<std::string, std::size_t> votes;
   for (const Item& item : items) {

@@ -94,7 +94,8 @@ std::string load_report(const Planned& planned, const LoadReport& report, bool v
                      format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes),
                      format_size(planned.plan.load_peak.naive_host_bytes));
   out += fmt::format("\n{}\n", device_lines(report));
-  // A model of hundreds of shards says the same of most of them; three are enough to know.
+  // Only the first three shards are listed, because most shards of a model are read in the same
+  // way.
   const std::size_t shown = verbose ? report.io_choices.size() : 3;
   for (std::size_t i = 0; i < report.io_choices.size() && i < shown; ++i) {
     out += fmt::format("io          {}\n", report.io_choices[i]);

@@ -42,7 +42,7 @@ class Reader {
   }
   double number(std::string_view key) const { return get<double>(key, "a number"); }
   bool boolean(std::string_view key) const { return get<bool>(key, "true or false"); }
-  // Objects all of them.
+  // The items of a list of objects.
   std::vector<Reader> list(std::string_view key) const {
     std::vector<Reader> items;
     const std::string field = value_.path(key);
@@ -59,7 +59,7 @@ class Reader {
   bool is_null(std::string_view key) const { return has(key) && item(key).is_null(); }
   element item(std::string_view key) const { return get<element>(key, "here"); }
 
-  // Runs `parse` on a text member; its errors come back naming the member.
+  // Parses a text member. If `parse` throws, the error names the member.
   template <typename Parse>
   auto parsed(std::string_view key, Parse parse) const {
     const std::string value = text(key);
@@ -84,7 +84,7 @@ DeviceLedger read_device(const Reader& reader) {
   for (const DeviceKind candidate : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
     if (device_kind_name(candidate) == kind) device.kind = candidate;
   }
-  if (device_kind_name(device.kind) != kind) reader.fail("has a kind that is none");
+  if (device_kind_name(device.kind) != kind) reader.fail("has an unknown kind");
   device.capacity = reader.size("capacity");
   device.reserved = reader.size("reserved");
   device.weights = reader.size("weights");
@@ -131,7 +131,7 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
   }
 }
 
-// Stages and streaming were added later; a plan file without them is still valid.
+// Stages and streaming are optional, because plans had none at first.
 Estimate read_estimate(const Reader& reader, const Plan& plan) {
   Estimate estimate;
   estimate.prefill_seconds = reader.number("prefill_seconds");
@@ -229,7 +229,7 @@ void require_same(const PlanFile& file, const char* what, const std::string& pla
                           file.source, what, planned, here));
 }
 
-// The machine that the ledger describes: enough to price the device map on it.
+// The machine that the ledger describes, with all that is needed to price the device map on it.
 Machine machine_of(const Plan& plan) {
   Machine machine;
   machine.source = plan.machine;

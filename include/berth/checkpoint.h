@@ -29,11 +29,11 @@ struct TensorInfo {
   std::uint64_t bytes() const { return end - begin; }
 };
 
-// How the elements of a tensor stand in its file where that is not as its shape says, as happens in
-// GGUF files.
+// How a file stores a tensor whose elements it does not have as the tensor's shape says. This
+// happens in GGUF files.
 struct StoredForm {
-  // Where `unit` is not 0, the file has the elements as [groups, rows, columns, unit] and the
-  // tensor as [groups, columns, rows, unit], both row-major. The size of the tensor gives `groups`.
+  // If `unit` is not 0, the file has the elements as [groups, rows, columns, unit] and the tensor
+  // as [groups, columns, rows, unit], both row-major; the tensor's size gives `groups`.
   std::uint64_t rows = 0;
   std::uint64_t columns = 0;
   std::uint64_t unit = 0;  // elements that stay together; whole blocks of a block format
@@ -53,17 +53,17 @@ struct Shard {
   std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
 };
 
-// How the files of a checkpoint are written: by safetensors, by llama.cpp, by torch.save.
+// What writes the files of a checkpoint: safetensors, llama.cpp or torch.save.
 enum class CheckpointFormat : std::uint8_t { kSafetensors, kGguf, kTorch };
 
 // All files of a model together.
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::kSafetensors;
-  // Holds the shards, and beside them config.json where the format does not have it inside.
+  // The folder of the shards, and of config.json if the format does not have it inside its files.
   std::filesystem::path folder;
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
-  std::vector<StoredForm> forms;    // that TensorInfo::form names
+  std::vector<StoredForm> forms;    // TensorInfo::form is an index into them, plus 1
 
   std::uint64_t bytes() const;  // of all tensors; bytes that several share count once
   // Null where the tensor is stored as its shape says.
@@ -73,7 +73,7 @@ struct Checkpoint {
 };
 
 // What a checkpoint may have at most; opening one that has more is an Error. These are the limits
-// of the format's reference implementation, and our own where it has none.
+// of the format's reference implementation, or our own if it has none.
 struct CheckpointLimits {
   std::uint64_t header_bytes = 100'000'000;  // of one shard
   std::uint64_t tensors = 2'000'000;         // in all shards

@@ -19,10 +19,10 @@ namespace berth {
 //   a file of weights: .safetensors, .bin, .pt, .pth, .gguf; a config.json beside it is used,
 //   a config.json alone: the model can be planned before its weights are there, or
 //   a module tree as JSON.
-// `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); nothing
-// keeps every tensor as it is stored. With Dequantize::kYes quantised weights become plain ones of
-// that dtype. A family that Berth has no template for gets the tree that the names of its tensors
-// spell, with a note in ModelTree::notes.
+// `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); without
+// it, every tensor stays as it is stored. With Dequantize::kYes quantised weights become plain.
+// A family that Berth has no template for gets the tree that the names of its tensors spell, with a
+// note in ModelTree::notes.
 // Throws Error naming the file: missing, malformed, a folder without config.json, tensors that are
 // missing or of other shapes than the config says, a quantisation that cannot be dequantised.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
@@ -36,8 +36,8 @@ Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request);
 
 // Compares a plan, perhaps made elsewhere or earlier, with what is free on `now`. Gives an empty
-// string where it still fits, else one sentence that names the device and what it lacks. A device
-// of the plan that `now` lacks is skipped with `emulate`, and named as absent without.
+// string if the plan still fits, else one sentence that names the device and what it lacks. With
+// `emulate`, devices that `now` lacks are skipped; without, the sentence says that one is absent.
 std::string recheck(const Plan& plan, const Machine& now, bool emulate);
 
 }  // namespace berth

@@ -55,7 +55,7 @@ class JsonValue {
   std::vector<JsonValue> list() const;
   simdjson::dom::object object() const;
 
-  // What most objects here are told apart by, and flags that are false where absent.
+  // type() is the member "type", which must be there; flag() is `otherwise` if it is absent.
   std::string_view type() const { return require("type").text(); }
   bool flag(std::string_view key, bool otherwise = false) const;
 

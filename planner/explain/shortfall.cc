@@ -370,7 +370,8 @@ std::string find_cause(const PlanInputs& inputs) {
     have += std::min({inputs.spaces[d].bytes, inputs.spaces[d].weight_bytes, kUnlimited / 64});
   }
   return "memory: weights of " + format_size(need) + " and a KV cache of " + format_size(cache) +
-         ", beside workspaces, for " + format_size(have) + " on all devices that may be used";
+         ", besides workspaces, do not fit into the " + format_size(have) +
+         " of all devices that may be used";
 }
 
 std::string load_cause(const PlanInputs& inputs, const LoadPeak& peak) {

@@ -4,8 +4,8 @@
 //   auto* door = reinterpret_cast<berth::ExecutorDoor>(dlsym(library, berth::kExecutorDoor));
 //   const berth::ExecutorApi* api = door();  // compare api->version with kExecutorApiVersion first
 //
-// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
-// dlclose it: libtorch does not survive that.
+// Program and library must come from one build, because C++ values and exceptions (berth::Error)
+// pass between them. Never dlclose the library: libtorch does not survive that.
 #pragma once
 
 #include "berth/plan.h"

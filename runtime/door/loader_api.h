@@ -4,8 +4,8 @@
 //   auto* door = reinterpret_cast<berth::LoaderDoor>(dlsym(library, berth::kLoaderDoor));
 //   const berth::LoaderApi* api = door();   // compare api->version with kLoaderApiVersion first
 //
-// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
-// dlclose it while a LoadedModel lives.
+// Program and library must come from one build, because C++ values and exceptions (berth::Error)
+// pass between them. Never dlclose the library while a LoadedModel lives.
 #pragma once
 
 #include "berth/loader.h"
@@ -29,7 +29,7 @@ struct LoaderApi {
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
   MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
   std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
-  // berth checksum: the text of the file.
+  // berth checksum; returns the text of the checksum file.
   std::string (*checksum)(const Checkpoint&, const LoadOptions&) = nullptr;
   ConvertReport (*convert)(const Checkpoint&, const std::vector<ConvertTensor>&,
                            const std::vector<Companion>&, const std::filesystem::path&,

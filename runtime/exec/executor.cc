@@ -40,7 +40,7 @@ std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& 
   }
   if (!options.prompt) return nullptr;
   throw Error((folder_of(model) / "tokenizer.json").string() +
-              ": missing; a text prompt needs it (token ids do without)");
+              ": missing; a text prompt needs it, --prompt-ids does not");
 }
 
 // The ids under `key`: an integer or a list of them.

@@ -46,9 +46,9 @@ Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double thet
   const double partial = config.number("rope_parameters.partial_rotary_factor").value_or(1.0);
   const auto dimensions = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
   if (dimensions <= 0 || dimensions > head_dim || dimensions % 2 != 0) {
-    throw Error(config.source() +
-                ": rope_parameters.partial_rotary_factor: " + std::to_string(dimensions) + " of " +
-                std::to_string(head_dim) + " dimensions cannot rotate");
+    throw Error(config.source() + ": rope_parameters.partial_rotary_factor: " +
+                std::to_string(dimensions) + " of " + std::to_string(head_dim) +
+                " dimensions cannot be rotated (an even number of them can)");
   }
   Rotary rotary;
   for (std::int64_t i = 0; i < dimensions; i += 2) {

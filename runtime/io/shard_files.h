@@ -58,8 +58,8 @@ class ShardFiles {
 
   // Reads bytes [begin, end) of a shard to `at_begin`, which must be as far above a multiple of
   // kBlock as `begin` is. Memory down to the block boundary below the range and up to the one above
-  // it must be writable. Throws Error where the file cannot be opened or has changed; every other
-  // failure is told by the outcome.
+  // it must be writable. Throws Error if the file cannot be opened or has changed; the outcome says
+  // of any other failure.
   ReadOutcome read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                    std::byte* at_begin);
 

@@ -13,7 +13,7 @@ namespace {
 
 enum class Prepend { kAlways, kFirst, kNever };
 
-// Old files say add_prefix_space only, some newer ones both.
+// Old files have add_prefix_space instead of prepend_scheme; some newer ones have both.
 Prepend read_prepend(const JsonValue& value) {
   const bool wanted = value.flag("add_prefix_space", true);
   const auto scheme = value.get("prepend_scheme");
@@ -27,7 +27,7 @@ Prepend read_prepend(const JsonValue& value) {
   return name == "always" ? Prepend::kAlways : Prepend::kFirst;
 }
 
-// Cuts before each mark.
+// Cuts a piece before each mark.
 void cut(const TextPiece& piece, std::string_view mark, std::vector<TextPiece>& pieces) {
   for (std::size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
     end = std::min(piece.text.find(mark, begin + 1), piece.text.size());
@@ -58,7 +58,7 @@ PreTokenizer make_metaspace(const JsonValue& value) {
   };
 }
 
-// All marks of the first token go, wherever they stand in it: so does Hugging Face.
+// Removes all marks of the first token, wherever they stand in it, as Hugging Face does.
 TokenDecoder make_metaspace_decoder(const JsonValue& value) {
   const std::string mark(value.require("replacement").character());
   const bool drop_first = read_prepend(value) != Prepend::kNever;

@@ -24,8 +24,9 @@ Normalizer make_prepend(const JsonValue& value) {
   };
 }
 
-// What replaces a match counts, with Hugging Face, as standing where the match's last character
-// stood, and what replaces it with nothing leaves what comes after.
+// Whether the piece no longer begins where the whole text begins, once `first`, its first stretch,
+// is replaced by `content`. For Hugging Face, what replaces a match stands where the match's last
+// character stood; if nothing replaces it, the piece begins with what comes after the match.
 bool moves_start(std::string_view text, const Stretch& first, std::string_view content) {
   if (!first.match || first.begin == first.end) return false;
   std::size_t second = first.begin;  // character

@@ -4,7 +4,7 @@
 namespace berth {
 namespace {
 
-// The ids of the special token that a template calls `name`.
+// Appends the ids of the special token that a template calls `name`.
 void append_ids(const JsonValue& special_tokens, const JsonValue& name,
                 std::vector<std::int64_t>& ids) {
   const auto token = special_tokens.get(name.text());
@@ -16,7 +16,7 @@ SpecialIds read_template(const JsonValue& value) {
   const auto single = value.require("single");
   const auto special_tokens = value.require("special_tokens");
   SpecialIds ids;
-  bool met = false;  // the text
+  bool met = false;  // the text A has been met
   for (const JsonValue& piece : single.list()) {
     if (const auto token = piece.get("SpecialToken")) {
       append_ids(special_tokens, token->require("id"), met ? ids.after : ids.before);
@@ -42,8 +42,8 @@ SpecialIds read_pair(const JsonValue& value) {
   return {{id("cls")}, {id("sep")}};
 }
 
-// Hugging Face hands what one step has added tokens to on as several texts: nothing but a step that
-// leaves ids alone goes with that.
+// Once a step has added tokens, Hugging Face hands several texts to the steps after it. Of these,
+// only ByteLevel is supported, which leaves the ids as they are.
 SpecialIds read_sequence(const JsonValue& value) {
   SpecialIds ids;
   for (const JsonValue& step : value.require("processors").list()) {

@@ -25,7 +25,7 @@ void fuse(Tokens& tokens) {
   tokens.push_back(std::move(text));
 }
 
-// The bytes that the characters of `token` stand for; the token itself where one stands for none.
+// The bytes that the characters of `token` stand for, or `token` if one of them stands for none.
 std::string bytes_of(const std::string& token) {
   std::string bytes;
   for (std::size_t at = 0; at < token.size();) {
@@ -41,7 +41,7 @@ void decode_byte_level(Tokens& tokens) {
   fuse(tokens);
 }
 
-// A run of byte tokens is text where all of it is UTF-8; else each byte is one U+FFFD.
+// Appends a run of byte tokens: as text if all of it is UTF-8, else as a U+FFFD for each byte.
 void append_bytes(std::string& run, Tokens& tokens) {
   if (!find_ill_formed_utf8(run)) {
     if (!run.empty()) tokens.push_back(run);
@@ -72,14 +72,14 @@ TokenDecoder make_replace(const JsonValue& value) {
   const auto pattern_value = value.require("pattern");
   const auto pattern = make_pattern(pattern_value);
   const std::string content(value.require("content").text());
-  if (const auto plain = pattern_value.get("String")) {  // the usual one
+  if (const auto plain = pattern_value.get("String")) {  // the usual kind
     return [from = std::string(plain->text()), content](Tokens& tokens) {
       for (std::string& token : tokens) replace_all(token, from, content);
     };
   }
   return [pattern, content](Tokens& tokens) {
     for (std::string& token : tokens) {
-      const std::string text = lossy_utf8(token);  // a step before may have left bytes
+      const std::string text = lossy_utf8(token);  // earlier steps may leave ill-formed UTF-8
       token = replace_matches(text, pattern(text), content);
     }
   };

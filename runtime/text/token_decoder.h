@@ -1,6 +1,6 @@
 // Decoders of tokenizer.json: how tokens become text again. Each has the semantics of the Hugging
-// Face tokenizers class of the same name, but that ByteLevel leaves bytes that are no UTF-8 as they
-// are.
+// Face tokenizers class of the same name, except that ByteLevel leaves bytes that are not UTF-8 as
+// they are.
 #pragma once
 
 #include <optional>

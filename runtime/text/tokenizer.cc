@@ -167,7 +167,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
   }
 }
 
-// `known`: the ids of words seen before in this text; words repeat.
+// `known` has the ids of words that came before in this text, because words repeat.
 void HuggingFaceTokenizer::encode_words(
     const TextPiece& piece, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
     std::vector<std::int64_t>& ids) const {

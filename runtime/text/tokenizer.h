@@ -30,8 +30,8 @@ class Tokenizer {
   virtual std::vector<std::int64_t> encode_prompt(std::string_view text) const = 0;
   // Bytes of the ids; may end inside a UTF-8 sequence. Special tokens are kept if asked for.
   virtual std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const = 0;
-  // Like decode(), but only the text that further ids cannot change: it leaves out byte tokens at
-  // the end, because they become text only together with those that follow.
+  // Like decode(), but without the byte tokens at the end: what a run of these becomes depends on
+  // the byte tokens that may follow. Further ids do not change what is left.
   virtual std::string decode_settled(const std::vector<std::int64_t>& ids,
                                      bool keep_special) const = 0;
   virtual std::uint64_t vocabulary() const = 0;

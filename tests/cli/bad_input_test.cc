@@ -264,7 +264,7 @@ const Broken kBroken[] = {
        const std::string model = tiny_llama(f, "m");
        const std::string saved = f.path() / "plan.json";
        const std::string machine = machine_file(f, "1GiB", "900TiB");
-       // Planned on a CPU with 900 TiB for a KV cache that no machine has room for today.
+       // Planned for a CPU of 900 TiB, with a KV cache that no machine has space for today.
        berth({"plan", model, "--machine", machine, "--exclude", "0", "--save", saved, "--context",
               "100000000", "--batch", "10000"});
        return std::vector<std::string>{"load", model, "--plan", saved};

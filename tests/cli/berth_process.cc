@@ -60,7 +60,7 @@ Answer berth(const std::vector<std::string>& arguments, const std::string& input
   argv.push_back(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
-    ::setenv("BERTH_MACHINE_FILE", "", /*overwrite=*/0);  // not the calibration of whoever tests
+    ::setenv("BERTH_MACHINE_FILE", "", /*overwrite=*/0);  // no calibration of this machine
     if (!std::freopen(in.c_str(), "r", stdin) || !std::freopen(out.c_str(), "w", stdout) ||
         !std::freopen(talk.c_str(), "w", stderr)) {
       ::_exit(126);

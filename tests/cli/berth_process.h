@@ -1,4 +1,4 @@
-// Runs the built `berth` and keeps what it said; and models to run it on.
+// Runs the built `berth` and keeps its exit code and output; also makes models to run it on.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 namespace berth::testing {
 
 struct Answer {
-  int exit_code = 0;  // 128 + signal where one ended it
+  int exit_code = 0;  // 128 + signal if a signal ended it
   std::string out;
   std::string talk;
 };
@@ -22,7 +22,7 @@ std::string safetensors(const std::string& header, std::size_t data_bytes);
 // Writes a runnable llama of two tiny layers (config.json, model.safetensors) into `name`.
 std::filesystem::path tiny_llama(const TemporaryFolder& folder, const std::string& name);
 
-// The parts of tiny_llama, to be broken one by one.
+// What tiny_llama() writes, for tests that break one of its files.
 std::string tiny_config();
 std::string tiny_header();
 std::size_t tiny_data_bytes();

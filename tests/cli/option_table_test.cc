@@ -20,7 +20,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// Texts of which every option that takes one finds some to be a value; likewise for YAML.
+// Every option that takes a value takes at least one of these texts. Likewise for YAML.
 const std::vector<std::string> kTexts{"1",      "64MiB",  "float32", "balanced",   "mmap",
                                       "direct", "0=1GiB", "0=1",     "lm_head=cpu"};
 const std::vector<std::string> kYaml{"1",
@@ -84,7 +84,7 @@ const CommandRow& some_command(const OptionRow& row) {
                        [&](const CommandRow& command) { return row.taken_by(command.command); });
 }
 
-// What `berth COMMAND ... FLAG [text]` comes to, with arguments that the command needs.
+// The result of parsing `berth COMMAND ... FLAG [text]`, with the arguments that the command needs.
 Options options_with(const OptionRow& row, const CommandRow& command, const std::string& text) {
   std::vector<std::string> words{"berth", std::string(command.name)};
   for (const OptionRow& other : option_table()) {
@@ -264,7 +264,7 @@ TEST(OptionTable, ContradictionsHoldBothWays) {
   EXPECT_FALSE(contradict(row("--policy"), row("--machine")));
 }
 
-// Values, not only presence: of each way to say one, the flag's stands.
+// Compares values, not only whether they are given, for an option of each form.
 TEST(OptionTable, AFlagsValueTakesThePlaceOfTheFiles) {
   const Settings file = parse_deployment(parse_yaml("model: m\n"
                                                     "machine: h200\n"

@@ -26,7 +26,7 @@ TEST(PlanCommand, ExitsTwoWithTheShortfallWhereTheModelDoesNotFit) {
   EXPECT_EQ(berth({"plan", model, "--max-memory", "0=1GiB,cpu=1GiB"}).exit_code, 0);
 }
 
-// Mixtures too large for the GPUs have prices of years in them, and searches that never ended.
+// These mixtures have placements that would take years, on which searches once did not end.
 TEST(PlanCommand, ComparesPoliciesOnMixturesThatSpillToTheDisk) {
   const std::string models = BERTH_SOURCE_DIR "/configs/models/";
   for (const auto& [model, machine] :

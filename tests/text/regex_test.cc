@@ -100,7 +100,7 @@ TEST(Regex, TakesALongTextWithoutAMatch) {
   EXPECT_EQ(Regex("(?:a|b)++").find_all(text).size(), 1u);
 }
 
-// Where a search goes back too often, the places are tried one by one, with the same outcome.
+// If a search goes back too often, positions are tried one by one, which gives the same result.
 TEST(Regex, FindsWhatComesAfterMuchThatFails) {
   std::string text;
   for (int i = 0; i < 500; ++i) text += std::string(200, 'x') + "-";

@@ -265,7 +265,7 @@ TEST_F(BrokenFile, IsAnErrorWhereItIsNotThere) {
   EXPECT_THROW(Tokenizer::read(folder_ / "tokenizer.json"), Error);
 }
 
-// Texts may be long where a word is all of the text: no step may be quadratic, or deep.
+// A long text may be a single word. No step may take quadratic time for it, or recurse deeply.
 TEST(Encoding, TakesALongTextWithoutWords) {
   const auto tokenizer = Tokenizer::read(data("llama2.json"));
   std::string text;

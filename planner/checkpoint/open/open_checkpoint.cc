@@ -20,8 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What opening by an index takes for each byte of it, about: the text itself, its entries, the
-// tensors and their names.
+// About how many bytes of memory it takes to open a model for each byte of its index: for the text,
+// its entries, the tensors and their names.
 constexpr std::size_t kIndexGrowth = 4;
 
 std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
@@ -53,7 +53,7 @@ void check_unique(const Checkpoint& checkpoint) {
               quote(index.shards[index.entries[entry].shard]) + ", " + but);
 }
 
-// Asks that index and shards tell the same story, tensor for tensor.
+// Throws Error unless the shards have exactly the tensors that the index says they have.
 void compare(const Checkpoint& checkpoint, const ShardIndex& index, const fs::path& file) {
   const std::string source = file.string();
   constexpr std::uint32_t kAbsent = NameTable::kAbsent;
@@ -108,7 +108,7 @@ void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
   compare(checkpoint, index, file);
 }
 
-// The parts of "model-00002-of-00005.safetensors".
+// What the name "model-00002-of-00005.safetensors" says.
 struct Numbered {
   std::string stem;  // "model"
   std::uint32_t part = 0;
@@ -138,7 +138,8 @@ std::string padded(std::uint32_t number, std::size_t digits) {
   return text.size() < digits ? std::string(digits - text.size(), '0') + text : text;
 }
 
-// Without an index, names that count themselves say whether all of them are here.
+// If there is no index, numbered names say how many shards there must be. Throws Error if one of
+// them is missing.
 void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
                     std::string_view suffix) {
   struct Series {
@@ -166,7 +167,7 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
   }
 }
 
-// What else lies in a folder without shards, so that the error can say it.
+// Throws the Error for a folder without shards. If other weights lie in it, it names their file.
 [[noreturn]] void fail_without_shards(const fs::path& folder) {
   std::error_code error;
   std::string other;
@@ -188,7 +189,7 @@ void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
   throw Error(text + ", but " + quote(other) + ": name that file to open it alone");
 }
 
-// The files of a format whose index is missing, sorted; none where there are none.
+// The shards of a format that has no index in the folder, sorted. Empty if there are none.
 std::vector<fs::path> list_files(const fs::path& folder, const WeightFormat& format) {
   std::vector<fs::path> files;
   std::error_code error;
@@ -204,8 +205,8 @@ std::vector<fs::path> list_files(const fs::path& folder, const WeightFormat& for
   return files;
 }
 
-// As transformers looks: the whole file first, then the index; then whatever is there. False where
-// the folder holds nothing of this format.
+// Looks as transformers does: for the one file of the whole model, else for the index, else for any
+// shards. Returns false if the folder holds nothing of this format.
 bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
                  const CheckpointLimits& limits) {
   std::error_code ignored;

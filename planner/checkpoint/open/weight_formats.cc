@@ -29,7 +29,7 @@ std::uint64_t header_length(const File& file, std::string_view first,
   try {
     return read_header_length(first, file.size(), source, limits);
   } catch (const Error&) {
-    // Only of a file that is no safetensors is more looked at than its header.
+    // More than the header is read only if this is no safetensors file, to say what it is instead.
     std::string head(std::min(file.size(), kStandInBytes), '\0');
     file.read_exactly(0, head.data(), head.size());
     refuse_stand_in(head, source);
@@ -45,7 +45,7 @@ void read_safetensors_files(Checkpoint& checkpoint, const std::vector<fs::path>&
   for (const fs::path& path : files) {
     const File file(path);
     const std::string source = path.string();
-    // Exactly the header is read, in two calls: not one byte of the weights behind it.
+    // Two calls read exactly the header, and not one byte of the weights behind it.
     char first[8] = {};
     file.read_exactly(0, first, std::min<std::uint64_t>(sizeof first, file.size()));
     const std::uint64_t length = header_length(file, {first, sizeof first}, limits);

@@ -61,7 +61,7 @@ const PreTokenizerKind& find_kind(const GgufHeader& header) {
     }
   }
   header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + known +
-                                        " are; token ids do without a tokenizer: --prompt-ids)");
+                                        " are; --prompt-ids needs no tokenizer)");
 }
 
 std::string split_step(std::string_view regex) {
@@ -158,7 +158,7 @@ TokenizerSections read_sections(const GgufHeader& header, const GgufVocabulary& 
   header.fail("tokenizer.ggml.model",
               quote(model) +
                   " is not supported (byte-level BPE, 'gpt2', and SentencePiece's, 'llama', are; "
-                  "token ids do without a tokenizer: --prompt-ids)");
+                  "--prompt-ids needs no tokenizer)");
 }
 
 // The token `name` ("bos", "eos"), if it is put around a text; else nothing. If the file does not

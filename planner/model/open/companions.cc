@@ -97,7 +97,8 @@ std::string with_dtype(const std::string& config, DType dtype, const std::string
     simdjson::ondemand::json_type type{};
     std::string_view token = value.raw_json_token();
     if (value.type().get(type) || type != simdjson::ondemand::json_type::string) continue;
-    while (!token.empty() && token.back() != '"') token.remove_suffix(1);  // it reaches to the next
+    // The raw token reaches up to the next one.
+    while (!token.empty() && token.back() != '"') token.remove_suffix(1);
     places.emplace_back(token.data() - padded.data(), token.size());
   }
   std::string text = config;

@@ -39,7 +39,8 @@ const WholeFormat* format_named(const fs::path& file) {
   return row == std::end(kFormats) ? nullptr : row;
 }
 
-// Whether a folder that holds this file is one of weights with their description beside them.
+// True for weights that have their description beside them. A folder that holds such a file is
+// taken to be of that kind.
 bool is_weights_in_folder(const fs::path& file) {
   const std::string extension = file.extension().string();
   return std::ranges::any_of(

@@ -42,7 +42,8 @@ bool is_tree_json(const fs::path& path) {
   return !object.find_field_unordered("root").get(root);
 }
 
-// A guess from the size of the index, rather too many: an entry takes some hundred bytes.
+// Guesses from the size of the index, whose entries take about a hundred bytes each. Rather guesses
+// too many.
 std::size_t expected_tensors(const fs::path& folder) {
   for (const WeightFormat& format : weight_formats()) {
     std::error_code error;
@@ -71,7 +72,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   Model model;
   model.path = path;
   if (!fs::exists(config, ignored)) {
-    // Said first where the folder holds nothing that could be read either way.
+    // If the folder has no weights either, this throws, and its message says more.
     open_checkpoint(path);
     throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
@@ -84,7 +85,8 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
     return build_skeleton(*model.config, dtype, expected_tensors(path));
   });
   skeleton.wait();
-  model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
+  // Its error is thrown first, because nothing fits a broken checkpoint.
+  model.checkpoint = checkpoint.get();
   model.tree = join_model_tree(skeleton.get(), folder_name(path), model.config.get(),
                                &*model.checkpoint, dtype, dequantize);
   return model;
