@@ -12,7 +12,7 @@ namespace berth {
 
 struct PlacedPiece {
   ModuleId module = kNone;   // of a cut block, the block
-  const char* part = "";     // "experts" or "rest" of a cut block
+  const char* piece = "";    // "experts" or "rest" of a cut block
   std::uint32_t device = 0;  // index into Plan::devices
   std::uint64_t bytes = 0;
   std::string reason;
