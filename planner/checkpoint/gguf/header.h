@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 
