@@ -6,7 +6,6 @@
 #include "cli/options/values.h"
 #include "planner/base/join.h"
 #include "planner/machine/sizes.h"
-#include "planner/plan/policies.h"
 #include "runtime/io/engines.h"
 
 namespace berth {

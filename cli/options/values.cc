@@ -10,7 +10,6 @@
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
-#include "planner/plan/policies.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 

@@ -41,6 +41,5 @@ inline bool is_own(const Request& request) { return placer_of(request) == Placer
 
 // All policies that a request can ask for, Berth's own first.
 std::vector<Policy> all_policies();
-std::vector<std::string_view> cpu_memory_names();
 
 }  // namespace berth
