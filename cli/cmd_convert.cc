@@ -17,6 +17,7 @@
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
 #include "cli/report/table.h"
+#include "planner/base/join.h"
 #include "planner/base/json_writer.h"
 #include "planner/base/output_file.h"
 #include "planner/machine/sizes.h"
@@ -168,11 +169,9 @@ std::string report_text(const Options& options, const Input& input, const Conver
   for (const ConvertedFile& file : report.files) {
     out += fmt::format("file        {}: {} bytes\n", file.name, with_commas(file.bytes));
   }
-  std::string beside;
-  for (const Companion& companion : input.companions) {
-    beside += (beside.empty() ? "" : ", ") + companion.name;
+  if (!input.companions.empty()) {
+    out += fmt::format("beside      {}\n", join(input.companions, ", ", &Companion::name));
   }
-  if (!beside.empty()) out += fmt::format("beside      {}\n", beside);
   for (const std::string& choice : report.io_choices)
     out += fmt::format("io          {}\n", choice);
   for (const std::string& note : input.notes) out += fmt::format("note        {}\n", note);

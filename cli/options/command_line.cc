@@ -45,7 +45,7 @@ void set_option(const OptionRow& row, const std::string& text, Options& options)
 
 CLI::Option* declare_option(CLI::App& app, const OptionRow& row, Options& options) {
   const std::string flag(row.flag);
-  const std::string help(row.help);
+  const std::string help = row.help_text();
   switch (row.value.takes) {
     case OptionValue::Takes::kNothing:
       return app.add_flag_callback(

@@ -4,7 +4,9 @@
 
 #include "berth/error.h"
 #include "cli/options/values.h"
+#include "planner/base/join.h"
 #include "planner/machine/sizes.h"
+#include "runtime/io/engines.h"
 
 namespace berth {
 namespace {
@@ -113,10 +115,10 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "NAME",
-     .help = "auto (default), balanced, balanced_low_0, sequential or throughput",
-     .guide = "how to place: `auto`, `balanced`, `balanced_low_0`, `sequential` or `throughput`, "
-              "[as described](#policies)",
+     .help = "{}",
+     .guide = "how to place: {}, [as described](#policies)",
      .otherwise = "`auto`",
+     .choices = policy_names,
      .value = value<&Settings::policy, policy_from>()},
     {.flag = "--device-map",
      .key = "device_map",
@@ -300,10 +302,10 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kLoadingGroup,
      .shape = "KIND",
-     .help = "what weights in host RAM are: mmap (default), private or pinned",
-     .guide = "what weights in host RAM are: `mmap`, `private` or `pinned`, "
-              "[as described](#cpu-memory)",
+      .help = "what weights in host RAM are: {}",
+      .guide = "what weights in host RAM are: {}, [as described](#cpu-memory)",
      .otherwise = "`mmap`",
+     .choices = cpu_memory_names,
      .value = value<&Settings::cpu_memory, cpu_memory_from>()},
     {.flag = "--prefault",
      .key = "prefault",
@@ -318,10 +320,11 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning | kConvert | kChecksum,
      .group = kLoadingGroup,
      .shape = "ENGINE",
-     .help = "how files are read: auto (default), buffered, direct or uring",
-     .guide = "how files are read: `auto`, `buffered`, `direct` or `uring`; where io_uring is "
-              "forbidden, `uring` reads as `direct` does, and a note says so",
+      .help = "how files are read: {}",
+      .guide = "how files are read: {}; where io_uring is forbidden, `uring` reads as `direct` "
+               "does, and a note says so",
      .otherwise = "`auto`: by page cache and file system",
+     .choices = io_engine_names,
      .value = value<&Settings::io, io_engine_from>()},
     {.flag = "--staging",
      .key = "staging",
@@ -552,11 +555,32 @@ constexpr CommandRow kCommands[] = {
      "berth checksum models/SmolLM2-135M-Instruct", "Reading"},
 };
 
+// `text` with the names that `row` chooses from, each shown by `show`, in the place of its {}.
+template <typename Show>
+std::string with_choices(const OptionRow& row, std::string_view text, Show show) {
+  std::string out(text);
+  if (row.choices == nullptr) return out;
+  std::vector<std::string> shown;
+  for (const std::string_view name : row.choices()) shown.push_back(show(name, shown.empty()));
+  return out.replace(out.find("{}"), 2, join_in_words(shown, "or"));
+}
+
 }  // namespace
 
 std::span<const OptionRow> option_table() { return kOptions; }
 
 std::span<const CommandRow> command_table() { return kCommands; }
+
+std::string OptionRow::help_text() const {
+  return with_choices(*this, help, [](std::string_view name, bool is_default) {
+    return std::string(name) + (is_default ? " (default)" : "");
+  });
+}
+
+std::string OptionRow::guide_text() const {
+  return with_choices(*this, guide,
+                      [](std::string_view name, bool) { return "`" + std::string(name) + "`"; });
+}
 
 std::span<const std::string_view> OptionRow::excluded_flags() const {
   const auto end = std::find(excludes.begin(), excludes.end(), std::string_view());

@@ -11,7 +11,9 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/options/option_value.h"
 #include "cli/options/options.h"
@@ -45,6 +47,9 @@ struct OptionRow {
   // What the guide says, in Markdown: the meaning (where it is empty, the help), and the default.
   std::string_view guide = {};
   std::string_view otherwise = {};
+  // Of an option whose value is one of a few names: the names, the default first. They take the
+  // place of {} in `help` and `guide`.
+  std::vector<std::string_view> (*choices)() = nullptr;
   // The member that the option fills, and how texts and YAML become its value.
   OptionValue value;
   // Flags of earlier rows that contradict this one. Both on a command line are an error, and so are
@@ -55,6 +60,9 @@ struct OptionRow {
   constexpr bool taken_by(Command command) const { return in(commands, command); }
   constexpr bool is_argument() const { return flag[0] != '-'; }
   constexpr bool is_hidden() const { return help.empty(); }
+  // `help` and `guide` with their choices: "a (default), b or c" and "`a`, `b` or `c`".
+  std::string help_text() const;
+  std::string guide_text() const;
   // The part of `excludes` that is filled.
   std::span<const std::string_view> excluded_flags() const;
 };

@@ -9,6 +9,7 @@
 #include "cli/report/plan_report.h"
 #include "cli/report/table.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/policies.h"
 
 namespace berth {
 namespace {
@@ -163,8 +164,7 @@ std::vector<ComparedPlan> compare_policies(const Planned& planned) {
     return compared;
   };
   std::vector<ComparedPlan> rows;
-  for (const Policy policy : {Policy::kAuto, Policy::kThroughput, Policy::kBalanced,
-                              Policy::kBalancedLow0, Policy::kSequential}) {
+  for (const Policy policy : all_policies()) {
     Request request = planned.request;
     request.policy = policy;
     request.device_map.reset();

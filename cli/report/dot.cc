@@ -82,13 +82,13 @@ Graph module_graph(const ModelTree& tree, const std::vector<PlacedPiece>& pieces
   std::map<ModuleId, std::size_t> rest;
   std::size_t before = pieces.size();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    if (std::string_view(pieces[i].part) == "experts") continue;
+    if (std::string_view(pieces[i].piece) == "experts") continue;
     if (before != pieces.size()) connect(before, i);
     before = i;
     rest[pieces[i].module] = i;
   }
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    if (std::string_view(pieces[i].part) != "experts") continue;
+    if (std::string_view(pieces[i].piece) != "experts") continue;
     connect(rest.at(pieces[i].module), i);
     connect(i, rest.at(pieces[i].module));
   }
@@ -105,7 +105,7 @@ std::string plan_dot(const Planned& planned) {
     const PlacedPiece& placed = *graph[node];
     const DeviceLedger& device = planned.plan.devices[placed.device];
     std::string name(planned.model.tree.modules[placed.module].name);
-    if (*placed.part != '\0') name += std::string(" ") + placed.part;
+    if (*placed.piece != '\0') name += std::string(" ") + placed.piece;
     out << fmt::format("[label=\"{}\\n{}\\n{}\", fillcolor=\"{}\"]",
                        escaped(name.empty() ? planned.model.tree.name : name),
                        format_size(placed.bytes), device_label(device),

@@ -6,9 +6,11 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <span>
 #include <tuple>
 
 #include "cli/report/pieces.h"
+#include "planner/base/join.h"
 
 namespace berth {
 namespace {
@@ -32,11 +34,7 @@ std::vector<std::string> cut_at_dots(std::string_view name) {
   return parts;
 }
 
-std::string join(const std::vector<std::string>& parts, std::size_t from = 0) {
-  std::string name;
-  for (std::size_t i = from; i < parts.size(); ++i) name += (i > from ? "." : "") + parts[i];
-  return name;
-}
+std::string dotted(std::span<const std::string> parts) { return join(parts, "."); }
 
 std::optional<std::uint64_t> number_of(const std::string& part) {
   std::uint64_t number = 0;
@@ -73,7 +71,8 @@ std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
     }
     std::vector<std::string> pattern = item.parts;
     pattern[at] = "*";
-    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
+    const auto key =
+        std::tuple(item.run.device, dotted(pattern) + " " + item.piece, item.run.reason);
     const auto found = open.find(key);
     if (found == open.end() || found->second.last + 1 != *number) {
       open[key] = {merged.size(), *number, *number};
@@ -116,7 +115,8 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
     }
     std::vector<std::string> pattern = item.parts;
     pattern[at] = "*";
-    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
+    const auto key =
+        std::tuple(item.run.device, dotted(pattern) + " " + item.piece, item.run.reason);
     const auto [found, fresh] = open.try_emplace(key, Open{merged.size(), at, {item.parts[at]}});
     if (fresh) {
       merged.push_back(std::move(item));
@@ -130,7 +130,7 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
     if (pieces.size() > kMostPieces) {
       pieces = {pieces[0], pieces[1], pieces[2], "...", pieces.back()};
     }
-    merged[range.index].parts[range.at] = fmt::format("{}", fmt::join(pieces, ","));
+    merged[range.index].parts[range.at] = join(pieces, ",");
   }
   return merged;
 }
@@ -138,7 +138,7 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
 std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
   std::vector<Item> items;
   for (PlacedPiece& piece : plan_pieces(tree, plan)) {
-    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.part), {}};
+    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.piece), {}};
     item.run = {{},          {},          piece.device, 1,
                 piece.bytes, piece.bytes, piece.bytes,  std::move(piece.reason)};
     items.push_back(std::move(item));
@@ -187,9 +187,9 @@ std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan) {
   std::vector<LayerRun> runs;
   for (Item& item : items) {
     LayerRun run = std::move(item.run);
-    run.name = join(item.parts);
+    run.name = dotted(item.parts);
     const bool rooted = !root.empty() && item.parts.size() > 1 && item.parts[0] == root;
-    run.short_name = join(item.parts, rooted ? 1 : common);
+    run.short_name = dotted(std::span(item.parts).subspan(rooted ? 1 : common));
     if (run.name.empty()) run.name = run.short_name = "(the whole model)";
     if (!item.piece.empty()) {
       run.name += " " + item.piece;

@@ -12,7 +12,7 @@ namespace berth {
 
 struct PlacedPiece {
   ModuleId module = kNone;   // if a block is cut, the block
-  const char* part = "";     // which piece of a cut block it is: "experts" or "rest"
+  const char* piece = "";    // which piece of a cut block it is: "experts" or "rest"
   std::uint32_t device = 0;  // index into Plan::devices
   std::uint64_t bytes = 0;
   std::string reason;

@@ -103,8 +103,7 @@ void read_request(const Reader& reader, PlanFile& file) {
   Plan& plan = file.plan;
   plan.machine = reader.text("machine");
   file.dtype = reader.parsed("dtype", dtype_from).dtype;
-  file.dequantize =
-      reader.has("dequantize") && reader.boolean("dequantize");  // newer than the rest
+  file.dequantize = reader.boolean("dequantize");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");
@@ -131,7 +130,6 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
   }
 }
 
-// Stages and streaming are optional, because plans had none at first.
 Estimate read_estimate(const Reader& reader, const Plan& plan) {
   Estimate estimate;
   estimate.prefill_seconds = reader.number("prefill_seconds");
@@ -140,7 +138,6 @@ Estimate read_estimate(const Reader& reader, const Plan& plan) {
   if (!reader.is_null("optimality_gap")) {
     estimate.optimality_gap = reader.number("optimality_gap");
   }
-  if (!reader.has("stages")) return estimate;
   for (const Reader& member : reader.list("stages")) {
     Stage stage;
     const std::string name = member.text("device");
@@ -217,7 +214,7 @@ void read_body(const Reader& root, PlanFile& file) {
     file.plan.shortfall.emplace();
     const Reader shortfall = root.object("shortfall");
     file.plan.shortfall->bytes = shortfall.size("bytes");
-    if (shortfall.has("cause")) file.plan.shortfall->cause = shortfall.text("cause");
+    file.plan.shortfall->cause = shortfall.text("cause");
   }
   read_request(root.object("request"), file);
 }

@@ -40,6 +40,7 @@ enum class CpuMemory : std::uint8_t {
 };
 std::string_view cpu_memory_name(CpuMemory mode);                  // "mmap", ...
 std::optional<CpuMemory> parse_cpu_memory(std::string_view name);  // the inverse
+std::vector<std::string_view> cpu_memory_names();
 
 // What the model will be asked to do. `auto` and `throughput` plan for it, and estimates are of it.
 struct Workload {

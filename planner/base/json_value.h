@@ -51,7 +51,6 @@ class JsonValue {
   std::string_view character() const;  // a text of one
   bool boolean() const;
   std::uint64_t unsigned_integer() const;
-  std::uint32_t token_id() const;
   std::vector<JsonValue> list() const;
   simdjson::dom::object object() const;
 

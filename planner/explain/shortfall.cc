@@ -6,16 +6,11 @@
 #include "planner/explain/reasons.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/policies.h"
 #include "planner/search/auto.h"
 
 namespace berth {
 namespace {
-
-// True if Berth chooses the placement: not a device map, nor one of Accelerate's policies.
-bool is_own(const Request& request) {
-  return !request.device_map &&
-         (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
-}
 
 // The machine without the disk that PlanInputs added for Accelerate's policies. Our own policies
 // use a disk only if the machine or a budget names it.

@@ -8,12 +8,11 @@
 #include <cstring>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
+#include "runtime/io/engines.h"
 
 namespace berth {
 namespace {
-
-constexpr std::size_t kEngines = 4;
-std::size_t index_of(IoEngine engine) { return static_cast<std::size_t>(engine); }
 
 void compare(const Shard& shard, const struct stat& now) {
   const std::int64_t mtime_ns =
@@ -65,7 +64,7 @@ Descriptor open_shard(const Shard& shard) {
 
 bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine) {
   if (system.memory) return false;
-  if (engine == IoEngine::kDirect || engine == IoEngine::kUring) return true;
+  if (row_of(engine).direct) return true;
   const Descriptor fd = open_shard(shard);
   return resident_estimate(fd.get(), shard.file_bytes).value_or(1) < 0.5;
 }
@@ -75,15 +74,15 @@ struct ShardFiles::Open {
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT
   std::atomic<bool> direct_works = false;  // true until a read is refused (EINVAL)
   bool was_cold = false;                   // drop what buffered reads bring into the page cache
-  std::array<std::unique_ptr<Reader>, kEngines> readers;
+  std::array<std::unique_ptr<Reader>, kIoEngines.size()> readers;
 };
 
 struct ShardFiles::Tally {
-  std::array<std::atomic<std::uint64_t>, kEngines> bytes{};  // delivered, by engine
-  std::atomic<std::uint64_t> probed = 0;                     // bytes whose residency was asked for
-  std::atomic<std::uint64_t> resident = 0;                   // of those, found in the page cache
-  std::atomic<bool> refused = false;                         // O_DIRECT was wanted and refused
-  std::atomic<std::uint64_t> dropped = 0;                    // bytes not left in the page cache
+  std::array<std::atomic<std::uint64_t>, kIoEngines.size()> bytes{};  // delivered, by engine
+  std::atomic<std::uint64_t> probed = 0;    // bytes whose residency was asked for
+  std::atomic<std::uint64_t> resident = 0;  // of those, found in the page cache
+  std::atomic<bool> refused = false;        // O_DIRECT was wanted and refused
+  std::atomic<std::uint64_t> dropped = 0;   // bytes not left in the page cache
 };
 
 ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
@@ -120,7 +119,7 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   }
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
-  if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
+  if (automatic || row_of(wanted_).direct) {
     file->direct = Descriptor(::open(shards_[shard].path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (file->direct.get() >= 0) {
       check_unchanged(shards_[shard], file->direct.get());
@@ -187,8 +186,7 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
   ReadOutcome outcome{begin, 0};
   for (;;) {
     const std::uint64_t from = outcome.reached;
-    const bool blocks =
-        engine == IoEngine::kDirect || (engine == IoEngine::kUring && file->direct.get() >= 0);
+    const bool blocks = row_of(engine).direct && file->direct.get() >= 0;
     outcome =
         read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin), blocks);
     tally.bytes[index_of(engine)].fetch_add(outcome.reached - from, std::memory_order_relaxed);
@@ -208,13 +206,11 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
 
 std::string ShardFiles::choice(std::uint32_t shard) const {
   const Tally& tally = tallies_[shard];
-  std::string engines;
-  for (std::size_t i = 0; i < kEngines; ++i) {
-    if (tally.bytes[i] == 0) continue;
-    if (!engines.empty()) engines += " and ";
-    engines += io_engine_name(static_cast<IoEngine>(i));
+  std::vector<std::string_view> used;
+  for (const IoEngineRow& row : kIoEngines) {
+    if (tally.bytes[index_of(row.engine)] > 0) used.push_back(row.name);
   }
-  if (engines.empty()) return engines;
+  if (used.empty()) return "";
   std::string why;
   if (wanted_ != IoEngine::kAuto) why = "asked for, ";
   if (tally.refused) why += "O_DIRECT refused, ";
@@ -222,7 +218,7 @@ std::string ShardFiles::choice(std::uint32_t shard) const {
     why += std::to_string(tally.resident * 100 / tally.probed) + "% in page cache, ";
   }
   if (tally.dropped > 0) why += "memory is tight: not left in page cache, ";
-  return engines + " (" + why + systems_[shard].name +
+  return join(used, " and ") + " (" + why + systems_[shard].name +
          (systems_[shard].network ? ", network or user space" : "") + ")";
 }
 

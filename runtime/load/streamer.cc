@@ -4,7 +4,7 @@
 #include <cstring>
 #include <optional>
 
-#include "berth/error.h"
+#include "planner/base/position.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/quant/table_cache.h"
 
@@ -113,11 +113,8 @@ class Streamer {
   void copy(DeviceSink& sink, std::span<const CopyJob> jobs, const StagingRing::Slot& slot,
             std::uint32_t shard, std::uint64_t from) {
     if (jobs.empty()) return;
-    try {
-      sink.copy(jobs, slot.index);
-    } catch (const Error& error) {
-      throw Error(position_in_shard(checkpoint_, shard, from) + error.what());
-    }
+    with_position([&] { return position_in_shard(checkpoint_, shard, from); },
+                  [&] { sink.copy(jobs, slot.index); });
   }
 
   // Handles one segment, from taking its tables to giving them back, so that no thread holds tables

@@ -7,7 +7,7 @@
 
 #include "berth/error.h"
 #include "planner/base/onig_pattern.h"
-#include "planner/base/utf8.h"
+#include "planner/base/quote.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/reference_unicode.h"
 
@@ -36,11 +36,7 @@ struct RegionFree {
   void operator()(OnigRegion* region) const { oniguruma().region_free(region, 1); }
 };
 
-std::string quoted(std::string_view pattern) {
-  constexpr std::size_t kMost = 200;  // bytes
-  if (pattern.size() <= kMost) return "regular expression '" + std::string(pattern) + "'";
-  return "regular expression '" + lossy_utf8(pattern.substr(0, kMost)) + "...'";
-}
+std::string named(std::string_view pattern) { return "regular expression " + quote(pattern); }
 
 void refuse_what_may_differ(std::string_view pattern) {
   for (std::size_t at = pattern.find('\\'); at < pattern.size() - 1;
@@ -49,8 +45,8 @@ void refuse_what_may_differ(std::string_view pattern) {
     // others find the borders of grapheme clusters and words, for which we have no tables that
     // agree with the reference.
     if (std::string_view("GXyY").find(pattern[at + 1]) != std::string_view::npos) {
-      throw Error(quoted(pattern) + ": '\\" + pattern[at + 1] + "' at offset " +
-                  std::to_string(at) + " is not supported");
+      throw Error(named(pattern) + ": '\\" + pattern[at + 1] + "' at offset " + std::to_string(at) +
+                  " is not supported");
     }
   }
 }
@@ -105,7 +101,7 @@ class Searcher {
   }
 
   [[noreturn]] void fail(const std::string& why) const {
-    throw Error(quoted(source_) + " cannot be matched: " + why);
+    throw Error(named(source_) + " cannot be matched: " + why);
   }
 
   // Throws Error if the search takes too long. Looks at the clock at every 16th call.
@@ -163,10 +159,10 @@ Regex::Regex(std::string_view pattern) : source_(pattern) {
     compiled_ = std::make_unique<const Compiled>(
         Compiled{compile_onig(pattern, reference_utf8(), oniguruma().default_syntax)});
   } catch (const Error& error) {
-    throw Error(quoted(pattern) + " is not understood (" + error.what() + ")");
+    throw Error(named(pattern) + " is not understood (" + error.what() + ")");
   }
   if ((oniguruma().get_options(compiled_->pattern.get()) & ONIG_OPTION_FIND_LONGEST) != 0) {
-    throw Error(quoted(pattern) + ": the flag 'L' is not supported");
+    throw Error(named(pattern) + ": the flag 'L' is not supported");
   }
 }
 
@@ -177,7 +173,7 @@ std::vector<Stretch> Regex::find_all(std::string_view text) const {
   for (std::size_t from = 0; from <= text.size();) {
     const auto match = searcher.next(from);
     if (!match) break;
-    if (match->begin < done) throw Error(quoted(source_) + ": its matches overlap");
+    if (match->begin < done) throw Error(named(source_) + ": its matches overlap");
     const bool empty = match->begin == match->end;
     from = match->end;
     if (empty && match->end == done && !stretches.empty()) {

@@ -6,12 +6,12 @@
 #include <utility>
 #include <vector>
 
-#include "planner/base/quote.h"
 #include "planner/base/utf8.h"
 #include "runtime/text/byte_level.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/metaspace.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/step_table.h"
 
 namespace berth {
 namespace {
@@ -115,6 +115,16 @@ bool is_hex_digit(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
+constexpr StepRow<TokenDecoder> kTokenDecoders[] = {
+    {"ByteLevel", [](const JsonValue&) -> TokenDecoder { return decode_byte_level; }},
+    {"ByteFallback", [](const JsonValue&) -> TokenDecoder { return decode_byte_fallback; }},
+    {"Fuse", [](const JsonValue&) -> TokenDecoder { return fuse; }},
+    {"Metaspace", make_metaspace_decoder},
+    {"Replace", make_replace},
+    {"Strip", make_strip},
+    {"Sequence", make_sequence},
+};
+
 }  // namespace
 
 bool is_byte_token(std::string_view token) {
@@ -123,18 +133,7 @@ bool is_byte_token(std::string_view token) {
 }
 
 TokenDecoder make_token_decoder(const std::optional<JsonValue>& value) {
-  if (!value) return nullptr;
-  const auto type = value->type();
-  if (type == "ByteLevel") return decode_byte_level;
-  if (type == "ByteFallback") return decode_byte_fallback;
-  if (type == "Fuse") return fuse;
-  if (type == "Metaspace") return make_metaspace_decoder(*value);
-  if (type == "Replace") return make_replace(*value);
-  if (type == "Strip") return make_strip(*value);
-  if (type == "Sequence") return make_sequence(*value);
-  value->fail("type " + quote(type) +
-              " is not supported (ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip and "
-              "Sequence are)");
+  return value ? make_step(kTokenDecoders, *value) : nullptr;
 }
 
 }  // namespace berth

@@ -19,6 +19,7 @@
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/steps.h"
 #include "runtime/text/token_decoder.h"
+#include "runtime/text/token_id.h"
 
 namespace berth {
 namespace {
@@ -29,7 +30,7 @@ void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
   for (const auto [token, element] : vocabulary.object()) {
     const JsonValue value(element, vocabulary.file(),
                           "model.vocab[" + quote(lossy_utf8(token)) + "]");
-    const std::uint32_t id = value.token_id();
+    const std::uint32_t id = token_id(value);
     if (!bpe.add_token(token, id)) {
       value.fail("id " + std::to_string(id) + " is taken by " + quote(*bpe.token_of(id)));
     }
@@ -144,7 +145,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
   for (const JsonValue& value : tokens->list()) {
     AddedToken token;
     const auto content = value.require("content").text();
-    token.id = value.require("id").token_id();
+    token.id = token_id(value.require("id"));
     token.single_word = value.flag("single_word");
     token.lstrip = value.flag("lstrip");
     token.rstrip = value.flag("rstrip");

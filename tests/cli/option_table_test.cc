@@ -110,6 +110,10 @@ TEST_P(EveryOption, SaysWhatItIs) {
   for (const std::string_view text : {row().help, row().guide, row().otherwise}) {
     EXPECT_EQ(text.find('|'), std::string_view::npos) << "it would end a cell of the guide's table";
   }
+  for (const std::string_view text : {row().help, row().guide}) {
+    EXPECT_TRUE(row().choices == nullptr || text.empty() || text.find("{}") != text.npos)
+        << "the names to choose from have no place in '" << text << "'";
+  }
   if (row().is_argument()) return;
   EXPECT_FALSE(row().group.empty()) << "without a heading it is missing from --help";
   EXPECT_EQ(row().shape.empty(), row().value.takes == OptionValue::Takes::kNothing)
@@ -133,7 +137,7 @@ TEST_P(EveryOption, StandsInTheHelpOfItsCommands) {
     const bool expected = row().taken_by(command.command) && !row().is_hidden();
     EXPECT_EQ(flag_shown, expected) << name << "\n" << help;
     if (expected) {
-      EXPECT_THAT(help, HasSubstr(std::string(row().help)));
+      EXPECT_THAT(help, HasSubstr(row().help_text()));
     }
   }
 }

@@ -145,7 +145,7 @@ TEST(TensorDigests, DoNotDependOnHowBytesArrive) {
 class Checksumming : public ::testing::TestWithParam<IoEngine> {
  protected:
   void SetUp() override {
-    if (GetParam() == IoEngine::kUring && !testing::uring_is_available()) {
+    if (!testing::is_available(GetParam())) {
       GTEST_SKIP() << "io_uring is not available here";
     }
     tensors_ = testing::random_tensors(random_, 60, 3, {"0", "1", "cpu", "disk"}, true);
@@ -258,10 +258,8 @@ TEST_P(Checksumming, AMissingOrStaleFileSaysWhatToDo) {
   EXPECT_THAT(load_error(CpuMemory::kMmap), HasSubstr("JSON"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Checksumming,
-                         ::testing::Values(IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect,
-                                           IoEngine::kUring),
-                         [](const auto& test) { return std::string(io_engine_name(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Engines, Checksumming, ::testing::ValuesIn(testing::all_engines()),
+                         testing::engine_test_name);
 
 TEST(ChecksumFile, KeepsNamesThatNeedEscaping) {
   Checkpoint checkpoint;

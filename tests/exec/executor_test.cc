@@ -14,6 +14,7 @@
 #include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "tests/data_names.h"
 #include "tests/error_of.h"
 
 namespace berth::testing {
@@ -79,7 +80,7 @@ int layer_of(const ModelTensor& tensor) {
   return -1;
 }
 
-class Families : public ::testing::TestWithParam<const char*> {};
+class Families : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
   const Expected expected = read_expected(GetParam());
@@ -129,9 +130,8 @@ TEST_P(Families, RunFromTheDiskHoldingOneModuleAtATime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Run, Families,
-                         ::testing::Values("gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3",
-                                           "phi3", "mixtral", "gemma2"),
-                         [](const auto& family) { return std::string(family.param); });
+                         ::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
+                         [](const auto& family) { return family.param; });
 
 // One model on the CPU, for tests that do not depend on the family.
 class Executor : public ::testing::Test {

@@ -249,7 +249,7 @@ class GpuLoad : public Gpu,
 
 TEST_P(GpuLoad, DeliversEveryTensor) {
   const auto [engine, mode] = GetParam();
-  if (engine == IoEngine::kUring && !testing::uring_is_available()) {
+  if (!testing::is_available(engine)) {
     GTEST_SKIP() << "io_uring is not available here";
   }
   for (unsigned seed = 0; seed < 4; ++seed) {
@@ -282,8 +282,7 @@ TEST_P(GpuLoad, DeliversEveryTensor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, GpuLoad,
-                         ::testing::Combine(::testing::Values(IoEngine::kAuto, IoEngine::kBuffered,
-                                                              IoEngine::kDirect, IoEngine::kUring),
+                         ::testing::Combine(::testing::ValuesIn(testing::all_engines()),
                                             ::testing::Values(CpuMemory::kMmap,
                                                               CpuMemory::kPinned)));
 

@@ -8,6 +8,7 @@
 #include "berth/error.h"
 #include "planner/cost/chain.h"
 #include "planner/cost/memory.h"
+#include "planner/plan/policies.h"
 #include "tests/instance_share.h"
 #include "tests/planner/made_models.h"
 
@@ -296,6 +297,7 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
   const auto pick = [&](std::uint64_t low, std::uint64_t high) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
+  const std::vector<Policy> policies = all_policies();
   int fitting = 0;
   for (int i = 0; i < kInstances; ++i) {
     MadeShape shape;
@@ -313,9 +315,7 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
     const std::uint64_t host = gpus.empty() || pick(0, 4) > 0 ? kMiB * pick(64, 900) : 0;
     Machine machine = machine_of(gpus, host, pick(0, 2) == 0 ? 0 : 100 * kGiB);
     Request request;
-    constexpr Policy kPolicies[] = {Policy::kAuto, Policy::kThroughput, Policy::kBalanced,
-                                    Policy::kBalancedLow0, Policy::kSequential};
-    request.policy = kPolicies[pick(0, 4)];
+    request.policy = policies[pick(0, policies.size() - 1)];
     if (request.policy == Policy::kAuto && pick(0, 3) == 0) request.never_offload = !gpus.empty();
     const std::string what =
         "instance " + std::to_string(i) + " " + std::string(policy_name(request.policy));
@@ -323,7 +323,7 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
     expect_sound(tree, plan, what);
     const Plan again = make_plan(tree, machine, request);
     EXPECT_EQ(plan.tensor_device, again.tensor_device) << what;
-    if (request.policy != Policy::kAuto && request.policy != Policy::kThroughput) continue;
+    if (!is_own(request)) continue;
     expect_whole(tree, plan, what);
     if (!plan.fits()) {
       EXPECT_GT(plan.shortfall->bytes, 0u) << what;
@@ -505,8 +505,7 @@ TEST(Planner, NeverLetsAutoBeWorseThanAnyOtherPolicy) {
       8 * kGiB, 100 * kGiB);
   const Plan best = make_plan(tree, machine, {});
   ASSERT_TRUE(best.fits());
-  for (const Policy policy :
-       {Policy::kBalanced, Policy::kBalancedLow0, Policy::kSequential, Policy::kThroughput}) {
+  for (const Policy policy : all_policies()) {
     Request request;
     request.policy = policy;
     const Plan other = make_plan(tree, machine, request);

@@ -21,6 +21,7 @@
 #include "runtime/io/shard_files.h"
 #include "runtime/load/device_sink.h"
 #include "runtime/quant/weight_tables.h"
+#include "tests/data_names.h"
 
 namespace berth {
 
@@ -122,7 +123,7 @@ std::size_t differences(const std::vector<std::byte>& a, const std::vector<std::
   return different;
 }
 
-class Goldens : public TestWithParam<const char*> {};
+class Goldens : public TestWithParam<std::string> {};
 
 TEST_P(Goldens, GiveTheBitsOfTheReference) {
   const Golden golden(GetParam());
@@ -142,14 +143,8 @@ TEST_P(Goldens, GiveTheBitsOfTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Goldens,
-                         ::testing::Values("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
-                                           "float8_e5m2fnuz", "fp8_blocks", "fp8_blocks_bf16",
-                                           "fp8_row_inv", "fp8_channel", "fp8_tensor",
-                                           "int8_channel", "int8_asymmetric", "int8_half",
-                                           "llm_int8", "gptq2", "gptq4", "gptq4_act_order",
-                                           "gptq4_v2", "gptq8", "awq", "awq_gemv", "packed4",
-                                           "packed4_asymmetric", "packed8", "nvfp4", "mxfp4", "nf4",
-                                           "nf4_nested", "fp4"),
+                         ::testing::ValuesIn(testing::data_names("tests/quant/data",
+                                                                 ".safetensors")),
                          [](const auto& value) { return value.param; });
 
 // A random weight of one kind, with tables that are as large as its layout needs.

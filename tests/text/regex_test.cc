@@ -85,6 +85,8 @@ TEST(Regex, HasTheClassesOfTheReference) {
 
 TEST(Regex, RefusesWhatMayDifferFromTheReferenceNamingIt) {
   EXPECT_THAT(error_of("a\\X"), HasSubstr("regular expression 'a\\X': '\\X' at offset 1"));
+  EXPECT_THAT(error_of("'\n\\X"), HasSubstr("regular expression '\\x27\\x0a\\X'"))
+      << "one line, and no quotes but those around it";
   EXPECT_THAT(error_of("\\Ga"), HasSubstr("'\\G' at offset 0 is not supported"));
   EXPECT_EQ(error_of("\\\\G"), "no error");
   EXPECT_THAT(error_of("(?L)a|ab"), HasSubstr("the flag 'L' is not supported"));

@@ -9,6 +9,7 @@
 
 #include "berth/error.h"
 #include "planner/base/huge_pages.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
@@ -232,7 +233,8 @@ bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
   for (const WeightFormat& format : weight_formats()) {
     extensions.insert(extensions.end(), format.extensions.begin(), format.extensions.end());
   }
-  throw Error(file.string() + ": is neither a folder nor a " + alternatives(extensions) + " file");
+  throw Error(file.string() + ": is neither a folder nor a " + join_in_words(extensions, "or") +
+              " file");
 }
 
 }  // namespace

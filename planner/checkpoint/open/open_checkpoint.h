@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 

@@ -95,13 +95,4 @@ const WeightFormat* weight_format_of(const fs::path& file) {
   return nullptr;
 }
 
-std::string alternatives(std::span<const std::string_view> words) {
-  std::string text;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += words[i];
-  }
-  return text;
-}
-
 }  // namespace berth

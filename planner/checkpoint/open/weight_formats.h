@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 
@@ -33,8 +34,5 @@ std::span<const WeightFormat> weight_formats();
 
 // By the file's name alone; null where it is of none of these formats.
 const WeightFormat* weight_format_of(const std::filesystem::path& file);
-
-// "a, b or c", as messages list what could have been named.
-std::string alternatives(std::span<const std::string_view> words);
 
 }  // namespace berth

@@ -12,6 +12,7 @@
 
 #include "berth/checkpoint.h"
 #include "planner/base/byte_source.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 #include "planner/checkpoint/torch/globals.h"
 
 namespace berth {

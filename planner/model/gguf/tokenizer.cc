@@ -2,11 +2,13 @@
 // What the name stands for is in its llama-vocab.cpp, and as steps in the tokenizer.json files that
 // the vocabularies were made from.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "planner/base/join.h"
 #include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
@@ -53,14 +55,12 @@ const PreTokenizerKind& find_kind(const GgufHeader& header) {
   std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
   // llama.cpp guesses here. Only GPT-2's own models can mean nothing else.
   if (pre == "default" && header.text("general.architecture") == "gpt2") pre = "gpt-2";
-  std::string known;
+  std::vector<std::string_view> known;
   for (const PreTokenizerKind& kind : kinds()) {
-    for (const std::string_view name : kind.names) {
-      if (name == pre) return kind;
-      known += (known.empty() ? "" : ", ") + std::string(name);
-    }
+    if (std::ranges::find(kind.names, pre) != kind.names.end()) return kind;
+    known.insert(known.end(), kind.names.begin(), kind.names.end());
   }
-  header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + known +
+  header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + join(known, ", ") +
                                         " are; --prompt-ids needs no tokenizer)");
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/checkpoint/open/weight_formats.h"
@@ -79,7 +80,7 @@ std::string weight_extensions() {
   for (const auto& [format, extensions] : by_format) {
     all.insert(all.end(), extensions.begin(), extensions.end());
   }
-  return alternatives(all);
+  return join_in_words(all, "or");
 }
 
 Checkpoint open_stored(const fs::path& path) {

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 

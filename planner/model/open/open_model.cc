@@ -31,7 +31,10 @@ std::string folder_name(const fs::path& folder) {
   return whole.filename().string();
 }
 
-// True for a JSON file with the key `root` at the top: a module tree, not a config.
+// True for a JSON file with the key `root` at the top: a module tree, not a config. The on-demand
+// parser of simdjson stops at that key; JsonDocument would parse all of a tree, which is then
+// parsed again by its reader. What is no JSON is left to the reader of configs, which says what is
+// wrong.
 bool is_tree_json(const fs::path& path) {
   const simdjson::padded_string text(read_text_file(path, 512u << 20));
   simdjson::ondemand::parser parser;

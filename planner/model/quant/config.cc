@@ -5,6 +5,7 @@
 #include <set>
 
 #include "berth/error.h"
+#include "planner/base/position.h"
 #include "planner/base/quote.h"
 #include "planner/model/quant/quantization.h"
 
@@ -87,14 +88,11 @@ class QuantizationReader {
   bool names(const std::string& key, ModulePatterns& patterns, bool globs = false) const {
     const auto* list = config_.find_list(kRoot + key);
     if (list == nullptr) return false;
+    const auto position = [&] { return config_.source() + ": " + kRoot + key; };
     for (const ModelConfig::Value& value : *list) {
       const auto* name = std::get_if<std::string>(&value);
       if (name == nullptr) fail(kRoot + key, "not a list of names");
-      try {
-        globs ? patterns.add_glob(*name) : patterns.add(*name);
-      } catch (const Error& error) {
-        fail(kRoot + key, error.what());
-      }
+      with_position(position, [&] { globs ? patterns.add_glob(*name) : patterns.add(*name); });
     }
     return true;
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
@@ -273,9 +274,7 @@ const std::vector<QuantPart>& QuantPartsCache::find(const QuantScheme& scheme,
 std::string join_labels(const LabelShares& shares) {
   std::vector<std::pair<std::string, std::uint64_t>> order(shares.begin(), shares.end());
   std::ranges::stable_sort(order, std::greater(), [](const auto& entry) { return entry.second; });
-  std::string text;
-  for (const auto& [label, share] : order) text += (text.empty() ? "" : " + ") + label;
-  return text;
+  return join(order, " + ", [](const auto& entry) { return entry.first; });
 }
 
 bool is_transposed(const Module& module) { return module.cls == "Conv1D"; }

@@ -20,7 +20,9 @@ constexpr int kDepthLimit = 32;
 
 }  // namespace
 
-// Flattens the document into dotted keys, then unifies the spellings.
+// Flattens the document into dotted keys, then unifies the spellings. It reads with simdjson's
+// on-demand parser and not by JsonValue, so that an error of syntax, or a number that is out of
+// range, is told with its key; JsonValue's parser refuses the document as a whole.
 class ConfigReader {
  public:
   explicit ConfigReader(const std::string& source) { config_.source_ = source; }
