@@ -302,8 +302,8 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kLoadingGroup,
      .shape = "KIND",
-      .help = "what weights in host RAM are: {}",
-      .guide = "what weights in host RAM are: {}, [as described](#cpu-memory)",
+     .help = "what weights in host RAM are: {}",
+     .guide = "what weights in host RAM are: {}, [as described](#cpu-memory)",
      .otherwise = "`mmap`",
      .choices = cpu_memory_names,
      .value = value<&Settings::cpu_memory, cpu_memory_from>()},
@@ -320,9 +320,9 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning | kConvert | kChecksum,
      .group = kLoadingGroup,
      .shape = "ENGINE",
-      .help = "how files are read: {}",
-      .guide = "how files are read: {}; where io_uring is forbidden, `uring` reads as `direct` "
-               "does, and a note says so",
+     .help = "how files are read: {}",
+     .guide = "how files are read: {}; where io_uring is forbidden, `uring` reads as `direct` "
+              "does, and a note says so",
      .otherwise = "`auto`: by page cache and file system",
      .choices = io_engine_names,
      .value = value<&Settings::io, io_engine_from>()},
