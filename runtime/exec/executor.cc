@@ -15,6 +15,7 @@
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer_config.h"
 
 namespace berth {
 namespace {
@@ -25,6 +26,11 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+TokenizerSteps steps_of(const Model& model) {
+  const auto file = file_beside(model, "tokenizer_config.json");
+  return file.empty() ? TokenizerSteps::kOfFile : read_tokenizer_steps(file, model.tree.model_type);
+}
+
 // The tokenizer, where text goes in or is wanted out. A prompt of ids runs without one.
 std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& options) {
   try {
@@ -32,7 +38,7 @@ std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& 
       return json->from.empty()
                  ? Tokenizer::parse(json->text,
                                     model.checkpoint->shards[0].path.string() + ": its tokenizer")
-                 : Tokenizer::read(json->from);
+                 : Tokenizer::read(json->from, steps_of(model));
     }
   } catch (const Error&) {
     if (options.prompt) throw;

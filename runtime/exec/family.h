@@ -1,5 +1,6 @@
 // What a model computes, as data: one table holds the differences between model families, and a
-// recipe is what a config.json makes of a row of it. Does not include torch.
+// recipe is what a config.json makes of a row of it. Defaults are not here: the config that comes
+// with a Model is complete. Does not include torch.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ enum class FeedForward : std::uint8_t {
 enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 
 // One row of the table. Names are those of the module tree; names of modules within a layer are
-// without the layer's own name. An empty name stands for a module that the family does not have.
+// without the layer's own name. An empty name stands for a module that the family does not have,
+// and an empty key for a setting that it does not know.
 struct Family {
   std::string_view model_type;
   std::string_view embedding;
@@ -38,8 +40,12 @@ struct Family {
   std::string_view head;
   Norm norm;
   std::string_view norm_eps_key;
-  double norm_eps;    // where config.json has none
-  double rope_theta;  // likewise
+  std::string_view kv_heads_key;  // empty: as many as query heads
+  bool partial_rotary;            // partial_rotary_factor counts; else whole heads rotate
+  bool layer_types;               // `layer_types` says which layers have a window
+  bool scales_scores;             // knows scale_attn_weights and scale_attn_by_inverse_layer_idx
+  std::string_view query_scalar_key;  // what scores are scaled by; empty: the head's size
+  std::string_view attention_cap_key, logit_cap_key;
 
   std::string_view attention_norm;
   std::string_view query, key, value;     // either three matrices
@@ -54,8 +60,7 @@ struct Family {
   std::string_view feed_forward_out_norm;
 
   std::string_view activation_key;
-  std::string_view activation;  // where config.json has none
-  bool transposed_weights;      // as in GPT-2's Conv1D: [in, out] instead of [out, in]
+  bool transposed_weights;  // as in GPT-2's Conv1D: [in, out] instead of [out, in]
 };
 
 // Rotary embedding: the angles of position p are p x inverse_frequency.
@@ -93,8 +98,8 @@ struct Recipe {
 Recipe make_recipe(const Model& model);
 
 // The rotary frequencies that `rope_parameters` asks for, of type default, linear or llama3;
-// formulas are those of transformers (modeling_rope_utils.py). `theta` is the base where
-// config.json has none. Throws Error for other types.
-Rotary make_rotary(const ModelConfig& config, std::int64_t head_dim, double theta);
+// formulas are those of transformers (modeling_rope_utils.py). Throws Error for other types, and
+// where transformers cannot compute with the settings either.
+Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t head_dim);
 
 }  // namespace berth

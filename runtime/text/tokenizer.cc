@@ -88,11 +88,12 @@ Bpe read_bpe(const JsonValue& model) {
 
 class HuggingFaceTokenizer final : public Tokenizer {
  public:
-  explicit HuggingFaceTokenizer(const JsonValue& file)
+  // `steps` has the normalizer, the pre-tokenizer and the decoder; most often it is `file`.
+  HuggingFaceTokenizer(const JsonValue& file, const JsonValue& steps)
       : bpe_(read_bpe(file.require("model"))),
-        normalizer_(make_normalizer(file.get("normalizer"))),
-        pretokenizer_(make_pretokenizer(file.get("pre_tokenizer"))),
-        decoder_(make_token_decoder(file.get("decoder"))),
+        normalizer_(make_normalizer(steps.get("normalizer"))),
+        pretokenizer_(make_pretokenizer(steps.get("pre_tokenizer"))),
+        decoder_(make_token_decoder(steps.get("decoder"))),
         around_(read_post_processor(file.get("post_processor"))) {
     read_added_tokens(file);
     if (const auto truncation = file.get("truncation")) {
@@ -268,16 +269,46 @@ std::string HuggingFaceTokenizer::decode_settled(const std::vector<std::int64_t>
   return join(std::move(tokens));
 }
 
-}  // namespace
+// As in transformers 5.24, models/llama/tokenization_llama.py.
+constexpr std::string_view kLlamaWithoutPrefix = R"({
+  "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never",
+                    "add_prefix_space": false, "split": false},
+  "decoder": {"type": "Sequence", "decoders": [
+    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+    {"type": "ByteFallback"}, {"type": "Fuse"}]}})";
 
-std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json) {
-  return parse(read_text_file(tokenizer_json, kMostBytes), tokenizer_json.string());
+// Whether a step, or one of a sequence of them, is ByteLevel.
+bool names_byte_level(const std::optional<JsonValue>& step, const char* sequence) {
+  if (!step) return false;
+  if (step->type() == "ByteLevel") return true;
+  const auto steps = step->get(sequence);
+  if (!steps) return false;
+  const auto list = steps->list();
+  return std::any_of(list.begin(), list.end(),
+                     [](const JsonValue& one) { return one.type() == "ByteLevel"; });
 }
 
-std::unique_ptr<Tokenizer> Tokenizer::parse(std::string_view json, const std::string& source) {
+bool is_byte_level(const JsonValue& file) {
+  return names_byte_level(file.get("pre_tokenizer"), "pretokenizers") ||
+         names_byte_level(file.get("decoder"), "decoders");
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json,
+                                           TokenizerSteps steps) {
+  return parse(read_text_file(tokenizer_json, kMostBytes), tokenizer_json.string(), steps);
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::parse(std::string_view json, const std::string& source,
+                                            TokenizerSteps steps) {
   const JsonDocument document(json, source);
   try {
-    return std::make_unique<HuggingFaceTokenizer>(document.root());
+    if (steps == TokenizerSteps::kOfFile || is_byte_level(document.root())) {
+      return std::make_unique<HuggingFaceTokenizer>(document.root(), document.root());
+    }
+    const JsonDocument others(kLlamaWithoutPrefix, "the steps of LlamaTokenizer");
+    return std::make_unique<HuggingFaceTokenizer>(document.root(), others.root());
   } catch (const simdjson::simdjson_error& error) {
     throw Error(source + ": " + error.what());
   }

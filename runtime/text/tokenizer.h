@@ -15,12 +15,22 @@
 
 namespace berth {
 
+// Where a tokenizer's normalizer, pre-tokenizer and decoder come from.
+enum class TokenizerSteps : std::uint8_t {
+  kOfFile,
+  // The steps that transformers' LlamaTokenizer builds in place of the file's where
+  // `add_prefix_space` is false. A byte-level file keeps its own, as it does there.
+  kLlamaWithoutPrefix,
+};
+
 // Immutable after loading; const methods are safe from many threads.
 class Tokenizer {
  public:
-  static std::unique_ptr<Tokenizer> read(const std::filesystem::path& tokenizer_json);
+  static std::unique_ptr<Tokenizer> read(const std::filesystem::path& tokenizer_json,
+                                         TokenizerSteps steps = TokenizerSteps::kOfFile);
   // The same of a text that `source` names in errors.
-  static std::unique_ptr<Tokenizer> parse(std::string_view json, const std::string& source);
+  static std::unique_ptr<Tokenizer> parse(std::string_view json, const std::string& source,
+                                          TokenizerSteps steps = TokenizerSteps::kOfFile);
   virtual ~Tokenizer() = default;
 
   // `text` is UTF-8; ill-formed bytes are an Error naming the offset. No special tokens are added.

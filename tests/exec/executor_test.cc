@@ -11,6 +11,7 @@
 #include "berth/error.h"
 #include "berth/planner.h"
 #include "made_model.h"
+#include "planner/model/template/complete.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
@@ -153,7 +154,7 @@ class Executor : public ::testing::Test {
     const auto at = json.find(from);
     ASSERT_NE(at, std::string::npos);
     model_.config = std::make_shared<const ModelConfig>(
-        ModelConfig::parse(json.replace(at, from.size(), to), "config.json"));
+        complete_config(ModelConfig::parse(json.replace(at, from.size(), to), "config.json")));
   }
 
   Model model_;
@@ -228,10 +229,24 @@ TEST_F(Executor, NamesTheModelsItCanRunWhereItCannotRunOne) {
 }
 
 TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
-  set_config("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"");
+  set_config("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\", \"factor\": 4.0");
   EXPECT_THAT(error(), HasSubstr("rope_type: 'yarn' cannot be run"));
   set_config("\"vocab_size\": 64", "\"vocab_size\": 64, \"hidden_act\": \"mish\"");
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
+}
+
+TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {
+  const Folder folder;
+  for (const char* cls : {"MistralModel", "MistralForSequenceClassification"}) {
+    std::ofstream(folder.path() / "config.json")
+        << R"({"model_type": "mistral", "num_hidden_layers": 1, "architectures": [")" << cls
+        << "\"]}";
+    const Model model = open_model(folder.path() / "config.json", std::nullopt);
+    RunOptions options;
+    options.prompt_ids = {1};
+    EXPECT_THAT(error_of([&] { check_run(model, options); }),
+                HasSubstr("architectures: '" + std::string(cls) + "' has no head"));
+  }
 }
 
 TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
@@ -305,7 +320,7 @@ TEST(LogitsFile, IsNotThereUntilItIsFinished) {
 
 TEST(Rotary, BlendsTheFrequenciesOfLlama3BetweenLongAndShortWaves) {
   const Model model = open_made("llama3");
-  const Rotary rotary = make_rotary(*model.config, 8, 10000);
+  const Rotary rotary = make_rotary(*model.config, *make_recipe(model).family, 8);
   // Wavelengths are 10^i x 2 pi positions. Frequencies of those over 16 are divided by eight, and
   // those under 4 are kept.
   ASSERT_EQ(rotary.inverse_frequency.size(), 4u);

@@ -125,8 +125,10 @@ Model made(const Family& family) {
   }
   Model model;
   model.path = path;
-  model.config = std::make_shared<const ModelConfig>(ModelConfig::parse(text, path.string()));
-  model.tree = build_model_tree(family.name, model.config.get(), nullptr, std::nullopt);
+  Skeleton skeleton = build_skeleton(ModelConfig::parse(text, path.string()), std::nullopt);
+  model.config = skeleton.config;
+  model.tree =
+      join_model_tree(std::move(skeleton), family.name, nullptr, std::nullopt, Dequantize::kNo);
   return model;
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "berth/error.h"
+#include "planner/model/template/complete.h"
 
 namespace berth {
 namespace {
@@ -72,16 +73,45 @@ TEST(ModelConfig, ReadsOldAndNewRotarySpellingsAlike) {
 }
 
 TEST(ModelConfig, SettlesOtherRotarySpellings) {
-  const ModelConfig neox = parse(R"({"rotary_pct":0.25,"rotary_emb_base":10000})");
-  EXPECT_EQ(neox.number("rope_parameters.partial_rotary_factor"), 0.25);
-  EXPECT_EQ(neox.number("rope_parameters.rope_theta"), 10000.0);
+  const ModelConfig neox = complete_config(
+      parse(R"({"model_type":"gpt_neox","rotary_pct":0.5,"rotary_emb_base":20000})"));
+  EXPECT_EQ(neox.number("rope_parameters.partial_rotary_factor"), 0.5);
+  EXPECT_EQ(neox.number("rope_parameters.rope_theta"), 20000.0);
   EXPECT_EQ(neox.text("rope_parameters.rope_type"), "default");
-  const ModelConfig phi = parse(R"({"rope_scaling":{"type":"su","short_factor":[1.0,2.0]}})");
+  const ModelConfig phi = complete_config(parse(
+      R"({"model_type":"phi3","rope_scaling":{"type":"su","short_factor":[1,2],"long_factor":[3,4]}})"));
   EXPECT_EQ(phi.text("rope_parameters.rope_type"), "longrope");
   EXPECT_EQ(phi.list("rope_parameters.short_factor").size(), 2u);
   // An old key that was left behind does not override the new spelling.
   const ModelConfig both = parse(R"({"rope_theta":1.0,"rope_parameters":{"rope_theta":2.0}})");
   EXPECT_EQ(both.number("rope_parameters.rope_theta"), 2.0);
+}
+
+TEST(ModelConfig, LetsTheSameOfTwoRotaryPlacesWinAsTransformers) {
+  const ModelConfig scaling = parse(
+      R"({"rope_parameters":{"rope_theta":2.0,"low_freq_factor":1},"rope_theta":3.0,
+          "rope_scaling":{"type":"linear","rope_type":"yarn","factor":4}})");
+  EXPECT_EQ(scaling.text("rope_parameters.rope_type"), "yarn");
+  EXPECT_EQ(scaling.number("rope_parameters.rope_theta"), 3.0);  // not that of the lost place
+  EXPECT_FALSE(scaling.has("rope_parameters.low_freq_factor"));
+  for (const char* none : {"{}", "null"}) {
+    const ModelConfig empty = parse(std::string(R"({"rope_parameters":{"rope_theta":2.0},
+        "rope_scaling":)") + none + "}");
+    EXPECT_EQ(empty.number("rope_parameters.rope_theta"), 2.0) << none;
+  }
+  const ModelConfig length = parse(
+      R"({"original_max_position_embeddings":8,
+          "rope_parameters":{"original_max_position_embeddings":16}})");
+  EXPECT_EQ(length.integer("rope_parameters.original_max_position_embeddings"), 8);
+}
+
+TEST(ModelConfig, TellsANullFromAKeyThatIsLeftOut) {
+  const ModelConfig config = parse(R"({"a":null,"deep":{"b":null},"text_config":{"c":null}})");
+  for (const char* key : {"a", "deep.b", "c"}) {
+    EXPECT_TRUE(config.is_null(key)) << key;
+    EXPECT_FALSE(config.has(key)) << key;
+  }
+  EXPECT_FALSE(config.is_null("d"));
 }
 
 TEST(ModelConfig, PromotesTheTextConfigOfMultimodalModels) {

@@ -13,6 +13,7 @@
 #include "berth/model.h"
 #include "berth/planner.h"
 #include "planner/model/gguf/piece_merges.h"
+#include "planner/model/template/complete.h"
 #include "planner/model/tree/config.h"
 #include "tests/error_of.h"
 #include "tests/model/gguf_writer.h"
@@ -125,6 +126,88 @@ TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   EXPECT_EQ(config.number("rope_parameters.rope_theta"), 500000);
   EXPECT_EQ(config.boolean("tie_word_embeddings"), true);
   EXPECT_EQ(config.list("eos_token_id").size(), 2u);
+}
+
+// The completed config of a Llama with this beside its sizes.
+ModelConfig config_with(const fs::path& folder, const std::function<void(GgufWriter&)>& more) {
+  GgufWriter file = llama();
+  more(file);
+  file.write(folder / "model.gguf");
+  return complete_config(
+      ModelConfig::parse(open_gguf(folder / "model.gguf").config_json, "config"));
+}
+
+TEST_F(Gguf, ScalesRotaryFrequenciesAsLlamaCppDoes) {
+  const auto with = [&](const std::function<void(GgufWriter&)>& more) {
+    const ModelConfig config = config_with(folder_, more);
+    return config.text("rope_parameters.rope_type").value_or("") + " " +
+           std::to_string(config.number("rope_parameters.factor").value_or(0));
+  };
+  const auto factor = [](const char* key, float value) {
+    return [=](GgufWriter& file) { file.f32(std::string("llama.rope.") + key, value); };
+  };
+  EXPECT_EQ(with(factor("scaling.factor", 4)), "linear 4.000000");
+  EXPECT_EQ(with(factor("scale_linear", 4)), "linear 4.000000");
+  EXPECT_EQ(with(factor("scaling.factor", 1)), "default 0.000000");
+  EXPECT_EQ(with(factor("scaling.factor", 0)), "default 0.000000");
+  EXPECT_EQ(with([](GgufWriter& file) {
+              file.text("llama.rope.scaling.type", "none");
+              file.f32("llama.rope.scaling.factor", 4);
+            }),
+            "default 0.000000");
+  EXPECT_EQ(with([](GgufWriter& file) { file.text("llama.rope.scaling.type", "linear"); }),
+            "default 0.000000");
+  EXPECT_EQ(with([](GgufWriter& file) {
+              file.text("llama.rope.scaling.type", "yarn");
+              file.f32("llama.rope.scale_linear", 4);
+            }),
+            "yarn 4.000000");
+}
+
+TEST_F(Gguf, TakesNoDefaultOfTransformersWhereLlamaCppHasAnother) {
+  GgufWriter mixtral;
+  add_sizes(mixtral, "llama");
+  mixtral.u32("llama.expert_count", 2);
+  mixtral.u32("llama.expert_used_count", 1);
+  add_tensor(mixtral, "token_embd.weight", kF32, {10, 64});
+  const ModelConfig config =
+      complete_config(ModelConfig::parse(open_gguf(write(mixtral)).config_json, "config"));
+  EXPECT_EQ(config.number("rope_parameters.rope_theta"), 10000);
+  EXPECT_FALSE(config.has("eos_token_id"));
+  GgufWriter gemma3;
+  add_sizes(gemma3, "gemma3");
+  add_tensor(gemma3, "token_embd.weight", kF32, {10, 64});
+  EXPECT_FALSE(complete_config(ModelConfig::parse(open_gguf(write(gemma3)).config_json, "config"))
+                   .has("sliding_window"));
+}
+
+TEST_F(Gguf, CapsOfGemma2AreThoseOfTransformersWhereTheFileHasNone) {
+  GgufWriter file;
+  add_sizes(file, "gemma2");
+  add_tensor(file, "token_embd.weight", kF32, {10, 64});
+  const ModelConfig config =
+      complete_config(ModelConfig::parse(open_gguf(write(file)).config_json, "config"));
+  EXPECT_EQ(config.number("attn_logit_softcapping"), 50);
+  EXPECT_EQ(config.number("final_logit_softcapping"), 30);
+  EXPECT_EQ(config.integer("sliding_window"), 4096);
+}
+
+TEST_F(Gguf, ReadsTheFactorsOfLongContexts) {
+  GgufWriter file;
+  add_sizes(file, "phi3");
+  add_tensor(file, "token_embd.weight", kF32, {10, 64});
+  file.floats("rope_factors_short.weight", {8}, std::vector<float>(8, 1));
+  file.floats("rope_factors_long.weight", {8}, std::vector<float>(8, 2));
+  const ModelConfig config =
+      complete_config(ModelConfig::parse(open_gguf(write(file)).config_json, "config"));
+  EXPECT_EQ(config.text("rope_parameters.rope_type"), "longrope");
+  EXPECT_EQ(config.list("rope_parameters.short_factor").size(), 8u);
+  EXPECT_EQ(config.list("rope_parameters.long_factor").at(7), ModelConfig::Value(2.0));
+  GgufWriter odd;
+  add_sizes(odd, "phi3");
+  odd.floats("rope_factors_long.weight", {3}, {1, 1, 1});
+  EXPECT_THAT(error_of([&] { open_gguf(write(odd)); }),
+              HasSubstr("tensor 'rope_factors_long.weight' is not F32 of 8 elements"));
 }
 
 TEST_F(Gguf, PlansStoredBytesAndFloatsWhereAsked) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write data/FAMILY-N/{config.json,tree.txt}: what transformers builds for small configs.
 
-usage: make_goldens.py          in an environment with torch and transformers 5.23.0
+usage: make_goldens.py          in an environment with torch and transformers 5.24.0
 
 A line of tree.txt is a module, "name<TAB>class", or below it a tensor, "  name<TAB>shape<TAB>kind".
 The last line counts parameters. Inside a fused list of experts nothing is listed: checkpoints store
@@ -11,6 +11,7 @@ import json
 import os
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 SMALL = dict(hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
@@ -19,11 +20,17 @@ ODD = dict(hidden_size=60, intermediate_size=100, num_hidden_layers=4, num_atten
            num_key_value_heads=3, vocab_size=163, max_position_embeddings=256)
 OPT = dict(hidden_size=64, ffn_dim=100, num_hidden_layers=2, num_attention_heads=4, vocab_size=160,
            max_position_embeddings=50)
+GPT2 = dict(n_embd=64, n_layer=2, n_head=4, vocab_size=160, n_positions=50)
+BLOOM = dict(hidden_size=64, n_layer=2, n_head=4, vocab_size=160)
 FALCON = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=160)
 DEEPSEEK = dict(SMALL, q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4,
                 v_head_dim=12, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=20,
                 n_shared_experts=2, first_k_dense_replace=2, n_group=1, topk_group=1)
 MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
+
+
+def of_class(name, config, **more):
+    return dict(config, architectures=[name], **more)
 
 
 def without_kv(config):
@@ -32,29 +39,40 @@ def without_kv(config):
 
 CASES = {
     "gpt2": [dict(n_embd=64, n_layer=2, n_head=4, vocab_size=160, n_positions=50),
-             dict(n_embd=64, n_layer=2, n_head=4, vocab_size=160, n_inner=100, tie_word_embeddings=False)],
-    "llama": [SMALL, dict(ODD, head_dim=16, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)],
-    "mistral": [dict(ODD, head_dim=16, sliding_window=32)],
-    "mixtral": [dict(SMALL, num_local_experts=4)],
+             dict(n_embd=64, n_layer=2, n_head=4, vocab_size=160, n_inner=100, tie_word_embeddings=False),
+             of_class("GPT2Model", GPT2), of_class("GPT2ForSequenceClassification", GPT2)],
+    "llama": [SMALL, dict(ODD, head_dim=16, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+              of_class("LlamaModel", dict(SMALL, tie_word_embeddings=True)),
+              of_class("LlamaForSequenceClassification", SMALL, num_labels=3),
+              of_class("LlamaForTokenClassification", SMALL, num_labels=5)],
+    "mistral": [dict(ODD, head_dim=16, sliding_window=32), of_class("MistralModel", ODD),
+                of_class("MistralForSequenceClassification", ODD)],
+    "mixtral": [dict(SMALL, num_local_experts=4), of_class("MixtralModel", dict(SMALL, num_local_experts=4))],
     "qwen2": [SMALL, dict(ODD, use_sliding_window=True, sliding_window=16, max_window_layers=3,
                           tie_word_embeddings=True)],
     "qwen2_moe": [dict(SMALL, **MOE, shared_expert_intermediate_size=40, decoder_sparse_step=2),
                   dict(ODD, **MOE, shared_expert_intermediate_size=40, mlp_only_layers=[1, 3], qkv_bias=False)],
-    "qwen3": [dict(ODD, head_dim=16, attention_bias=True)],
+    "qwen3": [dict(ODD, head_dim=16, attention_bias=True), of_class("Qwen3Model", dict(ODD, head_dim=16)),
+              of_class("Qwen3ForSequenceClassification", dict(ODD, head_dim=16, num_labels=1,
+                                                              tie_word_embeddings=True))],
     "qwen3_moe": [dict(ODD, **MOE, mlp_only_layers=[0], head_dim=16)],
     "gemma": [dict(SMALL, head_dim=16)],
-    "gemma2": [dict(ODD, head_dim=16, sliding_window=8)],
-    "gemma3_text": [dict(ODD, num_hidden_layers=7, head_dim=16, sliding_window=8)],
+    "gemma2": [dict(ODD, head_dim=16, sliding_window=8),
+               of_class("Gemma2ForSequenceClassification", dict(ODD, head_dim=16))],
+    "gemma3_text": [dict(ODD, num_hidden_layers=7, head_dim=16, sliding_window=8),
+                    of_class("Gemma3TextModel", dict(ODD, head_dim=16)),
+                    of_class("Gemma3TextForSequenceClassification", dict(ODD, head_dim=16))],
     "phi3": [dict(ODD, sliding_window=20, pad_token_id=0)],
     "opt": [OPT, dict(OPT, word_embed_proj_dim=32, do_layer_norm_before=False),
-            dict(OPT, enable_bias=False, layer_norm_elementwise_affine=False)],
+            dict(OPT, enable_bias=False, layer_norm_elementwise_affine=False),
+            of_class("OPTModel", OPT), of_class("OPTForSequenceClassification", OPT)],
     "gpt_neox": [without_kv(SMALL), dict(without_kv(ODD), attention_bias=False, tie_word_embeddings=True),
                  dict(without_kv(SMALL), hidden_size=16, rotary_pct=0.25)],  # one rotary dimension
-    "bloom": [dict(hidden_size=64, n_layer=2, n_head=4, vocab_size=160)],
+    "bloom": [BLOOM, of_class("BloomModel", BLOOM), of_class("BloomForSequenceClassification", BLOOM)],
     "falcon": [FALCON, dict(FALCON, new_decoder_architecture=True, num_kv_heads=2, bias=True),
                dict(FALCON, multi_query=False, parallel_attn=False, bias=True, alibi=True)],
     "deepseek_v2": [dict(DEEPSEEK, q_lora_rank=None, attention_bias=True)],
-    "deepseek_v3": [DEEPSEEK],
+    "deepseek_v3": [DEEPSEEK, of_class("DeepseekV3Model", DEEPSEEK)],
     "gpt_oss": [dict(SMALL, num_local_experts=4, num_experts_per_tok=2, head_dim=16)],
 }
 
@@ -86,7 +104,9 @@ def main():
         for number, values in enumerate(configs):
             config = AutoConfig.for_model(family, **values)
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
+                named = values.get("architectures")
+                model = (getattr(transformers, named[0])(config) if named
+                         else AutoModelForCausalLM.from_config(config))
             model.tie_weights()
             folder = os.path.join(root, f"{family}-{number}")
             os.makedirs(folder, exist_ok=True)

@@ -53,6 +53,16 @@ void write_model(const TempFolder& folder, const std::string& config,
   write_safetensors(folder / "model.safetensors", tensors);
 }
 
+std::string open_error_of(const std::string& config) {
+  try {
+    const ModelConfig parsed = ModelConfig::parse(config, "config.json");
+    build_model_tree("m", &parsed, nullptr, std::nullopt);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 std::uint64_t parameters_of(const std::string& config) {
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
   return build_model_tree("m", &parsed, nullptr, std::nullopt).parameters();
@@ -210,9 +220,75 @@ TEST(ModelTree, TurnsAbsurdConfigsIntoOneLine) {
   EXPECT_THAT(error_of(llama("2", "-8", "2", "32")), HasSubstr("hidden_size is -8"));
   EXPECT_THAT(error_of(llama("2", "4000000000000000000", "2", "4000000000000000000")),
               HasSubstr("overflow"));
-  EXPECT_THAT(error_of(llama("2", "\"8\"", "2", "32")), HasSubstr("not an integer"));
-  EXPECT_THAT(error_of(llama("2", "null", "2", "32")), HasSubstr("hidden_size is missing"));
+  EXPECT_THAT(error_of(llama("2", "\"8\"", "2", "32")), HasSubstr("not a number"));
+  EXPECT_THAT(error_of(llama("2", "null", "2", "32")),
+              HasSubstr("hidden_size: null, but a llama model needs a value"));
   EXPECT_THAT(error_of(llama("2", "8", "2", R"(32,"dtype":"int3")")), HasSubstr("'int3'"));
+}
+
+// The tensors of a whole Llama, but for its head, under names that begin with `prefix`.
+std::vector<FakeTensor> headless(const std::string& prefix) {
+  std::vector<FakeTensor> tensors = stored_tensors(std::string(kLlama) + "}");
+  std::erase_if(tensors, [](const FakeTensor& tensor) { return tensor.name == "lm_head.weight"; });
+  for (FakeTensor& tensor : tensors) {
+    tensor.name = prefix + tensor.name.substr(std::string("model.").size());
+  }
+  return tensors;
+}
+
+TEST(ModelTree, ABaseModelIsReadWhicheverModelItWasSavedFrom) {
+  const std::string config = std::string(kLlama) + R"(,"architectures":["LlamaModel"]})";
+  for (const char* prefix : {"", "model."}) {
+    const TempFolder folder;
+    write_model(folder, config, headless(prefix));
+    const Model model = open_model(folder.path(), std::nullopt);
+    EXPECT_EQ(model.tree.modules.front().cls, "LlamaModel") << prefix;
+    EXPECT_NE(model.tree.find_module("layers.1.mlp"), nullptr) << prefix;
+    EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes()) << prefix;
+  }
+  const TempFolder folder;
+  write_model(folder, config, stored_tensors(std::string(kLlama) + "}"));
+  EXPECT_EQ(open_model(folder.path(), std::nullopt).tree.ignored_bytes, 32u * 8 * 2);  // the head
+}
+
+TEST(ModelTree, AClassifierHasAsManyScoresAsLabels) {
+  const std::string classifier = R"(,"architectures":["LlamaForSequenceClassification"])";
+  const auto scores = [&](const std::string& more) {
+    const ModelConfig config =
+        ModelConfig::parse(std::string(kLlama) + classifier + more + "}", "config.json");
+    const ModelTree tree = build_model_tree("m", &config, nullptr, std::nullopt);
+    return tree.tensors[tree.find_module("score")->tensors.at(0)].shape;
+  };
+  EXPECT_EQ(scores(""), (Shape{2, 8}));
+  EXPECT_EQ(scores(R"(,"num_labels":3)"), (Shape{3, 8}));
+  EXPECT_EQ(scores(R"(,"num_labels":3,"id2label":{"0":"bad"})"), (Shape{1, 8}));
+  std::vector<FakeTensor> tensors = headless("model.");
+  tensors.push_back({"score.weight", DType::kF16, {2, 8}});
+  const TempFolder folder;
+  write_model(folder, std::string(kLlama) + classifier + "}", tensors);
+  const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+}
+
+TEST(ModelTree, AClassThatIsNotKnownStandsForTheFamilysOwn) {
+  const std::string other = std::string(kLlama) + R"(,"architectures":["MyLlama"]})";
+  EXPECT_EQ(parameters_of(other), parameters_of(std::string(kLlama) + "}"));
+}
+
+TEST(ModelTree, NotesASettingThatHasNoEffect) {
+  const auto notes = [](const std::string& config) {
+    const ModelConfig parsed = ModelConfig::parse(config, "config.json");
+    return build_model_tree("m", &parsed, nullptr, std::nullopt).notes;
+  };
+  EXPECT_THAT(notes(std::string(kLlama) + R"(,"partial_rotary_factor":0.5})"),
+              testing::ElementsAre("config.json: rope_parameters.partial_rotary_factor has no "
+                                   "effect on a llama model, as in transformers"));
+  EXPECT_THAT(notes(std::string(kLlama) + R"(,"partial_rotary_factor":1.0})"), testing::IsEmpty());
+}
+
+TEST(ModelTree, RefusesLayerTypesForAnotherNumberOfLayers) {
+  EXPECT_THAT(open_error_of(std::string(kLlama) + R"(,"layer_types":["full_attention"]})"),
+              HasSubstr("layer_types: 1 entries for num_hidden_layers 2"));
 }
 
 TEST(ModelTree, FindsModulesByName) {

@@ -12,7 +12,9 @@
 #include "berth/error.h"
 #include "planner/base/utf8.h"
 #include "runtime/text/bpe.h"
+#include "runtime/text/tokenizer_config.h"
 #include "tests/data_names.h"
+#include "tests/error_of.h"
 
 namespace berth {
 namespace {
@@ -253,6 +255,48 @@ TEST_F(BrokenFile, IsAnErrorWhereAStepOfSentencePieceIsOdd) {
 
 TEST_F(BrokenFile, IsAnErrorWhereItIsNotThere) {
   EXPECT_THROW(Tokenizer::read(folder_ / "tokenizer.json"), Error);
+}
+
+class TokenizerConfig : public BrokenFile {
+ protected:
+  TokenizerSteps steps(const std::string& config, const std::string& model_type = "llama") const {
+    std::ofstream(folder_ / "tokenizer_config.json") << config;
+    return read_tokenizer_steps(folder_ / "tokenizer_config.json", model_type);
+  }
+};
+
+// Ids and texts are those of AutoTokenizer in transformers 5.24.0.
+TEST_F(TokenizerConfig, PutsNoSpaceBeforeATextWhereAddPrefixSpaceIsFalse) {
+  const auto asked = steps(
+      R"({"tokenizer_class": "LlamaTokenizerFast", "add_prefix_space": false,
+          "model_max_length": 1000000000000000019884624838656})");
+  const auto tokenizer = Tokenizer::read(data("llama2.json"), asked);
+  const std::vector<std::pair<std::string, std::vector<std::int64_t>>> known{
+      {"Hello world", {1, 75, 286, 349, 295, 328, 351, 292, 285}},
+      {" x", {1, 359}},
+      {"  two\n", {1, 314, 320, 302, 295, 259}},
+      {"a</s> b", {1, 282, 2, 334}}};
+  for (const auto& [text, ids] : known) EXPECT_EQ(tokenizer->encode_prompt(text), ids) << text;
+  EXPECT_EQ(tokenizer->decode(known[0].second, false), "Hello world");
+  EXPECT_EQ(tokenizer->decode(known[1].second, false), " x");
+  const auto byte_level = Tokenizer::read(data("gpt2.json"), asked);
+  EXPECT_EQ(byte_level->encode("Hi there"), Tokenizer::read(data("gpt2.json"))->encode("Hi there"));
+}
+
+TEST_F(TokenizerConfig, LeavesTheFileAsItIsWhereTransformersDoes) {
+  const std::string wanted = R"({"tokenizer_class": "LlamaTokenizer", "add_prefix_space": )";
+  EXPECT_EQ(steps(wanted + "false}"), TokenizerSteps::kLlamaWithoutPrefix);
+  EXPECT_EQ(steps(wanted + "false}", "mistral"), TokenizerSteps::kOfFile);
+  EXPECT_EQ(steps(wanted + "true}"), TokenizerSteps::kOfFile);
+  EXPECT_EQ(steps(wanted + "null}"), TokenizerSteps::kOfFile);
+  EXPECT_EQ(steps(R"({"add_prefix_space": false})"), TokenizerSteps::kOfFile);
+  EXPECT_EQ(steps(R"({"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": false})"),
+            TokenizerSteps::kOfFile);
+  EXPECT_THAT(testing::error_of([&] {
+                steps(R"({"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": true})");
+              }),
+              HasSubstr("tokenizer_config.json: add_prefix_space: true is not supported with "
+                        "'GPT2Tokenizer'"));
 }
 
 // A long text may be a single word. No step may take quadratic time for it, or recurse deeply.

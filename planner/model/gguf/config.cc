@@ -55,10 +55,15 @@ std::string_view class_of(std::string_view model_type) {
   return found->second;
 }
 
+bool names_end(const GgufHeader& header) {
+  return header.unsigned_integer("tokenizer.ggml.eos_token_id") ||
+         header.unsigned_integer("tokenizer.ggml.eot_token_id");
+}
+
 class ConfigText {
  public:
   ConfigText(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
-             const Checkpoint& checkpoint, const std::vector<float>& rope_factors)
+             const Checkpoint& checkpoint, const GgufRopeFactors& rope_factors)
       : header_(header),
         family_(family),
         heads_(heads),
@@ -77,6 +82,7 @@ class ConfigText {
     json_.member("vocab_size", vocabulary());
     json_.member("tie_word_embeddings", !has("lm_head.weight"));
     add_special_ids(json_, header_);
+    if (!names_end(header_)) json_.key("eos_token_id").null();  // not the family's default
     return json_.end_object().take();
   }
 
@@ -147,36 +153,11 @@ class ConfigText {
   }
 
   void write_rotary() {
-    copy_number("rope_theta", "rope.freq_base");
     const double base = header_.number(key("rope.freq_base")).value_or(10000);
-    const std::string_view scaling = header_.text(key("rope.scaling.type")).value_or("none");
+    json_.key("rope_theta").real(static_cast<float>(base));
     JsonWriter rope(JsonForm::kIndented, JsonEscapes::kPlain);
     rope.begin_object();
-    if (!rope_factors_.empty()) {
-      if (is_llama3(rope_factors_, base, heads_.dimensions)) {
-        rope.member("rope_type", "llama3");
-        rope.key("factor").real(rope_factors_.back());
-        rope.key("low_freq_factor").real(static_cast<float>(kLlama3Low));
-        rope.key("high_freq_factor").real(static_cast<float>(kLlama3High));
-        rope.member("original_max_position_embeddings", static_cast<std::uint64_t>(kLlama3Context));
-      } else {
-        rope.member("rope_type", "rope_freqs");  // factors that no rule of transformers would give
-      }
-    } else if (scaling != "none") {
-      rope.member("rope_type", scaling);
-      for (const auto& [theirs, ours] :
-           {std::pair("factor", "rope.scaling.factor"),
-            std::pair("attention_factor", "rope.scaling.attn_factor")}) {
-        if (const auto value = header_.number(key(ours))) {
-          rope.key(theirs).real(static_cast<float>(*value));
-        }
-      }
-      if (const auto context = find("rope.scaling.original_context_length")) {
-        rope.member("original_max_position_embeddings", *context);
-      }
-    } else if (family_.model_type == "phi3" && longrope()) {
-      rope.member("rope_type", "longrope");
-    }
+    write_scaling(base, rope);
     if (const std::string text = rope.end_object().take_value(); text != "{}")
       json_.key("rope_scaling").json(text);
     const auto dimensions = find("rope.dimension_count");
@@ -186,16 +167,74 @@ class ConfigText {
     }
   }
 
+  void write_scaling(double base, JsonWriter& rope) const {
+    // As llama.cpp reads it: scaling is linear where a file does not say otherwise, the factor has
+    // an older name, and 0 is none. A file whose type is "none" is never scaled.
+    const std::string type(header_.text(key("rope.scaling.type")).value_or("linear"));
+    auto factor = header_.number(key("rope.scaling.factor"));
+    if (!factor) factor = header_.number(key("rope.scale_linear"));
+    if (!factor || *factor == 0) factor = 1;
+    const auto dimensions = find("rope.dimension_count");
+    const bool partial = dimensions && *dimensions < heads_.dimensions;
+    if (!rope_factors_.all.empty()) {
+      write_divisors(base, rope);
+    } else if (type == "longrope" || (family_.model_type == "phi3" && longrope())) {
+      write_longrope(rope);
+    } else if (type != "none" && (type != "linear" || *factor != 1)) {
+      rope.member("rope_type", type);
+      rope.key("factor").real(static_cast<float>(*factor));
+      if (const auto value = header_.number(key("rope.scaling.attn_factor"))) {
+        rope.key("attention_factor").real(static_cast<float>(*value));
+      }
+      if (const auto context = find("rope.scaling.original_context_length")) {
+        rope.member("original_max_position_embeddings", *context);
+      }
+    } else if (partial && family_.model_type != "phi3") {
+      // transformers rotates whole heads of these families, unless the type says otherwise.
+      rope.member("rope_type", "linear");
+      rope.key("factor").real(1);
+    }
+  }
+
+  void write_divisors(double base, JsonWriter& rope) const {
+    if (!is_llama3(rope_factors_.all, base, heads_.dimensions)) {
+      rope.member("rope_type", "rope_freqs");  // factors that no rule of transformers would give
+      return;
+    }
+    rope.member("rope_type", "llama3");
+    rope.key("factor").real(rope_factors_.all.back());
+    rope.key("low_freq_factor").real(static_cast<float>(kLlama3Low));
+    rope.key("high_freq_factor").real(static_cast<float>(kLlama3High));
+    rope.member("original_max_position_embeddings", static_cast<std::uint64_t>(kLlama3Context));
+  }
+
+  void write_longrope(JsonWriter& rope) const {
+    rope.member("rope_type", "longrope");
+    for (const auto& [name, factors] : {std::pair("short_factor", &rope_factors_.of_short),
+                                        std::pair("long_factor", &rope_factors_.of_long)}) {
+      if (factors->empty()) continue;
+      rope.key(name).begin_array();
+      for (const float factor : *factors) rope.real(factor);
+      rope.end_array();
+    }
+    if (const auto context = find("rope.scaling.original_context_length")) {
+      rope.member("original_max_position_embeddings", *context);
+    }
+  }
+
   bool longrope() const {
     return std::ranges::any_of(header_.tensors(), [](const GgufTensor& tensor) {
       return tensor.name.starts_with("rope_factors_");
     });
   }
 
-  // 0 means that there is no window. A window as long as the context hides nothing.
+  // 0 means that there is no window. A window as long as the context hides nothing. Without the key
+  // llama.cpp has none for gemma3; its default for gemma2 is that of transformers.
   void write_window() {
     const auto window = find("attention.sliding_window");
-    if (!window || *window == 0) return;
+    const bool none = window ? *window == 0 : family_.model_type == "gemma3_text";
+    if (none && family_.model_type.starts_with("gemma")) json_.key("sliding_window").null();
+    if (!window || none) return;
     if (family_.model_type == "phi3" && *window >= require("context_length")) return;
     if (family_.model_type.starts_with("qwen")) return;  // transformers does not use it there
     json_.member("sliding_window", *window);
@@ -237,7 +276,7 @@ class ConfigText {
   const GgufFamily& family_;
   const GgufHeads& heads_;
   const Checkpoint& checkpoint_;
-  const std::vector<float>& rope_factors_;
+  const GgufRopeFactors& rope_factors_;
   std::string architecture_;
   JsonWriter json_{JsonForm::kIndented, JsonEscapes::kPlain};
 };
@@ -284,7 +323,7 @@ GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture) 
 
 std::string gguf_config_json(const GgufHeader& header, const GgufFamily& family,
                              const GgufHeads& heads, const Checkpoint& tensors,
-                             const std::vector<float>& rope_factors) {
+                             const GgufRopeFactors& rope_factors) {
   return ConfigText(header, family, heads, tensors, rope_factors).write();
 }
 

@@ -58,11 +58,18 @@ GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture);
 void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
                       std::uint32_t shard, Checkpoint& checkpoint);
 
-// The text of config.json. `tensors` holds all tensors of the model. `rope_factors` is what
-// rope_freqs.weight holds; it is empty if there is no such tensor.
+// The numbers that divide rotary frequencies, as rope_freqs.weight, rope_factors_short.weight and
+// rope_factors_long.weight hold them; empty where there is no such tensor.
+struct GgufRopeFactors {
+  std::vector<float> all;
+  std::vector<float> of_short;
+  std::vector<float> of_long;
+};
+
+// The text of config.json. `tensors` holds all tensors of the model.
 std::string gguf_config_json(const GgufHeader& header, const GgufFamily& family,
                              const GgufHeads& heads, const Checkpoint& tensors,
-                             const std::vector<float>& rope_factors);
+                             const GgufRopeFactors& rope_factors);
 
 // Adds bos_token_id, eos_token_id and pad_token_id, as far as the file names them. If a turn of a
 // chat ends with another token than a text does, eos_token_id lists both.

@@ -81,17 +81,16 @@ std::vector<Split> read_splits(const fs::path& file, const CheckpointLimits& lim
   return splits;
 }
 
-// The numbers that divide llama3's rotary frequencies. They are a few hundred bytes, stored as a
-// tensor although they are a setting, so they are read while planning.
-std::vector<float> read_rope_factors(const Split& split, std::uint64_t dimensions) {
+// Numbers that divide rotary frequencies. They are a few hundred bytes, stored as a tensor although
+// they are a setting, so they are read while planning. `count` is how many are expected.
+std::vector<float> read_factors(const Split& split, std::string_view name, std::uint64_t count) {
   std::vector<float> factors;
   for (const GgufTensor& tensor : split.header.tensors()) {
-    if (tensor.name != "rope_freqs.weight") continue;
-    const std::uint64_t count = (tensor.end - tensor.begin) / sizeof(float);
+    if (tensor.name != name) continue;
     if (tensor.dtype != DType::kF32 || count == 0 || count > kMostFactors ||
-        count != dimensions / 2) {
-      throw Error(split.header.source() + ": tensor 'rope_freqs.weight' is not F32 of " +
-                  std::to_string(dimensions / 2) + " elements");
+        count != (tensor.end - tensor.begin) / sizeof(float)) {
+      throw Error(split.header.source() + ": tensor " + quote(name) + " is not F32 of " +
+                  std::to_string(count) + " elements");
     }
     factors.resize(count);
     std::vector<char> bytes(count * sizeof(float));
@@ -99,6 +98,16 @@ std::vector<float> read_rope_factors(const Split& split, std::uint64_t dimension
     std::memcpy(factors.data(), bytes.data(), bytes.size());
   }
   return factors;
+}
+
+void read_rope_factors(const Split& split, std::uint64_t head, std::uint64_t rotary,
+                       GgufRopeFactors& factors) {
+  const auto read = [&](std::vector<float>& into, std::string_view name, std::uint64_t dimensions) {
+    if (into.empty()) into = read_factors(split, name, dimensions / 2);
+  };
+  read(factors.all, "rope_freqs.weight", head);
+  read(factors.of_short, "rope_factors_short.weight", rotary);
+  read(factors.of_long, "rope_factors_long.weight", rotary);
 }
 
 void check_unique(const Checkpoint& checkpoint) {
@@ -142,12 +151,15 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   Checkpoint& checkpoint = model.checkpoint;
   checkpoint.folder = file.parent_path();
   checkpoint.format = CheckpointFormat::kGguf;
-  std::vector<float> rope_factors;
+  GgufRopeFactors rope_factors;
+  const std::uint64_t rotary =
+      first.unsigned_integer(std::string(family.architecture) + ".rope.dimension_count")
+          .value_or(heads.dimensions);
   for (const Split& split : splits) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
     add_gguf_tensors(split.header, family, heads, shard, checkpoint);
     checkpoint.shards.push_back(split.shard);
-    if (rope_factors.empty()) rope_factors = read_rope_factors(split, heads.dimensions);
+    read_rope_factors(split, heads.dimensions, rotary, rope_factors);
   }
   check_unique(checkpoint);
   model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);

@@ -11,12 +11,28 @@
 
 namespace berth {
 
-Skeleton build_skeleton(const ModelConfig& config, std::optional<DType> dtype,
+namespace {
+
+// The class that config.json names first, such as LlamaForCausalLM; "" where it names none.
+std::string class_of(const ModelConfig& config) {
+  const auto* classes = config.find_list("architectures");
+  if (classes == nullptr || classes->empty()) return "";
+  const auto* name = std::get_if<std::string>(&classes->front());
+  return name == nullptr ? "" : *name;
+}
+
+}  // namespace
+
+Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
                         std::size_t expected_tensors) {
   Skeleton skeleton;
-  skeleton.architecture = find_architecture(config.model_type());
+  skeleton.architecture = find_architecture(config.model_type(), class_of(config));
+  if (skeleton.architecture) config = complete_config(std::move(config), *skeleton.architecture);
+  skeleton.config = std::make_shared<const ModelConfig>(std::move(config));
   if (skeleton.architecture) {
-    skeleton.built = build_from_template(*skeleton.architecture, config, dtype, expected_tensors);
+    skeleton.built =
+        build_from_template(*skeleton.architecture, *skeleton.config, dtype, expected_tensors);
+    skeleton.built.tree.notes = unused_settings(*skeleton.config, *skeleton.architecture);
     if (expected_tensors > 0) index_names(skeleton.built);
   }
   return skeleton;
@@ -35,9 +51,9 @@ DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
 
 }  // namespace
 
-ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const ModelConfig* config,
-                          const Checkpoint* checkpoint, std::optional<DType> dtype,
-                          Dequantize dequantize) {
+ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Checkpoint* checkpoint,
+                          std::optional<DType> dtype, Dequantize dequantize) {
+  const ModelConfig* config = skeleton.config.get();
   ModelTree tree;
   const bool plain = dequantize == Dequantize::kYes;
   if (skeleton.architecture) {
@@ -77,7 +93,7 @@ ModelTree build_model_tree(const std::string& name, const ModelConfig* config,
   if (config) {
     skeleton = build_skeleton(*config, dtype, checkpoint ? checkpoint->tensors.size() + 16 : 0);
   }
-  return join_model_tree(std::move(skeleton), name, config, checkpoint, dtype, dequantize);
+  return join_model_tree(std::move(skeleton), name, checkpoint, dtype, dequantize);
 }
 
 }  // namespace berth

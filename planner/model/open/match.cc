@@ -84,7 +84,7 @@ class Matcher {
   }
 
   // The tensor that a stored name means. Tries the name as it is, then renamed, then with each
-  // prefix before it.
+  // prefix before it or taken from it.
   TensorId find_variant(const std::string& name) const {
     const TensorId id = find(name);
     return id != kNone ? id : find_renamed(name);
@@ -104,6 +104,10 @@ class Matcher {
     if (as_it_is != kNone) return as_it_is;
     for (const std::string& prefix : architecture_.prefixes) {
       if (const TensorId id = find(prefix + renamed); id != kNone) return id;
+    }
+    for (const std::string& prefix : architecture_.extra_prefixes) {
+      if (!renamed.starts_with(prefix)) continue;
+      if (const TensorId id = find(renamed.substr(prefix.size())); id != kNone) return id;
     }
     return kNone;
   }

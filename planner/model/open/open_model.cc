@@ -56,15 +56,24 @@ std::size_t expected_tensors(const fs::path& folder) {
   return 0;
 }
 
+// Joins what a config.json says, where there is one, with a checkpoint, where there is one.
+void describe(Model& model, const std::string& name, Skeleton skeleton, std::optional<DType> dtype,
+              Dequantize dequantize) {
+  model.config = skeleton.config;
+  model.tree = join_model_tree(std::move(skeleton), name,
+                               model.checkpoint ? &*model.checkpoint : nullptr, dtype, dequantize);
+}
+
 Model open_whole_model(const WholeFile& whole, const std::string& name,
                        std::optional<DType> dtype) {
   WholeModel opened = whole.format->open(whole.file);
   Model model;
   model.path = whole.file;
-  model.config = std::make_shared<const ModelConfig>(
-      ModelConfig::parse(opened.config_json, whole.file.string()));
   model.checkpoint = std::move(opened.checkpoint);
-  model.tree = build_model_tree(name, model.config.get(), &*model.checkpoint, dtype);
+  describe(model, name,
+           build_skeleton(ModelConfig::parse(opened.config_json, whole.file.string()), dtype,
+                          model.checkpoint->tensors.size() + 16),
+           dtype, Dequantize::kNo);
   model.tree.quantization = whole.format->name;
   return model;
 }
@@ -79,19 +88,18 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
     open_checkpoint(path);
     throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
-  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
+  ModelConfig read = ModelConfig::read(config);
   // What the config says and what the shards hold are found out side by side, then compared: for a
   // model of tens of thousands of tensors either takes as long. The tree is made here, because all
   // that follows walks it, and its memory should be near this core. The future joins its thread.
   std::future<Checkpoint> checkpoint = std::async([&] { return open_checkpoint(path); });
   std::future<Skeleton> skeleton = std::async(std::launch::deferred, [&] {
-    return build_skeleton(*model.config, dtype, expected_tensors(path));
+    return build_skeleton(std::move(read), dtype, expected_tensors(path));
   });
   skeleton.wait();
   // Its error is thrown first, because nothing fits a broken checkpoint.
   model.checkpoint = checkpoint.get();
-  model.tree = join_model_tree(skeleton.get(), folder_name(path), model.config.get(),
-                               &*model.checkpoint, dtype, dequantize);
+  describe(model, folder_name(path), skeleton.get(), dtype, dequantize);
   return model;
 }
 
@@ -100,11 +108,14 @@ Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize 
   const fs::path config = path.parent_path() / "config.json";
   Model model;
   model.path = path;
-  if (fs::exists(config, ignored))
-    model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
+  std::optional<ModelConfig> read;
+  if (fs::exists(config, ignored)) read = ModelConfig::read(config);
   model.checkpoint = open_checkpoint(path);
-  model.tree = build_model_tree(path.stem().string(), model.config.get(), &*model.checkpoint, dtype,
-                                dequantize);
+  Skeleton skeleton;
+  if (read) {
+    skeleton = build_skeleton(std::move(*read), dtype, model.checkpoint->tensors.size() + 16);
+  }
+  describe(model, path.stem().string(), std::move(skeleton), dtype, dequantize);
   return model;
 }
 
@@ -133,14 +144,14 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
     model.tree = read_tree_json(path, dtype);
     return model;
   }
-  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(path));
-  if (model.config->model_type().empty()) {
+  ModelConfig config = ModelConfig::read(path);
+  if (config.model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
                 "('root' is missing)");
   }
-  model.tree = build_model_tree(folder_name(path.parent_path()), model.config.get(), nullptr, dtype,
-                                dequantize);
+  describe(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype), dtype,
+           dequantize);
   return model;
 }
 

@@ -16,12 +16,15 @@ namespace fs = std::filesystem;
 
 constexpr int kNestingLimit = 16;  // of `extends` and of `use`
 
+// Each family has a configuration class of its own: nothing of these comes from what is extended.
+constexpr const char* kClassKeys[] = {"aliases", "defaults", "nullable", "rope_types", "demands"};
+
 // Merges a chain of `extends`, beginning with the base, then compiles the result.
 class ArchitectureReader {
  public:
   explicit ArchitectureReader(fs::path folder) : folder_(std::move(folder)) {}
 
-  std::unique_ptr<Architecture> read(std::string_view model_type) {
+  std::unique_ptr<Architecture> read(std::string_view model_type, std::string_view cls) {
     auto out = std::make_unique<Architecture>();
     out->model_type = model_type;
     out->file = std::string(model_type) + ".yaml";
@@ -32,6 +35,7 @@ class ArchitectureReader {
     for (const YamlValue& entry : modules_->as_list()) {
       out->modules.push_back(compile_module(entry, 0));
     }
+    if (cls != out->cls) choose_head(cls, *out);
     return out;
   }
 
@@ -49,15 +53,18 @@ class ArchitectureReader {
     }
     if (const auto value = map.get("prefix")) prefix_ = value->as_text();
     if (const auto value = map.get("class")) cls_ = value->as_text();
+    if (const auto value = map.get("base")) base_ = value->as_text();
+    if (const auto value = map.get("heads")) read_heads(*value);
     if (const auto value = map.get("no_split")) no_split_ = texts(*value);
     if (const auto value = map.get("modules")) modules_ = *value;
     if (const auto value = map.get("tie")) read_tie(*value, out);
-    if (const auto value = map.get("let")) {
-      YamlMap lets(*value);
-      for (const std::string& key : lets.keys()) {
-        out.lets.insert_or_assign(key, expression(lets.require(key)));
-      }
+    if (depth == 0) {
+      read_class(map, out);
+    } else {
+      for (const char* key : kClassKeys) map.get(key);
     }
+    if (const auto value = map.get("unused")) read_expressions(*value, out.unused);
+    if (const auto value = map.get("let")) read_expressions(*value, out.lets);
     if (const auto value = map.get("blocks")) {
       YamlMap blocks(*value);
       for (const std::string& key : blocks.keys()) {
@@ -67,6 +74,77 @@ class ArchitectureReader {
     if (const auto value = map.get("checkpoint")) read_checkpoint(*value, out);
     if (const auto value = map.get("facts")) read_facts(*value, out);
     map.finish();
+  }
+
+  // What the configuration class says (kClassKeys).
+  static void read_class(YamlMap& map, Architecture& out) {
+    if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
+    if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
+    if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
+    if (const auto value = map.get("nullable")) out.nullable = texts(*value);
+    if (const auto value = map.get("demands")) out.demands = expressions(*value);
+  }
+
+  void read_heads(const YamlValue& value) {
+    YamlMap map(value);
+    for (const std::string& cls : map.keys()) heads_.insert_or_assign(cls, map.require(cls));
+  }
+
+  // Makes the template that of the class `cls`, if that is the base alone or has another head.
+  void choose_head(std::string_view cls, Architecture& out) {
+    const auto base = std::ranges::find(out.modules, base_, &ModuleSpec::name);
+    if (base == out.modules.end()) return;
+    const auto other = std::ranges::find_if(
+        heads_, [&](const auto& head) { return class_name(head.first) == cls; });
+    if (base->cls != cls && other == heads_.end()) return;
+    out.cls = cls;
+    out.tie_when.reset();
+    out.tie.clear();
+    out.head.clear();
+    for (const ModuleSpec& module : out.modules) {
+      if (module.name != base_) out.ignored.push_back(module.name + ".*");
+    }
+    std::erase_if(out.modules, [&](const ModuleSpec& module) { return module.name != base_; });
+    if (other == heads_.end()) {
+      drop_head(out);
+      return;
+    }
+    for (const YamlValue& entry : other->second.as_list()) {
+      out.modules.push_back(compile_module(entry, 0));
+    }
+  }
+
+  // The base becomes the root, and its name goes from the front of all others.
+  void drop_head(Architecture& out) const {
+    const std::string prefix = base_ + ".";
+    std::vector<ModuleSpec> modules = std::move(out.modules[0].modules);
+    out.modules = std::move(modules);
+    for (std::string* name : {&out.embedding, &out.layers}) {
+      if (name->starts_with(prefix)) name->erase(0, prefix.size());
+    }
+    std::erase(out.prefixes, prefix);
+    out.extra_prefixes.push_back(prefix);
+    for (std::size_t i = 0, count = out.ignored.size(); i < count; ++i) {
+      if (out.ignored[i].starts_with(prefix)) {
+        out.ignored.push_back(out.ignored[i].substr(prefix.size()));
+      }
+    }
+  }
+
+  static void read_names(const YamlValue& value,
+                         std::map<std::string, std::string, std::less<>>& out) {
+    YamlMap map(value);
+    for (const std::string& key : map.keys()) {
+      out.insert_or_assign(key, map.require(key).as_text());
+    }
+  }
+
+  static void read_expressions(const YamlValue& value,
+                               std::map<std::string, Expression, std::less<>>& out) {
+    YamlMap map(value);
+    for (const std::string& key : map.keys()) {
+      out.insert_or_assign(key, expression(map.require(key)));
+    }
   }
 
   static std::vector<std::string> texts(const YamlValue& value) {
@@ -239,6 +317,8 @@ class ArchitectureReader {
   fs::path folder_;
   std::string prefix_;
   std::string cls_;
+  std::string base_;                        // the module that is the model without its head
+  std::map<std::string, YamlValue> heads_;  // by class: the modules in place of the head
   std::vector<std::string> no_split_;
   std::optional<YamlValue> modules_;
   std::map<std::string, YamlValue> blocks_;
@@ -246,7 +326,7 @@ class ArchitectureReader {
 
 }  // namespace
 
-std::unique_ptr<Architecture> find_architecture(std::string_view model_type) {
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type, std::string_view cls) {
   // The name comes from a config.json, so it must be a plain word before it becomes a file name.
   const bool plain = !model_type.empty() && std::ranges::all_of(model_type, [](unsigned char c) {
     return std::isalnum(c) != 0 || c == '_' || c == '-';
@@ -255,7 +335,7 @@ std::unique_ptr<Architecture> find_architecture(std::string_view model_type) {
   const fs::path folder = find_config_dir() / "architectures";
   std::error_code ignored;
   if (!fs::exists(folder / (std::string(model_type) + ".yaml"), ignored)) return nullptr;
-  return ArchitectureReader(folder).read(model_type);
+  return ArchitectureReader(folder).read(model_type, cls);
 }
 
 }  // namespace berth

@@ -50,10 +50,18 @@ struct Architecture {
   std::vector<std::string> no_split;
   std::optional<Expression> tie_when;
   std::vector<std::string> tie;  // names that share storage; the first one registered counts
+  // What the family's configuration class in transformers adds to a config.json.
+  std::map<std::string, std::string, std::less<>> aliases;  // other name of a key: the key
+  std::map<std::string, Expression, std::less<>> defaults;  // of keys that are left out
+  std::vector<std::string> nullable;  // keys with a default that may be null: none
+  std::map<std::string, std::string, std::less<>> rope_types;  // older name of a type: the name
+  std::map<std::string, Expression, std::less<>> unused;  // key: when it is said and has no effect
+  std::vector<Expression> demands;                        // without which it refuses a config
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
-  std::vector<Rename> renames;        // applied to stored names, substring by substring
-  std::vector<std::string> prefixes;  // prefixes that stored names may lack
+  std::vector<Rename> renames;              // applied to stored names, substring by substring
+  std::vector<std::string> prefixes;        // prefixes that stored names may lack
+  std::vector<std::string> extra_prefixes;  // that they may have, and the tree has not
   std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value
   std::map<std::string, DType, std::less<>> fp8_dtypes;  // by last name: as FP8 releases store it
   std::map<std::string, Expression, std::less<>> facts;
@@ -62,8 +70,11 @@ struct Architecture {
   std::string layers;
 };
 
-// The template of a family, or null if there is none. Throws Error (file, line, field) if the
-// template is not well-formed.
-std::unique_ptr<Architecture> find_architecture(std::string_view model_type);
+// The template of a family, or null if there is none. `cls` is the model's class as config.json's
+// `architectures` names it: the template's own class; its base without a head, such as LlamaModel;
+// or one with another of the template's heads. Any other name stands for the template's own class.
+// Throws Error (file, line, field) if the template is not well-formed.
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
+                                                std::string_view cls = "");
 
 }  // namespace berth

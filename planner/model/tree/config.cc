@@ -3,7 +3,6 @@
 #include <simdjson.h>
 
 #include <cmath>
-#include <set>
 
 #include "berth/error.h"
 #include "planner/base/input_file.h"
@@ -85,6 +84,8 @@ class ConfigReader {
       read_array(value, key, depth);
     } else if (auto scalar = read_scalar(value, type, key)) {
       config_.values_.insert_or_assign(key, std::move(*scalar));
+    } else {
+      config_.nulls_.insert(key);
     }
   }
 
@@ -139,38 +140,57 @@ class ConfigReader {
     return std::nullopt;
   }
 
+  bool says(const std::string& key) const { return config_.has(key) || config_.is_null(key); }
+
+  // The keys that begin with `prefix`, nulls included.
+  std::vector<std::string> keys_below(const std::string& prefix) const {
+    std::vector<std::string> keys = config_.keys(prefix);
+    for (auto it = config_.nulls_.lower_bound(prefix); it != config_.nulls_.end(); ++it) {
+      if (!it->starts_with(prefix)) break;
+      keys.push_back(*it);
+    }
+    return keys;
+  }
+
+  void copy(const std::string& from, const std::string& to) {
+    erase(to);
+    if (const auto value = config_.values_.find(from); value != config_.values_.end()) {
+      config_.values_.emplace(to, value->second);
+    }
+    if (const auto list = config_.lists_.find(from); list != config_.lists_.end()) {
+      config_.lists_.emplace(to, list->second);
+    }
+    if (config_.is_null(from)) config_.nulls_.insert(to);
+  }
+
+  void erase(const std::string& key) {
+    config_.values_.erase(key);
+    config_.lists_.erase(key);
+    config_.nulls_.erase(key);
+  }
+
   // Copies every key `from`* to `to`*, unless that is there already.
   void promote(const std::string& from, const std::string& to) {
-    const auto copy = [&](auto& map) {
-      const auto snapshot = map;
-      for (auto it = snapshot.lower_bound(from); it != snapshot.end(); ++it) {
-        if (!it->first.starts_with(from)) break;
-        map.emplace(to + it->first.substr(from.size()), it->second);
-      }
-    };
-    copy(config_.values_);
-    copy(config_.lists_);
+    for (const std::string& key : keys_below(from)) rename(key, to + key.substr(from.size()));
   }
 
   void rename(const std::string& from, const std::string& to) {
-    const auto found = config_.values_.find(from);
-    if (found != config_.values_.end()) config_.values_.emplace(to, found->second);
+    if (says(from) && !says(to)) copy(from, to);
   }
 
+  // As convert_rope_params_to_dict() and standardize_rope_params() of transformers 5.24
+  // (modeling_rope_utils.py) leave `rope_parameters`.
   void settle_rope() {
+    const std::vector<std::string> scaling = keys_below("rope_scaling.");
+    if (!scaling.empty()) {
+      for (const std::string& key : keys_below("rope_parameters.")) erase(key);
+    }
     promote("rope_scaling.", "rope_parameters.");
     rename("rope_parameters.type", "rope_parameters.rope_type");
     rename("rope_theta", "rope_parameters.rope_theta");
-    rename("rotary_emb_base", "rope_parameters.rope_theta");  // gpt_neox
     rename("partial_rotary_factor", "rope_parameters.partial_rotary_factor");
-    rename("rotary_pct", "rope_parameters.partial_rotary_factor");  // gpt_neox
-    if (config_.has("rope_parameters.rope_theta")) {
-      config_.values_.emplace("rope_parameters.rope_type", std::string("default"));
-    }
-    const auto type = config_.values_.find("rope_parameters.rope_type");
-    if (type != config_.values_.end() && type->second == Value(std::string("su"))) {
-      type->second = std::string("longrope");  // "su" was its first name
-    }
+    const std::string length = "original_max_position_embeddings";
+    if (says(length)) copy(length, "rope_parameters." + length);
   }
 
   ModelConfig config_;
@@ -209,6 +229,12 @@ const std::vector<ModelConfig::Value>* ModelConfig::find_list(std::string_view k
 
 bool ModelConfig::has(std::string_view key) const {
   return find(key) != nullptr || find_list(key) != nullptr;
+}
+
+bool ModelConfig::is_null(std::string_view key) const { return nulls_.contains(key); }
+
+void ModelConfig::set(std::string_view key, Value value) {
+  values_.insert_or_assign(std::string(key), std::move(value));
 }
 
 std::optional<std::int64_t> ModelConfig::integer(std::string_view key) const {
@@ -260,6 +286,11 @@ std::vector<ModelConfig::Value> ModelConfig::list(std::string_view key) const {
 
 std::int64_t ModelConfig::require_integer(std::string_view key) const {
   if (const auto value = integer(key)) return *value;
+  throw Error(source_ + ": " + std::string(key) + ": missing");
+}
+
+double ModelConfig::require_number(std::string_view key) const {
+  if (const auto value = number(key)) return *value;
   throw Error(source_ + ": " + std::string(key) + ": missing");
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,9 +18,13 @@ namespace berth {
 // Does not change after reading, so its const methods may be called from many threads.
 // A key may be dotted ("rope_parameters.rope_theta"). An absent key and a null are the same:
 // nullopt. A value of another type than asked for throws Error "config.json: key: ...".
-// Spellings are unified on reading. `rope_theta` with `rope_scaling` and `rope_parameters` both
-// answer under "rope_parameters.*", with `rope_type` for the older `type`; `torch_dtype` answers
-// under "dtype". The keys of a nested `text_config` also answer at the top if the top lacks them.
+// Spellings are unified on reading, and of two places the one wins that wins in transformers.
+// Rotary settings answer under "rope_parameters.*" wherever they stand: a `rope_scaling` with keys
+// replaces `rope_parameters`; `rope_theta` and `partial_rotary_factor` beside it count where it has
+// none; `original_max_position_embeddings` beside it wins; `rope_type` wins over the older `type`.
+// `torch_dtype` answers under "dtype". The keys of a nested `text_config` also answer at the top if
+// the top lacks them.
+// What a family's configuration class adds to a config.json is filled in by complete_config().
 class ModelConfig {
  public:
   using Value = std::variant<bool, std::int64_t, double, std::string>;
@@ -28,6 +33,7 @@ class ModelConfig {
   static ModelConfig parse(std::string_view json, const std::string& source);
 
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;  // the file says null; a default does not replace it
   std::optional<std::int64_t> integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;  // integers too
   std::optional<bool> boolean(std::string_view key) const;
@@ -35,6 +41,7 @@ class ModelConfig {
   std::vector<Value> list(std::string_view key) const;  // empty where absent
 
   std::int64_t require_integer(std::string_view key) const;  // Error where absent
+  double require_number(std::string_view key) const;         // likewise
 
   // The scalars under `key` if it is a list of nothing but scalars; else null.
   const std::vector<Value>* find_list(std::string_view key) const;
@@ -42,6 +49,9 @@ class ModelConfig {
   // All keys that begin with `prefix`, sorted: for objects whose keys are not known beforehand. An
   // object without keys counts as an empty list.
   std::vector<std::string> keys(std::string_view prefix) const;
+
+  // For whoever completes a config before others read it.
+  void set(std::string_view key, Value value);
 
   const std::string& model_type() const { return model_type_; }
   const std::string& source() const { return source_; }
@@ -51,6 +61,7 @@ class ModelConfig {
 
   std::map<std::string, Value, std::less<>> values_;              // flattened, dotted keys
   std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
+  std::set<std::string, std::less<>> nulls_;                      // flattened, dotted keys
   std::string model_type_;
   std::string source_;
 };

@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Write data/defaults/FAMILY.txt: what transformers makes of a config.json that leaves a key out.
+
+usage: make_default_goldens.py [FAMILY ...]     with torch and transformers 5.24.0
+
+A file begins with a whole config.json, "= KEY<TAB>VALUE". Every "case" changes it: "-KEY" leaves a
+key out, "KEY=VALUE" sets it, null included. The first case changes nothing; it is followed by all
+lines that describe the model. Below each other case are the lines that it adds ("+") and the lines
+of the first case that it lacks ("-"). "fails" stands alone: transformers refuses the config.
+
+  tensor NAME SHAPE            {1-3} in a name stands for these layers
+  parameters N                 tied ones once
+  cache {LAYERS} N of WINDOW   elements a position of a sequence, and the window (0: all)
+  experts of a token N
+  positions N
+  run ...                      what a family that Berth runs computes with: see run_lines()
+  run fails                    the model can be made and not be run
+"""
+import json
+import math
+import os
+import sys
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers.initialization import no_init_weights
+
+from make_goldens import CASES
+
+transformers.logging.set_verbosity_error()
+RUN = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "mixtral", "gemma2"]
+PROMPT = 18  # tokens; longer than the windows of these configs, shorter than all positions
+
+SMALL = dict(hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2, vocab_size=160, max_position_embeddings=256, rms_norm_eps=1e-4,
+             eos_token_id=7, pad_token_id=3, bos_token_id=5)
+TALL = dict(SMALL, num_hidden_layers=4)
+THETA = dict(rope_theta=50000.0, rope_type="default")
+WINDOWED = dict(use_sliding_window=True, sliding_window=16, max_window_layers=1)
+MOE = dict(num_experts=4, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True)
+DEEPSEEK = dict(CASES["deepseek_v3"][0], num_key_value_heads=4, max_position_embeddings=256, num_experts_per_tok=3)
+
+# Values differ from transformers' defaults wherever that is possible, so that a default shows.
+BASES = {
+    "gpt2": dict(n_embd=64, n_layer=3, n_head=4, vocab_size=160, n_positions=50, n_inner=100,
+                 activation_function="relu", layer_norm_epsilon=1e-4, tie_word_embeddings=False,
+                 scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True, bos_token_id=5,
+                 eos_token_id=7, pad_token_id=3),
+    "llama": dict(SMALL, head_dim=20, hidden_act="gelu", attention_bias=True, mlp_bias=True,
+                  tie_word_embeddings=True, rope_parameters=THETA),
+    "mistral": dict(SMALL, head_dim=20, hidden_act="gelu", sliding_window=16, tie_word_embeddings=True,
+                    num_attention_heads=8, rope_parameters=THETA),
+    "mixtral": dict(SMALL, head_dim=20, hidden_act="gelu", num_local_experts=4, num_experts_per_tok=3,
+                    sliding_window=16, tie_word_embeddings=True, num_attention_heads=8,
+                    rope_parameters=THETA),
+    "qwen2": dict(SMALL, **WINDOWED, hidden_act="gelu", tie_word_embeddings=True, rope_parameters=THETA),
+    "qwen2_moe": dict(TALL, **WINDOWED, **MOE, shared_expert_intermediate_size=40, qkv_bias=False,
+                      decoder_sparse_step=2, mlp_only_layers=[3], tie_word_embeddings=True),
+    "qwen3": dict(SMALL, **WINDOWED, head_dim=20, attention_bias=True, hidden_act="gelu",
+                  tie_word_embeddings=True, rope_parameters=THETA),
+    "qwen3_moe": dict(TALL, **MOE, head_dim=20, attention_bias=True, use_sliding_window=True,
+                      sliding_window=16, decoder_sparse_step=2, mlp_only_layers=[3],
+                      tie_word_embeddings=True, num_attention_heads=8),
+    "gemma": dict(SMALL, head_dim=20, attention_bias=True, tie_word_embeddings=False),
+    "gemma2": dict(SMALL, head_dim=20, attention_bias=True, sliding_window=16, query_pre_attn_scalar=24,
+                   attn_logit_softcapping=2.0, final_logit_softcapping=3.0, hidden_activation="relu",
+                   tie_word_embeddings=False, rope_parameters=THETA,
+                   layer_types=["full_attention", "sliding_attention", "sliding_attention"]),
+    "gemma3_text": dict(SMALL, head_dim=20, num_hidden_layers=7, attention_bias=True, sliding_window=16,
+                        tie_word_embeddings=False, layer_types=["full_attention", "sliding_attention"] * 3
+                        + ["full_attention"]),
+    "phi3": dict(SMALL, hidden_size=128, hidden_act="gelu", sliding_window=16, tie_word_embeddings=True,
+                 original_max_position_embeddings=100,
+                 rope_parameters=dict(THETA, partial_rotary_factor=0.5)),
+    "opt": dict(CASES["opt"][0], word_embed_proj_dim=32, do_layer_norm_before=False, enable_bias=False,
+                layer_norm_elementwise_affine=False, tie_word_embeddings=False),
+    "gpt_neox": dict(hidden_size=128, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
+                     vocab_size=160, max_position_embeddings=256, attention_bias=False,
+                     tie_word_embeddings=True, rope_parameters=dict(THETA, partial_rotary_factor=0.5)),
+    "bloom": dict(hidden_size=96, n_layer=3, n_head=4, vocab_size=160, tie_word_embeddings=False),
+    "falcon": dict(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, vocab_size=160,
+                   multi_query=False, parallel_attn=False, bias=True, alibi=True,
+                   ffn_hidden_size=100, max_position_embeddings=256, tie_word_embeddings=False),
+    "deepseek_v2": dict(DEEPSEEK, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "deepseek_v3": dict(DEEPSEEK, attention_bias=True, tie_word_embeddings=True),
+    "gpt_oss": dict(SMALL, num_local_experts=4, num_experts_per_tok=3, head_dim=20, sliding_window=16,
+                    attention_bias=False, tie_word_embeddings=True, num_attention_heads=8,
+                    layer_types=["full_attention", "sliding_attention", "sliding_attention"]),
+}
+
+LEFT_OUT = object()
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)
+YARN = dict(rope_type="yarn", factor=4.0)
+BARE = dict(rope_parameters=LEFT_OUT)
+# Where rotary settings may stand, and which of two places wins.
+ROPE = [
+    dict(rope_scaling=dict(type="linear", factor=4.0)),
+    dict(rope_scaling=dict(rope_type="linear", type="llama3", factor=4.0, rope_theta=700.0)),
+    dict(rope_scaling=dict(YARN, original_max_position_embeddings=64)),
+    dict(rope_scaling=dict(YARN, original_max_position_embeddings=64), rope_parameters=LEFT_OUT),
+    dict(rope_scaling={}), dict(rope_scaling=None), dict(rope_theta=700.0),
+    dict(BARE, rope_theta=700.0), dict(BARE, rope_theta=700),
+    dict(BARE, rope_theta=700.0, rope_scaling=None),
+    dict(BARE, rope_theta=700.0, rope_scaling=dict(type="linear", factor=4)),
+    dict(BARE, rope_theta=700.0, rope_scaling=dict(type="default")),
+    dict(BARE, rope_theta=700.0, rope_scaling=dict(factor=4.0)),
+    dict(BARE, rope_scaling=dict(type="linear", factor=4.0)),
+    dict(BARE, rope_theta=None), dict(rope_parameters={}), dict(rope_parameters=dict(rope_type="linear")),
+    dict(rope_parameters=dict(rope_type="linear", factor=4.0), rope_theta=700.0),
+    dict(rope_parameters=dict(rope_theta=None, rope_type="default")),
+    dict(rope_parameters=dict(type="linear", factor=2.0, rope_theta=700.0)),
+    dict(rope_parameters=dict(THETA, factor=8.0)),
+    dict(rope_parameters=LLAMA3), dict(rope_parameters=dict(LLAMA3, original_max_position_embeddings=64)),
+    dict(rope_parameters=LLAMA3, original_max_position_embeddings=32),
+    dict(rope_parameters=dict(LLAMA3, original_max_position_embeddings=64), original_max_position_embeddings=32),
+    dict(BARE, rope_scaling=LLAMA3, original_max_position_embeddings=32, max_position_embeddings=LEFT_OUT),
+    dict(BARE, rope_scaling=dict(LLAMA3, original_max_position_embeddings=64), rope_theta=700.0),
+    dict(BARE, rope_scaling=dict(LLAMA3, low_freq_factor=LEFT_OUT)),
+    dict(BARE, rope_scaling=dict(LLAMA3, high_freq_factor=LEFT_OUT)),
+    dict(BARE, rope_scaling=dict(LLAMA3, factor=LEFT_OUT)),
+    dict(partial_rotary_factor=0.5), dict(partial_rotary_factor=1.0),
+    dict(rope_parameters=dict(THETA, partial_rotary_factor=0.5)),
+    dict(rope_parameters=dict(THETA, partial_rotary_factor=0.25), partial_rotary_factor=0.5),
+    dict(rope_parameters=dict(THETA, rope_type="linear", factor=4.0), partial_rotary_factor=0.5),
+    dict(BARE, rope_theta=700.0, partial_rotary_factor=0.5),
+    dict(rope_parameters=dict(full_attention=THETA, sliding_attention=dict(THETA, rope_theta=700.0))),
+]
+OWN_TYPES = [dict(rope_parameters=dict(full_attention=THETA, sliding_attention=THETA),
+                  layer_types=["full_attention", "sliding_attention", "full_attention"])]
+BIASES = [dict(attention_bias=True), dict(mlp_bias=True), dict(attention_bias=False, mlp_bias=False)]
+NO_TYPES = dict(layer_types=LEFT_OUT)
+WINDOWS = [dict(NO_TYPES, use_sliding_window=LEFT_OUT), dict(NO_TYPES, sliding_window=LEFT_OUT),
+           dict(NO_TYPES, sliding_window=None), dict(NO_TYPES, max_window_layers=LEFT_OUT),
+           dict(NO_TYPES, use_sliding_window=False), dict(use_sliding_window=False),
+           dict(layer_types=["full_attention"] * 3), dict(NO_TYPES, max_window_layers=0),
+           dict(sliding_window=8)]
+VARIANTS = {
+    "gpt2": [dict(hidden_size=128, n_embd=LEFT_OUT), dict(hidden_size=128), dict(num_attention_heads=2),
+             dict(num_hidden_layers=2), dict(max_position_embeddings=30), dict(n_ctx=20),
+             dict(n_positions=LEFT_OUT, n_ctx=20), dict(hidden_size=128, num_attention_heads=2, n_embd=LEFT_OUT,
+             n_head=LEFT_OUT), dict(add_cross_attention=True), dict(head_dim=8), dict(num_key_value_heads=2),
+             dict(layer_norm_eps=0.5), dict(hidden_act="silu")],
+    "llama": ROPE + OWN_TYPES + BIASES + [dict(sliding_window=16), dict(head_dim=LEFT_OUT, num_key_value_heads=LEFT_OUT),
+                              dict(num_key_value_heads=3), dict(query_pre_attn_scalar=9.0),
+                              dict(attn_logit_softcapping=2.0), dict(final_logit_softcapping=2.0),
+                              dict(hidden_activation="relu"), dict(scale_attn_weights=False),
+                              dict(num_experts_per_tok=2), dict(hidden_size=60), dict(layer_norm_eps=0.5)],
+    "mistral": ROPE + OWN_TYPES + BIASES + [dict(head_dim=LEFT_OUT), dict(num_attention_heads=4, num_key_value_heads=LEFT_OUT),
+                                dict(layer_types=["full_attention"] * 3), dict(use_sliding_window=False)],
+    "mixtral": ROPE + OWN_TYPES + BIASES + [dict(num_local_experts=LEFT_OUT, num_experts=5), dict(num_experts=5),
+                                dict(num_experts_per_tok=9), dict(norm_topk_prob=False)],
+    "qwen2": ROPE + BIASES + WINDOWS, "qwen3": ROPE + BIASES + WINDOWS,
+    "qwen2_moe": BIASES + WINDOWS + [dict(num_local_experts=5), dict(norm_topk_prob=False)],
+    "qwen3_moe": BIASES + WINDOWS + [dict(num_local_experts=5), dict(num_local_experts=5, num_experts=LEFT_OUT)],
+    "gemma": BIASES, "gemma3_text": BIASES + [dict(NO_TYPES, sliding_window_pattern=2), dict(NO_TYPES),
+                                              dict(use_bidirectional_attention=True)],
+    "gemma2": ROPE + BIASES + [dict(NO_TYPES, sliding_window_pattern=3), dict(hidden_act="silu"),
+                               dict(hidden_act="silu", hidden_activation=LEFT_OUT),
+                               dict(use_bidirectional_attention=True), dict(query_pre_attn_scalar=LEFT_OUT,
+                               attn_logit_softcapping=LEFT_OUT, final_logit_softcapping=LEFT_OUT)],
+    "phi3": ROPE + OWN_TYPES + BIASES + [dict(head_dim=20)] + [dict(rope_parameters=LEFT_OUT, rope_scaling=dict(
+        type=kind, original_max_position_embeddings=64, factor=2.0, short_factor=[1.0] * 16,
+        long_factor=[2.0] * 16)) for kind in ("yarn", "longrope")],
+    "opt": [dict(_remove_final_layer_norm=True, do_layer_norm_before=True)],
+    "gpt_neox": [dict(BARE, rotary_pct=1.0), dict(BARE, rotary_emb_base=700, rotary_pct=0.5),
+                 dict(rotary_pct=1.0), dict(BARE, rotary_pct=None),
+                 dict(BARE, rope_scaling=dict(type="linear", factor=2.0))],
+    "bloom": [dict(n_embed=128), dict(n_embed=128, hidden_size=LEFT_OUT), dict(num_hidden_layers=2),
+              dict(num_attention_heads=2), dict(num_attention_heads=2, n_head=LEFT_OUT)],
+    "falcon": [dict(n_embed=128), dict(n_layer=2, num_hidden_layers=LEFT_OUT), dict(n_layer=2),
+               dict(n_head=2), dict(new_decoder_architecture=True), dict(new_decoder_architecture=True,
+               num_kv_heads=LEFT_OUT), dict(multi_query=True), dict(parallel_attn=True),
+               dict(new_decoder_architecture=True, num_ln_in_parallel_attn=1), dict(alibi=False),
+               dict(parallel_attn=True, num_ln_in_parallel_attn=2), dict(n_head_kv=1),
+               dict(new_decoder_architecture=True, n_head_kv=1, num_kv_heads=LEFT_OUT)],
+    "deepseek_v2": [dict(q_lora_rank=None), dict(num_experts=5), dict(num_local_experts=5),
+                    dict(num_local_experts=5, n_routed_experts=LEFT_OUT), dict(head_dim=20)],
+    "deepseek_v3": [dict(q_lora_rank=None), dict(num_local_experts=5), dict(mlp_bias=True), dict(head_dim=20),
+                    dict(num_local_experts=5, n_routed_experts=LEFT_OUT)],
+    "gpt_oss": [dict(num_experts=5), dict(num_experts=5, num_local_experts=LEFT_OUT), dict(NO_TYPES),
+                dict(experts_per_token=2), dict(experts_per_token=2, num_experts_per_tok=LEFT_OUT)],
+}
+IRRELEVANT = {"model_type", "transformers_version", "architectures", "id2label", "label2id", "dtype", "use_cache",
+              "return_dict", "output_hidden_states", "chunk_size_feed_forward", "is_encoder_decoder",
+              "problem_type", "initializer_range", "bos_token_id", "init_std", "_name_or_path",
+              "output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "classifier_dropout",
+              "slow_but_exact", "layerdrop", "output_attentions", "pretraining_tp", "qk_head_dim"}
+FIXED = {"model_type", "pad_token_id"}  # kept as they are: a padding id beyond the vocabulary fails
+
+
+def base_config(family):
+    whole = AutoConfig.for_model(family, **BASES[family]).to_dict()
+    keys = {k: v for k, v in whole.items() if k not in IRRELEVANT and "pdrop" not in k and "dropout" not in k
+            and not k.startswith("summary_")}
+    if family.startswith("deepseek"):
+        del keys["head_dim"]  # follows from another key
+    return json.loads(json.dumps({k: v for k, v in keys.items() if v is not None} | {"model_type": family}))
+
+
+def changed(base, change):
+    def strip(value):
+        return {k: strip(v) for k, v in value.items() if v is not LEFT_OUT} if isinstance(value, dict) else value
+    return strip({**base, **change})
+
+
+def folded(entries):
+    """(prefix, layer, suffix) with the same text become one line: model.layers.{0-2}.mlp ..."""
+    groups = {}
+    for head, layer, tail in entries:
+        groups.setdefault((head, tail), []).append(layer)
+    for (head, tail), layers in groups.items():
+        if layers == [None]:
+            yield head + tail
+            continue
+        runs, start = [], 0
+        for i in range(1, len(layers) + 1):
+            if i == len(layers) or layers[i] != layers[i - 1] + 1:
+                first, last = layers[start], layers[i - 1]
+                runs.append(f"{first}-{last}" if first != last else str(first))
+                start = i
+        yield head + "{" + ",".join(runs) + "}" + tail
+
+
+def tree_lines(model, family):
+    entries = []
+    for name, module in model.named_modules():
+        if ".experts." in name or (name.endswith(".experts") and family != "gpt_oss"):
+            continue  # as in make_goldens.py
+        tensors = list(module.named_parameters(recurse=False, remove_duplicate=False))
+        for tensor, value in tensors + list(module.named_buffers(recurse=False)):
+            whole = f"{name}.{tensor}"
+            shape = f" {list(value.shape)}"
+            parts = whole.split(".")
+            at = next((i for i, p in enumerate(parts) if p.isdigit()), None)
+            if at is None:
+                entries.append((f"tensor {whole}", None, shape))
+            else:
+                entries.append((f"tensor {'.'.join(parts[:at])}.", int(parts[at]), "." + ".".join(parts[at + 1:]) + shape))
+    yield from folded(entries)
+    yield f"parameters {sum(p.numel() for p in model.parameters())}"
+
+
+def attentions(model):
+    names = ("self_attn", "attn", "attention", "self_attention")
+    for module in model.modules():
+        for name in names:
+            if type(module).__name__.endswith(("Layer", "Block")) and hasattr(module, name):
+                yield getattr(module, name)
+                break
+
+
+class Observer:
+    """Sees by which mask, of all or of a window, each layer attends; and what enters the cache."""
+
+    def __init__(self, model, config):
+        self.config, self.sliding, self.windows = config, [], []
+        module = sys.modules[type(model).__module__]
+        self.patched = []
+        for name in ("create_sliding_window_causal_mask",):
+            if hasattr(module, name):
+                original = getattr(module, name)
+                self.patched.append((module, name, original))
+                setattr(module, name, self.wrapped(original))
+        self.hooks = [a.register_forward_pre_hook(self.seen, with_kwargs=True) for a in attentions(model)]
+
+    def wrapped(self, original):
+        def make(*args, **kwargs):
+            mask = original(*args, **kwargs)
+            self.sliding.append(mask)
+            return mask
+        return make
+
+    def seen(self, module, args, kwargs):
+        mask = kwargs.get("attention_mask")
+        slides = any(mask is m for m in self.sliding if m is not None)
+        self.windows.append(self.config.sliding_window if slides else 0)
+
+    def close(self):
+        for hook in self.hooks:
+            hook.remove()
+        for module, name, original in self.patched:
+            setattr(module, name, original)
+
+
+def number(x):
+    return f"{x:.6g}"
+
+
+def run_lines(family, model, config):
+    layers = list(attentions(model))
+    heads = config.num_attention_heads
+    yield f"run heads {heads}"
+    kv_heads = None if family == "gpt2" else config.num_key_value_heads
+    yield f"run kv_heads {kv_heads or heads}"
+    yield f"run head_dim {layers[0].head_dim}"
+    scales = [number(a.scaling) for a in layers]
+    yield from folded([("run scale ", i, " " + s) for i, s in enumerate(scales)])
+    norm = model.transformer.ln_f if family == "gpt2" else model.model.norm
+    yield f"run eps {number(getattr(norm, 'variance_epsilon', None) or getattr(norm, 'eps'))}"
+    act = next(m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in ("act_fn", "act", "activation_fn"))
+    values = act(torch.tensor([-2.0, -0.5, 0.5, 2.0])).tolist()
+    yield "run activation " + " ".join(number(v) for v in values)
+    if family != "gpt2":
+        rotary = model.model.rotary_emb
+        yield f"run rope_type {rotary.rope_type}"
+        if rotary.rope_type in ("default", "linear", "llama3"):
+            frequencies = [number(v) for v in rotary.inv_freq.tolist()]
+            yield f"run rope {len(frequencies)}: " + " ".join(frequencies[:8] + frequencies[8:][-2:])
+    soft = [getattr(layers[0], "attn_logit_softcapping", None), getattr(config, "final_logit_softcapping", None)]
+    if family != "gemma2":
+        soft = [None, None]
+    yield "run caps " + " ".join(number(s or 0) for s in soft)
+    if family == "mixtral":
+        yield f"run experts {model.model.layers[0].mlp.gate.top_k} of {config.num_local_experts}"
+    scale = math.sqrt(config.hidden_size) if family == "gemma2" else 1
+    yield f"run embedding_scale {number(scale)}"
+    yield f"run ends {json.dumps(config.eos_token_id)}"
+
+
+def described(family, values):
+    try:
+        config = AutoConfig.for_model(**json.loads(json.dumps(values)))
+        with torch.device("meta"):
+            tree = AutoModelForCausalLM.from_config(config)
+        tree.tie_weights()
+    except Exception as error:
+        return {"fails": f"{type(error).__name__}: {error}"}
+    lines = list(tree_lines(tree, family))
+    chosen = getattr(config, "num_experts_per_tok", None)
+    if chosen is not None and any(".experts" in name for name, _ in tree.named_modules()):
+        lines.append(f"experts of a token {chosen}")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None:
+        lines.append(f"positions {positions}")
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    observer = Observer(model, config)
+    why = None
+    try:
+        if family in RUN:
+            lines += list(run_lines(family, model, config))
+        cache = DynamicCache(config=config)
+        with torch.no_grad():
+            model(torch.ones(1, PROMPT, dtype=torch.long), cache=cache, use_cache=True)
+        if not family.startswith("deepseek"):  # transformers keeps what is made of the latent
+            shape = [(layer.keys.shape, layer.values.shape) for layer in cache.layers]
+            sizes = [k[1] * k[3] + v[1] * v[3] for k, v in shape]
+            lines += folded([("cache ", i, f" {n} of {w or 0}") for i, (n, w) in enumerate(zip(sizes, observer.windows))])
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        lines = [line for line in lines if not line.startswith("run ")] + ["run fails"]
+    observer.close()
+    return {"lines": lines, "why": why}
+
+
+def case_line(change):
+    words = []
+    for key, value in change.items():
+        words.append(f"-{key}" if value is LEFT_OUT else f"{key}={json.dumps(changed({}, {key: value})[key])}")
+    return "\t".join(["case", *words])
+
+
+def write(family, out):
+    base = base_config(family)
+    for key, value in base.items():
+        print(f"= {key}\t{json.dumps(value)}", file=out)
+    first = described(family, base)
+    if "fails" in first:
+        sys.exit(first["fails"])
+    whole = first["lines"]
+    assert first["why"] is None, first["why"]
+    print("case", *(" " + line for line in whole), sep="\n", file=out)
+    keys = [k for k in base if k not in FIXED]
+    changes = [{k: LEFT_OUT} for k in keys] + [{k: None} for k in keys if base[k] is not None] + VARIANTS.get(family, [])
+    for change in changes:
+        print(case_line(change), file=out)
+        found = described(family, changed(base, change))
+        if "fails" in found:
+            print(" fails", file=out)
+        else:
+            print(*(f" -{line}" for line in whole if line not in found["lines"]),
+                  *(f" +{line}" for line in found["lines"] if line not in whole), sep="\n", file=out, end="")
+            if set(whole) != set(found["lines"]):
+                print(file=out)
+        if "fails" in found or found["why"]:
+            print(family, case_line(change), found.get("fails") or found["why"], sep="\n  ")
+
+
+def main():
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "defaults")
+    os.makedirs(root, exist_ok=True)
+    for family in sys.argv[1:] or BASES:
+        with open(os.path.join(root, f"{family}.txt"), "w") as out:
+            write(family, out)
+        print(family, os.path.getsize(out.name))
+
+
+if __name__ == "__main__":
+    main()
