@@ -13,6 +13,7 @@
 #include "planner/cost/memory.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/numa.h"
+#include "runtime/load/digest_pass.h"
 #include "runtime/load/environment.h"
 #include "runtime/load/loaded_model.h"
 #include "runtime/load/mapped.h"
@@ -301,6 +302,10 @@ class Loading {
     if (verifier_) {
       verify_mapped(checkpoint, schedule_.mapped, *verifier_, environment_.wrap_reader, threads_,
                     control_);
+      digest_one_by_one(
+          checkpoint, verifier_->deferred(), environment_.wrap_reader,
+          digest_threads(options_.staging), control_,
+          [this](std::uint32_t tensor, const Digest& found) { verifier_->compare(tensor, found); });
     }
     if (options_.prefault) {
       prefault(checkpoint, schedule_.mapped, mappings_, threads_, control_);
