@@ -128,38 +128,32 @@ Prepared prepare(const Model& model, const RunOptions& options) {
   return prepared;
 }
 
-// The decoded text so far. It is handed out as whole characters.
+// The text of the new ids. It is handed out as whole characters.
 class TextStream {
  public:
-  TextStream(const Tokenizer* tokenizer, const RunOptions& options)
-      : tokenizer_(tokenizer), options_(options) {}
-
-  void update(const std::vector<std::int64_t>& ids) {
-    if (tokenizer_ != nullptr) push(tokenizer_->decode_settled(ids, /*keep_special=*/false));
+  TextStream(const Tokenizer* tokenizer, const RunOptions& options) : options_(options) {
+    if (tokenizer != nullptr) growing_ = tokenizer->grow(/*keep_special=*/false);
   }
-  std::string finish(const std::vector<std::int64_t>& ids) {
-    if (tokenizer_ != nullptr) push(tokenizer_->decode(ids, /*keep_special=*/false));
-    emit(stream_.finish());
+
+  void add(std::int64_t id) {
+    if (growing_) emit(characters_.push(growing_->push(id)));
+  }
+  std::string finish() {
+    if (growing_) emit(characters_.push(growing_->finish()));
+    emit(characters_.finish());
     return std::move(text_);
   }
 
  private:
-  // `bytes` is all text so far, from its beginning; there may be nothing new in it.
-  void push(std::string_view bytes) {
-    if (bytes.size() <= done_) return;
-    emit(stream_.push(bytes.substr(done_)));
-    done_ = bytes.size();
-  }
   void emit(const std::string& text) {
     if (text.empty()) return;
     text_ += text;
     if (options_.on_text) options_.on_text(text);
   }
 
-  const Tokenizer* tokenizer_;
   const RunOptions& options_;
-  Utf8Stream stream_;
-  std::size_t done_ = 0;  // bytes given to stream_
+  std::unique_ptr<GrowingText> growing_;  // null without a tokenizer
+  Utf8Stream characters_;
   std::string text_;
 };
 
@@ -199,12 +193,12 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   while (report.new_ids.size() < options.new_tokens) {
     const std::int64_t id = greedy(logits);
     report.new_ids.push_back(id);
-    text.update(report.new_ids);
+    text.add(id);
     if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
     if (report.new_ids.size() < options.new_tokens) logits = decoder->forward({&id, 1}, nullptr);
   }
   report.decode_seconds = seconds_since(decode_start);
-  report.text = text.finish(report.new_ids);
+  report.text = text.finish();
   report.hops = decoder->hops();
   return report;
 }
