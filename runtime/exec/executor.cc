@@ -14,6 +14,7 @@
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "runtime/exec/plain_errors.h"
 #include "runtime/text/tokenizer.h"
 
 namespace berth {
@@ -128,6 +129,11 @@ Prepared prepare(const Model& model, const RunOptions& options) {
   return prepared;
 }
 
+// The last new token is never fed back, so it needs no position in the KV cache.
+std::uint64_t positions_of(const Prepared& prepared, const RunOptions& options) {
+  return prepared.prompt_ids.size() + std::max<std::uint64_t>(options.new_tokens, 1) - 1;
+}
+
 // The text of the new ids. It is handed out as whole characters.
 class TextStream {
  public:
@@ -159,22 +165,44 @@ class TextStream {
 
 }  // namespace
 
-void check_run(const Model& model, const RunOptions& options) { prepare(model, options); }
+std::uint64_t check_run(const Model& model, const RunOptions& options) {
+  return positions_of(prepare(model, options), options);
+}
 
-RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
-              const RunOptions& options) {
+void check_workload(const Plan& plan, std::uint64_t positions) {
+  const Workload& workload = plan.workload;
+  if (workload.batch > 1) {
+    throw Error("the plan is for " + std::to_string(workload.batch) +
+                " sequences at once, and a run computes one: plan with --batch 1");
+  }
+  if (workload.context > 0 && positions > workload.context) {
+    throw Error("the prompt and the new tokens need " + std::to_string(positions) +
+                " positions of KV cache, and the plan has " + std::to_string(workload.context) +
+                ": plan with --context " + std::to_string(positions) +
+                ", or ask for fewer tokens with -n");
+  }
+  if (workload.kv_dtype && !can_cache(*workload.kv_dtype)) {
+    throw Error("the plan keeps the KV cache in " +
+                std::string(torch_dtype_name(*workload.kv_dtype)) +
+                ", which a run cannot do: plan with --kv-dtype float32, float16 or bfloat16");
+  }
+}
+
+namespace {
+
+RunReport generate(const Model& model, const Plan& plan, const LoadedModel& loaded,
+                   const RunOptions& options) {
   const Prepared prepared = prepare(model, options);
+  const std::uint64_t positions = positions_of(prepared, options);
+  check_workload(plan, positions);
   const Tokenizer* tokenizer = prepared.tokenizer.get();
   const auto& ends = prepared.end_of_text;
   RunReport report;
   report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
 
-  // The last new token is never fed back, so it needs no position in the cache.
-  const auto capacity =
-      prompt_size + std::max<std::int64_t>(0, static_cast<std::int64_t>(options.new_tokens) - 1);
-  const auto decoder =
-      Decoder::make(prepared.recipe, model, plan, loaded, capacity, options.cancel);
+  const auto decoder = Decoder::make(prepared.recipe, model, plan, loaded,
+                                     static_cast<std::int64_t>(positions), options.cancel);
 
   std::optional<LogitsFile> logits_file;
   OnLogits on_logits;
@@ -200,6 +228,15 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   report.decode_seconds = seconds_since(decode_start);
   report.text = text.finish();
   report.hops = decoder->hops();
+  return report;
+}
+
+}  // namespace
+
+RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
+              const RunOptions& options) {
+  RunReport report;
+  with_plain_errors([&] { report = generate(model, plan, loaded, options); });
   return report;
 }
 
