@@ -93,10 +93,11 @@ struct LoadReport {
   // Delivered by read engines, every needed byte once. Mapped bytes are not read here, and what
   // O_DIRECT reads around a range to fill its blocks is not counted.
   std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_mapped = 0;           // handed out as mappings of the checkpoint
-  std::uint64_t bytes_mapped_resident = 0;  // of those, in RAM when the load ended
-  std::uint64_t bytes_offloaded = 0;        // written to the offload file, converted
-  std::uint64_t tensors_verified = 0;       // compared with their checksums
+  std::uint64_t bytes_mapped = 0;  // handed out as mappings of the checkpoint
+  // Of those, in RAM when the load ended; of more than a GiB an estimate, from samples.
+  std::uint64_t bytes_mapped_resident = 0;
+  std::uint64_t bytes_offloaded = 0;   // written to the offload file, converted
+  std::uint64_t tensors_verified = 0;  // compared with their checksums
   std::vector<DeviceLoad> devices;
   HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;

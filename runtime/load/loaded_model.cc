@@ -215,9 +215,17 @@ void Loaded::verify_fetched(const std::filesystem::path& checksums) {
 }
 
 std::uint64_t Loaded::resident() const {
+  constexpr std::uint64_t kLook = 1u << 30;        // bytes that are looked at in all, about
+  constexpr std::uint64_t kLeastLook = 64u << 10;  // of each range
+  std::uint64_t mapped = 0;
+  for (const MappedRange& range : mapped_) mapped += range.end - range.begin;
+  const double share = std::min(1.0, static_cast<double>(kLook) / static_cast<double>(mapped));
   std::uint64_t total = 0;
   for (const MappedRange& range : mapped_) {
-    total += mappings_.at(range.shard)->resident(range.begin, range.end);
+    const auto look = static_cast<double>(range.end - range.begin) * share;
+    total += mappings_.at(range.shard)
+                 ->resident(range.begin, range.end,
+                            std::max(kLeastLook, static_cast<std::uint64_t>(look)));
   }
   return total;
 }
