@@ -54,6 +54,8 @@ struct LoadOptions {
   // Where tensors of the disk tier are kept that must be converted; used for those only. Default: a
   // temporary folder on a disk.
   std::filesystem::path offload_folder;
+  // This machine as the caller has just found it, by probe_machine(). Default: load() probes it.
+  std::optional<Machine> machine;
   // Set to true from any thread or a signal handler, it makes load() throw Interrupted, unless all
   // is read already. It must live until load() returns. Default: none.
   const std::atomic<bool>* cancel = nullptr;

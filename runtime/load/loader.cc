@@ -165,7 +165,8 @@ class Loading {
   // Memory that was free when the plan was made may be taken by now.
   void check_space() {
     if (!environment_.probe) return;
-    const Machine now = environment_.probe(model_.checkpoint->folder);
+    const Machine now =
+        options_.machine ? *options_.machine : environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
       if (!problem.empty()) throw Error(problem);
@@ -341,6 +342,9 @@ class Loading {
     report.host_peak_bytes = sampler.stop();
     report.planned_peak_bytes = host_bytes();
     report.bytes_read = files_->bytes_read();
+    if (before.rss == 0) {
+      notes_.push_back("no /proc/self/status: memory was not measured, and its figures are 0");
+    }
     report.notes = notes_;
     for (const Destination& destination : schedule_.destinations)
       report.tensors += destination.source != kNone;
