@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "cli/commands.h"
 #include "cli/loading.h"
 #include "cli/planning.h"
@@ -78,15 +80,20 @@ std::string dequantization_note(const ModelTree& tree) {
                      format_size(stored), format_size(bytes));
 }
 
-// A plan that the run will keep to, where it fits. Where the user left the context open, it is
-// large enough for the run. Throws Error, before any weight is read, where the run cannot be done.
+// A plan that the run will keep to, where it fits. Where the user left the context or the length of
+// the prompt open, they are large enough for the run. Throws Error, before any weight is read,
+// where the run cannot be done.
 Planned plan_run(const Options& options) {
   constexpr std::uint64_t kDefaultContext = 4096;
   Planned planned = options.plan ? make_planned(options) : open_planned(options);
-  const std::uint64_t positions = executor_library().check_run(planned.model, run_options(options));
+  const RunOptions run = run_options(options);
+  const std::uint64_t positions = executor_library().check_run(planned.model, run);
   if (!options.plan) {
-    const bool open = !options.settings.context;
-    if (open && positions > kDefaultContext) planned.request.workload.context = positions;
+    const Settings& settings = options.settings;
+    Workload& workload = planned.request.workload;
+    const std::uint64_t prompt = positions + 1 - std::max<std::uint64_t>(1, run.new_tokens);
+    if (!settings.context && positions > kDefaultContext) workload.context = positions;
+    if (!settings.prompt_tokens) workload.prompt_tokens = std::max(workload.prompt_tokens, prompt);
     plan_opened(planned);
   }
   if (planned.plan.fits()) executor_library().check_workload(planned.plan, positions);

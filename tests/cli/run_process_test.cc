@@ -67,6 +67,11 @@ TEST_F(RunCommand, TakesTheContextThatItNeedsWhereNoneIsSaid) {
   for (int i = 1; i < 4200; ++i) prompt += ",3";
   const Answer answer = berth({"run", model_, "--prompt-ids", prompt, "-n", "1"});
   EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  // So does the space for the activations of the prompt.
+  const std::string machine = machine_file(folder_, "1MB", "12MB");
+  EXPECT_EQ(run({"--machine", machine, "-n", "1"}).exit_code, 0);
+  EXPECT_EQ(
+      berth({"run", model_, "--prompt-ids", prompt, "-n", "1", "--machine", machine}).exit_code, 2);
 }
 
 }  // namespace
