@@ -236,11 +236,6 @@ void TensorDigests::add(std::uint32_t shard, std::uint64_t begin,
   }
 }
 
-bool TensorDigests::is_settled(std::uint32_t tensor) const {
-  const std::scoped_lock lock(mutex_);
-  return settled_[tensor];
-}
-
 // Forgets how far a tensor has come: nothing more is to be found out about it. Returns false where
 // that was so before. The caller holds the lock.
 bool TensorDigests::settle(std::uint32_t tensor) {
@@ -253,11 +248,25 @@ bool TensorDigests::settle(std::uint32_t tensor) {
   return true;
 }
 
+void TensorDigests::defer(std::uint32_t tensor) {
+  if (settle(tensor)) deferred_.push_back(tensor);
+}
+
+// Whether bytes of the tensor, perhaps all of them, are of use. Where a block would have to be put
+// together and there is no space left for it, the tensor is deferred before its bytes are hashed.
+bool TensorDigests::wants(std::uint32_t tensor, bool all) {
+  const std::scoped_lock lock(mutex_);
+  if (settled_[tensor]) return false;
+  if (all || held_ + kDigestBlock <= kMostHeld || progress_.contains(tensor)) return true;
+  defer(tensor);
+  return false;
+}
+
 void TensorDigests::add_fragment(std::uint32_t tensor, std::uint64_t from,
                                  std::span<const std::byte> bytes) {
   const std::uint64_t size = checkpoint_.tensors[tensor].bytes();
   if (bytes.size() == size && !shares_[tensor]) return done_(tensor, digest_of(bytes));
-  if (is_settled(tensor)) return;  // all of it came before, or it is deferred
+  if (!wants(tensor, bytes.size() == size)) return;
   Digest digest;
   if (bytes.size() == size) {
     digest = digest_of(bytes);
@@ -284,12 +293,12 @@ void TensorDigests::add_fragment(std::uint32_t tensor, std::uint64_t from,
       add_new(*progress, size, fragment);
     }
     held_ += progress->held();
-    const bool complete = progress->left == 0;
-    if (complete) digest = progress->blocks.digest();
-    const bool too_much = held_ > kMostHeld;
-    if (complete || too_much) settle(tensor);
-    if (!complete && too_much) deferred_.push_back(tensor);
-    if (!complete) return;
+    if (progress->left > 0) {
+      if (held_ > kMostHeld) defer(tensor);
+      return;
+    }
+    digest = progress->blocks.digest();
+    settle(tensor);
   }
   done_(tensor, digest);
 }

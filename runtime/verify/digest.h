@@ -90,7 +90,8 @@ class TensorDigests {
   struct Fragment;
   void add_fragment(std::uint32_t tensor, std::uint64_t from, std::span<const std::byte> bytes);
   void add_new(Progress& progress, std::uint64_t size, const Fragment& fragment);
-  bool is_settled(std::uint32_t tensor) const;
+  bool wants(std::uint32_t tensor, bool all);
+  void defer(std::uint32_t tensor);
   bool settle(std::uint32_t tensor);
 
   const Checkpoint& checkpoint_;
