@@ -16,6 +16,7 @@
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
+#include "cli/process/terminal.h"
 #include "cli/report/table.h"
 #include "planner/base/join.h"
 #include "planner/base/json_writer.h"
@@ -149,6 +150,27 @@ Input open_input(const Options& options) {
   return input;
 }
 
+// Safetensors files cannot share bytes between tensors. Where so much more is to be written than is
+// there, the user should know before the disk is full.
+std::string growth_note(const Input& input) {
+  std::uint64_t stored = 0;
+  std::uint64_t written = 0;
+  for (const ConvertTensor& tensor : input.tensors) {
+    const TensorInfo& info = input.checkpoint.tensors[tensor.source];
+    const std::uint64_t bytes = converted_bytes(info.bytes(), info.dtype, tensor.dtype);
+    if (__builtin_add_overflow(stored, info.bytes(), &stored) ||
+        __builtin_add_overflow(written, bytes, &written)) {
+      throw Error("the size of what is to be written overflows");
+    }
+  }
+  const std::uint64_t held = input.checkpoint.bytes();
+  if (stored <= held) return "";
+  return fmt::format(
+      "note: tensors share bytes, which they cannot in safetensors: {} will be written, {} are "
+      "read\n",
+      format_size(written), format_size(held));
+}
+
 std::string rate(std::uint64_t bytes, double seconds) {
   return seconds > 0 ? fmt::format(" ({:.2f} GB/s)", static_cast<double>(bytes) / seconds / 1e9)
                      : "";
@@ -215,11 +237,15 @@ int cmd_convert(const Options& options) {
                                  options.out->string()));
   }
   const Input input = open_input(options);
+  write_stderr(growth_note(input));
   ConvertOptions convert;
   convert.max_shard_bytes = options.max_shard.value_or(convert.max_shard_bytes);
   convert.io = options.settings.io.value_or(convert.io);
   convert.staging = options.settings.staging.value_or(convert.staging);
   const LoaderApi& library = loader_library();
+  for (const std::string& sentence : library.clear_leftovers(*options.out)) {
+    write_stderr("note: " + sentence + "\n");
+  }
   const InterruptGuard interrupt;
   convert.cancel = interrupt.flag();
   ConvertReport report;

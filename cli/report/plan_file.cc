@@ -13,6 +13,7 @@
 #include "cli/report/plan_json.h"
 #include "planner/base/input_file.h"
 #include "planner/base/json_value.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/position.h"
 
 namespace berth {
@@ -226,6 +227,12 @@ void require_same(const PlanFile& file, const char* what, const std::string& pla
                           file.source, what, planned, here));
 }
 
+// `name` as a plan file has it: JSON has no bytes that are not UTF-8, and names of folders may.
+std::string as_written(const std::string& name) {
+  const JsonDocument document(json_quote(name), "a name");
+  return std::string(document.root().text());
+}
+
 // The machine that the ledger describes, with all that is needed to price the device map on it.
 Machine machine_of(const Plan& plan) {
   Machine machine;
@@ -276,7 +283,7 @@ PlanFile read_plan_file(const std::filesystem::path& file) {
 }
 
 Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& settings) {
-  require_same(file, "the name", file.model_name, tree.name);
+  require_same(file, "the name", file.model_name, as_written(tree.name));
   require_same(file, "the number of parameters", std::to_string(file.parameters),
                std::to_string(tree.parameters()));
   require_same(file, "the number of tensors", std::to_string(file.tensors),

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "cli/report/layer_runs.h"
@@ -273,11 +275,10 @@ std::string model_line(const Model& model) {
 std::string device_table(const Planned& planned) {
   const Plan& plan = planned.plan;
   std::vector<std::vector<std::string>> layers(plan.devices.size());
+  std::set<std::pair<std::uint32_t, std::string>> named;
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
-    std::vector<std::string>& names = layers[run.device];
-    if (std::find(names.begin(), names.end(), run.short_name) == names.end()) {
-      names.push_back(run.short_name);
-    }
+    if (!named.emplace(run.device, run.short_name).second) continue;
+    layers[run.device].push_back(run.short_name);
   }
   Table table({"DEVICE", "CAPACITY", "RESERVED", "WEIGHTS", "KV", "WORKSPACE", "FREE", "LAYERS"},
               kWidth);

@@ -54,6 +54,8 @@ struct LoadOptions {
   // The folder that keeps tensors which the plan leaves on the disk and which must be converted.
   // Default: a temporary folder on a disk.
   std::filesystem::path offload_folder;
+  // This machine as the caller has just found it, by probe_machine(). Default: load() probes it.
+  std::optional<Machine> machine;
   // If any thread or a signal handler sets it to true, load() throws Interrupted, unless everything
   // is read already. It must live until load() returns. Default: none.
   const std::atomic<bool>* cancel = nullptr;
@@ -93,10 +95,11 @@ struct LoadReport {
   // What the read engines delivered, every needed byte once. Mapped bytes are not among them, nor
   // what O_DIRECT reads around a range to fill its blocks.
   std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_mapped = 0;           // handed out as mappings of the checkpoint
-  std::uint64_t bytes_mapped_resident = 0;  // of those, in RAM when the load ended
-  std::uint64_t bytes_offloaded = 0;        // written to the offload file, converted
-  std::uint64_t tensors_verified = 0;       // compared with their checksums
+  std::uint64_t bytes_mapped = 0;  // handed out as mappings of the checkpoint
+  // Of those, in RAM when the load ended; of more than a GiB an estimate, from samples.
+  std::uint64_t bytes_mapped_resident = 0;
+  std::uint64_t bytes_offloaded = 0;   // written to the offload file, converted
+  std::uint64_t tensors_verified = 0;  // compared with their checksums
   std::vector<DeviceLoad> devices;
   HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;

@@ -14,14 +14,16 @@
 
 namespace berth {
 
-inline constexpr int kExecutorApiVersion = 2;
+inline constexpr int kExecutorApiVersion = 3;
 inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {
   int version = kExecutorApiVersion;
-  void (*check_run)(const Model&, const RunOptions&) = nullptr;
+  std::uint64_t (*check_run)(const Model&, const RunOptions&) = nullptr;
+  void (*check_workload)(const Plan&, std::uint64_t positions) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
   ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
+  void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler
 };
 
 using ExecutorDoor = const ExecutorApi* (*)();

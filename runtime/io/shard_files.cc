@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 #include "berth/error.h"
 #include "planner/base/join.h"
@@ -77,6 +78,13 @@ struct ShardFiles::Open {
   std::array<std::unique_ptr<Reader>, kIoEngines.size()> readers;
 };
 
+// Each shard has a lock of its own: to open one may take long, and others are read meanwhile.
+struct ShardFiles::Use {
+  std::mutex mutex;  // guards what follows
+  std::shared_ptr<Open> open;
+  std::uint32_t left = 0;  // reads that are still to come
+};
+
 struct ShardFiles::Tally {
   std::array<std::atomic<std::uint64_t>, kIoEngines.size()> bytes{};  // delivered, by engine
   std::atomic<std::uint64_t> probed = 0;    // bytes whose residency was asked for
@@ -86,15 +94,15 @@ struct ShardFiles::Tally {
 };
 
 ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-                       std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap)
+                       const std::vector<std::uint32_t>& uses, ReadPolicy policy, WrapReader wrap)
     : shards_(shards),
       systems_(std::move(systems)),
       wanted_(policy.engine),
       drop_behind_(policy.drop_behind),
       wrap_(std::move(wrap)),
-      open_(shards.size()),
-      left_(std::move(uses)),
+      uses_(std::make_unique<Use[]>(shards.size())),
       tallies_(std::make_unique<Tally[]>(shards.size())) {
+  for (std::size_t i = 0; i < shards.size(); ++i) uses_[i].left = uses[i];
   if (wanted_ != IoEngine::kUring) return;
   try {
     rings_ = UringPool::create();
@@ -107,15 +115,20 @@ ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemF
 ShardFiles::~ShardFiles() = default;
 
 std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
-  const std::scoped_lock lock(mutex_);
-  if (open_[shard]) return open_[shard];
+  Use& use = uses_[shard];
+  const std::scoped_lock lock(use.mutex);
+  if (!use.open) use.open = open_anew(shard);
+  return use.open;
+}
+
+std::shared_ptr<ShardFiles::Open> ShardFiles::open_anew(std::uint32_t shard) {
   auto file = std::make_shared<Open>();
   file->buffered = open_shard(shards_[shard]);
   if (drop_behind_) {
     // Asked once, before the first read: the kernel reads ahead, so later chunks will be in the
     // page cache when they are asked about, though they were not there before.
     file->was_cold =
-        resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
+        resident_estimate(file->buffered.get(), shards_[shard].file_bytes).value_or(1) < 0.5;
   }
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
@@ -138,16 +151,16 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   if (rings_) {
     add(IoEngine::kUring, rings_->make_reader(direct >= 0 ? direct : file->buffered.get()));
   }
-  open_[shard] = file;
   return file;
 }
 
 void ShardFiles::close_after_last_use(std::uint32_t shard) {
   std::shared_ptr<Open> last;
   {
-    const std::scoped_lock lock(mutex_);
-    if (--left_[shard] > 0) return;
-    last = std::move(open_[shard]);
+    Use& use = uses_[shard];
+    const std::scoped_lock lock(use.mutex);
+    if (--use.left > 0) return;
+    last = std::move(use.open);
   }
   if (!last) return;
   // drop() leaves the blocks that two chunks share, and what the kernel read ahead for nobody.

@@ -18,9 +18,18 @@
 namespace berth {
 namespace {
 
-BlockFormat block_format(DType dtype) {
+constexpr BlockFormat block_format(DType dtype) {
   return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
 }
+// Both lists name the same formats in the same order; whoever adds one to either adds a line here.
+static_assert(block_format(DType::kQ4_0) == BlockFormat::kQ4_0);
+static_assert(block_format(DType::kQ4_1) == BlockFormat::kQ4_1);
+static_assert(block_format(DType::kQ5_0) == BlockFormat::kQ5_0);
+static_assert(block_format(DType::kQ5_1) == BlockFormat::kQ5_1);
+static_assert(block_format(DType::kQ8_0) == BlockFormat::kQ8_0);
+static_assert(block_format(DType::kQ4_K) == BlockFormat::kQ4_K);
+static_assert(block_format(DType::kQ5_K) == BlockFormat::kQ5_K);
+static_assert(block_format(DType::kQ6_K) == BlockFormat::kQ6_K);
 
 // How many bytes are converted at once before they are reordered. On the host that is few enough to
 // stay in the processor's cache.

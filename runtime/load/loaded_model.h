@@ -45,7 +45,7 @@ class Loaded final : public LoadedModel {
   // How many bytes the tensors on a device take; tied tensors are one storage and count once. Of
   // tensors on disk: how many they will take once fetched.
   std::uint64_t bytes_on(std::uint32_t device) const;
-  // How many bytes of the mapped ranges are in RAM now.
+  // How many bytes of the mapped ranges are in RAM now; estimated as FileMapping::resident() does.
   std::uint64_t resident() const;
 
  private:

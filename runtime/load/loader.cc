@@ -13,6 +13,7 @@
 #include "planner/cost/memory.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/numa.h"
+#include "runtime/load/digest_pass.h"
 #include "runtime/load/environment.h"
 #include "runtime/load/loaded_model.h"
 #include "runtime/load/mapped.h"
@@ -164,7 +165,8 @@ class Loading {
   // Memory that was free when the plan was made may be taken by now.
   void check_space() {
     if (!environment_.probe) return;
-    const Machine now = environment_.probe(model_.checkpoint->folder);
+    const Machine now =
+        options_.machine ? *options_.machine : environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
       if (!problem.empty()) throw Error(problem);
@@ -301,6 +303,10 @@ class Loading {
     if (verifier_) {
       verify_mapped(checkpoint, schedule_.mapped, *verifier_, environment_.wrap_reader, threads_,
                     control_);
+      digest_one_by_one(
+          checkpoint, verifier_->deferred(), environment_.wrap_reader,
+          digest_threads(options_.staging), control_,
+          [this](std::uint32_t tensor, const Digest& found) { verifier_->compare(tensor, found); });
     }
     if (options_.prefault) {
       prefault(checkpoint, schedule_.mapped, mappings_, threads_, control_);
@@ -336,6 +342,9 @@ class Loading {
     report.host_peak_bytes = sampler.stop();
     report.planned_peak_bytes = host_bytes();
     report.bytes_read = files_->bytes_read();
+    if (before.rss == 0) {
+      notes_.push_back("no /proc/self/status: memory was not measured, and its figures are 0");
+    }
     report.notes = notes_;
     for (const Destination& destination : schedule_.destinations)
       report.tensors += destination.source != kNone;

@@ -1,12 +1,14 @@
 #include "runtime/text/metaspace.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "planner/base/quote.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/whole_tokens.h"
 
 namespace berth {
 namespace {
@@ -58,14 +60,30 @@ PreTokenizer make_metaspace(const JsonValue& value) {
   };
 }
 
+namespace {
+
 // Removes all marks of the first token, wherever they stand in it, as Hugging Face does.
+class MetaspaceStep final : public WholeTokens {
+ public:
+  MetaspaceStep(std::string mark, bool drop_first) : mark_(std::move(mark)), drop_(drop_first) {}
+
+ private:
+  void take(std::string token, std::vector<TokenPart>& out) override {
+    replace_all(token, mark_, std::exchange(drop_, false) ? "" : " ");
+    out.push_back({std::move(token), true});
+  }
+
+  std::string mark_;
+  bool drop_;
+};
+
+}  // namespace
+
 TokenDecoder make_metaspace_decoder(const JsonValue& value) {
   const std::string mark(value.require("replacement").character());
   const bool drop_first = read_prepend(value) != Prepend::kNever;
-  return [mark, drop_first](std::vector<std::string>& tokens) {
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      replace_all(tokens[i], mark, i == 0 && drop_first ? "" : " ");
-    }
+  return [mark, drop_first](std::vector<std::unique_ptr<DecodeStep>>& steps) {
+    steps.push_back(std::make_unique<MetaspaceStep>(mark, drop_first));
   };
 }
 

@@ -1,6 +1,7 @@
 // Runs the built `berth` and keeps its exit code and output; also makes models to run it on.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ struct Answer {
 };
 
 Answer berth(const std::vector<std::string>& arguments, const std::string& input = {});
+// The same, where no file may grow beyond `bytes`, those with the answer included.
+Answer berth_within(std::uint64_t bytes, const std::vector<std::string>& arguments);
 
 // A safetensors file of one header and as many zero bytes as `data_bytes`.
 std::string safetensors(const std::string& header, std::size_t data_bytes);

@@ -76,6 +76,50 @@ TEST(ConvertCommand, OpensPyTorchFilesWithoutAConfig) {
   EXPECT_THAT(slurp(out + "/model.safetensors"), HasSubstr("\"head\"")) << "nothing ties the two";
 }
 
+TEST(ConvertCommand, SaysBeforehandHowMuchTensorsThatShareBytesBecome) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() / "a.pth";
+  fs::copy_file(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch/ok_shared", in);
+  // Also where it fails then.
+  const Answer failed = berth({"convert", in, folder.path() / "no/such/folder/out"});
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.talk,
+              HasSubstr("note: tensors share bytes, which they cannot in safetensors"));
+  const Answer plain = berth({"convert", tiny_llama(folder, "m"), folder.path() / "out"});
+  EXPECT_EQ(plain.exit_code, 0);
+  EXPECT_EQ(plain.talk, "");
+}
+
+TEST(ConvertCommand, NamesAndClearsWhatAKilledConversionLeft) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const fs::path part = folder.path() / "out.part-abc123";
+  folder.write("out.part-abc123/.berth-unfinished",
+               "unfinished: the next `berth convert` to this place removes this folder and these "
+               "files\nmodel.safetensors\n");
+  folder.write("out.part-abc123/model.safetensors", "half");
+  folder.write("out.part-xyz123/model.safetensors", "somebody's");
+  const Answer converted = berth({"convert", model, folder.path() / "out"});
+  EXPECT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(converted.talk, HasSubstr("out.part-abc123: removed, because"));
+  EXPECT_FALSE(fs::exists(part));
+  EXPECT_TRUE(fs::exists(folder.path() / "out.part-xyz123/model.safetensors"));
+}
+
+TEST(ConvertCommand, AFileSizeLimitIsAnErrorAndLeavesNothing) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const TemporaryFolder place;
+  const Answer limited = berth_within(4096, {"convert", model, place.path() / "out"});
+  EXPECT_EQ(limited.exit_code, 1);
+  EXPECT_THAT(limited.talk, HasSubstr("File too large"));
+  EXPECT_TRUE(fs::is_empty(place.path()));
+  const Answer saved = berth_within(
+      100, {"plan", model, "--save", place.path() / "plan.json", "--max-memory", "cpu=1GiB"});
+  EXPECT_EQ(saved.exit_code, 1);
+  EXPECT_TRUE(fs::is_empty(place.path()));
+}
+
 TEST(ConvertCommand, RefusesWhatIsThereAndWhatIsNoFolder) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");

@@ -44,6 +44,18 @@ TEST(LoadCommand, FollowsAPlanMadeEarlierWithItsDtype) {
   EXPECT_EQ(berth({"load", model, "--plan", saved}).exit_code, 1) << "without --emulate";
 }
 
+// A plan is JSON, which has no such bytes.
+TEST(LoadCommand, FollowsAPlanOfAModelWhoseNameIsNotUtf8) {
+  const TemporaryFolder folder;
+  for (const char* name : {"\xff\xfe m", "cut short \xe4\xbd"}) {
+    const std::string model = tiny_llama(folder, name);
+    const std::string saved = folder.path() / "plan.json";
+    ASSERT_EQ(berth({"plan", model, "--save", saved}).exit_code, 0);
+    const Answer load = berth({"load", model, "--plan", saved});
+    EXPECT_EQ(load.exit_code, 0) << load.talk;
+  }
+}
+
 TEST(LoadCommand, LabelsEmulatedDevicesAndSaysThatNothingIsOnAGpu) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");

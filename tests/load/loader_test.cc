@@ -221,6 +221,23 @@ TEST_F(Loader, TooLittleHostMemoryIsAnErrorBeforeTheFirstByte) {
   EXPECT_EQ(error(environment), "cpu: 5 bytes too few");
 }
 
+TEST_F(Loader, AMachineThatWasJustProbedIsNotProbedAgain) {
+  make({tensor("a", "cpu", 10'000)}, CpuMemory::kPrivate);
+  LoadEnvironment environment;
+  environment.probe = [](const auto&) {
+    ADD_FAILURE() << "the machine was probed";
+    return Machine();
+  };
+  options_.machine.emplace();
+  EXPECT_EQ(error(environment), "no error");
+  Device cpu;
+  cpu.name = "cpu";
+  cpu.kind = DeviceKind::kCpu;
+  cpu.capacity = 30'000;
+  options_.machine->devices.push_back(cpu);
+  EXPECT_THAT(error(environment), AllOf(HasSubstr("host memory"), HasSubstr("30000")));
+}
+
 TEST_F(Loader, APlanForAnotherModelIsAnError) {
   make({tensor("a", "cpu", 100)}, CpuMemory::kMmap);
   plan_.tensor_device.push_back(0);

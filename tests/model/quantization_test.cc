@@ -397,6 +397,7 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
                    small_config(R"({"group_size":64,"bits":4})", R"(,"tie_word_embeddings":true)"),
                    tensors);
   const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.quantization, "MLX 4-bit");
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
   EXPECT_EQ(model.tree.parameters(), kSmallParameters - 96 * 256);
   ASSERT_EQ(model.tree.ties.size(), 3u);
@@ -410,6 +411,34 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
     EXPECT_EQ(second.source, kNone);
     EXPECT_EQ(model.tree.modules[second.module].name, "lm_head");
   }
+}
+
+// Older versions of mlx write the key `quantization` alone.
+TEST(Quantization, NamesMlxWhereverItsConfigStands) {
+  TempFolder folder;
+  const Layer mlx = [](const std::string& name, std::uint64_t out, std::uint64_t in) {
+    return std::vector<FakeTensor>{{name + ".weight", DType::kU32, {out, in / 8}},
+                                   {name + ".scales", DType::kBF16, {out, in / 64}},
+                                   {name + ".biases", DType::kBF16, {out, in / 64}}};
+  };
+  std::string config = small_config(R"({"group_size":64,"bits":4})");
+  const std::string key = "\"quantization_config\"";
+  config.replace(config.find(key), key.size(), "\"quantization\"");
+  write_checkpoint(folder, config, small_tensors(mlx));
+  const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.quantization, "MLX 4-bit");
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+  EXPECT_EQ(model.tree.parameters(), kSmallParameters);
+  const auto error_of = [&](const std::filesystem::path& path, Dequantize dequantize) {
+    try {
+      open_model(path, std::nullopt, dequantize);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(error_of(folder.path(), Dequantize::kYes), HasSubstr("MLX"));
+  EXPECT_THAT(error_of(folder / "config.json", Dequantize::kNo), HasSubstr("MLX"));
 }
 
 TEST(Quantization, AHeadStoredQuantisedIsNotTied) {

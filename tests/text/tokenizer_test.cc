@@ -80,14 +80,16 @@ void expect_goldens(const Tokenizer& tokenizer, const std::vector<Golden>& golde
   }
 }
 
-// What a stream hands out as ids come one by one is never taken back, and is all of it in the end.
+// What is given out as ids come one by one is never taken back, and is all of it in the end.
 void expect_stream(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids) {
   const std::string whole = tokenizer.decode(ids, false);
-  for (std::size_t count = 0; count <= ids.size(); ++count) {
-    const std::string settled = tokenizer.decode_settled(
-        {ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count)}, false);
-    EXPECT_EQ(whole.substr(0, settled.size()), settled) << count;
+  const std::unique_ptr<GrowingText> growing = tokenizer.grow(false);
+  std::string text;
+  for (const std::int64_t id : ids) {
+    text += growing->push(id);
+    EXPECT_EQ(whole.substr(0, text.size()), text);
   }
+  EXPECT_EQ(text + growing->finish(), whole);
 }
 
 // The tokenizers in the data folder whose goldens have this list.
@@ -306,7 +308,11 @@ TEST(Encoding, TakesALongTextWithoutWords) {
   while (text.size() < 1'000'000) text += "the other byte 你 \xF0\x9F\x91\x8D ";
   const auto ids = tokenizer->encode(text);
   EXPECT_EQ(tokenizer->decode(ids, true), text);
-  EXPECT_EQ(tokenizer->decode_settled(ids, true), text);
+  // Decoding all of it again for each id would take days.
+  const std::unique_ptr<GrowingText> growing = tokenizer->grow(true);
+  std::string grown;
+  for (const std::int64_t id : ids) grown += growing->push(id);
+  EXPECT_EQ(grown, text);
 }
 
 TEST(Encoding, RefusesATextThatReplacingBlowsUp) {
@@ -343,6 +349,45 @@ TEST(Decoding, PassesOverIdsWithoutAToken) {
   auto ids = tokenizer->encode("The byte");
   ids.insert(ids.begin() + 1, {100000, -1, std::int64_t{1} << 40});
   EXPECT_EQ(tokenizer->decode(ids, true), "The byte");
+}
+
+// A tokenizer whose tokens are single letters and " ", with the given decoder.
+std::unique_ptr<Tokenizer> letters(const std::string& decoder) {
+  return Tokenizer::parse(
+      R"({"model":{"vocab":{"a":0,"b":1," ":2,"x":3,"<0x41>":4},"merges":[]},"decoder":)" +
+          decoder + "}",
+      "tokenizer.json");
+}
+
+// The pieces in which the text of `ids` comes.
+std::vector<std::string> pieces_of(const Tokenizer& tokenizer,
+                                   const std::vector<std::int64_t>& ids) {
+  const std::unique_ptr<GrowingText> growing = tokenizer.grow(true);
+  std::vector<std::string> pieces;
+  for (const std::int64_t id : ids) pieces.push_back(growing->push(id));
+  pieces.push_back(growing->finish());
+  return pieces;
+}
+
+TEST(Decoding, GivesOutWhatLaterIdsCannotChange) {
+  using Pieces = std::vector<std::string>;
+  EXPECT_EQ(pieces_of(*letters("null"), {0, 1, 0}), (Pieces{"a", " b", " a", ""}));
+  const auto strip = [](const std::string& start, const std::string& stop) {
+    return letters(
+        R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Strip","content":" ",)"
+        R"("start":)" +
+        start + R"(,"stop":)" + stop + "}]}");
+  };
+  EXPECT_EQ(pieces_of(*strip("1", "0"), {2, 2, 0, 2}), (Pieces{"", " ", "a", " ", ""}));
+  EXPECT_EQ(pieces_of(*strip("2", "0"), {0, 2}), (Pieces{"a", " ", ""}));
+  EXPECT_EQ(pieces_of(*strip("0", "1"), {0, 2, 2}), (Pieces{"", "a", " ", ""}));
+  EXPECT_EQ(pieces_of(*strip("0", "1"), {0, 2, 0}), (Pieces{"", "a", " ", "a"}));
+  // What follows may still belong to a match.
+  const auto replace = letters(R"({"type":"Sequence","decoders":[{"type":"Fuse"},)"
+                               R"({"type":"Replace","pattern":{"String":"ab"},"content":"y"}]})");
+  EXPECT_EQ(pieces_of(*replace, {0, 1, 0}), (Pieces{"", "", "", "ya"}));
+  EXPECT_EQ(pieces_of(*letters(R"({"type":"ByteFallback"})"), {4, 4, 0, 4}),
+            (Pieces{"", "", "AAa", "", "A"}));
 }
 
 // The textbook algorithm: merge the leftmost pair of the lowest rank, again and again.

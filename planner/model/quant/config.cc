@@ -24,6 +24,11 @@ class QuantizationReader {
 
   Quantization read() {
     out_.present = !config_.keys(kRoot).empty();
+    if (is_mlx()) {
+      out_.present = true;
+      out_.method = "MLX " + std::to_string(mlx_bits()) + "-bit";
+      return std::move(out_);
+    }
     if (!out_.present) return std::move(out_);
     out_.method = config_.text(kRoot + "quant_method").value_or("");
     std::string method = out_.method;
@@ -56,6 +61,19 @@ class QuantizationReader {
   }
 
  private:
+  // Apple's MLX writes the key `quantization`, and newer versions the same as
+  // `quantization_config`; neither has a quant_method.
+  bool is_mlx() const {
+    if (config_.has("quantization.group_size")) return true;
+    const auto has = [this](const char* key) { return config_.has(kRoot + key); };
+    const bool others = has("quant_method") || has("desc_act") || has("sym") || has("zero_point");
+    return has("group_size") && has("bits") && !others;
+  }
+  std::int64_t mlx_bits() const {
+    const auto bits = config_.integer("quantization.bits");
+    return bits ? *bits : config_.integer(kRoot + "bits").value_or(4);
+  }
+
   bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
   std::string word(const std::string& key) const {
     std::string text = config_.text(kRoot + key).value_or("");
