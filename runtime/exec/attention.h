@@ -27,7 +27,7 @@ class KvCache {
   // Attention of `query`, [heads, new positions, head size], whose positions were appended last.
   // There are n times as many heads as kv heads, and n heads in a row share a kv head. Returns the
   // same shape. Scores and their softmax are computed for a block of queries at a time, so that
-  // memory stays bounded for long prompts.
+  // memory stays bounded for long prompts, and in float32, as in transformers' default attention.
   Placed attend(const Placed& query, const AttentionOptions& options) const;
 
   std::int64_t positions() const { return positions_; }
