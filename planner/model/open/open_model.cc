@@ -15,6 +15,7 @@
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
 #include "planner/model/open/tree_json.h"
+#include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -65,6 +66,19 @@ Model open_whole_model(const WholeFile& whole, const std::string& name,
   return model;
 }
 
+// Reads config.json into the model, and what stands in quantize_config.json beside it. Returns a
+// note, or "".
+std::string read_config(Model& model, const fs::path& file) {
+  ModelConfig config = ModelConfig::read(file);
+  std::string note = add_quantize_config(config, file.parent_path());
+  model.config = std::make_shared<const ModelConfig>(std::move(config));
+  return note;
+}
+
+void add_note(ModelTree& tree, std::string note) {
+  if (!note.empty()) tree.notes.push_back(std::move(note));
+}
+
 Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path / "config.json";
@@ -75,7 +89,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
     open_checkpoint(path);
     throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
-  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
+  std::string note = read_config(model, config);
   // What the config says and what the shards hold are found out side by side, then compared: for a
   // model of tens of thousands of tensors either takes as long. The tree is made here, because all
   // that follows walks it, and its memory should be near this core. The future joins its thread.
@@ -87,6 +101,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
   model.tree = join_model_tree(skeleton.get(), folder_name(path), model.config.get(),
                                &*model.checkpoint, dtype, dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 
@@ -95,11 +110,11 @@ Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize 
   const fs::path config = path.parent_path() / "config.json";
   Model model;
   model.path = path;
-  if (fs::exists(config, ignored))
-    model.config = std::make_shared<const ModelConfig>(ModelConfig::read(config));
+  std::string note = fs::exists(config, ignored) ? read_config(model, config) : "";
   model.checkpoint = open_checkpoint(path);
   model.tree = build_model_tree(path.stem().string(), model.config.get(), &*model.checkpoint, dtype,
                                 dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 
@@ -128,7 +143,7 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
     model.tree = read_tree_json(path, dtype);
     return model;
   }
-  model.config = std::make_shared<const ModelConfig>(ModelConfig::read(path));
+  std::string note = read_config(model, path);
   if (model.config->model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
@@ -136,6 +151,7 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
   }
   model.tree = build_model_tree(folder_name(path.parent_path()), model.config.get(), nullptr, dtype,
                                 dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 

@@ -12,6 +12,7 @@ namespace berth {
 namespace {
 
 const std::string kRoot = "quantization_config.";
+const std::string kBeside = "quantize_config.";  // see quantize_config.h
 constexpr std::int64_t kLargestGroup = std::int64_t{1} << 32;
 
 class QuantizationReader {
@@ -56,14 +57,16 @@ class QuantizationReader {
 
  private:
   bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
-  std::string word(const std::string& key) const {
-    std::string text = config_.text(kRoot + key).value_or("");
+  static std::string lower(std::string text) {
     std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
     return text;
   }
+  std::string word(const std::string& key) const {
+    return lower(config_.text(kRoot + key).value_or(""));
+  }
 
   [[noreturn]] void fail(const std::string& key, const std::string& what) const {
-    throw Error(config_.source() + ": " + key + ": " + what);
+    throw Error(config_.position_of(key) + ": " + what);
   }
 
   unsigned bits(const std::string& key, unsigned otherwise,
@@ -144,16 +147,16 @@ class QuantizationReader {
   }
 
   void gptq() {
-    const std::string format = word("checkpoint_format");
-    out_.known = !flag("is_marlin_format") && (format.empty() || format.starts_with("gptq"));
+    out_.known = !flag("is_marlin_format");
     QuantScheme scheme;
+    scheme.zeros = out_.zeros = gptq_zeros();
+    scheme.symmetric = out_.symmetric = gptq_symmetric();
     scheme.format = QuantFormat::kGptq;
     if (!config_.has(kRoot + "bits")) out_.missing = "bits";  // no reader has a default
     scheme.bits = bits(kRoot + "bits", 4, {2, 3, 4, 8});
     scheme.group = group(kRoot + "group_size", 128);
     scheme.scales = DType::kF16;  // whatever the model's dtype
     scheme.input_order = true;
-    scheme.zeros_as_stored = format == "gptq_v2";
     names("modules_to_not_convert", out_.skipped);
     out_.blocks_only = out_.skips_head = !flag("lm_head");
     out_.conv1d = true;
@@ -166,6 +169,46 @@ class QuantizationReader {
     }
     rule.linears = rule.targets.empty();
     out_.rules.push_back(std::move(rule));
+  }
+
+  // The checkpoint_format, which newer files call `format`; "" where there is none.
+  std::string gptq_format(const std::string& root) const {
+    for (const char* key : {"checkpoint_format", "format"}) {
+      std::string format = lower(config_.text(root + key).value_or(""));
+      if (!format.empty()) return format;
+    }
+    return "";
+  }
+
+  // The meaning of zero points by config.json and quantize_config.json, of which transformers reads
+  // the first and GPTQModel the second.
+  ZeroPoints gptq_zeros() {
+    std::optional<ZeroPoints> meaning;
+    for (const std::string& root : {kRoot, kBeside}) {
+      const std::string format = gptq_format(root);
+      if (format.empty()) continue;
+      if (format != "gptq" && format != "gptq_v2") {
+        out_.known = out_.known && format.starts_with("gptq");
+        out_.undecodable = config_.position_of(root + "checkpoint_format") + ": " + quote(format) +
+                           " is a layout that Berth cannot decode (gptq and gptq_v2 it can)";
+      }
+      const ZeroPoints own = format == "gptq_v2" ? ZeroPoints::kAsTheyAre : ZeroPoints::kLessOne;
+      meaning = meaning && *meaning != own ? ZeroPoints::kUnclear : own;
+    }
+    return meaning.value_or(ZeroPoints::kLessOne);
+  }
+
+  std::optional<bool> said(const std::string& key) const {
+    const ModelConfig::Value* value = config_.find(key);
+    const bool* flag = value == nullptr ? nullptr : std::get_if<bool>(value);
+    return flag == nullptr ? std::nullopt : std::optional(*flag);
+  }
+
+  std::optional<bool> gptq_symmetric() const {
+    const std::optional<bool> own = said(kRoot + "sym");
+    const std::optional<bool> beside = said(kBeside + "sym");
+    if (own && beside && *own != *beside) return std::nullopt;
+    return own ? own : beside;
   }
 
   // GPTQModel's `dynamic`: "-:regex" leaves modules out; "+:regex" or "regex" gives them bits and
@@ -191,6 +234,7 @@ class QuantizationReader {
       rule.scheme.bits = bits(key + ".bits", base.bits, {2, 3, 4, 8});
       rule.scheme.group =
           group(key + ".group_size", base.group == 0 ? -1 : static_cast<std::int64_t>(base.group));
+      if (const auto symmetric = said(key + ".sym")) rule.scheme.symmetric = symmetric;
       out_.rules.push_back(std::move(rule));
     }
   }
@@ -209,15 +253,26 @@ class QuantizationReader {
     add_rule(scheme);
   }
 
-  // AutoRound writes GPTQ's layout (without g_idx) or AWQ's.
+  // AutoRound writes GPTQ's layout (without g_idx) or AWQ's. Its own name for GPTQ's, and that of
+  // GPTQModel, mean zero points that are stored as they are (auto-round 0.16,
+  // inference/backend.py).
   void auto_round() {
     const std::string packing = word("packing_format");
+    const auto is_one_of = [&](std::initializer_list<const char*> names) {
+      return std::ranges::find(names, packing) != names.end();
+    };
     if (packing.find("awq") != packing.npos) {
       awq();
     } else {
       gptq();
-      for (QuantRule& rule : out_.rules) rule.scheme.input_order = false;
-      out_.known = packing.find("gptq") != packing.npos;
+      const bool as_they_are = is_one_of({"auto_round", "auto_round:gptqmodel"});
+      out_.zeros = as_they_are ? ZeroPoints::kAsTheyAre : ZeroPoints::kLessOne;
+      for (QuantRule& rule : out_.rules) {
+        rule.scheme.input_order = false;
+        rule.scheme.zeros = out_.zeros;
+      }
+      out_.known = as_they_are || packing.empty() ||
+                   is_one_of({"auto", "auto_round:gptq", "auto_round:auto_gptq"});
     }
     if (!config_.keys(kRoot + "extra_config.").empty())
       out_.known = false;  // each layer has its own settings

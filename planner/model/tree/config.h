@@ -43,8 +43,13 @@ class ModelConfig {
   // object without keys counts as an empty list.
   std::vector<std::string> keys(std::string_view prefix) const;
 
+  // Takes over all keys of `other`, each with `prefix` before it. What this has already stays.
+  void adopt(const std::string& prefix, const ModelConfig& other);
+
   const std::string& model_type() const { return model_type_; }
   const std::string& source() const { return source_; }
+  // The file that a key is from, and its name there: "quantize_config.json: bits".
+  std::string position_of(std::string_view key) const;
 
  private:
   friend class ConfigReader;
@@ -53,6 +58,7 @@ class ModelConfig {
   std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
   std::string model_type_;
   std::string source_;
+  std::map<std::string, std::string, std::less<>> adopted_;  // by prefix: the source of its keys
 };
 
 }  // namespace berth
