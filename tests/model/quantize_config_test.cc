@@ -166,5 +166,23 @@ TEST(Dequantising, RefusesLayoutsThatAreNotKnown) {
       HasSubstr("config.json: quantization_config.checkpoint_format: 'gptq_p' is a layout that"));
 }
 
+TEST(Dequantising, RefusesModelsWhoseActivationsAreRotated) {
+  const auto compressed = [](const std::string& location) {
+    return R"({"quant_method":"compressed-tensors","format":"pack-quantized","ignore":["lm_head"],
+        "config_groups":{"group_0":{"targets":["Linear"],"weights":{"num_bits":4,"type":"int",
+        "strategy":"group","group_size":128}}},
+        "transform_config":{"config_groups":{"R4":{"type":"hadamard","apply":[
+        {"targets":["down_proj"],"location":")" +
+           location + R"("}]}}}})";
+  };
+  const char* kRotated = "activations are rotated as well as weights, which Berth cannot compute";
+  EXPECT_THAT(dequantize_error(gptq(R"(,"rotation":"hadamard")"), gptq_layer(4, 128)),
+              HasSubstr(kRotated));
+  EXPECT_THAT(dequantize_error(compressed("input"), packed_layer(128, false, false)),
+              HasSubstr(kRotated));
+  EXPECT_EQ(dequantize_error(compressed("weight_input"), packed_layer(128, false, false)),
+            "no error");
+}
+
 }  // namespace
 }  // namespace berth

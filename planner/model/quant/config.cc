@@ -52,6 +52,7 @@ class QuantizationReader {
       out_.known = false;
     }
     if (!out_.known) out_.rules.clear();
+    refuse_rotations();
     return std::move(out_);
   }
 
@@ -67,6 +68,26 @@ class QuantizationReader {
 
   [[noreturn]] void fail(const std::string& key, const std::string& what) const {
     throw Error(config_.position_of(key) + ": " + what);
+  }
+
+  // Some tools rotate weights and, while the model runs, activations too.
+  void refuse_rotations() {
+    const auto is_online = [&](const std::string& key) {
+      const auto* location =
+          config_.find(key) ? std::get_if<std::string>(config_.find(key)) : nullptr;
+      return key.ends_with(".location") && location && !location->starts_with("weight");
+    };
+    for (const char* name : {"rotation", "rotation_config", "transform_config"}) {
+      const bool transforms = std::string_view(name) == "transform_config";
+      const std::vector<std::string> inner = config_.keys(kRoot + name + ".");
+      const bool rotates = transforms ? std::ranges::any_of(inner, is_online)
+                                      : !inner.empty() || config_.find(kRoot + name) != nullptr;
+      if (rotates) {
+        out_.undecodable =
+            config_.position_of(kRoot + name) +
+            ": activations are rotated as well as weights, which Berth cannot compute";
+      }
+    }
   }
 
   unsigned bits(const std::string& key, unsigned otherwise,

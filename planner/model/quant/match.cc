@@ -35,6 +35,11 @@ bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::st
   const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
   if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
   if (info.shape.size() > 1) return false;
+  if (smooths && quantization_.plain_dtype) {
+    throw Error(position_of({kNone, index, ""}) +
+                " divides activations: the model without quantisation has no such scales, so its "
+                "weights cannot be dequantised");
+  }
   additions_.push_back(tensor_of({kNone, index, std::string(name)}, module));
   return true;
 }
