@@ -66,6 +66,18 @@ TEST(QuantizeConfig, SaysWhatZeroPointsMeanInEitherFile) {
   EXPECT_EQ(zeros_of(""), ZeroPoints::kLessOne);
 }
 
+TEST(QuantizeConfig, ThatDisagreesIsNoted) {
+  TempFolder folder;
+  write_checkpoint(folder, small_config(gptq(R"(,"checkpoint_format":"gptq")")),
+                   small_tensors(gptq_layer(4, 128)));
+  folder.write("quantize_config.json", gptq(R"(,"checkpoint_format":"gptq_v2")"));
+  for (const auto& path : {folder.path(), folder / "config.json"}) {
+    EXPECT_THAT(
+        open_model(path, std::nullopt).tree.notes,
+        ElementsAre(HasSubstr("config.json and quantize_config.json name different checkpoint")));
+  }
+}
+
 TEST(QuantizeConfig, NeedNotNameTheMethod) {
   EXPECT_EQ(zeros_of("", R"({"bits":4,"group_size":128,"checkpoint_format":"gptq_v2"})"),
             ZeroPoints::kAsTheyAre);

@@ -214,7 +214,13 @@ class QuantizationReader {
                            " is a layout that Berth cannot decode (gptq and gptq_v2 it can)";
       }
       const ZeroPoints own = format == "gptq_v2" ? ZeroPoints::kAsTheyAre : ZeroPoints::kLessOne;
-      meaning = meaning && *meaning != own ? ZeroPoints::kUnclear : own;
+      if (meaning && *meaning != own) {
+        out_.note =
+            "config.json and quantize_config.json name different checkpoint formats: a load "
+            "that dequantises goes by the zero points, and is refused if they do not tell";
+        return ZeroPoints::kUnclear;
+      }
+      meaning = own;
     }
     return meaning.value_or(ZeroPoints::kLessOne);
   }

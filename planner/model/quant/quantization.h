@@ -34,6 +34,7 @@ struct Quantization {
   // GPTQ: of every weight whose scheme is deduced from what is stored.
   ZeroPoints zeros = ZeroPoints::kLessOne;
   std::optional<bool> symmetric;
+  std::string note;  // what a user should know of the settings; or ""
   // Why weights must not be dequantised although their names and shapes would allow it; or "".
   std::string undecodable;
   std::vector<QuantRule> rules;
