@@ -1,6 +1,7 @@
 #include "runtime/quant/zero_points.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
@@ -161,21 +162,22 @@ std::vector<std::string> ZeroPointNotes::lines() const {
   for (const auto& [key, weights] : found_) {
     const auto& [finding, bits, said] = key;
     const unsigned middle = 1u << (bits - 1);
-    const std::string which = "the zero points of " + std::to_string(weights.count) +
-                              " GPTQ weight" + (weights.count == 1 ? "" : "s") + " (" +
-                              quote(weights.first) + (weights.count == 1 ? ")" : " and others)");
+    std::string line = "the zero points of " + std::to_string(weights.count) + " GPTQ weight";
+    line += weights.count == 1 ? " (" : "s (";
+    line += quote(weights.first);
+    line += weights.count == 1 ? ")" : " and others)";
     if (finding == ZeroPointFinding::kUneven) {
-      lines.push_back("quantization_config says sym, but " + which + " are not all " +
-                      std::to_string(middle) + ": they are used as they are stored");
-      continue;
+      line += " are not all " + std::to_string(middle);
+      line += ", although quantization_config says sym: they are used as they are stored";
+    } else {
+      line += " are taken as " + std::to_string(middle);
+      line += ", as in all symmetric weights, although ";
+      line += said == ZeroPoints::kUnclear ? "config.json and quantize_config.json disagree"
+              : said == ZeroPoints::kLessOne
+                  ? "checkpoint_format gptq would make them " + std::to_string(middle + 1)
+                  : "checkpoint_format gptq_v2 would make them " + std::to_string(middle - 1);
     }
-    const std::string why =
-        said == ZeroPoints::kUnclear ? "although config.json and quantize_config.json disagree"
-        : said == ZeroPoints::kLessOne
-            ? "although checkpoint_format gptq would make them " + std::to_string(middle + 1)
-            : "although checkpoint_format gptq_v2 would make them " + std::to_string(middle - 1);
-    lines.push_back(which + " are taken as " + std::to_string(middle) +
-                    ", as in all symmetric weights, " + why);
+    lines.push_back(std::move(line));
   }
   return lines;
 }

@@ -164,8 +164,8 @@ TEST(ZeroPointNotes, SayOnceWhatHoldsForMany) {
           "symmetric weights, although checkpoint_format gptq would make them 9",
           "the zero points of 1 GPTQ weight ('c') are taken as 128, as in all symmetric "
           "weights, although checkpoint_format gptq_v2 would make them 127",
-          "quantization_config says sym, but the zero points of 1 GPTQ weight ('d') are not "
-          "all 8: they are used as they are stored"));
+          "the zero points of 1 GPTQ weight ('d') are not all 8, although quantization_config says "
+          "sym: they are used as they are stored"));
 }
 
 }  // namespace
