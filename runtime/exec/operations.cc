@@ -15,7 +15,6 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros_like.h>
-
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>

@@ -6,13 +6,13 @@
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/model/quant/decoding.h"
 #include "planner/model/quant/quantization.h"
 
 namespace berth {
 namespace {
 
 const std::string kRoot = "quantization_config.";
-const std::string kBeside = "quantize_config.";  // see quantize_config.h
 constexpr std::int64_t kLargestGroup = std::int64_t{1} << 32;
 
 class QuantizationReader {
@@ -52,42 +52,16 @@ class QuantizationReader {
       out_.known = false;
     }
     if (!out_.known) out_.rules.clear();
-    refuse_rotations();
+    if (out_.undecodable.empty()) out_.undecodable = rotation_problem(config_);
     return std::move(out_);
   }
 
  private:
   bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
-  static std::string lower(std::string text) {
-    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
-    return text;
-  }
-  std::string word(const std::string& key) const {
-    return lower(config_.text(kRoot + key).value_or(""));
-  }
+  std::string word(const std::string& key) const { return lower_text(config_, kRoot + key); }
 
   [[noreturn]] void fail(const std::string& key, const std::string& what) const {
     throw Error(config_.position_of(key) + ": " + what);
-  }
-
-  // Some tools rotate weights and, while the model runs, activations too.
-  void refuse_rotations() {
-    const auto is_online = [&](const std::string& key) {
-      const auto* location =
-          config_.find(key) ? std::get_if<std::string>(config_.find(key)) : nullptr;
-      return key.ends_with(".location") && location && !location->starts_with("weight");
-    };
-    for (const char* name : {"rotation", "rotation_config", "transform_config"}) {
-      const bool transforms = std::string_view(name) == "transform_config";
-      const std::vector<std::string> inner = config_.keys(kRoot + name + ".");
-      const bool rotates = transforms ? std::ranges::any_of(inner, is_online)
-                                      : !inner.empty() || config_.find(kRoot + name) != nullptr;
-      if (rotates) {
-        out_.undecodable =
-            config_.position_of(kRoot + name) +
-            ": activations are rotated as well as weights, which Berth cannot compute";
-      }
-    }
   }
 
   unsigned bits(const std::string& key, unsigned otherwise,
@@ -170,8 +144,9 @@ class QuantizationReader {
   void gptq() {
     out_.known = !flag("is_marlin_format");
     QuantScheme scheme;
-    scheme.zeros = out_.zeros = gptq_zeros();
-    scheme.symmetric = out_.symmetric = gptq_symmetric();
+    read_gptq_zeros(config_, out_);
+    scheme.zeros = out_.zeros;
+    scheme.symmetric = out_.symmetric;
     scheme.format = QuantFormat::kGptq;
     if (!config_.has(kRoot + "bits")) out_.missing = "bits";  // no reader has a default
     scheme.bits = bits(kRoot + "bits", 4, {2, 3, 4, 8});
@@ -190,52 +165,6 @@ class QuantizationReader {
     }
     rule.linears = rule.targets.empty();
     out_.rules.push_back(std::move(rule));
-  }
-
-  // The checkpoint_format, which newer files call `format`; "" where there is none.
-  std::string gptq_format(const std::string& root) const {
-    for (const char* key : {"checkpoint_format", "format"}) {
-      std::string format = lower(config_.text(root + key).value_or(""));
-      if (!format.empty()) return format;
-    }
-    return "";
-  }
-
-  // The meaning of zero points by config.json and quantize_config.json, of which transformers reads
-  // the first and GPTQModel the second.
-  ZeroPoints gptq_zeros() {
-    std::optional<ZeroPoints> meaning;
-    for (const std::string& root : {kRoot, kBeside}) {
-      const std::string format = gptq_format(root);
-      if (format.empty()) continue;
-      if (format != "gptq" && format != "gptq_v2") {
-        out_.known = out_.known && format.starts_with("gptq");
-        out_.undecodable = config_.position_of(root + "checkpoint_format") + ": " + quote(format) +
-                           " is a layout that Berth cannot decode (gptq and gptq_v2 it can)";
-      }
-      const ZeroPoints own = format == "gptq_v2" ? ZeroPoints::kAsTheyAre : ZeroPoints::kLessOne;
-      if (meaning && *meaning != own) {
-        out_.note =
-            "config.json and quantize_config.json name different checkpoint formats: a load "
-            "that dequantises goes by the zero points, and is refused if they do not tell";
-        return ZeroPoints::kUnclear;
-      }
-      meaning = own;
-    }
-    return meaning.value_or(ZeroPoints::kLessOne);
-  }
-
-  std::optional<bool> said(const std::string& key) const {
-    const ModelConfig::Value* value = config_.find(key);
-    const bool* flag = value == nullptr ? nullptr : std::get_if<bool>(value);
-    return flag == nullptr ? std::nullopt : std::optional(*flag);
-  }
-
-  std::optional<bool> gptq_symmetric() const {
-    const std::optional<bool> own = said(kRoot + "sym");
-    const std::optional<bool> beside = said(kBeside + "sym");
-    if (own && beside && *own != *beside) return std::nullopt;
-    return own ? own : beside;
   }
 
   // GPTQModel's `dynamic`: "-:regex" leaves modules out; "+:regex" or "regex" gives them bits and
@@ -261,7 +190,7 @@ class QuantizationReader {
       rule.scheme.bits = bits(key + ".bits", base.bits, {2, 3, 4, 8});
       rule.scheme.group =
           group(key + ".group_size", base.group == 0 ? -1 : static_cast<std::int64_t>(base.group));
-      if (const auto symmetric = said(key + ".sym")) rule.scheme.symmetric = symmetric;
+      if (const auto symmetric = said(config_, key + ".sym")) rule.scheme.symmetric = symmetric;
       out_.rules.push_back(std::move(rule));
     }
   }
