@@ -122,6 +122,11 @@ int cmd_run(const Options& options) {
   if (planned.model.tree.quantized != nullptr && !settings.dequantize) {
     write_stderr(dequantization_note(planned.model.tree));
   }
+  if (!options.verbose) {  // else the load's report has them
+    for (const std::string& note : planned.model.tree.notes) {
+      write_stderr(fmt::format("note: {}\n", note));
+    }
+  }
   if (!planned.plan.fits()) {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;

@@ -103,7 +103,9 @@ std::string load_report(const Planned& planned, const LoadReport& report, bool v
   if (report.io_choices.size() > shown) {
     out += fmt::format("            and {} more (--verbose)\n", report.io_choices.size() - shown);
   }
-  for (const std::string& note : report.notes) out += fmt::format("note        {}\n", note);
+  for (const auto* notes : {&planned.model.tree.notes, &report.notes}) {
+    for (const std::string& note : *notes) out += fmt::format("note        {}\n", note);
+  }
   return out + plain_words(report);
 }
 
@@ -112,10 +114,12 @@ std::string short_load_report(const LoadReport& report) {
   for (const DeviceLoad& device : report.devices) {
     if (device.loaded > 0) places.push_back(label(device) + " " + format_size(device.loaded));
   }
-  return fmt::format("loaded in {:.3f} s; load peak {} (planned {}); after load {}\n{}",
-                     report.seconds, format_size(report.host_peak_bytes),
-                     format_size(report.planned_peak_bytes),
-                     fmt::format("{}", fmt::join(places, ", ")), plain_words(report));
+  std::string out =
+      fmt::format("loaded in {:.3f} s; load peak {} (planned {}); after load {}\n", report.seconds,
+                  format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes),
+                  fmt::format("{}", fmt::join(places, ", ")));
+  for (const std::string& note : report.notes) out += fmt::format("note: {}\n", note);
+  return out + plain_words(report);
 }
 
 void write_load(JsonWriter& json, const LoadReport& report) {

@@ -1,7 +1,8 @@
 // The planner: opening a model by its metadata, and deciding where every tensor of it will live.
 //
-// Nothing here reads a byte of weights, makes a CUDA context or needs a GPU. The functions keep no
-// state and may be called from several threads at once, each with values of its own.
+// Nothing here makes a CUDA context, needs a GPU or reads a byte of weights, except that
+// open_model() compares tied tensors of which a checkpoint stores both. The functions keep no state
+// and may be called from several threads at once, each with values of its own.
 #pragma once
 
 #include <filesystem>

@@ -9,6 +9,7 @@
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
+#include "runtime/quant/quant_layout.h"
 
 namespace berth {
 
@@ -198,6 +199,23 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
   }
   files.check_unchanged();
   return block;
+}
+
+void Loaded::look_at_zero_points(ZeroPointNotes& notes) const {
+  for (const auto& [id, weight] : packed_) {
+    const QuantScheme& scheme = schemes_[weight.made.scheme];
+    const std::uint32_t zeros = weight.made.part(QuantRole::kZero);
+    if (scheme.format != QuantFormat::kGptq || zeros == kNone) continue;
+    Fetching files(*this);
+    const ReadPart part =
+        read_part(checkpoint_, zeros,
+                  [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
+                      std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
+    std::vector<float> values(count_scales(weight.layout));
+    notes.add(scheme, read_zero_points(scheme, weight.layout, part, values),
+              checkpoint_.tensors[zeros].name);
+    files.check_unchanged();
+  }
 }
 
 void Loaded::check_mapped() const {

@@ -8,6 +8,7 @@
 #include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
+#include "runtime/quant/quant_layout.h"
 
 namespace berth {
 namespace {

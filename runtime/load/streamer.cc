@@ -37,6 +37,8 @@ class Streamer {
     }
   }
 
+  ZeroPointNotes zero_points() { return tables_.zero_points(); }
+
  private:
   void send(std::size_t thread, const Chunk& chunk) {
     if (chunk.in_place) {
@@ -150,9 +152,10 @@ class Streamer {
 
 }  // namespace
 
-void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
-            std::size_t threads, std::uint64_t table_share, WorkControl& control) {
+ZeroPointNotes stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
+                      std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging,
+                      Verifier* verifier, std::size_t threads, std::uint64_t table_share,
+                      WorkControl& control) {
   Streamer streamer(checkpoint, schedule, files, sinks, staging, verifier, table_share, control);
   try {
     run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
@@ -168,6 +171,7 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
     }
     throw;
   }
+  return streamer.zero_points();
 }
 
 }  // namespace berth

@@ -140,7 +140,7 @@ TEST(ModelTree, StoresTiedWeightsOnce) {
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
 }
 
-TEST(ModelTree, IgnoresAStoredHeadThatTheConfigTies) {
+TEST(ModelTree, IgnoresACopyOfTheEmbeddingThatTheConfigTies) {
   TempFolder folder;
   const std::string config = std::string(kLlama) + R"(,"tie_word_embeddings":true})";
   std::vector<FakeTensor> tensors = stored_tensors(config);

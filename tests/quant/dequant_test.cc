@@ -20,6 +20,7 @@
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
 #include "runtime/load/device_sink.h"
+#include "runtime/quant/quant_layout.h"
 #include "runtime/quant/weight_tables.h"
 #include "tests/data_names.h"
 
@@ -56,7 +57,7 @@ class Golden {
       scheme.weight = parts[0].dtype;
       scheme.grain = ScaleGrain::kUnscaled;
     }
-    scheme.zeros_as_stored = name.ends_with("v2");
+    if (name.ends_with("v2")) scheme.zeros = ZeroPoints::kAsTheyAre;
     Dequantization made;
     made.parts.fill(kNone);
     for (const StoredPart& part : parts) {

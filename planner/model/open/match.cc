@@ -12,8 +12,8 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/model/open/ties.h"
 #include "planner/model/quant/match.h"
-#include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
 
 namespace berth {
@@ -43,7 +43,7 @@ class Matcher {
   void run() {
     place_all();
     settle_quantized();
-    settle_ties();
+    settle_ties(tree_, checkpoint_, wanted_, config_.source());
     report();
     quantized_.finish();
   }
@@ -212,35 +212,6 @@ class Matcher {
 
   void adopt(ModelTensor& tensor, std::uint32_t index) const {
     adopt_stored(tensor, checkpoint_, index, wanted_);
-  }
-
-  // A group of tied tensors is read from the first of its members that is stored. Other stored
-  // members are copies, which a tied model does not use.
-  void settle_ties() {
-    for (const auto& group : tree_.ties) {
-      std::uint32_t source = kNone;
-      for (const TensorId id : group) {
-        const std::uint32_t own = std::exchange(tree_.tensors[id].source, kNone);
-        if (own == kNone) continue;
-        if (source == kNone) {
-          source = own;
-        } else {
-          const TensorInfo& copy = stored(own);
-          const TensorInfo& first = stored(source);
-          const bool shared = copy.shard == first.shard && copy.begin == first.begin;
-          if (!shared) tree_.ignored_bytes += copy.bytes();
-        }
-      }
-      if (source == kNone) continue;
-      for (const TensorId id : group) {
-        if (tree_.tensors[id].dequantization == kNone) adopt(tree_.tensors[id], source);
-      }
-      tree_.tensors[group[0]].source = source;
-      for (const TensorId id : group) {
-        if (id != group[0]) tree_.tensors[id].source = kNone;
-      }
-    }
-    if (tree_.quantized != nullptr) follow_ties(tree_);
   }
 
   void report() const {

@@ -15,6 +15,7 @@
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
 #include "planner/model/open/tree_json.h"
+#include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -78,6 +79,18 @@ Model open_whole_model(const WholeFile& whole, const std::string& name,
   return model;
 }
 
+// A config.json, with what stands in quantize_config.json beside it. Sets `note` to what a user should
+// know of the two, or "".
+ModelConfig read_config(const fs::path& file, std::string& note) {
+  ModelConfig config = ModelConfig::read(file);
+  note = add_quantize_config(config, file.parent_path());
+  return config;
+}
+
+void add_note(ModelTree& tree, std::string note) {
+  if (!note.empty()) tree.notes.push_back(std::move(note));
+}
+
 Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = path / "config.json";
@@ -88,7 +101,8 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
     open_checkpoint(path);
     throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
   }
-  ModelConfig read = ModelConfig::read(config);
+  std::string note;
+  ModelConfig read = read_config(config, note);
   // What the config says and what the shards hold are found out side by side, then compared: for a
   // model of tens of thousands of tensors either takes as long. The tree is made here, because all
   // that follows walks it, and its memory should be near this core. The future joins its thread.
@@ -100,6 +114,7 @@ Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize d
   // Its error is thrown first, because nothing fits a broken checkpoint.
   model.checkpoint = checkpoint.get();
   describe(model, folder_name(path), skeleton.get(), dtype, dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 
@@ -108,14 +123,16 @@ Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize 
   const fs::path config = path.parent_path() / "config.json";
   Model model;
   model.path = path;
+  std::string note;
   std::optional<ModelConfig> read;
-  if (fs::exists(config, ignored)) read = ModelConfig::read(config);
+  if (fs::exists(config, ignored)) read = read_config(config, note);
   model.checkpoint = open_checkpoint(path);
   Skeleton skeleton;
   if (read) {
     skeleton = build_skeleton(std::move(*read), dtype, model.checkpoint->tensors.size() + 16);
   }
   describe(model, path.stem().string(), std::move(skeleton), dtype, dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 
@@ -144,7 +161,8 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
     model.tree = read_tree_json(path, dtype);
     return model;
   }
-  ModelConfig config = ModelConfig::read(path);
+  std::string note;
+  ModelConfig config = read_config(path, note);
   if (config.model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
@@ -152,6 +170,7 @@ Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize de
   }
   describe(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype), dtype,
            dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 

@@ -35,6 +35,11 @@ bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::st
   const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
   if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
   if (info.shape.size() > 1) return false;
+  if (smooths && quantization_.plain_dtype) {
+    throw Error(position_of({kNone, index, ""}) +
+                " divides activations: the model without quantisation has no such scales, so its "
+                "weights cannot be dequantised");
+  }
   additions_.push_back(tensor_of({kNone, index, std::string(name)}, module));
   return true;
 }
@@ -111,12 +116,12 @@ bool QuantMatcher::settle(Group& group) {
   const ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   std::string problem;
-  for (const QuantRule& rule : quantization_.rules) {
-    const std::vector<QuantPart>* parts = parts_of(rule.scheme, group.weight);
-    if (rule.plain || parts == nullptr) continue;
-    std::string wrong = bind(group, rule.scheme, *parts);
+  for (const QuantScheme* scheme : schemes_for(group.weight)) {
+    const std::vector<QuantPart>* parts = parts_of(*scheme, group.weight);
+    if (parts == nullptr) continue;
+    std::string wrong = bind(group, *scheme, *parts);
     if (wrong.empty()) {
-      accept(group, rule.scheme, *parts);
+      accept(group, *scheme, *parts);
       return true;
     }
     if (problem.empty()) problem = std::move(wrong);
@@ -125,8 +130,8 @@ bool QuantMatcher::settle(Group& group) {
   if (auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
     // Names and shapes do not tell which kind of zero points these are, so the config's kind is
     // taken.
-    scheme->zeros_as_stored = std::ranges::any_of(
-        quantization_.rules, [](const auto& rule) { return rule.scheme.zeros_as_stored; });
+    scheme->zeros = quantization_.zeros;
+    scheme->symmetric = quantization_.symmetric;
     if (!problem.empty() && config_decides(*scheme)) {
       throw Error(problem + " (quantization_config in " + config_.source() + ")");
     }
@@ -149,6 +154,18 @@ bool QuantMatcher::settle(Group& group) {
   if (plain) return false;
   accept_unknown(group);
   return true;
+}
+
+// The schemes of the config, first the one that it has for this weight: shapes alone do not tell
+// apart schemes that differ in what zero points mean.
+std::vector<const QuantScheme*> QuantMatcher::schemes_for(TensorId weight) const {
+  std::vector<const QuantScheme*> schemes;
+  const QuantScheme* meant = scheme_of(quantization_, tree_, tree_.tensors[weight]);
+  if (meant != nullptr) schemes.push_back(meant);
+  for (const QuantRule& rule : quantization_.rules) {
+    if (!rule.plain && &rule.scheme != meant) schemes.push_back(&rule.scheme);
+  }
+  return schemes;
 }
 
 // Null if the scheme is for weights with another number of dimensions.
@@ -253,6 +270,7 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
   if (!problem.empty()) throw Error(position_of(group.entries[0]) + ": " + problem);
+  if (!quantization_.undecodable.empty()) throw Error(quantization_.undecodable);
   const std::string leaf(leaf_of(weight.name));
   Dequantization made;
   made.scheme = add_scheme(tree_, scheme);

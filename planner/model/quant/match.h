@@ -62,6 +62,7 @@ class QuantMatcher {
   bool settle(Group& group);
   std::string bind(const Group& group, const QuantScheme& scheme,
                    const std::vector<QuantPart>& parts) const;
+  std::vector<const QuantScheme*> schemes_for(TensorId weight) const;
   const std::vector<QuantPart>* parts_of(const QuantScheme& scheme, TensorId weight);
   bool config_decides(const QuantScheme& stored) const;
   void accept(const Group& group, const QuantScheme& scheme, const std::vector<QuantPart>& parts);

@@ -204,6 +204,19 @@ ModelConfig ModelConfig::read(const std::filesystem::path& file) {
   return parse(read_text_file(file, kFileLimit), file.string());
 }
 
+void ModelConfig::adopt(const std::string& prefix, const ModelConfig& other) {
+  for (const auto& [key, value] : other.values_) values_.emplace(prefix + key, value);
+  for (const auto& [key, list] : other.lists_) lists_.emplace(prefix + key, list);
+  adopted_.emplace(prefix, other.source_);
+}
+
+std::string ModelConfig::position_of(std::string_view key) const {
+  for (const auto& [prefix, source] : adopted_) {
+    if (key.starts_with(prefix)) return source + ": " + std::string(key.substr(prefix.size()));
+  }
+  return source_ + ": " + std::string(key);
+}
+
 const ModelConfig::Value* ModelConfig::find(std::string_view key) const {
   const auto found = values_.find(key);
   return found == values_.end() ? nullptr : &found->second;
@@ -249,7 +262,7 @@ std::optional<std::int64_t> ModelConfig::integer(std::string_view key) const {
       }
     }
   }
-  throw Error(source_ + ": " + std::string(key) + ": not an integer");
+  throw Error(position_of(key) + ": not an integer");
 }
 
 std::optional<double> ModelConfig::number(std::string_view key) const {
@@ -259,14 +272,14 @@ std::optional<double> ModelConfig::number(std::string_view key) const {
     if (const auto* whole = std::get_if<std::int64_t>(value)) return static_cast<double>(*whole);
     if (const auto* real = std::get_if<double>(value)) return *real;
   }
-  throw Error(source_ + ": " + std::string(key) + ": not a number");
+  throw Error(position_of(key) + ": not a number");
 }
 
 std::optional<bool> ModelConfig::boolean(std::string_view key) const {
   const Value* value = find(key);
   if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
   if (value != nullptr && std::holds_alternative<bool>(*value)) return std::get<bool>(*value);
-  throw Error(source_ + ": " + std::string(key) + ": neither true nor false");
+  throw Error(position_of(key) + ": neither true nor false");
 }
 
 std::optional<std::string> ModelConfig::text(std::string_view key) const {
@@ -275,12 +288,12 @@ std::optional<std::string> ModelConfig::text(std::string_view key) const {
   if (value != nullptr && std::holds_alternative<std::string>(*value)) {
     return std::get<std::string>(*value);
   }
-  throw Error(source_ + ": " + std::string(key) + ": not a string");
+  throw Error(position_of(key) + ": not a string");
 }
 
 std::vector<ModelConfig::Value> ModelConfig::list(std::string_view key) const {
   if (const auto* found = find_list(key)) return *found;
-  if (find(key) != nullptr) throw Error(source_ + ": " + std::string(key) + ": not a list");
+  if (find(key) != nullptr) throw Error(position_of(key) + ": not a list");
   return {};
 }
 
