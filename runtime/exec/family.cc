@@ -176,7 +176,12 @@ double attention_scale(const ModelConfig& config, std::int64_t head_dim, std::si
 }  // namespace
 
 Recipe make_recipe(const Model& model) {
-  if (!model.config) throw Error(model.path.string() + ": cannot be run without a config.json");
+  if (!model.config) {
+    // The last note says what weights without a config are, and what makes a model of them.
+    const bool noted = model.checkpoint && !model.checkpoint->notes.empty();
+    throw Error(model.path.string() + ": cannot be run without a config.json" +
+                (noted ? " (" + model.checkpoint->notes.back() + ")" : ""));
+  }
   const ModelConfig& config = *model.config;
   const ModelTree& tree = model.tree;
   Recipe recipe;

@@ -18,8 +18,12 @@ constexpr std::string_view kFormat = "berth-checksums-1";
 constexpr std::string_view kAlgorithm = "xxh3-128 of the xxh3-128 of each 262144-byte block";
 constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file; 2 million tensors take half
 
+// From the model's folder on, because shards may stand in folders of it.
 std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
-  return checkpoint.shards[shard].path.filename().string();
+  const std::filesystem::path& path = checkpoint.shards[shard].path;
+  const std::filesystem::path inside = path.lexically_relative(checkpoint.folder);
+  const bool outside = inside.empty() || *inside.begin() == "..";
+  return (outside ? path.filename() : inside).string();
 }
 
 JsonWriter row() { return JsonWriter(JsonForm::kOneLine, JsonEscapes::kPlain); }

@@ -36,6 +36,7 @@ struct WholeFormat {
   CheckpointFormat format;
   std::string_view name;       // for people
   std::string_view extension;  // of its files, for people
+  std::string_view mark;       // what its files begin with
   bool mixes_floats;           // so to be run, they are turned into one dtype
   // By the file's name alone: whether it is of this format, and whether it is a split after the
   // first, of a model that is split over several files.
@@ -55,22 +56,22 @@ struct WholeFile {
   std::filesystem::path file;
 };
 
-// Finds the whole model that `path` is. If `path` `is_folder`, finds the one in it, provided that
-// it is the only one and the folder has no other weights. Looks at names only, and lists the folder
-// once.
+// Finds the whole model that `path` is, by its name, or by its first bytes where the name says
+// nothing. If `path` `is_folder`, finds the one in it by names alone, provided that it is the only
+// one and the folder holds no other model; lists the folder once.
 WholeFile find_whole_file(const std::filesystem::path& path, bool is_folder);
 
 // The files of weights that can be opened, for messages: ".safetensors, .gguf, .bin, .pt or .pth".
 std::string weight_extensions();
 
-// The checkpoint that `path` is or holds, of any format, without asking which model it is. Throws
-// Error as open_checkpoint() and WholeFormat::open do.
-Checkpoint open_stored(const std::filesystem::path& path);
+// The checkpoint that MODEL is or holds (model_path.h), of any format, without asking which model
+// it is. Throws Error as open_checkpoint() and WholeFormat::open do.
+Checkpoint open_stored(const std::filesystem::path& model);
 
-// Where the checksums of `checkpoint`, opened as `path`, stand if nobody says otherwise: in the
+// Where the checksums of `checkpoint`, opened as `model`, stand if nobody says otherwise: in the
 // model's folder, or beside its only file. Those of a whole model, which may be named by its folder
 // or by any of its splits, are beside its first split always.
-std::filesystem::path checksum_file(const std::filesystem::path& path,
+std::filesystem::path checksum_file(const std::filesystem::path& model,
                                     const Checkpoint& checkpoint);
 
 }  // namespace berth
