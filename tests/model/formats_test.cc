@@ -59,7 +59,8 @@ TEST(Formats, AFolderIsItsOnlyWholeModel) {
     EXPECT_EQ(found().format, nullptr) << weights;
     fs::remove(folder / weights);
   }
-  for (const char* other : {"training_args.bin", "adapter_model.safetensors"}) {
+  for (const char* other :
+       {"training_args.bin", "adapter_model.safetensors", "mmproj-model-f16.gguf"}) {
     folder.write(other, "");
     EXPECT_NE(found().format, nullptr) << other;
   }

@@ -117,6 +117,9 @@ void refuse_slices(const fs::path& folder, const std::vector<fs::path>& files) {
 
 WeightsKind weights_kind(const fs::path& file) {
   const std::string name = file.filename().string();
+  if (name.ends_with(kGgufExtension) && name.find("mmproj") != name.npos) {
+    return WeightsKind::kProjector;
+  }
   for (const auto& [begin, kind] : kOtherNames) {
     if (name.starts_with(begin)) return kind;
   }

@@ -16,10 +16,11 @@
 namespace berth {
 
 enum class WeightsKind : std::uint8_t {
-  kModel,     // as config.json beside them describes them, if it is there
-  kOriginal,  // of Meta or Mistral (consolidated.*, with params.json): other names and layouts
-  kAdapter,   // of PEFT or diffusers (adapter_model.*): changes to the weights of another model
-  kTraining,  // the state of an optimizer and the like: no weights of a model
+  kModel,      // as config.json beside them describes them, if it is there
+  kOriginal,   // of Meta or Mistral (consolidated.*, with params.json): other names and layouts
+  kAdapter,    // of PEFT or diffusers (adapter_model.*): changes to the weights of another model
+  kProjector,  // of llama.cpp (mmproj): what turns images into input of a GGUF model beside it
+  kTraining,   // the state of an optimizer and the like: no weights of a model
 };
 
 // By the file's name alone.

@@ -53,10 +53,8 @@ const WholeFormat* format_of(const fs::path& file) {
 // Whether a folder that holds this file is one of weights with their description beside them.
 bool is_weights_in_folder(const fs::path& file) {
   const std::string extension = file.extension().string();
-  return weights_kind(file) == WeightsKind::kModel &&
-         std::ranges::any_of(weight_formats(), [&](const WeightFormat& format) {
-           return format.suffix() == extension;
-         });
+  return std::ranges::any_of(
+      weight_formats(), [&](const WeightFormat& format) { return format.suffix() == extension; });
 }
 
 }  // namespace
@@ -72,6 +70,7 @@ WholeFile find_whole_file(const fs::path& path, bool is_folder) {
   std::error_code error;
   for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     const fs::path& file = it->path();
+    if (weights_kind(file) != WeightsKind::kModel) continue;
     if (is_weights_in_folder(file)) return {};
     const WholeFormat* const format = format_named(file);
     if (format == nullptr || format->is_later_split(file)) continue;
