@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -28,32 +27,12 @@
 namespace berth {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Input {
   Checkpoint checkpoint;
   std::vector<ConvertTensor> tensors;
   std::vector<Companion> companions;
   std::vector<std::string> notes;
 };
-
-// The model, where the folder describes one that its weights fit. A checkpoint without one, or of a
-// kind that Berth does not know, is converted tensor by tensor all the same, but not to another
-// dtype: which floats are scales of quantised weights, and must stay, is then not known.
-std::optional<Model> open_described(const Options& options, std::optional<DType> dtype,
-                                    std::vector<std::string>& notes) {
-  std::error_code ignored;
-  const fs::path folder =
-      fs::is_directory(options.model, ignored) ? options.model : options.model.parent_path();
-  if (!fs::exists(folder / "config.json", ignored)) return std::nullopt;
-  try {
-    return open_model(options.model, dtype);
-  } catch (const Error& error) {
-    if (dtype) throw;
-    notes.push_back(fmt::format("converted without regard to config.json: {}", error.what()));
-    return std::nullopt;
-  }
-}
 
 // A stored tensor that a tied model does not read, because another tensor has the same bytes.
 // Safetensors files cannot share bytes, and whoever reads the model ties the two again.
@@ -62,7 +41,8 @@ bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32
   if (used[index] || model.tree.ties.empty()) return false;
   const auto shares = [&](std::uint32_t other) {
     return used[other] && stored[other].shard == stored[index].shard &&
-           stored[other].begin == stored[index].begin && stored[other].end == stored[index].end;
+           stored[other].begin == stored[index].begin && stored[other].end == stored[index].end &&
+           stored[other].form == stored[index].form;
   };
   // Equal ranges stand side by side.
   for (std::uint32_t i = index; i-- > 0 && stored[i].begin == stored[index].begin;) {
@@ -75,23 +55,21 @@ bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32
   return false;
 }
 
-void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype) {
+void choose_tensors(Input& input, const Model& model, std::optional<DType> dtype) {
   const std::vector<TensorInfo>& stored = input.checkpoint.tensors;
   std::vector<DType> wanted(stored.size());
   std::vector<bool> used(stored.size(), false);  // by the model's tree
   for (std::uint32_t i = 0; i < stored.size(); ++i) {
     wanted[i] = dtype && is_convertible(stored[i].dtype) ? *dtype : stored[i].dtype;
   }
-  if (model != nullptr) {
-    for (const ModelTensor& tensor : model->tree.tensors) {
-      if (tensor.source >= stored.size()) continue;
-      used[tensor.source] = true;
-      wanted[tensor.source] = tensor.dtype;
-    }
+  for (const ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.source >= stored.size()) continue;
+    used[tensor.source] = true;
+    wanted[tensor.source] = tensor.dtype;
   }
   std::vector<std::string> left_out;
   for (std::uint32_t i = 0; i < stored.size(); ++i) {
-    if (model != nullptr && is_tied_copy(*model, used, i)) {
+    if (is_tied_copy(model, used, i)) {
       left_out.push_back(stored[i].name);
     } else {
       input.tensors.push_back({stored[i].name, i, wanted[i]});
@@ -121,32 +99,26 @@ DType main_dtype(const ModelTree& tree) {
   return most == bytes.end() ? DType::kF32 : most->first;
 }
 
-// A model that is described inside its file. Safetensors know no block formats: they become floats.
-Model open_whole(const Options& options, std::optional<DType>& dtype,
-                 std::vector<std::string>& notes) {
-  Model model = open_model(options.model, dtype);
-  if (!dtype && has_blocks(*model.checkpoint)) {
-    dtype = DType::kBF16;
-    notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
-    model = open_model(options.model, dtype);
-  }
-  return model;
-}
-
+// What is converted is the model that a plan would be for: the same files, and of them the same
+// tensors. A model that does not fit its config is refused here as there.
 Input open_input(const Options& options) {
   std::optional<DType> dtype =
       options.settings.dtype ? options.settings.dtype->dtype : std::nullopt;
   Input input;
-  std::error_code ignored;
-  const bool whole =
-      find_whole_file(options.model, fs::is_directory(options.model, ignored)).format != nullptr;
-  const std::optional<Model> model =
-      whole ? open_whole(options, dtype, input.notes) : open_described(options, dtype, input.notes);
-  if (model) require_weights(*model, options.model, "converted");
-  input.checkpoint = model ? *model->checkpoint : open_stored(options.model);
-  const std::optional<DType> named = whole && !dtype ? main_dtype(model->tree) : dtype;
+  Model model = open_model(options.model, dtype);
+  require_weights(model, options.model, "converted");
+  const bool whole = whole_format(model.checkpoint->format) != nullptr;
+  if (whole && !dtype && has_blocks(*model.checkpoint)) {  // safetensors know no block formats
+    dtype = DType::kBF16;
+    input.notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
+    model = open_model(options.model, dtype);
+  }
+  input.checkpoint = *model.checkpoint;
+  input.notes.insert(input.notes.end(), input.checkpoint.notes.begin(),
+                     input.checkpoint.notes.end());
+  const std::optional<DType> named = whole && !dtype ? main_dtype(model.tree) : dtype;
   input.companions = companions_of(input.checkpoint, named, input.notes);
-  choose_tensors(input, model ? &*model : nullptr, dtype);
+  choose_tensors(input, model, dtype);
   return input;
 }
 

@@ -13,6 +13,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/companions.h"
 #include "planner/model/open/formats.h"
 #include "planner/plan/device_map.h"
 
@@ -45,12 +46,6 @@ Request make_request(const Settings& settings) {
   request.cpu_memory = settings.cpu_memory.value_or(request.cpu_memory);
   request.staging = settings.staging.value_or(request.staging);
   return request;
-}
-
-// The folder that holds the model. The disk of this machine is probed there.
-std::filesystem::path folder_of(const std::filesystem::path& model) {
-  if (std::filesystem::is_directory(model)) return model;
-  return model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
 }
 
 void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
@@ -124,7 +119,7 @@ void add_emulated(const Request& request, Machine& machine) {
 
 // Adds to `notes` what the reader of the plan should know about the machine. `probed` becomes this
 // machine, if it is looked at.
-Machine choose_machine(const Options& options, const Request& request,
+Machine choose_machine(const Options& options, const Model& model, const Request& request,
                        std::optional<Machine>& probed, std::vector<std::string>& notes) {
   const Settings& settings = options.settings;
   Machine machine;
@@ -134,7 +129,7 @@ Machine choose_machine(const Options& options, const Request& request,
   } else if (settings.max_memory) {
     machine = budget_machine(*settings.max_memory);
   } else {
-    machine = probe_machine(folder_of(options.model));
+    machine = probe_machine(folder_of(model));
     probed = machine;
     notes.push_back(use_calibration(machine));
     if (settings.emulate.value_or(false)) add_emulated(request, machine);
@@ -221,7 +216,7 @@ Planned open_planned(const Options& options) {
     request.workload.kv_dtype = most_common_dtype(model.tree);
   }
   std::optional<Machine> probed;
-  Machine machine = choose_machine(options, request, probed, notes);
+  Machine machine = choose_machine(options, model, request, probed, notes);
   Planned planned{std::move(model), std::move(machine), {}, std::move(probed), request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {

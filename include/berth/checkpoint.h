@@ -15,7 +15,8 @@
 
 namespace berth {
 
-// A tensor in a file: bytes [begin, end) of its shard, counted from the start of the file.
+// A tensor in a file: bytes [begin, end) of its shard, counted from the start of the file. They are
+// as many as its shape needs, but where its form says otherwise.
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
@@ -29,17 +30,21 @@ struct TensorInfo {
   std::uint64_t bytes() const { return end - begin; }
 };
 
-// How a file stores a tensor whose elements it does not have as the tensor's shape says. This
-// happens in GGUF files.
+// How the elements of a tensor stand in its file where that is not as its shape says: in GGUF
+// files, and for the transposed, expanded and sliced views of PyTorch's.
 struct StoredForm {
-  // If `unit` is not 0, the file has the elements as [groups, rows, columns, unit] and the tensor
-  // as [groups, columns, rows, unit], both row-major; the tensor's size gives `groups`.
-  std::uint64_t rows = 0;
-  std::uint64_t columns = 0;
-  std::uint64_t unit = 0;  // elements that stay together; whole blocks of a block format
-  bool plus_one = false;   // the file has F32 values that are greater by one than the model's
+  // Where `sizes` is not empty, the tensor is taken as one of these sizes, row-major, and its
+  // element (i, j, ...) stands in the file at element i * strides[0] + j * strides[1] + ... of the
+  // tensor's range. Several elements may stand at one place, and places may belong to none.
+  Shape sizes = {};
+  Shape strides = {};     // of a block format: whole blocks, but the last, which is 1
+  bool plus_one = false;  // the file has F32 values that are greater by one than the model's
 
-  bool reorders() const { return unit != 0; }
+  bool reorders() const { return !sizes.empty(); }
+  // How many elements stand side by side in the file as in the tensor.
+  std::uint64_t run() const {
+    return reorders() && strides[strides.size() - 1] == 1 ? sizes[sizes.size() - 1] : 1;
+  }
   bool operator==(const StoredForm&) const = default;
 };
 
@@ -64,6 +69,7 @@ struct Checkpoint {
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
   std::vector<StoredForm> forms;    // TensorInfo::form is an index into them, plus 1
+  std::vector<std::string> notes;   // what was found otherwise than it should be, one line each
 
   std::uint64_t bytes() const;  // of all tensors; bytes that several share count once
   // Null where the tensor is stored as its shape says.

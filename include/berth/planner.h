@@ -17,15 +17,17 @@ namespace berth {
 
 // Opens the model at `path`, which is
 //   a folder with config.json and weights (safetensors, or PyTorch's .bin), or with one GGUF model,
-//   a file of weights: .safetensors, .bin, .pt, .pth, .gguf; a config.json beside it is used,
+//   a Hugging Face cache folder (models--org--name), or FOLDER@REVISION for one of its revisions,
+//   a file of weights: .safetensors, .bin, .pt, .pth, .gguf, or one of another name that begins as
+//   they do; a config.json beside it is used; FILE@NAME is one state dict of a PyTorch file,
 //   a config.json alone: the model can be planned before its weights are there, or
 //   a module tree as JSON.
 // `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); without
 // it, every tensor stays as it is stored. With Dequantize::kYes quantised weights become plain.
-// A family that Berth has no template for gets the tree that the names of its tensors spell, with a
-// note in ModelTree::notes.
-// Throws Error naming the file: missing, malformed, a folder without config.json, tensors that are
-// missing or of other shapes than the config says, a quantisation that cannot be dequantised.
+// Weights without a config.json, and those of a family that Berth has no template for, get the tree
+// that the names of their tensors spell, with a note in ModelTree::notes.
+// Throws Error naming the file: missing, malformed, tensors that are missing or of other shapes
+// than the config says, a quantisation that cannot be dequantised.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
                  Dequantize dequantize = Dequantize::kNo);
 

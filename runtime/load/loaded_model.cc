@@ -148,7 +148,7 @@ HostBlock Loaded::fetch(TensorId id) const {
   const StoredForm* form = checkpoint_.form_of(info);
   const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
-  block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
+  block.bytes = destination.bytes;
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + quote(info.name));
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (as_it_is) {

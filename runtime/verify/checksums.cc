@@ -28,8 +28,12 @@ std::uint64_t most_bytes(const Checkpoint& checkpoint) {
   return bytes;
 }
 
+// From the model's folder on, because shards may stand in folders of it.
 std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
-  return checkpoint.shards[shard].path.filename().string();
+  const std::filesystem::path& path = checkpoint.shards[shard].path;
+  const std::filesystem::path inside = path.lexically_relative(checkpoint.folder);
+  const bool outside = inside.empty() || *inside.begin() == "..";
+  return (outside ? path.filename() : inside).string();
 }
 
 JsonWriter row() { return JsonWriter(JsonForm::kOneLine, JsonEscapes::kPlain); }

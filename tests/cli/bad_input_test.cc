@@ -171,15 +171,16 @@ const Broken kBroken[] = {
        return with_header(f, "\"model.layers.1.mlp.up_proj.weight\"", "\"somewhere.else.weight\"");
      },
      "model.layers.1.mlp.up_proj.weight"},
-    {"TensorTheModelDoesNotKnow",
+    {"PartOfAWeightThatIsNotKnown",
      [](const auto& f) {
        std::string header = tiny_header();
-       header.insert(1, R"("extra.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},)");
+       header.insert(1, R"("model.layers.0.mlp.up_proj.codebook":)"
+                        R"({"dtype":"F32","shape":[0],"data_offsets":[0,0]},)");
        f.write("m/config.json", tiny_config());
        f.write("m/model.safetensors", safetensors(header, tiny_data_bytes()));
        return plan(f.path() / "m");
      },
-     "extra.weight"},
+     "up_proj.codebook"},
     {"DeviceMapWithAnUnknownModule",
      [](const auto& f) {
        return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--device-map",

@@ -14,6 +14,7 @@
 #include "berth/planner.h"
 #include "runtime/convert/checksum_run.h"
 #include "runtime/verify/checksums.h"
+#include "tests/checkpoint/fixtures.h"
 #include "tests/error_of.h"
 #include "tests/load/support.h"
 
@@ -346,6 +347,20 @@ TEST_P(Checksumming, AMissingOrStaleFileSaysWhatToDo) {
 
 INSTANTIATE_TEST_SUITE_P(Engines, Checksumming, ::testing::ValuesIn(testing::all_engines()),
                          testing::engine_test_name);
+
+TEST(ChecksumFile, TellsShardsOfTwoFoldersApart) {
+  const TempFolder folder;
+  for (const char* name : {"a", "b"}) {
+    std::filesystem::create_directory(folder.path() / name);
+    test::write_safetensors(folder.path() / name / "m.safetensors", {{name, DType::kF32, {2}}});
+  }
+  std::ofstream(folder.path() / "model.safetensors.index.json")
+      << test::index_json({{"a", "a/m.safetensors"}, {"b", "b/m.safetensors"}});
+  const Checkpoint checkpoint = *open_model(folder.path(), std::nullopt).checkpoint;
+  const std::string text = format_checksums(checkpoint, compute_checksums(checkpoint, {}));
+  EXPECT_THAT(text, HasSubstr("b/m.safetensors"));
+  EXPECT_EQ(parse_checksums(text, "sums", checkpoint).size(), 2u);
+}
 
 TEST(ChecksumFile, KeepsNamesThatNeedEscaping) {
   Checkpoint checkpoint;

@@ -109,8 +109,10 @@ TEST_F(Gguf, IsACheckpointInTheNamesOfTransformers) {
   const StoredForm* key =
       checkpoint.form_of(find(checkpoint, "model.layers.0.self_attn.k_proj.weight"));
   ASSERT_NE(query, nullptr);
-  EXPECT_EQ(*query, (StoredForm{.rows = 8, .columns = 2, .unit = 64}));
-  EXPECT_EQ(query, key);  // heads of the same size
+  ASSERT_NE(key, nullptr);
+  // Heads, halves, pairs, rows of 64: stored are the two rows of each pair side by side.
+  EXPECT_EQ(*query, (StoredForm{.sizes = {4, 2, 8, 64}, .strides = {1024, 64, 128, 1}}));
+  EXPECT_EQ(*key, (StoredForm{.sizes = {2, 2, 8, 64}, .strides = {1024, 64, 128, 1}}));
 }
 
 TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {

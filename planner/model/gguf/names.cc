@@ -237,6 +237,13 @@ class Namer {
     append(std::move(info));
   }
 
+  // Of what is stored as [groups, rows, columns, unit] and meant as [groups, columns, rows, unit].
+  static StoredForm turned(std::uint64_t groups, std::uint64_t rows, std::uint64_t columns,
+                           std::uint64_t unit) {
+    return {.sizes = {groups, columns, rows, unit},
+            .strides = {rows * columns * unit, unit, columns * unit, 1}};
+  }
+
   // The index of a form; a form that was used before is not added again.
   std::uint32_t form(const StoredForm& wanted) {
     std::vector<StoredForm>& forms = checkpoint_.forms;
@@ -256,7 +263,7 @@ class Namer {
     std::uint64_t unit = 1;  // cannot overflow, because the tensor's size is known
     for (std::size_t i = 1; i < tensor.shape.size(); ++i) unit *= tensor.shape[i];
     if (rows == 2 * heads || unit == 0) return;  // a single pair is in order already
-    info.form = form({.rows = rows / heads / 2, .columns = 2, .unit = unit});
+    info.form = form(turned(heads, rows / heads / 2, 2, unit));
   }
 
   void transpose(const GgufTensor& tensor, TensorInfo& info) {
@@ -264,7 +271,7 @@ class Namer {
     const std::uint64_t rows = tensor.shape[0];
     const std::uint64_t columns = tensor.shape[1];
     info.shape = Shape{columns, rows};
-    if (rows > 1 && columns > 1) info.form = form({.rows = rows, .columns = columns, .unit = 1});
+    if (rows > 1 && columns > 1) info.form = form(turned(1, rows, columns, 1));
   }
 
   void place_experts(const GgufTensor& tensor, const GgufName& name, const std::string& prefix,

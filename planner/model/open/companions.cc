@@ -110,8 +110,13 @@ std::string with_dtype(const std::string& config, DType dtype, const std::string
 }
 
 fs::path folder_of(const Model& model) {
-  if (model.checkpoint) return model.checkpoint->folder;
-  return fs::is_directory(model.path) ? model.path : model.path.parent_path();
+  fs::path folder = model.path;
+  if (model.checkpoint) {
+    folder = model.checkpoint->folder;
+  } else if (!fs::is_directory(folder)) {
+    folder = folder.parent_path();
+  }
+  return folder.empty() ? "." : folder;
 }
 
 fs::path file_beside(const Model& model, std::string_view name) {

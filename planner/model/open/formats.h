@@ -37,6 +37,7 @@ struct WholeFormat {
   CheckpointFormat format;
   std::string_view name;       // for people
   std::string_view extension;  // of its files, for people
+  std::string_view mark;       // what its files begin with
   bool mixes_floats;           // a file may have several float dtypes; `run` needs one
   // By the file's name alone: whether it is of this format, and whether it is a split after the
   // first, of a model that is split over several files.
@@ -56,22 +57,22 @@ struct WholeFile {
   std::filesystem::path file;
 };
 
-// Whether `path` is a whole model. For a folder (`is_folder`): the whole model in it, if it holds
-// exactly one, and no weights of the other kind (.safetensors, .bin). Looks only at names, and
-// lists the folder once.
+// Whether `path` is a whole model, by its name, or by its first bytes if the name says nothing. For
+// a folder (`is_folder`), by names alone: the whole model in it, if it holds exactly one, and no
+// other model. Lists the folder once.
 WholeFile find_whole_file(const std::filesystem::path& path, bool is_folder);
 
 // The files of weights that can be opened, for messages: ".safetensors, .gguf, .bin, .pt or .pth".
 std::string weight_extensions();
 
-// The checkpoint that `path` is or holds, of any format, without asking which model it is. Throws
-// Error as open_checkpoint() and WholeFormat::open do.
-Checkpoint open_stored(const std::filesystem::path& path);
+// The checkpoint that MODEL is or holds (model_path.h), of any format, without asking which model
+// it is. Throws Error as open_checkpoint() and WholeFormat::open do.
+Checkpoint open_stored(const std::filesystem::path& model);
 
-// The default file for the checksums of `checkpoint`, which was opened as `path`: in the folder
-// `path`, or beside the file `path`. For a whole model it is always beside the first split, because
+// The default file for the checksums of `checkpoint`, which was opened as `model`: in the model's
+// folder, or beside its only file. For a whole model it is always beside the first split, because
 // such a model may be named by its folder or by any of its splits.
-std::filesystem::path checksum_file(const std::filesystem::path& path,
+std::filesystem::path checksum_file(const std::filesystem::path& model,
                                     const Checkpoint& checkpoint);
 
 }  // namespace berth

@@ -33,7 +33,8 @@ bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::st
   const TensorInfo& info = stored(index);
   // AWQ smooths some activations by scales that are stored with them.
   const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
-  if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
+  const bool caches = is_cache_scale(name.substr(name.rfind('.') + 1));
+  if (!caches && !(smooths && quantization_.present)) return false;
   if (info.shape.size() > 1) return false;
   if (smooths && quantization_.plain_dtype) {
     throw Error(position_of({kNone, index, ""}) +
@@ -111,8 +112,23 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
   return group;
 }
 
+// A plain weight of a layer whose keys or values the KV cache scales. Returns false for others.
+bool QuantMatcher::settle_plain(const Group& group) {
+  const ModelTensor& weight = tree_.tensors[group.weight];
+  if (weight.source == kNone || !is_convertible(weight.stored)) return false;
+  const auto scales = [&](const Entry& entry) {
+    return entry.index == weight.source || is_cache_scale(entry.name);
+  };
+  if (!std::ranges::all_of(group.entries, scales)) return false;
+  for (const Entry& entry : group.entries) {
+    if (entry.index != weight.source) additions_.push_back(tensor_of(entry, weight.module));
+  }
+  return true;
+}
+
 // Finds the scheme of a weight's stored tensors. Returns false if they have no known form.
 bool QuantMatcher::settle(Group& group) {
+  if (settle_plain(group)) return true;
   const ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   std::string problem;
@@ -233,6 +249,7 @@ ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
   tensor.shape = info.shape;
   tensor.module = module;
   tensor.source = entry.index;
+  tensor.rearranged = info.form != 0;
   tensor.values = 0;
   return tensor;
 }
@@ -277,6 +294,7 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
   made.parts.fill(kNone);
   for (const Entry& entry : group.entries) {
     const TensorInfo& info = stored(entry.index);
+    require_in_order(checkpoint_, entry.index);
     if (entry.name == parts[0].name) {
       weight.source = entry.index;
       weight.stored = info.dtype;

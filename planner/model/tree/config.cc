@@ -3,6 +3,8 @@
 #include <simdjson.h>
 
 #include <cmath>
+#include <limits>
+#include <set>
 
 #include "berth/error.h"
 #include "planner/base/input_file.h"
@@ -65,7 +67,8 @@ class ConfigReader {
       std::string_view key;
       if (auto error = std::move(result).get(field)) fail(prefix, error);
       if (auto error = field.unescaped_key().get(key)) fail(prefix, error);
-      if (!seen.emplace(key).second) fail(quote(prefix + std::string(key)) + " appears twice");
+      // Of a key that comes twice, Python takes the last.
+      if (!seen.emplace(key).second) forget(prefix + std::string(key));
       read_value(field.value(), prefix + std::string(key), depth);
     }
     if (seen.empty() && !prefix.empty()) {
@@ -73,7 +76,30 @@ class ConfigReader {
     }
   }
 
+  void forget(const std::string& key) {
+    const auto below = [&](const auto& entry) {
+      return entry.first == key || entry.first.starts_with(key + ".");
+    };
+    std::erase_if(config_.values_, below);
+    std::erase_if(config_.lists_, below);
+  }
+
+  // The numbers that Python writes and reads though JSON has no such: NaN, Infinity, -Infinity.
+  static std::optional<double> no_json_number(ondemand::value& value) {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    std::string_view token = value.raw_json_token();  // reaches to the next one
+    token = token.substr(0, token.find_first_of(" \t\r\n,]}"));
+    if (token == "NaN") return std::numeric_limits<double>::quiet_NaN();
+    if (token == "Infinity") return kInfinity;
+    if (token == "-Infinity") return -kInfinity;
+    return std::nullopt;
+  }
+
   void read_value(ondemand::value value, const std::string& key, int depth) {
+    if (const auto number = no_json_number(value)) {
+      config_.values_.insert_or_assign(key, Value(*number));
+      return;
+    }
     ondemand::json_type type;
     if (auto error = value.type().get(type)) fail(key, error);
     if (type == ondemand::json_type::object) {
@@ -105,6 +131,10 @@ class ConfigReader {
       ondemand::value element;
       ondemand::json_type type;
       if (auto error = result.get(element)) fail(element_key, error);
+      if (const auto no_json = no_json_number(element)) {
+        list.emplace_back(*no_json);
+        continue;
+      }
       if (auto error = element.type().get(type)) fail(element_key, error);
       if (type == ondemand::json_type::object || type == ondemand::json_type::array) {
         scalars = false;
@@ -136,7 +166,8 @@ class ConfigReader {
       if (number.is_int64()) return Value(number.get_int64());
       return Value(number.as_double());  // fractions, and integers over 2^63
     }
-    if (!value.is_null()) fail(quote(key) + ": not a JSON value");
+    bool null = false;
+    if (value.is_null().get(null) || !null) fail(quote(key) + ": not a JSON value");
     return std::nullopt;
   }
 
