@@ -207,10 +207,11 @@ void Loaded::look_at_zero_points(ZeroPointNotes& notes) const {
     const std::uint32_t zeros = weight.made.part(QuantRole::kZero);
     if (scheme.format != QuantFormat::kGptq || zeros == kNone) continue;
     Fetching files(*this);
-    const ReadPart part =
-        read_part(checkpoint_, zeros,
-                  [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                      std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
+    const ReadPart part = read_part(
+        checkpoint_, zeros,
+        [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* at_begin) {
+          files.read_whole({&zeros, 1}, shard, begin, end, at_begin);
+        });
     std::vector<float> values(count_scales(weight.layout));
     notes.add(scheme, read_zero_points(scheme, weight.layout, part, values),
               checkpoint_.tensors[zeros].name);

@@ -53,7 +53,7 @@ bool has_token_head(const ModelTree& tree) {
   return cls.ends_with("CausalLM") || cls.ends_with("LMHeadModel");
 }
 
-class Family : public ::::testing::TestWithParam<std::string> {
+class Family : public ::testing::TestWithParam<std::string> {
  protected:
   fs::path folder() const { return data_folder() / GetParam(); }
 };
