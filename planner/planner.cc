@@ -34,7 +34,7 @@ struct Decision {
   DeviceMap device_map;                            // empty: it is to be made from `tensor_device`
   std::map<std::uint32_t, std::string> by_device;  // why modules stand on a device, by device
   std::vector<std::string> notes;
-  double gap = 0;             // Estimate::optimality_gap
+  std::optional<double> gap;  // Estimate::optimality_gap, where the policy proves one
   std::uint64_t missing = 0;  // bytes that the policy found to be missing; 0: it fits
 };
 

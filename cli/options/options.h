@@ -32,7 +32,7 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
-  std::vector<ExportTool> exports;            // plan: --llama-cpp, --vllm
+  std::vector<ExportTool> exports;            // plan: the tools to write for
   bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
   std::optional<std::string> svg;             // plan: a file, or "-"

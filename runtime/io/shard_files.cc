@@ -210,7 +210,7 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     file->direct_works = false;
     engine = IoEngine::kBuffered;
   }
-  if (!resident && file->was_cold && engine == IoEngine::kBuffered) {
+  if (!resident && file->was_cold && !row_of(engine).direct) {
     drop(shard, file->buffered.get(), begin, end);
   }
   close_after_last_use(shard);

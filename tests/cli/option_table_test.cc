@@ -20,7 +20,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// Every option that takes a value takes at least one of these texts. Likewise for YAML.
+// Every option that takes a value takes one of its choices, or at least one of these texts.
+// Likewise for YAML.
 const std::vector<std::string> kTexts{"1",      "64MiB",  "float32", "balanced",   "mmap",
                                       "direct", "0=1GiB", "0=1",     "lm_head=cpu"};
 const std::vector<std::string> kYaml{"1",
@@ -35,9 +36,19 @@ const std::vector<std::string> kYaml{"1",
                                      "{0: 1}",
                                      "[{match: lm_head, device: cpu}]"};
 
-// The first of kTexts that the flag takes; empty if it takes none.
+// `texts` and, before them, what the option chooses from.
+std::vector<std::string> with_choices(const OptionRow& row, const std::vector<std::string>& texts) {
+  std::vector<std::string> all;
+  if (row.choices != nullptr) {
+    for (const std::string_view name : row.choices()) all.emplace_back(name);
+  }
+  all.insert(all.end(), texts.begin(), texts.end());
+  return all;
+}
+
+// The first of these texts that the flag takes; empty if it takes none.
 std::string good_text(const OptionRow& row) {
-  for (const std::string& text : kTexts) {
+  for (const std::string& text : with_choices(row, kTexts)) {
     try {
       Options options;
       row.value.set(text, options);
@@ -58,9 +69,9 @@ std::string deployment_with(const OptionRow& row, const std::string& yaml) {
   return "model: m\n" + entry + "\n";
 }
 
-// What a file that gives this option says; nullopt where none of kYaml is a value for it.
+// What a file that gives this option says; nullopt where none of the texts is a value for it.
 std::optional<Settings> good_file(const OptionRow& row) {
-  for (const std::string& yaml : kYaml) {
+  for (const std::string& yaml : with_choices(row, kYaml)) {
     try {
       return parse_deployment(parse_yaml(deployment_with(row, yaml), "deploy.yaml"), "").settings;
     } catch (const Error&) {
@@ -157,7 +168,7 @@ TEST_P(EveryOption, ExcludesWhatItsCommandsHave) {
 TEST_P(EveryOption, IsGivenByItsFlagAndByNoOther) {
   if (row().is_argument() || row().is_hidden()) return;
   const std::string text = good_text(row());
-  ASSERT_FALSE(text.empty()) << "nothing in kTexts is a value for it: add one";
+  ASSERT_FALSE(text.empty()) << "no choice and nothing in kTexts is a value for it: add one";
   for (const CommandRow& command : command_table()) {
     if (!row().taken_by(command.command)) continue;
     const Options options = options_with(row(), command, text);
@@ -191,7 +202,8 @@ TEST_P(EveryOption, IsGivenByItsKeyAndByNoOther) {
   if (!row().value.read) return;
   ASSERT_FALSE(row().key.empty()) << "it can be read from a file, but has no key";
   const std::optional<Settings> settings = good_file(row());
-  ASSERT_TRUE(settings) << "nothing in kYaml is a value for " << row().key << ": add one";
+  ASSERT_TRUE(settings) << "no choice and nothing in kYaml is a value for " << row().key
+                        << ": add one";
   EXPECT_EQ(given_in(*settings), std::vector<std::string>{std::string(row().flag)});
 }
 

@@ -51,8 +51,10 @@ class Golden {
       if (!info.name.starts_with("expected.")) parts.push_back({info.name, info.dtype, info.shape});
     }
     QuantScheme scheme;
+    std::string packed(parts[0].name);
     if (const auto known = deduce_scheme(parts, "weight", tensor.shape, false)) {
       scheme = *known;
+      packed = quant_parts(scheme, "weight", tensor.shape, false)[0].name;
     } else {
       scheme.weight = parts[0].dtype;
       scheme.grain = ScaleGrain::kUnscaled;
@@ -61,14 +63,12 @@ class Golden {
     Dequantization made;
     made.parts.fill(kNone);
     for (const StoredPart& part : parts) {
-      const std::uint32_t index = find(std::string(part.name));
-      if (const auto role = quant_role(scheme, "weight", std::string(part.name))) {
-        made.parts[static_cast<std::size_t>(*role)] = index;
-      } else if (part.name == "weight" || part.name == "qweight" || part.name == "weight_packed" ||
-                 part.name == "weight_blocks") {
-        tensor.source = index;
+      const std::string stored(part.name);
+      if (const auto role = quant_role(scheme, "weight", stored)) {
+        made.parts[static_cast<std::size_t>(*role)] = find(stored);
       }
     }
+    tensor.source = find(packed);
     made.scheme = add_scheme(tree_, scheme);
     tensor.dequantization = 0;
     quantized_weights(tree_).weights.push_back(made);

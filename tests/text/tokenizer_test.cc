@@ -199,9 +199,10 @@ TEST_F(BrokenFile, IsAnErrorThatNamesFileAndField) {
 
 TEST_F(BrokenFile, IsAnErrorWhereItAsksForWhatIsNotSupported) {
   const auto with_rest = [&](const std::string& rest) { return error_of(with(kVocabulary, rest)); };
-  EXPECT_THAT(with_rest(R"(,"normalizer":{"type":"Nmt"})"), HasSubstr("normalizer: type 'Nmt'"));
-  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Whitespace"})"),
-              HasSubstr("pre_tokenizer: type 'Whitespace' is not supported"));
+  EXPECT_THAT(with_rest(R"(,"normalizer":{"type":"Other"})"),
+              HasSubstr("normalizer: type 'Other'"));
+  EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Other"})"),
+              HasSubstr("pre_tokenizer: type 'Other' is not supported"));
   EXPECT_THAT(with_rest(R"(,"post_processor":{"type":"Other"})"),
               HasSubstr("post_processor: type 'Other' is not supported"));
   EXPECT_THAT(with_rest(R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"X"}]})"),
@@ -213,7 +214,7 @@ TEST_F(BrokenFile, IsAnErrorWhereItAsksForWhatIsNotSupported) {
   EXPECT_THAT(
       with_rest(R"(,"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Some"})"),
       HasSubstr("pre_tokenizer.behavior: 'Some' is not a behavior"));
-  EXPECT_THAT(with_rest(R"(,"decoder":{"type":"WordPiece"})"), HasSubstr("decoder: type"));
+  EXPECT_THAT(with_rest(R"(,"decoder":{"type":"Other"})"), HasSubstr("decoder: type 'Other'"));
   EXPECT_THAT(with_rest(R"(,"added_tokens":[{"id":1,"content":"<x>"}])"),
               HasSubstr("added_tokens[0]: '<x>' has id 1, against model.vocab"));
   EXPECT_THAT(with_rest(R"(,"added_tokens":[{"id":7,"content":"<x>"},{"id":7,"content":"<y>"}])"),
@@ -239,8 +240,8 @@ TEST_F(BrokenFile, IsAnErrorWhereAStepOfSentencePieceIsOdd) {
   EXPECT_THAT(step("pre_tokenizer", R"("Metaspace","replacement":"_","prepend_scheme":"first",)"
                                     R"("add_prefix_space":false)"),
               HasSubstr("prepend_scheme: is not 'never', though add_prefix_space is false"));
-  EXPECT_THAT(step("decoder", R"("Sequence","decoders":[{"type":"CTC"}])"),
-              HasSubstr("decoder.decoders[0]: type 'CTC' is not supported"));
+  EXPECT_THAT(step("decoder", R"("Sequence","decoders":[{"type":"Other"}])"),
+              HasSubstr("decoder.decoders[0]: type 'Other' is not supported"));
   EXPECT_THAT(step("decoder", R"("Strip","content":"","start":1,"stop":0)"),
               HasSubstr("decoder.content: must be one character"));
   EXPECT_THAT(step("post_processor", R"("TemplateProcessing","single":[],"special_tokens":{})"),

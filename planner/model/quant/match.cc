@@ -268,6 +268,7 @@ void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
     replacement.parts.back().values = part.values;
   }
   for (const Entry& entry : group.entries) {
+    if (std::ranges::find(parts, entry.name, &QuantPart::name) != parts.end()) continue;
     if (is_cache_scale(entry.name)) {
       replacement.parts.push_back(tensor_of(entry, module));
     } else if (is_idle_bias(scheme, entry.name)) {
