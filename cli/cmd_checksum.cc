@@ -10,6 +10,7 @@
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
+#include "cli/process/terminal.h"
 #include "planner/base/output_file.h"
 #include "planner/machine/sizes.h"
 #include "planner/model/open/formats.h"
@@ -19,6 +20,7 @@ namespace berth {
 int cmd_checksum(const Options& options) {
   const Checkpoint checkpoint = open_stored(options.model);
   const std::filesystem::path out = options.out.value_or(checksum_file(options.model, checkpoint));
+  for (const std::string& note : checkpoint.notes) write_stderr("note: " + note + "\n");
   const InterruptGuard interrupt;
   LoadOptions reading;
   reading.io = options.settings.io.value_or(reading.io);

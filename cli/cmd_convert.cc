@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -16,7 +15,9 @@
 #include "cli/process/interrupt.h"
 #include "cli/process/progress_bar.h"
 #include "cli/process/runtime_library.h"
+#include "cli/process/terminal.h"
 #include "cli/report/table.h"
+#include "planner/base/join.h"
 #include "planner/base/json_writer.h"
 #include "planner/base/output_file.h"
 #include "planner/machine/sizes.h"
@@ -26,32 +27,12 @@
 namespace berth {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Input {
   Checkpoint checkpoint;
   std::vector<ConvertTensor> tensors;
   std::vector<Companion> companions;
   std::vector<std::string> notes;
 };
-
-// The model, where the folder describes one that its weights fit. A checkpoint without one, or of a
-// kind that Berth does not know, is converted tensor by tensor all the same, but not to another
-// dtype: which floats are scales of quantised weights, and must stay, is then not known.
-std::optional<Model> open_described(const Options& options, std::optional<DType> dtype,
-                                    std::vector<std::string>& notes) {
-  std::error_code ignored;
-  const fs::path folder =
-      fs::is_directory(options.model, ignored) ? options.model : options.model.parent_path();
-  if (!fs::exists(folder / "config.json", ignored)) return std::nullopt;
-  try {
-    return open_model(options.model, dtype);
-  } catch (const Error& error) {
-    if (dtype) throw;
-    notes.push_back(fmt::format("converted without regard to config.json: {}", error.what()));
-    return std::nullopt;
-  }
-}
 
 // A stored tensor that a tied model does not read, because another tensor has the same bytes.
 // Safetensors files cannot share bytes, and whoever reads the model ties the two again.
@@ -60,7 +41,8 @@ bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32
   if (used[index] || model.tree.ties.empty()) return false;
   const auto shares = [&](std::uint32_t other) {
     return used[other] && stored[other].shard == stored[index].shard &&
-           stored[other].begin == stored[index].begin && stored[other].end == stored[index].end;
+           stored[other].begin == stored[index].begin && stored[other].end == stored[index].end &&
+           stored[other].form == stored[index].form;
   };
   // Equal ranges stand side by side.
   for (std::uint32_t i = index; i-- > 0 && stored[i].begin == stored[index].begin;) {
@@ -73,23 +55,21 @@ bool is_tied_copy(const Model& model, const std::vector<bool>& used, std::uint32
   return false;
 }
 
-void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype) {
+void choose_tensors(Input& input, const Model& model, std::optional<DType> dtype) {
   const std::vector<TensorInfo>& stored = input.checkpoint.tensors;
   std::vector<DType> wanted(stored.size());
   std::vector<bool> used(stored.size(), false);  // by the model's tree
   for (std::uint32_t i = 0; i < stored.size(); ++i) {
     wanted[i] = dtype && is_convertible(stored[i].dtype) ? *dtype : stored[i].dtype;
   }
-  if (model != nullptr) {
-    for (const ModelTensor& tensor : model->tree.tensors) {
-      if (tensor.source >= stored.size()) continue;
-      used[tensor.source] = true;
-      wanted[tensor.source] = tensor.dtype;
-    }
+  for (const ModelTensor& tensor : model.tree.tensors) {
+    if (tensor.source >= stored.size()) continue;
+    used[tensor.source] = true;
+    wanted[tensor.source] = tensor.dtype;
   }
   std::vector<std::string> left_out;
   for (std::uint32_t i = 0; i < stored.size(); ++i) {
-    if (model != nullptr && is_tied_copy(*model, used, i)) {
+    if (is_tied_copy(model, used, i)) {
       left_out.push_back(stored[i].name);
     } else {
       input.tensors.push_back({stored[i].name, i, wanted[i]});
@@ -97,7 +77,7 @@ void choose_tensors(Input& input, const Model* model, std::optional<DType> dtype
   }
   if (!left_out.empty()) {
     input.notes.push_back(fmt::format(
-        "'{}'{} left out: the model ties {}, and the bytes stand there once", left_out[0],
+        "'{}'{} left out: the model ties {}, and the input stores their bytes once", left_out[0],
         left_out.size() > 1 ? fmt::format(" and {} more", left_out.size() - 1) : "",
         left_out.size() > 1 ? "them to others" : "it to another"));
   }
@@ -119,33 +99,48 @@ DType main_dtype(const ModelTree& tree) {
   return most == bytes.end() ? DType::kF32 : most->first;
 }
 
-// A model that is described inside its file. Safetensors know no block formats: they become floats.
-Model open_whole(const Options& options, std::optional<DType>& dtype,
-                 std::vector<std::string>& notes) {
-  Model model = open_model(options.model, dtype);
-  if (!dtype && has_blocks(*model.checkpoint)) {
-    dtype = DType::kBF16;
-    notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
-    model = open_model(options.model, dtype);
-  }
-  return model;
-}
-
+// What is converted is the model that a plan would be for: the same files, and of them the same
+// tensors. A model that does not fit its config is refused here as there.
 Input open_input(const Options& options) {
   std::optional<DType> dtype =
       options.settings.dtype ? options.settings.dtype->dtype : std::nullopt;
   Input input;
-  std::error_code ignored;
-  const bool whole =
-      find_whole_file(options.model, fs::is_directory(options.model, ignored)).format != nullptr;
-  const std::optional<Model> model =
-      whole ? open_whole(options, dtype, input.notes) : open_described(options, dtype, input.notes);
-  if (model) require_weights(*model, options.model, "converted");
-  input.checkpoint = model ? *model->checkpoint : open_stored(options.model);
-  const std::optional<DType> named = whole && !dtype ? main_dtype(model->tree) : dtype;
+  Model model = open_model(options.model, dtype);
+  require_weights(model, options.model, "converted");
+  const bool whole = whole_format(model.checkpoint->format) != nullptr;
+  if (whole && !dtype && has_blocks(*model.checkpoint)) {  // safetensors know no block formats
+    dtype = DType::kBF16;
+    input.notes.push_back("blocks of quantised values become bfloat16 (--dtype chooses)");
+    model = open_model(options.model, dtype);
+  }
+  input.checkpoint = *model.checkpoint;
+  input.notes.insert(input.notes.end(), input.checkpoint.notes.begin(),
+                     input.checkpoint.notes.end());
+  const std::optional<DType> named = whole && !dtype ? main_dtype(model.tree) : dtype;
   input.companions = companions_of(input.checkpoint, named, input.notes);
-  choose_tensors(input, model ? &*model : nullptr, dtype);
+  choose_tensors(input, model, dtype);
   return input;
+}
+
+// Safetensors files cannot share bytes between tensors. Where so much more is to be written than is
+// there, the user should know before the disk is full.
+std::string growth_note(const Input& input) {
+  std::uint64_t stored = 0;
+  std::uint64_t written = 0;
+  for (const ConvertTensor& tensor : input.tensors) {
+    const TensorInfo& info = input.checkpoint.tensors[tensor.source];
+    const std::uint64_t bytes = converted_bytes(info.bytes(), info.dtype, tensor.dtype);
+    if (__builtin_add_overflow(stored, info.bytes(), &stored) ||
+        __builtin_add_overflow(written, bytes, &written)) {
+      throw Error("the size of what is to be written overflows");
+    }
+  }
+  const std::uint64_t held = input.checkpoint.bytes();
+  if (stored <= held) return "";
+  return fmt::format(
+      "note: tensors share bytes, which they cannot in safetensors: {} will be written, {} are "
+      "read\n",
+      format_size(written), format_size(held));
 }
 
 std::string rate(std::uint64_t bytes, double seconds) {
@@ -168,11 +163,9 @@ std::string report_text(const Options& options, const Input& input, const Conver
   for (const ConvertedFile& file : report.files) {
     out += fmt::format("file        {}: {} bytes\n", file.name, with_commas(file.bytes));
   }
-  std::string beside;
-  for (const Companion& companion : input.companions) {
-    beside += (beside.empty() ? "" : ", ") + companion.name;
+  if (!input.companions.empty()) {
+    out += fmt::format("beside      {}\n", join(input.companions, ", ", &Companion::name));
   }
-  if (!beside.empty()) out += fmt::format("beside      {}\n", beside);
   for (const std::string& choice : report.io_choices)
     out += fmt::format("io          {}\n", choice);
   for (const std::string& note : input.notes) out += fmt::format("note        {}\n", note);
@@ -216,11 +209,15 @@ int cmd_convert(const Options& options) {
                                  options.out->string()));
   }
   const Input input = open_input(options);
+  write_stderr(growth_note(input));
   ConvertOptions convert;
   convert.max_shard_bytes = options.max_shard.value_or(convert.max_shard_bytes);
   convert.io = options.settings.io.value_or(convert.io);
   convert.staging = options.settings.staging.value_or(convert.staging);
   const LoaderApi& library = loader_library();
+  for (const std::string& sentence : library.clear_leftovers(*options.out)) {
+    write_stderr("note: " + sentence + "\n");
+  }
   const InterruptGuard interrupt;
   convert.cancel = interrupt.flag();
   ConvertReport report;

@@ -1,4 +1,4 @@
-// berth load: plan, load, and report planned beside measured.
+// berth load: plans, loads, and reports what was measured beside what was planned.
 
 #include "cli/commands.h"
 #include "cli/loading.h"

@@ -69,12 +69,13 @@ std::string exported(const ExportRow& tool, const Options& options, const Planne
   const Export words = tool.make(planned.model.tree, planned.plan);
   for (const std::string& note : words.notes) write_stderr("note: " + note + "\n");
   if (tool.command.empty()) return words.arguments + "\n";
+  const std::string variables = words.environment.empty() ? "" : words.environment + " ";
   std::filesystem::path model = options.model;
   if (!std::filesystem::is_directory(model)) {
     model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
   }
-  return words.environment + " " + std::string(tool.command) + " " + shell_word(model.string()) +
-         " " + words.arguments + "\n";
+  return variables + std::string(tool.command) + " " + shell_word(model.string()) + " " +
+         words.arguments + "\n";
 }
 
 std::string answer(const Options& options, const Planned& planned,

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "cli/commands.h"
 #include "cli/loading.h"
 #include "cli/planning.h"
@@ -78,6 +80,26 @@ std::string dequantization_note(const ModelTree& tree) {
                      format_size(stored), format_size(bytes));
 }
 
+// A plan that the run will keep to, where it fits. Where the user left the context or the length of
+// the prompt open, they are large enough for the run. Throws Error, before any weight is read,
+// where the run cannot be done.
+Planned plan_run(const Options& options) {
+  constexpr std::uint64_t kDefaultContext = 4096;
+  Planned planned = options.plan ? make_planned(options) : open_planned(options);
+  const RunOptions run = run_options(options);
+  const std::uint64_t positions = executor_library().check_run(planned.model, run);
+  if (!options.plan) {
+    const Settings& settings = options.settings;
+    Workload& workload = planned.request.workload;
+    const std::uint64_t prompt = positions + 1 - std::max<std::uint64_t>(1, run.new_tokens);
+    if (!settings.context && positions > kDefaultContext) workload.context = positions;
+    if (!settings.prompt_tokens) workload.prompt_tokens = std::max(workload.prompt_tokens, prompt);
+    plan_opened(planned);
+  }
+  if (planned.plan.fits()) executor_library().check_workload(planned.plan, positions);
+  return planned;
+}
+
 RunReport load_and_run(const Options& options, const Planned& planned,
                        const std::atomic<bool>* cancel) {
   const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, cancel);
@@ -96,15 +118,19 @@ int cmd_run(const Options& options) {
   if (!settings.prompt && !settings.prompt_ids) {
     throw UsageError("berth run needs --prompt TEXT or --prompt-ids 1,2,3");
   }
-  const Planned planned = make_planned(options);
+  const Planned planned = plan_run(options);
   if (planned.model.tree.quantized != nullptr && !settings.dequantize) {
     write_stderr(dequantization_note(planned.model.tree));
+  }
+  if (!options.verbose) {  // else the load's report has them
+    for (const std::string& note : planned.model.tree.notes) {
+      write_stderr(fmt::format("note: {}\n", note));
+    }
   }
   if (!planned.plan.fits()) {
     write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;
   }
-  executor_library().check_run(planned.model, run_options(options));  // before any weight is read
   const InterruptGuard interrupt;
   const RunReport report =
       interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });

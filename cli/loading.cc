@@ -26,8 +26,8 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
   const Settings& settings = options.settings;
   require_weights(planned.model, options.model, "loaded");
   const bool emulate = settings.emulate.value_or(false);
-  const std::string trouble =
-      recheck(planned.plan, probe_machine(folder_of(planned.model)), emulate);
+  const Machine now = planned.probed ? *planned.probed : probe_machine(folder_of(planned.model));
+  const std::string trouble = recheck(planned.plan, now, emulate);
   if (!trouble.empty()) throw Error(trouble);
 
   const LoaderApi& library = loader_library();
@@ -38,6 +38,7 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
   load.io = settings.io.value_or(load.io);
   load.staging = planned.plan.staging;
   load.emulate = emulate;
+  load.machine = now;
   if (settings.checksums || settings.verify.value_or(false)) {
     load.verify =
         settings.checksums.value_or(checksum_file(planned.model.path, *planned.model.checkpoint));

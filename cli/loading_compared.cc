@@ -14,6 +14,7 @@
 #include "cli/report/table.h"
 #include "planner/base/json_value.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/companions.h"
 #include "runtime/load/naive.h"
 
 namespace berth {
@@ -140,7 +141,7 @@ std::string measure_here(const Options& options) {
 
 Comparison compare_with_naive(const Options& options, const Planned& planned) {
   Comparison comparison;
-  const Machine now = probe_machine(options.model.parent_path());
+  const Machine now = probe_machine(folder_of(planned.model));
   const Device* cpu = now.find("cpu");
   const std::uint64_t needed = planned.plan.load_peak.naive_host_bytes;
   if (cpu && cpu->capacity > 0 && needed > cpu->capacity) {

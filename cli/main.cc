@@ -1,12 +1,12 @@
 // berth: parse, dispatch, and turn every error into one line on stderr.
 
-#include <csignal>
 #include <exception>
 #include <new>
 #include <string>
 
 #include "cli/commands.h"
 #include "cli/options/command_line.h"
+#include "cli/process/signals.h"
 #include "cli/process/terminal.h"
 #include "planner/base/output_file.h"
 
@@ -47,8 +47,7 @@ int report(std::string message, int exit_code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // A reader that went away (| head) is an error of write(), not the end of the process.
-  std::signal(SIGPIPE, SIG_IGN);
+  berth::tidy_up_on_signals();
   try {
     return dispatch(argc, argv);
   } catch (const berth::UsageError& error) {

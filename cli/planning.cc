@@ -13,6 +13,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/companions.h"
 #include "planner/model/open/formats.h"
 #include "planner/plan/device_map.h"
 
@@ -45,12 +46,6 @@ Request make_request(const Settings& settings) {
   request.cpu_memory = settings.cpu_memory.value_or(request.cpu_memory);
   request.staging = settings.staging.value_or(request.staging);
   return request;
-}
-
-// The folder that holds the model. The disk of this machine is probed there.
-std::filesystem::path folder_of(const std::filesystem::path& model) {
-  if (std::filesystem::is_directory(model)) return model;
-  return model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
 }
 
 void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
@@ -122,9 +117,10 @@ void add_emulated(const Request& request, Machine& machine) {
   }
 }
 
-// Adds to `notes` what the reader of the plan should know about the machine.
-Machine choose_machine(const Options& options, const Request& request,
-                       std::vector<std::string>& notes) {
+// Adds to `notes` what the reader of the plan should know about the machine. `probed` becomes this
+// machine, if it is looked at.
+Machine choose_machine(const Options& options, const Model& model, const Request& request,
+                       std::optional<Machine>& probed, std::vector<std::string>& notes) {
   const Settings& settings = options.settings;
   Machine machine;
   if (settings.machine) {
@@ -133,7 +129,8 @@ Machine choose_machine(const Options& options, const Request& request,
   } else if (settings.max_memory) {
     machine = budget_machine(*settings.max_memory);
   } else {
-    machine = probe_machine(folder_of(options.model));
+    machine = probe_machine(folder_of(model));
+    probed = machine;
     notes.push_back(use_calibration(machine));
     if (settings.emulate.value_or(false)) add_emulated(request, machine);
   }
@@ -150,14 +147,32 @@ void count_checkpoint_space(const Checkpoint& checkpoint, Machine& machine) {
   }
 }
 
-// The dtype that the weights are turned into for a run, because a run cannot compute with them as
-// they are stored: bfloat16 for block formats; for a GGUF file that mixes float dtypes, the one
-// that holds the most bytes. Nothing where the model has a single dtype.
-std::optional<DType> dtype_to_run(const ModelTree& tree) {
+std::map<DType, std::uint64_t> bytes_by_dtype(const ModelTree& tree) {
   std::map<DType, std::uint64_t> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
     if (tensor.persistent && !tensor.buffer) bytes[tensor.dtype] += tensor.bytes();
   }
+  return bytes;
+}
+
+// Of those that can be computed with; nothing where there are none.
+std::optional<DType> most_common_dtype(const ModelTree& tree) {
+  std::optional<DType> found;
+  std::uint64_t most = 0;
+  for (const auto& [dtype, bytes] : bytes_by_dtype(tree)) {
+    if (is_convertible(dtype) && bytes > most) {
+      found = dtype;
+      most = bytes;
+    }
+  }
+  return found;
+}
+
+// The dtype that the weights are turned into for a run, because a run cannot compute with them as
+// they are stored: bfloat16 for block formats; for a GGUF file that mixes float dtypes, the one
+// that holds the most bytes. Nothing where the model has a single dtype.
+std::optional<DType> dtype_to_run(const ModelTree& tree) {
+  const std::map<DType, std::uint64_t> bytes = bytes_by_dtype(tree);
   if (std::any_of(bytes.begin(), bytes.end(),
                   [](const auto& entry) { return is_block_format(entry.first); })) {
     return DType::kBF16;
@@ -192,11 +207,17 @@ Dequantize wants_plain(const Options& options) {
 
 Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
-  const Request request = make_request(settings);
+  Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
   Model model = open_for(options, dtype, wants_plain(options));
-  Planned planned{std::move(model), choose_machine(options, request, notes), {}, request};
+  // A run keeps keys and values in the dtype that it computes with.
+  if (options.command == Command::kRun && !request.workload.kv_dtype) {
+    request.workload.kv_dtype = most_common_dtype(model.tree);
+  }
+  std::optional<Machine> probed;
+  Machine machine = choose_machine(options, model, request, probed, notes);
+  Planned planned{std::move(model), std::move(machine), {}, std::move(probed), request};
   planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
   if (planned.model.checkpoint) {
     count_checkpoint_space(*planned.model.checkpoint, planned.machine);
@@ -211,16 +232,20 @@ Planned make_planned(const Options& options) {
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
     const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
-    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}};
+    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }
   Planned planned = open_planned(options);
+  plan_opened(planned);
+  return planned;
+}
+
+void plan_opened(Planned& planned) {
   planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
   for (const auto* notes : {&planned.model.tree.notes, &planned.machine.notes}) {
     planned.plan.notes.insert(planned.plan.notes.end(), notes->begin(), notes->end());
   }
-  return planned;
 }
 
 }  // namespace berth

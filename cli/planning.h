@@ -21,4 +21,7 @@ Planned make_planned(const Options& options);
 // with --plan.
 Planned open_planned(const Options& options);
 
+// Makes the plan that open_planned() left out.
+void plan_opened(Planned& planned);
+
 }  // namespace berth

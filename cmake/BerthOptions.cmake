@@ -18,12 +18,14 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
     $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>>)
 endif()
 if(BERTH_SANITIZE)
-  # The build type "Sanitized" of the presets has no flags of its own: -O2 and full debug information
-  # would take twice as long to compile, and tell no more of a fault's lines. Asserts stay on,
-  # whatever the build type says: these builds are there to find our own bugs.
+  # The build type "Sanitized" of the presets: -O2 and full debug information would take twice as long
+  # to compile, and tell no more of a fault's lines. They are the build type's flags, not options of
+  # berth_options, so that a test's own -O0 comes after them. Asserts stay on, whatever the build
+  # type says: these builds are there to find our own bugs.
+  set(CMAKE_CXX_FLAGS_SANITIZED "-O1 -g1")
   target_compile_options(berth_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
-    -fno-omit-frame-pointer -O1 -g1 -UNDEBUG>)
+    -fno-omit-frame-pointer -UNDEBUG>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 

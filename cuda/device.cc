@@ -1,6 +1,5 @@
 #include "cuda/device.h"
 
-#include <cstdlib>
 #include <vector>
 
 #include "berth/error.h"
@@ -18,11 +17,9 @@ cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
 
 }  // namespace
 
+// GPUs have the ordinals that the environment gives them, which are those that the planner counts
+// with (planner/machine/visible.h). A library must not change the environment of its program.
 int cuda_device_count() {
-  // A function-local static, so that setenv() is called once, also where several threads come
-  // first.
-  static const bool ordered = setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0) == 0;
-  (void)ordered;
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
     cudaGetLastError();

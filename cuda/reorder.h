@@ -1,24 +1,49 @@
-// Puts the units of a tensor into another order: a batched transposition.
+// Puts the elements of a tensor into another order, from any strides to row-major.
 //
-// The tensor is stored as [groups, rows, columns, unit], row-major, and wanted as [groups, columns,
-// rows, unit]. That transposes a matrix (one group, where a unit is an element), and it also puts
-// interleaved rows back into halves (a group is a head, columns are the halves, a unit is a row).
-// Any stretch of the stored bytes can be moved on its own, because where a byte goes follows from
-// its offset. Stateless; safe for use from many threads.
+// That transposes a matrix, puts interleaved rows back into halves, and gathers the expanded and
+// sliced views of PyTorch. Any stretch of the stored bytes can be moved on its own, because where a
+// byte goes follows from its offset: so nothing larger than a stretch is ever held. Stateless; safe
+// for use from many threads.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "cuda/cast.h"
 
 namespace berth {
 
-struct Reorder {
-  std::size_t rows = 0;
-  std::size_t columns = 0;
-  std::size_t unit = 0;  // its size in bytes
+// One dimension: how many there are of what stands below it, and the steps between them in bytes,
+// where they are stored and where they are wanted. A step of 0 repeats what is stored.
+struct ReorderDim {
+  std::size_t size = 1;
+  std::size_t from = 0;
+  std::size_t to = 0;
 };
+
+struct Reorder {
+  std::vector<ReorderDim> dims;  // those with the largest `from` first
+  std::size_t unit = 1;          // bytes that stand together in both
+};
+
+// Makes a Reorder of the dimensions of a tensor, given in the tensor's own order, and the bytes
+// that stand together below the last of them. No size is 0.
+Reorder make_reorder(const std::vector<ReorderDim>& dims, std::size_t unit);
+
+// A part of a stretch whose units are all in the stretch: moved by nested loops, without asking of
+// each unit whether it is there.
+struct ReorderBox {
+  std::size_t from = 0;  // of its first unit in the stretch
+  std::size_t to = 0;    // of its first unit in the whole tensor
+  std::size_t unit = 0;
+  std::vector<ReorderDim> dims;
+};
+
+// What of the stored bytes [at, at + bytes) goes where: every byte of them that belongs to the
+// tensor is in one box for each place where it goes. They are few: the whole units between two that
+// the stretch cuts, for each dimension.
+std::vector<ReorderBox> boxes_of(const Reorder& order, std::size_t at, std::size_t bytes);
 
 // Copies the stored bytes [at, at + bytes), which are at `from`, to where they belong in the whole
 // tensor, which begins at `to`. Any alignment will do, and the stretch may begin or end within a
@@ -27,8 +52,10 @@ void reorder_on_host(const void* from, std::size_t at, std::size_t bytes, const 
                      void* to);
 
 // Enqueues the same on `stream`, for `from` and `to` in device memory. Throws Error where the
-// launch is refused.
+// launch is refused, and for more than kMostReorderDims dimensions.
 void reorder_on_device(const void* from, std::size_t at, std::size_t bytes, const Reorder& order,
                        void* to, CudaStreamHandle stream);
+
+inline constexpr std::size_t kMostReorderDims = 64;  // as many as a tensor of PyTorch has
 
 }  // namespace berth

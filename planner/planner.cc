@@ -22,6 +22,7 @@
 #include "planner/explain/shortfall.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/policies.h"
 #include "planner/search/auto.h"
 
 namespace berth {
@@ -33,7 +34,7 @@ struct Decision {
   DeviceMap device_map;                            // empty: it is to be made from `tensor_device`
   std::map<std::uint32_t, std::string> by_device;  // why modules stand on a device, by device
   std::vector<std::string> notes;
-  double gap = 0;             // Estimate::optimality_gap
+  std::optional<double> gap;  // Estimate::optimality_gap, where the policy proves one
   std::uint64_t missing = 0;  // bytes that the policy found to be missing; 0: it fits
 };
 
@@ -296,7 +297,7 @@ Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
     const char* when = streaming.prompt && streaming.token ? ""
                        : streaming.prompt                  ? " for the prompt"
                                                            : " for each token";
-    plan.notes.push_back("the estimate has what stands in host RAM streamed through " +
+    plan.notes.push_back("the estimate assumes that what stands in host RAM is streamed through " +
                          (streaming.gpu == kNone ? std::string("the gpu of its layer")
                                                  : inputs.label(streaming.gpu)) +
                          when + ", where that is quicker than computing on the cpu");
@@ -344,10 +345,10 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (machine.devices.empty() && !request.max_memory) {
     throw Error("machine " + machine.source + ": there is no device to place anything on");
   }
-  const bool own = request.policy == Policy::kAuto || request.policy == Policy::kThroughput;
+  const bool own = is_own(request);
   // For large models Accelerate's placement is worked out in a thread of its own, beside
   // PlanInputs. The future joins that thread, also when an exception is thrown.
-  const bool large = tree.tensors.size() > 4096 && !own && !request.device_map;
+  const bool large = tree.tensors.size() > 4096 && placer_of(request) == Placer::kAccelerate;
   std::future<AccelerateResult> accelerate =
       std::async(large ? std::launch::async | std::launch::deferred : std::launch::deferred,
                  [&] { return place_as_accelerate(tree, machine, request); });
@@ -355,7 +356,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   Decision decision = request.device_map ? decide_map(*chosen)
                       : own              ? decide_own(tree, machine, request, chosen)
                                          : decide_accelerate(*chosen, accelerate.get());
-  if (!own || request.device_map) {
+  if (!own) {
     settle_runner(tree, machine, request, decision.tensor_device, chosen);
   }
   const PlanInputs& inputs = *chosen;
@@ -375,7 +376,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   Streaming streaming;
   if (all) {
     streaming = price_plan(inputs, ledger, plan);
-    if (own && !request.device_map && decision.missing == 0) {
+    if (own && decision.missing == 0) {
       plan.estimate.optimality_gap = decision.gap;
     }
     plan.device_map =
@@ -391,7 +392,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   }
   const std::uint64_t load_short = settle_load(inputs, ledger, plan);
   Reasons reasons;
-  if (own && all && !request.device_map) {
+  if (own && all) {
     reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming);
   }
   plan.placement = list_placements(inputs, plan.tensor_device, decision.by_device, reasons);

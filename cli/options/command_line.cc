@@ -45,7 +45,7 @@ void set_option(const OptionRow& row, const std::string& text, Options& options)
 
 CLI::Option* declare_option(CLI::App& app, const OptionRow& row, Options& options) {
   const std::string flag(row.flag);
-  const std::string help(row.help);
+  const std::string help = row.help_text();
   switch (row.value.takes) {
     case OptionValue::Takes::kNothing:
       return app.add_flag_callback(
@@ -99,7 +99,7 @@ struct Entry {
   Options options;
 };
 
-// Of a command that was called: what its arguments come to.
+// The options of the command that was called, with those of its deployment file if it names one.
 Options finish(Entry& entry, int argc, const char* const* argv) {
   Options& options = entry.options;
   options.arguments.assign(argv + 1, argv + argc);

@@ -38,7 +38,7 @@ std::vector<std::string_view> inner_mappings() {
   return found;
 }
 
-// Of two options that contradict each other a file has one.
+// Throws Error if the file has already given an option that contradicts this one.
 void refuse_contradiction(const OptionRow& row, const YamlValue& value, const Settings& settings) {
   for (const OptionRow& other : option_table()) {
     if (!other.value.given || !contradict(row, other) || !other.value.given(settings)) continue;
@@ -47,7 +47,7 @@ void refuse_contradiction(const OptionRow& row, const YamlValue& value, const Se
   }
 }
 
-// The options that stand in `mapping`, whose values `map` has.
+// Reads the options of `mapping`, which is `map` in the file.
 void read_options(YamlMap& map, std::string_view mapping, const std::filesystem::path& folder,
                   Settings& settings) {
   for (const OptionRow& row : option_table()) {

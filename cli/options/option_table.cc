@@ -4,7 +4,9 @@
 
 #include "berth/error.h"
 #include "cli/options/values.h"
+#include "planner/base/join.h"
 #include "planner/machine/sizes.h"
+#include "runtime/io/engines.h"
 
 namespace berth {
 namespace {
@@ -81,7 +83,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kCalibrate,
      .group = kCalibration,
      .shape = "N",
-     .help = "time to spend (default 45)",
+     .help = "seconds to spend on all measurements (default 45)",
      .guide = "the time to spend on all measurements, from 0.1 to 3600 seconds; a measurement that "
               "is steady ends sooner",
      .otherwise = "45",
@@ -113,10 +115,10 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "NAME",
-     .help = "auto (default), balanced, balanced_low_0, sequential or throughput",
-     .guide = "how to place: `auto`, `balanced`, `balanced_low_0`, `sequential` or `throughput`, "
-              "[as described](#policies)",
+     .help = "{}",
+     .guide = "how to place: {}, [as described](#policies)",
      .otherwise = "`auto`",
+     .choices = policy_names,
      .value = value<&Settings::policy, policy_from>()},
     {.flag = "--device-map",
      .key = "device_map",
@@ -134,7 +136,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "FILE",
-     .help = "hardware to plan for: a file, or a name in configs/hardware",
+     .help = "the hardware to plan for: a file, or a name in configs/hardware",
      .guide = "the hardware to plan for: a [machine file](#machine-files), or a name in "
               "`configs/hardware/`; a deployment file may also hold the description itself",
      .otherwise = "this machine",
@@ -173,7 +175,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kConvert,
      .group = kConversion,
      .shape = "SIZE",
-     .help = "bytes of tensors in a file, at most (default 5GB)",
+     .help = "the most bytes of tensors in a file (default 5GB)",
      .guide = "the most bytes of tensors in a file; a larger tensor gets a file of its own",
      .otherwise = "5GB",
      .value = flag_value<&Options::max_shard, parse_size>()},
@@ -191,7 +193,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "SIZE",
-     .help = "keep this free beside the ledger: on every GPU, or 0=1GiB,1=2GiB",
+     .help = "memory to keep free beside all that the plan counts: on every GPU, or 0=1GiB,1=2GiB",
      .guide = "memory to keep free beside all that the plan counts: one size for every GPU, or "
               "`0=1GiB,1=2GiB` for those named",
      .otherwise = "what the machine file says",
@@ -210,7 +212,8 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "LIST",
-     .help = "levels of GPUs: 2=-1,0=1; a lower one is used only where higher ones do not suffice",
+     .help = "levels of GPUs: 2=-1,0=1; a GPU of a lower level is used only where higher levels do "
+             "not suffice",
      .guide = "levels of GPUs: `2=-1,0=1`; a GPU of a lower level is used only where those of "
               "higher levels cannot hold the model",
      .otherwise = "0 for each",
@@ -230,7 +233,8 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "PATTERN=DEVICE",
-     .help = "put what matches there: model.layers.2?.*=cpu; may be given again",
+     .help = "put modules and tensors that match PATTERN on DEVICE: model.layers.2?.*=cpu; may be "
+             "given again",
      .guide = "modules and tensors that match the pattern go to that device: "
               "`\"model.layers.2?.*=cpu\"`; may be given again, and the first that matches wins",
      .otherwise = "none",
@@ -239,8 +243,8 @@ constexpr OptionRow kOptions[] = {
      .key = "never_offload",
      .commands = kPlanning,
      .group = kPlacement,
-     .help = "weights on GPUs only, or it does not fit",
-     .guide = "put weights on GPUs only; where they have no room for all, the plan does not fit",
+     .help = "put weights on GPUs only; if they cannot hold all of them, the plan does not fit",
+     .guide = "put weights on GPUs only; if they cannot hold all of them, the plan does not fit",
      .otherwise = "off",
      .value = on<&Settings::never_offload>()},
 
@@ -250,7 +254,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kWorkload,
      .shape = "N",
-     .help = "sequences at once (default 1)",
+     .help = "sequences that are computed at once (default 1)",
      .guide = "sequences that are computed at once",
      .otherwise = "1",
      .value = value<&Settings::batch, positive_from, count_in<1>>()},
@@ -298,16 +302,16 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kLoadingGroup,
      .shape = "KIND",
-     .help = "weights in host RAM: mmap (default), private or pinned",
-     .guide = "what weights in host RAM are: `mmap`, `private` or `pinned`, "
-              "[as described](#cpu-memory)",
+     .help = "what weights in host RAM are: {}",
+     .guide = "what weights in host RAM are: {}, [as described](#cpu-memory)",
      .otherwise = "`mmap`",
+     .choices = cpu_memory_names,
      .value = value<&Settings::cpu_memory, cpu_memory_from>()},
     {.flag = "--prefault",
      .key = "prefault",
      .commands = kPlanning,
      .group = kLoadingGroup,
-     .help = "read mapped weights in, too",
+     .help = "read mapped weights into memory before the load ends",
      .guide = "read mapped weights into memory before the load ends",
      .otherwise = "off: they are read when first used",
      .value = on<&Settings::prefault>()},
@@ -316,17 +320,18 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning | kConvert | kChecksum,
      .group = kLoadingGroup,
      .shape = "ENGINE",
-     .help = "auto (default), buffered, direct or uring",
-     .guide = "how files are read: `auto`, `buffered`, `direct` or `uring`; where io_uring is "
-              "forbidden, `uring` reads as `direct` does, and a note says so",
+     .help = "how files are read: {}",
+     .guide = "how files are read: {}; where io_uring is forbidden, `uring` reads as `direct` "
+              "does, and a note says so",
      .otherwise = "`auto`: by page cache and file system",
+     .choices = io_engine_names,
      .value = value<&Settings::io, io_engine_from>()},
     {.flag = "--staging",
      .key = "staging",
      .commands = kPlanning | kConvert | kChecksum,
      .group = kLoadingGroup,
      .shape = "SIZE",
-     .help = "bound of transient memory (default 128MiB)",
+     .help = "the most memory that the buffers for loading may take (default 128MiB)",
      .guide = "the most memory that the buffers for loading may take, at least 256 KiB",
      .otherwise = "128 MiB",
      .value = value<&Settings::staging, staging_from>()},
@@ -334,7 +339,7 @@ constexpr OptionRow kOptions[] = {
      .key = "emulate",
      .commands = kPlanning,
      .group = kLoadingGroup,
-     .help = "devices that are absent live in host memory",
+     .help = "keep devices that are absent in host memory",
      .guide = "keep devices that are absent in host memory, with their capacity enforced: "
               "[a rehearsal](#rehearsing-without-the-gpus)",
      .otherwise = "off",
@@ -353,7 +358,7 @@ constexpr OptionRow kOptions[] = {
      .commands = kLoading,
      .group = kLoadingGroup,
      .shape = "FILE",
-     .help = "the same, with checksums that are not beside the model",
+     .help = "the same, with the checksums of this file",
      .guide = "the same, with this checksum file",
      .otherwise = "with `--verify`, the file beside the model",
      .value = value<&Settings::checksums, path_from, path_in>()},
@@ -403,7 +408,8 @@ constexpr OptionRow kOptions[] = {
      .commands = kRun,
      .group = kGeneration,
      .shape = "N",
-     .help = "new tokens, exactly (default: 20, or up to the model's end-of-text)",
+     .help = "generate exactly so many new tokens (default: 20, or fewer where the model ends the "
+             "text)",
      .guide = "generate exactly so many new tokens",
      .otherwise = "20, or fewer where the model ends the text",
      .value = value<&Settings::tokens, count_from, count_in<0>>()},
@@ -411,7 +417,7 @@ constexpr OptionRow kOptions[] = {
      .key = "run.stop_at_eos",
      .commands = kRun,
      .group = kGeneration,
-     .help = "with -n: stop at end-of-text, too",
+     .help = "with -n: stop where the model ends the text, too",
      .guide = "with `-n`: stop where the model ends the text, too",
      .otherwise = "off",
      .value = on<&Settings::stop_at_eos>()},
@@ -536,11 +542,12 @@ constexpr OptionRow kOptions[] = {
 constexpr CommandRow kCommands[] = {
     {Command::kPlan, "plan", "decide where every tensor will live",
      "berth plan models/Llama-3.3-70B --machine 2x4090 --context 8192"},
-    {Command::kLoad, "load", "load by plan and report, planned beside measured",
+    {Command::kLoad, "load",
+     "load as planned, and report what was measured beside what was planned",
      "berth load models/SmolLM2-135M-Instruct --max-memory 0=100MiB,cpu=1GiB --emulate"},
-    {Command::kRun, "run", "load by plan and generate",
+    {Command::kRun, "run", "load as planned, then generate text",
      "berth run models/SmolLM2-135M-Instruct --prompt \"The capital of France is\" -n 20"},
-    {Command::kCalibrate, "calibrate", "measure this machine, for estimates that hold here",
+    {Command::kCalibrate, "calibrate", "measure this machine, so that estimates hold here",
      "berth calibrate models/Llama-3.3-70B"},
     {Command::kConvert, "convert", "write a checkpoint as sharded safetensors",
      "berth convert models/gpt2-medium-bin models/gpt2-medium", kConversion},
@@ -548,11 +555,32 @@ constexpr CommandRow kCommands[] = {
      "berth checksum models/SmolLM2-135M-Instruct", "Reading"},
 };
 
+// `text` with the names that `row` chooses from, each shown by `show`, in the place of its {}.
+template <typename Show>
+std::string with_choices(const OptionRow& row, std::string_view text, Show show) {
+  std::string out(text);
+  if (row.choices == nullptr) return out;
+  std::vector<std::string> shown;
+  for (const std::string_view name : row.choices()) shown.push_back(show(name, shown.empty()));
+  return out.replace(out.find("{}"), 2, join_in_words(shown, "or"));
+}
+
 }  // namespace
 
 std::span<const OptionRow> option_table() { return kOptions; }
 
 std::span<const CommandRow> command_table() { return kCommands; }
+
+std::string OptionRow::help_text() const {
+  return with_choices(*this, help, [](std::string_view name, bool is_default) {
+    return std::string(name) + (is_default ? " (default)" : "");
+  });
+}
+
+std::string OptionRow::guide_text() const {
+  return with_choices(*this, guide,
+                      [](std::string_view name, bool) { return "`" + std::string(name) + "`"; });
+}
 
 std::span<const std::string_view> OptionRow::excluded_flags() const {
   const auto end = std::find(excludes.begin(), excludes.end(), std::string_view());

@@ -1,17 +1,19 @@
-// The table of options: all that there is to know about an option, in one row.
+// The table of options: a row says all that there is to know about an option.
 //
-// What comes from it: the flags and their help (command_line.cc), the keys of a deployment file and
-// how flags and file combine (deployment.cc), and the option tables of docs/guide.md and
+// From it come the flags and their help (command_line.cc), the keys of a deployment file and how
+// flags and file combine (deployment.cc), and the option tables of docs/guide.md and
 // docs/calibrate.md, which `docs/make_options` writes and a test compares.
 //
-// To add an option: a member of Settings (or of Options, where only a flag says it), a row in
+// A new option needs a member of Settings (or of Options, if only a flag can give it), a row in
 // option_table.cc, and its use.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "cli/options/option_value.h"
 #include "cli/options/options.h"
@@ -45,16 +47,22 @@ struct OptionRow {
   // What the guide says, in Markdown: the meaning (where it is empty, the help), and the default.
   std::string_view guide = {};
   std::string_view otherwise = {};
+  // Of an option whose value is one of a few names: the names, the default first. They take the
+  // place of {} in `help` and `guide`.
+  std::vector<std::string_view> (*choices)() = nullptr;
   // The member that the option fills, and how texts and YAML become its value.
   OptionValue value;
   // Flags of earlier rows that contradict this one. Both on a command line are an error, and so are
   // both in a deployment file; either as a flag silences the other in the file.
   std::array<std::string_view, 4> excludes = {};
-  bool required = false;  // by the command line
+  bool required = false;  // a command line must give it
 
   constexpr bool taken_by(Command command) const { return in(commands, command); }
   constexpr bool is_argument() const { return flag[0] != '-'; }
   constexpr bool is_hidden() const { return help.empty(); }
+  // `help` and `guide` with their choices: "a (default), b or c" and "`a`, `b` or `c`".
+  std::string help_text() const;
+  std::string guide_text() const;
   // The part of `excludes` that is filled.
   std::span<const std::string_view> excluded_flags() const;
 };
@@ -67,7 +75,7 @@ struct CommandRow {
   std::string_view name;
   std::string_view help;
   std::string_view example;
-  std::string_view loading = "Loading";  // its heading for options of the group "Loading"
+  std::string_view loading = "Loading";  // the heading in its --help for the group "Loading"
 };
 
 std::span<const CommandRow> command_table();
@@ -75,7 +83,7 @@ std::span<const CommandRow> command_table();
 // The heading under which the help of a command has an option.
 std::string_view heading(const OptionRow& row, const CommandRow& command);
 
-// Whether only one of the two can be meant.
+// Whether only one of the two may be given.
 bool contradict(const OptionRow& one, const OptionRow& other);
 
 }  // namespace berth

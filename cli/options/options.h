@@ -32,7 +32,7 @@ struct Options {
   bool json = false;
   bool verbose = false;
   bool print_device_map = false;              // plan
-  std::vector<ExportTool> exports;            // plan: --llama-cpp, --vllm
+  std::vector<ExportTool> exports;            // plan: the tools to write for
   bool compare = false;                       // plan
   std::optional<std::string> dot;             // plan: a file, or "-"
   std::optional<std::string> svg;             // plan: a file, or "-"
@@ -42,7 +42,7 @@ struct Options {
   std::optional<Measure> measure;             // load, hidden
   std::optional<std::filesystem::path> out;   // calibrate, checksum: a file; convert: a folder
   std::optional<std::filesystem::path> disk;  // calibrate: the folder whose disk is measured
-  double seconds = 45;                        // calibrate: to spend, roughly
+  double seconds = 45;                        // calibrate: about how long to measure
   std::optional<std::uint64_t> max_shard;     // convert: bytes
 };
 

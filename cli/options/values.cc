@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <optional>
 
@@ -11,16 +10,16 @@
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
+#include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 
 namespace berth {
 namespace {
 
-constexpr std::array<std::string_view, 4> kIoEngines{"auto", "buffered", "direct", "uring"};
-
-// Throws: `text` is none of `choices`.
+// Throws the Error for a `text` that is none of `names`.
 [[noreturn]] void fail_choice(std::string_view text, std::string_view noun,
-                              const std::vector<std::string>& choices) {
+                              const std::vector<std::string_view>& names) {
+  const std::vector<std::string> choices(names.begin(), names.end());
   const std::optional<std::string> near = nearest(text, choices);
   throw Error(fmt::format("{} is not {} ({})", quote(text), noun,
                           near ? fmt::format("did you mean {}?", quote(*near))
@@ -52,7 +51,7 @@ std::string_view trim(std::string_view text) {
 
 // A dtype by its torch name, if it is among `choices`.
 DType listed_dtype(std::string_view text, std::string_view noun,
-                   const std::vector<std::string>& choices) {
+                   const std::vector<std::string_view>& choices) {
   const bool listed = std::find(choices.begin(), choices.end(), text) != choices.end();
   const std::optional<DType> dtype = listed ? parse_torch_dtype(text) : std::nullopt;
   if (!dtype) fail_choice(text, noun, choices);
@@ -63,16 +62,13 @@ DType listed_dtype(std::string_view text, std::string_view noun,
 
 Policy policy_from(std::string_view text) {
   const std::optional<Policy> policy = parse_policy(text);
-  if (!policy) {
-    const std::vector<std::string_view> names = policy_names();
-    fail_choice(text, "a policy", {names.begin(), names.end()});
-  }
+  if (!policy) fail_choice(text, "a policy", policy_names());
   return *policy;
 }
 
 DTypeChoice dtype_from(std::string_view text) {
   if (text == "auto") return {};
-  const std::vector<std::string> choices{"float32", "float16", "bfloat16"};
+  const std::vector<std::string_view> choices{"float32", "float16", "bfloat16"};
   if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
     fail_choice(text, "a dtype", {"auto", "float32", "float16", "bfloat16"});
   }
@@ -86,16 +82,14 @@ DType kv_dtype_from(std::string_view text) {
 
 CpuMemory cpu_memory_from(std::string_view text) {
   const std::optional<CpuMemory> mode = parse_cpu_memory(text);
-  if (!mode) fail_choice(text, "a kind of CPU memory", {"mmap", "private", "pinned"});
+  if (!mode) fail_choice(text, "a kind of CPU memory", cpu_memory_names());
   return *mode;
 }
 
 IoEngine io_engine_from(std::string_view text) {
-  const auto found = std::find(kIoEngines.begin(), kIoEngines.end(), text);
-  if (found == kIoEngines.end()) {
-    fail_choice(text, "a read engine", {kIoEngines.begin(), kIoEngines.end()});
-  }
-  return static_cast<IoEngine>(found - kIoEngines.begin());
+  const std::optional<IoEngine> engine = find_io_engine(text);
+  if (!engine) fail_choice(text, "a read engine", io_engine_names());
+  return *engine;
 }
 
 std::uint64_t staging_from(std::string_view text) {
@@ -105,10 +99,6 @@ std::uint64_t staging_from(std::string_view text) {
                             format_size(kLeastStaging)));
   }
   return bytes;
-}
-
-std::string_view io_engine_text(IoEngine engine) {
-  return kIoEngines.at(static_cast<std::size_t>(engine));
 }
 
 std::string device_from(std::string_view text) {

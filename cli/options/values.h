@@ -23,8 +23,6 @@ IoEngine io_engine_from(std::string_view text);
 // A size of at least what a load needs to move anything, 256 KiB.
 std::uint64_t staging_from(std::string_view text);
 
-std::string_view io_engine_text(IoEngine engine);
-
 // "0", "cpu", "disk"; "cuda:1" and "gpu 1" become "1".
 std::string device_from(std::string_view text);
 std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"

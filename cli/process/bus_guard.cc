@@ -10,6 +10,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "cli/process/signals.h"
+
 namespace berth {
 namespace {
 
@@ -101,6 +103,7 @@ bool explain_fault(std::uint64_t address) {
 }
 
 void on_bus_error(int, siginfo_t* info, void*) {
+  tidy_up();
   if (explain_fault(reinterpret_cast<std::uintptr_t>(info->si_addr))) ::_exit(1);
   // SA_RESETHAND has put the default back: the access is made again and ends the process.
 }

@@ -15,6 +15,7 @@
 
 #include "berth/error.h"
 #include "planner/base/descriptor.h"
+#include "planner/base/self_path.h"
 
 namespace berth {
 namespace {
@@ -61,6 +62,7 @@ ChildResult run_self(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
   for (std::string& argument : owned) argv.push_back(argument.data());
   argv.push_back(nullptr);
+  const std::string self = self_path();
 
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
@@ -70,7 +72,7 @@ ChildResult run_self(const std::vector<std::string>& arguments) {
     if (::getppid() != parent) ::_exit(127);
     ::dup2(out.write.get(), STDOUT_FILENO);
     ::dup2(talk.write.get(), STDERR_FILENO);
-    ::execv("/proc/self/exe", argv.data());
+    ::execv(self.c_str(), argv.data());
     ::_exit(127);
   }
   out.write.close();

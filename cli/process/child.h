@@ -12,8 +12,9 @@ struct ChildResult {
   std::string talk;   // its stderr
 };
 
-// Starts /proc/self/exe with `arguments` (without argv[0]) and waits until it ends. If this process
-// dies first, the child gets a SIGTERM. Throws Error if the child cannot be started.
+// Starts the executable of this process with `arguments` (without argv[0]) and waits until it ends.
+// If this process dies first, the child gets a SIGTERM. Throws Error if the child cannot be
+// started.
 ChildResult run_self(const std::vector<std::string>& arguments);
 
 }  // namespace berth

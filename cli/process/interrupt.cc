@@ -3,6 +3,8 @@
 #include <array>
 #include <csignal>
 
+#include "cli/process/signals.h"
+
 namespace berth {
 namespace {
 
@@ -12,7 +14,10 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
 std::array<struct sigaction, kSignals.size()> previous;
 
-void on_signal(int) { interrupted.store(true, std::memory_order_relaxed); }
+// The second one ends a process that does not listen.
+void on_signal(int signal) {
+  if (interrupted.exchange(true)) end_by_signal(signal);
+}
 
 }  // namespace
 
@@ -20,12 +25,9 @@ InterruptGuard::InterruptGuard() {
   interrupted = false;
   struct sigaction action {};
   action.sa_handler = on_signal;
-  // After the first one the default is back: a second Ctrl-C ends a process that does not listen.
-  action.sa_flags = SA_RESETHAND;
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     ::sigaction(kSignals[i], nullptr, &previous[i]);
-    const bool nohup = kSignals[i] == SIGHUP && previous[i].sa_handler == SIG_IGN;
-    if (!nohup) ::sigaction(kSignals[i], &action, nullptr);
+    if (previous[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &action, nullptr);
   }
 }
 

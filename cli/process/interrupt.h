@@ -9,9 +9,9 @@
 
 namespace berth {
 
-// While it lives, the first SIGINT, SIGTERM or SIGHUP sets the flag, and the second of its kind
-// ends the process. A SIGHUP that is ignored (nohup) stays ignored. Only one guard may live at a
-// time, because the flag is global.
+// While it lives, the first SIGINT, SIGTERM or SIGHUP sets the flag, and a second one ends the
+// process, after it has removed what is unfinished. One that is ignored (nohup, background jobs)
+// stays ignored. Only one guard may live at a time, because the flag is global.
 class InterruptGuard {
  public:
   InterruptGuard();

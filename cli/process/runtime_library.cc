@@ -9,13 +9,15 @@
 #include <system_error>
 
 #include "berth/error.h"
+#include "cli/process/signals.h"
+#include "planner/base/self_path.h"
 
 namespace berth {
 namespace {
 
 std::filesystem::path find_library(const std::string& name) {
   std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::filesystem::path self = self_path();
   const std::filesystem::path folder = self.parent_path();
   for (const std::filesystem::path& candidate : {folder / name, folder / "../lib" / name}) {
     if (std::filesystem::exists(candidate, error)) return candidate.lexically_normal();
@@ -40,6 +42,7 @@ const Api& open_library(const std::string& name, const char* door, int version) 
         fmt::format("{}: has interface {}, this berth needs {}: install both from one build",
                     path.string(), api.version, version));
   }
+  also_tidy_up(api.remove_unfinished);
   return api;
 }
 
@@ -52,11 +55,13 @@ const LoaderApi& loader_library() {
 }
 
 const ExecutorApi& executor_library() {
-  // libtorch's threads spin in their barriers for milliseconds by default, which costs a factor of
-  // ten where other work shares the cores. libgomp reads this once, when it is loaded.
-  ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
-  static const ExecutorApi& api =
-      open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
+  static const ExecutorApi& api = []() -> const ExecutorApi& {
+    // libtorch's threads spin in their barriers for milliseconds by default, which costs a factor
+    // of ten where other work shares the cores. libgomp reads this once, when it is loaded. A
+    // command opens this library before it loads weights, so no other thread calls getenv() now.
+    ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
+    return open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
+  }();
   return api;
 }
 

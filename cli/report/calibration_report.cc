@@ -92,7 +92,7 @@ std::vector<Figure> figures_of(const Measurements& measured) {
   return figures;
 }
 
-// The device of `machine` that a measured GPU is; null where it is none.
+// The device of `machine` that is the measured GPU; null if there is none.
 Device* device_of(const MeasuredGpu& gpu, Machine& machine) {
   const std::string name = std::to_string(gpu.ordinal);
   for (Device& device : machine.devices) {
@@ -131,7 +131,8 @@ Machine measured_machine(const Measurements& measured, const Machine& probed) {
   Machine machine;
   machine.calibrated = measured.calibrated;
   for (Device device : probed.devices) {
-    // A file's capacity is never 0: what is full now is written as what is installed.
+    // A machine file may not have a capacity of 0. If a device is full now, the file gets all that
+    // is installed.
     if (device.capacity == 0) device.capacity = device.total;
     if (device.capacity == 0) continue;
     device.memory_bandwidth = device.flops = 0;

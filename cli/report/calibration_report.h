@@ -23,9 +23,9 @@ struct Measurements {
   std::vector<std::string> notes;  // includes the notes of the members above
 };
 
-// The devices of `probed`, with measured rates and links only. A measured GPU is matched to a
-// probed one by its UUID or, where that is unknown, by its ordinal. GPUs that were not probed are
-// left out.
+// The devices of `probed` with the rates that were measured, and the links that were measured. A
+// measured GPU is matched to a probed one by its UUID or, if either has none, by its ordinal; one
+// that matches none is left out. So is a device of which not even the installed size is known.
 Machine measured_machine(const Measurements& measured, const Machine& probed);
 
 // One line a figure: what, how much, how it was measured. Ends in a newline.

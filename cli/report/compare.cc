@@ -9,14 +9,16 @@
 #include "cli/report/plan_report.h"
 #include "cli/report/table.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/policies.h"
 
 namespace berth {
 namespace {
 
-// More GPUs than this get a table of their own: beside times and verdicts there is no room.
+// If there are more GPUs than this, they get a table of their own, because the row with times and
+// verdicts would be too wide.
 constexpr std::size_t kMostGpusInARow = 4;
 
-// A device of any row: policies may know of devices that others do not (the disk).
+// A column for a device. A row may have devices that another does not have, such as the disk.
 struct Column {
   std::string name;
   DeviceKind kind = DeviceKind::kCuda;
@@ -38,7 +40,8 @@ std::vector<Column> columns_of(const std::vector<ComparedPlan>& rows) {
   return columns;
 }
 
-// A row's cells by column, and what of them is on no GPU; as printed, the one adds up to the other.
+// The weights of a row by column, and the sum of those that are on no GPU. The sum is of the
+// figures as they are printed.
 struct WeightCells {
   std::vector<std::string> by_column;
   std::string spilled = "-";
@@ -108,8 +111,8 @@ const ComparedPlan* find_row(const std::vector<ComparedPlan>& rows, std::string_
   return nullptr;
 }
 
-// "3.1x sooner per token than ": of the first token, each token and the whole, what tells the two
-// apart without hiding that the winner is later in another.
+// "3.1x sooner per token than ". Compares the time of each token, or of the first one, or of the
+// whole workload: whichever shows a difference without hiding that the winner is later elsewhere.
 std::string lead(const Plan& winner, const Plan& other) {
   constexpr double kAlike = 0.005;
   const auto ratio = [](double ours, double theirs) { return ours > 0 ? theirs / ours : 1; };
@@ -120,7 +123,7 @@ std::string lead(const Plan& winner, const Plan& other) {
   const double prefill = ratio(a.prefill_seconds, b.prefill_seconds);
   const double score = ratio(a.score_seconds, b.score_seconds);
   const auto times = [](double r) { return fmt::format("{:.{}f}x", r, r < 10 ? 2 : 0); };
-  if (score < 1 + kAlike) return "as soon as ";
+  if (score < 1 + kAlike) return "as fast as ";
   if (token >= 1 + kAlike && prefill >= 1 - kAlike) {
     const bool more = prefill > 1.5 * token;
     return times(token) + " sooner per token " +
@@ -132,7 +135,8 @@ std::string lead(const Plan& winner, const Plan& other) {
                      with_commas(winner.workload.new_tokens));
 }
 
-// What the other plan does with weights that the winner keeps on GPUs.
+// ", which leaves 12.00 GiB on the cpu": says which weights the other plan keeps off the GPUs.
+// Empty if they are not more than the winner's.
 std::string spill_clause(const Plan& winner, const Plan& other) {
   const std::uint64_t ours = spilled_bytes(winner);
   const std::uint64_t theirs = spilled_bytes(other);
@@ -160,8 +164,7 @@ std::vector<ComparedPlan> compare_policies(const Planned& planned) {
     return compared;
   };
   std::vector<ComparedPlan> rows;
-  for (const Policy policy : {Policy::kAuto, Policy::kThroughput, Policy::kBalanced,
-                              Policy::kBalancedLow0, Policy::kSequential}) {
+  for (const Policy policy : all_policies()) {
     Request request = planned.request;
     request.policy = policy;
     request.device_map.reset();
@@ -183,7 +186,8 @@ std::string winner_line(const std::vector<ComparedPlan>& rows) {
   const ComparedPlan* winner = nullptr;
   for (const ComparedPlan& row : rows) {
     if (!row.plan || !row.plan->fits()) continue;
-    // Of equals the first: sums of the same terms in another order differ in their last bits.
+    // Of equal plans the first wins. Plans count as equal if they differ in the last bits alone, as
+    // sums do whose terms are added in another order.
     constexpr double kNoise = 1e-6;
     if (!winner ||
         row.plan->estimate.score_seconds < winner->plan->estimate.score_seconds * (1 - kNoise)) {

@@ -12,8 +12,8 @@ namespace berth {
 
 struct ComparedPlan {
   std::string name;          // "auto", "balanced", ..., "device map"
-  std::optional<Plan> plan;  // absent where the policy cannot answer
-  std::string error;         // why not
+  std::optional<Plan> plan;  // absent if the policy gives none
+  std::string error;         // why it gives none
 };
 
 // Makes a plan by each policy, and one more by the device map if the request has one. The plan that

@@ -24,7 +24,7 @@ struct Edge {
   EdgeKind kind = EdgeKind::kFlow;
 };
 
-// Bidirectional only because its edge list is walked without the tricks that GCC warns about.
+// Bidirectional only because GCC warns about how Boost walks the edges of a directed graph.
 using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::bidirectionalS,
                                     const PlacedPiece*, Edge>;
 
@@ -37,7 +37,7 @@ std::string colour_of(const DeviceLedger& device, std::size_t index) {
   return kGpus[index % kGpus.size()];
 }
 
-// `text` as it stands inside the quotes of a DOT string.
+// Escapes `text` to stand inside the quotes of a DOT string.
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -71,7 +71,7 @@ void add_ties(const ModelTree& tree, const std::vector<PlacedPiece>& pieces, Gra
   }
 }
 
-// Activations pass from piece to piece; those that go to a block's experts come back to the block.
+// Activations go from piece to piece. From the experts of a block they come back to the block.
 Graph module_graph(const ModelTree& tree, const std::vector<PlacedPiece>& pieces) {
   Graph graph;
   for (const PlacedPiece& piece : pieces) boost::add_vertex(&piece, graph);
@@ -82,13 +82,13 @@ Graph module_graph(const ModelTree& tree, const std::vector<PlacedPiece>& pieces
   std::map<ModuleId, std::size_t> rest;
   std::size_t before = pieces.size();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    if (std::string_view(pieces[i].part) == "experts") continue;
+    if (std::string_view(pieces[i].piece) == "experts") continue;
     if (before != pieces.size()) connect(before, i);
     before = i;
     rest[pieces[i].module] = i;
   }
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    if (std::string_view(pieces[i].part) != "experts") continue;
+    if (std::string_view(pieces[i].piece) != "experts") continue;
     connect(rest.at(pieces[i].module), i);
     connect(i, rest.at(pieces[i].module));
   }
@@ -105,7 +105,7 @@ std::string plan_dot(const Planned& planned) {
     const PlacedPiece& placed = *graph[node];
     const DeviceLedger& device = planned.plan.devices[placed.device];
     std::string name(planned.model.tree.modules[placed.module].name);
-    if (*placed.part != '\0') name += std::string(" ") + placed.part;
+    if (*placed.piece != '\0') name += std::string(" ") + placed.piece;
     out << fmt::format("[label=\"{}\\n{}\\n{}\", fillcolor=\"{}\"]",
                        escaped(name.empty() ? planned.model.tree.name : name),
                        format_size(placed.bytes), device_label(device),

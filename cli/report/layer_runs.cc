@@ -6,14 +6,16 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <span>
 #include <tuple>
 
 #include "cli/report/pieces.h"
+#include "planner/base/join.h"
 
 namespace berth {
 namespace {
 
-// A run while it grows: a name cut at its dots, where a part may already be a range.
+// A run while it grows. Its name is cut at the dots; a number in it may have become a range.
 struct Item {
   std::vector<std::string> parts;
   std::string piece;  // of a layer that is cut: "experts", or "rest" for all else of it
@@ -32,11 +34,7 @@ std::vector<std::string> cut_at_dots(std::string_view name) {
   return parts;
 }
 
-std::string join(const std::vector<std::string>& parts, std::size_t from = 0) {
-  std::string name;
-  for (std::size_t i = from; i < parts.size(); ++i) name += (i > from ? "." : "") + parts[i];
-  return name;
-}
+std::string dotted(std::span<const std::string> parts) { return join(parts, "."); }
 
 std::optional<std::uint64_t> number_of(const std::string& part) {
   std::uint64_t number = 0;
@@ -53,7 +51,8 @@ void add_to(LayerRun& run, const LayerRun& more) {
   run.most = std::max(run.most, more.most);
 }
 
-// Merges items that differ only in the number `place` parts before the end, where it counts up.
+// Merges items whose names differ only in one number, if that counts up by one. The number stands
+// `place` parts before the end of the name.
 std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
   struct Open {
     std::size_t index;    // into `merged`
@@ -72,7 +71,8 @@ std::vector<Item> merge_at(std::vector<Item> items, std::size_t place) {
     }
     std::vector<std::string> pattern = item.parts;
     pattern[at] = "*";
-    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
+    const auto key =
+        std::tuple(item.run.device, dotted(pattern) + " " + item.piece, item.run.reason);
     const auto found = open.find(key);
     if (found == open.end() || found->second.last + 1 != *number) {
       open[key] = {merged.size(), *number, *number};
@@ -95,8 +95,8 @@ bool is_numbers(const std::string& part) {
          (dash == std::string::npos || number_of(part.substr(dash + 1)));
 }
 
-// Brings together what differs in the layer's number alone, gaps and all: "h.0-1,3-4". Of many
-// pieces the first and the last are named: "h.0,4,8,...,76".
+// Merges items whose names differ only in the layer's number, whatever the numbers are:
+// "h.0-1,3-4". If there are many, the first three and the last are named: "h.0,4,8,...,76".
 std::vector<Item> merge_gaps(std::vector<Item> items) {
   constexpr std::size_t kMostPieces = 8;
   struct Open {
@@ -115,7 +115,8 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
     }
     std::vector<std::string> pattern = item.parts;
     pattern[at] = "*";
-    const auto key = std::tuple(item.run.device, join(pattern) + " " + item.piece, item.run.reason);
+    const auto key =
+        std::tuple(item.run.device, dotted(pattern) + " " + item.piece, item.run.reason);
     const auto [found, fresh] = open.try_emplace(key, Open{merged.size(), at, {item.parts[at]}});
     if (fresh) {
       merged.push_back(std::move(item));
@@ -129,7 +130,7 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
     if (pieces.size() > kMostPieces) {
       pieces = {pieces[0], pieces[1], pieces[2], "...", pieces.back()};
     }
-    merged[range.index].parts[range.at] = fmt::format("{}", fmt::join(pieces, ","));
+    merged[range.index].parts[range.at] = join(pieces, ",");
   }
   return merged;
 }
@@ -137,7 +138,7 @@ std::vector<Item> merge_gaps(std::vector<Item> items) {
 std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
   std::vector<Item> items;
   for (PlacedPiece& piece : plan_pieces(tree, plan)) {
-    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.part), {}};
+    Item item{cut_at_dots(tree.modules.at(piece.module).name), std::string(piece.piece), {}};
     item.run = {{},          {},          piece.device, 1,
                 piece.bytes, piece.bytes, piece.bytes,  std::move(piece.reason)};
     items.push_back(std::move(item));
@@ -145,7 +146,7 @@ std::vector<Item> make_items(const ModelTree& tree, const Plan& plan) {
   return items;
 }
 
-// How many leading parts all names share, leaving at least one part of each.
+// How many parts at the beginning all names share. At least one part of each name is not counted.
 std::size_t common_parts(const std::vector<Item>& items) {
   std::size_t common = 0;
   for (;; ++common) {
@@ -157,7 +158,8 @@ std::size_t common_parts(const std::vector<Item>& items) {
   }
 }
 
-// The first part of most names ("model", "transformer"): dropped from short names where it leads.
+// The first part of more than half of the names ("model", "transformer"), which short names leave
+// out.
 std::string usual_root(const std::vector<Item>& items) {
   std::map<std::string, std::size_t> votes;
   for (const Item& item : items) {
@@ -185,9 +187,9 @@ std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan) {
   std::vector<LayerRun> runs;
   for (Item& item : items) {
     LayerRun run = std::move(item.run);
-    run.name = join(item.parts);
+    run.name = dotted(item.parts);
     const bool rooted = !root.empty() && item.parts.size() > 1 && item.parts[0] == root;
-    run.short_name = join(item.parts, rooted ? 1 : common);
+    run.short_name = dotted(std::span(item.parts).subspan(rooted ? 1 : common));
     if (run.name.empty()) run.name = run.short_name = "(the whole model)";
     if (!item.piece.empty()) {
       run.name += " " + item.piece;

@@ -1,4 +1,4 @@
-// Runs of like modules, as people write them: "model.layers.0-38" for 39 placed alike.
+// Runs of similar modules, as people write them: "model.layers.0-38" for 39 layers on one device.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace berth {
 
 struct LayerRun {
   std::string name;          // "model.layers.0-38"
-  std::string short_name;    // "layers.0-38": without what every module of the model starts with
+  std::string short_name;    // "layers.0-38": without the beginning that the names share
   std::uint32_t device = 0;  // index into Plan::devices
   std::uint64_t count = 0;   // modules in the run
   std::uint64_t bytes = 0;   // of all of them
@@ -20,10 +20,10 @@ struct LayerRun {
   std::string reason;
 };
 
-// The plan's modules, by device in plan order and within a device in execution order. Modules whose
-// names differ in numbers only and which share a reason are one run; gaps are told by commas:
-// "layers.0-1,3-4". A block that is cut, its routed experts apart, is told as "layers.3-60 experts"
-// and "layers.3-60 rest".
+// The plan's modules, sorted by device; those of a device are in the order of execution. Modules
+// whose names differ only in a number and which have the same reason are one run. If the numbers do
+// not follow each other, commas separate them: "layers.0-1,3-4". A block whose routed experts are
+// on another device gives two runs: "layers.3-60 experts" and "layers.3-60 rest".
 std::vector<LayerRun> layer_runs(const ModelTree& tree, const Plan& plan);
 
 }  // namespace berth

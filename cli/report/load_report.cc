@@ -94,7 +94,8 @@ std::string load_report(const Planned& planned, const LoadReport& report, bool v
                      format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes),
                      format_size(planned.plan.load_peak.naive_host_bytes));
   out += fmt::format("\n{}\n", device_lines(report));
-  // A model of hundreds of shards says the same of most of them; three are enough to know.
+  // Only the first three shards are listed, because most shards of a model are read in the same
+  // way.
   const std::size_t shown = verbose ? report.io_choices.size() : 3;
   for (std::size_t i = 0; i < report.io_choices.size() && i < shown; ++i) {
     out += fmt::format("io          {}\n", report.io_choices[i]);
@@ -102,7 +103,9 @@ std::string load_report(const Planned& planned, const LoadReport& report, bool v
   if (report.io_choices.size() > shown) {
     out += fmt::format("            and {} more (--verbose)\n", report.io_choices.size() - shown);
   }
-  for (const std::string& note : report.notes) out += fmt::format("note        {}\n", note);
+  for (const auto* notes : {&planned.model.tree.notes, &report.notes}) {
+    for (const std::string& note : *notes) out += fmt::format("note        {}\n", note);
+  }
   return out + plain_words(report);
 }
 
@@ -111,10 +114,12 @@ std::string short_load_report(const LoadReport& report) {
   for (const DeviceLoad& device : report.devices) {
     if (device.loaded > 0) places.push_back(label(device) + " " + format_size(device.loaded));
   }
-  return fmt::format("loaded in {:.3f} s; load peak {} (planned {}); after load {}\n{}",
-                     report.seconds, format_size(report.host_peak_bytes),
-                     format_size(report.planned_peak_bytes),
-                     fmt::format("{}", fmt::join(places, ", ")), plain_words(report));
+  std::string out =
+      fmt::format("loaded in {:.3f} s; load peak {} (planned {}); after load {}\n", report.seconds,
+                  format_size(report.host_peak_bytes), format_size(report.planned_peak_bytes),
+                  fmt::format("{}", fmt::join(places, ", ")));
+  for (const std::string& note : report.notes) out += fmt::format("note: {}\n", note);
+  return out + plain_words(report);
 }
 
 void write_load(JsonWriter& json, const LoadReport& report) {

@@ -7,7 +7,7 @@
 namespace berth {
 namespace {
 
-// By module: the decoder block that it is inside of, or kNone. Empty where no block is known.
+// For each module, the decoder block that it is in, or kNone. Empty if no block is known.
 std::vector<ModuleId> blocks_by_module(const ModelTree& tree) {
   std::vector<ModuleId> block_of;
   if (tree.facts.layers.empty()) return block_of;
@@ -25,7 +25,7 @@ bool is_experts(const ModelTree& tree, ModuleId module) {
   return tree.modules[module].expert && (parent == kNone || !tree.modules[parent].expert);
 }
 
-// How a block is cut: whether its experts are a placement of their own, and where all else is.
+// How a block is cut: whether the plan lists its experts apart, and which devices hold the rest.
 struct Cut {
   bool experts = false;
   std::set<std::uint32_t> elsewhere;

@@ -1,5 +1,5 @@
-// A plan's modules as people think of them: a decoder block whose routed experts stand elsewhere is
-// two pieces, its experts and the rest, however many modules the plan lists for it.
+// A plan's modules as people think of them. If the routed experts of a decoder block are on another
+// device, the block is two pieces, however many modules the plan lists for it: experts and rest.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 namespace berth {
 
 struct PlacedPiece {
-  ModuleId module = kNone;   // of a cut block, the block
-  const char* part = "";     // "experts" or "rest" of a cut block
+  ModuleId module = kNone;   // if a block is cut, the block
+  const char* piece = "";    // which piece of a cut block it is: "experts" or "rest"
   std::uint32_t device = 0;  // index into Plan::devices
   std::uint64_t bytes = 0;
   std::string reason;
 };
 
-// In the plan's order; blocks that are cut in other ways keep the modules that the plan lists.
+// In the plan's order. If a block is cut in another way, its modules stay as the plan lists them.
 std::vector<PlacedPiece> plan_pieces(const ModelTree& tree, const Plan& plan);
 
 }  // namespace berth

@@ -13,6 +13,7 @@
 #include "cli/report/plan_json.h"
 #include "planner/base/input_file.h"
 #include "planner/base/json_value.h"
+#include "planner/base/json_writer.h"
 #include "planner/base/position.h"
 
 namespace berth {
@@ -42,7 +43,7 @@ class Reader {
   }
   double number(std::string_view key) const { return get<double>(key, "a number"); }
   bool boolean(std::string_view key) const { return get<bool>(key, "true or false"); }
-  // Objects all of them.
+  // The items of a list of objects.
   std::vector<Reader> list(std::string_view key) const {
     std::vector<Reader> items;
     const std::string field = value_.path(key);
@@ -59,7 +60,7 @@ class Reader {
   bool is_null(std::string_view key) const { return has(key) && item(key).is_null(); }
   element item(std::string_view key) const { return get<element>(key, "here"); }
 
-  // Runs `parse` on a text member; its errors come back naming the member.
+  // Parses a text member. If `parse` throws, the error names the member.
   template <typename Parse>
   auto parsed(std::string_view key, Parse parse) const {
     const std::string value = text(key);
@@ -84,7 +85,7 @@ DeviceLedger read_device(const Reader& reader) {
   for (const DeviceKind candidate : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
     if (device_kind_name(candidate) == kind) device.kind = candidate;
   }
-  if (device_kind_name(device.kind) != kind) reader.fail("has a kind that is none");
+  if (device_kind_name(device.kind) != kind) reader.fail("has an unknown kind");
   device.capacity = reader.size("capacity");
   device.reserved = reader.size("reserved");
   device.weights = reader.size("weights");
@@ -103,8 +104,7 @@ void read_request(const Reader& reader, PlanFile& file) {
   Plan& plan = file.plan;
   plan.machine = reader.text("machine");
   file.dtype = reader.parsed("dtype", dtype_from).dtype;
-  file.dequantize =
-      reader.has("dequantize") && reader.boolean("dequantize");  // newer than the rest
+  file.dequantize = reader.boolean("dequantize");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");
@@ -131,7 +131,6 @@ void read_device_map_member(const Reader& reader, PlanFile& file) {
   }
 }
 
-// Stages and streaming were added later; a plan file without them is still valid.
 Estimate read_estimate(const Reader& reader, const Plan& plan) {
   Estimate estimate;
   estimate.prefill_seconds = reader.number("prefill_seconds");
@@ -140,7 +139,6 @@ Estimate read_estimate(const Reader& reader, const Plan& plan) {
   if (!reader.is_null("optimality_gap")) {
     estimate.optimality_gap = reader.number("optimality_gap");
   }
-  if (!reader.has("stages")) return estimate;
   for (const Reader& member : reader.list("stages")) {
     Stage stage;
     const std::string name = member.text("device");
@@ -217,7 +215,7 @@ void read_body(const Reader& root, PlanFile& file) {
     file.plan.shortfall.emplace();
     const Reader shortfall = root.object("shortfall");
     file.plan.shortfall->bytes = shortfall.size("bytes");
-    if (shortfall.has("cause")) file.plan.shortfall->cause = shortfall.text("cause");
+    file.plan.shortfall->cause = shortfall.text("cause");
   }
   read_request(root.object("request"), file);
 }
@@ -229,7 +227,13 @@ void require_same(const PlanFile& file, const char* what, const std::string& pla
                           file.source, what, planned, here));
 }
 
-// The machine that the ledger describes: enough to price the device map on it.
+// `name` as a plan file has it: JSON has no bytes that are not UTF-8, and names of folders may.
+std::string as_written(const std::string& name) {
+  const JsonDocument document(json_quote(name), "a name");
+  return std::string(document.root().text());
+}
+
+// The machine that the ledger describes, with all that is needed to price the device map on it.
 Machine machine_of(const Plan& plan) {
   Machine machine;
   machine.source = plan.machine;
@@ -279,7 +283,7 @@ PlanFile read_plan_file(const std::filesystem::path& file) {
 }
 
 Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& settings) {
-  require_same(file, "the name", file.model_name, tree.name);
+  require_same(file, "the name", file.model_name, as_written(tree.name));
   require_same(file, "the number of parameters", std::to_string(file.parameters),
                std::to_string(tree.parameters()));
   require_same(file, "the number of tensors", std::to_string(file.tensors),

@@ -122,7 +122,7 @@ void write_figures(JsonWriter& json, const Plan& plan) {
   json.end_array().end_object();
 }
 
-// The dtype that every convertible tensor was given, "auto" where some keep what is stored.
+// The dtype that all convertible tensors have in memory, or "auto" if some are kept as stored.
 std::string_view dtype_asked_for(const ModelTree& tree) {
   std::optional<DType> common;
   bool converted = false;

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "cli/report/layer_runs.h"
@@ -29,7 +31,7 @@ std::string dtype_text(DType dtype) {
   return std::string(torch.empty() ? dtype_name(dtype) : torch);
 }
 
-// The dtypes of the model by falling share of bytes: "bfloat16", "int8 + float16".
+// The dtypes of the model, those that take the most bytes first: "bfloat16", "int8 + float16".
 std::string dtype_summary(const ModelTree& tree, DType ModelTensor::*which) {
   std::array<std::optional<std::uint64_t>, 256> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
@@ -77,7 +79,8 @@ std::string run_size(const LayerRun& run) {
   return fmt::format("{} in all {}", run.count, format_size(run.bytes));
 }
 
-// One line a run: device (once), names, how many of what size, and why they are there.
+// A line for each run: its device (if the line before has another), its names, how many modules of
+// what size it has, and why they are there.
 std::string runs_section(const Planned& planned, const std::vector<LayerRun>& runs) {
   std::size_t label_width = 0, name_width = 0, size_width = 0;
   for (const LayerRun& run : runs) {
@@ -95,7 +98,7 @@ std::string runs_section(const Planned& planned, const std::vector<LayerRun>& ru
     std::string line = fmt::format("{:<{}}  {:<{}}  {:>{}}", label, label_width, run.name,
                                    name_width, run_size(run), size_width);
     if (!run.reason.empty() && !said) {
-      // A reason that has no room beside the names goes under them.
+      // If there is no space beside the names, the reason goes under them.
       const bool beside = indent + 24 <= kWidth;
       const std::size_t start = beside ? indent : label_width + 4;
       line += beside ? "  " : "\n" + std::string(start, ' ');
@@ -158,7 +161,7 @@ std::string estimate_section(const Plan& plan) {
   return "estimate    " + wrap_words(text + binding(plan) + optimality(plan), 12) + "\n";
 }
 
-// What the estimate adds up from, stage by stage.
+// The seconds that the estimate is the sum of, stage by stage.
 std::string stages_section(const Plan& plan) {
   const Estimate& estimate = plan.estimate;
   if (estimate.stages.empty()) return {};
@@ -272,11 +275,10 @@ std::string model_line(const Model& model) {
 std::string device_table(const Planned& planned) {
   const Plan& plan = planned.plan;
   std::vector<std::vector<std::string>> layers(plan.devices.size());
+  std::set<std::pair<std::uint32_t, std::string>> named;
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
-    std::vector<std::string>& names = layers[run.device];
-    if (std::find(names.begin(), names.end(), run.short_name) == names.end()) {
-      names.push_back(run.short_name);
-    }
+    if (!named.emplace(run.device, run.short_name).second) continue;
+    layers[run.device].push_back(run.short_name);
   }
   Table table({"DEVICE", "CAPACITY", "RESERVED", "WEIGHTS", "KV", "WORKSPACE", "FREE", "LAYERS"},
               kWidth);

@@ -1,5 +1,5 @@
-// A plan as text for people: what the model is, a table of devices whose rows add up as printed,
-// runs of layers with the reason each is where it is, load peak and after load told apart, verdict.
+// A plan as text for people: the model, a table of devices whose rows add up as printed, runs of
+// layers with the reason why each is where it is, load peak and after load, and the verdict.
 #pragma once
 
 #include <cstdint>
@@ -25,23 +25,24 @@ std::string after_load_line(const Plan& plan);     // weights by device
 std::string device_spread(const Plan& plan);       // share of the weights by device
 std::string verdict(const Plan& plan, bool colour);
 
-// The model, and what of it was asked for. Each ends in a newline.
+// The policy, the machine and the workload that were asked for. Ends in a newline.
 std::string request_line(const Plan& plan, bool with_policy = true);
 
-// Weights by device in hundredths of a GiB, so rounded that they add up to the total as printed.
+// Weights by device in hundredths of a GiB, rounded so that they add up to the total as printed.
 std::vector<std::int64_t> weights_column(const Plan& plan);
 
 // One row of the device table in hundredths of a GiB: capacity, reserved, weights, KV cache,
-// workspace, free (negative by what is missing); it adds up as printed. `weights` comes rounded.
+// workspace, free (negative if something is missing). It adds up as printed. `weights` is rounded
+// already (weights_column()).
 std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights);
 
 std::string seconds_text(double seconds);  // "1.24 s", "91.3 ms"
 std::string rate_text(double rate);        // "11.0"
 
-// Layers as the model has them: decoder blocks, 0 where unknown.
+// The number of decoder blocks; 0 if it is unknown.
 std::uint64_t layer_count(const ModelTree& tree);
 
-// True where GPUs are given no weights at all.
+// True if there are no weights on any GPU.
 bool nothing_on_gpu(const Plan& plan);
 
 }  // namespace berth

@@ -1,6 +1,7 @@
 // What the reports are about: a model, the machine it is planned for, the plan.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "berth/machine.h"
@@ -14,6 +15,7 @@ struct Planned {
   Model model;
   Machine machine;
   Plan plan;
+  std::optional<Machine> probed = {};  // this machine, where it was looked at to make the plan
   Request request = {};  // what was asked of the planner; empty for a plan made earlier
 };
 

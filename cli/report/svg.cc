@@ -16,11 +16,11 @@ namespace berth {
 namespace {
 
 constexpr double kMargin = 32;
-constexpr double kTop = 138;     // of the columns
-constexpr double kHeight = 380;  // of the tallest
+constexpr double kTop = 138;     // where the tallest column has its top
+constexpr double kHeight = 380;  // of the tallest column
 constexpr double kGap = 22;
-constexpr double kRow = 15;        // of the figures under a column
-constexpr double kBothLines = 30;  // a block this high has its name and its size on it
+constexpr double kRow = 15;        // height of a row of figures under a column
+constexpr double kBothLines = 30;  // a block of this height shows its name and its size
 constexpr const char* kKv = "#f2a33a";
 constexpr const char* kWorkspace = "#b79ae0";
 constexpr const char* kReserved = "#9aa3ae";
@@ -28,7 +28,8 @@ constexpr const char* kFree = "#f4f6f9";
 constexpr const char* kMissing = "#c62828";
 constexpr const char* kFaint = "#5b6673";
 
-// Two shades, so that neighbouring runs are told apart; white text reads on all of them.
+// Two shades for each kind of device, so that neighbouring runs look different. White text is
+// legible on all of them.
 const char* weights_colour(DeviceKind kind, std::size_t index) {
   static constexpr const char* kColours[3][2] = {
       {"#2f5f9e", "#44739f"}, {"#2e7352", "#4a7a58"}, {"#6f5b48", "#85705a"}};
@@ -44,13 +45,14 @@ struct Column {
   const DeviceLedger* device = nullptr;
   std::vector<LayerRun> runs;
   std::uint64_t shown = 0;   // bytes that the column's height stands for
-  double pixels = 0;         // a byte
-  double times_smaller = 1;  // than the common scale
-  bool cut = false;          // free space goes on above
+  double pixels = 0;         // for each byte
+  double times_smaller = 1;  // drawn so much smaller than the other columns
+  bool cut = false;          // there is more free space than is drawn
 };
 
-// A scale for all, set by the GPUs (where there are none, by what is used). A host device that
-// holds far more gets its own, and free space beyond the tallest GPU is cut off.
+// Gives all columns one scale, which follows from the largest GPU; without GPUs, from what is used.
+// If the CPU or the disk holds far more, it gets a scale of its own. Free space beyond the largest
+// GPU is cut off.
 std::vector<Column> make_columns(const Planned& planned) {
   constexpr double kMostOfBase = 3;
   const Plan& plan = planned.plan;
@@ -64,7 +66,8 @@ std::vector<Column> make_columns(const Planned& planned) {
     if (device.kind == DeviceKind::kCpu) host = device.capacity;
     if (device.kind == DeviceKind::kCuda) base = std::max({base, device.capacity, used(device)});
   }
-  // Without GPUs the CPU sets the scale, its free space included, but not so that nothing is seen.
+  // Without GPUs the scale follows from the CPU with its free space, but what is used gets at least
+  // a quarter of the height.
   if (base == 0 || base >= kShownAsUnlimited)
     base = std::min(std::max(host, most_used), 4 * most_used);
   for (const LayerRun& run : layer_runs(planned.model.tree, plan)) {
@@ -84,7 +87,7 @@ std::vector<Column> make_columns(const Planned& planned) {
       column.shown = gpu ? column.shown : std::min(column.shown, std::max(most, held));
       tallest = std::max(tallest, column.shown);
     } else {
-      column.times_smaller = 0;  // its own scale, known below
+      column.times_smaller = 0;  // gets a scale of its own below
     }
   }
   const double common = kHeight / static_cast<double>(tallest);
@@ -95,7 +98,7 @@ std::vector<Column> make_columns(const Planned& planned) {
   return columns;
 }
 
-// What is written on a block, above all that covers it.
+// The text on a block. Labels are drawn after all blocks, so that none covers them.
 struct Label {
   Box box;
   std::string words;
@@ -184,7 +187,7 @@ class Picture {
     if (over) entry(kMissing, "missing");
   }
 
-  // From the base line up: reserved, workspace, KV cache, the layers with the first on top, free.
+  // From the base line upwards: reserved, workspace, KV cache, layers (the first on top), free.
   void draw_column(const Column& column, double x) {
     const DeviceLedger& device = *column.device;
     double y = base_;
@@ -210,7 +213,7 @@ class Picture {
     block(device.kv_cache, kKv, "KV cache", "#1f2933", 1);
     std::uint64_t in_runs = 0;
     for (const LayerRun& run : column.runs) in_runs += run.bytes;
-    // Blocks fill the weights exactly, also where a tied tensor is counted with two of them.
+    // The blocks together are as high as the weights, even if two of them count a tied tensor each.
     const double share =
         in_runs > 0 ? static_cast<double>(device.weights) / static_cast<double>(in_runs) : 1;
     for (std::size_t i = column.runs.size(); i-- > 0;) {
@@ -230,11 +233,11 @@ class Picture {
     canvas_.line(x - 4, base_, x + column_width_ + 4, base_, "#1f2933", "stroke-width=\"1.5\"");
   }
 
-  // A thin line between the layers of a block, where there is room for them.
+  // Thin lines between the layers of a block, if these are high enough.
   void separators(const Box& box, std::uint64_t count) {
     const double each = box.height / static_cast<double>(count);
     if (count < 2 || each < 4) return;
-    const double words = box.height >= kBothLines ? 17 : 9;  // kept clear, above and below
+    const double words = box.height >= kBothLines ? 17 : 9;  // no line is so near to the text
     for (std::uint64_t i = 1; i < count; ++i) {
       const double y = box.y + each * static_cast<double>(i);
       if (std::abs(y - (box.y + box.height / 2)) < words) continue;
@@ -258,7 +261,7 @@ class Picture {
     }
   }
 
-  // What stands above the capacity: the column is as high as what it would have to hold.
+  // Marks what exceeds the capacity: the column is as high as all that the plan puts there.
   void missing(const Column& column, double x, double y) {
     const double height = static_cast<double>(column.device->over) * column.pixels;
     canvas_.rect({x - 3, y, column_width_ + 6, height}, kMissing, "fill-opacity=\"0.42\"",
@@ -291,7 +294,7 @@ class Picture {
       canvas_.text(middle, base_ + 49, fmt::format("drawn {:.1f}x smaller", column.times_smaller),
                    {10, kMissing, "middle", false});
     } else if (column.cut) {
-      canvas_.text(middle, base_ + 49, "free room is cut off", {10, kFaint, "middle", false});
+      canvas_.text(middle, base_ + 49, "free space is cut off", {10, kFaint, "middle", false});
     }
     double y = base_ + 66;
     const auto row = [&](const char* colour, const char* label, const std::string& value) {
@@ -314,7 +317,7 @@ class Picture {
     }
   }
 
-  // Left half of the panel: host memory while loading, and by the plain way.
+  // Left half of the panel: the load peak of this plan and that of the plain way.
   void load_bars() {
     const LoadPeak& peak = planned_.plan.load_peak;
     const double half = (width_ - 2 * kMargin - 40) / 2;
@@ -339,7 +342,7 @@ class Picture {
     bar("the plain way", peak.naive_host_bytes, "#b0553a");
   }
 
-  // Right half: where the weights are afterwards, one bar for all of them.
+  // Right half: one bar that shows where the weights are after the load.
   void after_load() {
     const double half = (width_ - 2 * kMargin - 40) / 2;
     const double left = width_ - kMargin - half;
@@ -380,7 +383,7 @@ class Picture {
   double column_width_;
   double width_;
   double base_;   // the line that columns stand on
-  double panel_;  // top of what is under them
+  double panel_;  // the top of the panel under the columns
   SvgCanvas canvas_;
   std::vector<Label> labels_;  // of the column that is being drawn
 };

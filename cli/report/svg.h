@@ -1,4 +1,4 @@
-// A plan as a picture: devices as columns filled to scale, and load peak beside after load.
+// A plan as a picture: devices as columns filled to scale, and below them load peak and after load.
 #pragma once
 
 #include <string>

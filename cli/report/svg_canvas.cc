@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// Bytes of the UTF-8 sequence at the start of `text` that XML 1.0 allows, or 0.
+// How many bytes the character at the start of `text` has; 0 if it is ill-formed or XML 1.0 does
+// not allow it.
 std::size_t allowed_sequence(std::string_view text) {
   const std::size_t length = utf8_length(text);
   const char first = text[0];
@@ -20,7 +21,7 @@ std::size_t allowed_sequence(std::string_view text) {
   return length;
 }
 
-// Bytes of the character at the start of `text`, whatever they are.
+// The same, but 1 for such a character.
 std::size_t step(std::string_view text) {
   const std::size_t length = allowed_sequence(text);
   return length == 0 ? 1 : length;

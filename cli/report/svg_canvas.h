@@ -1,5 +1,5 @@
-// The few shapes that pictures here are made of, written as SVG: no scripts, no styles from
-// elsewhere, the viewer's own sans-serif font.
+// Writes a few shapes as SVG. The document needs nothing from elsewhere: it has no scripts and no
+// style sheets, and uses the viewer's own sans-serif font.
 #pragma once
 
 #include <string>
@@ -26,7 +26,7 @@ class SvgCanvas {
   // Opens the document; `title` is what assistive software reads.
   SvgCanvas(double width, double height, std::string_view title);
 
-  // `tip` is shown where the pointer rests; empty for none.
+  // `tip` is shown while the pointer rests on the box; empty for none.
   void rect(const Box& box, std::string_view fill, std::string_view extra = {},
             std::string_view tip = {});
   void line(double x1, double y1, double x2, double y2, std::string_view stroke,
@@ -40,14 +40,15 @@ class SvgCanvas {
   std::string out_;
 };
 
-// `text` inside XML, between tags or quotes. What XML 1.0 cannot hold (control characters, bytes
-// that are no UTF-8) becomes U+FFFD.
+// Escapes `text` to stand between tags or quotes. What XML 1.0 cannot hold (control characters, and
+// bytes that are not UTF-8) becomes U+FFFD.
 std::string xml_escape(std::string_view text);
 
-// Width of `text` in pixels as sans-serif fonts have it on average: a little more rather than less.
+// About the width of `text` in pixels in a sans-serif font: rather a little too much than too
+// little.
 double text_width(std::string_view text, double size, bool bold = false);
 
-// `text`, or its head and "…" where it is wider than `width`.
+// `text`, or its beginning and "…" if it is wider than `width`.
 std::string fitted(std::string_view text, double size, double width, bool bold = false);
 
 }  // namespace berth

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
-// 100 x bytes / GiB without overflow: whole part and remainder apart.
+// 100 x bytes / GiB as a whole number and a remainder, because the product may overflow.
 std::int64_t hundredths_down(std::uint64_t bytes) {
   return static_cast<std::int64_t>(bytes / kGiB * 100 + bytes % kGiB * 100 / kGiB);
 }
@@ -101,7 +101,8 @@ std::vector<std::int64_t> apportion(const std::vector<std::uint64_t>& parts, std
     return remainder_of(parts[a]) > remainder_of(parts[b]);
   });
   for (std::size_t i = 0; left > 0 && i < order.size(); ++i, --left) ++shares[order[i]];
-  // Where a part was rounded up elsewhere, the largest share gives way.
+  // If the shares exceed `total`, because the caller rounded another figure up, the largest gives
+  // way.
   for (; left < 0; ++left) {
     const auto largest = std::max_element(shares.begin(), shares.end());
     if (largest == shares.end() || *largest == 0) break;

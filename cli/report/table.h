@@ -7,8 +7,8 @@
 
 namespace berth {
 
-// Rows of text under one row of headers. The first column and the last are left-aligned, unless the
-// last is numeric; the others are right-aligned. Text of the last column is wrapped at its ", " so
+// Rows of text under one row of headers. The first column is left-aligned, and so is the last if it
+// is not numeric; the others are right-aligned. Text of the last column is wrapped at its ", " so
 // that a line stays within `width`.
 class Table {
  public:
@@ -30,9 +30,9 @@ inline constexpr std::uint64_t kShownAsUnlimited = std::uint64_t{1} << 60;
 std::int64_t gib_hundredths(std::uint64_t bytes);
 std::string format_hundredths(std::int64_t hundredths);  // "-12.30"
 
-// `parts` in hundredths of a GiB that add up to exactly `total` hundredths: each is rounded down or
-// up, the largest remainders up first (largest remainder method). `parts` must sum to about
-// `total`.
+// `parts` in hundredths of a GiB, rounded so that they add up to exactly `total` hundredths: first
+// all are rounded down, then those with the largest remainders up (largest remainder method).
+// `parts` must sum to about `total`.
 std::vector<std::int64_t> apportion(const std::vector<std::uint64_t>& parts, std::int64_t total);
 
 }  // namespace berth

@@ -15,7 +15,8 @@
 
 namespace berth {
 
-// A tensor in a file: bytes [begin, end) of its shard, counted from the start of the file.
+// A tensor in a file: bytes [begin, end) of its shard, counted from the start of the file. They are
+// as many as its shape needs, but where its form says otherwise.
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
@@ -29,17 +30,21 @@ struct TensorInfo {
   std::uint64_t bytes() const { return end - begin; }
 };
 
-// How the elements of a tensor stand in its file where that is not as its shape says, as happens in
-// GGUF files.
+// How the elements of a tensor stand in its file where that is not as its shape says: in GGUF
+// files, and for the transposed, expanded and sliced views of PyTorch's.
 struct StoredForm {
-  // Where `unit` is not 0, the file has the elements as [groups, rows, columns, unit] and the
-  // tensor as [groups, columns, rows, unit], both row-major. The size of the tensor gives `groups`.
-  std::uint64_t rows = 0;
-  std::uint64_t columns = 0;
-  std::uint64_t unit = 0;  // elements that stay together; whole blocks of a block format
-  bool plus_one = false;   // the file has F32 values that are greater by one than the model's
+  // Where `sizes` is not empty, the tensor is taken as one of these sizes, row-major, and its
+  // element (i, j, ...) stands in the file at element i * strides[0] + j * strides[1] + ... of the
+  // tensor's range. Several elements may stand at one place, and places may belong to none.
+  Shape sizes = {};
+  Shape strides = {};     // of a block format: whole blocks, but the last, which is 1
+  bool plus_one = false;  // the file has F32 values that are greater by one than the model's
 
-  bool reorders() const { return unit != 0; }
+  bool reorders() const { return !sizes.empty(); }
+  // How many elements stand side by side in the file as in the tensor.
+  std::uint64_t run() const {
+    return reorders() && strides[strides.size() - 1] == 1 ? sizes[sizes.size() - 1] : 1;
+  }
   bool operator==(const StoredForm&) const = default;
 };
 
@@ -53,33 +58,24 @@ struct Shard {
   std::int64_t mtime_ns = 0;  // st_mtim, nanoseconds
 };
 
-// How the files of a checkpoint are written: by safetensors, by llama.cpp, by torch.save.
+// What writes the files of a checkpoint: safetensors, llama.cpp or torch.save.
 enum class CheckpointFormat : std::uint8_t { kSafetensors, kGguf, kTorch };
 
 // All files of a model together.
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::kSafetensors;
-  // Holds the shards, and beside them config.json where the format does not have it inside.
+  // The folder of the shards, and of config.json if the format does not have it inside its files.
   std::filesystem::path folder;
   std::vector<Shard> shards;        // sorted by name
   std::vector<TensorInfo> tensors;  // by shard, then by offset; names are unique
-  std::vector<StoredForm> forms;    // that TensorInfo::form names
+  std::vector<StoredForm> forms;    // TensorInfo::form is an index into them, plus 1
+  std::vector<std::string> notes;   // what was found otherwise than it should be, one line each
 
   std::uint64_t bytes() const;  // of all tensors; bytes that several share count once
   // Null where the tensor is stored as its shape says.
   const StoredForm* form_of(const TensorInfo& tensor) const {
     return tensor.form == 0 ? nullptr : &forms[tensor.form - 1];
   }
-};
-
-// What a checkpoint may have at most; opening one that has more is an Error. These are the limits
-// of the format's reference implementation, and our own where it has none.
-struct CheckpointLimits {
-  std::uint64_t header_bytes = 100'000'000;  // of one shard
-  std::uint64_t tensors = 2'000'000;         // in all shards
-  std::uint64_t shards = 100'000;
-  std::uint64_t rank = 64;  // dimensions of a tensor
-  std::uint64_t name_bytes = 4096;
 };
 
 }  // namespace berth

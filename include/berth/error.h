@@ -1,9 +1,9 @@
-// The exceptions that Berth throws: bad input, failed I/O, a device that refuses, a wish to stop.
+// The exceptions that Berth throws: for bad input, failed I/O, failing devices and cancelled work.
 //
-// A function of the public headers that fails throws Error; where memory runs out, std::bad_alloc
-// as anywhere. The message is one line without a newline. It says what was wrong, where (file,
-// line, field, tensor or offset) and, where that helps, what to do: print it as it is. A model that
-// does not fit is no Error, it is a value: Plan::shortfall.
+// A function of the public headers that fails throws Error; if memory runs out, std::bad_alloc. The
+// message is one line without a newline. It says what was wrong, where (file, line, field, tensor
+// or offset) and, where that helps, what to do: print it as it is. A model that does not fit is no
+// Error, it is a value: Plan::shortfall.
 #pragma once
 
 #include <stdexcept>

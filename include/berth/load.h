@@ -44,17 +44,19 @@ struct LoadOptions {
   // are first touched.
   bool prefault = false;
   IoEngine io = IoEngine::kAuto;  // Default: kAuto
-  // Bound of the transient buffers, in bytes; at least 256 KiB. Default: 128 MiB
+  // The most bytes that the buffers for loading may take; at least 256 KiB. Default: 128 MiB
   std::uint64_t staging = 128ull << 20;
-  // Devices of the plan that this machine lacks live in host memory. Default: they are an Error.
+  // Keeps tensors of devices that this machine lacks in host memory. Default: they are an Error.
   bool emulate = false;
   // A file that `berth checksum` wrote: every tensor is compared with it as it is read, mapped ones
   // before load() returns, those on disk when they are fetched. Default: none, nothing is compared.
   std::filesystem::path verify;
-  // Where tensors of the disk tier are kept that must be converted; used for those only. Default: a
-  // temporary folder on a disk.
+  // The folder that keeps tensors which the plan leaves on the disk and which must be converted.
+  // Default: a temporary folder on a disk.
   std::filesystem::path offload_folder;
-  // Set to true from any thread or a signal handler, it makes load() throw Interrupted, unless all
+  // This machine as the caller has just found it, by probe_machine(). Default: load() probes it.
+  std::optional<Machine> machine;
+  // If any thread or a signal handler sets it to true, load() throws Interrupted, unless everything
   // is read already. It must live until load() returns. Default: none.
   const std::atomic<bool>* cancel = nullptr;
   // Called a few times a second, always from one thread, which need not be the caller's. Default:
@@ -78,25 +80,26 @@ struct DeviceLoad {
   DeviceKind kind = DeviceKind::kCuda;
   bool emulated = false;      // its weights are in host memory
   std::uint64_t planned = 0;  // weights by plan
-  // Bytes of the tensors that are there now, shared storage once; for the disk, of what fetch()
-  // gives.
+  // Bytes of the tensors that are there now, with storage that tensors share counted once; for the
+  // disk, bytes of what fetch() gives.
   std::uint64_t loaded = 0;
   // Memory in use on the whole GPU, by all processes, as the driver says; 0 where there is no GPU.
   std::uint64_t gpu_used_before = 0;
   std::uint64_t gpu_used_after = 0;
 };
 
-// Measured, not planned; `planned_...` stand beside what they were planned as. Sizes are bytes.
+// What was measured; members called `planned_...` say what the plan expected. Sizes are bytes.
 struct LoadReport {
   double seconds = 0;
   std::uint64_t tensors = 0;
-  // Delivered by read engines, every needed byte once. Mapped bytes are not read here, and what
-  // O_DIRECT reads around a range to fill its blocks is not counted.
+  // What the read engines delivered, every needed byte once. Mapped bytes are not among them, nor
+  // what O_DIRECT reads around a range to fill its blocks.
   std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_mapped = 0;           // handed out as mappings of the checkpoint
-  std::uint64_t bytes_mapped_resident = 0;  // of those, in RAM when the load ended
-  std::uint64_t bytes_offloaded = 0;        // written to the offload file, converted
-  std::uint64_t tensors_verified = 0;       // compared with their checksums
+  std::uint64_t bytes_mapped = 0;  // handed out as mappings of the checkpoint
+  // Of those, in RAM when the load ended; of more than a GiB an estimate, from samples.
+  std::uint64_t bytes_mapped_resident = 0;
+  std::uint64_t bytes_offloaded = 0;   // written to the offload file, converted
+  std::uint64_t tensors_verified = 0;  // compared with their checksums
   std::vector<DeviceLoad> devices;
   HostMemory before;  // after CUDA contexts were made, before anything else
   HostMemory after;
@@ -104,13 +107,13 @@ struct LoadReport {
   std::uint64_t planned_peak_bytes = 0;  // private and emulated memory, and the staging ring
   // One line a shard: "model-00001-of-00005.safetensors: direct (0% in page cache, ext4)".
   std::vector<std::string> io_choices;
-  std::vector<std::string> notes;  // what was done otherwise than asked, and why
+  std::vector<std::string> notes;  // what was done differently than asked, and why
 };
 
-// A tensor where it ended, elements in row-major order. `data` points into device memory for a real
-// GPU, else into host memory. It is null for a tensor left on disk, and for a buffer that no
-// checkpoint stores (0 bytes: whoever runs the model computes it). Pointers are valid as long as
-// the LoadedModel lives.
+// A tensor at its destination, with its elements in row-major order. `data` points into device
+// memory for a real GPU, else into host memory. It is null for a tensor left on disk, and for a
+// buffer that no checkpoint stores (0 bytes: whoever runs the model computes it). Pointers are
+// valid as long as the LoadedModel lives.
 struct LoadedTensor {
   TensorId id = kNone;
   DType dtype = DType::kF32;
@@ -128,7 +131,7 @@ struct HostBlock {
   std::uint64_t bytes = 0;
 };
 
-// A model that load() has put in its place. Destroying it frees all its memory, on every device.
+// A model that load() has loaded. Destroying it frees all its memory, on every device.
 class BERTH_API LoadedModel {
  public:
   virtual ~LoadedModel() = default;
@@ -136,8 +139,8 @@ class BERTH_API LoadedModel {
   // By index into ModelTree::tensors; throws Error for any other. Tied tensors on one device share
   // `data`.
   virtual const LoadedTensor& tensor(TensorId id) const = 0;
-  // Reads a tensor that the plan left on the disk, converted if the plan converts it. Throws Error
-  // where it cannot be read, its file has changed since it was opened, or its checksum is another.
+  // Reads a tensor that the plan left on the disk, and converts it if the plan says so. Throws
+  // Error if it cannot be read, its file has changed since it was opened, or its checksum differs.
   virtual HostBlock fetch(TensorId id) const = 0;
   // Mapped tensors are pages of their files. If somebody cuts such a file short, touching what is
   // gone raises SIGBUS, which a library cannot turn into an error. This looks without the signal,

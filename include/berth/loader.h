@@ -1,10 +1,10 @@
-// Loading by plan, and converting. These two functions are what libberth_loader.so is there for;
-// link berth::loader. Nothing here needs libtorch, and a GPU only where the plan names one.
+// Loading by plan, and converting: the two functions that libberth_loader.so exists for. Link
+// berth::loader. Neither needs libtorch, and load() needs a GPU only if the plan uses one.
 //
 // All or nothing: load() gives a LoadedModel that holds every tensor, or throws Error and leaves no
 // thread, mapping, descriptor, file or byte of a device behind, and can be called again. Each
 // needed byte is read once and goes straight to where the plan wants it. convert() reads through
-// the same engines and the same bounded staging, in file order, whatever the size of a tensor; its
+// the same engines and the same limited staging, in file order, however large a tensor is; its
 // folder is complete or absent.
 //
 // Threads: one call of load() or convert() at a time in a process; they use threads of their own
@@ -60,14 +60,14 @@ struct ConvertedFile {
 struct ConvertReport {
   double seconds = 0;  // until everything is on the disk
   std::uint64_t tensors = 0;
-  std::uint64_t converted = 0;       // of those, whose dtype changed
+  std::uint64_t converted = 0;       // tensors whose dtype changed
   std::uint64_t bytes_read = 0;      // every needed byte once
   std::uint64_t bytes_written = 0;   // of all files but companions
   std::vector<ConvertedFile> files;  // of weights
   HostMemory before;
   HostMemory after;
   std::uint64_t host_peak_bytes = 0;     // anonymous + shared above `before`
-  std::uint64_t planned_peak_bytes = 0;  // staging that is used
+  std::uint64_t planned_peak_bytes = 0;  // the part of the staging that is used
   std::vector<std::string> io_choices;   // as in LoadReport
 };
 

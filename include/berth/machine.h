@@ -18,7 +18,7 @@ namespace berth {
 enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
 std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
 
-// Rates are 0 where unknown, until fill_defaults() has run; the defaults are told there.
+// Rates that are unknown are 0 until fill_defaults() has run, whose comment says the defaults.
 struct Device {
   std::string name;  // "0", "1", ... (CUDA ordinals), "cpu", "disk"
   DeviceKind kind = DeviceKind::kCuda;
@@ -46,7 +46,7 @@ struct Link {
   double latency = 0;    // seconds
 };
 
-// Who measured a machine file, and when: what `berth calibrate` writes as its key `calibrated`.
+// When and where a machine file was measured: `berth calibrate` writes it as the key `calibrated`.
 struct Calibrated {
   std::string date;      // "2026-11-21"
   std::string host;      // "" where unknown
@@ -58,7 +58,7 @@ struct Machine {
   std::string source;           // "this machine" or the file's name
   std::vector<Device> devices;  // GPUs by ordinal, then "cpu", then "disk"
   std::vector<Link> links;
-  std::vector<std::string> notes;        // what probing passed over or had to guess, one line each
+  std::vector<std::string> notes;        // what probing left out or had to guess, one line each
   std::optional<Calibrated> calibrated;  // of a file that was measured
 
   // Null where there is none. Both point into this Machine.
@@ -66,15 +66,15 @@ struct Machine {
   const Link* find_link(std::string_view from, std::string_view to) const;
 };
 
-// Fills in what a description leaves out; what it says stays as it is. Running it twice is running
-// it once. Rates, where 0:
+// Fills in what a description leaves out; what it says stays as it is. A second call changes
+// nothing. Rates that are 0 become:
 //   cuda  the published figures of the GPU that `description` names, else 1 TB/s and 150 TFLOP/s
 //   cpu   50 GB/s and 1 TFLOP/s (a probed CPU comes with an estimate from its cores)
 //   disk  2 GB/s, no FLOPs
-// Links: every GPU has one to "cpu" and back, "disk" too. A direction that is missing gets the
-// bandwidth and latency of its reverse; a pair that is missing, 80 % of PCIe x16 of the GPU's
-// generation (gen 4, so 25 GB/s, where unknown) at 10 us, and for the disk its own rate at 100 us.
-// No link between GPUs is made up.
+// Links: every GPU and the disk get one to "cpu" and one back. If only one direction is missing, it
+// gets the bandwidth and latency of the other. If both are, a GPU's get 80 % of PCIe x16 of its
+// generation (if that is unknown, of gen 4: 25 GB/s) and 10 us, and the disk's its own rate and
+// 100 us. No link between GPUs is made up.
 void fill_defaults(Machine& machine);
 
 // Reads a machine file; docs/guide.md has more on it. It is YAML, a mapping with

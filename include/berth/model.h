@@ -5,8 +5,8 @@
 // tree that is written as JSON. Modules stand in the order of registration, as in PyTorch, because
 // Accelerate's policies depend on it.
 //
-// All are values. What does not change may be read from many threads. Copies of a ModelTree share
-// the memory of their names, which is freed with the last of them.
+// All are values, which many threads may read while none changes them. Copies of a ModelTree share
+// the memory of their names, which is freed with the last copy.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@
 
 namespace berth {
 
-// Not for programs to look into: a config.json that was read, and how quantised weights are stored.
+// Opaque to programs: a config.json that was read, and how quantised weights are stored.
 class ModelConfig;
 struct QuantizedWeights;
 
@@ -31,7 +31,7 @@ using ModuleId = std::uint32_t;
 using TensorId = std::uint32_t;
 inline constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
-// A name in a NameArena or in the program's text; it cannot be made from a string that may go away.
+// A name in a NameArena, or a literal: it cannot be made of a string that may go away too early.
 class Name : public std::string_view {
  public:
   constexpr Name() = default;
@@ -51,7 +51,7 @@ class Name : public std::string_view {
 // not thread-safe, not even to two copies of one arena.
 class NameArena {
  public:
-  void reserve(std::size_t bytes);  // room for that many more bytes at once
+  void reserve(std::size_t bytes);  // makes space for so many more bytes at once
   Name add(std::string_view text);
   // "a.b" and "c" give "a.b.c"; an empty parent, which is the root's name, gives "c".
   Name join(Name parent, std::string_view child);
@@ -59,12 +59,12 @@ class NameArena {
  private:
   struct Blocks {
     std::vector<std::unique_ptr<char[]>> all;
-    char* next = nullptr;  // free room of the last block: up to `end`
+    char* next = nullptr;  // the free bytes of the last block: from here to `end`
     char* end = nullptr;
   };
 
   Blocks& blocks();
-  char* take(std::size_t bytes);  // room for `bytes`, which is used from then on
+  char* take(std::size_t bytes);  // so many free bytes, which count as used from then on
 
   std::shared_ptr<Blocks> blocks_;
 };
@@ -81,11 +81,11 @@ struct ModelTensor {
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)
-  // The parameters that it holds, where its shape does not say it: a packed tensor of quantised
+  // How many parameters it holds, if its shape does not say that: a packed tensor of quantised
   // weights holds many, scales hold none. Such a tensor keeps its stored dtype.
   std::uint64_t values = kAsShaped;
-  // Not kNone where loading makes it of quantised values: an index into ModelTree::quantized.
-  // `source` is then the tensor of those values, and `stored` its dtype.
+  // If loading makes the tensor from quantised values, an index into ModelTree::quantized; else
+  // kNone. `source` is then the tensor of those values, and `stored` its dtype.
   std::uint32_t dequantization = kNone;
 
   static constexpr std::uint64_t kAsShaped = std::numeric_limits<std::uint64_t>::max();
@@ -168,12 +168,12 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 // Whether quantised weights become plain ones as they are loaded, or stay as they are stored.
 enum class Dequantize : bool { kNo, kYes };
 
-// A file that stands beside weights and describes the model (config.json, tokenizer.json): one that
-// is there, or a text of our own, as GGUF's metadata gives it.
+// A file that stands beside weights and describes the model (config.json, tokenizer.json): either a
+// file that exists, or a text that Berth makes, as it does from the metadata of a GGUF file.
 struct Companion {
   std::string name;
-  std::filesystem::path from;  // the file; empty where it is a text
-  std::string text;            // else
+  std::filesystem::path from;  // the file that exists; empty if it is a text
+  std::string text;            // the text if `from` is empty
 };
 
 // A model as open_model() gives it.

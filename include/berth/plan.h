@@ -24,12 +24,12 @@ enum class Policy : std::uint8_t {
   kBalancedLow0,  // the same, with little on GPU 0
   kSequential,    // the first GPU is filled, then the next
   kThroughput,    // the slowest stage of a pipeline is as fast as can be
-  kDeviceMap,     // by a map that the user gave; what a Plan says, not what a Request asks for
+  kDeviceMap,     // by a map that the user gave; a Plan says so, a Request never asks for it
 };
 std::string_view policy_name(Policy policy);  // "auto", "balanced_low_0", ...
-// The inverse, for all that can be asked for; nothing for a text that is no such name.
+// The inverse, for the policies that can be asked for; nothing for any other text.
 std::optional<Policy> parse_policy(std::string_view name);
-// The names of all that can be asked for, for messages.
+// The names of the policies that can be asked for, for messages.
 std::vector<std::string_view> policy_names();
 
 // What a tensor in host RAM is once it is loaded.
@@ -40,6 +40,7 @@ enum class CpuMemory : std::uint8_t {
 };
 std::string_view cpu_memory_name(CpuMemory mode);                  // "mmap", ...
 std::optional<CpuMemory> parse_cpu_memory(std::string_view name);  // the inverse
+std::vector<std::string_view> cpu_memory_names();
 
 // What the model will be asked to do. `auto` and `throughput` plan for it, and estimates are of it.
 struct Workload {
@@ -58,11 +59,11 @@ struct Budget {
   std::uint64_t bytes = 0;
 };
 
-// When `auto` uses a GPU: one of a lower level only where those of higher levels cannot hold the
-// model.
+// When `auto` uses a GPU: one of a lower level is used only if those of higher levels cannot hold
+// the model.
 struct Priority {
   std::string device;
-  int level = 0;  // of devices that nobody names: 0
+  int level = 0;  // a GPU that has no Priority is of level 0
 };
 
 // Modules and tensors whose names match the glob `match` (*, ?, [..]) go to `device`.
@@ -82,12 +83,12 @@ using DeviceMap = std::vector<DeviceMapEntry>;  // in the order of the file
 // Who computes what stands on a disk: the CPU, or the largest GPU.
 enum class DiskRunner : std::uint8_t { kHost, kGpu };
 
-// What make_plan() is asked for. One that was not changed asks for the quickest plan of the default
-// workload on all devices.
+// What make_plan() is asked for. A Request as it is constructed asks for the quickest plan of the
+// default workload on all devices.
 struct Request {
   Policy policy = Policy::kAuto;  // Default: kAuto
-  // Budgets, in the order given. `auto` and `throughput` do not limit a device that is not named;
-  // Accelerate's policies leave it out, but for the disk. Default: nothing is limited.
+  // Budgets, in the order given. A device that is not named has no limit with `auto` and
+  // `throughput`, and is not used by Accelerate's policies, except the disk. Default: no limits.
   std::optional<std::vector<Budget>> max_memory;
   // Where it is set, the plan follows this map instead of a policy. Default: not set.
   std::optional<DeviceMap> device_map;
@@ -97,18 +98,18 @@ struct Request {
   // Globs over names and classes: modules that match one stay on one device. Default: the classes
   // that the model names itself
   std::vector<std::string> no_split;
-  // Weights go on GPUs only; what has no room there does not fit. Default: false
+  // Weights go on GPUs only. If these cannot hold all, the plan does not fit. Default: false
   bool never_offload = false;
-  // Default: whoever makes a model that fills the host's RAM run sooner; the other one where
-  // nothing fits otherwise.
+  // Default: the CPU, or the largest GPU if the host's RAM is so small or so slow that the model
+  // runs sooner without it; the other of the two if nothing fits otherwise.
   std::optional<DiskRunner> disk_runner;
   Workload workload;
   CpuMemory cpu_memory = CpuMemory::kMmap;  // Default: kMmap
   std::uint64_t staging = 128ull << 20;     // bytes of the buffers for loading. Default: 128 MiB
 };
 
-// What becomes of a device's bytes: capacity = reserved + weights + kv_cache + workspace + free.
-// Where that is more than the device has, `free` is 0 and `over` says how much more.
+// What a device's bytes are used for: capacity = reserved + weights + kv_cache + workspace + free.
+// If a plan needs more than the device has, `free` is 0 and `over` says how much more it needs.
 struct DeviceLedger {
   std::string name;
   DeviceKind kind = DeviceKind::kCuda;
@@ -157,8 +158,8 @@ struct Estimate {
   double score_seconds = 0;  // prefill + new_tokens x seconds_per_token
   // How far from the best this plan may be at most: (score - bound) / score, where no placement of
   // whole units on the devices that were considered scores below the bound. 0 means that it is
-  // proven to be the best. For `throughput`, the same of its slowest stage. Nothing for the other
-  // policies, which prove nothing, and where the model does not fit.
+  // proven to be the best. For `throughput` it compares the time of the slowest stage instead of
+  // the score. Nothing for the other policies, which prove nothing, and if the model does not fit.
   std::optional<double> optimality_gap;
 };
 
@@ -180,7 +181,7 @@ struct Plan {
   Policy policy = Policy::kAuto;
   std::string machine;                       // Machine::source
   std::vector<DeviceLedger> devices;         // every device considered, in machine order
-  std::vector<std::uint32_t> tensor_device;  // by TensorId; index into devices; kNone: unplaced
+  std::vector<std::uint32_t> tensor_device;  // by TensorId; index into devices; kNone: not placed
   std::vector<ModulePlacement> placement;    // in the order in which the modules run
   DeviceMap device_map;  // the same, as Hugging Face writes it; covers every tensor that is placed
   Workload workload;     // defaults filled in
@@ -197,12 +198,12 @@ struct Plan {
   bool fits() const { return !shortfall; }
 };
 
-// A machine of which only budgets are known: each device has that much room for weights and default
-// speeds, and there is always a disk. Throws Error for a name that is no device or is given twice.
+// A machine of which only budgets are known: each device has that much space for weights, and
+// default speeds; there is always a disk. Throws Error for a name that is given twice or unknown.
 Machine budget_machine(const std::vector<Budget>& budgets);
 
-// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}. `source` is
-// what errors call it. Throws Error naming the key where it is malformed, and where the map is
+// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}. Error messages
+// call it `source`. Throws Error, naming the key, if an entry is malformed, and if the map is
 // empty.
 DeviceMap parse_device_map(std::string_view json, const std::string& source);
 DeviceMap read_device_map(const std::filesystem::path& file);

@@ -1,7 +1,8 @@
 // The planner: opening a model by its metadata, and deciding where every tensor of it will live.
 //
-// Nothing here reads a byte of weights, makes a CUDA context or needs a GPU. The functions keep no
-// state and may be called from several threads at once, each with values of its own.
+// Nothing here makes a CUDA context, needs a GPU or reads a byte of weights, except that
+// open_model() compares tied tensors of which a checkpoint stores both. The functions keep no state
+// and may be called from several threads at once, each with values of its own.
 #pragma once
 
 #include <filesystem>
@@ -16,15 +17,17 @@ namespace berth {
 
 // Opens the model at `path`, which is
 //   a folder with config.json and weights (safetensors, or PyTorch's .bin), or with one GGUF model,
-//   a file of weights: .safetensors, .bin, .pt, .pth, .gguf; a config.json beside it is used,
+//   a Hugging Face cache folder (models--org--name), or FOLDER@REVISION for one of its revisions,
+//   a file of weights: .safetensors, .bin, .pt, .pth, .gguf, or one of another name that begins as
+//   they do; a config.json beside it is used; FILE@NAME is one state dict of a PyTorch file,
 //   a config.json alone: the model can be planned before its weights are there, or
 //   a module tree as JSON.
-// `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); nothing
-// keeps every tensor as it is stored. With Dequantize::kYes quantised weights become plain ones of
-// that dtype. A family that Berth has no template for gets the tree that the names of its tensors
-// spell, with a note in ModelTree::notes.
-// Throws Error naming the file: missing, malformed, a folder without config.json, tensors that are
-// missing or of other shapes than the config says, a quantisation that cannot be dequantised.
+// `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); without
+// it, every tensor stays as it is stored. With Dequantize::kYes quantised weights become plain.
+// Weights without a config.json, and those of a family that Berth has no template for, get the tree
+// that the names of their tensors spell, with a note in ModelTree::notes.
+// Throws Error naming the file: missing, malformed, tensors that are missing or of other shapes
+// than the config says, a quantisation that cannot be dequantised.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
                  Dequantize dequantize = Dequantize::kNo);
 
@@ -36,8 +39,8 @@ Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request);
 
 // Compares a plan, perhaps made elsewhere or earlier, with what is free on `now`. Gives an empty
-// string where it still fits, else one sentence that names the device and what it lacks. A device
-// of the plan that `now` lacks is skipped with `emulate`, and named as absent without.
+// string if the plan still fits, else one sentence that names the device and what it lacks. With
+// `emulate`, devices that `now` lacks are skipped; without, the sentence says that one is absent.
 std::string recheck(const Plan& plan, const Machine& now, bool emulate);
 
 }  // namespace berth

@@ -3,10 +3,10 @@
 // The element types are those of the safetensors format, and the block formats of GGUF. A block
 // format stores a fixed number of neighbouring elements of a row in one block of bytes, with scales
 // of its own, so that a single element has no size. Every type is given a block, so that all sizes
-// are worked out in the same way; that of a plain type is one element, or the few elements that
-// fill whole bytes.
+// are worked out in the same way; the block of a plain type is one element, or the few elements
+// that fill whole bytes.
 //
-// Everything here is a plain value. Nothing throws, but for memory that runs out.
+// Everything here is a plain value. Nothing throws except std::bad_alloc.
 #pragma once
 
 #include <algorithm>
@@ -111,7 +111,7 @@ inline std::optional<std::uint64_t> tensor_bytes(DType dtype,
   return bits / whole;
 }
 
-// The bytes that elements take as `to` which take `bytes` as `from`. They are whole blocks of both.
+// The bytes that elements take as `to` if they take `bytes` as `from`. Both must be whole blocks.
 constexpr std::uint64_t converted_bytes(std::uint64_t bytes, DType from, DType to) {
   if (from == to) return bytes;
   const std::uint64_t elements = bytes / dtype_block(from).bytes * dtype_block(from).elements;
@@ -167,7 +167,7 @@ class Shape {
  private:
   static constexpr std::size_t kInPlace = 2;
 
-  // Shapes of many dimensions are short, and made once: each more is another array.
+  // Makes a new array for each dimension: shapes with more than two are rare, and never long.
   void grow() {
     auto more = std::make_unique<std::uint64_t[]>(rank_ + 1);
     std::copy(begin(), end(), more.get());

@@ -63,8 +63,8 @@ Eighths balance(const Sizes& sizes, std::vector<Budget>& budgets, bool low_zero,
     for (Budget& budget : budgets) {
       if (names_gpu(budget.device) && gpu_number(budget.device) == number) return &budget;
     }
-    notes.push_back("Accelerate fails here: balanced_low_0 wants a GPU " + std::to_string(number) +
-                    "; it was counted as having no memory");
+    notes.push_back("Accelerate fails here: balanced_low_0 asks for the budget of GPU " +
+                    std::to_string(number) + ", which has none; it was counted as 0 bytes");
     return nullptr;
   };
 

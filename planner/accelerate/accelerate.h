@@ -10,7 +10,7 @@
 // of names, in quadratic time; this code works on ids, in nearly linear time.
 //
 // Where Accelerate itself would crash, this code goes on and adds a note: a tied partner that was
-// placed already stays where it is, and a GPU that `balanced_low_0` needs and that is not there
+// placed already stays where it is, and a GPU whose budget `balanced_low_0` needs but that has none
 // counts as having no memory. All functions are pure.
 #pragma once
 

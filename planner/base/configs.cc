@@ -7,6 +7,7 @@
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/base/self_path.h"
 
 namespace berth {
 
@@ -34,7 +35,7 @@ fs::path find_config_dir() {
     return chosen;
   }
   if (!chosen_dir().empty() && fs::is_directory(chosen_dir(), ignored)) return chosen_dir();
-  const fs::path exe = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path exe = self_path();
   const fs::path installed = exe.parent_path().parent_path() / "share/berth/configs";
   if (!exe.empty() && fs::is_directory(installed, ignored)) return installed;
   const fs::path built_from = BERTH_SOURCE_CONFIGS;

@@ -14,10 +14,10 @@
 namespace berth {
 namespace {
 
-// For messages: one line, whatever a path is made of.
+// The path for a message: one line, whatever characters it has.
 std::string name_of(const std::filesystem::path& path) { return printable(path.string(), 4096); }
 
-// Of what cannot be read as a file, for a message.
+// What a path is that cannot be read as a file, for a message.
 const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a folder";
   if (S_ISFIFO(mode)) return "a pipe";

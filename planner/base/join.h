@@ -1,4 +1,4 @@
-// Lists in messages and reports: "a, b, c".
+// Lists in messages and reports: "a, b, c"; "a, b or c".
 #pragma once
 
 #include <functional>
@@ -17,6 +17,19 @@ std::string join(const Range& items, std::string_view separator, Projection proj
   for (const auto& item : items) {
     if (!std::exchange(first, false)) out += separator;
     out += std::invoke(projection, item);
+  }
+  return out;
+}
+
+// "a, b or c": the same as a sentence has it, with `word` ("or", "and") before the last.
+template <std::ranges::forward_range Range, typename Projection = std::identity>
+std::string join_in_words(const Range& items, std::string_view word, Projection projection = {}) {
+  std::string out;
+  const auto end = std::ranges::end(items);
+  for (auto item = std::ranges::begin(items); item != end; ++item) {
+    const bool last = std::ranges::next(item) == end;
+    if (item != std::ranges::begin(items)) out += last ? " " + std::string(word) + " " : ", ";
+    out += std::invoke(projection, *item);
   }
   return out;
 }

@@ -1,7 +1,6 @@
 #include "planner/base/json_value.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "berth/error.h"
@@ -55,12 +54,6 @@ std::uint64_t JsonValue::unsigned_integer() const {
   std::uint64_t value = 0;
   if (element_.get(value) != simdjson::SUCCESS) fail("must be a whole number, 0 or more");
   return value;
-}
-
-std::uint32_t JsonValue::token_id() const {
-  const std::uint64_t id = unsigned_integer();
-  if (id > std::numeric_limits<std::uint32_t>::max()) fail("is no token id");
-  return static_cast<std::uint32_t>(id);
 }
 
 std::vector<JsonValue> JsonValue::list() const {

@@ -51,11 +51,10 @@ class JsonValue {
   std::string_view character() const;  // a text of one
   bool boolean() const;
   std::uint64_t unsigned_integer() const;
-  std::uint32_t token_id() const;
   std::vector<JsonValue> list() const;
   simdjson::dom::object object() const;
 
-  // What most objects here are told apart by, and flags that are false where absent.
+  // type() is the member "type", which must be there; flag() is `otherwise` if it is absent.
   std::string_view type() const { return require("type").text(); }
   bool flag(std::string_view key, bool otherwise = false) const;
 

@@ -35,7 +35,7 @@ std::string lower(std::string_view text) {
 
 std::optional<std::string> nearest(std::string_view word,
                                    const std::vector<std::string>& candidates) {
-  constexpr std::size_t kLongest = 64;  // longer words are no typos of ours
+  constexpr std::size_t kLongest = 64;  // a longer word is not one of our words mistyped
   if (word.empty() || word.size() > kLongest) return std::nullopt;
   const std::string wanted = lower(word);
   std::optional<std::string> best;

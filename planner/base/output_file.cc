@@ -26,7 +26,8 @@ bool write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
+    if (written == 0) errno = EIO;  // nothing says that it would go on
+    if (written <= 0) return false;
     text.remove_prefix(static_cast<std::size_t>(written));
   }
   return true;
@@ -79,6 +80,7 @@ void OutputFile::finish() {
   // What cannot be synchronised, as a pipe or a device, says EINVAL; some file systems ENOTSUP.
   if (::fsync(descriptor_.get()) != 0 && errno != EINVAL && errno != ENOTSUP) fail(errno);
   if (!temporary_.empty() && ::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+  unfinished_.reset();
   if (!descriptor_.close()) fail(errno);
 }
 
@@ -88,18 +90,23 @@ void OutputFile::fail(int error) const {
 
 // Not by mkstemp: that makes files private, and a result is as readable as any other new file.
 void OutputFile::make_temporary() {
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
-  std::random_device random;
   for (;;) {
-    std::string name = target_.string() + '.';
-    for (int i = 0; i < 6; ++i) name += kLetters[random() % kLetters.size()];
+    std::string name = temporary_name(target_.string() + '.');
     descriptor_ = Descriptor(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     if (descriptor_.get() >= 0) {
       temporary_ = std::move(name);
+      unfinished_.emplace(temporary_);
       return;
     }
     if (errno != EEXIST) fail(errno);
   }
+}
+
+std::string temporary_name(std::string stem) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::random_device random;
+  for (int i = 0; i < 6; ++i) stem += kLetters[random() % kLetters.size()];
+  return stem;
 }
 
 void write_file(const fs::path& file, std::string_view content) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "planner/base/descriptor.h"
+#include "planner/base/unfinished.h"
 
 namespace berth {
 
@@ -36,10 +38,14 @@ class OutputFile {
   std::filesystem::path target_;  // what is replaced: the end of a chain of links
   std::string temporary_;         // empty: nothing is replaced
   Descriptor descriptor_;
+  std::optional<Unfinished> unfinished_;  // temporary_
 };
 
 // Writes all of `file` at once, as OutputFile.
 void write_file(const std::filesystem::path& file, std::string_view content);
+
+// `stem` and six letters and digits at random, for a name that nothing has yet.
+std::string temporary_name(std::string stem);
 
 // An open file in `folder` that has no name, for reading and writing: nobody finds it, and closing
 // it removes it. Where none can be made the descriptor is -1 and errno says why.

@@ -348,6 +348,8 @@ YamlValue parse_yaml(const std::string& text, const std::string& source) {
     fail_at(source, error.mark.line, "not valid YAML: " + printable(error.msg, 200));
   } catch (const Error&) {
     throw;
+  } catch (const std::bad_alloc&) {
+    throw;  // says nothing about the file
   } catch (const std::exception& error) {
     throw Error(source + ": not valid YAML: " + printable(error.what(), 200));
   }

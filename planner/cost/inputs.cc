@@ -7,20 +7,16 @@
 #include "planner/base/quote.h"
 #include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/policies.h"
 
 namespace berth {
 namespace {
-
-bool is_accelerate(Policy policy) {
-  return policy == Policy::kBalanced || policy == Policy::kBalancedLow0 ||
-         policy == Policy::kSequential;
-}
 
 // The machine with defaults for what it leaves open, with the devices that only --max-memory names,
 // and with the disk that Accelerate's policies always have.
 Machine complete(Machine machine, const Request& request) {
   std::vector<Budget> budgets = request.max_memory.value_or(std::vector<Budget>{});
-  if (is_accelerate(request.policy) && !request.device_map) budgets.push_back({"disk", kUnlimited});
+  if (placer_of(request) == Placer::kAccelerate) budgets.push_back({"disk", kUnlimited});
   if (!budgets.empty()) {
     for (const Budget& budget : budgets) {
       if (machine.find(budget.device) != nullptr) continue;

@@ -73,7 +73,7 @@ std::string margin(const PlanInputs& inputs, const DeviceLedger& row, const Spac
     need += resident(units[next++]);
     ++fit;
   }
-  if (next >= units.size()) return "room to spare: " + format_size(free);
+  if (next >= units.size()) return format_size(free) + " to spare";
   if (fit > 0) return "space for " + std::to_string(fit) + " more";
   return "one more layer would need " + format_size(resident(units[next]) - free) + " more";
 }

@@ -6,16 +6,11 @@
 #include "planner/explain/reasons.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/policies.h"
 #include "planner/search/auto.h"
 
 namespace berth {
 namespace {
-
-// True if Berth chooses the placement: not a device map, nor one of Accelerate's policies.
-bool is_own(const Request& request) {
-  return !request.device_map &&
-         (request.policy == Policy::kAuto || request.policy == Policy::kThroughput);
-}
 
 // The machine without the disk that PlanInputs added for Accelerate's policies. Our own policies
 // use a disk only if the machine or a budget names it.
@@ -370,7 +365,8 @@ std::string find_cause(const PlanInputs& inputs) {
     have += std::min({inputs.spaces[d].bytes, inputs.spaces[d].weight_bytes, kUnlimited / 64});
   }
   return "memory: weights of " + format_size(need) + " and a KV cache of " + format_size(cache) +
-         ", beside workspaces, for " + format_size(have) + " on all devices that may be used";
+         ", besides workspaces, do not fit into the " + format_size(have) +
+         " of all devices that may be used";
 }
 
 std::string load_cause(const PlanInputs& inputs, const LoadPeak& peak) {

@@ -44,8 +44,9 @@ enum class ExportTool : std::uint8_t { kLlamaCpp, kVllm };
 struct ExportRow {
   ExportTool tool;
   std::string_view flag;
-  // The command that takes the path of the model and then the arguments; empty: only the arguments
-  // are printed.
+  // The command that takes the model's folder and then the arguments. It is printed behind the
+  // variables of Export::environment. Empty: the arguments alone are printed, so there can be no
+  // variables.
   std::string_view command;
   Export (*make)(const ModelTree& tree, const Plan& plan);
 };

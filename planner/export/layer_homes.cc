@@ -28,16 +28,17 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
   });
 }
 
-// Which piece of `layer` the tensors of `module` belong to, by the names of the modules above it.
-LayerPiece piece_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
-  LayerPiece piece = kAttention;
+// Which sublayer of `layer` the tensors of `module` belong to, by the names of the modules above
+// it.
+Sublayer sublayer_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
+  Sublayer sublayer = kAttention;
   for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
     if (tree.modules[m].expert) return kExperts;
     if (ends_with_any(tree.modules[m].name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
-      piece = kFeedForward;
+      sublayer = kFeedForward;
     }
   }
-  return piece;
+  return sublayer;
 }
 
 bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
@@ -79,14 +80,15 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
       continue;
     }
     LayerHome& layer = layers[i];
-    const LayerPiece piece = piece_of(tree, tensor.module, tree.facts.layers[i].module);
-    if (layer.device[piece] != kNone && layer.device[piece] != device) {
+    const Sublayer sublayer = sublayer_of(tree, tensor.module, tree.facts.layers[i].module);
+    if (layer.device[sublayer] != kNone && layer.device[sublayer] != device) {
       static constexpr const char* kNames[] = {"attention", "feed-forward", "experts"};
-      throw Error(tool + ": the plan cuts the " + kNames[piece] + " of layer " + std::to_string(i) +
-                  " between " + label(layer.device[piece]) + " and " + label(device));
+      throw Error(tool + ": the plan cuts the " + kNames[sublayer] + " of layer " +
+                  std::to_string(i) + " between " + label(layer.device[sublayer]) + " and " +
+                  label(device));
     }
-    layer.device[piece] = device;
-    layer.bytes[piece] += bytes;
+    layer.device[sublayer] = device;
+    layer.bytes[sublayer] += bytes;
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (layers[i].home() == kNone) {
@@ -134,10 +136,10 @@ LayerHomes::Gathered LayerHomes::gather() {
   for (std::size_t i = 0; i < layers.size(); ++i) moved[i].device = layers[order[i]].device;
   std::vector<std::int64_t> change(plan.devices.size(), 0);
   const auto count = [&](const LayerHome& layer, int sign) {
-    for (std::size_t piece = 0; piece < kLayerPieces; ++piece) {
+    for (std::size_t sublayer = 0; sublayer < kSublayers; ++sublayer) {
       const std::uint32_t device =
-          layer.device[piece] == kNone ? layer.home() : layer.device[piece];
-      change[device] += sign * static_cast<std::int64_t>(layer.bytes[piece]);
+          layer.device[sublayer] == kNone ? layer.home() : layer.device[sublayer];
+      change[device] += sign * static_cast<std::int64_t>(layer.bytes[sublayer]);
     }
     change[layer.home()] += sign * static_cast<std::int64_t>(layer.kv_bytes);
   };

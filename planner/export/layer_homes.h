@@ -13,12 +13,12 @@ namespace berth {
 
 // What of a layer llama.cpp can place by itself: the feed-forward, the experts, and everything
 // else, which counts as attention.
-enum LayerPiece : std::size_t { kAttention, kFeedForward, kExperts, kLayerPieces };
+enum Sublayer : std::size_t { kAttention, kFeedForward, kExperts, kSublayers };
 
-// By LayerPiece: the device and the bytes of weights.
+// By Sublayer: the device and the bytes of weights.
 struct LayerHome {
-  std::array<std::uint32_t, kLayerPieces> device{kNone, kNone, kNone};  // kNone: no such piece
-  std::array<std::uint64_t, kLayerPieces> bytes{};
+  std::array<std::uint32_t, kSublayers> device{kNone, kNone, kNone};  // kNone: no such sublayer
+  std::array<std::uint64_t, kSublayers> bytes{};
   std::uint64_t kv_bytes = 0;
 
   std::uint32_t home() const { return device[kAttention]; }
@@ -37,7 +37,7 @@ struct LayerHomes {
 
   // `tool`: the name that errors begin with. `fold_disk`: what is on the disk counts as on the CPU.
   // Throws Error if the model's layers are unknown, if the plan leaves a tensor unplaced, or if a
-  // piece of a layer is on several devices.
+  // sublayer is on several devices.
   LayerHomes(const ModelTree& tree, const Plan& from, const std::string& tool, bool fold_disk);
 
   bool is_gpu(std::uint32_t device) const;

@@ -21,9 +21,9 @@ std::string ot(const std::string& pattern, const std::string& where) {
   return "-ot \"" + pattern + "=" + where + "\"";
 }
 
-// -ot arguments for pieces of layers that are not on the layer's own device. Experts come first,
+// -ot arguments for sublayers that are not on the layer's own device. Experts come first,
 // because the feed-forward's pattern matches them, too, and the first match counts.
-std::vector<std::string> piece_overrides(const LayerHomes& homes) {
+std::vector<std::string> sublayer_overrides(const LayerHomes& homes) {
   std::map<std::uint32_t, std::vector<std::uint64_t>> experts, feed_forward;
   for (std::size_t i = 0; i < homes.layers.size(); ++i) {
     const LayerHome& layer = homes.layers[i];
@@ -44,9 +44,9 @@ std::vector<std::string> piece_overrides(const LayerHomes& homes) {
   return out;
 }
 
-// The GPUs that hold any piece of a layer, or the output. llama.cpp must use them all, because an
+// The GPUs that hold any sublayer, or the output. llama.cpp must use them all, because an
 // override may name only devices that it uses.
-std::vector<std::uint32_t> gpus_of_pieces(const LayerHomes& homes) {
+std::vector<std::uint32_t> gpus_of_sublayers(const LayerHomes& homes) {
   std::vector<std::uint32_t> gpus;
   for (const LayerHome& layer : homes.layers) {
     for (const std::uint32_t device : layer.device) {
@@ -153,7 +153,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
                         " count as the CPU's, and its mapping of the file reads them when needed");
   }
   Dealt dealt = deal_layers(homes, out.notes);
-  std::vector<std::string> overrides = piece_overrides(homes);
+  std::vector<std::string> overrides = sublayer_overrides(homes);
   if (!dealt.held.empty()) {
     overrides.push_back(ot("blk\\.(" + number_pattern(dealt.held) + ")\\.", "CPU"));
   }
@@ -168,7 +168,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
     for (const std::uint64_t count : dealt.counts) ngl += count;
     place_output(homes, gpus.back(), overrides, out.notes);
   }
-  for (const std::uint32_t gpu : gpus_of_pieces(homes)) {
+  for (const std::uint32_t gpu : gpus_of_sublayers(homes)) {
     if (std::find(gpus.begin(), gpus.end(), gpu) != gpus.end()) continue;
     gpus.push_back(gpu);  // llama.cpp uses it, but deals no layer to it
     dealt.counts.push_back(0);

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/machine/probe.h"
 
@@ -111,7 +112,7 @@ Here this_host() {
 
 std::string apply_calibration(const Machine& measured, const Here& here, Machine& machine) {
   std::map<std::string, std::string> name_now;  // by the name when measured
-  std::string defaults;
+  std::vector<std::string> defaults;
   for (Device& device : machine.devices) {
     std::string why;
     const Device* other = find_measured(measured, here, device, why);
@@ -119,7 +120,7 @@ std::string apply_calibration(const Machine& measured, const Here& here, Machine
       take_rates(*other, device);
       name_now[other->name] = device.name;
     } else {
-      defaults += (defaults.empty() ? "" : ", ") + label(device) + " (" + why + ")";
+      defaults.push_back(label(device) + " (" + why + ")");
     }
   }
   for (Link link : measured.links) {
@@ -139,7 +140,7 @@ std::string apply_calibration(const Machine& measured, const Here& here, Machine
   if (name_now.empty()) sentence = "default speeds: no device is one of those " + origin;
   if (!defaults.empty()) {
     sentence += name_now.empty() ? ": " : "; default speeds for ";
-    sentence += defaults + "; " + kAdvice + " again";
+    sentence += join(defaults, ", ") + "; " + kAdvice + " again";
   }
   return sentence;
 }

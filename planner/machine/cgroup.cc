@@ -1,5 +1,7 @@
 #include "planner/machine/cgroup.h"
 
+#include <sys/sysinfo.h>
+
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -240,6 +242,13 @@ HostLimits read_host_memory(const fs::path& root) {
   visit_groups(root, "memory",
                [&](const fs::path& folder, bool v2) { apply_folder(memory, folder, v2); });
   return memory;
+}
+
+HostLimits kernel_memory() {
+  struct sysinfo facts {};
+  if (::sysinfo(&facts) != 0) return {};
+  const std::uint64_t unit = std::max(1u, facts.mem_unit);
+  return {facts.totalram * unit, (facts.freeram + facts.bufferram) * unit, ""};
 }
 
 double read_cpu_quota(const fs::path& root) {

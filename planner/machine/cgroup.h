@@ -25,6 +25,10 @@ struct HostLimits {
 // limit. Never throws.
 HostLimits read_host_memory(const std::filesystem::path& root = "/");
 
+// What the kernel says of memory by sysinfo(2), which needs no /proc. Page cache that could be
+// dropped is not known, and does not count as available.
+HostLimits kernel_memory();
+
 // The smallest CPU quota of the same groups, in CPUs: cpu.max of version 2, cpu.cfs_quota_us /
 // cpu.cfs_period_us of version 1. 0 if none is set. Never throws.
 double read_cpu_quota(const std::filesystem::path& root = "/");

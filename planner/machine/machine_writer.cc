@@ -5,7 +5,9 @@
 #include <array>
 #include <cstdio>
 #include <utility>
+#include <vector>
 
+#include "planner/base/join.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -64,10 +66,11 @@ std::string device_line(const Device& device) {
   if (device.memory_bandwidth >= 1)
     line += ", memory_bandwidth: " + bandwidth(device.memory_bandwidth);
   if (device.flops >= 1) line += ", flops: " + flops(device.flops);
-  std::string rates;
-  for (const auto& [dtype, rate] : device.matvec)
-    if (rate >= 1) rates += (rates.empty() ? "" : ", ") + dtype + ": " + bandwidth(rate);
-  if (!rates.empty()) line += ", matvec: {" + rates + "}";
+  std::vector<std::string> rates;
+  for (const auto& [dtype, rate] : device.matvec) {
+    if (rate >= 1) rates.push_back(dtype + ": " + bandwidth(rate));
+  }
+  if (!rates.empty()) line += ", matvec: {" + join(rates, ", ") + "}";
   if (!device.description.empty()) line += ", description: " + quoted(device.description);
   if (!device.uuid.empty()) line += ", uuid: " + quoted(device.uuid);
   return line + "}  # " + format_size(device.capacity) + "\n";

@@ -85,7 +85,13 @@ void add_gpus(const Surroundings& around, Machine& machine) {
 }
 
 void add_cpu(const Surroundings& around, Machine& machine) {
-  const HostLimits memory = read_host_memory(around.root);
+  HostLimits memory = read_host_memory(around.root);
+  if (memory.total == 0 && around.kernel_memory) {
+    memory = around.kernel_memory();
+    machine.notes.push_back(
+        "no /proc/meminfo: the host's free memory is what sysinfo(2) says, which leaves out the "
+        "page cache, and limits of control groups are unknown");
+  }
   const CpuReport cpu = read_cpu(around.threads, around.root);
   if (memory.total == 0) machine.notes.push_back("the host's memory is unknown: no /proc/meminfo");
   if (!memory.limited_by.empty())
@@ -130,6 +136,7 @@ unsigned usable_cpus() {
 Surroundings real_surroundings(const fs::path& folder) {
   Surroundings around;
   around.folder = folder;
+  around.kernel_memory = kernel_memory;
   around.threads = usable_cpus();
   around.visible_devices = environment("CUDA_VISIBLE_DEVICES");
   around.device_order = environment("CUDA_DEVICE_ORDER");

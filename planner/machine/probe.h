@@ -3,18 +3,22 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "berth/machine.h"
+#include "planner/machine/cgroup.h"
 #include "planner/machine/nvml.h"
 
 namespace berth {
 
 struct Surroundings {
-  std::string nvml{kDriverLibrary};            // the library that is asked about GPUs
-  std::filesystem::path root = "/";            // holds proc/ and the cgroup mounts
-  std::filesystem::path folder;                // its file system is the machine's disk
+  std::string nvml{kDriverLibrary};  // the library that is asked about GPUs
+  std::filesystem::path root = "/";  // holds proc/ and the cgroup mounts
+  std::filesystem::path folder;      // its file system is the machine's disk
+  // What the kernel says of memory where proc/ does not. Default: nobody is asked.
+  std::function<HostLimits()> kernel_memory;
   unsigned threads = 1;                        // the CPUs that this process may run on
   std::optional<std::string> visible_devices;  // CUDA_VISIBLE_DEVICES
   std::optional<std::string> device_order;     // CUDA_DEVICE_ORDER

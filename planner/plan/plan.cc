@@ -1,61 +1,88 @@
 #include "berth/plan.h"
 
-#include <array>
-#include <utility>
+#include <algorithm>
+#include <iterator>
+#include <type_traits>
+
+#include "planner/plan/policies.h"
 
 namespace berth {
 namespace {
 
-constexpr std::array<std::pair<Policy, std::string_view>, 6> kPolicies{{
-    {Policy::kAuto, "auto"},
-    {Policy::kBalanced, "balanced"},
-    {Policy::kBalancedLow0, "balanced_low_0"},
-    {Policy::kSequential, "sequential"},
-    {Policy::kThroughput, "throughput"},
-    {Policy::kDeviceMap, "device_map"},
-}};
+struct CpuMemoryRow {
+  CpuMemory mode;
+  std::string_view name;
+};
 
-constexpr std::array<std::pair<CpuMemory, std::string_view>, 3> kCpuMemory{{
+constexpr CpuMemoryRow kCpuMemory[] = {
     {CpuMemory::kMmap, "mmap"},
     {CpuMemory::kPrivate, "private"},
     {CpuMemory::kPinned, "pinned"},
-}};
+};
 
-template <typename Table, typename Value>
-std::string_view name_of(const Table& table, Value value) {
-  for (const auto& [entry, name] : table) {
-    if (entry == value) return name;
-  }
-  return "";
+// The row in which `member` is `value`; null where there is none.
+template <typename Row, std::size_t rows, typename Value>
+const Row* find_row(const Row (&table)[rows], Value Row::*member,
+                    std::type_identity_t<Value> value) {
+  const auto found = std::ranges::find(table, value, member);
+  return found == std::end(table) ? nullptr : &*found;
 }
+
+template <typename Row>
+std::string_view name_of(const Row* row) {
+  return row != nullptr ? row->name : std::string_view();
+}
+
+// False for "device_map", which is no policy to ask for: one gives a map instead.
+bool can_be_asked_for(const PolicyRow& row) { return row.placer != Placer::kUser; }
 
 }  // namespace
 
-std::string_view policy_name(Policy policy) { return name_of(kPolicies, policy); }
+std::string_view policy_name(Policy policy) {
+  return name_of(find_row(kPolicies, &PolicyRow::policy, policy));
+}
 
 std::vector<std::string_view> policy_names() {
   std::vector<std::string_view> names;
-  for (const auto& [policy, name] : kPolicies) {
-    if (policy != Policy::kDeviceMap) names.push_back(name);
+  for (const PolicyRow& row : kPolicies) {
+    if (can_be_asked_for(row)) names.push_back(row.name);
   }
   return names;
 }
 
 std::optional<Policy> parse_policy(std::string_view name) {
-  for (const auto& [policy, known] : kPolicies) {
-    // "device_map" is no policy that can be asked for: one gives a map instead.
-    if (known == name && policy != Policy::kDeviceMap) return policy;
-  }
-  return std::nullopt;
+  const PolicyRow* row = find_row(kPolicies, &PolicyRow::name, name);
+  return row != nullptr && can_be_asked_for(*row) ? std::optional(row->policy) : std::nullopt;
 }
 
-std::string_view cpu_memory_name(CpuMemory mode) { return name_of(kCpuMemory, mode); }
+Placer placer_of(const Request& request) {
+  if (request.device_map) return Placer::kUser;
+  return find_row(kPolicies, &PolicyRow::policy, request.policy)->placer;
+}
+
+std::vector<Policy> all_policies() {
+  std::vector<Policy> policies;
+  for (const Placer placer : {Placer::kBerth, Placer::kAccelerate}) {
+    for (const PolicyRow& row : kPolicies) {
+      if (row.placer == placer) policies.push_back(row.policy);
+    }
+  }
+  return policies;
+}
+
+std::string_view cpu_memory_name(CpuMemory mode) {
+  return name_of(find_row(kCpuMemory, &CpuMemoryRow::mode, mode));
+}
+
+std::vector<std::string_view> cpu_memory_names() {
+  std::vector<std::string_view> names;
+  for (const CpuMemoryRow& row : kCpuMemory) names.push_back(row.name);
+  return names;
+}
 
 std::optional<CpuMemory> parse_cpu_memory(std::string_view name) {
-  for (const auto& [mode, known] : kCpuMemory) {
-    if (known == name) return mode;
-  }
-  return std::nullopt;
+  const CpuMemoryRow* row = find_row(kCpuMemory, &CpuMemoryRow::name, name);
+  return row != nullptr ? std::optional(row->mode) : std::nullopt;
 }
 
 }  // namespace berth

@@ -350,6 +350,7 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
   AutoPlan out;
   out.tensor_device = judge_.tensor_device(found.candidate);
   out.exact = found.exact || proven;
+  out.gap = 0;
   if (proven || found.cost <= 0) return out;
   double least = 0;
   if (bottleneck_) {
@@ -360,7 +361,7 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
     least = score_bound(inputs_, judge_, builder_, tier, found.candidate, found.cost);
   }
   out.gap = std::max(0.0, (found.cost - least) / found.cost);
-  if (out.gap < 1e-6) out.gap = 0;
+  if (*out.gap < 1e-6) out.gap = 0;
   return out;
 }
 

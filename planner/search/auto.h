@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ namespace berth {
 
 struct AutoPlan {
   std::vector<std::uint32_t> tensor_device;  // by TensorId; kNone only if no device may be used
-  double gap = 0;                            // (cost - lower bound) / cost; 0: proven optimal
+  // (cost - lower bound) / cost; 0: proven optimal; nothing: nothing is known.
+  std::optional<double> gap;
   bool exact = true;  // every order of devices was tried, or the placement is proven optimal
   bool fits = true;
   // If it does not fit: the fewest bytes of memory that, added to one device, would make it fit (to

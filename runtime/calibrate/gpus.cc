@@ -79,7 +79,7 @@ class Gpus {
     const std::uint64_t space = identity.free - std::min(identity.free, kLeft);
     gpu.memory_bytes = std::min(kMemory, space / 2) / (1u << 20) * (1u << 20);
     if (gpu.memory_bytes < kLeastMemory)
-      throw Error("only " + format_size(identity.free) + " of its memory are free");
+      throw Error("only " + format_size(identity.free) + " of its memory is free");
     gpu.copy_bytes = kCopy;
     bench_.prepare(device, gpu.memory_bytes, gpu.copy_bytes);
     try {

@@ -115,7 +115,7 @@ RamFigures measure_ram(const RamOptions& options) {
   Slices slices;
   slices.bytes = slices.stride = wanted / crew.size() / kPage * kPage;
   if (slices.bytes == 0)
-    throw Error("host RAM: " + format_size(wanted) + " are too few to measure with");
+    throw Error("host RAM: " + format_size(wanted) + " is too little to measure with");
   const HostArena memory(slices.stride * crew.size(), "measuring host RAM");
   slices.base = memory.data();
   touch(crew, slices, start + kTouchShare * options.seconds, options.cancel);

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include "runtime/io/read_errors.h"
 #include "runtime/io/shard_files.h"
 #include "runtime/io/workers.h"
+#include "runtime/load/digest_pass.h"
 #include "runtime/load/schedule.h"
 #include "runtime/load/sizing.h"
 #include "runtime/load/staging.h"
@@ -17,37 +19,65 @@
 namespace berth {
 namespace {
 
-// The chunks to read: runs of tensors without a gap between them, cut on a grid. Bytes between
-// tensors are left out.
-std::vector<Chunk> chunks_of(const Checkpoint& checkpoint,
-                             const std::vector<std::uint64_t>& chunk_bytes_of_shard) {
-  std::vector<Chunk> chunks;
-  std::uint32_t shard = kNone;
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-  const auto cut = [&] {
-    while (begin < end) {
-      const std::uint64_t step = chunk_bytes_of_shard[shard];
-      const std::uint64_t stop = std::min(end, (begin / step + 1) * step);
-      Chunk chunk;
-      chunk.shard = shard;
-      chunk.begin = begin;
-      chunk.end = stop;
-      chunks.push_back(chunk);
-      begin = stop;
+// File bytes [begin, end) of a shard: tensors without a gap between them.
+struct Run {
+  std::uint32_t shard;
+  std::uint64_t begin;
+  std::uint64_t end;
+  std::uint64_t step;         // of the grid that it is cut on
+  std::uint64_t first_chunk;  // the number of the first of its chunks
+};
+
+// What to read, as numbered chunks. Bytes between tensors are left out. A chunk is worked out when
+// it is asked for, so a file of many terabytes takes no more memory than a small one.
+class Chunks {
+ public:
+  Chunks(const Checkpoint& checkpoint, const std::vector<std::uint64_t>& chunk_bytes_of_shard)
+      : uses_(checkpoint.shards.size(), 0) {
+    for (const TensorInfo& tensor : checkpoint.tensors) {
+      if (tensor.bytes() == 0) continue;
+      if (runs_.empty() || runs_.back().shard != tensor.shard || tensor.begin > runs_.back().end) {
+        close_run();
+        const std::uint64_t step = chunk_bytes_of_shard[tensor.shard];
+        runs_.push_back({tensor.shard, tensor.begin, tensor.begin, step, count_});
+      }
+      runs_.back().end = std::max(runs_.back().end, tensor.end);  // tensors may share bytes
     }
-  };
-  for (const TensorInfo& tensor : checkpoint.tensors) {
-    if (tensor.shard != shard || tensor.begin > end) {
-      cut();
-      shard = tensor.shard;
-      begin = end = tensor.begin;
-    }
-    end = std::max(end, tensor.end);  // tensors may share bytes
+    close_run();
   }
-  cut();
-  return chunks;
-}
+
+  std::uint64_t count() const { return count_; }
+  std::uint64_t bytes() const { return bytes_; }
+  // By shard: how many chunks are read from it.
+  const std::vector<std::uint32_t>& uses() const { return uses_; }
+
+  Chunk at(std::uint64_t number) const {
+    const Run& run = *std::prev(std::upper_bound(
+        runs_.begin(), runs_.end(), number,
+        [](std::uint64_t at, const Run& other) { return at < other.first_chunk; }));
+    const std::uint64_t line = run.begin / run.step + (number - run.first_chunk);  // of the grid
+    Chunk chunk;
+    chunk.shard = run.shard;
+    chunk.begin = std::max(run.begin, line * run.step);
+    chunk.end = std::min(run.end, (line + 1) * run.step);
+    return chunk;
+  }
+
+ private:
+  void close_run() {
+    if (runs_.empty()) return;
+    const Run& run = runs_.back();
+    const std::uint64_t chunks = (run.end - 1) / run.step - run.begin / run.step + 1;
+    uses_[run.shard] += static_cast<std::uint32_t>(chunks);
+    count_ += chunks;
+    bytes_ += run.end - run.begin;
+  }
+
+  std::vector<Run> runs_;
+  std::vector<std::uint32_t> uses_;
+  std::uint64_t count_ = 0;
+  std::uint64_t bytes_ = 0;
+};
 
 }  // namespace
 
@@ -64,15 +94,13 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
     chunk_bytes.push_back(cold ? std::min(most, kColdChunk) : most);
     largest = std::max(largest, chunk_bytes.back());
   }
-  const std::vector<Chunk> chunks = chunks_of(checkpoint, chunk_bytes);
+  const Chunks chunks(checkpoint, chunk_bytes);
   const std::uint64_t slot_size = slot_bytes(largest);
   const std::size_t wanted = largest > kColdChunk ? reading_threads() : kDiskThreads;
   const std::size_t threads = std::min<std::size_t>(wanted, options.staging / slot_size);
   StagingRing ring(static_cast<std::uint32_t>(threads), slot_size, threads, {});
 
-  std::vector<std::uint32_t> uses(checkpoint.shards.size(), 0);
-  for (const Chunk& chunk : chunks) ++uses[chunk.shard];
-  ShardFiles files(checkpoint.shards, std::move(systems), std::move(uses), {options.io}, {});
+  ShardFiles files(checkpoint.shards, std::move(systems), chunks.uses(), {options.io}, {});
 
   WorkControl control;
   control.cancel = options.cancel;
@@ -80,14 +108,15 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
   control.elapsed = [start] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  for (const Chunk& chunk : chunks) control.bytes_total += chunk.end - chunk.begin;
+  control.bytes_total = chunks.bytes();
 
   Checksums checksums(checkpoint.tensors.size(), digest_of({}));
-  TensorDigests digests(checkpoint, [&](std::uint32_t tensor, const Digest& digest) {
+  const auto note = [&](std::uint32_t tensor, const Digest& digest) {
     checksums[tensor] = digest;  // each tensor once, so no two threads write the same element
-  });
-  run_workers(chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
-    const Chunk& chunk = chunks[i];
+  };
+  TensorDigests digests(checkpoint, note);
+  run_workers(chunks.count(), threads, control, [&](std::size_t thread, std::size_t i) {
+    const Chunk chunk = chunks.at(i);
     const StagingRing::Slot slot = ring.acquire(thread);
     std::byte* at_begin = slot.data + chunk.begin % kBlock;
     require_complete(checkpoint, chunk.shard, chunk.end,
@@ -96,6 +125,8 @@ Checksums compute_checksums(const Checkpoint& checkpoint, const LoadOptions& opt
     ring.release(slot, {});
     control.bytes_done += chunk.end - chunk.begin;
   });
+  digest_one_by_one(checkpoint, digests.deferred(), {}, digest_threads(options.staging), control,
+                    note);
   return checksums;
 }
 

@@ -125,9 +125,9 @@ class Conversion {
     for (const Shard& shard : checkpoint_.shards) check_unchanged(shard);
 
     lay_out();
-    make_schedule_to_files();
     OutputFolder folder(out);
-    create_files(folder, companions);
+    create_files(folder, companions);  // which says if there is too little space for all of it
+    make_schedule_to_files();
     stream_all(folder);
     for (const Shard& shard : checkpoint_.shards) check_unchanged(shard);
     sampler.look();

@@ -15,6 +15,8 @@
 #include <system_error>
 
 #include "berth/error.h"
+#include "planner/base/input_file.h"
+#include "planner/base/output_file.h"
 
 namespace berth {
 namespace {
@@ -29,14 +31,6 @@ std::string reason(int error) { return std::strerror(error); }
 // The folder that holds `path`; "." for a bare name.
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-// "out/" and "out" name the same folder.
-fs::path without_slash(fs::path path) {
-  while (!path.has_filename() && path.has_parent_path() && path != path.parent_path()) {
-    path = path.parent_path();
-  }
-  return path;
 }
 
 // Brings names that were made or changed in a folder to the disk. Returns 0 or errno.
@@ -55,15 +49,30 @@ OutputFolder::OutputFolder(const fs::path& path) : path_(without_slash(path)) {
                 ": exists already, and nothing is written over: remove it or "
                 "name another folder");
   }
-  std::string pattern = path_.string() + ".part-XXXXXX";
-  if (::mkdtemp(pattern.data()) == nullptr) {
-    throw Error(path_.string() + ": cannot make a folder beside it: " + reason(errno));
+  make_temporary();
+  try {
+    marker_.emplace(temporary_);
+  } catch (...) {
+    std::error_code unimportant;
+    fs::remove_all(temporary_, unimportant);
+    throw;
   }
-  temporary_ = pattern;
-  // mkdtemp() makes folders that only their owner can use; this one gets the usual permissions.
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  ::chmod(temporary_.c_str(), 0777 & ~mask);
+}
+
+// Not by mkdtemp(): that makes folders that only their owner can use, and the usual permissions of
+// a new folder cannot be asked for without changing them for other threads.
+void OutputFolder::make_temporary() {
+  for (;;) {
+    const std::string name = temporary_name(unfinished_stem(path_));
+    if (::mkdir(name.c_str(), 0777) == 0) {
+      unfinished_.emplace(name);
+      temporary_ = name;
+      return;
+    }
+    if (errno != EEXIST) {
+      throw Error(path_.string() + ": cannot make a folder beside it: " + reason(errno));
+    }
+  }
 }
 
 OutputFolder::~OutputFolder() {
@@ -89,6 +98,7 @@ void OutputFolder::require_space(std::uint64_t bytes) const {
 
 std::size_t OutputFolder::create(const std::string& name, std::uint64_t bytes) {
   const fs::path file = temporary_ / name;
+  if (const int error = marker_->add(name); error != 0) fail(name, "cannot be made", error);
   Descriptor fd(::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (fd.get() < 0) fail(name, "cannot be made", errno);
   bool reserved = true;
@@ -147,19 +157,14 @@ void OutputFolder::write(std::size_t file, std::uint64_t offset, std::string_vie
 }
 
 void OutputFolder::copy(const fs::path& from, const std::string& name) {
-  const Descriptor in(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
-  if (in.get() < 0) {
-    throw Error(from.string() + ": cannot be opened: " + reason(errno));
-  }
+  const berth::File in(from);
   const std::size_t file = create(name, 0);
-  std::array<std::byte, 64u << 10> buffer;
-  for (std::uint64_t at = 0;;) {
-    const ssize_t got = ::pread(in.get(), buffer.data(), buffer.size(), static_cast<off_t>(at));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw Error(from.string() + ": cannot be read: " + reason(errno));
-    if (got == 0) return;
-    write(file, at, buffer.data(), static_cast<std::uint64_t>(got));
-    at += static_cast<std::uint64_t>(got);
+  std::array<char, 64u << 10> buffer;
+  for (std::uint64_t at = 0; at < in.size();) {
+    const std::uint64_t count = std::min<std::uint64_t>(buffer.size(), in.size() - at);
+    in.read_exactly(at, buffer.data(), count);
+    write(file, at, {buffer.data(), count});
+    at += count;
   }
 }
 
@@ -186,6 +191,8 @@ void OutputFolder::commit(const std::atomic<bool>* cancel) {
     throw Error(path_.string() +
                 ": the finished folder cannot be renamed to this: " + reason(error));
   temporary_.clear();
+  unfinished_.reset();
+  marker_->remove();
   if ((error = sync_folder(parent_of(path_))) != 0) {
     throw Error(path_.string() +
                 ": all is written, but the folder may lose this name if the machine fails now: " +

@@ -2,7 +2,8 @@
 // it, which is renamed when all of it is on the disk.
 //
 // Where it is destroyed without commit(), after an error or in a cancelled run, it removes what was
-// written.
+// written. A program that is ended by a signal can do that too (planner/base/unfinished.h), and
+// what SIGKILL leaves, the next conversion finds (leftovers.h).
 #pragma once
 
 #include <atomic>
@@ -10,10 +11,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "planner/base/unfinished.h"
+#include "runtime/convert/leftovers.h"
 #include "runtime/io/shard_files.h"
 
 namespace berth {
@@ -66,11 +70,14 @@ class OutputFolder {
   void commit(const std::atomic<bool>* cancel = nullptr);
 
  private:
+  void make_temporary();
   [[noreturn]] void fail(const std::string& name, const char* doing, int error) const;
   Descriptor reopen(const std::string& name) const;
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;  // empty after commit()
+  std::filesystem::path temporary_;       // empty after commit()
+  std::optional<Unfinished> unfinished_;  // temporary_
+  std::optional<Marker> marker_;          // in temporary_
   struct File {
     std::string name;
     Descriptor fd;  // open for the first 256 files; others are opened for each write

@@ -1,7 +1,10 @@
 #include "runtime/door/executor_api.h"
 
+#include "planner/base/unfinished.h"
+
 const berth::ExecutorApi* berth_executor_api() {
-  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::check_run, &berth::run,
-                                      &berth::measure_compute};
+  static const berth::ExecutorApi api{berth::kExecutorApiVersion, &berth::check_run,
+                                      &berth::check_workload,     &berth::run,
+                                      &berth::measure_compute,    &berth::remove_unfinished};
   return &api;
 }

@@ -4,8 +4,8 @@
 //   auto* door = reinterpret_cast<berth::ExecutorDoor>(dlsym(library, berth::kExecutorDoor));
 //   const berth::ExecutorApi* api = door();  // compare api->version with kExecutorApiVersion first
 //
-// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
-// dlclose it: libtorch does not survive that.
+// Program and library must come from one build, because C++ values and exceptions (berth::Error)
+// pass between them. Never dlclose the library: libtorch does not survive that.
 #pragma once
 
 #include "berth/plan.h"
@@ -14,14 +14,16 @@
 
 namespace berth {
 
-inline constexpr int kExecutorApiVersion = 2;
+inline constexpr int kExecutorApiVersion = 3;
 inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {
   int version = kExecutorApiVersion;
-  void (*check_run)(const Model&, const RunOptions&) = nullptr;
+  std::uint64_t (*check_run)(const Model&, const RunOptions&) = nullptr;
+  void (*check_workload)(const Plan&, std::uint64_t positions) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
   ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
+  void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler
 };
 
 using ExecutorDoor = const ExecutorApi* (*)();

@@ -4,8 +4,8 @@
 //   auto* door = reinterpret_cast<berth::LoaderDoor>(dlsym(library, berth::kLoaderDoor));
 //   const berth::LoaderApi* api = door();   // compare api->version with kLoaderApiVersion first
 //
-// Both sides must come from one build: C++ values and exceptions (berth::Error) cross. Never
-// dlclose it while a LoadedModel lives.
+// Program and library must come from one build, because C++ values and exceptions (berth::Error)
+// pass between them. Never dlclose the library while a LoadedModel lives.
 #pragma once
 
 #include "berth/loader.h"
@@ -16,7 +16,7 @@
 
 namespace berth {
 
-inline constexpr int kLoaderApiVersion = 3;
+inline constexpr int kLoaderApiVersion = 4;
 inline constexpr const char* kLoaderDoor = "berth_loader_api";
 
 struct LoaderApi {
@@ -29,11 +29,14 @@ struct LoaderApi {
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
   MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
   std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;
-  // berth checksum: the text of the file.
+  // berth checksum; returns the text of the checksum file.
   std::string (*checksum)(const Checkpoint&, const LoadOptions&) = nullptr;
   ConvertReport (*convert)(const Checkpoint&, const std::vector<ConvertTensor>&,
                            const std::vector<Companion>&, const std::filesystem::path&,
                            const ConvertOptions&) = nullptr;
+  // Removes what conversions to a folder left that were killed; a sentence about each.
+  std::vector<std::string> (*clear_leftovers)(const std::filesystem::path&) = nullptr;
+  void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler
 };
 
 using LoaderDoor = const LoaderApi* (*)();

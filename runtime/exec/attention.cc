@@ -4,10 +4,14 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <limits>
+#include <optional>
+
+#include "berth/error.h"
 
 namespace berth {
 namespace {
@@ -27,58 +31,113 @@ at::Tensor hidden_keys(std::int64_t first, std::int64_t rows, std::int64_t low,
   return hidden;
 }
 
+// A block of queries, and what they attend to. `hidden` is undefined where each sees all keys.
+struct QueryBlock {
+  at::Tensor queries;       // [kv heads, queries of all heads that share one, head size]
+  at::Tensor keys;          // [kv heads, columns, head size]
+  at::Tensor values;        // likewise
+  at::Tensor hidden;        // [rows, columns]
+  std::int64_t groups = 1;  // how many heads share a kv head
+};
+
+// transformers' default, sdpa: products, their scaling and the softmax are computed in float32 also
+// where the activations are of half precision, whose largest value, 65,504, products may exceed.
+at::Tensor attend_plain(const QueryBlock& block, double scale) {
+  std::optional<at::Tensor> seen;
+  if (block.hidden.defined()) seen = block.hidden.logical_not().repeat({block.groups, 1});
+  return at::scaled_dot_product_attention(block.queries.unsqueeze(0), block.keys.unsqueeze(0),
+                                          block.values.unsqueeze(0), seen, /*dropout_p=*/0.0,
+                                          /*is_causal=*/false, scale)
+      .squeeze(0);
+}
+
+// What sdpa cannot do: scores that are capped. Here transformers rounds products to the
+// activations' dtype; one that overflows comes to the cap.
+at::Tensor attend_capped(const QueryBlock& block, double scale, double cap) {
+  at::Tensor scores = at::bmm(block.queries, block.keys.transpose(1, 2)).mul_(scale);
+  scores.div_(cap).tanh_().mul_(cap);
+  if (block.hidden.defined()) {
+    const std::int64_t rows = block.hidden.size(0);
+    scores.view({scores.size(0), block.groups, rows, scores.size(2)})
+        .masked_fill_(block.hidden, -std::numeric_limits<double>::infinity());
+  }
+  const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(block.queries.scalar_type());
+  return at::bmm(weights, block.values);
+}
+
 }  // namespace
 
-void KvCache::append(const Placed& key, const Placed& value, std::int64_t capacity) {
+// Position p goes to place p modulo the size of the cache: the newest replace the oldest. Attention
+// to all that is kept does not depend on their order, as rotary embedding is done before.
+void KvCache::keep(const at::Tensor& from, at::Tensor& cache) const {
+  const std::int64_t size = cache.size(1);
+  const std::int64_t count = from.size(1);
+  const std::int64_t last = std::min(count, size);
+  for (std::int64_t done = 0; done < last;) {
+    const std::int64_t place = (positions_ + count - last + done) % size;
+    const std::int64_t step = std::min(last - done, size - place);
+    cache.narrow(1, place, step).copy_(from.narrow(1, count - last + done, step));
+    done += step;
+  }
+}
+
+void KvCache::append(const Placed& key, const Placed& value, const CacheShape& shape) {
   require_together({&key, &value});
   const std::int64_t count = key.value.size(1);
   if (!keys_.value.defined()) {
     const auto allocate = [&](const Placed& like) {
-      return Placed{
-          at::empty({like.value.size(0), capacity, like.value.size(2)}, like.value.options()),
-          like.device};
+      const auto options = like.value.options();
+      return Placed{at::empty({like.value.size(0), shape.positions, like.value.size(2)},
+                              shape.dtype ? options.dtype(*shape.dtype) : options),
+                    like.device};
     };
     keys_ = allocate(key);
     values_ = allocate(value);
   }
   require_together({&key, &keys_});
-  keys_.value.narrow(1, positions_, count).copy_(key.value);
-  values_.value.narrow(1, positions_, count).copy_(value.value);
+  if (count > 1 && positions_ + count > keys_.value.size(1)) {
+    if (positions_ > 0) throw Error("internal error: positions that are needed would be dropped");
+    prompt_.emplace(key.value, value.value);
+  }
+  keep(key.value, keys_.value);
+  keep(value.value, values_.value);
   positions_ += count;
 }
 
-Placed KvCache::attend(const Placed& query, const AttentionOptions& options) const {
+Placed KvCache::attend(const Placed& query, const AttentionOptions& options) {
   require_together({&query, &keys_, &values_});
   const std::int64_t heads = query.value.size(0);
   const std::int64_t count = query.value.size(1);
   const std::int64_t head_dim = query.value.size(2);
   const std::int64_t kv_heads = keys_.value.size(0);
   const std::int64_t groups = heads / kv_heads;
-  const std::int64_t past = positions_ - count;
-  const std::int64_t block =
-      std::clamp<std::int64_t>(kScoreElements / (heads * positions_), 1, count);
+  const auto [all_keys, all_values] = prompt_ ? *prompt_ : std::pair(keys_.value, values_.value);
+  // Where positions were dropped, all that is left is what the one query sees.
+  const std::int64_t held = std::min(positions_, all_keys.size(1));
+  const std::int64_t past = held - count;
+  const std::int64_t step = std::clamp<std::int64_t>(kScoreElements / (heads * held), 1, count);
   at::Tensor result = at::empty({heads, count, head_dim}, query.value.options());
-  for (std::int64_t begin = 0; begin < count; begin += block) {
-    const std::int64_t rows = std::min(block, count - begin);
+  for (std::int64_t begin = 0; begin < count; begin += step) {
+    const std::int64_t rows = std::min(step, count - begin);
     const std::int64_t first = past + begin;  // position of the first query in the block
     const auto window = static_cast<std::int64_t>(
         std::min<std::uint64_t>(options.window, std::numeric_limits<std::int64_t>::max()));
     const std::int64_t low = window > 0 ? std::max<std::int64_t>(0, first - window + 1) : 0;
     const std::int64_t columns = first + rows - low;
-    const at::Tensor keys = keys_.value.narrow(1, low, columns);
-    const at::Tensor values = values_.value.narrow(1, low, columns);
-    const at::Tensor queries =
-        query.value.narrow(1, begin, rows).reshape({kv_heads, groups * rows, head_dim});
-    at::Tensor scores = at::bmm(queries, keys.transpose(1, 2)).mul_(options.scale);
-    if (options.softcap > 0) scores.div_(options.softcap).tanh_().mul_(options.softcap);
-    if (rows > 1) {  // a single query sees all keys from `low` on and needs no mask
-      scores.view({kv_heads, groups, rows, columns})
-          .masked_fill_(hidden_keys(first, rows, low, columns, options.window, scores.device()),
-                        -std::numeric_limits<double>::infinity());
+    QueryBlock block;
+    block.queries = query.value.narrow(1, begin, rows).reshape({kv_heads, groups * rows, head_dim});
+    block.keys = all_keys.narrow(1, low, columns).to(query.value.scalar_type());
+    block.values = all_values.narrow(1, low, columns).to(query.value.scalar_type());
+    block.groups = groups;
+    if (rows > 1) {  // a single query sees all keys from `low` on
+      block.hidden = hidden_keys(first, rows, low, columns, options.window, block.queries.device());
     }
-    const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(query.value.scalar_type());
-    result.narrow(1, begin, rows).copy_(at::bmm(weights, values).view({heads, rows, head_dim}));
+    const at::Tensor attended = options.softcap > 0
+                                    ? attend_capped(block, options.scale, options.softcap)
+                                    : attend_plain(block, options.scale);
+    result.narrow(1, begin, rows).copy_(attended.reshape({heads, rows, head_dim}));
   }
+  prompt_.reset();
   return {result, query.device};
 }
 

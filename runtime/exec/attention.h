@@ -5,6 +5,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
+#include <utility>
 
 #include "runtime/exec/placed.h"
 
@@ -16,26 +18,42 @@ struct AttentionOptions {
   std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
 };
 
-// The keys and values of one layer, each [kv heads, capacity, head size]. They are allocated once
-// and filled in place. For use by one thread.
+// The memory of a KvCache, which the plan's ledger counts.
+struct CacheShape {
+  std::int64_t positions = 0;  // at most so many are kept: of a layer with a window, the last ones
+  std::optional<at::ScalarType> dtype;  // Default: that of the keys
+};
+
+// The keys and values of one layer, each [kv heads, positions, head size]. They are allocated once
+// and filled in place; where there are more positions than the cache keeps, the oldest go. For use
+// by one thread.
 class KvCache {
  public:
   // Appends `key` and `value`, each [kv heads, new positions, head size]. The first call allocates
-  // the cache on their device, for `capacity` positions; later calls must use the same device.
-  void append(const Placed& key, const Placed& value, std::int64_t capacity);
+  // the cache on their device; later calls must give the same device and shape. Where older
+  // positions have to go, only the first call may append more than one.
+  void append(const Placed& key, const Placed& value, const CacheShape& shape);
 
-  // Attention of `query`, [heads, new positions, head size], whose positions were appended last.
-  // There are n times as many heads as kv heads, and n heads in a row share a kv head. Returns the
-  // same shape. Scores and their softmax are computed for a block of queries at a time, so that
-  // memory stays bounded for long prompts.
-  Placed attend(const Placed& query, const AttentionOptions& options) const;
+  // Attention of `query`, [heads, new positions, head size], whose positions were appended last; to
+  // be called once after each append(). A window must be as large as what is kept, or larger than
+  // all positions. There are n times as many heads as kv heads, and n heads in a row share a kv
+  // head. Returns the same shape. Scores and their softmax are computed for a block of queries at a
+  // time, so that memory stays bounded for long prompts, and in float32, as in transformers' default
+  // attention.
+  Placed attend(const Placed& query, const AttentionOptions& options);
 
   std::int64_t positions() const { return positions_; }
   DeviceIndex device() const { return keys_.device; }
+  // Of the memory that is kept.
+  std::uint64_t bytes() const { return keys_.value.nbytes() + values_.value.nbytes(); }
 
  private:
+  void keep(const at::Tensor& from, at::Tensor& cache) const;
+
   Placed keys_;
   Placed values_;
+  // All keys and values of a prompt that is longer than what is kept, until attend() has seen them.
+  std::optional<std::pair<at::Tensor, at::Tensor>> prompt_;
   std::int64_t positions_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "berth/error.h"
@@ -34,6 +35,7 @@ class PlacedDecoder final : public Decoder {
         head_(std::string(family_.head) + ".weight"),
         capacity_(capacity),
         cancel_(cancel),
+        cache_dtype_(plan.workload.kv_dtype ? scalar_type(*plan.workload.kv_dtype) : std::nullopt),
         caches_(recipe.layers.size()) {
     if (!weights_.has(head_)) head_ = embedding_;
   }
@@ -66,6 +68,7 @@ class PlacedDecoder final : public Decoder {
   std::string head_;
   std::int64_t capacity_;
   const std::atomic<bool>* cancel_;
+  std::optional<at::ScalarType> cache_dtype_;
   std::vector<KvCache> caches_;
   std::int64_t positions_ = 0;
 };
@@ -105,7 +108,8 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   Heads heads = operations_.project_heads(recipe.name, input);
   if (recipe_.rotary) operations_.rotate(heads, positions_, capacity_);
   KvCache& cache = caches_[layer];
-  cache.append(heads.key, heads.value, capacity_);
+  const auto window = static_cast<std::int64_t>(std::min<std::uint64_t>(recipe.window, capacity_));
+  cache.append(heads.key, heads.value, {window > 0 ? window : capacity_, cache_dtype_});
   const Placed attended =
       cache.attend(heads.query, {recipe.attention_scale, recipe_.attention_softcap, recipe.window});
   return operations_.join_heads(recipe.name, attended);

@@ -14,6 +14,7 @@
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "runtime/exec/plain_errors.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/tokenizer_config.h"
 
@@ -46,7 +47,7 @@ std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& 
   }
   if (!options.prompt) return nullptr;
   throw Error((folder_of(model) / "tokenizer.json").string() +
-              ": missing; a text prompt needs it (token ids do without)");
+              ": missing; a text prompt needs it, --prompt-ids does not");
 }
 
 // The ids under `key`: an integer or a list of them.
@@ -134,59 +135,80 @@ Prepared prepare(const Model& model, const RunOptions& options) {
   return prepared;
 }
 
-// The decoded text so far. It is handed out as whole characters.
+// The last new token is never fed back, so it needs no position in the KV cache.
+std::uint64_t positions_of(const Prepared& prepared, const RunOptions& options) {
+  return prepared.prompt_ids.size() + std::max<std::uint64_t>(options.new_tokens, 1) - 1;
+}
+
+// The text of the new ids. It is handed out as whole characters.
 class TextStream {
  public:
-  TextStream(const Tokenizer* tokenizer, const RunOptions& options)
-      : tokenizer_(tokenizer), options_(options) {}
-
-  void update(const std::vector<std::int64_t>& ids) {
-    if (tokenizer_ != nullptr) push(tokenizer_->decode_settled(ids, /*keep_special=*/false));
+  TextStream(const Tokenizer* tokenizer, const RunOptions& options) : options_(options) {
+    if (tokenizer != nullptr) growing_ = tokenizer->grow(/*keep_special=*/false);
   }
-  std::string finish(const std::vector<std::int64_t>& ids) {
-    if (tokenizer_ != nullptr) push(tokenizer_->decode(ids, /*keep_special=*/false));
-    emit(stream_.finish());
+
+  void add(std::int64_t id) {
+    if (growing_) emit(characters_.push(growing_->push(id)));
+  }
+  std::string finish() {
+    if (growing_) emit(characters_.push(growing_->finish()));
+    emit(characters_.finish());
     return std::move(text_);
   }
 
  private:
-  // `bytes` is all text so far, from its beginning; there may be nothing new in it.
-  void push(std::string_view bytes) {
-    if (bytes.size() <= done_) return;
-    emit(stream_.push(bytes.substr(done_)));
-    done_ = bytes.size();
-  }
   void emit(const std::string& text) {
     if (text.empty()) return;
     text_ += text;
     if (options_.on_text) options_.on_text(text);
   }
 
-  const Tokenizer* tokenizer_;
   const RunOptions& options_;
-  Utf8Stream stream_;
-  std::size_t done_ = 0;  // bytes given to stream_
+  std::unique_ptr<GrowingText> growing_;  // null without a tokenizer
+  Utf8Stream characters_;
   std::string text_;
 };
 
 }  // namespace
 
-void check_run(const Model& model, const RunOptions& options) { prepare(model, options); }
+std::uint64_t check_run(const Model& model, const RunOptions& options) {
+  return positions_of(prepare(model, options), options);
+}
 
-RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
-              const RunOptions& options) {
+void check_workload(const Plan& plan, std::uint64_t positions) {
+  const Workload& workload = plan.workload;
+  if (workload.batch > 1) {
+    throw Error("the plan is for " + std::to_string(workload.batch) +
+                " sequences at once, and a run computes one: plan with --batch 1");
+  }
+  if (workload.context > 0 && positions > workload.context) {
+    throw Error("the prompt and the new tokens need " + std::to_string(positions) +
+                " positions of KV cache, and the plan has " + std::to_string(workload.context) +
+                ": plan with --context " + std::to_string(positions) +
+                ", or ask for fewer tokens with -n");
+  }
+  if (workload.kv_dtype && !can_cache(*workload.kv_dtype)) {
+    throw Error("the plan keeps the KV cache in " +
+                std::string(torch_dtype_name(*workload.kv_dtype)) +
+                ", which a run cannot do: plan with --kv-dtype float32, float16 or bfloat16");
+  }
+}
+
+namespace {
+
+RunReport generate(const Model& model, const Plan& plan, const LoadedModel& loaded,
+                   const RunOptions& options) {
   const Prepared prepared = prepare(model, options);
+  const std::uint64_t positions = positions_of(prepared, options);
+  check_workload(plan, positions);
   const Tokenizer* tokenizer = prepared.tokenizer.get();
   const auto& ends = prepared.end_of_text;
   RunReport report;
   report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
 
-  // The last new token is never fed back, so it needs no position in the cache.
-  const auto capacity =
-      prompt_size + std::max<std::int64_t>(0, static_cast<std::int64_t>(options.new_tokens) - 1);
-  const auto decoder =
-      Decoder::make(prepared.recipe, model, plan, loaded, capacity, options.cancel);
+  const auto decoder = Decoder::make(prepared.recipe, model, plan, loaded,
+                                     static_cast<std::int64_t>(positions), options.cancel);
 
   std::optional<LogitsFile> logits_file;
   OnLogits on_logits;
@@ -205,13 +227,22 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   while (report.new_ids.size() < options.new_tokens) {
     const std::int64_t id = greedy(logits);
     report.new_ids.push_back(id);
-    text.update(report.new_ids);
+    text.add(id);
     if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
     if (report.new_ids.size() < options.new_tokens) logits = decoder->forward({&id, 1}, nullptr);
   }
   report.decode_seconds = seconds_since(decode_start);
-  report.text = text.finish(report.new_ids);
+  report.text = text.finish();
   report.hops = decoder->hops();
+  return report;
+}
+
+}  // namespace
+
+RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
+              const RunOptions& options) {
+  RunReport report;
+  with_plain_errors([&] { report = generate(model, plan, loaded, options); });
   return report;
 }
 

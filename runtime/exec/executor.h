@@ -41,12 +41,18 @@ struct RunReport {
 
 // Throws Error where run() would fail: for a model family that cannot be run, a prompt that is
 // empty or too long, an id outside the vocabulary, or (for a prompt of text) a tokenizer.json that
-// is missing or not supported. Needs no weights, so call it before they are loaded.
-void check_run(const Model& model, const RunOptions& options);
+// is missing or not supported. Needs no weights, so call it before they are loaded. Returns how
+// many positions of KV cache the run needs: the last new token is never fed back, so it needs none.
+std::uint64_t check_run(const Model& model, const RunOptions& options);
 
-// Generates tokens. Throws Error for all that check_run() refuses, and for weights whose dtype
-// cannot be computed with; Interrupted when cancelled. After an error in the prompt's pass no
-// logits file is left behind.
+// Throws Error where a run with `positions` positions would not keep to the plan's workload: one
+// sequence, Workload::context positions (0: not limited), and a KV cache of a dtype that can be
+// computed with. Needs no weights either.
+void check_workload(const Plan& plan, std::uint64_t positions);
+
+// Generates tokens. Throws Error for all that check_run() and check_workload() refuse, for weights
+// whose dtype cannot be computed with, and where computing fails; Interrupted when cancelled. After
+// an error in the prompt's pass no logits file is left behind.
 RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
               const RunOptions& options);
 

@@ -254,7 +254,12 @@ void set_experts(const ModelConfig& config, const LayerFacts& layer, Recipe& rec
 }  // namespace
 
 Recipe make_recipe(const Model& model) {
-  if (!model.config) throw Error(model.path.string() + ": cannot be run without a config.json");
+  if (!model.config) {
+    // The last note says what weights without a config are, and what makes a model of them.
+    const bool noted = model.checkpoint && !model.checkpoint->notes.empty();
+    throw Error(model.path.string() + ": cannot be run without a config.json" +
+                (noted ? " (" + model.checkpoint->notes.back() + ")" : ""));
+  }
   const ModelConfig& config = *model.config;
   const ModelTree& tree = model.tree;
   Recipe recipe;

@@ -15,6 +15,7 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/ScalarType.h>
 
 #include <algorithm>
 
@@ -218,8 +219,10 @@ Placed Operations::experts(const std::string& layer, const Placed& input) {
   auto [weight, picked] = at::topk(probability, recipe_.experts_per_token, -1);
   weight = weight / weight.sum(-1, /*keepdim=*/true);
   const Placed here = placement_.move(input, router.device);
-  const Placed sum{at::zeros_like(here.value), here.device};
-  const Placed shares{weight.to(dtype_), router.device};
+  // Shares and sums are kept in float32, as transformers keeps them.
+  const auto wide = c10::promoteTypes(dtype_, at::kFloat);
+  const Placed sum{at::zeros_like(here.value, here.value.options().dtype(wide)), here.device};
+  const Placed shares{weight, router.device};
   for (std::int64_t expert = 0; expert < recipe_.experts; ++expert) {
     const at::Tensor chosen = picked.eq(expert).nonzero();  // rows of (position, rank)
     if (chosen.size(0) == 0) continue;
@@ -232,9 +235,9 @@ Placed Operations::experts(const std::string& layer, const Placed& input) {
                           module + std::string(family.down));
     result = placement_.move(result, sum.device);
     require_together({&sum, &result, &shares});
-    sum.value.index_add_(0, position, result.value * share);
+    sum.value.index_add_(0, position, (result.value * share).to(wide));
   }
-  return sum;
+  return {sum.value.to(dtype_), sum.device};
 }
 
 }  // namespace berth

@@ -1,5 +1,5 @@
 // The operations that models are made of, on placed tensors. Each runs on the device of its weight,
-// and moves its input there first. Formulas and roundings are those of transformers' eager code.
+// and moves its input there first. Formulas and roundings are those of transformers' defaults.
 #pragma once
 
 #include <cstdint>

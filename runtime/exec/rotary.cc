@@ -56,7 +56,7 @@ std::int64_t rotary_dimensions(const ModelConfig& config, const Family& family,
       family.partial_rotary ? dimensions > 0 && dimensions <= head_dim : dimensions == head_dim;
   if (fits && dimensions % 2 == 0) return dimensions;
   throw Error(config.source() + ": " + key + ": " + std::to_string(dimensions) + " of " +
-              std::to_string(head_dim) + " dimensions cannot rotate in a " +
+              std::to_string(head_dim) + " dimensions cannot be rotated in a " +
               std::string(family.model_type) + " model");
 }
 

@@ -10,6 +10,12 @@
 namespace berth {
 namespace {
 
+std::vector<std::int64_t> sizes_of(const ModelTensor& tensor) {
+  return {tensor.shape.begin(), tensor.shape.end()};
+}
+
+}  // namespace
+
 std::optional<at::ScalarType> scalar_type(DType dtype) {
   switch (dtype) {
     case DType::kF16:
@@ -24,12 +30,6 @@ std::optional<at::ScalarType> scalar_type(DType dtype) {
       return std::nullopt;
   }
 }
-
-std::vector<std::int64_t> sizes_of(const ModelTensor& tensor) {
-  return {tensor.shape.begin(), tensor.shape.end()};
-}
-
-}  // namespace
 
 Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loaded,
                  const Placement& placement)

@@ -12,6 +12,9 @@
 
 namespace berth {
 
+// The dtypes that can be computed with; nothing for others.
+std::optional<at::ScalarType> scalar_type(DType dtype);
+
 class Weights {
  public:
   // Throws Error naming the tensor where one has a dtype that cannot be computed with. All

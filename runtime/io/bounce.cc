@@ -63,9 +63,12 @@ void BounceBuffers::copy(Buffer buffer, const std::byte* from, std::uint64_t byt
     return;
   }
   const auto large_page = reinterpret_cast<std::uintptr_t>(to) / kHugePage;
+  // Made before the lock is taken, so that it is destroyed after: where memory runs out, its buffer
+  // is given back, which takes the lock.
+  Copy copy{std::move(buffer), from, bytes, to};
   const std::scoped_lock lock(mutex_);
   Queue& queue = queues_[large_page % copying_];
-  queue.waiting.push_back({std::move(buffer), from, bytes, to});
+  queue.waiting.push_back(std::move(copy));
   ++unfinished_;
   queue.wanted.notify_one();
 }

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -98,19 +99,23 @@ bool FileMapping::populate(std::uint64_t begin, std::uint64_t end) const {
   begin = begin / page_size() * page_size();
   for (;;) {
     if (madvise(data_ + begin, end - begin, MADV_POPULATE_READ) == 0) return true;
-    if (errno == EINVAL) return madvise(data_ + begin, end - begin, MADV_WILLNEED) == 0;
+    if (errno == EINVAL) return touch_by_calls(data_ + begin, end - begin);
     if (errno != EAGAIN && errno != EINTR) return false;
   }
 }
 
-std::uint64_t FileMapping::resident(std::uint64_t begin, std::uint64_t end) const {
+namespace {
+
+// Of [begin, end) of a mapping, how many bytes are in RAM; nothing where the kernel does not say.
+std::optional<std::uint64_t> count_resident(std::byte* data, std::uint64_t begin,
+                                            std::uint64_t end) {
   constexpr std::uint64_t kWindow = 64u << 20;
-  std::vector<unsigned char> pages(kWindow / page_size() + 1);
+  std::vector<unsigned char> pages(std::min(kWindow, end - begin) / page_size() + 2);
   std::uint64_t total = 0;
   while (begin < end) {
     const std::uint64_t first = begin / page_size() * page_size();
     const std::uint64_t stop = std::min(end, first + kWindow);
-    if (mincore(data_ + first, stop - first, pages.data()) != 0) return total;
+    if (mincore(data + first, stop - first, pages.data()) != 0) return std::nullopt;
     for (std::uint64_t at = begin; at < stop;) {
       const std::uint64_t next = std::min(stop, at / page_size() * page_size() + page_size());
       if (pages[(at - first) / page_size()] & 1u) total += next - at;
@@ -119,6 +124,45 @@ std::uint64_t FileMapping::resident(std::uint64_t begin, std::uint64_t end) cons
     begin = stop;
   }
   return total;
+}
+
+}  // namespace
+
+std::uint64_t FileMapping::resident(std::uint64_t begin, std::uint64_t end,
+                                    std::uint64_t look) const {
+  constexpr std::uint64_t kMostSample = 1u << 20;
+  const std::uint64_t bytes = end - begin;
+  if (bytes <= look) return count_resident(data_, begin, end).value_or(0);
+  const std::uint64_t sample = std::clamp<std::uint64_t>(look, 1, kMostSample);
+  const std::uint64_t samples = std::max<std::uint64_t>(1, look / sample);
+  std::uint64_t found = 0;
+  for (std::uint64_t i = 0; i < samples; ++i) {
+    const std::uint64_t at = begin + bytes / samples * i;
+    found += count_resident(data_, at, std::min(at + sample, end)).value_or(0);
+  }
+  const double share = static_cast<double>(found) / static_cast<double>(samples * sample);
+  return static_cast<std::uint64_t>(share * static_cast<double>(bytes));
+}
+
+bool touch_by_calls(const std::byte* data, std::uint64_t bytes) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return false;
+  const Descriptor out(ends[0]);
+  const Descriptor in(ends[1]);
+  std::vector<std::byte> block(32u << 10);  // half of what a pipe holds
+  for (std::uint64_t at = 0; at < bytes;) {
+    const ssize_t wrote = ::write(in.get(), data + at, std::min(block.size(), bytes - at));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) return false;
+    at += static_cast<std::uint64_t>(wrote);
+    for (ssize_t left = wrote; left > 0;) {
+      const ssize_t got = ::read(out.get(), block.data(), static_cast<std::size_t>(left));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return false;
+      left -= got;
+    }
+  }
+  return true;
 }
 
 struct PeakSampler::State {

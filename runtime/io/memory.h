@@ -46,16 +46,21 @@ class FileMapping {
 
   std::byte* data() const { return data_; }
   // Reads bytes [begin, end) of the file into the page cache and maps their pages. Returns false
-  // where the file has no such bytes any more or the disk fails. On a kernel without
-  // MADV_POPULATE_READ (before Linux 5.14) it only starts the reading.
+  // where the file has no such bytes any more or the disk fails.
   bool populate(std::uint64_t begin, std::uint64_t end) const;
-  // How many bytes of [begin, end) are in RAM now.
-  std::uint64_t resident(std::uint64_t begin, std::uint64_t end) const;
+  // How many bytes of [begin, end) are in RAM now: an estimate from samples that are spread over
+  // the range, where it has more than `look` bytes. The kernel takes 12 ms to look at a GiB.
+  std::uint64_t resident(std::uint64_t begin, std::uint64_t end, std::uint64_t look) const;
 
  private:
   std::byte* data_ = nullptr;
   std::uint64_t bytes_ = 0;
 };
+
+// Touches the pages of [data, data + bytes) with system calls, which fail where a program would get
+// SIGBUS. Returns whether all of them can be read. It copies every byte twice, so it is for kernels
+// without MADV_POPULATE_READ (before Linux 5.14).
+bool touch_by_calls(const std::byte* data, std::uint64_t bytes);
 
 // The peak of this process's anonymous and shared memory together. Linux keeps no high-water mark
 // of these, so a thread samples them every five milliseconds. Where no thread can be started, only

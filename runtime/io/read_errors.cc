@@ -26,13 +26,13 @@ std::string position_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
       break;
     }
   }
-  return text + "byte " + std::to_string(offset) + ": ";
+  return text + "byte " + std::to_string(offset);
 }
 
 void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::uint64_t end,
                       const ReadOutcome& outcome) {
   if (outcome.reached == end) return;
-  const std::string position = position_in_shard(checkpoint, shard, outcome.reached);
+  const std::string position = position_in_shard(checkpoint, shard, outcome.reached) + ": ";
   if (outcome.error != 0) throw Error(position + "cannot read: " + std::strerror(outcome.error));
   // A read that began behind the end of the file says only that. Where the end is, the file tells.
   const Shard& file = checkpoint.shards[shard];

@@ -9,8 +9,8 @@
 
 namespace berth {
 
-// The beginning of an error about byte `offset` of a shard: "model-00001.safetensors: tensor 'x',
-// byte 4096: ". Names no tensor where the byte belongs to none.
+// Where byte `offset` of a shard is, for an error about it: "model-00001.safetensors: tensor 'x',
+// byte 4096". Names no tensor where the byte belongs to none.
 std::string position_in_shard(const Checkpoint& checkpoint, std::uint32_t shard,
                               std::uint64_t offset);
 

@@ -6,14 +6,14 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
+#include "runtime/io/engines.h"
 
 namespace berth {
 namespace {
-
-constexpr std::size_t kEngines = 4;
-std::size_t index_of(IoEngine engine) { return static_cast<std::size_t>(engine); }
 
 void compare(const Shard& shard, const struct stat& now) {
   const std::int64_t mtime_ns =
@@ -65,7 +65,7 @@ Descriptor open_shard(const Shard& shard) {
 
 bool is_cold(const Shard& shard, const FileSystemFacts& system, IoEngine engine) {
   if (system.memory) return false;
-  if (engine == IoEngine::kDirect || engine == IoEngine::kUring) return true;
+  if (row_of(engine).direct) return true;
   const Descriptor fd = open_shard(shard);
   return resident_estimate(fd.get(), shard.file_bytes).value_or(1) < 0.5;
 }
@@ -75,27 +75,34 @@ struct ShardFiles::Open {
   Descriptor direct;                       // -1 where the file system refuses O_DIRECT
   std::atomic<bool> direct_works = false;  // true until a read is refused (EINVAL)
   bool was_cold = false;                   // drop what buffered reads bring into the page cache
-  std::array<std::unique_ptr<Reader>, kEngines> readers;
+  std::array<std::unique_ptr<Reader>, kIoEngines.size()> readers;
+};
+
+// Each shard has a lock of its own: to open one may take long, and others are read meanwhile.
+struct ShardFiles::Use {
+  std::mutex mutex;  // guards what follows
+  std::shared_ptr<Open> open;
+  std::uint32_t left = 0;  // reads that are still to come
 };
 
 struct ShardFiles::Tally {
-  std::array<std::atomic<std::uint64_t>, kEngines> bytes{};  // delivered, by engine
-  std::atomic<std::uint64_t> probed = 0;                     // bytes whose residency was asked for
-  std::atomic<std::uint64_t> resident = 0;                   // of those, found in the page cache
-  std::atomic<bool> refused = false;                         // O_DIRECT was wanted and refused
-  std::atomic<std::uint64_t> dropped = 0;                    // bytes not left in the page cache
+  std::array<std::atomic<std::uint64_t>, kIoEngines.size()> bytes{};  // delivered, by engine
+  std::atomic<std::uint64_t> probed = 0;    // bytes whose residency was asked for
+  std::atomic<std::uint64_t> resident = 0;  // of those, found in the page cache
+  std::atomic<bool> refused = false;        // O_DIRECT was wanted and refused
+  std::atomic<std::uint64_t> dropped = 0;   // bytes not left in the page cache
 };
 
 ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-                       std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap)
+                       const std::vector<std::uint32_t>& uses, ReadPolicy policy, WrapReader wrap)
     : shards_(shards),
       systems_(std::move(systems)),
       wanted_(policy.engine),
       drop_behind_(policy.drop_behind),
       wrap_(std::move(wrap)),
-      open_(shards.size()),
-      left_(std::move(uses)),
+      uses_(std::make_unique<Use[]>(shards.size())),
       tallies_(std::make_unique<Tally[]>(shards.size())) {
+  for (std::size_t i = 0; i < shards.size(); ++i) uses_[i].left = uses[i];
   if (wanted_ != IoEngine::kUring) return;
   try {
     rings_ = UringPool::create();
@@ -108,19 +115,24 @@ ShardFiles::ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemF
 ShardFiles::~ShardFiles() = default;
 
 std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
-  const std::scoped_lock lock(mutex_);
-  if (open_[shard]) return open_[shard];
+  Use& use = uses_[shard];
+  const std::scoped_lock lock(use.mutex);
+  if (!use.open) use.open = open_anew(shard);
+  return use.open;
+}
+
+std::shared_ptr<ShardFiles::Open> ShardFiles::open_anew(std::uint32_t shard) {
   auto file = std::make_shared<Open>();
   file->buffered = open_shard(shards_[shard]);
   if (drop_behind_) {
     // Asked once, before the first read: the kernel reads ahead, so later chunks will be in the
     // page cache when they are asked about, though they were not there before.
     file->was_cold =
-        resident_fraction(file->buffered.get(), 0, shards_[shard].file_bytes).value_or(1) < 0.5;
+        resident_estimate(file->buffered.get(), shards_[shard].file_bytes).value_or(1) < 0.5;
   }
   const FileSystemFacts& system = systems_[shard];
   const bool automatic = wanted_ == IoEngine::kAuto && !system.network && !system.memory;
-  if (automatic || wanted_ == IoEngine::kDirect || wanted_ == IoEngine::kUring) {
+  if (automatic || row_of(wanted_).direct) {
     file->direct = Descriptor(::open(shards_[shard].path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (file->direct.get() >= 0) {
       check_unchanged(shards_[shard], file->direct.get());
@@ -139,16 +151,16 @@ std::shared_ptr<ShardFiles::Open> ShardFiles::open(std::uint32_t shard) {
   if (rings_) {
     add(IoEngine::kUring, rings_->make_reader(direct >= 0 ? direct : file->buffered.get()));
   }
-  open_[shard] = file;
   return file;
 }
 
 void ShardFiles::close_after_last_use(std::uint32_t shard) {
   std::shared_ptr<Open> last;
   {
-    const std::scoped_lock lock(mutex_);
-    if (--left_[shard] > 0) return;
-    last = std::move(open_[shard]);
+    Use& use = uses_[shard];
+    const std::scoped_lock lock(use.mutex);
+    if (--use.left > 0) return;
+    last = std::move(use.open);
   }
   if (!last) return;
   // drop() leaves the blocks that two chunks share, and what the kernel read ahead for nobody.
@@ -187,8 +199,7 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
   ReadOutcome outcome{begin, 0};
   for (;;) {
     const std::uint64_t from = outcome.reached;
-    const bool blocks =
-        engine == IoEngine::kDirect || (engine == IoEngine::kUring && file->direct.get() >= 0);
+    const bool blocks = row_of(engine).direct && file->direct.get() >= 0;
     outcome =
         read_range(*file->readers[index_of(engine)], from, end, at_begin + (from - begin), blocks);
     tally.bytes[index_of(engine)].fetch_add(outcome.reached - from, std::memory_order_relaxed);
@@ -199,7 +210,7 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
     file->direct_works = false;
     engine = IoEngine::kBuffered;
   }
-  if (!resident && file->was_cold && engine == IoEngine::kBuffered) {
+  if (!resident && file->was_cold && !row_of(engine).direct) {
     drop(shard, file->buffered.get(), begin, end);
   }
   close_after_last_use(shard);
@@ -208,13 +219,11 @@ ReadOutcome ShardFiles::read(std::uint32_t shard, std::uint64_t begin, std::uint
 
 std::string ShardFiles::choice(std::uint32_t shard) const {
   const Tally& tally = tallies_[shard];
-  std::string engines;
-  for (std::size_t i = 0; i < kEngines; ++i) {
-    if (tally.bytes[i] == 0) continue;
-    if (!engines.empty()) engines += " and ";
-    engines += io_engine_name(static_cast<IoEngine>(i));
+  std::vector<std::string_view> used;
+  for (const IoEngineRow& row : kIoEngines) {
+    if (tally.bytes[index_of(row.engine)] > 0) used.push_back(row.name);
   }
-  if (engines.empty()) return engines;
+  if (used.empty()) return "";
   std::string why;
   if (wanted_ != IoEngine::kAuto) why = "asked for, ";
   if (tally.refused) why += "O_DIRECT refused, ";
@@ -222,7 +231,7 @@ std::string ShardFiles::choice(std::uint32_t shard) const {
     why += std::to_string(tally.resident * 100 / tally.probed) + "% in page cache, ";
   }
   if (tally.dropped > 0) why += "memory is tight: not left in page cache, ";
-  return engines + " (" + why + systems_[shard].name +
+  return join(used, " and ") + " (" + why + systems_[shard].name +
          (systems_[shard].network ? ", network or user space" : "") + ")";
 }
 

@@ -9,7 +9,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,13 +52,13 @@ class ShardFiles {
   // `systems` and `uses` have an entry for each shard: its file system, and how many read() calls
   // will be made for it. `wrap` may be empty. `shards` must outlive this object.
   ShardFiles(const std::vector<Shard>& shards, std::vector<FileSystemFacts> systems,
-             std::vector<std::uint32_t> uses, ReadPolicy policy, WrapReader wrap);
+             const std::vector<std::uint32_t>& uses, ReadPolicy policy, WrapReader wrap);
   ~ShardFiles();
 
   // Reads bytes [begin, end) of a shard to `at_begin`, which must be as far above a multiple of
   // kBlock as `begin` is. Memory down to the block boundary below the range and up to the one above
-  // it must be writable. Throws Error where the file cannot be opened or has changed; every other
-  // failure is told by the outcome.
+  // it must be writable. Throws Error if the file cannot be opened or has changed; the outcome says
+  // of any other failure.
   ReadOutcome read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
                    std::byte* at_begin);
 
@@ -73,8 +72,10 @@ class ShardFiles {
 
  private:
   struct Open;
+  struct Use;
   struct Tally;
   std::shared_ptr<Open> open(std::uint32_t shard);
+  std::shared_ptr<Open> open_anew(std::uint32_t shard);
   void close_after_last_use(std::uint32_t shard);
   struct Choice {
     IoEngine engine;
@@ -91,10 +92,8 @@ class ShardFiles {
   WrapReader wrap_;
   std::shared_ptr<UringPool> rings_;
   std::atomic<std::uint64_t> bytes_read_{0};
-  std::mutex mutex_;  // guards open_ and left_
-  std::vector<std::shared_ptr<Open>> open_;
-  std::vector<std::uint32_t> left_;
-  std::unique_ptr<Tally[]> tallies_;
+  std::unique_ptr<Use[]> uses_;       // by shard
+  std::unique_ptr<Tally[]> tallies_;  // by shard
 };
 
 }  // namespace berth

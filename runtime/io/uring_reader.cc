@@ -13,6 +13,10 @@
 #include <liburing.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "runtime/io/uring_submit.h"
 
 namespace berth {
 namespace {
@@ -33,6 +37,9 @@ class Ring {
 
   int status() const { return status_; }  // 0 or -errno
 
+  // Whether requests were left in the ring that the kernel did not take: it must not be used again.
+  bool spoilt() const { return spoilt_; }
+
   // Reads up to kDepth * kRequest bytes. Returns how many came without a gap from `offset` on, as a
   // short read does, or -errno where not even the first request succeeded.
   std::int64_t read(int fd, std::uint64_t offset, std::size_t bytes, std::byte* buffer) {
@@ -44,18 +51,15 @@ class Ring {
                          static_cast<unsigned>(request_bytes(i, bytes)), offset + i * kRequest);
       io_uring_sqe_set_data64(sqe, i);
     }
+    const Submitted submitted = submit_all(requests, [this] { return io_uring_submit(&ring_); });
+    spoilt_ = submitted.taken < requests;
     std::int64_t results[kDepth] = {};
-    if (const int refused = submit(requests); refused != 0) return refused;
-    for (unsigned done = 0; done < requests;) {
-      io_uring_cqe* cqe = nullptr;
-      // The kernel may still write to the buffer, so we must wait, whatever error this call
-      // returns.
-      if (io_uring_wait_cqe(&ring_, &cqe) < 0) continue;
+    for (unsigned done = 0; done < submitted.taken; ++done) {
+      io_uring_cqe* cqe = wait();
       results[io_uring_cqe_get_data64(cqe)] = cqe->res;
       io_uring_cqe_seen(&ring_, cqe);
-      ++done;
     }
-    return prefix(results, requests, bytes);
+    return submitted.taken > 0 ? prefix(results, submitted.taken, bytes) : submitted.error;
   }
 
  private:
@@ -63,18 +67,14 @@ class Ring {
     return std::min(kRequest, bytes - request * kRequest);
   }
 
-  // Submits all requests. Returns 0, or -errno where the kernel took none of them.
-  int submit(unsigned requests) {
-    unsigned taken = 0;
-    while (taken < requests) {
-      const int count = io_uring_submit(&ring_);
-      if (count > 0) {
-        taken += static_cast<unsigned>(count);
-      } else if (taken == 0 && count != -EINTR && count != -EAGAIN && count != -EBUSY) {
-        return count == 0 ? -EIO : count;
-      }
+  // Waits for a result. The kernel may still write to the buffer, so there is no other way out: an
+  // error of the call says nothing about requests in flight, and their results come all the same.
+  io_uring_cqe* wait() {
+    io_uring_cqe* cqe = nullptr;
+    while (io_uring_wait_cqe(&ring_, &cqe) < 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    return 0;
+    return cqe;
   }
 
   static std::int64_t prefix(const std::int64_t* results, unsigned requests, std::size_t bytes) {
@@ -89,6 +89,7 @@ class Ring {
 
   io_uring ring_{};
   int status_;
+  bool spoilt_ = false;
 };
 
 class Pool final : public UringPool, public std::enable_shared_from_this<Pool> {
@@ -117,16 +118,21 @@ class Pool final : public UringPool, public std::enable_shared_from_this<Pool> {
   std::vector<std::unique_ptr<Ring>> idle_;
 };
 
+bool is_shortage(std::int64_t count) {
+  return count == -EAGAIN || count == -EBUSY || count == -ENOMEM;
+}
+
 class UringReader final : public Reader {
  public:
   UringReader(int fd, std::shared_ptr<Pool> pool) : fd_(fd), pool_(std::move(pool)) {}
   std::int64_t read_some(std::uint64_t offset, std::size_t bytes, std::byte* buffer) override {
     std::unique_ptr<Ring> ring = pool_->take();
-    if (ring->status() != 0) return ring->status();
-    const std::int64_t count = ring->read(fd_, offset, bytes, buffer);
-    // A ring whose submission was refused may still hold the entries, so it is not used again.
-    if (count >= 0) pool_->give(std::move(ring));
-    return count;
+    const std::int64_t count =
+        ring->status() != 0 ? ring->status() : ring->read(fd_, offset, bytes, buffer);
+    if (ring->status() == 0 && !ring->spoilt()) pool_->give(std::move(ring));
+    if (!is_shortage(count)) return count;
+    // Where the kernel has no memory for a ring or a request, it may have some for a read.
+    return make_pread_reader(fd_)->read_some(offset, bytes, buffer);
   }
 
  private:

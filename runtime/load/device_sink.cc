@@ -18,19 +18,45 @@
 namespace berth {
 namespace {
 
-BlockFormat block_format(DType dtype) {
+constexpr BlockFormat block_format(DType dtype) {
   return static_cast<BlockFormat>(static_cast<int>(dtype) - static_cast<int>(DType::kQ4_0));
 }
+// Both lists name the same formats in the same order; whoever adds one to either adds a line here.
+static_assert(block_format(DType::kQ4_0) == BlockFormat::kQ4_0);
+static_assert(block_format(DType::kQ4_1) == BlockFormat::kQ4_1);
+static_assert(block_format(DType::kQ5_0) == BlockFormat::kQ5_0);
+static_assert(block_format(DType::kQ5_1) == BlockFormat::kQ5_1);
+static_assert(block_format(DType::kQ8_0) == BlockFormat::kQ8_0);
+static_assert(block_format(DType::kQ4_K) == BlockFormat::kQ4_K);
+static_assert(block_format(DType::kQ5_K) == BlockFormat::kQ5_K);
+static_assert(block_format(DType::kQ6_K) == BlockFormat::kQ6_K);
 
 // How many bytes are converted at once before they are reordered. On the host that is few enough to
 // stay in the processor's cache.
 constexpr std::uint64_t kHostStep = 64u << 10;
 constexpr std::uint64_t kDeviceStep = 8u << 20;
 
-// How a job reorders, in bytes of the elements that it makes.
+// How a job reorders, in bytes of the elements that it makes. Blocks that stay blocks are moved
+// whole, which adopt_stored() sees to.
 Reorder reorder_of(const CopyJob& job) {
   const DTypeBlock block = dtype_block(job.dtype);
-  return {job.form->rows, job.form->columns, job.form->unit / block.elements * block.bytes};
+  const StoredForm& form = *job.form;
+  const auto bytes = [&](std::uint64_t elements) {
+    return static_cast<std::size_t>(elements / block.elements * block.bytes);
+  };
+  std::vector<ReorderDim> dims(form.sizes.size());
+  std::uint64_t unit = 1;  // elements
+  std::uint64_t to = 1;
+  for (std::size_t k = dims.size(); k-- > 0;) {
+    const std::uint64_t size = form.sizes[k];
+    if (k + 1 == dims.size() && form.strides[k] == 1) {
+      unit = size;  // a row, perhaps of blocks: its elements have no steps of whole bytes
+    } else {
+      dims[k] = {static_cast<std::size_t>(size), bytes(form.strides[k]), bytes(to)};
+    }
+    to *= size;
+  }
+  return make_reorder(dims, bytes(unit));
 }
 
 // Converts `bytes` bytes of whole `stored` elements at `from` to `dtype` elements at `to`.

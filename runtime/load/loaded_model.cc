@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <set>
 
 #include "berth/error.h"
@@ -10,6 +9,7 @@
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
+#include "runtime/quant/quant_layout.h"
 
 namespace berth {
 
@@ -68,14 +68,39 @@ const LoadedTensor& Loaded::tensor(TensorId id) const {
 
 class Loaded::Fetching {
  public:
-  explicit Fetching(const Loaded& loaded) : loaded_(loaded) {
-    if (!loaded.verifier_) return;
-    digests_.emplace(loaded.verifier_->digests(),
-                     [&loaded](std::uint32_t tensor, const Digest& found) {
-                       loaded.verifier_->check(tensor, found);
-                     });
+  explicit Fetching(const Loaded& loaded) : loaded_(loaded) {}
+
+  // Reads the next bytes of the tensor number `source`, up to `end` of its shard, to `to`; compares
+  // its checksum when all of them have been read.
+  void read_next(std::uint32_t source, std::uint64_t begin, std::uint64_t end, std::byte* to) {
+    const TensorInfo& info = loaded_.checkpoint_.tensors[source];
+    read(info.shard, begin, end, to);
+    if (!loaded_.verifier_) return;
+    digest_.add({to, end - begin});
+    if (end == info.end) loaded_.verifier_->check(source, digest_.finish());
   }
 
+  // Reads a whole tensor, which is one of `candidates`, and compares its checksum.
+  void read_whole(std::span<const std::uint32_t> candidates, std::uint32_t shard,
+                  std::uint64_t begin, std::uint64_t end, std::byte* to) {
+    read(shard, begin, end, to);
+    if (!loaded_.verifier_) return;
+    for (const std::uint32_t i : candidates) {
+      if (i == kNone) continue;
+      const TensorInfo& info = loaded_.checkpoint_.tensors[i];
+      if (info.shard != shard || info.begin != begin || info.end != end) continue;
+      loaded_.verifier_->check(i, digest_of({to, end - begin}));
+    }
+  }
+
+  // To be called when everything has been read. Throws Error where a file has changed.
+  void check_unchanged() const {
+    for (const auto& [shard, file] : files_) {
+      berth::check_unchanged(loaded_.checkpoint_.shards[shard], file.fd.get());
+    }
+  }
+
+ private:
   // Reads bytes [begin, end) of a shard to `to`.
   void read(std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* to) {
     const Checkpoint& checkpoint = loaded_.checkpoint_;
@@ -90,24 +115,15 @@ class Loaded::Fetching {
     }
     require_complete(checkpoint, shard, end,
                      read_range(*file->second.reader, begin, end, to, false));
-    if (digests_) digests_->add(shard, begin, {to, end - begin});
   }
 
-  // To be called when everything has been read. Throws Error where a file has changed.
-  void check_unchanged() const {
-    for (const auto& [shard, file] : files_) {
-      berth::check_unchanged(loaded_.checkpoint_.shards[shard], file.fd.get());
-    }
-  }
-
- private:
   struct File {
     Descriptor fd;
     std::unique_ptr<Reader> reader;
   };
   const Loaded& loaded_;
   std::map<std::uint32_t, File> files_;
-  std::optional<TensorDigests> digests_;
+  OrderedDigest digest_;  // of the tensor that read_next() reads
 };
 
 HostBlock Loaded::fetch(TensorId id) const {
@@ -132,11 +148,11 @@ HostBlock Loaded::fetch(TensorId id) const {
   const StoredForm* form = checkpoint_.form_of(info);
   const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
   HostBlock block;
-  block.bytes = converted_bytes(info.bytes(), info.dtype, wanted.dtype);
+  block.bytes = destination.bytes;
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + quote(info.name));
   block.data = std::shared_ptr<std::byte[]>(arena, arena->data());
   if (as_it_is) {
-    file.read(info.shard, info.begin, info.end, block.data.get());
+    file.read_next(destination.source, info.begin, info.end, block.data.get());
   } else {
     // Steps of whole elements, which are converted while they are in the processor's cache.
     constexpr std::uint64_t kCached = 1u << 20;
@@ -145,7 +161,7 @@ HostBlock Loaded::fetch(TensorId id) const {
     std::byte* to = block.data.get();
     for (std::uint64_t at = info.begin; at < info.end;) {
       const std::uint64_t stop = std::min(info.end, at + step);
-      file.read(info.shard, at, stop, stored.data());
+      file.read_next(destination.source, at, stop, stored.data());
       if (form != nullptr && form->plus_one) subtract_one(stored.data(), stop - at);
       const CopyJob job{stored.data(), stop - at,      0, info.dtype, wanted.dtype,
                         form,          at - info.begin};
@@ -162,9 +178,11 @@ HostBlock Loaded::fetch(TensorId id) const {
 HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uint64_t bytes) const {
   const TensorInfo& info = checkpoint_.tensors[weight.source];
   Fetching files(*this);
-  const WeightTables tables(checkpoint_, weight, schemes_[weight.made.scheme],
-                            [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                                std::byte* at_begin) { files.read(shard, begin, end, at_begin); });
+  const WeightTables tables(
+      checkpoint_, weight, schemes_[weight.made.scheme],
+      [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* at_begin) {
+        files.read_whole(weight.made.parts, shard, begin, end, at_begin);
+      });
   HostBlock block;
   block.bytes = bytes;
   auto arena = std::make_shared<HostArena>(bytes, "tensor " + quote(info.name));
@@ -174,13 +192,31 @@ HostBlock Loaded::fetch_packed(const PackedWeight& weight, DType dtype, std::uin
   const HostArena packed(std::min(kStep, info.bytes()), "dequantising a tensor");
   for (std::uint64_t at = info.begin; at < info.end; at += kStep) {
     const std::uint64_t stop = std::min(info.end, at + kStep);
-    files.read(info.shard, at, stop, packed.data());
+    files.read_next(weight.source, at, stop, packed.data());
     copy_on_host(
         {packed.data(), stop - at, 0, info.dtype, dtype, nullptr, at - info.begin, &tables},
         block.data.get());
   }
   files.check_unchanged();
   return block;
+}
+
+void Loaded::look_at_zero_points(ZeroPointNotes& notes) const {
+  for (const auto& [id, weight] : packed_) {
+    const QuantScheme& scheme = schemes_[weight.made.scheme];
+    const std::uint32_t zeros = weight.made.part(QuantRole::kZero);
+    if (scheme.format != QuantFormat::kGptq || zeros == kNone) continue;
+    Fetching files(*this);
+    const ReadPart part = read_part(
+        checkpoint_, zeros,
+        [&](std::uint32_t shard, std::uint64_t begin, std::uint64_t end, std::byte* at_begin) {
+          files.read_whole({&zeros, 1}, shard, begin, end, at_begin);
+        });
+    std::vector<float> values(count_scales(weight.layout));
+    notes.add(scheme, read_zero_points(scheme, weight.layout, part, values),
+              checkpoint_.tensors[zeros].name);
+    files.check_unchanged();
+  }
 }
 
 void Loaded::check_mapped() const {
@@ -198,9 +234,17 @@ void Loaded::verify_fetched(const std::filesystem::path& checksums) {
 }
 
 std::uint64_t Loaded::resident() const {
+  constexpr std::uint64_t kLook = 1u << 30;        // bytes that are looked at in all, about
+  constexpr std::uint64_t kLeastLook = 64u << 10;  // of each range
+  std::uint64_t mapped = 0;
+  for (const MappedRange& range : mapped_) mapped += range.end - range.begin;
+  const double share = std::min(1.0, static_cast<double>(kLook) / static_cast<double>(mapped));
   std::uint64_t total = 0;
   for (const MappedRange& range : mapped_) {
-    total += mappings_.at(range.shard)->resident(range.begin, range.end);
+    const auto look = static_cast<double>(range.end - range.begin) * share;
+    total += mappings_.at(range.shard)
+                 ->resident(range.begin, range.end,
+                            std::max(kLeastLook, static_cast<std::uint64_t>(look)));
   }
   return total;
 }

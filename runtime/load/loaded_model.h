@@ -14,6 +14,7 @@
 #include "runtime/load/environment.h"
 #include "runtime/load/offload.h"
 #include "runtime/load/schedule.h"
+#include "runtime/quant/zero_points.h"
 #include "runtime/verify/checksums.h"
 
 namespace berth {
@@ -40,12 +41,15 @@ class Loaded final : public LoadedModel {
   // From now on fetch() compares what it reads from shards with this checksum file. Throws Error
   // where that cannot be read, or is for another model.
   void verify_fetched(const std::filesystem::path& checksums);
+  // Reads the zero points of weights that fetch() will dequantise, and says what they are. Throws
+  // Error where fetch() could not use them.
+  void look_at_zero_points(ZeroPointNotes& notes) const;
   // Page-locks host memory for as long as the model lives.
   void keep_locked(HostRegistration registration) { locked_.push_back(std::move(registration)); }
   // How many bytes the tensors on a device take; tied tensors are one storage and count once. Of
   // tensors on disk: how many they will take once fetched.
   std::uint64_t bytes_on(std::uint32_t device) const;
-  // How many bytes of the mapped ranges are in RAM now.
+  // How many bytes of the mapped ranges are in RAM now; estimated as FileMapping::resident() does.
   std::uint64_t resident() const;
 
  private:

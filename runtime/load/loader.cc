@@ -13,6 +13,7 @@
 #include "planner/cost/memory.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/numa.h"
+#include "runtime/load/digest_pass.h"
 #include "runtime/load/environment.h"
 #include "runtime/load/loaded_model.h"
 #include "runtime/load/mapped.h"
@@ -51,6 +52,7 @@ class Loading {
     auto loaded = std::make_unique<Loaded>(model_, plan_, schedule_, std::move(mappings_), sinks_,
                                            emulated_, environment_.wrap_reader);
     loaded->keep_offload(offload_);
+    loaded->look_at_zero_points(zero_points_);
     if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
     sampler.look();  // while everything is still there: a short load may end between two samples
@@ -164,7 +166,8 @@ class Loading {
   // Memory that was free when the plan was made may be taken by now.
   void check_space() {
     if (!environment_.probe) return;
-    const Machine now = environment_.probe(model_.checkpoint->folder);
+    const Machine now =
+        options_.machine ? *options_.machine : environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
       if (!problem.empty()) throw Error(problem);
@@ -284,8 +287,9 @@ class Loading {
     if (bounce_count_ > 0) {
       bounce = std::make_unique<BounceBuffers>(bounce_count_, bounce_bytes_, copying_threads());
     }
-    stream(*model_.checkpoint, schedule_, *files_, sinks_, {ring_.get(), bounce.get()},
-           verifier_.get(), threads_, table_share_, control_);
+    zero_points_ =
+        stream(*model_.checkpoint, schedule_, *files_, sinks_, {ring_.get(), bounce.get()},
+               verifier_.get(), threads_, table_share_, control_);
     if (ring_ && ring_->not_locked() > 0) {
       notes_.push_back(std::to_string(ring_->not_locked()) +
                        " staging slots could not be page-locked: copies to the GPU were slower");
@@ -301,6 +305,10 @@ class Loading {
     if (verifier_) {
       verify_mapped(checkpoint, schedule_.mapped, *verifier_, environment_.wrap_reader, threads_,
                     control_);
+      digest_one_by_one(
+          checkpoint, verifier_->deferred(), environment_.wrap_reader,
+          digest_threads(options_.staging), control_,
+          [this](std::uint32_t tensor, const Digest& found) { verifier_->compare(tensor, found); });
     }
     if (options_.prefault) {
       prefault(checkpoint, schedule_.mapped, mappings_, threads_, control_);
@@ -336,7 +344,11 @@ class Loading {
     report.host_peak_bytes = sampler.stop();
     report.planned_peak_bytes = host_bytes();
     report.bytes_read = files_->bytes_read();
+    if (before.rss == 0) {
+      notes_.push_back("no /proc/self/status: memory was not measured, and its figures are 0");
+    }
     report.notes = notes_;
+    for (std::string& line : zero_points_.lines()) report.notes.push_back(std::move(line));
     for (const Destination& destination : schedule_.destinations)
       report.tensors += destination.source != kNone;
     std::vector<std::uint64_t> mapped(model_.checkpoint->shards.size(), 0);
@@ -386,6 +398,7 @@ class Loading {
   std::size_t threads_ = 0;
   bool drop_behind_ = false;
   std::vector<std::string> notes_;
+  ZeroPointNotes zero_points_;
   std::unique_ptr<Verifier> verifier_;
   std::shared_ptr<OffloadFile> offload_;
   std::unique_ptr<StagingRing> ring_;  // before sinks_, which copy out of it: freed after them

@@ -35,7 +35,7 @@ void prefault(const Checkpoint& checkpoint, std::span<const MappedRange> ranges,
     const MappedRange& window = windows[i];
     if (!mappings.at(window.shard)->populate(window.begin, window.end)) {
       throw Error(position_in_shard(checkpoint, window.shard, window.begin) +
-                  "cannot read the mapped shard: it became shorter, or the disk fails");
+                  ": cannot read the mapped shard: it became shorter, or the disk fails");
     }
     control.bytes_done += window.end - window.begin;
   });

@@ -17,6 +17,7 @@
 #include "runtime/load/device_sink.h"
 #include "runtime/load/schedule.h"
 #include "runtime/load/streamer.h"
+#include "runtime/quant/quant_layout.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {

@@ -122,7 +122,9 @@ void OffloadFile::read(std::uint64_t offset, std::byte* data, std::uint64_t byte
   const std::unique_ptr<Reader> reader = make_pread_reader(fd_.get());
   const ReadOutcome outcome = read_range(*reader, offset, offset + bytes, data, false);
   if (outcome.reached == offset + bytes) return;
-  fail(folder_.path, std::string("cannot read back: ") + std::strerror(outcome.error));
+  fail(folder_.path,
+       "cannot read back byte " + std::to_string(outcome.reached) + ": " +
+           (outcome.error != 0 ? std::strerror(outcome.error) : "the file ends before it"));
 }
 
 std::unique_ptr<DeviceSink> make_offload_sink(std::shared_ptr<OffloadFile> file) {

@@ -8,6 +8,7 @@
 #include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
+#include "runtime/quant/quant_layout.h"
 
 namespace berth {
 namespace {
@@ -126,8 +127,10 @@ class Builder {
     return demand.dequantization != kNone ? model_.tree.tensors[demand.tensor].bytes()
                                           : memory_bytes(info, demand.dtype);
   }
+  // Its elements side by side, however they are stored.
   static std::uint64_t memory_bytes(const TensorInfo& info, DType dtype) {
-    return converted_bytes(info.bytes(), info.dtype, dtype);
+    return info.form == 0 ? converted_bytes(info.bytes(), info.dtype, dtype)
+                          : tensor_bytes(dtype, info.shape).value_or(0);
   }
 
   // Finds demands whose stored tensor shares bytes with that of another demand, as views in

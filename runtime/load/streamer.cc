@@ -4,7 +4,7 @@
 #include <cstring>
 #include <optional>
 
-#include "berth/error.h"
+#include "planner/base/position.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/quant/table_cache.h"
 
@@ -36,6 +36,8 @@ class Streamer {
       throw;
     }
   }
+
+  ZeroPointNotes zero_points() { return tables_.zero_points(); }
 
  private:
   void send(std::size_t thread, const Chunk& chunk) {
@@ -113,11 +115,8 @@ class Streamer {
   void copy(DeviceSink& sink, std::span<const CopyJob> jobs, const StagingRing::Slot& slot,
             std::uint32_t shard, std::uint64_t from) {
     if (jobs.empty()) return;
-    try {
-      sink.copy(jobs, slot.index);
-    } catch (const Error& error) {
-      throw Error(position_in_shard(checkpoint_, shard, from) + error.what());
-    }
+    with_position([&] { return position_in_shard(checkpoint_, shard, from); },
+                  [&] { sink.copy(jobs, slot.index); });
   }
 
   // Handles one segment, from taking its tables to giving them back, so that no thread holds tables
@@ -153,9 +152,10 @@ class Streamer {
 
 }  // namespace
 
-void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
-            std::size_t threads, std::uint64_t table_share, WorkControl& control) {
+ZeroPointNotes stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
+                      std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging,
+                      Verifier* verifier, std::size_t threads, std::uint64_t table_share,
+                      WorkControl& control) {
   Streamer streamer(checkpoint, schedule, files, sinks, staging, verifier, table_share, control);
   try {
     run_workers(schedule.chunks.size(), threads, control, [&](std::size_t thread, std::size_t i) {
@@ -171,6 +171,7 @@ void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& 
     }
     throw;
   }
+  return streamer.zero_points();
 }
 
 }  // namespace berth

@@ -10,6 +10,7 @@
 #include "runtime/load/device_sink.h"
 #include "runtime/load/schedule.h"
 #include "runtime/load/staging.h"
+#include "runtime/quant/zero_points.h"
 #include "runtime/verify/checksums.h"
 
 namespace berth {
@@ -25,10 +26,12 @@ struct Staging {
 // of the plan, which is null where nothing goes there. The staging ring must have been made for
 // `threads` threads. `verifier` may be null; else it gets every byte as it was read. `table_share`
 // is how many bytes of host memory the tables of quantised weights may take (see TableCache). When
-// this function returns, all bytes are where they belong, also on devices. Throws Error naming
-// shard, tensor and offset, or Interrupted; then no thread, read or copy is in flight any more.
-void stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
-            std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging, Verifier* verifier,
-            std::size_t threads, std::uint64_t table_share, WorkControl& control);
+// this function returns, all bytes are where they belong, also on devices. Returns what the zero
+// points of quantised weights were. Throws Error naming shard, tensor and offset, or Interrupted;
+// then no thread, read or copy is in flight any more.
+ZeroPointNotes stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
+                      std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging,
+                      Verifier* verifier, std::size_t threads, std::uint64_t table_share,
+                      WorkControl& control);
 
 }  // namespace berth

@@ -51,10 +51,23 @@ std::shared_ptr<const WeightTables> TableCache::acquire(std::uint32_t weight) {
     throw;
   }
   lock.lock();
+  note_zero_points(weights_[weight], *tables);
   entry.tables = tables;
   lock.unlock();
   changed_.notify_all();
   return tables;
+}
+
+void TableCache::note_zero_points(const PackedWeight& weight, const WeightTables& tables) {
+  const std::uint32_t zeros = weight.made.part(QuantRole::kZero);
+  if (zeros >= checkpoint_.tensors.size()) return;
+  zero_points_.add(schemes_[weight.made.scheme], tables.zero_points(),
+                   checkpoint_.tensors[zeros].name);
+}
+
+ZeroPointNotes TableCache::zero_points() {
+  const std::scoped_lock lock(mutex_);
+  return zero_points_;
 }
 
 bool TableCache::release(std::uint32_t weight) {

@@ -34,6 +34,8 @@ class TableCache {
   // Says that a segment no longer needs the tables of its weight. Returns true for the last segment
   // of the weight; the tables are then gone from the cache.
   bool release(std::uint32_t weight);
+  // What the zero points of the weights were whose tables were made so far.
+  ZeroPointNotes zero_points();
   // For the way out of an error: all threads that wait in acquire() wake up and throw `error`.
   void stop(std::exception_ptr error);
 
@@ -43,6 +45,7 @@ class TableCache {
     std::uint32_t left = 0;  // segments of the weight that are not done
   };
   bool may_make(std::uint32_t weight) const;
+  void note_zero_points(const PackedWeight& weight, const WeightTables& tables);
 
   const Checkpoint& checkpoint_;
   std::span<const PackedWeight> weights_;
@@ -56,6 +59,7 @@ class TableCache {
   std::uint64_t used_ = 0;  // sum of Dequantization::table_bytes over the tables that are there
   std::uint32_t next_ = 0;  // the next weight whose tables are made
   std::exception_ptr stopped_;
+  ZeroPointNotes zero_points_;
 };
 
 }  // namespace berth

@@ -4,16 +4,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "berth/checkpoint.h"
 #include "berth/model.h"
 #include "cuda/dequant.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/memory.h"
+#include "runtime/quant/read_part.h"
+#include "runtime/quant/zero_points.h"
 
 namespace berth {
 
@@ -26,16 +25,6 @@ struct PackedWeight {
   std::uint32_t uses = 0;  // how many segments of the schedule are made of its packed values
 };
 
-// The layout by which the kernels dequantise `tensor` of `tree`, whose packed values are tensor
-// `source` of `checkpoint`. Throws Error naming the tensor where there is no kernel for its format.
-QuantLayout quant_layout(const ModelTree& tree, TensorId tensor, std::uint32_t source,
-                         const Checkpoint& checkpoint);
-
-// Reads bytes [begin, end) of a shard to `at_begin`, which is as far above a multiple of kBlock as
-// `begin` is. Memory down to the block boundary below and up to the one above may be written, too.
-using ReadRange = std::function<void(std::uint32_t shard, std::uint64_t begin, std::uint64_t end,
-                                     std::byte* at_begin)>;
-
 // The tables of one weight, in host memory. Immutable once made, so many threads may use them.
 class WeightTables {
  public:
@@ -45,6 +34,8 @@ class WeightTables {
                const ReadRange& read);
 
   const QuantLayout& layout() const { return layout_; }
+  // What was found out about the zero points; kAsSaid where there are none.
+  ZeroPointFinding zero_points() const { return zero_points_; }
   // All tables, one after another: what to copy to a GPU.
   std::span<const std::byte> bytes() const { return {memory_.data(), bytes_}; }
   // Pointers to the tables within a copy of bytes() that begins at `base`.
@@ -53,6 +44,7 @@ class WeightTables {
 
  private:
   QuantLayout layout_;
+  ZeroPointFinding zero_points_ = ZeroPointFinding::kAsSaid;
   HostArena memory_;
   std::uint64_t bytes_ = 0;
   // Offsets of the tables in memory_, in bytes; kAbsent where there is no such table.

@@ -49,18 +49,20 @@ void AddedTokenFinder::split(std::string_view text, std::vector<TextSegment>& se
     }
     std::size_t begin = at;
     std::size_t end = at + token->content.size();
-    at = end;  // a match that single_word discards is passed over all the same
+    at = end;  // the search goes on behind a match, even if single_word discards it
     if (token->single_word && !stands_alone(text, begin, end)) continue;
     if (token->lstrip) begin = std::max(skip_white_space_back(text, begin), done);
     if (token->rstrip) end = skip_white_space(text, end);
-    if (begin > end) {  // Hugging Face gives up here
+    if (begin > end) {  // Hugging Face fails here, too
       throw Error("the added token '" + token->content +
                   "' lies in white space that the added token before it takes");
     }
     append_text(begin);
-    if (begin < end) segments.push_back({{}, token->id});  // one that is taken up whole is none
-    // Not the greater of the two: a token may lie in the white space that the one before it took.
-    // It is a token all the same, and the white space behind it is text again: as in Hugging Face.
+    // A token with lstrip is dropped if it ends with the white space that the one before it took.
+    if (begin < end) segments.push_back({{}, token->id});
+    // This may move `done` back: a token without lstrip may lie in the white space that the one
+    // before it took. As in Hugging Face, it is a token all the same, and what comes behind it is
+    // text again.
     done = end;
   }
   append_text(text.size());

@@ -33,8 +33,8 @@ struct TextSegment {
 class AddedTokenFinder {
  public:
   void add(const AddedToken& token);
-  // Appends the segments of `text`; no segment for an empty text. Throws Error for a token with
-  // `lstrip` inside of white space that one with `rstrip` takes and that goes on behind it.
+  // Appends the segments of `text`; none for an empty text. Throws Error if a token with `lstrip`
+  // lies in white space that the token before it takes (`rstrip`) and that goes on behind it.
   void split(std::string_view text, std::vector<TextSegment>& segments) const;
 
  private:

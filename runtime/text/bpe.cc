@@ -2,17 +2,13 @@
 
 #include <queue>
 
+#include "runtime/text/code_points.h"
+
 namespace berth {
 namespace {
 
 constexpr std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) {
   return std::uint64_t{left} << 32 | right;
-}
-
-// Bytes of the character that starts with `lead`, in well-formed UTF-8.
-std::size_t character_bytes(char lead) {
-  const auto byte = static_cast<std::uint8_t>(lead);
-  return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
 std::string fallback_token(char c) {
@@ -21,7 +17,8 @@ std::string fallback_token(char c) {
   return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">";
 }
 
-// A token of the word being merged; a doubly linked list over a vector, kNoSymbol at its ends.
+// A token of a word that is being merged. The symbols of the word are a doubly linked list in a
+// vector; kNoSymbol marks both ends.
 constexpr std::int32_t kNoSymbol = -1;
 struct Symbol {
   std::uint32_t id;
@@ -79,7 +76,7 @@ const Bpe::Merge* Bpe::merge_of(std::uint32_t left, std::uint32_t right) const {
   return entry == merges_.end() ? nullptr : &entry->second;
 }
 
-// False, and nothing appended, where a byte has no token.
+// Appends the byte tokens of a character. If a byte has none, appends nothing and returns false.
 bool Bpe::append_bytes(std::string_view character, std::vector<std::uint32_t>& ids) const {
   const std::size_t before = ids.size();
   for (const char byte : character) {
@@ -96,12 +93,13 @@ bool Bpe::append_bytes(std::string_view character, std::vector<std::uint32_t>& i
 std::vector<std::uint32_t> Bpe::characters(std::string_view word) const {
   std::vector<std::uint32_t> ids;
   ids.reserve(word.size());
-  // An unknown token is written when the next character turns out not to be fused into it. Bytes
-  // are written past it: Hugging Face does so, too.
+  // An unknown token is held back until it is clear that the next character is not fused into it.
+  // Byte tokens do not end this and so come before it, as in Hugging Face's tokenizers.
   bool unknown_held = false;
-  for (std::size_t at = 0, length = 0; at < word.size(); at += length) {
-    length = character_bytes(word[at]);
-    const std::string_view character = word.substr(at, length);
+  for (std::size_t at = 0; at < word.size();) {
+    const std::size_t begin = at;
+    next_code_point(word, at);
+    const std::string_view character = word.substr(begin, at - begin);
     const auto id = id_of(character);
     if (!id && options.byte_fallback && append_bytes(character, ids)) continue;
     if (!id && !options.unknown) continue;

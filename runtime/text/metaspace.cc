@@ -1,19 +1,21 @@
 #include "runtime/text/metaspace.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "planner/base/quote.h"
 #include "runtime/text/pattern.h"
+#include "runtime/text/whole_tokens.h"
 
 namespace berth {
 namespace {
 
 enum class Prepend { kAlways, kFirst, kNever };
 
-// Old files say add_prefix_space only, some newer ones both.
+// Old files have add_prefix_space instead of prepend_scheme; some newer ones have both.
 Prepend read_prepend(const JsonValue& value) {
   const bool wanted = value.flag("add_prefix_space", true);
   const auto scheme = value.get("prepend_scheme");
@@ -27,7 +29,7 @@ Prepend read_prepend(const JsonValue& value) {
   return name == "always" ? Prepend::kAlways : Prepend::kFirst;
 }
 
-// Cuts before each mark.
+// Cuts a piece before each mark.
 void cut(const TextPiece& piece, std::string_view mark, std::vector<TextPiece>& pieces) {
   for (std::size_t begin = 0, end = 0; begin < piece.text.size(); begin = end) {
     end = std::min(piece.text.find(mark, begin + 1), piece.text.size());
@@ -58,14 +60,30 @@ PreTokenizer make_metaspace(const JsonValue& value) {
   };
 }
 
-// All marks of the first token go, wherever they stand in it: so does Hugging Face.
+namespace {
+
+// Removes all marks of the first token, wherever they stand in it, as Hugging Face does.
+class MetaspaceStep final : public WholeTokens {
+ public:
+  MetaspaceStep(std::string mark, bool drop_first) : mark_(std::move(mark)), drop_(drop_first) {}
+
+ private:
+  void take(std::string token, std::vector<TokenPart>& out) override {
+    replace_all(token, mark_, std::exchange(drop_, false) ? "" : " ");
+    out.push_back({std::move(token), true});
+  }
+
+  std::string mark_;
+  bool drop_;
+};
+
+}  // namespace
+
 TokenDecoder make_metaspace_decoder(const JsonValue& value) {
   const std::string mark(value.require("replacement").character());
   const bool drop_first = read_prepend(value) != Prepend::kNever;
-  return [mark, drop_first](std::vector<std::string>& tokens) {
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      replace_all(tokens[i], mark, i == 0 && drop_first ? "" : " ");
-    }
+  return [mark, drop_first](std::vector<std::unique_ptr<DecodeStep>>& steps) {
+    steps.push_back(std::make_unique<MetaspaceStep>(mark, drop_first));
   };
 }
 

@@ -5,17 +5,21 @@
 #include <utility>
 #include <vector>
 
-#include "berth/error.h"
-#include "planner/base/quote.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/pattern.h"
 #include "runtime/text/reference_unicode.h"
+#include "runtime/text/step_table.h"
 
 namespace berth {
 namespace {
 
-Normalizer unicode_form(NormalForm form) {
-  return [form](TextPiece& piece) { piece.text = normalize(form, piece.text); };
+template <NormalForm form>
+Normalizer make_form(const JsonValue&) {
+  return [](TextPiece& piece) { piece.text = normalize(form, piece.text); };
+}
+
+Normalizer make_lowercase(const JsonValue&) {
+  return [](TextPiece& piece) { piece.text = lowercase(piece.text); };
 }
 
 Normalizer make_prepend(const JsonValue& value) {
@@ -24,8 +28,9 @@ Normalizer make_prepend(const JsonValue& value) {
   };
 }
 
-// What replaces a match counts, with Hugging Face, as standing where the match's last character
-// stood, and what replaces it with nothing leaves what comes after.
+// Whether the piece no longer begins where the whole text begins, once `first`, its first stretch,
+// is replaced by `content`. For Hugging Face, what replaces a match stands where the match's last
+// character stood; if nothing replaces it, the piece begins with what comes after the match.
 bool moves_start(std::string_view text, const Stretch& first, std::string_view content) {
   if (!first.match || first.begin == first.end) return false;
   std::size_t second = first.begin;  // character
@@ -65,23 +70,22 @@ Normalizer make_sequence(const JsonValue& value) {
   };
 }
 
+constexpr StepRow<Normalizer> kNormalizers[] = {
+    {"NFC", make_form<NormalForm::kNfc>},
+    {"NFD", make_form<NormalForm::kNfd>},
+    {"NFKC", make_form<NormalForm::kNfkc>},
+    {"NFKD", make_form<NormalForm::kNfkd>},
+    {"Lowercase", make_lowercase},
+    {"Prepend", make_prepend},
+    {"Replace", make_replace},
+    {"Strip", make_strip},
+    {"Sequence", make_sequence},
+};
+
 }  // namespace
 
 Normalizer make_normalizer(const std::optional<JsonValue>& value) {
-  if (!value) return nullptr;
-  const auto type = value->type();
-  if (type == "NFC") return unicode_form(NormalForm::kNfc);
-  if (type == "NFD") return unicode_form(NormalForm::kNfd);
-  if (type == "NFKC") return unicode_form(NormalForm::kNfkc);
-  if (type == "NFKD") return unicode_form(NormalForm::kNfkd);
-  if (type == "Lowercase") return [](TextPiece& piece) { piece.text = lowercase(piece.text); };
-  if (type == "Prepend") return make_prepend(*value);
-  if (type == "Replace") return make_replace(*value);
-  if (type == "Strip") return make_strip(*value);
-  if (type == "Sequence") return make_sequence(*value);
-  value->fail("type " + quote(type) +
-              " is not supported (NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and "
-              "Sequence are)");
+  return value ? make_step(kNormalizers, *value) : nullptr;
 }
 
 }  // namespace berth

@@ -9,6 +9,7 @@ namespace berth {
 namespace {
 
 constexpr std::size_t kMostBytes = std::size_t{1} << 30;
+constexpr std::size_t kMostOfAToken = std::size_t{1} << 24;
 
 Pattern make_regex(const JsonValue& regex) {
   const auto compiled =
@@ -51,6 +52,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   std::size_t done = 0;
   for (; at != std::string::npos; at = text.find(from, done)) {
     replaced.append(text, done, at - done).append(to);
+    if (replaced.size() > kMostOfAToken) throw Error("a token becomes longer than 2^24 bytes");
     done = at + from.size();
   }
   text = replaced.append(text, done);

@@ -19,7 +19,7 @@ using Pattern = std::function<std::vector<Stretch>(std::string_view)>;
 // Throws Error naming the field for a regular expression that is not understood.
 Pattern make_pattern(const JsonValue& value);
 
-// `text` with each match replaced by `content`. Throws Error where it grows out of all proportion.
+// `text` with each match replaced by `content`. Throws Error if it gets longer than 2^30 bytes.
 std::string replace_matches(std::string_view text, const std::vector<Stretch>& stretches,
                             std::string_view content);
 

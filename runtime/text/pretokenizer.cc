@@ -13,6 +13,7 @@
 #include "runtime/text/metaspace.h"
 #include "runtime/text/pattern.h"
 #include "runtime/text/reference_unicode.h"
+#include "runtime/text/step_table.h"
 
 namespace berth {
 namespace {
@@ -128,29 +129,30 @@ PreTokenizer make_byte_level(const JsonValue& value) {
   };
 }
 
-}  // namespace
+PreTokenizer make_digits(const JsonValue& value) {
+  const bool apart = value.flag("individual_digits");
+  return splitter(find_numerals, apart ? Behavior::kIsolated : Behavior::kContiguous);
+}
 
-PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
-  if (!value) return nullptr;
-  const auto type = value->type();
-  if (type == "ByteLevel") return make_byte_level(*value);
-  if (type == "Split") return make_split(*value);
-  if (type == "Metaspace") return make_metaspace(*value);
-  if (type == "Digits") {
-    return splitter(find_numerals,
-                    value->flag("individual_digits") ? Behavior::kIsolated : Behavior::kContiguous);
-  }
-  if (type != "Sequence") {
-    value->fail("type " + quote(type) +
-                " is not supported (ByteLevel, Split, Digits, Metaspace and Sequence are)");
-  }
+PreTokenizer make_sequence(const JsonValue& value) {
   std::vector<PreTokenizer> steps;
-  for (const auto& step : value->require("pretokenizers").list()) {
+  for (const auto& step : value.require("pretokenizers").list()) {
     steps.push_back(make_pretokenizer(step));
   }
   return [steps](std::vector<TextPiece>& pieces) {
     for (const auto& step : steps) step(pieces);
   };
+}
+
+constexpr StepRow<PreTokenizer> kPreTokenizers[] = {
+    {"ByteLevel", make_byte_level}, {"Split", make_split},       {"Digits", make_digits},
+    {"Metaspace", make_metaspace},  {"Sequence", make_sequence},
+};
+
+}  // namespace
+
+PreTokenizer make_pretokenizer(const std::optional<JsonValue>& value) {
+  return value ? make_step(kPreTokenizers, *value) : nullptr;
 }
 
 }  // namespace berth

@@ -18,19 +18,20 @@
 namespace berth {
 namespace {
 
-// Numerals and case pairs that Rust's standard library (Unicode 17.0) has on top of 16.0.
+// Numerals and case pairs that Rust's standard library (Unicode 17.0) has and 16.0 has not.
 constexpr CodeRange kNumeralsOf17[] = {{0x11DE0, 0x11DE9}, {0x16FF4, 0x16FF6}};
 constexpr CasePair kPairsOf17[] = {{0xA7CE, 0xA7CF}, {0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D5}};
-constexpr CodeRange kBeriaErfeCapitals{0x16EA0, 0x16EB8};  // of 17.0; the small ones are 0x1B on
+// Capital letters that are new in 17.0; the small letters follow at a distance of 0x1B.
+constexpr CodeRange kBeriaErfeCapitals{0x16EA0, 0x16EB8};
 
-// As Oniguruma numbers its classes: those of POSIX brackets, which regparse.c uses directly.
+// Oniguruma's numbers of [[:punct:]] and [[:word:]], which its regparse.c uses directly.
 constexpr int kPunct = 8;
 constexpr int kWord = 12;
-// \p{Word}, which holds Latin-1's superscripts and fractions, as [[:word:]] does not.
+// A number of our own for \p{Word}, which also holds the superscripts and fractions of Latin-1.
 constexpr int kWordProperty = 1 << 20;
 constexpr CodeRange kWordsOfLatin1[] = {{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}};
 
-using Ranges = std::vector<CodeRange>;  // in order, apart from each other
+using Ranges = std::vector<CodeRange>;  // sorted; they neither overlap nor touch
 
 bool holds(std::span<const CodeRange> ranges, std::uint32_t code) {
   const auto at = std::partition_point(ranges.begin(), ranges.end(),
@@ -55,7 +56,7 @@ Ranges joined(Ranges all, std::span<const CodeRange> more) {
 Ranges without(const Ranges& all, std::span<const CodeRange> removed) {
   Ranges rest;
   for (CodeRange range : all) {
-    for (const CodeRange& hole : removed) {  // in order
+    for (const CodeRange& hole : removed) {  // which is sorted
       if (hole.last < range.first || hole.first > range.last) continue;
       if (hole.first > range.first) rest.push_back({range.first, hole.first - 1});
       range.first = hole.last + 1;
@@ -101,7 +102,7 @@ class Classes {
     word_property_.flat = flat_of(joined(ranges(kWord), kWordsOfLatin1));
   }
 
-  // Null where the library's own table holds.
+  // Null if the library's own table is right.
   const std::vector<OnigCodePoint>* find(int ctype) const {
     if (ctype == kWordProperty) return &word_property_.flat;
     const auto at = static_cast<std::size_t>(ctype);
@@ -145,13 +146,14 @@ const Classes& classes() {
   return classes;
 }
 
-// What Oniguruma calls, in place of the functions of its own UTF-8.
+// Oniguruma calls the following functions instead of those of its own UTF-8 encoding.
 
 int property_name_to_ctype(OnigEncoding, OnigUChar* name, OnigUChar* end) {
   const int ctype = library()->property_name_to_ctype(library(), name, end);
   if (ctype == kPunct) return classes().punctuation();
   if (ctype == kWord) return kWordProperty;
-  // Blocks are the same for both, but newer ones the library takes for none.
+  // Blocks are the same in both, except that the library does not have newer ones and counts their
+  // characters as being in no block: \p{InNoBlock} would differ, so it is refused.
   if (ctype >= 0 && ctype == classes().no_block()) return ONIGERR_INVALID_CHAR_PROPERTY_NAME;
   return ctype;
 }
@@ -181,7 +183,7 @@ int get_ctype_code_range(OnigCtype ctype, OnigCodePoint* single_byte_end,
                          const OnigCodePoint* ranges[]) {
   const auto* flat = classes().find(static_cast<int>(ctype));
   if (flat == nullptr) return library()->get_ctype_code_range(ctype, single_byte_end, ranges);
-  *single_byte_end = 0x80;  // below, one byte is one character
+  *single_byte_end = 0x80;  // characters below it take one byte
   *ranges = flat->data();
   return 0;
 }
@@ -194,7 +196,7 @@ std::optional<OnigCodePoint> other_case(OnigCodePoint code) {
   return std::nullopt;
 }
 
-// The least and the greatest letter of reference_case_pairs(): most of a text is outside.
+// All letters of reference_case_pairs() are in this range. Most characters of a text are not.
 bool may_have_pair(OnigCodePoint code) { return code >= 0x19B && code <= 0x10D85; }
 
 int mbc_case_fold(OnigCaseFoldType flag, const OnigUChar** at, const OnigUChar* end,
@@ -306,7 +308,7 @@ const Form& form_of(NormalForm form) {
 
 OnigEncodingTypeST* reference_utf8() {
   static OnigEncodingType encoding = [] {
-    classes();  // what fails fails here, not in a function that Oniguruma calls
+    classes();  // makes them now, so that no exception is thrown through Oniguruma
     return make_utf8();
   }();
   return &encoding;
@@ -331,7 +333,7 @@ std::string lowercase(std::string_view text) {
     if (c < 0x80) {
       lowered.push_back(static_cast<char>(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c));
     } else if (c == 0x130) {
-      lowered += "i\u0307";  // the one that becomes two
+      lowered += "i\u0307";  // the only letter that becomes two characters
     } else {
       append_code_point(lowered, lower(c));
     }

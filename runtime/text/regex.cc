@@ -7,7 +7,7 @@
 
 #include "berth/error.h"
 #include "planner/base/onig_pattern.h"
-#include "planner/base/utf8.h"
+#include "planner/base/quote.h"
 #include "runtime/text/code_points.h"
 #include "runtime/text/reference_unicode.h"
 
@@ -22,9 +22,8 @@ constexpr std::size_t kLongestPattern = 1 << 16;  // bytes; compiling may take m
 constexpr OnigLimits kLimitsOfAPlace{
     .retries_at_a_place = 10'000'000, .retries_in_a_search = 0, .stack = 1 << 22};
 
-// Steps, about a nanosecond each, that a search may take without a look at the clock: it goes back
-// at least once for each position that does not match, and goes over the rest of the text in
-// between.
+// About how many steps, of a nanosecond each, a search may take without a look at the clock. From
+// this follows how often it may go back, because each time it may go over the rest of the text.
 constexpr std::size_t kStepsOfASearch = std::size_t{1} << 30;
 
 OnigLimits limits_of_a_search(std::size_t text_size) {
@@ -37,20 +36,17 @@ struct RegionFree {
   void operator()(OnigRegion* region) const { oniguruma().region_free(region, 1); }
 };
 
-std::string quoted(std::string_view pattern) {
-  constexpr std::size_t kMost = 200;  // bytes
-  if (pattern.size() <= kMost) return "regular expression '" + std::string(pattern) + "'";
-  return "regular expression '" + lossy_utf8(pattern.substr(0, kMost)) + "...'";
-}
+std::string named(std::string_view pattern) { return "regular expression " + quote(pattern); }
 
 void refuse_what_may_differ(std::string_view pattern) {
   for (std::size_t at = pattern.find('\\'); at < pattern.size() - 1;
        at = pattern.find('\\', at + 2)) {
-    // \G is where a search starts, which a match at each position does not have. The others cut
-    // grapheme clusters and words, for which tables of the reference are not there.
+    // \G matches where a search starts, but next_place_by_place() starts at each position. The
+    // others find the borders of grapheme clusters and words, for which we have no tables that
+    // agree with the reference.
     if (std::string_view("GXyY").find(pattern[at + 1]) != std::string_view::npos) {
-      throw Error(quoted(pattern) + ": '\\" + pattern[at + 1] + "' at offset " +
-                  std::to_string(at) + " is not supported");
+      throw Error(named(pattern) + ": '\\" + pattern[at + 1] + "' at offset " + std::to_string(at) +
+                  " is not supported");
     }
   }
 }
@@ -71,7 +67,8 @@ class Searcher {
     if (!region_) throw std::bad_alloc();
   }
 
-  // The first match from `from` on; nullopt where there is none. `from` <= text.size().
+  // The first match that begins at `from` or later; nullopt if there is none. `from` is at most
+  // text.size().
   std::optional<Stretch> next(std::size_t from) {
     look_at_clock();
     const int status = oniguruma().search_with_param(
@@ -87,8 +84,9 @@ class Searcher {
   }
 
  private:
-  // The same, slower, for a text in which much has to be tried: with looks at the clock. (That it
-  // is not one search of a part of the text is because no match goes beyond that part.)
+  // Does the same, but tries one position after the other and looks at the clock in between. This
+  // is slower, and used if a search goes back too often. (To search the text part by part would not
+  // do, because no match could go beyond its part.)
   std::optional<Stretch> next_place_by_place(std::size_t from) {
     const OnigSearchLimits limits = make_search_limits(kLimitsOfAPlace);
     for (;; from = behind_character(text_, from)) {
@@ -103,10 +101,10 @@ class Searcher {
   }
 
   [[noreturn]] void fail(const std::string& why) const {
-    throw Error(quoted(source_) + " cannot be matched: " + why);
+    throw Error(named(source_) + " cannot be matched: " + why);
   }
 
-  // At every 16th call.
+  // Throws Error if the search takes too long. Looks at the clock at every 16th call.
   void look_at_clock() {
     if (++calls_ % 16 != 0) return;
     const auto allowed = std::chrono::seconds(10) +
@@ -161,10 +159,10 @@ Regex::Regex(std::string_view pattern) : source_(pattern) {
     compiled_ = std::make_unique<const Compiled>(
         Compiled{compile_onig(pattern, reference_utf8(), oniguruma().default_syntax)});
   } catch (const Error& error) {
-    throw Error(quoted(pattern) + " is not understood (" + error.what() + ")");
+    throw Error(named(pattern) + " is not understood (" + error.what() + ")");
   }
   if ((oniguruma().get_options(compiled_->pattern.get()) & ONIG_OPTION_FIND_LONGEST) != 0) {
-    throw Error(quoted(pattern) + ": the flag 'L' is not supported");
+    throw Error(named(pattern) + ": the flag 'L' is not supported");
   }
 }
 
@@ -175,7 +173,7 @@ std::vector<Stretch> Regex::find_all(std::string_view text) const {
   for (std::size_t from = 0; from <= text.size();) {
     const auto match = searcher.next(from);
     if (!match) break;
-    if (match->begin < done) throw Error(quoted(source_) + ": its matches overlap");
+    if (match->begin < done) throw Error(named(source_) + ": its matches overlap");
     const bool empty = match->begin == match->end;
     from = match->end;
     if (empty && match->end == done && !stretches.empty()) {

@@ -19,17 +19,18 @@
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/steps.h"
 #include "runtime/text/token_decoder.h"
+#include "runtime/text/token_id.h"
 
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kMostBytes = 1u << 30;  // of a tokenizer.json; the largest have 40 MiB
+constexpr std::uint64_t kMostBytes = 256u << 20;  // of a tokenizer.json; the largest have 40 MiB
 
 void read_vocabulary(const JsonValue& vocabulary, Bpe& bpe) {
   for (const auto [token, element] : vocabulary.object()) {
     const JsonValue value(element, vocabulary.file(),
                           "model.vocab[" + quote(lossy_utf8(token)) + "]");
-    const std::uint32_t id = value.token_id();
+    const std::uint32_t id = token_id(value);
     if (!bpe.add_token(token, id)) {
       value.fail("id " + std::to_string(id) + " is taken by " + quote(*bpe.token_of(id)));
     }
@@ -107,9 +108,10 @@ class HuggingFaceTokenizer final : public Tokenizer {
 
   std::vector<std::int64_t> encode(std::string_view text) const override;
   std::vector<std::int64_t> encode_prompt(std::string_view text) const override;
-  std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const override;
-  std::string decode_settled(const std::vector<std::int64_t>& ids,
-                             bool keep_special) const override;
+  std::unique_ptr<GrowingText> grow(bool keep_special) const override;
+  // Null for an id that gives no text: of a special token that is not kept, or of none at all, as a
+  // model's vocabulary is often padded beyond the tokenizer's.
+  const std::string* token_of(std::int64_t id, bool keep_special) const;
 
   std::uint64_t vocabulary() const override { return bpe_.size() + added_outside_model_; }
 
@@ -124,8 +126,6 @@ class HuggingFaceTokenizer final : public Tokenizer {
                     std::unordered_map<std::string, std::vector<std::int64_t>>& known,
                     std::vector<std::int64_t>& ids) const;
   void check_length(const std::vector<std::int64_t>& ids) const;
-  std::vector<std::string> tokens_of(const std::vector<std::int64_t>& ids, bool keep_special) const;
-  std::string join(std::vector<std::string> tokens) const;
 
   Bpe bpe_;
   Normalizer normalizer_;
@@ -145,7 +145,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
   for (const JsonValue& value : tokens->list()) {
     AddedToken token;
     const auto content = value.require("content").text();
-    token.id = value.require("id").token_id();
+    token.id = token_id(value.require("id"));
     token.single_word = value.flag("single_word");
     token.lstrip = value.flag("lstrip");
     token.rstrip = value.flag("rstrip");
@@ -168,7 +168,7 @@ void HuggingFaceTokenizer::read_added_tokens(const JsonValue& file) {
   }
 }
 
-// `known`: the ids of words seen before in this text; words repeat.
+// `known` has the ids of words that came before in this text, because words repeat.
 void HuggingFaceTokenizer::encode_words(
     const TextPiece& piece, std::unordered_map<std::string, std::vector<std::int64_t>>& known,
     std::vector<std::int64_t>& ids) const {
@@ -231,41 +231,34 @@ std::vector<std::int64_t> HuggingFaceTokenizer::encode_prompt(std::string_view t
   return ids;
 }
 
-std::vector<std::string> HuggingFaceTokenizer::tokens_of(const std::vector<std::int64_t>& ids,
-                                                         bool keep_special) const {
-  std::vector<std::string> tokens;
-  for (const std::int64_t id : ids) {
-    if (id < 0 || id > std::numeric_limits<std::uint32_t>::max()) continue;
-    if (const auto added = added_.find(static_cast<std::uint32_t>(id)); added != added_.end()) {
-      if (added->second.special && !keep_special) continue;
-      tokens.push_back(added->second.content);
-    } else if (const std::string* known = bpe_.token_of(static_cast<std::uint32_t>(id))) {
-      tokens.push_back(*known);
-    }  // else nothing: a model's vocabulary is often padded beyond the tokenizer's
+const std::string* HuggingFaceTokenizer::token_of(std::int64_t id, bool keep_special) const {
+  if (id < 0 || id > std::numeric_limits<std::uint32_t>::max()) return nullptr;
+  if (const auto added = added_.find(static_cast<std::uint32_t>(id)); added != added_.end()) {
+    return added->second.special && !keep_special ? nullptr : &added->second.content;
   }
-  return tokens;
+  return bpe_.token_of(static_cast<std::uint32_t>(id));
 }
 
-std::string HuggingFaceTokenizer::join(std::vector<std::string> tokens) const {
-  if (decoder_) decoder_(tokens);
-  std::string bytes;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (i > 0 && !decoder_) bytes += ' ';
-    bytes += tokens[i];
+class HuggingFaceText final : public GrowingText {
+ public:
+  HuggingFaceText(const HuggingFaceTokenizer& tokenizer, const TokenDecoder& decoder,
+                  bool keep_special)
+      : tokenizer_(tokenizer), decoder_(decoder), keep_special_(keep_special) {}
+
+  std::string push(std::int64_t id) override {
+    const std::string* token = tokenizer_.token_of(id, keep_special_);
+    return token != nullptr ? decoder_.push(*token) : std::string();
   }
-  return bytes;
-}
+  std::string finish() override { return decoder_.finish(); }
 
-std::string HuggingFaceTokenizer::decode(const std::vector<std::int64_t>& ids,
-                                         bool keep_special) const {
-  return join(tokens_of(ids, keep_special));
-}
+ private:
+  const HuggingFaceTokenizer& tokenizer_;
+  StepwiseDecoder decoder_;
+  bool keep_special_;
+};
 
-std::string HuggingFaceTokenizer::decode_settled(const std::vector<std::int64_t>& ids,
-                                                 bool keep_special) const {
-  auto tokens = tokens_of(ids, keep_special);
-  while (!tokens.empty() && is_byte_token(tokens.back())) tokens.pop_back();
-  return join(std::move(tokens));
+std::unique_ptr<GrowingText> HuggingFaceTokenizer::grow(bool keep_special) const {
+  return std::make_unique<HuggingFaceText>(*this, decoder_, keep_special);
 }
 
 // As in transformers 5.24, models/llama/tokenization_llama.py.
@@ -293,6 +286,13 @@ bool is_byte_level(const JsonValue& file) {
 }
 
 }  // namespace
+
+std::string Tokenizer::decode(const std::vector<std::int64_t>& ids, bool keep_special) const {
+  const std::unique_ptr<GrowingText> growing = grow(keep_special);
+  std::string text;
+  for (const std::int64_t id : ids) text += growing->push(id);
+  return text + growing->finish();
+}
 
 std::unique_ptr<Tokenizer> Tokenizer::read(const std::filesystem::path& tokenizer_json,
                                            TokenizerSteps steps) {

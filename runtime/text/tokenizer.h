@@ -23,6 +23,18 @@ enum class TokenizerSteps : std::uint8_t {
   kLlamaWithoutPrefix,
 };
 
+// Ids become text one after another; each takes as long as it would alone. All that push() returns,
+// one after another, and then finish(), is what Tokenizer::decode() gives for all ids.
+class GrowingText {
+ public:
+  virtual ~GrowingText() = default;
+  // The bytes that `id` adds and that no later id can change. They may end inside a UTF-8 sequence.
+  // Byte tokens are held back, because they become text only together with those that follow.
+  virtual std::string push(std::int64_t id) = 0;
+  // The bytes that were held back. No id may follow.
+  virtual std::string finish() = 0;
+};
+
 // Immutable after loading; const methods are safe from many threads.
 class Tokenizer {
  public:
@@ -38,12 +50,11 @@ class Tokenizer {
   // The same between the special tokens that the file wants around a single text, as transformers
   // hands it to a model: with Llama's, the one that begins a text.
   virtual std::vector<std::int64_t> encode_prompt(std::string_view text) const = 0;
-  // Bytes of the ids; may end inside a UTF-8 sequence. Special tokens are kept if asked for.
-  virtual std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const = 0;
-  // Like decode(), but only the text that further ids cannot change: it leaves out byte tokens at
-  // the end, because they become text only together with those that follow.
-  virtual std::string decode_settled(const std::vector<std::int64_t>& ids,
-                                     bool keep_special) const = 0;
+  // A text that grows by one id at a time. Special tokens are kept if asked for. The tokenizer must
+  // outlive it.
+  virtual std::unique_ptr<GrowingText> grow(bool keep_special) const = 0;
+  // Bytes of the ids; may end inside a UTF-8 sequence.
+  std::string decode(const std::vector<std::int64_t>& ids, bool keep_special) const;
   virtual std::uint64_t vocabulary() const = 0;
 };
 

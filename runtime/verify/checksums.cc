@@ -16,10 +16,24 @@ namespace dom = simdjson::dom;
 
 constexpr std::string_view kFormat = "berth-checksums-1";
 constexpr std::string_view kAlgorithm = "xxh3-128 of the xxh3-128 of each 262144-byte block";
-constexpr std::uint64_t kMostBytes = 1ull << 30;  // of the file; 2 million tensors take half
 
+// How large a checksum file of this checkpoint may be: names may be written with six bytes for each
+// of theirs, and there may be white space.
+std::uint64_t most_bytes(const Checkpoint& checkpoint) {
+  constexpr std::uint64_t kRow = 1024;  // besides the name
+  std::uint64_t bytes = kRow;
+  for (const Shard& shard : checkpoint.shards)
+    bytes += kRow + 6 * shard.path.filename().native().size();
+  for (const TensorInfo& tensor : checkpoint.tensors) bytes += kRow + 6 * tensor.name.size();
+  return bytes;
+}
+
+// From the model's folder on, because shards may stand in folders of it.
 std::string file_name(const Checkpoint& checkpoint, std::uint32_t shard) {
-  return checkpoint.shards[shard].path.filename().string();
+  const std::filesystem::path& path = checkpoint.shards[shard].path;
+  const std::filesystem::path inside = path.lexically_relative(checkpoint.folder);
+  const bool outside = inside.empty() || *inside.begin() == "..";
+  return (outside ? path.filename() : inside).string();
 }
 
 JsonWriter row() { return JsonWriter(JsonForm::kOneLine, JsonEscapes::kPlain); }
@@ -160,17 +174,15 @@ Checksums read_checksums(const std::filesystem::path& file, const Checkpoint& ch
                 "from files that you "
                 "trust");
   }
-  return parse_checksums(read_text_file(file, kMostBytes), file.string(), checkpoint);
+  return parse_checksums(read_text_file(file, most_bytes(checkpoint)), file.string(), checkpoint);
 }
 
 Verifier::Verifier(const Checkpoint& checkpoint, std::filesystem::path file)
     : checkpoint_(checkpoint),
       file_(std::move(file)),
       expected_(read_checksums(file_, checkpoint)),
-      digests_(checkpoint, [this](std::uint32_t tensor, const Digest& found) {
-        check(tensor, found);
-        verified_.fetch_add(1, std::memory_order_relaxed);
-      }) {}
+      digests_(checkpoint,
+               [this](std::uint32_t tensor, const Digest& found) { compare(tensor, found); }) {}
 
 void Verifier::check(std::uint32_t tensor, const Digest& found) const {
   if (found == expected_[tensor]) return;

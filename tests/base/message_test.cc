@@ -22,6 +22,16 @@ TEST(Join, PutsTheSeparatorBetweenAndNowhereElse) {
   EXPECT_EQ(join(std::vector<std::string>{"", "b"}, ","), ",b");
 }
 
+TEST(Join, InWordsPutsTheWordBeforeTheLast) {
+  using Texts = std::vector<std::string_view>;
+  EXPECT_EQ(join_in_words(Texts{}, "or"), "");
+  EXPECT_EQ(join_in_words(Texts{"a"}, "or"), "a");
+  EXPECT_EQ(join_in_words(Texts{"a", "b"}, "and"), "a and b");
+  EXPECT_EQ(join_in_words(Texts{"", "b", "c"}, "or"), ", b or c");
+  EXPECT_EQ(join_in_words(std::vector<int>{1, 2, 3}, "or", [](int n) { return std::to_string(n); }),
+            "1, 2 or 3");
+}
+
 TEST(Join, TakesAMemberOrAFunctionOfEach) {
   struct Device {
     std::string name;
@@ -38,6 +48,14 @@ TEST(WithPosition, PutsAPositionBeforeAnError) {
   const YamlValue value = parse_yaml("a: {b: 1}", "a.yaml");
   const YamlValue field = *YamlMap(*YamlMap(value).get("a")).get("b");
   EXPECT_EQ(testing::error_of([&] { with_position(field, fails); }), "a.yaml:1: a.b: is no size");
+  const auto made = [] { return std::string("byte 3"); };
+  EXPECT_EQ(testing::error_of([&] { with_position(made, fails); }), "byte 3: is no size");
+}
+
+TEST(WithPosition, LeavesAnInterruptionAsItIs) {
+  const auto stops = []() -> int { throw Interrupted(); };
+  EXPECT_THROW(with_position("a.yaml", stops), Interrupted);
+  EXPECT_EQ(testing::error_of([&] { with_position("a.yaml", stops); }), Interrupted().what());
 }
 
 TEST(WithPosition, ReturnsWhatComesBackAndLetsOtherExceptionsPass) {

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "berth/error.h"
+#include "tests/failing_new.h"
 
 namespace berth {
 namespace {
@@ -90,6 +91,24 @@ TEST(Yaml, ListsKnownKeysWhereNoneIsNear) {
   map.get("kind");
   EXPECT_EQ(message_of([&] { map.finish(); }),
             "f.yaml:1: zzz: unknown key (known here: name, kind)");
+}
+
+TEST(Yaml, DoesNotTakeALackOfMemoryForAnErrorInTheFile) {
+  const std::string text = "a: 1\nlist: [x, y, z]\n";
+  std::size_t refused = 0;
+  bool blamed = false;
+  for (int after = 0; after < 300; ++after) {
+    const berth::testing::OutOfMemory out_of_memory(after);
+    try {
+      parse_yaml(text, "f.yaml");
+    } catch (const std::bad_alloc&) {
+      ++refused;
+    } catch (const std::exception&) {
+      blamed = true;
+    }
+  }
+  EXPECT_GT(refused, 10u);
+  EXPECT_FALSE(blamed);
 }
 
 TEST(Yaml, RefusesADuplicateKeyAndNamesBothLines) {

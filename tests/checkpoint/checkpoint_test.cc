@@ -19,6 +19,7 @@ using test::index_json;
 using test::TempFolder;
 using test::write_safetensors;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
@@ -50,7 +51,7 @@ TEST(Checkpoint, OpensOneFileWithPlacesCountedFromItsStart) {
   ASSERT_EQ(checkpoint.tensors.size(), 2u);
   EXPECT_EQ(checkpoint.tensors[0].name, "a");
   EXPECT_EQ(checkpoint.tensors[0].dtype, DType::kF16);
-  EXPECT_THAT(checkpoint.tensors[0].shape, ::testing::ElementsAre(2u, 3u));
+  EXPECT_THAT(checkpoint.tensors[0].shape, ElementsAre(2u, 3u));
   EXPECT_EQ(checkpoint.tensors[0].bytes(), 12u);
   EXPECT_EQ(checkpoint.tensors[1].begin, checkpoint.tensors[0].end);
   EXPECT_EQ(checkpoint.tensors[1].end, size);
@@ -116,36 +117,95 @@ TEST(Checkpoint, NamesTheShardThatTheIndexMisses) {
                     HasSubstr("'model-00002-of-00002.safetensors' is missing")));
 }
 
-TEST(Checkpoint, RejectsATensorThatItsShardDoesNotHold) {
+// transformers takes what the shards hold, whatever the index says of it.
+TEST(Checkpoint, NotesATensorThatNoShardHolds) {
   TempFolder folder;
   write_pair(folder);
   folder.write("model.safetensors.index.json",
                index_json({{"a", "model-00001-of-00002.safetensors"},
                            {"b", "model-00002-of-00002.safetensors"},
                            {"c", "model-00002-of-00002.safetensors"}}));
-  EXPECT_THAT(
-      open_error(folder.path()),
-      HasSubstr("tensor 'c' should be in 'model-00002-of-00002.safetensors', which does not"));
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  EXPECT_EQ(checkpoint.tensors.size(), 2u);
+  EXPECT_THAT(checkpoint.notes,
+              ElementsAre("model.safetensors.index.json names what no shard holds: 'c'"));
 }
 
-TEST(Checkpoint, RejectsATensorInAnotherShardThanTheIndexSays) {
+TEST(Checkpoint, FindsATensorInAnotherShardThanTheIndexSays) {
   TempFolder folder;
   write_pair(folder);
   folder.write("model.safetensors.index.json",
                index_json({{"a", "model-00002-of-00002.safetensors"},
                            {"b", "model-00001-of-00002.safetensors"}}));
-  EXPECT_THAT(open_error(folder.path()),
-              HasSubstr("should be in 'model-00002-of-00002.safetensors', but it is in "
-                        "'model-00001-of-00002.safetensors'"));
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  ASSERT_EQ(checkpoint.tensors.size(), 2u);
+  EXPECT_EQ(checkpoint.tensors[0].shard, 0u);
+  EXPECT_THAT(checkpoint.notes,
+              ElementsAre("model.safetensors.index.json looks in another shard for what "
+                          "'model-00001-of-00002.safetensors' holds: 'a' and 1 more"));
 }
 
-TEST(Checkpoint, RejectsATensorThatTheIndexDoesNotName) {
+TEST(Checkpoint, TakesATensorThatTheIndexDoesNotName) {
   TempFolder folder;
   write_pair(folder);
   write_safetensors(folder / "model-00002-of-00002.safetensors",
                     {{"b", DType::kBF16, {3}}, {"extra", DType::kF32, {1}}});
-  EXPECT_THAT(open_error(folder.path()),
-              HasSubstr("model-00002-of-00002.safetensors: tensor 'extra' is not in"));
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  EXPECT_EQ(checkpoint.tensors.size(), 3u);
+  EXPECT_THAT(checkpoint.notes, ElementsAre("model.safetensors.index.json does not name all that "
+                                            "the shards hold: 'extra'; taken from there, as "
+                                            "transformers does"));
+}
+
+TEST(Checkpoint, TheIndexDecidesWhichOfTwoShardsATensorIsTakenFrom) {
+  for (const char* decided :
+       {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
+    TempFolder folder;
+    write_pair(folder);
+    write_safetensors(folder / "model-00001-of-00002.safetensors",
+                      {{"a", DType::kF32, {2}}, {"c", DType::kF32, {2}}});
+    write_safetensors(folder / "model-00002-of-00002.safetensors",
+                      {{"b", DType::kBF16, {3}}, {"a", DType::kF32, {2}}});
+    folder.write("model.safetensors.index.json",
+                 index_json({{"a", decided},
+                             {"b", "model-00002-of-00002.safetensors"},
+                             {"c", "model-00001-of-00002.safetensors"}}));
+    const Checkpoint checkpoint = open_checkpoint(folder.path());
+    ASSERT_EQ(checkpoint.tensors.size(), 3u);
+    for (const TensorInfo& tensor : checkpoint.tensors) {
+      if (tensor.name != "a") continue;
+      EXPECT_EQ(checkpoint.shards[tensor.shard].path.filename(), decided);
+    }
+    ASSERT_EQ(checkpoint.notes.size(), 1u);
+    EXPECT_THAT(checkpoint.notes[0], HasSubstr("several shards hold the same tensor: 'a'"));
+    EXPECT_EQ(checkpoint.notes[0].ends_with("(transformers would take the last)"),
+              std::string_view(decided).starts_with("model-00001"));
+  }
+}
+
+TEST(Checkpoint, TheLastShardDecidesWhereTheIndexDoesNot) {
+  TempFolder folder;
+  write_pair(folder);
+  write_safetensors(folder / "model-00001-of-00002.safetensors",
+                    {{"a", DType::kF32, {2}}, {"c", DType::kF32, {2}}});
+  write_safetensors(folder / "model-00002-of-00002.safetensors",
+                    {{"b", DType::kBF16, {3}}, {"c", DType::kF32, {5}}});
+  const Checkpoint checkpoint = open_checkpoint(folder.path());
+  ASSERT_EQ(checkpoint.tensors.size(), 3u);
+  for (const TensorInfo& tensor : checkpoint.tensors) {
+    if (tensor.name != "c") continue;
+    EXPECT_EQ(tensor.shape, Shape{5});
+  }
+}
+
+TEST(Checkpoint, OpensShardsInAFolderOfTheFolder) {
+  TempFolder folder;
+  fs::create_directory(folder / "shards");
+  write_safetensors(folder / "shards/x.safetensors", {{"a", DType::kF32, {2}}});
+  folder.write("model.safetensors.index.json", index_json({{"a", "shards/x.safetensors"}}));
+  EXPECT_EQ(open_checkpoint(folder.path()).shards[0].path, folder / "shards/x.safetensors");
+  folder.write("model.safetensors.index.json", index_json({{"a", "shards/../../x.safetensors"}}));
+  EXPECT_THAT(open_error(folder.path()), HasSubstr("leads out of the folder"));
 }
 
 TEST(Checkpoint, RejectsATensorInTwoShards) {
@@ -154,16 +214,6 @@ TEST(Checkpoint, RejectsATensorInTwoShards) {
   write_safetensors(folder / "y.safetensors", {{"a", DType::kF32, {2}}});
   EXPECT_THAT(open_error(folder.path()),
               HasSubstr("y.safetensors: tensor 'a' is also in 'x.safetensors'"));
-}
-
-TEST(Checkpoint, RejectsATensorInTwoShardsOfAnIndex) {
-  TempFolder folder;
-  write_pair(folder);
-  write_safetensors(folder / "model-00002-of-00002.safetensors",
-                    {{"b", DType::kBF16, {3}}, {"a", DType::kF32, {2}}});
-  EXPECT_THAT(open_error(folder.path()),
-              AllOf(HasSubstr("model-00002-of-00002.safetensors: tensor 'a'"),
-                    EndsWith("is also in 'model-00001-of-00002.safetensors'")));
 }
 
 TEST(Checkpoint, ReadsNamesThatAnIndexEscapes) {
@@ -182,9 +232,10 @@ TEST(Checkpoint, SeesThatTwoSpellingsInAnIndexAreOneName) {
   TempFolder folder;
   write_pair(folder);
   folder.write("model.safetensors.index.json",
-               index_json({{"a", "model-00001-of-00002.safetensors"},
-                           {R"(\u0061)", "model-00002-of-00002.safetensors"}}));
-  EXPECT_THAT(open_error(folder.path()), EndsWith("weight_map: tensor 'a' appears twice"));
+               index_json({{"a", "absent.safetensors"},
+                           {R"(\u0061)", "model-00001-of-00002.safetensors"},
+                           {"b", "model-00002-of-00002.safetensors"}}));
+  EXPECT_EQ(open_error(folder.path()), "") << "the last counts";
 }
 
 TEST(Checkpoint, RejectsAShardOutsideTheFolder) {
@@ -214,9 +265,17 @@ TEST(Checkpoint, SaysWhatItFoundInsteadOfWeights) {
   const TempFolder folder;
   EXPECT_THAT(open_error(folder.path()),
               EndsWith("holds no .safetensors file and no pytorch_model.bin"));
-  folder.write("training_args.bin", "x");
+  folder.write("flax_model.msgpack", "x");
   EXPECT_THAT(open_error(folder.path()),
-              HasSubstr("but 'training_args.bin': name that file to open it alone"));
+              HasSubstr("but 'flax_model.msgpack' of Flax, which is not read: fetch"));
+  fs::create_directory(folder / "models--org--tiny");
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("but models of a Hugging Face cache: name 'models--org--tiny' in it"));
+  folder.write("training_args.bin", "x");  // would not be opened alone either
+  EXPECT_THAT(open_error(folder.path()), HasSubstr("models--org--tiny"));
+  folder.write("weights.pt", "x");
+  EXPECT_THAT(open_error(folder.path()),
+              HasSubstr("but 'weights.pt': name that file to open it alone"));
   folder.write("model.gguf", "x");
   EXPECT_THAT(open_error(folder.path()), HasSubstr("'model.gguf'"));
 }
@@ -293,7 +352,7 @@ TEST(Shape, KeepsFewAndManySizesAlike) {
     EXPECT_NE(copy, Shape(expected.begin() + 1, expected.end()));
   }
   grown = {5};
-  EXPECT_THAT(grown, ::testing::ElementsAre(5u));
+  EXPECT_THAT(grown, ElementsAre(5u));
 }
 
 TEST(NameTable, KnowsEveryNameByItsNumber) {

@@ -171,15 +171,16 @@ const Broken kBroken[] = {
        return with_header(f, "\"model.layers.1.mlp.up_proj.weight\"", "\"somewhere.else.weight\"");
      },
      "model.layers.1.mlp.up_proj.weight"},
-    {"TensorTheModelDoesNotKnow",
+    {"PartOfAWeightThatIsNotKnown",
      [](const auto& f) {
        std::string header = tiny_header();
-       header.insert(1, R"("extra.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},)");
+       header.insert(1, R"("model.layers.0.mlp.up_proj.codebook":)"
+                        R"({"dtype":"F32","shape":[0],"data_offsets":[0,0]},)");
        f.write("m/config.json", tiny_config());
        f.write("m/model.safetensors", safetensors(header, tiny_data_bytes()));
        return plan(f.path() / "m");
      },
-     "extra.weight"},
+     "up_proj.codebook"},
     {"DeviceMapWithAnUnknownModule",
      [](const auto& f) {
        return std::vector<std::string>{"plan", tiny_llama(f, "m"), "--device-map",
@@ -264,7 +265,7 @@ const Broken kBroken[] = {
        const std::string model = tiny_llama(f, "m");
        const std::string saved = f.path() / "plan.json";
        const std::string machine = machine_file(f, "1GiB", "900TiB");
-       // Planned on a CPU with 900 TiB for a KV cache that no machine has room for today.
+       // Planned for a CPU of 900 TiB, with a KV cache that no machine has space for today.
        berth({"plan", model, "--machine", machine, "--exclude", "0", "--save", saved, "--context",
               "100000000", "--batch", "10000"});
        return std::vector<std::string>{"load", model, "--plan", saved};

@@ -1,11 +1,13 @@
 #include "tests/cli/berth_process.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 namespace berth::testing {
@@ -47,9 +49,8 @@ std::size_t bytes_of(const Tensor& tensor) {
   return bytes;
 }
 
-}  // namespace
-
-Answer berth(const std::vector<std::string>& arguments, const std::string& input) {
+Answer run(const std::vector<std::string>& arguments, const std::string& input,
+           std::optional<std::uint64_t> most_bytes) {
   const TemporaryFolder folder;
   const std::string out = folder.path() / "out", talk = folder.path() / "talk";
   const std::string in = folder.write("in", input);
@@ -60,11 +61,13 @@ Answer berth(const std::vector<std::string>& arguments, const std::string& input
   argv.push_back(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
-    ::setenv("BERTH_MACHINE_FILE", "", /*overwrite=*/0);  // not the calibration of whoever tests
+    ::setenv("BERTH_MACHINE_FILE", "", /*overwrite=*/0);  // no calibration of this machine
     if (!std::freopen(in.c_str(), "r", stdin) || !std::freopen(out.c_str(), "w", stdout) ||
         !std::freopen(talk.c_str(), "w", stderr)) {
       ::_exit(126);
     }
+    const rlimit limit{most_bytes.value_or(RLIM_INFINITY), RLIM_INFINITY};
+    if (most_bytes && ::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(126);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
@@ -75,6 +78,16 @@ Answer berth(const std::vector<std::string>& arguments, const std::string& input
   answer.out = content(out);
   answer.talk = content(talk);
   return answer;
+}
+
+}  // namespace
+
+Answer berth(const std::vector<std::string>& arguments, const std::string& input) {
+  return run(arguments, input, std::nullopt);
+}
+
+Answer berth_within(std::uint64_t bytes, const std::vector<std::string>& arguments) {
+  return run(arguments, {}, bytes);
 }
 
 std::string safetensors(const std::string& header, std::size_t data_bytes) {

@@ -16,7 +16,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// A plan's child inherits it; the one before is back when it goes.
+// Sets BERTH_MACHINE_FILE, which the processes that a test starts inherit, while it lives.
 class MachineFileVariable {
  public:
   explicit MachineFileVariable(const std::string& value) {
@@ -108,7 +108,8 @@ TEST(CalibrateCommand, RefusesBeforeItMeasures) {
   EXPECT_FALSE(std::filesystem::exists(out));
 }
 
-// Each model here is too small to be measured by, and a note says so: its shards were found.
+// Each model here is too small to measure the disk with. The note that says so also shows that its
+// shards were found.
 TEST(CalibrateCommand, ReadsAModelOfAnyFormat) {
   const TemporaryFolder folder;
   const auto folder_of = [&](const std::string& name) {

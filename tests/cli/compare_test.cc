@@ -31,7 +31,7 @@ TEST(Compare, NamesTheWinnerAndItsLead) {
   EXPECT_EQ(winner_line({row("auto", 1, 0.1, 0), row("balanced", 2, 0.1, 0)}),
             "auto: 2.00x sooner to the first token than balanced\n");
   EXPECT_EQ(winner_line({row("auto", 1, 0.1, 2), row("balanced", 1, 0.1, 2)}),
-            "auto: as soon as balanced\n");
+            "auto: as fast as balanced\n");
 }
 
 TEST(Compare, DoesNotHideThatTheWinnerIsLaterPerToken) {

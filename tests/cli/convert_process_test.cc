@@ -16,6 +16,7 @@ namespace berth::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 namespace fs = std::filesystem;
 
 std::string slurp(const fs::path& path) {
@@ -74,6 +75,95 @@ TEST(ConvertCommand, OpensPyTorchFilesWithoutAConfig) {
   ASSERT_EQ(converted.exit_code, 0) << converted.talk;
   EXPECT_THAT(slurp(out + "/model.safetensors"), HasSubstr("\"wte\""));
   EXPECT_THAT(slurp(out + "/model.safetensors"), HasSubstr("\"head\"")) << "nothing ties the two";
+}
+
+TEST(ConvertCommand, SaysBeforehandHowMuchTensorsThatShareBytesBecome) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() / "a.pth";
+  fs::copy_file(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch/ok_shared", in);
+  // Also where it fails then.
+  const Answer failed = berth({"convert", in, folder.path() / "no/such/folder/out"});
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.talk,
+              HasSubstr("note: tensors share bytes, which they cannot in safetensors"));
+  const Answer plain = berth({"convert", tiny_llama(folder, "m"), folder.path() / "out"});
+  EXPECT_EQ(plain.exit_code, 0);
+  EXPECT_EQ(plain.talk, "");
+}
+
+TEST(ConvertCommand, NamesAndClearsWhatAKilledConversionLeft) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const fs::path part = folder.path() / "out.part-abc123";
+  folder.write("out.part-abc123/.berth-unfinished",
+               "unfinished: the next `berth convert` to this place removes this folder and these "
+               "files\nmodel.safetensors\n");
+  folder.write("out.part-abc123/model.safetensors", "half");
+  folder.write("out.part-xyz123/model.safetensors", "somebody's");
+  const Answer converted = berth({"convert", model, folder.path() / "out"});
+  EXPECT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(converted.talk, HasSubstr("out.part-abc123: removed, because"));
+  EXPECT_FALSE(fs::exists(part));
+  EXPECT_TRUE(fs::exists(folder.path() / "out.part-xyz123/model.safetensors"));
+}
+
+TEST(ConvertCommand, AFileSizeLimitIsAnErrorAndLeavesNothing) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const TemporaryFolder place;
+  const Answer limited = berth_within(4096, {"convert", model, place.path() / "out"});
+  EXPECT_EQ(limited.exit_code, 1);
+  EXPECT_THAT(limited.talk, HasSubstr("File too large"));
+  EXPECT_TRUE(fs::is_empty(place.path()));
+  const Answer saved = berth_within(
+      100, {"plan", model, "--save", place.path() / "plan.json", "--max-memory", "cpu=1GiB"});
+  EXPECT_EQ(saved.exit_code, 1);
+  EXPECT_TRUE(fs::is_empty(place.path()));
+}
+
+// The folder is the same model for every command, whatever else lies in it.
+TEST(ConvertCommand, WritesTheModelThatAPlanIsFor) {
+  const TemporaryFolder folder;
+  const fs::path model = tiny_llama(folder, "m");
+  fs::rename(model / "model.safetensors", model / "model-00001-of-00001.safetensors");
+  std::ofstream(model / "adapter_model.safetensors", std::ios::binary)
+      << safetensors(R"({"lora":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+  const Answer planned = berth({"plan", model});
+  EXPECT_EQ(planned.exit_code, 0) << planned.talk;
+  EXPECT_THAT(planned.out, HasSubstr("is an adapter and left out"));
+  const std::string out = folder.path() / "out";
+  const Answer converted = berth({"convert", model, out});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(converted.out, HasSubstr("is an adapter and left out"));
+  EXPECT_THAT(slurp(out + "/model.safetensors"), Not(HasSubstr("lora")));
+  const Answer summed = berth({"checksum", model});
+  EXPECT_THAT(slurp(model / "berth.checksums.json"), Not(HasSubstr("lora")));
+  EXPECT_THAT(summed.talk, HasSubstr("is an adapter and left out"));
+  EXPECT_EQ(berth({"load", model, "--verify", "--max-memory", "cpu=1GiB"}).exit_code, 0);
+}
+
+TEST(ConvertCommand, RefusesAModelThatAPlanRefuses) {
+  const TemporaryFolder folder;
+  const fs::path model = tiny_llama(folder, "m");
+  std::ofstream(model / "model.safetensors", std::ios::binary)
+      << safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+  const Answer planned = berth({"plan", model});
+  const Answer converted = berth({"convert", model, folder.path() / "out"});
+  EXPECT_EQ(converted.exit_code, 1);
+  EXPECT_EQ(converted.talk, planned.talk);
+  EXPECT_FALSE(fs::exists(folder.path() / "out"));
+}
+
+TEST(ConvertCommand, WritesTheStateDictThatIsNamed) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() / "gan.pt";
+  fs::copy_file(fs::path(BERTH_SOURCE_DIR) / "tests/fuzz/corpus/torch/root_several", in);
+  EXPECT_EQ(berth({"convert", in, folder.path() / "none"}).exit_code, 1);
+  const Answer converted = berth({"convert", in + "@critic", folder.path() / "out"});
+  ASSERT_EQ(converted.exit_code, 0) << converted.talk;
+  EXPECT_THAT(slurp(folder.path() / "out/model.safetensors"), HasSubstr("\"a\""));
+  EXPECT_EQ(berth({"checksum", in + "@critic"}).exit_code, 0);
+  EXPECT_TRUE(fs::exists(in + "@critic.checksums.json"));
 }
 
 TEST(ConvertCommand, RefusesWhatIsThereAndWhatIsNoFolder) {

@@ -69,7 +69,7 @@ std::string table_of(const Asked& asked) {
     const std::string shape = row->shape.empty() ? "" : " " + std::string(row->shape);
     out += "| " + code(std::string(row->flag) + shape) + " | ";
     if (keys) out += row->key.empty() ? "| " : code(row->key) + " | ";
-    out += std::string(row->guide.empty() ? row->help : row->guide) + " | ";
+    out += (row->guide.empty() ? row->help_text() : row->guide_text()) + " | ";
     out += std::string(row->otherwise) + (row->otherwise.empty() ? "|\n" : " |\n");
   }
   return out;

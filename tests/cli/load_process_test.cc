@@ -44,6 +44,18 @@ TEST(LoadCommand, FollowsAPlanMadeEarlierWithItsDtype) {
   EXPECT_EQ(berth({"load", model, "--plan", saved}).exit_code, 1) << "without --emulate";
 }
 
+// A plan is JSON, which has no such bytes.
+TEST(LoadCommand, FollowsAPlanOfAModelWhoseNameIsNotUtf8) {
+  const TemporaryFolder folder;
+  for (const char* name : {"\xff\xfe m", "cut short \xe4\xbd"}) {
+    const std::string model = tiny_llama(folder, name);
+    const std::string saved = folder.path() / "plan.json";
+    ASSERT_EQ(berth({"plan", model, "--save", saved}).exit_code, 0);
+    const Answer load = berth({"load", model, "--plan", saved});
+    EXPECT_EQ(load.exit_code, 0) << load.talk;
+  }
+}
+
 TEST(LoadCommand, LabelsEmulatedDevicesAndSaysThatNothingIsOnAGpu) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
@@ -95,8 +107,8 @@ TEST(LoadCommand, VerifiesWhatChecksumWroteAndNamesTheDamagedTensor) {
   EXPECT_EQ(berth({"load", model}).exit_code, 0) << "without --verify";
 }
 
-// A llama of one tiny layer as GGUF, whole or in two parts, by the names that llama.cpp gives them.
-// Its queries and keys are in another order than in memory.
+// A llama of one tiny layer as GGUF, in one file or in two splits, which are named as llama.cpp
+// names them. Its queries and keys are in another order than in memory.
 void write_tiny_gguf(const TemporaryFolder& folder, const std::string& stem, std::uint32_t parts) {
   GgufWriter files[2];
   files[0].text("general.architecture", "llama");
@@ -129,14 +141,14 @@ void write_tiny_gguf(const TemporaryFolder& folder, const std::string& stem, std
   files[1].write(folder.path() / (stem + "-00002-of-00002.gguf"));
 }
 
-// Byte `from_end` from the end changes in its lowest bit.
+// Flips the lowest bit of a byte, which is counted from the end of the file.
 void flip_bit(const std::filesystem::path& path, int from_end) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   const int byte = file.seekg(-from_end, std::ios::end).get();
   file.seekp(-from_end, std::ios::end).put(static_cast<char>(byte ^ 1));
 }
 
-// Whatever is to become of the bytes, in memory or by conversion.
+// Loads that map the weights, copy them and convert them.
 std::vector<Answer> load_verified(const std::string& model) {
   std::vector<Answer> answers;
   for (const std::vector<std::string>& how : {std::vector<std::string>{"--cpu-memory", "mmap"},
@@ -199,7 +211,8 @@ TEST(LoadCommand, VerifiesASplitGgufNamedByAnyPart) {
 
 TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   const TemporaryFolder folder;
-  // Larger by far than what the heap has left over, and not done between two samples of the peak.
+  // Much more than the heap may have left over, and enough to take longer than the time between two
+  // samples of the peak.
   constexpr std::size_t kBytes = 64 << 20;
   const std::string header =
       R"({"layer.weight":{"dtype":"F32","shape":[4096,4096],"data_offsets":[0,67108864]}})";
@@ -209,7 +222,7 @@ TEST(LoadCommand, MeasuresThePlainWayInAProcessOfItsOwn) {
   ASSERT_EQ(load.exit_code, 0) << load.talk;
   simdjson::dom::parser parser;
   const simdjson::dom::element naive = parser.parse(load.out).value()["naive"];
-  // Twice the weights, less what small allocations find free in the heap.
+  // Twice the weights; a little less, because the heap had some free memory.
   EXPECT_GE(std::uint64_t(naive["host_peak_bytes"]), 2 * kBytes - kBytes / 8);
   EXPECT_GT(std::uint64_t(naive["frugal"]["host_peak_bytes"]), 0u);
   EXPECT_GT(double(naive["seconds"]), 0);

@@ -89,7 +89,7 @@ inline Planned made_plan() {
   return planned;
 }
 
-// Layers of attention, router and experts, as the planner tells a layer that it has cut.
+// Layers of attention, router and experts, listed as the planner lists a layer that it has cut.
 inline Planned cut_layers(int layers) {
   Planned planned;
   ModelTree& tree = planned.model.tree;

@@ -20,7 +20,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// Texts of which every option that takes one finds some to be a value; likewise for YAML.
+// Every option that takes a value takes one of its choices, or at least one of these texts.
+// Likewise for YAML.
 const std::vector<std::string> kTexts{"1",      "64MiB",  "float32", "balanced",   "mmap",
                                       "direct", "0=1GiB", "0=1",     "lm_head=cpu"};
 const std::vector<std::string> kYaml{"1",
@@ -35,9 +36,19 @@ const std::vector<std::string> kYaml{"1",
                                      "{0: 1}",
                                      "[{match: lm_head, device: cpu}]"};
 
-// The first of kTexts that the flag takes; empty if it takes none.
+// `texts` and, before them, what the option chooses from.
+std::vector<std::string> with_choices(const OptionRow& row, const std::vector<std::string>& texts) {
+  std::vector<std::string> all;
+  if (row.choices != nullptr) {
+    for (const std::string_view name : row.choices()) all.emplace_back(name);
+  }
+  all.insert(all.end(), texts.begin(), texts.end());
+  return all;
+}
+
+// The first of these texts that the flag takes; empty if it takes none.
 std::string good_text(const OptionRow& row) {
-  for (const std::string& text : kTexts) {
+  for (const std::string& text : with_choices(row, kTexts)) {
     try {
       Options options;
       row.value.set(text, options);
@@ -58,9 +69,9 @@ std::string deployment_with(const OptionRow& row, const std::string& yaml) {
   return "model: m\n" + entry + "\n";
 }
 
-// What a file that gives this option says; nullopt where none of kYaml is a value for it.
+// What a file that gives this option says; nullopt where none of the texts is a value for it.
 std::optional<Settings> good_file(const OptionRow& row) {
-  for (const std::string& yaml : kYaml) {
+  for (const std::string& yaml : with_choices(row, kYaml)) {
     try {
       return parse_deployment(parse_yaml(deployment_with(row, yaml), "deploy.yaml"), "").settings;
     } catch (const Error&) {
@@ -84,7 +95,7 @@ const CommandRow& some_command(const OptionRow& row) {
                        [&](const CommandRow& command) { return row.taken_by(command.command); });
 }
 
-// What `berth COMMAND ... FLAG [text]` comes to, with arguments that the command needs.
+// The result of parsing `berth COMMAND ... FLAG [text]`, with the arguments that the command needs.
 Options options_with(const OptionRow& row, const CommandRow& command, const std::string& text) {
   std::vector<std::string> words{"berth", std::string(command.name)};
   for (const OptionRow& other : option_table()) {
@@ -110,6 +121,10 @@ TEST_P(EveryOption, SaysWhatItIs) {
   for (const std::string_view text : {row().help, row().guide, row().otherwise}) {
     EXPECT_EQ(text.find('|'), std::string_view::npos) << "it would end a cell of the guide's table";
   }
+  for (const std::string_view text : {row().help, row().guide}) {
+    EXPECT_TRUE(row().choices == nullptr || text.empty() || text.find("{}") != text.npos)
+        << "the names to choose from have no place in '" << text << "'";
+  }
   if (row().is_argument()) return;
   EXPECT_FALSE(row().group.empty()) << "without a heading it is missing from --help";
   EXPECT_EQ(row().shape.empty(), row().value.takes == OptionValue::Takes::kNothing)
@@ -133,7 +148,7 @@ TEST_P(EveryOption, StandsInTheHelpOfItsCommands) {
     const bool expected = row().taken_by(command.command) && !row().is_hidden();
     EXPECT_EQ(flag_shown, expected) << name << "\n" << help;
     if (expected) {
-      EXPECT_THAT(help, HasSubstr(std::string(row().help)));
+      EXPECT_THAT(help, HasSubstr(row().help_text()));
     }
   }
 }
@@ -153,7 +168,7 @@ TEST_P(EveryOption, ExcludesWhatItsCommandsHave) {
 TEST_P(EveryOption, IsGivenByItsFlagAndByNoOther) {
   if (row().is_argument() || row().is_hidden()) return;
   const std::string text = good_text(row());
-  ASSERT_FALSE(text.empty()) << "nothing in kTexts is a value for it: add one";
+  ASSERT_FALSE(text.empty()) << "no choice and nothing in kTexts is a value for it: add one";
   for (const CommandRow& command : command_table()) {
     if (!row().taken_by(command.command)) continue;
     const Options options = options_with(row(), command, text);
@@ -187,7 +202,8 @@ TEST_P(EveryOption, IsGivenByItsKeyAndByNoOther) {
   if (!row().value.read) return;
   ASSERT_FALSE(row().key.empty()) << "it can be read from a file, but has no key";
   const std::optional<Settings> settings = good_file(row());
-  ASSERT_TRUE(settings) << "nothing in kYaml is a value for " << row().key << ": add one";
+  ASSERT_TRUE(settings) << "no choice and nothing in kYaml is a value for " << row().key
+                        << ": add one";
   EXPECT_EQ(given_in(*settings), std::vector<std::string>{std::string(row().flag)});
 }
 
@@ -264,7 +280,7 @@ TEST(OptionTable, ContradictionsHoldBothWays) {
   EXPECT_FALSE(contradict(row("--policy"), row("--machine")));
 }
 
-// Values, not only presence: of each way to say one, the flag's stands.
+// Compares values, not only whether they are given, for an option of each form.
 TEST(OptionTable, AFlagsValueTakesThePlaceOfTheFiles) {
   const Settings file = parse_deployment(parse_yaml("model: m\n"
                                                     "machine: h200\n"

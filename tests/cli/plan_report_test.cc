@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "berth/planner.h"
@@ -53,6 +54,22 @@ estimate    first token 250.0 ms, then 50.0 ms a token (20.0 tokens/s); score 6.
             tokens and 128 new tokens; proven best
 fits
 )");
+}
+
+// To look for each name among all others took 20 s.
+TEST(PlanReport, TakesVeryManyModulesSideBySide) {
+  Planned planned;
+  planned.model.tree.name = "many";
+  const ModuleId root = testing::add_module(planned.model.tree, "", kNone);
+  planned.plan.devices.push_back({.name = "cpu", .kind = DeviceKind::kCpu});
+  constexpr int kCount = 200'000;
+  for (int i = 0; i < kCount; ++i) {
+    const ModuleId module = testing::add_module(planned.model.tree, "m" + std::to_string(i), root);
+    planned.plan.placement.push_back({module, 0, 4, "the only device"});
+  }
+  const std::string report = plan_report(planned, {});
+  EXPECT_EQ(std::count(report.begin(), report.end(), '\n') > kCount, true);
+  EXPECT_THAT(report.substr(report.size() / 2), HasSubstr("m199999 "));
 }
 
 TEST(PlanReport, NamesTheQuantisationAndTheParametersOfTheModel) {

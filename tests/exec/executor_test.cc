@@ -15,6 +15,7 @@
 #include "planner/model/tree/config.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "tests/data_names.h"
 #include "tests/error_of.h"
 
 namespace berth::testing {
@@ -80,7 +81,7 @@ int layer_of(const ModelTensor& tensor) {
   return -1;
 }
 
-class Families : public ::testing::TestWithParam<const char*> {};
+class Families : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
   const Expected expected = read_expected(GetParam());
@@ -130,9 +131,8 @@ TEST_P(Families, RunFromTheDiskHoldingOneModuleAtATime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Run, Families,
-                         ::testing::Values("gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3",
-                                           "phi3", "mixtral", "gemma2"),
-                         [](const auto& family) { return std::string(family.param); });
+                         ::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
+                         [](const auto& family) { return family.param; });
 
 // One model on the CPU, for tests that do not depend on the family.
 class Executor : public ::testing::Test {
@@ -216,6 +216,46 @@ TEST_F(Executor, SaysBeforeWeightsAreLoadedThatItCannotRun) {
   options_.prompt_ids = {1};
   set_config("\"mistral\"", "\"mamba\"");
   EXPECT_THROW(check_run(model_, options_), Error);
+}
+
+TEST_F(Executor, KeepsToTheWorkloadOfItsPlan) {
+  const std::uint64_t positions = check_run(model_, options_);
+  EXPECT_EQ(positions, expected_.prompt.size() + expected_.greedy.size() - 1);
+  plan_.workload.context = positions;
+  EXPECT_EQ(go().new_ids, expected_.greedy);
+  EXPECT_NO_THROW(check_workload(plan_, positions));
+  plan_.workload.context = positions - 1;
+  const std::string needed = std::to_string(positions) +
+                             " positions of KV cache, and the plan has " +
+                             std::to_string(positions - 1) + ": plan with --context";
+  EXPECT_THAT(error(), HasSubstr(needed));
+  EXPECT_THROW(check_workload(plan_, positions), Error);
+  plan_.workload = {};
+  plan_.workload.batch = 2;
+  EXPECT_THAT(error(), HasSubstr("for 2 sequences at once, and a run computes one"));
+  plan_.workload = {};
+  plan_.workload.kv_dtype = DType::kF8E4M3;
+  EXPECT_THAT(error(), HasSubstr("keeps the KV cache in float8_e4m3fn"));
+}
+
+// A model without a window, so that the prompt's own keys are read from the cache, too.
+class LlamaExecutor : public Executor {
+ protected:
+  LlamaExecutor() : Executor("llama") {}
+};
+
+TEST_F(LlamaExecutor, KeepsTheCacheInTheDtypeOfThePlan) {
+  const Result exact = run_made(model_, plan_, loaded_, options_);
+  plan_.workload.kv_dtype = DType::kF32;
+  EXPECT_EQ(run_made(model_, plan_, loaded_, options_).logits, exact.logits);
+  plan_.workload.kv_dtype = DType::kBF16;
+  const Result rounded = run_made(model_, plan_, loaded_, options_);
+  EXPECT_NE(rounded.logits, exact.logits);
+  for (std::size_t row = 0; row < exact.logits.size(); ++row) {
+    for (std::size_t i = 0; i < exact.logits[row].size(); ++i) {
+      EXPECT_NEAR(rounded.logits[row][i], exact.logits[row][i], 0.1);
+    }
+  }
 }
 
 TEST_F(Executor, NeedsATokenizerForText) {

@@ -15,12 +15,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    if (count > 0) std::memcpy(out, data + offset, count);
                                  }};
   try {
-    std::vector<berth::TensorInfo> tensors;
-    berth::read_torch_file(source, 0, {}, tensors);
-    for (const auto& tensor : tensors) {
+    berth::Checkpoint checkpoint;
+    berth::read_torch_file(source, 0, "", {}, checkpoint);
+    for (const auto& tensor : checkpoint.tensors) {
       if (tensor.begin > tensor.end || tensor.end > size) std::abort();
       const auto bytes = berth::tensor_bytes(tensor.dtype, tensor.shape);
-      if (!bytes || *bytes != tensor.bytes()) std::abort();
+      if (!bytes || tensor.form > checkpoint.forms.size()) std::abort();
+      if (tensor.form == 0 && *bytes != tensor.bytes()) std::abort();
     }
   } catch (const berth::Error&) {
   }

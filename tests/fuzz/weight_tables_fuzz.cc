@@ -9,6 +9,7 @@
 #include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
+#include "runtime/quant/quant_layout.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {

@@ -218,10 +218,22 @@ TEST_F(Gpu, UnitsAreReorderedAsOnTheHost) {
   CopyStream stream(0);
   const DeviceArena from(0, source.size());
   const DeviceArena to(0, source.size());
-  for (const Reorder& order : {Reorder{32, 2, 180}, Reorder{24, 90, 2}, Reorder{90, 8, 4},
-                               Reorder{12, 15, 1}, Reorder{64, 2, 36}}) {
+  const auto turned = [&](std::size_t rows, std::size_t columns, std::size_t unit) {
+    const std::size_t group = rows * columns * unit;
+    return make_reorder({{source.size() / group, group, group},
+                         {columns, unit, rows * unit},
+                         {rows, columns * unit, unit}},
+                        unit);
+  };
+  for (const Reorder& order :
+       {turned(32, 2, 180), turned(24, 90, 2), turned(90, 8, 4), turned(12, 15, 1),
+        turned(64, 2, 36),
+        // A view that skips, repeats and overlaps.
+        make_reorder({{7, 4, 7200}, {3, 0, 2400}, {30, 600, 80}, {20, 8, 4}}, 4)}) {
     std::vector<std::byte> expected(source.size());
     reorder_on_host(source.data(), 0, source.size(), order, expected.data());
+    std::vector<std::byte> nothing(source.size());
+    stream.copy_to_device(to.data(), nothing.data(), nothing.size());
     for (std::size_t at = 0; at < source.size();) {  // in stretches that cut units
       const std::size_t bytes = std::min<std::size_t>(source.size() - at, 10001);
       stream.copy_to_device(from.data(), source.data() + at, bytes);
@@ -249,7 +261,7 @@ class GpuLoad : public Gpu,
 
 TEST_P(GpuLoad, DeliversEveryTensor) {
   const auto [engine, mode] = GetParam();
-  if (engine == IoEngine::kUring && !testing::uring_is_available()) {
+  if (!testing::is_available(engine)) {
     GTEST_SKIP() << "io_uring is not available here";
   }
   for (unsigned seed = 0; seed < 4; ++seed) {
@@ -282,8 +294,7 @@ TEST_P(GpuLoad, DeliversEveryTensor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, GpuLoad,
-                         ::testing::Combine(::testing::Values(IoEngine::kAuto, IoEngine::kBuffered,
-                                                              IoEngine::kDirect, IoEngine::kUring),
+                         ::testing::Combine(::testing::ValuesIn(testing::all_engines()),
                                             ::testing::Values(CpuMemory::kMmap,
                                                               CpuMemory::kPinned)));
 

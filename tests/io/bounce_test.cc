@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/failing_new.h"
+
 namespace berth {
 namespace {
 
@@ -50,6 +52,27 @@ TEST(Bounce, CopiesEverythingWithFewerBuffersThanReaders) {
   BounceBuffers bounce(2, kBytes, 3);
   copy_all(bounce, memory);
   copy_all(bounce, memory);  // after finish() the buffers can still be used
+}
+
+// The buffer was given back under the lock that giving back takes: the thread waited for itself.
+TEST(Bounce, GivesABufferBackWhereMemoryRunsOut) {
+  BounceBuffers bounce(64, kBytes, 1);
+  std::vector<std::byte> memory(kBytes);
+  std::size_t refused = 0;
+  for (int i = 0; i < 64; ++i) {
+    BounceBuffers::Buffer buffer = bounce.take();
+    std::byte* from = buffer.get();
+    const testing::OutOfMemory out_of_memory(0);
+    try {
+      bounce.copy(std::move(buffer), from, kBytes, memory.data());
+    } catch (const std::bad_alloc&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 0u);
+  bounce.finish();
+  std::vector<BounceBuffers::Buffer> all;
+  for (int i = 0; i < 64; ++i) all.push_back(bounce.take());
 }
 
 TEST(Bounce, ThreadsJoinInWhileReadersWaitForBuffers) {

@@ -65,29 +65,74 @@ TEST(BlockFormat, TheFastLoopsAgreeWithTheFormulaOnAnyBytes) {
   }
 }
 
+// Moves the stored bytes in random stretches.
+std::string in_stretches(const std::string& stored, std::size_t wanted_bytes, const Reorder& order,
+                         std::mt19937& random) {
+  std::string moved(wanted_bytes, 0);
+  for (std::size_t at = 0; at < stored.size();) {
+    const std::size_t part = std::min<std::size_t>(stored.size() - at, 1 + random() % 40);
+    reorder_on_host(stored.data() + at, at, part, order, moved.data());
+    at += part;
+  }
+  return moved;
+}
+
 TEST(Reorder, IsABatchedTranspositionWhateverThePartsAre) {
   std::mt19937 random(8);
   for (int round = 0; round < 300; ++round) {
-    const Reorder order{1 + random() % 7, 1 + random() % 5, 1 + random() % 9};
+    const std::size_t rows = 1 + random() % 7, columns = 1 + random() % 5, unit = 1 + random() % 9;
     const std::size_t groups = 1 + random() % 4;
-    const std::size_t bytes = groups * order.rows * order.columns * order.unit;
-    std::string stored(bytes, 0), expected(bytes, 0), moved(bytes, 0);
+    const Reorder order = make_reorder({{groups, rows * columns * unit, rows * columns * unit},
+                                        {columns, unit, rows * unit},
+                                        {rows, columns * unit, unit}},
+                                       unit);
+    const std::size_t bytes = groups * rows * columns * unit;
+    std::string stored(bytes, 0), expected(bytes, 0);
     for (char& byte : stored) byte = static_cast<char>(random());
     for (std::size_t g = 0, at = 0; g < groups; ++g) {
-      for (std::size_t r = 0; r < order.rows; ++r) {
-        for (std::size_t c = 0; c < order.columns; ++c, at += order.unit) {
-          const std::size_t to = ((g * order.columns + c) * order.rows + r) * order.unit;
-          expected.replace(to, order.unit, stored, at, order.unit);
+      for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t c = 0; c < columns; ++c, at += unit) {
+          expected.replace(((g * columns + c) * rows + r) * unit, unit, stored, at, unit);
         }
       }
     }
-    for (std::size_t at = 0; at < bytes;) {
-      const std::size_t part = std::min<std::size_t>(bytes - at, 1 + random() % 40);
-      reorder_on_host(stored.data() + at, at, part, order, moved.data());
-      at += part;
-    }
-    ASSERT_EQ(moved, expected) << round;
+    ASSERT_EQ(in_stretches(stored, bytes, order, random), expected) << round;
   }
+}
+
+// Steps that skip, repeat and overlap: every unit of the tensor must come from where it says.
+TEST(Reorder, GathersViewsOfAnySteps) {
+  std::mt19937 random(9);
+  for (int round = 0; round < 1000; ++round) {
+    const std::size_t unit = 1 + random() % 5;
+    std::vector<ReorderDim> dims(random() % 5);
+    std::size_t wanted = unit;
+    std::size_t span = unit;
+    for (std::size_t k = dims.size(); k-- > 0;) {
+      dims[k] = {1 + random() % 5, random() % 4 == 0 ? 0 : unit * (random() % 12), wanted};
+      wanted *= dims[k].size;
+      span += (dims[k].size - 1) * dims[k].from;
+    }
+    std::string stored(span, 0), expected(wanted, 0);
+    for (char& byte : stored) byte = static_cast<char>(random());
+    for (std::size_t i = 0; i < wanted / unit; ++i) {
+      std::size_t rest = i, from = 0;
+      for (std::size_t k = dims.size(); k-- > 0; rest /= dims[k].size) {
+        from += rest % dims[k].size * dims[k].from;
+      }
+      expected.replace(i * unit, unit, stored, from, unit);
+    }
+    const Reorder order = make_reorder(dims, unit);
+    ASSERT_EQ(in_stretches(stored, wanted, order, random), expected) << round;
+  }
+}
+
+TEST(Reorder, JoinsWhatStandsTogether) {
+  const Reorder order =
+      make_reorder({{3, 800, 400}, {5, 80, 80}, {4, 20, 20}, {1, 7, 7}, {10, 2, 2}}, 2);
+  EXPECT_EQ(order.unit, 400u);
+  ASSERT_EQ(order.dims.size(), 1u);
+  EXPECT_EQ(order.dims[0].size, 3u);
 }
 
 }  // namespace

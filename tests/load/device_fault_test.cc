@@ -13,6 +13,7 @@
 #include "berth/planner.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/numa.h"
+#include "runtime/load/offload.h"
 #include "tests/load/late_device.h"
 #include "tests/load/support.h"
 
@@ -223,6 +224,20 @@ TEST_F(DeviceFaults, TheOffloadFileHasNoNameAndAFolderThatWasThereStays) {
   EXPECT_TRUE(std::filesystem::is_empty(options_.offload_folder));
   std::filesystem::remove_all(options_.offload_folder);
   testing::expect_loaded(model_, plan_, tensors_, *loaded);
+}
+
+TEST_F(DeviceFaults, AnOffloadFileThatEndsEarlyIsNoSuccess) {
+  OffloadFile file(folder_.path(), 0, [](const auto&) { return std::uint64_t{1} << 40; });
+  const std::vector<std::byte> bytes(100);
+  file.write(0, bytes.data(), bytes.size());
+  std::vector<std::byte> memory(200);
+  std::string error;
+  try {
+    file.read(50, memory.data(), 100);
+  } catch (const Error& thrown) {
+    error = thrown.what();
+  }
+  EXPECT_THAT(error, HasSubstr("cannot read back byte 100: the file ends before it"));
 }
 
 TEST_F(DeviceFaults, AMappedFileCutShortIsFoundWithoutASignal) {

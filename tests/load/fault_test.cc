@@ -19,6 +19,7 @@
 #include "berth/error.h"
 #include "berth/loader.h"
 #include "berth/planner.h"
+#include "runtime/io/engines.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
 #include "tests/error_of.h"
@@ -77,7 +78,7 @@ bool forbid_threads() {
 class Faults : public ::testing::TestWithParam<IoEngine> {
  protected:
   void SetUp() override {
-    if (GetParam() == IoEngine::kUring && !testing::uring_is_available()) {
+    if (!testing::is_available(GetParam())) {
       GTEST_SKIP() << "io_uring is not available here";
     }
     for (std::uint32_t i = 0; i < 24; ++i) {
@@ -259,10 +260,8 @@ TEST_P(Faults, AFailingProgressCallbackStopsTheLoad) {
   EXPECT_EQ(failure({}), "the terminal is gone");
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Faults,
-                         ::testing::Values(IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect,
-                                           IoEngine::kUring),
-                         [](const auto& test) { return std::string(io_engine_name(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Engines, Faults, ::testing::ValuesIn(testing::all_engines()),
+                         testing::engine_test_name);
 
 using DirectFaults = Faults;
 
@@ -287,9 +286,14 @@ TEST_P(DirectFaults, EinvalInTheMiddleGoesOnBuffered) {
       GetParam()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, DirectFaults,
-                         ::testing::Values(IoEngine::kDirect, IoEngine::kUring),
-                         [](const auto& test) { return std::string(io_engine_name(test.param)); });
+std::vector<IoEngine> direct_engines() {
+  std::vector<IoEngine> engines = testing::all_engines();
+  std::erase_if(engines, [](IoEngine engine) { return !row_of(engine).direct; });
+  return engines;
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, DirectFaults, ::testing::ValuesIn(direct_engines()),
+                         testing::engine_test_name);
 
 }  // namespace
 }  // namespace berth

@@ -8,6 +8,7 @@
 #include "berth/planner.h"
 #include "runtime/convert/checksum_run.h"
 #include "runtime/verify/checksums.h"
+#include "tests/instance_share.h"
 #include "tests/load/late_device.h"
 #include "tests/load/support.h"
 
@@ -30,7 +31,7 @@ class EveryWay : public ::testing::TestWithParam<Way> {};
 
 TEST_P(EveryWay, DeliversEveryTensorExactlyOnce) {
   const Way& way = GetParam();
-  if (way.engine == IoEngine::kUring && !testing::uring_is_available()) {
+  if (!testing::is_available(way.engine)) {
     GTEST_SKIP() << "io_uring is not permitted here";
   }
   for (unsigned seed = 0; seed < 3; ++seed) {
@@ -85,7 +86,7 @@ TEST_P(EveryWay, DeliversEveryTensorExactlyOnce) {
 // The same where tensors overlap in the file: each wanted byte is read once, however many want it.
 TEST_P(EveryWay, DeliversTensorsThatShareBytes) {
   const Way& way = GetParam();
-  if (way.engine == IoEngine::kUring && !testing::uring_is_available()) {
+  if (!testing::is_available(way.engine)) {
     GTEST_SKIP() << "io_uring is not permitted here";
   }
   for (unsigned seed = 0; seed < 2; ++seed) {
@@ -133,11 +134,12 @@ TEST_P(EveryWay, DeliversTensorsThatShareBytes) {
   }
 }
 
-// Two hundred loads in which everything is random: shards, sizes, dtypes, misalignments,
-// engines, destinations, small staging and late devices.
+// Two hundred loads (under a sanitizer fewer) in which everything is random: shards, sizes, dtypes,
+// misalignments, engines, destinations, small staging and late devices.
 TEST(Load, DeliversEveryTensorOfRandomModels) {
-  const bool uring = testing::uring_is_available();
-  for (unsigned seed = 100; seed < 300; ++seed) {
+  std::vector<IoEngine> engines = testing::all_engines();
+  std::erase_if(engines, [](IoEngine engine) { return !testing::is_available(engine); });
+  for (unsigned seed = 100; seed < 100 + 200 / kInstanceShare; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
     const TempFolder folder;
@@ -157,7 +159,7 @@ TEST(Load, DeliversEveryTensorOfRandomModels) {
     LoadOptions options;
     options.emulate = true;
     options.prefault = random() % 2 == 0;
-    options.io = static_cast<IoEngine>(random() % (uring ? 4 : 3));
+    options.io = engines[random() % engines.size()];
     options.staging = (256u << 10) + random() % (random() % 2 == 0 ? 2u << 20 : 64u << 20);
     options.offload_folder = folder.path();
     if (random() % 2 == 0) {
@@ -179,8 +181,7 @@ std::vector<Way> all_ways() {
   std::vector<Way> ways;
   const std::vector<std::vector<std::string>> destinations = {
       {"cpu"}, {"0"}, {"0", "1"}, {"disk"}, {"0", "cpu", "disk"}, {"0", "1", "cpu"}};
-  for (const IoEngine engine :
-       {IoEngine::kAuto, IoEngine::kBuffered, IoEngine::kDirect, IoEngine::kUring}) {
+  for (const IoEngine engine : testing::all_engines()) {
     for (const auto& devices : destinations) {
       for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate, CpuMemory::kPinned}) {
         // Without a GPU pinned memory is private memory, so one destination is enough.

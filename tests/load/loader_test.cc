@@ -221,6 +221,23 @@ TEST_F(Loader, TooLittleHostMemoryIsAnErrorBeforeTheFirstByte) {
   EXPECT_EQ(error(environment), "cpu: 5 bytes too few");
 }
 
+TEST_F(Loader, AMachineThatWasJustProbedIsNotProbedAgain) {
+  make({tensor("a", "cpu", 10'000)}, CpuMemory::kPrivate);
+  LoadEnvironment environment;
+  environment.probe = [](const auto&) {
+    ADD_FAILURE() << "the machine was probed";
+    return Machine();
+  };
+  options_.machine.emplace();
+  EXPECT_EQ(error(environment), "no error");
+  Device cpu;
+  cpu.name = "cpu";
+  cpu.kind = DeviceKind::kCpu;
+  cpu.capacity = 30'000;
+  options_.machine->devices.push_back(cpu);
+  EXPECT_THAT(error(environment), AllOf(HasSubstr("host memory"), HasSubstr("30000")));
+}
+
 TEST_F(Loader, APlanForAnotherModelIsAnError) {
   make({tensor("a", "cpu", 100)}, CpuMemory::kMmap);
   plan_.tensor_device.push_back(0);
@@ -282,9 +299,8 @@ TEST_F(Loader, StagingTooSmallToUseIsAnError) {
 }
 
 TEST(IoEngines, NamesAreReadBack) {
-  for (const char* name : {"auto", "buffered", "direct", "uring"}) {
-    ASSERT_TRUE(parse_io_engine(name));
-    EXPECT_EQ(io_engine_name(*parse_io_engine(name)), name);
+  for (const IoEngine engine : testing::all_engines()) {
+    EXPECT_EQ(parse_io_engine(io_engine_name(engine)), engine);
   }
   EXPECT_FALSE(parse_io_engine("mmap"));
 }

@@ -18,6 +18,7 @@
 #include "berth/planner.h"
 #include "cuda/cast.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
+#include "runtime/io/engines.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
 
@@ -255,12 +256,23 @@ std::vector<TestTensor> random_tensors(std::mt19937& random, std::size_t count,
   return tensors;
 }
 
-bool uring_is_available() {
+std::vector<IoEngine> all_engines() {
+  std::vector<IoEngine> engines;
+  for (const IoEngineRow& row : kIoEngines) engines.push_back(row.engine);
+  return engines;
+}
+
+bool is_available(IoEngine engine) {
+  if (engine != IoEngine::kUring) return true;
   try {
     return UringPool::create() != nullptr;
   } catch (const Error&) {
     return false;
   }
+}
+
+std::string engine_test_name(const ::testing::TestParamInfo<IoEngine>& info) {
+  return std::string(io_engine_name(info.param));
 }
 
 std::size_t open_descriptors() { return entries("/proc/self/fd"); }

@@ -1,12 +1,15 @@
 // Checkpoints, models and plans that each test makes for itself, in a temporary folder.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <iosfwd>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "berth/load.h"
 #include "berth/model.h"
 #include "berth/plan.h"
 #include "berth/planner.h"
@@ -64,7 +67,12 @@ std::vector<TestTensor> random_tensors(std::mt19937& random, std::size_t count,
                                        std::uint32_t shards,
                                        const std::vector<std::string>& devices, bool convert);
 
-bool uring_is_available();
+// All read engines, and whether this system has one.
+std::vector<IoEngine> all_engines();
+bool is_available(IoEngine engine);
+// The name of a test that is run for each engine.
+std::string engine_test_name(const ::testing::TestParamInfo<IoEngine>& info);
+
 std::size_t open_descriptors();
 std::size_t running_threads();
 

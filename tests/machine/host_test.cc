@@ -376,6 +376,23 @@ TEST_F(Probe, NeverFailsOnABareMachine) {
   EXPECT_EQ(machine.notes.size(), 2u);
 }
 
+TEST_F(Probe, AsksTheKernelOfMemoryWhereProcIsNotThere) {
+  fs::remove(root_ / "proc/meminfo");
+  around_.kernel_memory = [] { return HostLimits{64 * kGiB, 40 * kGiB, ""}; };
+  const Machine machine = probe(around_);
+  EXPECT_EQ(machine.find("cpu")->capacity, 40 * kGiB);
+  EXPECT_EQ(machine.find("cpu")->total, 64 * kGiB);
+  EXPECT_THAT(machine.notes, ElementsAre(HasSubstr("no /proc/meminfo")));
+}
+
+TEST(ThisMachine, HasMemoryWithoutProc) {
+  ASSERT_TRUE(real_surroundings(".").kernel_memory);
+  const HostLimits memory = real_surroundings(".").kernel_memory();
+  EXPECT_GT(memory.available, 0u);
+  EXPECT_GE(memory.total, memory.available);
+  EXPECT_GE(memory.total, read_host_memory().total) << "which a control group may limit";
+}
+
 TEST(ThisMachine, CanBeProbed) {
   const Machine machine = probe_machine(".");
   ASSERT_TRUE(machine.find("cpu") && machine.find("disk"));

@@ -85,6 +85,8 @@ TEST(Companions, OnlyTheDtypeOfAConfigChanges) {
             R"({"a": 1, "torch_dtype" : "bfloat16" , "sub": {"dtype": "float32"}})");
   EXPECT_EQ(changed(R"({"dtype":"float16","torch_dtype":null})"),
             R"({"dtype":"bfloat16","torch_dtype":null})");
+  EXPECT_EQ(changed(R"({"a": NaN, "b": [0.0, Infinity], "dtype": "float16", "c": -Infinity})"),
+            R"({"a": NaN, "b": [0.0, Infinity], "dtype": "bfloat16", "c": -Infinity})");
   EXPECT_EQ(changed("{}"), "{}");
   EXPECT_THROW(changed("[]"), Error);
 }

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "berth/error.h"
 #include "planner/model/template/complete.h"
 
@@ -132,16 +134,38 @@ TEST(ModelConfig, KeepsListsOfObjectsByElement) {
 TEST(ModelConfig, RefusesWhatIsNoJsonObject) {
   for (const char* json :
        {"", "[]", "1", "{", R"({"a":1)", R"({"a":1}})", R"({"a":1} x)", R"({"a":})", R"({"a" 1})",
-        "{\"a\":\"\xff\"}", R"({"a":tru})", R"({"a":01})"}) {
+        "{\"a\":\"\xff\"}", R"({"a":tru})", R"({"a":nul})", R"({"a":01})"}) {
     EXPECT_THAT(error_of(json), testing::StartsWith("config.json: ")) << json;
   }
-  EXPECT_THAT(error_of(R"({"a":1,"a":2})"), HasSubstr("'a' appears twice"));
   EXPECT_THAT(error_of(R"({"layers":123456789012345678901234567890})"), HasSubstr("'layers'"));
   std::string deep;
   for (int i = 0; i < 100; ++i) deep += R"({"a":)";
   EXPECT_NE(error_of(deep + "1" + std::string(100, '}')), "");
   std::string lists = R"({"a":)" + std::string(100, '[') + std::string(100, ']') + "}";
   EXPECT_THAT(error_of(lists), HasSubstr("nested deeper"));
+}
+
+// As Python's json module, which transformers reads its configs with.
+TEST(ModelConfig, ReadsWhatPythonWritesThoughItIsNoJson) {
+  const ModelConfig config = ModelConfig::parse(
+      R"({"a": NaN, "limits": [0.0, Infinity,-Infinity], "b":{"c":-Infinity}, "d": 7})", "c");
+  EXPECT_TRUE(std::isnan(config.number("a").value()));
+  EXPECT_EQ(config.number("b.c"), -HUGE_VAL);
+  EXPECT_EQ(config.list("limits")[1], ModelConfig::Value(HUGE_VAL));
+  EXPECT_EQ(config.list("limits")[2], ModelConfig::Value(-HUGE_VAL));
+  EXPECT_EQ(config.integer("d"), 7);
+  EXPECT_THAT(error_of(R"({"a": Infinite})"), HasSubstr("not"));
+  EXPECT_THAT(error_of(R"({"a": nan})"), HasSubstr("not"));
+}
+
+TEST(ModelConfig, TakesTheLastOfAKeyThatComesTwice) {
+  const ModelConfig config = ModelConfig::parse(
+      R"({"a": 1, "x": {"b": 1, "c": [1]}, "a": 2, "x": {"d": 3}, "xy": 4})", "c");
+  EXPECT_EQ(config.integer("a"), 2);
+  EXPECT_FALSE(config.has("x.b"));
+  EXPECT_FALSE(config.has("x.c"));
+  EXPECT_EQ(config.integer("x.d"), 3);
+  EXPECT_EQ(config.integer("xy"), 4);
 }
 
 }  // namespace

@@ -109,6 +109,18 @@ TEST(Dequantisation, TakesTheDtypeAskedForElseTheConfigs) {
   }
 }
 
+// AWQ's ScaledActivation: the plain model would miss the division.
+TEST(Dequantisation, RefusesScalesThatDivideActivations) {
+  TempFolder folder;
+  auto tensors = small_tensors(awq_layer(64));
+  tensors.push_back({"model.layers.0.mlp.act_fn.scales", DType::kF16, {512}});
+  write_checkpoint(folder, small_config(R"({"quant_method":"awq","bits":4,"group_size":64})"),
+                   tensors);
+  EXPECT_EQ(open_error(folder.path()), "");
+  EXPECT_THAT(error_of(folder.path()),
+              HasSubstr("tensor 'model.layers.0.mlp.act_fn.scales' divides activations"));
+}
+
 TEST(Dequantisation, LeavesPlainCheckpointsAsTheyAre) {
   TempFolder folder;
   write_checkpoint(folder, small_config(""), small_tensors(plain_layer(DType::kBF16)));

@@ -11,6 +11,7 @@
 #include "berth/planner.h"
 #include "planner/plan/kv_cache.h"
 #include "tests/checkpoint/fixtures.h"
+#include "tests/data_names.h"
 
 namespace berth {
 namespace {
@@ -18,14 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path data_folder() { return fs::path(BERTH_SOURCE_DIR) / "tests/model/data"; }
-
-std::vector<std::string> cases() {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(data_folder())) {
-    if (fs::exists(entry.path() / "tree.txt")) names.insert(entry.path().filename().string());
-  }
-  return {names.begin(), names.end()};
-}
 
 std::string shape_text(const ModelTensor& tensor) {
   std::string out = "[";
@@ -62,7 +55,7 @@ bool has_token_head(const ModelTree& tree) {
          cls.ends_with("ForConditionalGeneration") || cls.ends_with("ForMaskedLM");
 }
 
-class Family : public testing::TestWithParam<std::string> {
+class Family : public ::testing::TestWithParam<std::string> {
  protected:
   fs::path folder() const { return data_folder() / GetParam(); }
 };
@@ -145,7 +138,7 @@ TEST_P(Family, RunsEmbeddingsThenBlocksThenHead) {
         ++covered[id];
     }
   }
-  EXPECT_THAT(covered, testing::Each(1));
+  EXPECT_THAT(covered, ::testing::Each(1));
 }
 
 TEST_P(Family, MatchesACheckpointOfItsOwnTensors) {
@@ -188,13 +181,15 @@ TEST_P(Family, FindsWhatACheckpointCallsOtherwise) {
             open_model(folder() / "config.json", std::nullopt).tree.parameters());
 }
 
-std::string test_name(const testing::TestParamInfo<std::string>& info) {
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::ranges::replace(name, '-', '_');
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(cases()), test_name);
+INSTANTIATE_TEST_SUITE_P(All, Family,
+                         ::testing::ValuesIn(testing::data_names("tests/model/data", "/tree.txt")),
+                         test_name);
 
 }  // namespace
 }  // namespace berth

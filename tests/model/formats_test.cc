@@ -32,6 +32,15 @@ TEST(Formats, AWholeModelIsToldByTheNameOfItsFile) {
   }
 }
 
+TEST(Formats, AWholeModelIsToldByItsFirstBytesWhereItsNameSaysNothing) {
+  const test::TempFolder folder;
+  testing::tiny_gguf().write(folder / "sha256-0123abcd");
+  EXPECT_NE(find_whole_file(folder / "sha256-0123abcd", false).format, nullptr);
+  EXPECT_EQ(open_stored(folder / "sha256-0123abcd").format, CheckpointFormat::kGguf);
+  folder.write("GGUF.txt", "GGUF");
+  EXPECT_EQ(find_whole_file(folder / "GGUF.txt", false).format, nullptr);
+}
+
 TEST(Formats, AFolderIsItsOnlyWholeModel) {
   const test::TempFolder folder;
   const auto found = [&] { return find_whole_file(folder.path(), true); };
@@ -45,10 +54,15 @@ TEST(Formats, AFolderIsItsOnlyWholeModel) {
   folder.write("other.gguf", "");
   EXPECT_EQ(found().format, nullptr) << "two of them";
   fs::remove(folder / "other.gguf");
-  for (const char* weights : {"model.safetensors", "training_args.bin"}) {
+  for (const char* weights : {"model.safetensors", "pytorch_model.bin"}) {
     folder.write(weights, "");
     EXPECT_EQ(found().format, nullptr) << weights;
     fs::remove(folder / weights);
+  }
+  for (const char* other :
+       {"training_args.bin", "adapter_model.safetensors", "mmproj-model-f16.gguf"}) {
+    folder.write(other, "");
+    EXPECT_NE(found().format, nullptr) << other;
   }
   EXPECT_NE(found().format, nullptr);
 }
@@ -89,7 +103,8 @@ TEST(Formats, APathOfNoFormatIsRefused) {
   EXPECT_THAT(error_of([&] { open_stored(folder / "absent"); }),
               EndsWith("no such file or folder"));
   EXPECT_THAT(error_of([&] { open_stored(folder.path()); }),
-              EndsWith("holds no .safetensors file and no pytorch_model.bin"));
+              EndsWith("holds no .safetensors file and no pytorch_model.bin, but 'a.onnx' of ONNX, "
+                       "which is not read: fetch the model's safetensors"));
 }
 
 }  // namespace

@@ -124,7 +124,9 @@ TEST(ModelTree, DoesNotIgnoreABiasThatOnlyLooksLikeAMask) {
   std::vector<FakeTensor> tensors = stored_tensors(std::string(kGpt2) + "}");
   tensors.push_back({"transformer.h.7.attn.c_attn.bias", DType::kF32, {24}});
   write_model(folder, std::string(kGpt2) + "}", tensors);
-  EXPECT_THAT(open_error(folder.path()), HasSubstr("'transformer.h.7.attn.c_attn.bias'"));
+  const Model model = open_model(folder.path(), std::nullopt);
+  ASSERT_EQ(model.tree.notes.size(), 1u);
+  EXPECT_THAT(model.tree.notes[0], HasSubstr("'transformer.h.7.attn.c_attn.bias'"));
 }
 
 TEST(ModelTree, StoresTiedWeightsOnce) {
@@ -140,7 +142,7 @@ TEST(ModelTree, StoresTiedWeightsOnce) {
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
 }
 
-TEST(ModelTree, IgnoresAStoredHeadThatTheConfigTies) {
+TEST(ModelTree, IgnoresACopyOfTheEmbeddingThatTheConfigTies) {
   TempFolder folder;
   const std::string config = std::string(kLlama) + R"(,"tie_word_embeddings":true})";
   std::vector<FakeTensor> tensors = stored_tensors(config);
@@ -174,15 +176,44 @@ TEST(ModelTree, NamesATensorThatTheCheckpointLacks) {
             HasSubstr("config.json asks for")));
 }
 
-TEST(ModelTree, NamesATensorThatTheModelDoesNotKnow) {
+// transformers reports what it does not know and goes on.
+TEST(ModelTree, NotesATensorThatTheModelDoesNotKnow) {
   TempFolder folder;
   std::vector<FakeTensor> tensors = stored_tensors(std::string(kLlama) + "}");
   tensors.push_back({"model.layers.2.self_attn.q_proj.weight", DType::kF16, {8, 8}});
   tensors.push_back({"model.vision.weight", DType::kF16, {8}});
+  tensors.push_back({"model.layers.0.self_attn.q_proj.bias", DType::kF16, {8}});
+  write_model(folder, std::string(kLlama) + "}", tensors);
+  const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.ignored_bytes, (64 + 8 + 8) * sizeof(std::uint16_t));
+  ASSERT_EQ(model.tree.notes.size(), 1u);
+  EXPECT_THAT(model.tree.notes[0],
+              AllOf(HasSubstr("tensor 'model.layers.2.self_attn.q_proj.weight' [8, 8], and 2 more"),
+                    HasSubstr("not part of the llama model that config.json describes: left out")));
+}
+
+TEST(ModelTree, RefusesWhatBelongsToAWeightAndIsNotKnown) {
+  TempFolder folder;
+  std::vector<FakeTensor> tensors = stored_tensors(std::string(kLlama) + "}");
+  tensors.push_back({"model.layers.0.self_attn.q_proj.codebook", DType::kF16, {8, 8}});
   write_model(folder, std::string(kLlama) + "}", tensors);
   EXPECT_THAT(open_error(folder.path()),
-              AllOf(HasSubstr("tensor 'model.layers.2.self_attn.q_proj.weight' [8, 8], and 1 more"),
+              AllOf(HasSubstr("tensor 'model.layers.0.self_attn.q_proj.codebook' [8, 8]"),
                     HasSubstr("not part of the llama model")));
+}
+
+TEST(ModelTree, TakesScalesOfTheCacheWhereverTheyStand) {
+  for (const char* module : {"k_proj", "qkv_proj", "attn"}) {
+    TempFolder folder;
+    std::vector<FakeTensor> tensors = stored_tensors(std::string(kLlama) + "}");
+    const std::string name = "model.layers.0.self_attn." + std::string(module) + ".k_scale";
+    tensors.push_back({name, DType::kF32, {}});
+    write_model(folder, std::string(kLlama) + "}", tensors);
+    const Model model = open_model(folder.path(), std::nullopt);
+    EXPECT_TRUE(std::ranges::any_of(model.tree.tensors, [&](const ModelTensor& tensor) {
+      return tensor.name == name;
+    })) << module;
+  }
 }
 
 TEST(ModelTree, NamesBothShapesWhereTheyDiffer) {
@@ -304,8 +335,51 @@ TEST(ModelTree, FindsModulesByName) {
 TEST(OpenModel, SaysWhatAFolderLacks) {
   TempFolder folder;
   EXPECT_THAT(open_error(folder.path()), HasSubstr("holds no .safetensors file"));
-  write_safetensors(folder / "model.safetensors", {{"a", DType::kF32, {2}}});
-  EXPECT_THAT(open_error(folder.path()), HasSubstr("holds no config.json"));
+  write_safetensors(folder / "model.safetensors", {{"a.weight", DType::kF32, {2}}});
+  const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.tensors[0].name, "a.weight");
+  ASSERT_EQ(model.tree.notes.size(), 1u);
+  EXPECT_THAT(model.tree.notes[0], HasSubstr("holds no config.json, so the model goes by the names "
+                                             "of its tensors; put the model's config.json there"));
+}
+
+TEST(OpenModel, SaysWhatAFolderHoldsThatIsNoModel) {
+  TempFolder folder;
+  folder.write("adapter_config.json", R"({"base_model_name_or_path": "org/tiny"})");
+  write_safetensors(folder / "adapter_model.safetensors", {{"a.lora_A.weight", DType::kF32, {2}}});
+  const auto note = [&](const fs::path& path) {
+    const Model model = open_model(path, std::nullopt);
+    EXPECT_EQ(model.config, nullptr);
+    return model.tree.notes.empty() ? "" : model.tree.notes[0];
+  };
+  const auto adapter = HasSubstr(
+      "'adapter_model.safetensors' is an adapter of 'org/tiny', not a "
+      "whole model: PEFT merges it into one");
+  EXPECT_THAT(note(folder.path()), adapter);
+  folder.write("config.json", std::string(kLlama) + "}");  // describes the base model
+  EXPECT_THAT(note(folder.path()), adapter);
+  EXPECT_EQ(note(folder / "adapter_model.safetensors"), "");
+  fs::remove(folder / "adapter_model.safetensors");
+  write_safetensors(folder / "consolidated.safetensors", {{"tok.weight", DType::kF32, {2}}});
+  EXPECT_THAT(note(folder.path()),
+              HasSubstr("'consolidated.safetensors' holds weights in their maker's own form"));
+}
+
+TEST(OpenModel, ACacheFolderIsCalledAsItsModelIs) {
+  TempFolder folder;
+  const std::string snapshot = "models--org--tiny/snapshots/0123abcd";
+  fs::create_directories(folder / snapshot);
+  folder.write(snapshot + "/config.json", std::string(kLlama) + "}");
+  write_safetensors(folder / (snapshot + "/model.safetensors"),
+                    stored_tensors(std::string(kLlama) + "}"));
+  for (const fs::path& path : {folder / "models--org--tiny", folder / snapshot}) {
+    const Model model = open_model(path, std::nullopt);
+    EXPECT_EQ(model.tree.name, "org/tiny");
+    EXPECT_EQ(model.tree.model_type, "llama");
+    EXPECT_EQ(model.path, path);
+  }
+  fs::copy(folder / (snapshot + "/config.json"), folder / "4567cdef");  // as in blobs/
+  EXPECT_EQ(open_model(folder / "4567cdef", std::nullopt).tree.model_type, "llama");
 }
 
 TEST(OpenModel, PlansABareFileByItsNames) {

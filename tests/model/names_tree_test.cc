@@ -44,6 +44,28 @@ TEST(NamesTree, RunsEmbeddingsLayersNormHeadWhateverTheFileOrder) {
                           "model.layers.2", "model.norm", "lm_head"));
 }
 
+// A row of 64 values in 8 words of 32 bits: 4 bits, in groups of 32.
+std::vector<FakeTensor> mlx_model() {
+  std::vector<FakeTensor> tensors = {{"lm_head.weight", DType::kF16, {64, 64}},
+                                     {"model.embed_tokens.weight", DType::kF16, {64, 64}},
+                                     {"model.norm.weight", DType::kF16, {64}}};
+  const std::string at = "model.layers.0.mlp.up_proj.";
+  tensors.push_back({at + "weight", DType::kU32, {16, 8}});
+  tensors.push_back({at + "scales", DType::kF16, {16, 2}});
+  tensors.push_back({at + "biases", DType::kF16, {16, 2}});
+  return tensors;
+}
+
+TEST(NamesTree, IsThatOfAModelThatMlxQuantised) {
+  const std::string config =
+      R"({"model_type": "new", "hidden_size": 64, "intermediate_size": 16, "num_hidden_layers": 1,
+          "num_attention_heads": 4, "vocab_size": 64,
+          "quantization": {"group_size": 32, "bits": 4}})";
+  const ModelTree tree = tree_of(mlx_model(), config);
+  EXPECT_EQ(tree.quantization, "MLX 4-bit");
+  EXPECT_EQ(tree.parameters(), 2u * 64 * 64 + 64 + 16 * 64);
+}
+
 TEST(NamesTree, CountsLayersByNumber) {
   const ModelTree tree = tree_of(decoder(12));
   ASSERT_EQ(tree.facts.layers.size(), 12u);

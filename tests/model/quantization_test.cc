@@ -248,6 +248,57 @@ TEST(QuantisedErrors, NameAMissingWeightInItsQuantisedForm) {
               HasSubstr("lacks tensor 'model.layers.1.mlp.up_proj.qweight' [32, 512], which"));
 }
 
+// [n] may stand for [n, 1], but [1, n] is the transpose.
+TEST(QuantisedErrors, RefuseARowWhereAColumnIsAskedFor) {
+  const auto error_with = [](const std::string& config, const Layer& layer, const std::string& name,
+                             const Shape& shape) {
+    TempFolder folder;
+    auto tensors = small_tensors(layer);
+    for (FakeTensor& tensor : tensors) {
+      if (tensor.name == name) tensor.shape = shape;
+    }
+    write_checkpoint(folder, small_config(config), tensors);
+    return open_error(folder.path());
+  };
+  const std::string fbgemm =
+      R"({"quant_method":"fbgemm_fp8","modules_to_not_convert":["lm_head"]})";
+  const Layer rows = scaled_layer(DType::kF8E4M3, 1, DType::kF32);
+  for (const char* layer : {"model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"}) {
+    const std::string name = std::string(layer) + ".weight_scale";
+    for (const std::string& config : {fbgemm, std::string()}) {
+      EXPECT_EQ(error_with(config, rows, name, {256}), "");
+      EXPECT_THAT(error_with(config, rows, name, {1, 256}),
+                  AllOf(HasSubstr("tensor '" + name + "' has shape [1, 256]"),
+                        HasSubstr("asks for [256, 1]")));
+    }
+  }
+  const std::string weight = "model.layers.0.self_attn.q_proj.weight";
+  EXPECT_THAT(error_with(R"({"quant_method":"bitsandbytes","load_in_4bit":true})",
+                         bnb4_layer(false), weight, {1, 32768}),
+              AllOf(HasSubstr("tensor '" + weight + "' has shape [1, 32768]"),
+                    HasSubstr("asks for [32768, 1]")));
+}
+
+TEST(Quantization, DeducesTilesOfWeightsThatAreOneTileWide) {
+  TempFolder folder;
+  std::vector<FakeTensor> tensors;
+  const std::string config = R"({"model_type":"llama","hidden_size":128,"intermediate_size":384,
+      "num_hidden_layers":1,"num_attention_heads":2,"vocab_size":96})";
+  folder.write("config.json", config);
+  for (const ModelTensor& tensor : open_model(folder / "config.json", std::nullopt).tree.tensors) {
+    if (!tensor.persistent) continue;
+    const std::string name(tensor.name);
+    const bool linear = name.find("_proj.") != name.npos;
+    tensors.push_back({name, linear ? DType::kF8E4M3 : DType::kBF16, tensor.shape});
+    if (!linear) continue;
+    tensors.push_back({name + "_scale_inv",
+                       DType::kF32,
+                       {(tensor.shape[0] + 127) / 128, (tensor.shape[1] + 127) / 128}});
+  }
+  write_checkpoint(folder, config, tensors);
+  EXPECT_EQ(open_model(folder.path(), std::nullopt).tree.quantization, "FP8");
+}
+
 TEST(QuantisedErrors, NameTheGroupSizeOfTheConfig) {
   TempFolder folder;
   write_checkpoint(folder, small_config(kGptq), small_tensors(gptq_layer(4, 64)));
@@ -397,6 +448,7 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
                    small_config(R"({"group_size":64,"bits":4})", R"(,"tie_word_embeddings":true)"),
                    tensors);
   const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.quantization, "MLX 4-bit");
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
   EXPECT_EQ(model.tree.parameters(), kSmallParameters - 96 * 256);
   ASSERT_EQ(model.tree.ties.size(), 3u);
@@ -410,6 +462,34 @@ TEST(Quantization, PlansMlxCheckpointsWithATiedEmbedding) {
     EXPECT_EQ(second.source, kNone);
     EXPECT_EQ(model.tree.modules[second.module].name, "lm_head");
   }
+}
+
+// Older versions of mlx write the key `quantization` alone.
+TEST(Quantization, NamesMlxWhereverItsConfigStands) {
+  TempFolder folder;
+  const Layer mlx = [](const std::string& name, std::uint64_t out, std::uint64_t in) {
+    return std::vector<FakeTensor>{{name + ".weight", DType::kU32, {out, in / 8}},
+                                   {name + ".scales", DType::kBF16, {out, in / 64}},
+                                   {name + ".biases", DType::kBF16, {out, in / 64}}};
+  };
+  std::string config = small_config(R"({"group_size":64,"bits":4})");
+  const std::string key = "\"quantization_config\"";
+  config.replace(config.find(key), key.size(), "\"quantization\"");
+  write_checkpoint(folder, config, small_tensors(mlx));
+  const Model model = open_model(folder.path(), std::nullopt);
+  EXPECT_EQ(model.tree.quantization, "MLX 4-bit");
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+  EXPECT_EQ(model.tree.parameters(), kSmallParameters);
+  const auto error_of = [&](const std::filesystem::path& path, Dequantize dequantize) {
+    try {
+      open_model(path, std::nullopt, dequantize);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(error_of(folder.path(), Dequantize::kYes), HasSubstr("MLX"));
+  EXPECT_THAT(error_of(folder / "config.json", Dequantize::kNo), HasSubstr("MLX"));
 }
 
 TEST(Quantization, AHeadStoredQuantisedIsNotTied) {

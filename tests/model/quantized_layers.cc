@@ -66,6 +66,15 @@ Layer packed_layer(std::uint64_t group, bool zero_points, bool order) {
   };
 }
 
+Layer packed_rows_layer() {
+  return [](const std::string& name, std::uint64_t out, std::uint64_t in) {
+    return std::vector<FakeTensor>{{name + ".weight_packed", DType::kI32, {out, in / 8}},
+                                   {name + ".weight_scale", DType::kBF16, {out, 1}},
+                                   {name + ".weight_zero_point", DType::kI32, {out / 8, 1}},
+                                   {name + ".weight_shape", DType::kI64, {2}}};
+  };
+}
+
 Layer nvfp4_layer() {
   return [](const std::string& name, std::uint64_t out, std::uint64_t in) {
     return std::vector<FakeTensor>{{name + ".weight_packed", DType::kU8, {out, in / 2}},

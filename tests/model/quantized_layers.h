@@ -22,6 +22,7 @@ Layer fp8_block_layer(DType scales);
 Layer scaled_layer(DType weight, std::uint64_t scales_a_row_of,
                    DType scales);  // 0: one scale for all
 Layer packed_layer(std::uint64_t group, bool zero_points, bool order);
+Layer packed_rows_layer();  // a scale and a zero point for each row
 Layer nvfp4_layer();
 Layer modelopt_fp4_layer();
 Layer bnb4_layer(bool nested);

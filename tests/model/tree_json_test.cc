@@ -89,7 +89,11 @@ TEST(TreeJson, NamesThePlaceOfAMistake) {
   EXPECT_THAT(error_of(R"("dtype": "BOOL")", R"("dtype": "B1")"),
               EndsWith("tree.json: root.buffers[0].dtype: unknown dtype 'B1'"));
   EXPECT_THAT(error_of(R"("shape": [3])", R"("shape": [-3])"),
-              EndsWith("root.buffers[0].shape: not all non-negative integers"));
+              EndsWith("root.buffers[0].shape[0]: must be a whole number, 0 or more"));
+  EXPECT_THAT(error_of(R"("shape": [3])", R"("shape": 3)"),
+              EndsWith("root.buffers[0].shape: must be a list"));
+  EXPECT_THAT(error_of(R"("no_split_classes": [)", R"("no_split_classes": [7, )"),
+              EndsWith("no_split_classes[0]: must be a string"));
   EXPECT_THAT(error_of(R"("shape": [3])", R"("shape": [9223372036854775807, 8])"),
               HasSubstr("root.buffers[0]"));
   EXPECT_THAT(error_of(R"("cls": "Leaf", )", ""), HasSubstr("'cls' is missing"));

@@ -13,14 +13,6 @@ namespace berth {
 inline constexpr std::uint64_t kMiB = 1ull << 20;
 inline constexpr std::uint64_t kGiB = 1ull << 30;
 
-// How many of a test's random instances are tried: all, but under a sanitizer only some, as it
-// makes each ten times as slow.
-#ifdef __SANITIZE_ADDRESS__
-inline constexpr int kInstanceShare = 8;
-#else
-inline constexpr int kInstanceShare = 1;
-#endif
-
 Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1e12);
 
 // A machine with a cpu and a disk if they are given bytes; defaults are filled in.

@@ -19,6 +19,7 @@
 #include "runtime/convert/checksum_run.h"
 #include "runtime/load/device_sink.h"
 #include "runtime/quant/float_format.h"
+#include "runtime/quant/quant_layout.h"
 #include "runtime/quant/table_cache.h"
 #include "runtime/verify/checksums.h"
 #include "tests/error_of.h"
@@ -100,6 +101,9 @@ std::vector<Form> forms() {
       llama("Packed", compressed("pack-quantized", R"({"num_bits":4,"type":"int","strategy":"group",
                   "group_size":32,"symmetric":false,"actorder":"group"})"),
             test::packed_layer(32, true, true)),
+      llama("PackedRows", compressed("pack-quantized", R"({"num_bits":4,"type":"int",
+                  "strategy":"channel","symmetric":false})"),
+            test::packed_rows_layer()),
       llama(
           "Nvfp4",
           compressed("nvfp4-pack-quantized",
@@ -278,6 +282,30 @@ TEST_P(DequantizedLoad, ConvertsToAnyDtype) {
   }
 }
 
+// Some writers leave out dimensions of size 1. The numbers are the same, and stand in the same
+// order.
+TEST_P(DequantizedLoad, ReadsPartsAlikeWithAndWithoutDimensionsOfOne) {
+  for (const bool more : {false, true}) {
+    test::TempFolder folder;
+    std::vector<test::FakeTensor> tensors = GetParam().tensors;
+    for (test::FakeTensor& tensor : tensors) {
+      if (tensor.name.find("scale") == tensor.name.npos &&
+          tensor.name.find("zero") == tensor.name.npos)
+        continue;
+      Shape shape;
+      for (const std::uint64_t size : tensor.shape) {
+        if (more || size != 1) shape.push_back(size);
+      }
+      if (more) shape.push_back(1);
+      tensor.shape = shape;
+    }
+    test::write_checkpoint(folder, GetParam().config, tensors);
+    ASSERT_EQ(fill(folder.path()), stored_);
+    model_ = open_model(folder.path(), DType::kBF16, Dequantize::kYes);
+    expect_loaded(*load(model_, plan_over({"0", "cpu"}, CpuMemory::kPrivate), options_, {}));
+  }
+}
+
 TEST_P(DequantizedLoad, ReadsEveryNeededByteOnce) {
   const Plan plan = plan_over({"0", "cpu"}, CpuMemory::kPrivate);
   std::uint64_t needed = 0;
@@ -365,6 +393,40 @@ TEST_P(DequantizedFault, GroupsThatDoNotExistAreRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Gptq, DequantizedFault, ::testing::Values(forms()[2]));
+
+class SymmetricGptq : public DequantizedLoad {
+ protected:
+  // Makes all zero points of the checkpoint `word`, and loads it dequantised to `device`.
+  std::vector<std::string> notes(std::uint32_t word, const std::string& device) {
+    std::fstream file(folder_ / "model.safetensors",
+                      std::ios::in | std::ios::out | std::ios::binary);
+    for (const TensorInfo& info : model_.checkpoint->tensors) {
+      if (!info.name.ends_with(".qzeros")) continue;
+      file.seekp(static_cast<std::streamoff>(info.begin));
+      for (std::uint64_t i = 0; i < info.bytes() / 4; ++i) {
+        file.write(reinterpret_cast<const char*>(&word), 4);
+      }
+    }
+    file.close();
+    model_ = open_model(folder_.path(), DType::kBF16, Dequantize::kYes);
+    return load(model_, plan_over({device}, CpuMemory::kPrivate), options_, {})->report().notes;
+  }
+};
+
+TEST_P(SymmetricGptq, SaysWhereItTakesZeroPointsByTheirValues) {
+  for (const char* device : {"cpu", "0", "disk"}) {
+    EXPECT_THAT(notes(0x77777777, device), ::testing::IsEmpty());
+    EXPECT_THAT(
+        notes(0x88888888, device),
+        ::testing::ElementsAre(
+            "the zero points of 14 GPTQ weights ('model.layers.0.mlp.down_proj.qzeros' and others) "
+            "are taken as 8, as in all symmetric weights, although checkpoint_format gptq would "
+            "make "
+            "them 9"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gptq, SymmetricGptq, ::testing::Values(forms()[2]));
 
 // Plain FP8 weights have no parts to read, so these tests are about the memory that the cache
 // allows.

@@ -20,7 +20,9 @@
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
 #include "runtime/load/device_sink.h"
+#include "runtime/quant/quant_layout.h"
 #include "runtime/quant/weight_tables.h"
+#include "tests/data_names.h"
 
 namespace berth {
 
@@ -49,24 +51,24 @@ class Golden {
       if (!info.name.starts_with("expected.")) parts.push_back({info.name, info.dtype, info.shape});
     }
     QuantScheme scheme;
+    std::string packed(parts[0].name);
     if (const auto known = deduce_scheme(parts, "weight", tensor.shape, false)) {
       scheme = *known;
+      packed = quant_parts(scheme, "weight", tensor.shape, false)[0].name;
     } else {
       scheme.weight = parts[0].dtype;
       scheme.grain = ScaleGrain::kUnscaled;
     }
-    scheme.zeros_as_stored = name.ends_with("v2");
+    if (name.ends_with("v2")) scheme.zeros = ZeroPoints::kAsTheyAre;
     Dequantization made;
     made.parts.fill(kNone);
     for (const StoredPart& part : parts) {
-      const std::uint32_t index = find(std::string(part.name));
-      if (const auto role = quant_role(scheme, "weight", std::string(part.name))) {
-        made.parts[static_cast<std::size_t>(*role)] = index;
-      } else if (part.name == "weight" || part.name == "qweight" || part.name == "weight_packed" ||
-                 part.name == "weight_blocks") {
-        tensor.source = index;
+      const std::string stored(part.name);
+      if (const auto role = quant_role(scheme, "weight", stored)) {
+        made.parts[static_cast<std::size_t>(*role)] = find(stored);
       }
     }
+    tensor.source = find(packed);
     made.scheme = add_scheme(tree_, scheme);
     tensor.dequantization = 0;
     quantized_weights(tree_).weights.push_back(made);
@@ -122,7 +124,7 @@ std::size_t differences(const std::vector<std::byte>& a, const std::vector<std::
   return different;
 }
 
-class Goldens : public TestWithParam<const char*> {};
+class Goldens : public TestWithParam<std::string> {};
 
 TEST_P(Goldens, GiveTheBitsOfTheReference) {
   const Golden golden(GetParam());
@@ -142,14 +144,8 @@ TEST_P(Goldens, GiveTheBitsOfTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Goldens,
-                         ::testing::Values("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
-                                           "float8_e5m2fnuz", "fp8_blocks", "fp8_blocks_bf16",
-                                           "fp8_row_inv", "fp8_channel", "fp8_tensor",
-                                           "int8_channel", "int8_asymmetric", "int8_half",
-                                           "llm_int8", "gptq2", "gptq4", "gptq4_act_order",
-                                           "gptq4_v2", "gptq8", "awq", "awq_gemv", "packed4",
-                                           "packed4_asymmetric", "packed8", "nvfp4", "mxfp4", "nf4",
-                                           "nf4_nested", "fp4"),
+                         ::testing::ValuesIn(testing::data_names("tests/quant/data",
+                                                                 ".safetensors")),
                          [](const auto& value) { return value.param; });
 
 // A random weight of one kind, with tables that are as large as its layout needs.

@@ -10,6 +10,7 @@
 #include "berth/planner.h"
 #include "planner/cost/chain.h"
 #include "planner/search/bounds.h"
+#include "tests/instance_share.h"
 #include "tests/planner/made_models.h"
 
 namespace berth {

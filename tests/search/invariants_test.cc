@@ -5,6 +5,7 @@
 #include <random>
 
 #include "berth/planner.h"
+#include "tests/instance_share.h"
 #include "tests/planner/made_models.h"
 
 namespace berth {

@@ -38,7 +38,7 @@ TEST(ReferenceUnicode, NormalizesWhatUnicode9Knows) {
   EXPECT_EQ(normalize(NormalForm::kNfkc, "ﬁ①\u32FF\U0001F16C"), "fi1\u32FF\U0001F16C");
   EXPECT_EQ(normalize(NormalForm::kNfd, "\U00011938"), "\U00011938");
   EXPECT_EQ(normalize(NormalForm::kNfd, "a\u0301\u0316"), "a\u0316\u0301");
-  // U+1DF6 is of Unicode 10: a mark that is not moved, and that none moves past.
+  // U+1DF6 is a mark that came with Unicode 10: it is not moved, and no other mark moves past it.
   EXPECT_EQ(normalize(NormalForm::kNfd, "a\u0301\u1DF6\u0316"), "a\u0301\u1DF6\u0316");
 }
 

@@ -25,7 +25,11 @@ constexpr std::uint64_t kWidths[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 }  // namespace
 
 void GgufHeader::fail(std::string_view key, const std::string& what) const {
-  throw Error(source_ + ": " + std::string(key) + ": " + what);
+  throw Error(position(key) + ": " + what);
+}
+
+std::string GgufHeader::position(std::string_view key) const {
+  return source_ + ": " + std::string(key);
 }
 
 std::string_view GgufHeader::key_of(const GgufValue& value) const {

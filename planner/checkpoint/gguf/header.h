@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 
@@ -75,6 +76,8 @@ class GgufHeader {
       std::string_view key) const;  // a single number counts as a list of one
   std::vector<double> numbers(std::string_view key) const;  // the same
 
+  // "file: key", for errors about a value; fail() throws one.
+  std::string position(std::string_view key) const;
   [[noreturn]] void fail(std::string_view key, const std::string& what) const;
 
  private:

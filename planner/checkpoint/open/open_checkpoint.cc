@@ -1,17 +1,17 @@
 #include "planner/checkpoint/open/open_checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
-#include <map>
-#include <optional>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/base/huge_pages.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
-#include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/checkpoint/open/folder_files.h"
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/checkpoint/safetensors/shard_index.h"
 
@@ -20,8 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What opening by an index takes for each byte of it, about: the text itself, its entries, the
-// tensors and their names.
+// About how many bytes of memory it takes to open a model for each byte of its index: for the text,
+// its entries, the tensors and their names.
 constexpr std::size_t kIndexGrowth = 4;
 
 std::string shard_name(const Checkpoint& checkpoint, std::uint32_t shard) {
@@ -47,42 +47,119 @@ void check_unique(const Checkpoint& checkpoint) {
   }
 }
 
-[[noreturn]] void fail_misplaced(const ShardIndex& index, std::uint32_t entry,
-                                 const std::string& source, const std::string& but) {
-  throw Error(source + ": tensor " + quote(index.entries[entry].tensor) + " should be in " +
-              quote(index.shards[index.entries[entry].shard]) + ", " + but);
+// ": 'a', and 3 more": the first of the tensors that a note is about.
+std::string first_of(std::string_view name, std::size_t count) {
+  return ": " + quote(name) + (count > 1 ? " and " + std::to_string(count - 1) + " more" : "");
 }
 
-// Asks that index and shards tell the same story, tensor for tensor.
-void compare(const Checkpoint& checkpoint, const ShardIndex& index, const fs::path& file) {
-  const std::string source = file.string();
-  constexpr std::uint32_t kAbsent = NameTable::kAbsent;
-  std::vector<std::uint32_t> holder(index.entries.size(), kAbsent);  // by entry: its tensor
-  std::uint32_t surplus = kAbsent;  // first tensor without an entry
-  std::uint32_t next = 0;  // writers sort both, so the next tensor is mostly the next entry
-  for (std::uint32_t i = 0; i < checkpoint.tensors.size(); ++i) {
-    const std::uint32_t entry = index.find(checkpoint.tensors[i].name, next);
-    next = entry == kAbsent ? next : entry + 1;
-    if (entry == kAbsent) {
-      if (surplus == kAbsent) surplus = i;
-    } else if (holder[entry] != kAbsent) {
-      fail_twice(checkpoint, holder[entry], i);
-    } else {
-      holder[entry] = i;
+// Settles which tensors the checkpoint has where index and shards disagree. As in transformers, the
+// model has what the shards hold, wherever the index looks for it. Where several shards hold a
+// tensor, the index decides; if it does not name the tensor, the last shard does.
+class IndexedTensors {
+ public:
+  IndexedTensors(Checkpoint& checkpoint, const ShardIndex& index, std::string file)
+      : checkpoint_(checkpoint), index_(index), file_(std::move(file)) {}
+
+  void settle() {
+    find_holders();
+    settle_unnamed();
+    note_entries();
+    if (!dropped_.empty()) drop();
+  }
+
+ private:
+  static constexpr std::uint32_t kAbsent = NameTable::kAbsent;
+
+  const std::vector<TensorInfo>& tensors() const { return checkpoint_.tensors; }
+
+  // Writers sort both, so the next tensor is mostly the next entry.
+  void find_holders() {
+    holder_.assign(index_.entries.size(), kAbsent);
+    std::uint32_t next = 0;
+    for (std::uint32_t i = 0; i < tensors().size(); ++i) {
+      const std::uint32_t entry = index_.find(tensors()[i].name, next);
+      if (entry == kAbsent) {
+        unnamed_.push_back(i);
+        continue;
+      }
+      next = entry + 1;
+      std::uint32_t& holder = holder_[entry];
+      if (holder == kAbsent) {
+        holder = i;
+      } else {
+        const bool first = tensors()[holder].shard == index_.entries[entry].shard;
+        later_dropped_ = later_dropped_ || first;
+        dropped_.push_back(first ? i : std::exchange(holder, i));
+      }
     }
   }
-  for (std::uint32_t i = 0; i < index.entries.size(); ++i) {
-    if (holder[i] == kAbsent) fail_misplaced(index, i, source, "which does not hold it");
-    const std::uint32_t actual = checkpoint.tensors[holder[i]].shard;
-    if (actual == index.entries[i].shard) continue;
-    fail_misplaced(index, i, source, "but it is in " + quote(shard_name(checkpoint, actual)));
+
+  void settle_unnamed() {
+    if (unnamed_.empty()) return;
+    const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors()[i].name; };
+    NameTable table(unnamed_.size());
+    // From the end, because the last shard that holds a tensor decides.
+    for (std::size_t i = unnamed_.size(); i-- > 0;) {
+      if (table.insert(name_of(unnamed_[i]), unnamed_[i], name_of) != NameTable::kAbsent) {
+        dropped_.push_back(unnamed_[i]);
+      }
+    }
+    note(file_ + " does not name all that the shards hold" +
+         first_of(name_of(unnamed_[0]), unnamed_.size()) +
+         "; taken from there, as transformers does");
   }
-  if (surplus != kAbsent) {
-    const TensorInfo& tensor = checkpoint.tensors[surplus];
-    throw Error(checkpoint.shards[tensor.shard].path.string() + ": tensor " + quote(tensor.name) +
-                " is not in " + file.filename().string());
+
+  void note_entries() {
+    std::size_t missing = 0;
+    std::size_t moved = 0;
+    std::uint32_t first_missing = 0;
+    std::uint32_t first_moved = 0;
+    for (std::uint32_t i = 0; i < index_.entries.size(); ++i) {
+      if (holder_[i] == kAbsent) {
+        if (missing++ == 0) first_missing = i;
+      } else if (tensors()[holder_[i]].shard != index_.entries[i].shard) {
+        if (moved++ == 0) first_moved = i;
+      }
+    }
+    if (missing > 0) {
+      note(file_ + " names what no shard holds" +
+           first_of(index_.entries[first_missing].tensor, missing));
+    }
+    if (moved > 0) {
+      note(file_ + " looks in another shard for what " +
+           quote(shard_name(checkpoint_, tensors()[holder_[first_moved]].shard)) + " holds" +
+           first_of(index_.entries[first_moved].tensor, moved));
+    }
   }
-}
+
+  void drop() {
+    std::ranges::sort(dropped_);
+    const TensorInfo& first = tensors()[dropped_[0]];
+    note("several shards hold the same tensor" + first_of(first.name, dropped_.size()) +
+         "; the one in " + quote(shard_name(checkpoint_, first.shard)) + " is left out" +
+         (later_dropped_ ? ", as the index says (transformers would take the last)" : ""));
+    std::size_t kept = 0;
+    auto next = dropped_.begin();
+    for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) {
+      if (next != dropped_.end() && *next == i) {
+        ++next;
+      } else if (kept++ != i) {
+        checkpoint_.tensors[kept - 1] = std::move(checkpoint_.tensors[i]);
+      }
+    }
+    checkpoint_.tensors.resize(kept);
+  }
+
+  void note(std::string text) { checkpoint_.notes.push_back(std::move(text)); }
+
+  Checkpoint& checkpoint_;
+  const ShardIndex& index_;
+  std::string file_;                    // the index's name, for notes
+  std::vector<std::uint32_t> holder_;   // by entry: the tensor that is taken
+  std::vector<std::uint32_t> unnamed_;  // tensors without an entry
+  std::vector<std::uint32_t> dropped_;  // tensors that another one stands for
+  bool later_dropped_ = false;          // for one in an earlier shard
+};
 
 void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
                   const CheckpointLimits& limits) {
@@ -104,126 +181,53 @@ void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
                 (missing > 1 ? ", and " + std::to_string(missing - 1) + " more" : ""));
   }
   checkpoint.tensors.reserve(index.entries.size());
-  format.read(checkpoint, files, limits);
-  compare(checkpoint, index, file);
+  format.read(checkpoint, files, "", limits);
+  IndexedTensors(checkpoint, index, std::string(format.index)).settle();
 }
 
-// The parts of "model-00002-of-00005.safetensors".
-struct Numbered {
-  std::string stem;  // "model"
-  std::uint32_t part = 0;
-  std::uint32_t parts = 0;
-  std::size_t digits = 0;
-};
-
-std::optional<Numbered> parse_numbered(std::string_view name, std::string_view suffix) {
-  name.remove_suffix(suffix.size());
-  const auto of = name.rfind("-of-");
-  if (of == name.npos) return std::nullopt;
-  const auto dash = name.rfind('-', of == 0 ? 0 : of - 1);
-  if (dash == name.npos || dash >= of) return std::nullopt;
-  const std::string_view part = name.substr(dash + 1, of - dash - 1);
-  const std::string_view parts = name.substr(of + 4);
-  Numbered numbered{std::string(name.substr(0, dash)), 0, 0, part.size()};
-  const auto whole = [](std::string_view text, std::uint32_t& out) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-    return error == std::errc() && end == text.data() + text.size();
-  };
-  if (!whole(part, numbered.part) || !whole(parts, numbered.parts)) return std::nullopt;
-  return numbered;
+void open_files(Checkpoint& checkpoint, const WeightFormat& format,
+                const std::vector<fs::path>& files, const CheckpointLimits& limits) {
+  format.read(checkpoint, files, "", limits);
+  check_unique(checkpoint);
 }
 
-std::string padded(std::uint32_t number, std::size_t digits) {
-  std::string text = std::to_string(number);
-  return text.size() < digits ? std::string(digits - text.size(), '0') + text : text;
-}
-
-// Without an index, names that count themselves say whether all of them are here.
-void check_complete(const fs::path& folder, const std::vector<fs::path>& files,
-                    std::string_view suffix) {
-  struct Series {
-    Numbered name;
-    std::vector<std::uint32_t> parts;
-  };
-  std::map<std::string, Series> all;
-  for (const fs::path& file : files) {
-    const auto numbered = parse_numbered(file.filename().string(), suffix);
-    if (!numbered) continue;
-    Series& series = all[numbered->stem + "/" + std::to_string(numbered->parts)];
-    series.name = *numbered;
-    series.parts.push_back(numbered->part);
-  }
-  for (auto& [key, series] : all) {
-    const Numbered& name = series.name;
-    std::ranges::sort(series.parts);
-    for (std::uint32_t expected = 1; expected <= name.parts; ++expected) {
-      if (expected <= series.parts.size() && series.parts[expected - 1] == expected) continue;
-      throw Error(folder.string() + ": shard '" + name.stem + "-" + padded(expected, name.digits) +
-                  "-of-" + padded(name.parts, name.digits) + std::string(suffix) +
-                  "' is missing (" + std::to_string(series.parts.size()) + " of " +
-                  std::to_string(name.parts) + " are here)");
-    }
-  }
-}
-
-// What else lies in a folder without shards, so that the error can say it.
-[[noreturn]] void fail_without_shards(const fs::path& folder) {
-  std::error_code error;
-  std::string other;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (weight_format_of(it->path()) == nullptr && it->path().extension() != kGgufExtension)
-      continue;
-    const std::string name = it->path().filename().string();
-    if (other.empty() || name < other) other = name;
-  }
-  std::string text = folder.string() + ": holds";
-  std::string_view joint = " no ";
-  for (const WeightFormat& format : weight_formats()) {
-    text += joint;
-    text +=
-        format.prefix.empty() ? std::string(format.suffix()) + " file" : std::string(format.single);
-    joint = " and no ";
-  }
-  if (other.empty()) throw Error(text);
-  throw Error(text + ", but " + quote(other) + ": name that file to open it alone");
-}
-
-// The files of a format whose index is missing, sorted; none where there are none.
-std::vector<fs::path> list_files(const fs::path& folder, const WeightFormat& format) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  fs::directory_iterator it(folder, error);
-  for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (name.ends_with(format.suffix()) && name.starts_with(format.prefix) && name[0] != '.') {
-      files.push_back(it->path());
-    }
-  }
-  if (error) throw Error(folder.string() + ": cannot be listed: " + error.message());
-  std::ranges::sort(files);
-  return files;
-}
-
-// As transformers looks: the whole file first, then the index; then whatever is there. False where
-// the folder holds nothing of this format.
+// Looks as transformers does: for the one file of the whole model, else for the index, else for any
+// shards. Returns false if the folder holds no model of this format.
 bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
                  const CheckpointLimits& limits) {
   std::error_code ignored;
   const fs::path& folder = checkpoint.folder;
   if (fs::exists(folder / format.single, ignored)) {
-    format.read(checkpoint, {folder / format.single}, limits);
+    format.read(checkpoint, {folder / format.single}, "", limits);
     return true;
   }
   if (fs::exists(fs::symlink_status(folder / format.index, ignored))) {
     open_indexed(checkpoint, format, limits);
     return true;
   }
-  const std::vector<fs::path> files = list_files(folder, format);
+  const std::vector<fs::path> files = files_of_kind(folder, format, WeightsKind::kModel);
   if (files.empty()) return false;
-  check_complete(folder, files, format.suffix());
-  format.read(checkpoint, files, limits);
-  check_unique(checkpoint);
+  open_files(checkpoint, format, files, limits);
+  for (std::string& note : notes_of_others(folder, format)) {
+    checkpoint.notes.push_back(std::move(note));
+  }
   return true;
+}
+
+void open_folder(Checkpoint& checkpoint, const CheckpointLimits& limits) {
+  for (const WeightFormat& format : weight_formats()) {
+    checkpoint.format = format.format;
+    if (open_format(checkpoint, format, limits)) return;
+  }
+  // A folder that holds nothing else is opened as what it has.
+  for (const WeightsKind kind : {WeightsKind::kOriginal, WeightsKind::kAdapter}) {
+    for (const WeightFormat& format : weight_formats()) {
+      checkpoint.format = format.format;
+      const std::vector<fs::path> files = files_of_kind(checkpoint.folder, format, kind);
+      if (!files.empty()) return open_files(checkpoint, format, files, limits);
+    }
+  }
+  fail_without_weights(checkpoint.folder);
 }
 
 [[noreturn]] void fail_unknown(const fs::path& file) {
@@ -231,30 +235,33 @@ bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
   for (const WeightFormat& format : weight_formats()) {
     extensions.insert(extensions.end(), format.extensions.begin(), format.extensions.end());
   }
-  throw Error(file.string() + ": is neither a folder nor a " + alternatives(extensions) + " file");
+  throw Error(file.string() + ": is neither a folder nor a " + join_in_words(extensions, "or") +
+              " file");
 }
 
 }  // namespace
 
-Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits) {
+Checkpoint open_checkpoint(const ModelPath& model, const CheckpointLimits& limits) {
   std::error_code error;
-  const fs::file_status status = fs::status(model, error);
-  if (!fs::exists(status)) throw Error(model.string() + ": no such file or folder");
+  const fs::file_status status = fs::status(model.path, error);
+  if (!fs::exists(status)) throw Error(model.path.string() + ": no such file or folder");
   Checkpoint checkpoint;
+  if (!model.note.empty()) checkpoint.notes.push_back(model.note);
   if (fs::is_directory(status)) {
-    checkpoint.folder = model;
-    for (const WeightFormat& format : weight_formats()) {
-      checkpoint.format = format.format;
-      if (open_format(checkpoint, format, limits)) return checkpoint;
-    }
-    fail_without_shards(model);
+    checkpoint.folder = model.path;
+    open_folder(checkpoint, limits);
+    return checkpoint;
   }
-  checkpoint.folder = model.parent_path();
-  const WeightFormat* const format = weight_format_of(model);
-  if (format == nullptr) fail_unknown(model);
+  checkpoint.folder = model.path.parent_path();
+  const WeightFormat* const format = weight_format_of(model.path);
+  if (format == nullptr) fail_unknown(model.path);
   checkpoint.format = format->format;
-  format->read(checkpoint, {model}, limits);
+  format->read(checkpoint, {model.path}, model.part, limits);
   return checkpoint;
+}
+
+Checkpoint open_checkpoint(const fs::path& model, const CheckpointLimits& limits) {
+  return open_checkpoint(resolve_model(model), limits);
 }
 
 }  // namespace berth

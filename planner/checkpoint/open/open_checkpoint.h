@@ -10,11 +10,15 @@
 #include <filesystem>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
+#include "planner/checkpoint/open/model_path.h"
 
 namespace berth {
 
-// Opens `model`, a folder, a .safetensors file or one of torch.save.
-// Throws Error naming file, tensor and offset for anything malformed, missing or unreadable.
+// Opens `model`, a folder, a .safetensors file or one of torch.save; see model_path.h for other
+// ways to name one. What was found otherwise than it should be is in Checkpoint::notes. Throws
+// Error naming file, tensor and offset for anything malformed, missing or unreadable.
 Checkpoint open_checkpoint(const std::filesystem::path& model, const CheckpointLimits& limits = {});
+Checkpoint open_checkpoint(const ModelPath& model, const CheckpointLimits& limits = {});
 
 }  // namespace berth

@@ -1,6 +1,7 @@
 #include "planner/checkpoint/open/weight_formats.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "berth/error.h"
@@ -29,7 +30,7 @@ std::uint64_t header_length(const File& file, std::string_view first,
   try {
     return read_header_length(first, file.size(), source, limits);
   } catch (const Error&) {
-    // Only of a file that is no safetensors is more looked at than its header.
+    // More than the header is read only if this is no safetensors file, to say what it is instead.
     std::string head(std::min(file.size(), kStandInBytes), '\0');
     file.read_exactly(0, head.data(), head.size());
     refuse_stand_in(head, source);
@@ -38,14 +39,18 @@ std::uint64_t header_length(const File& file, std::string_view first,
 }
 
 void read_safetensors_files(Checkpoint& checkpoint, const std::vector<fs::path>& files,
-                            const CheckpointLimits& limits) {
+                            const std::string& part, const CheckpointLimits& limits) {
   check_count(checkpoint, files, limits);
+  if (!part.empty()) {
+    throw Error(files[0].string() + "@" + part +
+                ": a safetensors file holds one set of tensors, so '@' names nothing in it");
+  }
   HeaderParser parser;
   std::vector<char> buffer;
   for (const fs::path& path : files) {
     const File file(path);
     const std::string source = path.string();
-    // Exactly the header is read, in two calls: not one byte of the weights behind it.
+    // Two calls read exactly the header, and not one byte of the weights behind it.
     char first[8] = {};
     file.read_exactly(0, first, std::min<std::uint64_t>(sizeof first, file.size()));
     const std::uint64_t length = header_length(file, {first, sizeof first}, limits);
@@ -59,7 +64,7 @@ void read_safetensors_files(Checkpoint& checkpoint, const std::vector<fs::path>&
 }
 
 void read_torch_files(Checkpoint& checkpoint, const std::vector<fs::path>& files,
-                      const CheckpointLimits& limits) {
+                      const std::string& part, const CheckpointLimits& limits) {
   check_count(checkpoint, files, limits);
   for (const fs::path& path : files) {
     const File file(path);
@@ -68,40 +73,68 @@ void read_torch_files(Checkpoint& checkpoint, const std::vector<fs::path>& files
                               file.read_exactly(offset, out, count);
                             }};
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
-    read_torch_file(source, shard, limits, checkpoint.tensors);
+    read_torch_file(source, shard, part, limits, checkpoint);
     checkpoint.shards.push_back(shard_of(file));
   }
 }
+
+bool begins_like_safetensors(std::string_view head, std::uint64_t bytes) {
+  constexpr std::size_t kLength = 8;
+  if (head.size() <= kLength) return false;
+  try {
+    read_header_length(head, bytes, "", {});
+  } catch (const Error&) {
+    return false;
+  }
+  return head[kLength] == '{';
+}
+
+bool begins_like_torch(std::string_view head, std::uint64_t) { return is_torch_head(head); }
 
 constexpr std::string_view kSafetensors[] = {".safetensors"};
 constexpr std::string_view kTorch[] = {".bin", ".pt", ".pth"};
 
 constexpr WeightFormat kFormats[] = {
     {CheckpointFormat::kSafetensors, kSafetensors, "model.safetensors",
-     "model.safetensors.index.json", "", read_safetensors_files},
+     "model.safetensors.index.json", "", begins_like_safetensors, read_safetensors_files},
     {CheckpointFormat::kTorch, kTorch, "pytorch_model.bin", "pytorch_model.bin.index.json",
-     "pytorch_model", read_torch_files},
+     "pytorch_model", begins_like_torch, read_torch_files},
 };
 
 }  // namespace
 
 std::span<const WeightFormat> weight_formats() { return kFormats; }
 
+std::string head_of(const fs::path& file) {
+  try {
+    const File opened(file);
+    std::string head(std::min(opened.size(), kStandInBytes), '\0');
+    opened.read_exactly(0, head.data(), head.size());
+    return head;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+bool is_unnamed(const fs::path& file) {
+  constexpr std::string_view kKnown[] = {".json", ".yaml", ".yml", ".txt", ".md"};
+  const std::string extension = file.extension().string();
+  return std::ranges::find(kKnown, extension) == std::end(kKnown);
+}
+
 const WeightFormat* weight_format_of(const fs::path& file) {
   const std::string extension = file.extension().string();
   for (const WeightFormat& format : kFormats) {
     if (std::ranges::find(format.extensions, extension) != format.extensions.end()) return &format;
   }
-  return nullptr;
-}
-
-std::string alternatives(std::span<const std::string_view> words) {
-  std::string text;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += words[i];
+  if (!is_unnamed(file)) return nullptr;
+  const std::string head = head_of(file);
+  std::error_code ignored;
+  const std::uint64_t bytes = head.empty() ? 0 : fs::file_size(file, ignored);
+  for (const WeightFormat& format : kFormats) {
+    if (format.begins(head, bytes)) return &format;
   }
-  return text;
+  return nullptr;
 }
 
 }  // namespace berth

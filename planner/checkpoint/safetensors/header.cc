@@ -71,12 +71,15 @@ class Header {
   DType dtype_ = DType::kF32;
 };
 
-// The format wants '{' first, and allows nothing but spaces after the closing '}'.
+// The header is one JSON object. As in the reference, white space of JSON may stand around it; most
+// writers pad with spaces.
 void Header::check_frame() const {
-  if (json_.empty() || json_.front() != '{') {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const std::size_t first = json_.find_first_not_of(kSpace);
+  if (first == json_.npos || json_[first] != '{') {
     fail("the header does not begin with '{' (byte 8): this is not a safetensors file");
   }
-  const std::size_t last = json_.find_last_not_of(' ');
+  const std::size_t last = json_.find_last_not_of(kSpace);
   if (json_[last] != '}') {
     fail_at(json_.data() + last, "the header does not end with '}' and padding spaces");
   }
@@ -155,11 +158,13 @@ void Header::read(ondemand::parser& parser) {
   }
 }
 
+// Nobody needs the metadata; they are only checked. null stands for none, and of a key that comes
+// twice, the reference takes the last.
 void Header::read_metadata(ondemand::value value, const char* at) {
+  bool null = false;
+  if (!value.is_null().get(null) && null) return;
   ondemand::object object;
   if (value.get_object().get(object)) fail_at(at, "'__metadata__' is not an object");
-  NameTable table;
-  std::vector<std::string_view> keys;
   for (auto result : object) {
     ondemand::field field;
     if (auto error = std::move(result).get(field)) fail_at(at, describe(error));
@@ -167,11 +172,6 @@ void Header::read_metadata(ondemand::value value, const char* at) {
     std::string_view key;
     std::string_view text;
     if (auto error = field.unescaped_key().get(key)) fail_at(at, describe(error));
-    const auto number = static_cast<std::uint32_t>(keys.size());
-    if (table.insert(key, number, [&](std::uint32_t i) { return keys[i]; }) != NameTable::kAbsent) {
-      fail_at(at, "'__metadata__': the key " + quote(key) + " appears twice");
-    }
-    keys.push_back(key);
     if (field.value().get_string().get(text)) {
       fail_at(at, "'__metadata__': the value of " + quote(key) + " is not a string");
     }
@@ -186,10 +186,8 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                     std::to_string(limits_.name_bytes));
   }
   const auto name_of = [&](std::uint32_t i) -> std::string_view { return tensors_[i].name; };
-  if (names_.add(name, name_of) != NameTable::kAbsent) {
-    fail_tensor(name, at, "the name appears twice");
-  }
-  if (tensors_.size() >= limits_.tensors) {
+  const std::uint32_t known = names_.add(name, name_of);
+  if (known == NameTable::kAbsent && tensors_.size() >= limits_.tensors) {
     fail_tensor(name, at, "more than " + std::to_string(limits_.tensors) + " tensors");
   }
   ondemand::object object;
@@ -210,7 +208,7 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                          : key == "shape"        ? kShape
                          : key == "data_offsets" ? kOffsets
                                                  : 0u;
-    if (bit == 0) fail_tensor(name, at, "unknown key " + quote(key));
+    if (bit == 0) continue;  // the reference passes over keys that it does not know
     if ((seen & bit) != 0) fail_tensor(name, at, "the key " + quote(key) + " appears twice");
     seen |= bit;
     if (bit == kDtype) {
@@ -240,7 +238,11 @@ void Header::read_tensor(std::string_view name, ondemand::value value, const cha
                 "data_offsets span " + std::to_string(tensor.bytes()) +
                     " bytes, dtype and shape need " + std::to_string(*bytes));
   }
-  tensors_.push_back(std::move(tensor));
+  if (known == NameTable::kAbsent) {
+    tensors_.push_back(std::move(tensor));
+  } else {
+    tensors_[known] = std::move(tensor);  // the last of a name counts, as in the reference
+  }
 }
 
 Shape Header::read_shape(std::string_view name, ondemand::value& value, const char* at) const {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 #include "planner/checkpoint/name_table.h"
 
 namespace berth {

@@ -17,12 +17,21 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-// Says what is wrong with a shard's `name`; empty if it is a plain file name that ends in `suffix`.
+// Whether a path goes up a folder somewhere. Both kinds of slashes count, wherever it was written.
+bool goes_up(std::string_view path) {
+  while (!path.empty()) {
+    const std::size_t slash = std::min(path.find_first_of("/\\"), path.size());
+    if (path.substr(0, slash) == "..") return true;
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return false;
+}
+
+// Says what is wrong with a shard's `name`; empty if it is a file of the folder, or of a folder in
+// it, that ends in `suffix`.
 std::string objection(std::string_view name, std::string_view suffix) {
   if (name.empty()) return "is empty";
-  if (name.find('/') != name.npos || name.find('\\') != name.npos || name == "." || name == "..") {
-    return "leads out of the folder";
-  }
+  if (name.front() == '/' || goes_up(name)) return "leads out of the folder";
   if (name.find('\0') != name.npos) return "holds a NUL byte";
   if (!name.ends_with(suffix)) return "is not a " + std::string(suffix) + " file";
   return "";
@@ -122,8 +131,8 @@ class IndexReader {
       std::string_view key;
       if (auto error = std::move(result).get(field)) fail_json(error);
       if (auto error = field.unescaped_key().get(key)) fail_json(error);
-      if (key != "weight_map") continue;  // `metadata` is free-form
-      if (std::exchange(found, true)) fail("the key 'weight_map' appears twice");
+      if (key != "weight_map") continue;         // `metadata` is free-form
+      if (std::exchange(found, true)) forget();  // of a key that comes twice, Python takes the last
       read_map(field.value());
     }
     if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
@@ -151,8 +160,10 @@ class IndexReader {
   // `tensor` is kept as a view, so its text must stay where it is.
   void add(std::string_view tensor, std::string_view shard) {
     const auto name_of = [this](std::uint32_t i) { return index_.entries[i].tensor; };
-    if (index_.names.add(tensor, name_of) != NameTable::kAbsent) {
-      fail("weight_map: tensor " + quote(tensor) + " appears twice");
+    const std::uint32_t known = index_.names.add(tensor, name_of);
+    if (known != NameTable::kAbsent) {  // as above
+      index_.entries[known].shard = number_of(shard, tensor);
+      return;
     }
     if (index_.entries.size() >= limits_.tensors) {
       fail("weight_map: more than " + std::to_string(limits_.tensors) + " tensors");
@@ -188,11 +199,15 @@ class IndexReader {
     return number;
   }
 
-  // Shards have been numbered as they appeared; this sorts them by name.
+  // Shards have been numbered as they appeared; this sorts them by name, and leaves out those of
+  // entries that a later one replaced.
   ShardIndex finish() {
     if (index_.entries.empty()) fail("weight_map: names no tensor");
+    std::vector<bool> used(numbers_.size(), false);
+    for (const auto& entry : index_.entries) used[entry.shard] = true;
     std::vector<std::uint32_t> sorted(numbers_.size());
     for (const auto& [name, number] : numbers_) {
+      if (!used[number]) continue;
       sorted[number] = static_cast<std::uint32_t>(index_.shards.size());
       index_.shards.push_back(name);
     }

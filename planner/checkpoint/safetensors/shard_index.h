@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 #include "planner/checkpoint/name_table.h"
 
 namespace berth {
@@ -20,7 +21,7 @@ struct ShardIndex {
   };
   std::unique_ptr<char[]> text;       // the file's text; names stay valid when the index is moved
   std::deque<std::string> unescaped;  // names that the file spells with backslashes
-  std::vector<std::string> shards;    // file names in the index's folder, sorted, unique
+  std::vector<std::string> shards;    // paths from the index's folder on, sorted, unique
   std::vector<Entry> entries;         // in file order
   UniqueNames names;                  // the tensors' names; numbers are indices into entries
 
@@ -29,9 +30,9 @@ struct ShardIndex {
   std::uint32_t find(std::string_view tensor, std::uint32_t hint = 0) const;
 };
 
-// Parses the text of an index; `source` names it in messages. Throws Error if the text is not such
-// an index, if it names a tensor twice, and if a shard's name is not a plain file name that ends in
-// `suffix` (an index must not lead out of its folder).
+// Parses the text of an index; `source` names it in messages. Of a key that comes twice the last
+// counts, as for Python. Throws Error if the text is not such an index, and if a shard's name does
+// not end in `suffix` or leads out of the index's folder.
 ShardIndex parse_shard_index(std::string_view json, const std::string& source,
                              const CheckpointLimits& limits = {},
                              std::string_view suffix = ".safetensors");

@@ -35,26 +35,79 @@ std::string read_text(const ByteSource& file, std::uint64_t offset, std::uint64_
   return text;
 }
 
+// What is read of a file, and where it goes.
+struct Reading {
+  std::uint32_t shard;
+  std::string_view part;
+  const CheckpointLimits& limits;
+  Checkpoint& checkpoint;
+};
+
+// Gives each form a number as TensorInfo::form has it; equal forms get the same.
+class Forms {
+ public:
+  explicit Forms(std::vector<StoredForm>& forms) : forms_(forms) {}
+
+  std::uint32_t number(const NamedTensor& named) {
+    if (named.strides.empty()) return 0;
+    StoredForm form;
+    for (std::size_t i = 0; i < named.shape.size(); ++i) {
+      if (named.shape[i] == 1) continue;
+      form.sizes.push_back(named.shape[i]);
+      form.strides.push_back(named.strides[i]);
+    }
+    const auto [at, is_new] = numbers_.try_emplace({form.sizes, form.strides});
+    if (is_new) {
+      forms_.push_back(std::move(form));
+      at->second = static_cast<std::uint32_t>(forms_.size());
+    }
+    return at->second;
+  }
+
+ private:
+  std::vector<StoredForm>& forms_;
+  std::map<std::pair<Shape, Shape>, std::uint32_t> numbers_;
+};
+
+// How many bytes a tensor spans in its storage, from its first element to its last; nothing where
+// that overflows. `dense` is what its elements take side by side.
+std::optional<std::uint64_t> spanned_bytes(const NamedTensor& named, std::uint64_t width,
+                                           std::uint64_t dense) {
+  if (named.strides.empty() || dense == 0) return dense;
+  std::uint64_t span = 1;
+  for (std::size_t i = 0; i < named.shape.size(); ++i) {
+    std::uint64_t reach = 0;
+    if (__builtin_mul_overflow(named.shape[i] - 1, named.strides[i], &reach) ||
+        __builtin_add_overflow(span, reach, &span)) {
+      return std::nullopt;
+    }
+  }
+  if (__builtin_mul_overflow(span, width, &span)) return std::nullopt;
+  return span;
+}
+
 // Turns the tensors of a state dict into byte ranges. `locate` says where the data of a storage is;
 // it is called once for each key.
 template <typename LocateStorage>
 void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleValue root,
-                    std::uint32_t shard, const CheckpointLimits& limits,
-                    std::vector<TensorInfo>& tensors, const LocateStorage& locate) {
+                    const Reading& reading, const LocateStorage& locate) {
+  std::vector<TensorInfo>& tensors = reading.checkpoint.tensors;
   const std::size_t first = tensors.size();
   std::map<std::string_view, ByteRange> located;
-  for (const NamedTensor& named : find_state_dict(machine, host, root, limits)) {
+  Forms forms(reading.checkpoint.forms);
+  for (const NamedTensor& named :
+       find_state_dict(machine, host, root, reading.part, reading.limits)) {
     const TorchTensor& tensor = *named.tensor;
     const auto fail = [&](const std::string& what) {
       machine.fail(tensor.at, "tensor " + quote(named.name) + ": " + what);
     };
-    if (tensors.size() >= limits.tensors) {
-      fail("more than " + std::to_string(limits.tensors) + " tensors");
+    if (tensors.size() >= reading.limits.tensors) {
+      fail("more than " + std::to_string(reading.limits.tensors) + " tensors");
     }
     const TorchStorage& storage = host.storages()[tensor.storage];
     const std::string_view key = machine.text(storage.key);
-    const auto bytes = tensor_bytes(tensor.dtype, named.shape);
-    if (!bytes) fail("the shape's size overflows or is not a whole number of bytes");
+    const auto dense = tensor_bytes(tensor.dtype, named.shape);
+    if (!dense) fail("the shape's size overflows or is not a whole number of bytes");
 
     auto at = located.find(key);
     if (at == located.end()) at = located.emplace(key, locate(named, storage)).first;
@@ -63,19 +116,24 @@ void append_tensors(const PickleMachine& machine, const TorchHost& host, PickleV
       fail("storage " + quote(key) + " is said to have " + std::to_string(storage.bytes()) +
            " bytes, the file holds " + std::to_string(range.bytes()) + " of it");
     }
-    std::uint64_t begin = 0;
     const std::uint64_t width = dtype_bits(tensor.dtype) / 8;
-    if (__builtin_mul_overflow(tensor.offset, width, &begin) || begin > storage.bytes() ||
-        storage.bytes() - begin < *bytes) {
-      fail("its " + std::to_string(*bytes) + " bytes at element " + std::to_string(tensor.offset) +
-           " run past storage " + quote(key) + ", which has " + std::to_string(storage.bytes()));
+    const auto bytes = spanned_bytes(named, width, *dense);
+    const std::uint64_t held = storage.count * storage.width;
+    std::uint64_t begin = 0;
+    const bool empty = *dense == 0;  // its offset may be anything
+    if (!empty && (!bytes || __builtin_mul_overflow(tensor.offset, width, &begin) || begin > held ||
+                   held - begin < *bytes)) {
+      fail("its " + std::to_string(bytes.value_or(*dense)) + " bytes at element " +
+           std::to_string(tensor.offset) + " run past storage " + quote(key) + ", which has " +
+           std::to_string(held));
     }
-    begin += range.begin;
+    begin += range.begin + storage.begin * storage.width;
     TensorInfo info;
     info.name = named.name;
     info.dtype = tensor.dtype;
     info.shape = named.shape;
-    info.shard = shard;
+    info.shard = reading.shard;
+    info.form = forms.number(named);
     info.begin = begin;
     info.end = begin + *bytes;
     tensors.push_back(std::move(info));
@@ -108,7 +166,7 @@ class TorchArchive {
  public:
   explicit TorchArchive(const ByteSource& file) : file_(file), zip_(file) { find_root(); }
 
-  void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
+  void read(const Reading& reading) {
     check_byte_order();
     const ZipEntry& entry = *zip_.find(root_ + std::string(kPickle));
     const ByteRange range = zip_.locate(entry);
@@ -123,7 +181,7 @@ class TorchArchive {
     PickleMachine machine(pickle, file_.name + ": " + std::string(entry.name), range.begin, host,
                           most);
     const PickleValue root = machine.run();
-    append_tensors(machine, host, root, shard, limits, tensors,
+    append_tensors(machine, host, root, reading,
                    [&](const NamedTensor& named, const TorchStorage& storage) {
                      return locate(machine, named, storage);
                    });
@@ -195,13 +253,13 @@ class LegacyFile {
 
   // The length of the pickles is known only once they have been read, so this tries again with more
   // of the file until they are whole.
-  void read(std::uint32_t shard, const CheckpointLimits& limits, std::vector<TensorInfo>& tensors) {
+  void read(const Reading& reading) {
     const std::uint64_t most = std::min(file_.size, PickleLimits{}.bytes);
     for (std::uint64_t window = std::min(most, kFirstWindow);;
          window = std::min(most, 4 * window)) {
       const std::string head = read_text(file_, 0, window);
       try {
-        return read_head(head, shard, limits, tensors);
+        return read_head(head, reading);
       } catch (const PickleTruncated&) {
         if (window == most) throw;
       }
@@ -209,8 +267,7 @@ class LegacyFile {
   }
 
  private:
-  void read_head(std::string_view head, std::uint32_t shard, const CheckpointLimits& limits,
-                 std::vector<TensorInfo>& tensors) const {
+  void read_head(std::string_view head, const Reading& reading) const {
     TorchHost host;
     std::uint64_t at = mark_bytes_;
     const auto next = [&] { return PickleMachine(head.substr(at), file_.name, at, host); };
@@ -232,14 +289,14 @@ class LegacyFile {
     at += keys.size();
 
     const auto ranges = locate_all(object, host, keys, list, at);
-    append_tensors(object, host, root, shard, limits, tensors,
-                   [&](const NamedTensor& named, const TorchStorage& storage) {
-                     const auto found = ranges.find(object.text(storage.key));
-                     if (found != ranges.end()) return found->second;
-                     object.fail(named.tensor->at,
-                                 "tensor " + quote(named.name) + ": its storage " +
-                                     quote(object.text(storage.key)) + " is not in the file");
-                   });
+    append_tensors(
+        object, host, root, reading, [&](const NamedTensor& named, const TorchStorage& storage) {
+          const auto found = ranges.find(object.text(storage.key));
+          if (found != ranges.end()) return found->second;
+          object.fail(named.tensor->at, "tensor " + quote(named.name) + ": its storage " +
+                                            quote(object.text(storage.key)) +
+                                            " is not in the file");
+        });
   }
 
   static void check_byte_order(const PickleMachine& machine, PickleValue system) {
@@ -315,12 +372,18 @@ class LegacyFile {
 
 }  // namespace
 
-void read_torch_file(const ByteSource& file, std::uint32_t shard, const CheckpointLimits& limits,
-                     std::vector<TensorInfo>& tensors) {
+bool is_torch_head(std::string_view head) {
+  if (head.starts_with(kZipMark) || head.starts_with(kLegacyTextMark)) return true;
+  return head.size() > 2 && head[0] == '\x80' && head.find(kLegacyMark) <= 2 + kFrame.size() + 8;
+}
+
+void read_torch_file(const ByteSource& file, std::uint32_t shard, std::string_view part,
+                     const CheckpointLimits& limits, Checkpoint& checkpoint) {
+  const Reading reading{shard, part, limits, checkpoint};
   const std::string head = read_text(file, 0, std::min<std::uint64_t>(file.size, kStandInBytes));
-  if (head.starts_with(kZipMark)) return TorchArchive(file).read(shard, limits, tensors);
+  if (head.starts_with(kZipMark)) return TorchArchive(file).read(reading);
   if (const std::size_t mark_bytes = find_legacy_mark(head, file.name); mark_bytes > 0) {
-    return LegacyFile(file, mark_bytes).read(shard, limits, tensors);
+    return LegacyFile(file, mark_bytes).read(reading);
   }
   fail_unknown(file, head);
 }

@@ -39,7 +39,11 @@ enum Opcode : unsigned char {
   kSetItems = 'u',
   kGlobal = 'c',
   kStackGlobal = 0x93,
+  kEmptySet = 0x8f,
+  kAddItems = 0x90,
+  kFrozenSet = 0x91,
   kReduce = 'R',
+  kNewObj = 0x81,
   kBuild = 'b',
   kBinPersId = 'Q',
   kBinGet = 'h',
@@ -53,34 +57,18 @@ enum Opcode : unsigned char {
 
 // Opcodes that are refused, with the names for the message. It shows others in hexadecimal.
 constexpr std::pair<unsigned char, const char*> kRefused[] = {
-    {'i', "INST"},
-    {'o', "OBJ"},
-    {0x81, "NEWOBJ"},
-    {0x92, "NEWOBJ_EX"},
-    {0x82, "EXT1"},
-    {0x83, "EXT2"},
-    {0x84, "EXT4"},
-    {'P', "PERSID"},
-    {'I', "INT"},
-    {'L', "LONG"},
-    {'F', "FLOAT"},
-    {'S', "STRING"},
-    {'V', "UNICODE"},
-    {'B', "BINBYTES"},
-    {'C', "SHORT_BINBYTES"},
-    {0x8e, "BINBYTES8"},
-    {0x96, "BYTEARRAY8"},
-    {0x97, "NEXT_BUFFER"},
-    {0x98, "READONLY_BUFFER"},
-    {'l', "LIST"},
-    {'d', "DICT"},
-    {0x8f, "EMPTY_SET"},
-    {0x90, "ADDITEMS"},
-    {0x91, "FROZENSET"},
-    {'0', "POP"},
-    {'1', "POP_MARK"},
-    {'2', "DUP"},
-    {'g', "GET"},
+    {'i', "INST"},         {'o', "OBJ"},
+    {0x92, "NEWOBJ_EX"},   {0x82, "EXT1"},
+    {0x83, "EXT2"},        {0x84, "EXT4"},
+    {'P', "PERSID"},       {'I', "INT"},
+    {'L', "LONG"},         {'F', "FLOAT"},
+    {'S', "STRING"},       {'V', "UNICODE"},
+    {'B', "BINBYTES"},     {'C', "SHORT_BINBYTES"},
+    {0x8e, "BINBYTES8"},   {0x96, "BYTEARRAY8"},
+    {0x97, "NEXT_BUFFER"}, {0x98, "READONLY_BUFFER"},
+    {'l', "LIST"},         {'d', "DICT"},
+    {'0', "POP"},          {'1', "POP_MARK"},
+    {'2', "DUP"},          {'g', "GET"},
     {'p', "PUT"},
 };
 
@@ -215,19 +203,25 @@ void PickleMachine::step(unsigned char opcode) {
       }
       return push_global(text(module), text(name));
     }
-    case kReduce: {
-      const PickleValue arguments = pop();
-      const PickleValue callable = pop();
-      if (arguments.kind != PickleKind::kTuple || callable.kind != PickleKind::kGlobal) {
-        fail(at_, "opcode REDUCE does not call a known function with a tuple");
-      }
-      return push(host_.reduce(*this, callable, arguments, at_));
-    }
-    case kBuild:
-      // Drops the attributes of a dict, such as the _metadata of a state dict: nobody needs them.
+    case kEmptySet:  // no state dict stands in a set, so one is kept as if it were a list
+      containers_.emplace_back();
+      return push(PickleKind::kList, containers_.size() - 1);
+    case kAddItems:
+      return add_items(pop_to_mark(), PickleKind::kList, "ADDITEMS");
+    case kFrozenSet:
+      return push_tuple(pop_to_mark());
+    case kReduce:
+      return call("REDUCE");
+    case kNewObj:
+      return call("NEWOBJ");
+    case kBuild: {
+      // Drops attributes, such as the _metadata of a state dict: nobody needs them.
       pop();
+      const PickleKind kind = top_kind();
+      if (kind == PickleKind::kOpaque) return;
       top(PickleKind::kDict, "BUILD");
       return;
+    }
     case kBinPersId:
       return push(host_.persistent(*this, pop(), at_));
     case kBinGet:
@@ -308,6 +302,15 @@ PickleValue PickleMachine::pop() {
   return value;
 }
 
+void PickleMachine::call(const char* opcode) {
+  const PickleValue arguments = pop();
+  const PickleValue callable = pop();
+  if (arguments.kind != PickleKind::kTuple || callable.kind != PickleKind::kGlobal) {
+    fail(at_, std::string("opcode ") + opcode + " does not call a known function with a tuple");
+  }
+  push(host_.reduce(*this, callable, arguments, at_));
+}
+
 std::vector<PickleValue> PickleMachine::pop_to_mark() {
   if (marks_.empty()) fail(at_, "the pickle looks for a mark that is not on its stack");
   const auto mark = stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back());
@@ -317,8 +320,13 @@ std::vector<PickleValue> PickleMachine::pop_to_mark() {
   return items;
 }
 
+PickleKind PickleMachine::top_kind() const {
+  const bool empty = stack_.size() <= (marks_.empty() ? 0 : marks_.back());
+  return empty ? PickleKind::kNone : stack_.back().kind;
+}
+
 PickleValue& PickleMachine::top(PickleKind kind, const char* opcode) {
-  if (stack_.size() <= (marks_.empty() ? 0 : marks_.back()) || stack_.back().kind != kind) {
+  if (top_kind() != kind) {
     fail(at_, std::string("opcode ") + opcode + " is not applied to a " +
                   (kind == PickleKind::kDict ? "dict" : "list"));
   }
@@ -363,8 +371,10 @@ void PickleMachine::push_global(std::string_view module, std::string_view name) 
   push(host_.global(*this, module, name, at_));
 }
 
-PickleValue PickleMachine::new_dict(std::uint32_t at) {
-  containers_.emplace_back();
+PickleValue PickleMachine::new_dict(std::uint32_t at, std::vector<PickleValue> pairs) {
+  pushed_ += pairs.size();  // a copy counts like what was pushed, or pickles could grow
+  if (pushed_ > limits_.values) fail(at, "the pickle copies too many values");
+  containers_.push_back(std::move(pairs));
   return {PickleKind::kDict, 0, at, containers_.size() - 1};
 }
 

@@ -34,6 +34,7 @@ enum class PickleKind : std::uint8_t {
   kTuple,
   kList,
   kDict,
+  kOpaque,  // an object that nobody needs, which the host made of a call
   kGlobal,  // a name that the host knows
   kHost,    // what the host made of a persistent id or a call
 };
@@ -62,7 +63,7 @@ class PickleHost {
   virtual PickleValue global(PickleMachine& machine, std::string_view module, std::string_view name,
                              std::uint32_t at) = 0;
   virtual PickleValue persistent(PickleMachine& machine, PickleValue id, std::uint32_t at) = 0;
-  // Called for callable(*arguments).
+  // Called for callable(*arguments), and where a class makes an object of arguments.
   virtual PickleValue reduce(PickleMachine& machine, PickleValue callable, PickleValue arguments,
                              std::uint32_t at) = 0;
 };
@@ -86,7 +87,8 @@ class PickleMachine {
   std::span<const PickleValue> pairs(PickleValue value) const;   // of kDict: key, value, key, ...
   std::size_t container(PickleValue value) const;                // of kList and kDict: its number
   std::size_t containers() const { return containers_.size(); }  // numbers are below it
-  PickleValue new_dict(std::uint32_t at);                        // empty, for hosts
+  // For hosts; `pairs` is as of pairs().
+  PickleValue new_dict(std::uint32_t at, std::vector<PickleValue> pairs = {});
 
   // Throws Error "source: what (byte N)", N being `at` in the file.
   [[noreturn]] void fail(std::uint32_t at, const std::string& what) const;
@@ -102,6 +104,8 @@ class PickleMachine {
   void push_long(std::uint64_t bytes);
   PickleValue pop();
   std::vector<PickleValue> pop_to_mark();
+  void call(const char* opcode);
+  PickleKind top_kind() const;  // kNone where there is none above the last mark
   PickleValue& top(PickleKind kind, const char* opcode);
   void push_tuple(std::span<const PickleValue> items);
   void remember(std::uint64_t index);

@@ -1,8 +1,10 @@
 #include "planner/checkpoint/torch/state_dict.h"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "planner/base/join.h"
 #include "planner/base/quote.h"
@@ -24,25 +26,46 @@ class Finder {
       machine_.fail(root.at, "the file holds one tensor, not a state dict with names");
     }
     for (int depth = 0; depth < kDeepest && root.kind == PickleKind::kDict; ++depth) {
-      if (holds_tensors(root)) return root;
       const std::vector<Child> children = candidates(root);
+      // Training checkpoints keep the states of random generators beside the state dict.
+      const bool beside = std::ranges::any_of(
+          children, [](const Child& child) { return child.usual && child.holds; });
+      if (holds_tensors(root) && !beside) return root;
       if (children.empty()) break;
       root = choose(children, root.at);
     }
     machine_.fail(root.at, "the file holds no state dict: no dict in it maps names to tensors");
   }
 
+  // The dict that `part` names. A name may hold slashes itself, so the longest that is there
+  // counts.
+  PickleValue find_part(PickleValue root, std::string_view part) const {
+    while (!part.empty()) {
+      if (root.kind != PickleKind::kDict) fail(root.at, "the file holds no dict to name with '@'");
+      std::size_t end = part.size();
+      std::optional<PickleValue> found;
+      while (!(found = member(root, part.substr(0, end)))) {
+        end = end == 0 ? part.npos : part.rfind('/', end - 1);
+        if (end == part.npos || end == 0) fail_part(root, part);
+      }
+      root = *found;
+      part.remove_prefix(std::min(end + 1, part.size()));
+    }
+    return root;
+  }
+
   std::vector<NamedTensor> collect(PickleValue dict) const {
     const auto pairs = machine_.pairs(dict);
     std::vector<NamedTensor> found;
     NameTable names(pairs.size() / 2);
-    const auto name_of = [&](std::uint32_t i) { return found[i].name; };
+    const auto name_of = [&](std::uint32_t i) -> std::string_view { return found[i].name; };
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       const TorchTensor* tensor = host_.tensor(pairs[i + 1]);
       if (tensor == nullptr) continue;
       const PickleValue key = pairs[i];
-      if (key.kind != PickleKind::kText) fail(tensor->at, "a tensor's name is not a string");
-      const std::string_view name = machine_.text(key);
+      const std::optional<std::string> named = name_of_key(key);
+      if (!named) fail(tensor->at, "a tensor's name is neither a string nor a number");
+      const std::string& name = *named;
       if (name.empty()) fail(key.at, "a tensor has an empty name");
       if (name.size() > limits_.name_bytes) {
         fail(key.at, "tensor " + quote(name) + ": the name has " + std::to_string(name.size()) +
@@ -55,8 +78,15 @@ class Finder {
       if (found.size() >= limits_.tensors) {
         fail(key.at, "more than " + std::to_string(limits_.tensors) + " tensors");
       }
+      if (!tensor->problem.empty()) {
+        fail(tensor->at, "tensor " + quote(name) + ": " + std::string(tensor->problem) +
+                             (tensor->type.empty() ? "" : ": " + std::string(tensor->type)));
+      }
       check_metadata(name, *tensor);
-      found.push_back({name, tensor, shape_of(name, *tensor)});
+      NamedTensor& added = found.emplace_back();
+      added.name = name;
+      added.tensor = tensor;
+      set_shape(added);
     }
     return found;
   }
@@ -64,7 +94,7 @@ class Finder {
  private:
   enum Holds : std::uint8_t { kUnknown, kNo, kYes };
   struct Child {
-    std::string_view name;
+    std::string name;
     PickleValue dict;
     bool usual = false;  // it has a name that is usual for state dicts
     bool holds = false;  // tensors stand in it directly
@@ -72,6 +102,43 @@ class Finder {
 
   [[noreturn]] void fail(std::uint32_t at, const std::string& what) const {
     machine_.fail(at, what);
+  }
+
+  // Nothing for a key that is neither a string nor a number.
+  std::optional<std::string> name_of_key(PickleValue key) const {
+    if (key.kind == PickleKind::kText) return std::string(machine_.text(key));
+    if (key.kind == PickleKind::kInt) {
+      return std::to_string(static_cast<std::int64_t>(key.payload));
+    }
+    return std::nullopt;
+  }
+
+  // The dict called `name` in `dict`; nothing if there is none.
+  std::optional<PickleValue> member(PickleValue dict, std::string_view name) const {
+    const auto pairs = machine_.pairs(dict);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      if (pairs[i + 1].kind == PickleKind::kDict && name_of_key(pairs[i]) == name) {
+        return pairs[i + 1];
+      }
+    }
+    return std::nullopt;
+  }
+
+  [[noreturn]] void fail_part(PickleValue dict, std::string_view part) const {
+    std::vector<std::string> names;
+    const auto pairs = machine_.pairs(dict);
+    for (std::size_t i = 0; i < pairs.size(); i += 2) {
+      const auto name = name_of_key(pairs[i]);
+      if (name && pairs[i + 1].kind == PickleKind::kDict) names.push_back(quote(*name));
+    }
+    fail(dict.at, "the file has no dict " + quote(part) +
+                      (names.empty() ? "" : " (there are " + listed(names) + ")"));
+  }
+
+  static std::string listed(const std::vector<std::string>& names) {
+    constexpr std::size_t kShown = 3;
+    return join(std::span(names).first(std::min(names.size(), kShown)), ", ") +
+           (names.size() > kShown ? ", ..." : "");
   }
 
   // Looks at each dict only once, because many names may refer to the same one.
@@ -92,12 +159,15 @@ class Finder {
     std::vector<Child> found;
     const auto pairs = machine_.pairs(parent);
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
-      if (pairs[i].kind != PickleKind::kText || pairs[i + 1].kind != PickleKind::kDict) continue;
-      const std::string_view name = machine_.text(pairs[i]);
-      const bool usual = std::ranges::find(kUsualNames, name) != std::end(kUsualNames);
+      if (pairs[i + 1].kind != PickleKind::kDict) continue;
+      std::optional<std::string> name = name_of_key(pairs[i]);
+      if (!name) continue;
+      const bool usual = std::ranges::find(kUsualNames, *name) != std::end(kUsualNames);
       const bool empty = machine_.pairs(pairs[i + 1]).empty();
       const bool holds = holds_tensors(pairs[i + 1]);
-      if (holds || (usual && !empty)) found.push_back({name, pairs[i + 1], usual, holds});
+      if (holds || (usual && !empty)) {
+        found.push_back({std::move(*name), pairs[i + 1], usual, holds});
+      }
     }
     return found;
   }
@@ -112,45 +182,49 @@ class Finder {
         return std::ranges::find_if(children, fits)->dict;
       }
     }
-    std::string names = join(std::span(children).first(std::min<std::size_t>(children.size(), 3)),
-                             ", ", [](const Child& child) { return quote(child.name); });
-    if (children.size() > 3) names += ", ...";
-    fail(at, "several dicts of the file could be the state dict (" + names +
-                 "); save only the one that you mean");
+    std::vector<std::string> names;
+    for (const Child& child : children) names.push_back(quote(child.name));
+    fail(at, "several dicts of the file could be the state dict (" + listed(names) +
+                 "); name the one that you mean, as in FILE@" + printable(children[0].name));
   }
 
-  Shape shape_of(std::string_view name, const TorchTensor& tensor) const {
+  void set_shape(NamedTensor& named) const {
+    const TorchTensor& tensor = *named.tensor;
     const auto sizes = machine_.items(tensor.shape);
     const auto strides = machine_.items(tensor.strides);
+    const auto refuse = [&](const std::string& what) {
+      fail(tensor.at, "tensor " + quote(named.name) + ": " + what);
+    };
     if (sizes.size() != strides.size() || sizes.size() > limits_.rank) {
-      fail(tensor.at, "tensor " + quote(name) + ": has " + std::to_string(sizes.size()) +
-                          " dimensions and " + std::to_string(strides.size()) + " strides");
+      refuse("has " + std::to_string(sizes.size()) + " dimensions and " +
+             std::to_string(strides.size()) + " strides");
     }
-    Shape shape;
     bool empty = false;
     for (const PickleValue size : sizes) {
       if (size.kind != PickleKind::kInt || size.payload >> 63 != 0) {
-        fail(tensor.at, "tensor " + quote(name) + ": shape[" + std::to_string(shape.size()) +
-                            "] is not a count");
+        refuse("shape[" + std::to_string(named.shape.size()) + "] is not a count");
       }
-      shape.push_back(size.payload);
+      named.shape.push_back(size.payload);
       empty = empty || size.payload == 0;
     }
     // The stride of a dimension says nothing if the dimension has one element, or the tensor has
     // none.
+    bool in_order = true;
     std::uint64_t expected = 1;
     for (std::size_t i = sizes.size(); i-- > 0 && !empty;) {
-      if (shape[i] != 1 &&
-          (strides[i].kind != PickleKind::kInt || strides[i].payload != expected)) {
-        fail(tensor.at, "tensor " + quote(name) +
-                            ": is a strided view (transposed, expanded or sliced), whose elements "
-                            "do not stand one after another: save it with .contiguous()");
+      const bool count = strides[i].kind == PickleKind::kInt && strides[i].payload >> 63 == 0;
+      if (named.shape[i] != 1 && !count) {
+        refuse("its stride " + std::to_string(i) + " is not a count");
       }
-      if (__builtin_mul_overflow(expected, shape[i], &expected)) {
-        fail(tensor.at, "tensor " + quote(name) + ": the shape's size overflows");
+      in_order = in_order && (named.shape[i] == 1 || strides[i].payload == expected);
+      if (__builtin_mul_overflow(expected, named.shape[i], &expected)) {
+        refuse("the shape's size overflows");
       }
     }
-    return shape;
+    if (in_order) return;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      named.strides.push_back(named.shape[i] == 1 ? 0 : strides[i].payload);
+    }
   }
 
   // PyTorch negates and conjugates lazily: the storage keeps the old values, and a bit of the
@@ -190,9 +264,10 @@ class Finder {
 }  // namespace
 
 std::vector<NamedTensor> find_state_dict(const PickleMachine& machine, const TorchHost& host,
-                                         PickleValue root, const CheckpointLimits& limits) {
+                                         PickleValue root, std::string_view part,
+                                         const CheckpointLimits& limits) {
   Finder finder(machine, host, limits);
-  return finder.collect(finder.find(root));
+  return finder.collect(finder.find(finder.find_part(root, part)));
 }
 
 }  // namespace berth

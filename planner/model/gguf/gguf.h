@@ -12,6 +12,7 @@
 #include <string>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
 
@@ -26,8 +27,15 @@ const std::vector<GgufName> kInner = {
     {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"}};
 
-GgufFamily like_llama(std::string_view architecture, std::string_view model_type) {
-  return {architecture, model_type, "model.layers.", kOuter, kInner};
+// A row of the table of families.
+struct FamilyRow {
+  std::string_view architecture;  // as GGUF calls it
+  std::string_view model_type;    // as transformers does
+  GgufFamily (*make)(const FamilyRow& row, const GgufHeader& header);
+};
+
+GgufFamily like_llama(const FamilyRow& row, const GgufHeader&) {
+  return {row.architecture, row.model_type, "model.layers.", kOuter, kInner};
 }
 
 // Replaces the lines that have the same name; appends the others.
@@ -38,11 +46,12 @@ void replace(std::vector<GgufName>& names, const std::vector<GgufName>& lines) {
   }
 }
 
-GgufFamily llama(bool experts) {
-  GgufFamily family = like_llama("llama", experts ? "mixtral" : "llama");
+GgufFamily llama(const FamilyRow& row, const GgufHeader& header) {
+  GgufFamily family = like_llama(row, header);
   replace(family.inner,
           {{"attn_q", "self_attn.q_proj", kQueryRows}, {"attn_k", "self_attn.k_proj", kKeyRows}});
-  if (experts) {
+  if (header.unsigned_integer("llama.expert_count").value_or(0) > 0) {
+    family.model_type = "mixtral";
     replace(family.inner, {{"ffn_gate_inp", "block_sparse_moe.gate"},
                            {"ffn_gate_exps", "block_sparse_moe.experts.{}.w1", kExperts},
                            {"ffn_down_exps", "block_sparse_moe.experts.{}.w2", kExperts},
@@ -51,8 +60,8 @@ GgufFamily llama(bool experts) {
   return family;
 }
 
-GgufFamily qwen_moe(std::string_view architecture, std::string_view model_type) {
-  GgufFamily family = like_llama(architecture, model_type);
+GgufFamily qwen_moe(const FamilyRow& row, const GgufHeader& header) {
+  GgufFamily family = like_llama(row, header);
   replace(family.inner, {{"ffn_gate_inp", "mlp.gate"},
                          {"ffn_gate_exps", "mlp.experts.{}.gate_proj", kExperts},
                          {"ffn_up_exps", "mlp.experts.{}.up_proj", kExperts},
@@ -64,30 +73,33 @@ GgufFamily qwen_moe(std::string_view architecture, std::string_view model_type) 
   return family;
 }
 
-GgufFamily gemma(std::string_view architecture, std::string_view model_type, bool four_norms) {
-  GgufFamily family = like_llama(architecture, model_type);
+GgufFamily gemma(const FamilyRow& row, const GgufHeader& header) {
+  GgufFamily family = like_llama(row, header);
   replace(family.outer, {{"output_norm", "model.norm", kPlusOne}});
   replace(family.inner, {{"attn_norm", "input_layernorm", kPlusOne},
                          {"ffn_norm", "post_attention_layernorm", kPlusOne},
                          {"attn_q_norm", "self_attn.q_norm", kPlusOne},
                          {"attn_k_norm", "self_attn.k_norm", kPlusOne}});
-  if (four_norms) {
-    replace(family.inner, {{"ffn_norm", "pre_feedforward_layernorm", kPlusOne},
-                           {"post_attention_norm", "post_attention_layernorm", kPlusOne},
-                           {"post_ffw_norm", "post_feedforward_layernorm", kPlusOne}});
-  }
   return family;
 }
 
-GgufFamily phi3() {
-  GgufFamily family = like_llama("phi3", "phi3");
+GgufFamily gemma_with_four_norms(const FamilyRow& row, const GgufHeader& header) {
+  GgufFamily family = gemma(row, header);
+  replace(family.inner, {{"ffn_norm", "pre_feedforward_layernorm", kPlusOne},
+                         {"post_attention_norm", "post_attention_layernorm", kPlusOne},
+                         {"post_ffw_norm", "post_feedforward_layernorm", kPlusOne}});
+  return family;
+}
+
+GgufFamily phi3(const FamilyRow& row, const GgufHeader& header) {
+  GgufFamily family = like_llama(row, header);
   replace(family.inner, {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}});
   return family;
 }
 
-GgufFamily gpt2() {
-  return {"gpt2",
-          "gpt2",
+GgufFamily gpt2(const FamilyRow& row, const GgufHeader&) {
+  return {row.architecture,
+          row.model_type,
           "transformer.h.",
           {{"token_embd", "transformer.wte"},
            {"position_embd", "transformer.wpe"},
@@ -100,6 +112,19 @@ GgufFamily gpt2() {
            {"ffn_up", "mlp.c_fc", kTransposed},
            {"ffn_down", "mlp.c_proj", kTransposed}}};
 }
+
+constexpr FamilyRow kFamilies[] = {
+    {"llama", "llama", llama},
+    {"qwen2", "qwen2", like_llama},
+    {"qwen2moe", "qwen2_moe", qwen_moe},
+    {"qwen3", "qwen3", like_llama},
+    {"qwen3moe", "qwen3_moe", qwen_moe},
+    {"gemma", "gemma", gemma},
+    {"gemma2", "gemma2", gemma_with_four_norms},
+    {"gemma3", "gemma3_text", gemma_with_four_norms},
+    {"phi3", "phi3", phi3},
+    {"gpt2", "gpt2", gpt2},
+};
 
 // True for tensors that say how to rotate. They are settings, not weights.
 bool is_rotary_table(std::string_view name) {
@@ -212,6 +237,13 @@ class Namer {
     append(std::move(info));
   }
 
+  // Of what is stored as [groups, rows, columns, unit] and meant as [groups, columns, rows, unit].
+  static StoredForm turned(std::uint64_t groups, std::uint64_t rows, std::uint64_t columns,
+                           std::uint64_t unit) {
+    return {.sizes = {groups, columns, rows, unit},
+            .strides = {rows * columns * unit, unit, columns * unit, 1}};
+  }
+
   // The index of a form; a form that was used before is not added again.
   std::uint32_t form(const StoredForm& wanted) {
     std::vector<StoredForm>& forms = checkpoint_.forms;
@@ -231,7 +263,7 @@ class Namer {
     std::uint64_t unit = 1;  // cannot overflow, because the tensor's size is known
     for (std::size_t i = 1; i < tensor.shape.size(); ++i) unit *= tensor.shape[i];
     if (rows == 2 * heads || unit == 0) return;  // a single pair is in order already
-    info.form = form({.rows = rows / heads / 2, .columns = 2, .unit = unit});
+    info.form = form(turned(heads, rows / heads / 2, 2, unit));
   }
 
   void transpose(const GgufTensor& tensor, TensorInfo& info) {
@@ -239,7 +271,7 @@ class Namer {
     const std::uint64_t rows = tensor.shape[0];
     const std::uint64_t columns = tensor.shape[1];
     info.shape = Shape{columns, rows};
-    if (rows > 1 && columns > 1) info.form = form({.rows = rows, .columns = columns, .unit = 1});
+    if (rows > 1 && columns > 1) info.form = form(turned(1, rows, columns, 1));
   }
 
   void place_experts(const GgufTensor& tensor, const GgufName& name, const std::string& prefix,
@@ -276,22 +308,12 @@ class Namer {
 GgufFamily find_gguf_family(const GgufHeader& header) {
   const auto architecture = header.text("general.architecture");
   if (!architecture) header.fail("general.architecture", "is missing: what model is this?");
-  if (*architecture == "llama") {
-    return llama(header.unsigned_integer("llama.expert_count").value_or(0) > 0);
+  for (const FamilyRow& row : kFamilies) {
+    if (row.architecture == *architecture) return row.make(row, header);
   }
-  if (*architecture == "qwen2") return like_llama("qwen2", "qwen2");
-  if (*architecture == "qwen3") return like_llama("qwen3", "qwen3");
-  if (*architecture == "qwen2moe") return qwen_moe("qwen2moe", "qwen2_moe");
-  if (*architecture == "qwen3moe") return qwen_moe("qwen3moe", "qwen3_moe");
-  if (*architecture == "gemma") return gemma("gemma", "gemma", false);
-  if (*architecture == "gemma2") return gemma("gemma2", "gemma2", true);
-  if (*architecture == "gemma3") return gemma("gemma3", "gemma3_text", true);
-  if (*architecture == "phi3") return phi3();
-  if (*architecture == "gpt2") return gpt2();
   header.fail("general.architecture",
-              quote(*architecture) +
-                  " is not read from GGUF (llama, qwen2, qwen2moe, qwen3, qwen3moe, gemma, gemma2, "
-                  "gemma3, phi3 and gpt2 are)");
+              quote(*architecture) + " is not read from GGUF (" +
+                  join_in_words(kFamilies, "and", &FamilyRow::architecture) + " are)");
 }
 
 void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,

@@ -77,7 +77,7 @@ class MergeFinder {
       ++left;
     }
     if (found_.size() > std::max(kFewMerges, kMostMerges * pieces_.size())) {
-      throw Error("its tokens are put together in more ways than SentencePiece's can be");
+      throw Error("its tokens have more merges than those of a SentencePiece model can have");
     }
   }
 

@@ -6,9 +6,8 @@
 #include <deque>
 #include <optional>
 
-#include "berth/error.h"
 #include "planner/base/json_writer.h"
-#include "planner/base/quote.h"
+#include "planner/base/position.h"
 #include "planner/model/gguf/piece_merges.h"
 #include "planner/model/gguf/vocabulary.h"
 
@@ -87,13 +86,12 @@ std::string merges_json(const GgufHeader& header, const GgufVocabulary& vocabula
   }
   JsonWriter merges(JsonForm::kOneLine, JsonEscapes::kPlain);
   merges.begin_array();
-  try {
-    for (const PieceMerge& merge : piece_merges(pieces)) {
-      merges.begin_array().value(merge.left).value(merge.right).end_array();
-    }
-  } catch (const Error& error) {
-    header.fail("tokenizer.ggml.tokens", error.what());
-  }
+  with_position([&] { return header.position("tokenizer.ggml.tokens"); },
+                [&] {
+                  for (const PieceMerge& merge : piece_merges(pieces)) {
+                    merges.begin_array().value(merge.left).value(merge.right).end_array();
+                  }
+                });
   return merges.end_array().take_value();
 }
 

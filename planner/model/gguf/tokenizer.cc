@@ -2,11 +2,13 @@
 // What the name stands for is in its llama-vocab.cpp, and as steps in the tokenizer.json files that
 // the vocabularies were made from.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "planner/base/join.h"
 #include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
@@ -53,15 +55,13 @@ const PreTokenizerKind& find_kind(const GgufHeader& header) {
   std::string_view pre = header.text("tokenizer.ggml.pre").value_or("default");
   // llama.cpp guesses here. Only GPT-2's own models can mean nothing else.
   if (pre == "default" && header.text("general.architecture") == "gpt2") pre = "gpt-2";
-  std::string known;
+  std::vector<std::string_view> known;
   for (const PreTokenizerKind& kind : kinds()) {
-    for (const std::string_view name : kind.names) {
-      if (name == pre) return kind;
-      known += (known.empty() ? "" : ", ") + std::string(name);
-    }
+    if (std::ranges::find(kind.names, pre) != kind.names.end()) return kind;
+    known.insert(known.end(), kind.names.begin(), kind.names.end());
   }
-  header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + known +
-                                        " are; token ids do without a tokenizer: --prompt-ids)");
+  header.fail("tokenizer.ggml.pre", quote(pre) + " is not supported (" + join(known, ", ") +
+                                        " are; --prompt-ids needs no tokenizer)");
 }
 
 std::string split_step(std::string_view regex) {
@@ -158,7 +158,7 @@ TokenizerSections read_sections(const GgufHeader& header, const GgufVocabulary& 
   header.fail("tokenizer.ggml.model",
               quote(model) +
                   " is not supported (byte-level BPE, 'gpt2', and SentencePiece's, 'llama', are; "
-                  "token ids do without a tokenizer: --prompt-ids)");
+                  "--prompt-ids needs no tokenizer)");
 }
 
 // The token `name` ("bos", "eos"), if it is put around a text; else nothing. If the file does not

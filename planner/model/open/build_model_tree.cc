@@ -74,6 +74,7 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
       quantize_tree(skeleton.built.tree, quantization, *config, dtype);
     }
     tree = std::move(skeleton.built.tree);
+    if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));
   } else if (checkpoint) {
     tree = build_from_names(*checkpoint, config, dtype);
     if (plain && !tree.quantization.empty()) {

@@ -97,7 +97,8 @@ std::string with_dtype(const std::string& config, DType dtype, const std::string
     simdjson::ondemand::json_type type{};
     std::string_view token = value.raw_json_token();
     if (value.type().get(type) || type != simdjson::ondemand::json_type::string) continue;
-    while (!token.empty() && token.back() != '"') token.remove_suffix(1);  // it reaches to the next
+    // The raw token reaches up to the next one.
+    while (!token.empty() && token.back() != '"') token.remove_suffix(1);
     places.emplace_back(token.data() - padded.data(), token.size());
   }
   std::string text = config;
@@ -109,8 +110,13 @@ std::string with_dtype(const std::string& config, DType dtype, const std::string
 }
 
 fs::path folder_of(const Model& model) {
-  if (model.checkpoint) return model.checkpoint->folder;
-  return fs::is_directory(model.path) ? model.path : model.path.parent_path();
+  fs::path folder = model.path;
+  if (model.checkpoint) {
+    folder = model.checkpoint->folder;
+  } else if (!fs::is_directory(folder)) {
+    folder = folder.parent_path();
+  }
+  return folder.empty() ? "." : folder;
 }
 
 fs::path file_beside(const Model& model, std::string_view name) {

@@ -24,12 +24,12 @@ std::filesystem::path file_beside(const Model& model, std::string_view name);
 // Throws Error where the text cannot be made.
 std::optional<Companion> tokenizer_json(const Model& model);
 
-// The files that go along with the tensors of `checkpoint` when they are converted. If the
-// checkpoint has its description beside it, these are the files of known names that lie there,
-// which are to be copied; with `dtype`, config.json is a text instead that names it as the model's
-// dtype. If the file is a whole model, these are its texts; `dtype` must be given then, and the
-// config names it; `notes` gets what could not be made. Throws Error for a config that cannot be
-// read.
+// The files that go along with the tensors of `checkpoint` when they are converted.
+// - If the checkpoint has its description beside it, these are the files of known names that lie
+// there, to be copied. If `dtype` is given, config.json is a text instead, changed by with_dtype().
+// - If a file is the whole model, these are its texts. `dtype` must be given, and config.json names
+// it. `notes` says which texts could not be made.
+// Throws Error for a config that cannot be read, and for a text that is needed and cannot be made.
 std::vector<Companion> companions_of(const Checkpoint& checkpoint, std::optional<DType> dtype,
                                      std::vector<std::string>& notes);
 

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/checkpoint/gguf/header.h"
+#include "planner/checkpoint/open/folder_files.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/gguf/gguf.h"
@@ -29,7 +31,7 @@ constexpr InsideText kGgufTexts[] = {
 };
 
 constexpr WholeFormat kFormats[] = {
-    {CheckpointFormat::kGguf, "GGUF", kGgufExtension, /*mixes_floats=*/true, is_gguf,
+    {CheckpointFormat::kGguf, "GGUF", kGgufExtension, "GGUF", /*mixes_floats=*/true, is_gguf,
      is_later_gguf_split, open_gguf_file, kGgufTexts},
 };
 
@@ -39,7 +41,18 @@ const WholeFormat* format_named(const fs::path& file) {
   return row == std::end(kFormats) ? nullptr : row;
 }
 
-// Whether a folder that holds this file is one of weights with their description beside them.
+// By the name of a file; where that says nothing, by what the file begins with.
+const WholeFormat* format_of(const fs::path& file) {
+  if (const WholeFormat* const named = format_named(file)) return named;
+  if (!is_unnamed(file)) return nullptr;
+  const std::string head = head_of(file);
+  const auto* const row = std::ranges::find_if(
+      kFormats, [&](const auto& format) { return head.starts_with(format.mark); });
+  return row == std::end(kFormats) ? nullptr : row;
+}
+
+// True for weights that have their description beside them. A folder that holds such a file is
+// taken to be of that kind.
 bool is_weights_in_folder(const fs::path& file) {
   const std::string extension = file.extension().string();
   return std::ranges::any_of(
@@ -54,11 +67,12 @@ const WholeFormat* whole_format(CheckpointFormat format) {
 }
 
 WholeFile find_whole_file(const fs::path& path, bool is_folder) {
-  if (!is_folder) return {format_named(path), path};
+  if (!is_folder) return {format_of(path), path};
   WholeFile found;
   std::error_code error;
   for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     const fs::path& file = it->path();
+    if (weights_kind(file) != WeightsKind::kModel) continue;
     if (is_weights_in_folder(file)) return {};
     const WholeFormat* const format = format_named(file);
     if (format == nullptr || format->is_later_split(file)) continue;
@@ -78,26 +92,29 @@ std::string weight_extensions() {
   for (const auto& [format, extensions] : by_format) {
     all.insert(all.end(), extensions.begin(), extensions.end());
   }
-  return alternatives(all);
+  return join_in_words(all, "or");
 }
 
-Checkpoint open_stored(const fs::path& path) {
+Checkpoint open_stored(const fs::path& named) {
+  const ModelPath model = resolve_model(named);
   std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
+  const fs::file_status status = fs::status(model.path, ignored);
   const bool is_folder = fs::is_directory(status);
-  const WholeFile whole = find_whole_file(path, is_folder);
+  const WholeFile whole = find_whole_file(model.path, is_folder);
   if (whole.format != nullptr) return whole.format->open(whole.file).checkpoint;
-  if (fs::exists(status) && !is_folder && weight_format_of(path) == nullptr) {
-    throw Error(path.string() + ": is neither a folder nor a " + weight_extensions() + " file");
+  if (fs::exists(status) && !is_folder && weight_format_of(model.path) == nullptr) {
+    throw Error(named.string() + ": is neither a folder nor a " + weight_extensions() + " file");
   }
-  return open_checkpoint(path);
+  return open_checkpoint(model);
 }
 
-fs::path checksum_file(const fs::path& path, const Checkpoint& checkpoint) {
+fs::path checksum_file(const fs::path& named, const Checkpoint& checkpoint) {
   std::error_code ignored;
   const bool whole = whole_format(checkpoint.format) != nullptr;
-  if (!whole && fs::is_directory(path, ignored)) return path / "berth.checksums.json";
-  return (whole ? checkpoint.shards[0].path : path).string() + ".checksums.json";
+  if (!whole && fs::is_directory(resolve_model(named).path, ignored)) {
+    return checkpoint.folder / "berth.checksums.json";
+  }
+  return (whole ? checkpoint.shards[0].path : named).string() + ".checksums.json";
 }
 
 }  // namespace berth

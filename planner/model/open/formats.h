@@ -1,10 +1,10 @@
 // The table of checkpoint formats: how each is recognised and opened, and where its config,
 // tokenizer and checksums are. Nothing else asks which format a model has.
 //
-// There are two kinds, each with its rows. Of most formats a file holds tensors and nothing else
-// (planner/checkpoint/open/weight_formats.h): config.json, tokenizer.json and the like lie in the
-// folder beside it. A file of the others is the whole model (WholeFormat, below): its metadata says
-// what those files would. To add a format is to add its CheckpointFormat, its row and its reader.
+// There are two kinds of formats, and a table for each. In most formats a file holds nothing but
+// tensors (planner/checkpoint/open/weight_formats.h): config.json, tokenizer.json and the like lie
+// in the folder beside it. In the others a file is the whole model (WholeFormat, below): its
+// metadata says what those files would. A new format needs a CheckpointFormat, a row and a reader.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "berth/checkpoint.h"
+#include "planner/checkpoint/limits.h"
 
 namespace berth {
 
@@ -27,8 +28,8 @@ struct WholeModel {
 struct InsideText {
   std::string_view name;
   std::string (*text)(const std::filesystem::path& file, const CheckpointLimits& limits);
-  // True if the model can do without the text where it cannot be made, as for an unknown kind of
-  // tokenizer.
+  // True if a conversion goes on, with a note, when the text cannot be made, as for a tokenizer of
+  // an unknown kind.
   bool optional = false;
 };
 
@@ -36,7 +37,8 @@ struct WholeFormat {
   CheckpointFormat format;
   std::string_view name;       // for people
   std::string_view extension;  // of its files, for people
-  bool mixes_floats;           // so to be run, they are turned into one dtype
+  std::string_view mark;       // what its files begin with
+  bool mixes_floats;           // a file may have several float dtypes; `run` needs one
   // By the file's name alone: whether it is of this format, and whether it is a split after the
   // first, of a model that is split over several files.
   bool (*has_name)(const std::filesystem::path& file);
@@ -49,28 +51,28 @@ struct WholeFormat {
 // Null for a format whose files hold tensors alone.
 const WholeFormat* whole_format(CheckpointFormat format);
 
-// A file to open, and its format; null where the path is none of a whole model.
+// A file that is a whole model, and its format. `format` is null if there is no such file.
 struct WholeFile {
   const WholeFormat* format = nullptr;
   std::filesystem::path file;
 };
 
-// Finds the whole model that `path` is. If `path` `is_folder`, finds the one in it, provided that
-// it is the only one and the folder has no other weights. Looks at names only, and lists the folder
-// once.
+// Whether `path` is a whole model, by its name, or by its first bytes if the name says nothing. For
+// a folder (`is_folder`), by names alone: the whole model in it, if it holds exactly one, and no
+// other model. Lists the folder once.
 WholeFile find_whole_file(const std::filesystem::path& path, bool is_folder);
 
 // The files of weights that can be opened, for messages: ".safetensors, .gguf, .bin, .pt or .pth".
 std::string weight_extensions();
 
-// The checkpoint that `path` is or holds, of any format, without asking which model it is. Throws
-// Error as open_checkpoint() and WholeFormat::open do.
-Checkpoint open_stored(const std::filesystem::path& path);
+// The checkpoint that MODEL is or holds (model_path.h), of any format, without asking which model
+// it is. Throws Error as open_checkpoint() and WholeFormat::open do.
+Checkpoint open_stored(const std::filesystem::path& model);
 
-// Where the checksums of `checkpoint`, opened as `path`, stand if nobody says otherwise: in the
-// model's folder, or beside its only file. Those of a whole model, which may be named by its folder
-// or by any of its splits, are beside its first split always.
-std::filesystem::path checksum_file(const std::filesystem::path& path,
+// The default file for the checksums of `checkpoint`, which was opened as `model`: in the model's
+// folder, or beside its only file. For a whole model it is always beside the first split, because
+// such a model may be named by its folder or by any of its splits.
+std::filesystem::path checksum_file(const std::filesystem::path& model,
                                     const Checkpoint& checkpoint);
 
 }  // namespace berth

@@ -12,8 +12,8 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/model/open/ties.h"
 #include "planner/model/quant/match.h"
-#include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
 
 namespace berth {
@@ -43,7 +43,7 @@ class Matcher {
   void run() {
     place_all();
     settle_quantized();
-    settle_ties();
+    settle_ties(tree_, checkpoint_, wanted_, config_.source());
     report();
     quantized_.finish();
   }
@@ -180,15 +180,21 @@ class Matcher {
     return id != kNone && tree_.tensors[id].shape.size() >= 2 ? id : kNone;
   }
 
+  // A scale of the KV cache stands below the module that it is for, or below one that some writers
+  // fuse of several ("self_attn.qkv_proj.k_scale") and the tree does not have: then it is taken to
+  // belong to the module above.
   bool is_loose_scale(std::uint32_t index) {
     const std::string& name = stored(index).name;
-    const std::size_t dot = name.rfind('.');
-    const bool scale = name.ends_with("scale") || name.ends_with("scales");
-    const Module* module =
-        dot == name.npos || !scale ? nullptr : tree_.find_module(name.substr(0, dot));
-    return module != nullptr &&
-           quantized_.add_loose_scale(static_cast<ModuleId>(module - tree_.modules.data()), index,
-                                      std::string_view(name).substr(dot + 1));
+    if (!name.ends_with("scale") && !name.ends_with("scales")) return false;
+    std::size_t dot = name.rfind('.');
+    for (int above = 0; above < 2 && dot != name.npos && dot > 0; ++above) {
+      if (const Module* module = tree_.find_module(name.substr(0, dot))) {
+        return quantized_.add_loose_scale(static_cast<ModuleId>(module - tree_.modules.data()),
+                                          index, std::string_view(name).substr(dot + 1));
+      }
+      dot = name.rfind('.', dot - 1);
+    }
+    return false;
   }
 
   // Stored tensors that the plain tree does not have may be parts of quantised weights.
@@ -205,45 +211,25 @@ class Matcher {
     for (const std::uint32_t index : quantized_.settle()) {
       const auto odd = std::ranges::find(odd_, index, &Odd::index);
       if (odd != odd_.end()) fail_shape(tree_.tensors[odd->id], index);
-      surplus_.push_back(index);
+      (is_plain_bias(index) ? surplus_ : unknown_).push_back(index);
     }
     std::ranges::sort(surplus_);
+    std::ranges::sort(unknown_);
+  }
+
+  // A bias beside a plain weight of a layer that has none.
+  bool is_plain_bias(std::uint32_t index) const {
+    const std::string& name = stored(index).name;
+    if (!name.ends_with(".bias")) return false;
+    const TensorId weight = owner_of(name).weight;
+    return tree_.tensors[weight].source != kNone && is_convertible(tree_.tensors[weight].stored);
   }
 
   void adopt(ModelTensor& tensor, std::uint32_t index) const {
     adopt_stored(tensor, checkpoint_, index, wanted_);
   }
 
-  // A group of tied tensors is read from the first of its members that is stored. Other stored
-  // members are copies, which a tied model does not use.
-  void settle_ties() {
-    for (const auto& group : tree_.ties) {
-      std::uint32_t source = kNone;
-      for (const TensorId id : group) {
-        const std::uint32_t own = std::exchange(tree_.tensors[id].source, kNone);
-        if (own == kNone) continue;
-        if (source == kNone) {
-          source = own;
-        } else {
-          const TensorInfo& copy = stored(own);
-          const TensorInfo& first = stored(source);
-          const bool shared = copy.shard == first.shard && copy.begin == first.begin;
-          if (!shared) tree_.ignored_bytes += copy.bytes();
-        }
-      }
-      if (source == kNone) continue;
-      for (const TensorId id : group) {
-        if (tree_.tensors[id].dequantization == kNone) adopt(tree_.tensors[id], source);
-      }
-      tree_.tensors[group[0]].source = source;
-      for (const TensorId id : group) {
-        if (id != group[0]) tree_.tensors[id].source = kNone;
-      }
-    }
-    if (tree_.quantized != nullptr) follow_ties(tree_);
-  }
-
-  void report() const {
+  void report() {
     std::size_t missing = 0;
     TensorId first = kNone;
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
@@ -251,20 +237,29 @@ class Matcher {
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
       if (missing++ == 0) first = id;
     }
-    const std::string surplus = surplus_.empty() ? ""
-                                                 : "tensor " + quote(stored(surplus_[0]).name) +
-                                                       " " + shape_text(stored(surplus_[0]).shape) +
-                                                       and_more(surplus_.size());
+    const std::string unknown = listed(unknown_.empty() ? surplus_ : unknown_);
     if (missing > 0) {
       throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
                   quantized_.describe_missing(first) + and_more(missing) + ", which " +
                   config_.source() + " asks for" +
-                  (surplus.empty() ? "" : "; it holds unknown " + surplus));
+                  (unknown.empty() ? "" : "; it holds unknown " + unknown));
     }
-    if (!surplus.empty()) {
-      throw Error(shard_of(surplus_[0]) + ": " + surplus + ": not part of the " +
+    // What belongs to a weight may change what it means, so it must be known.
+    if (!unknown_.empty()) {
+      throw Error(shard_of(unknown_[0]) + ": " + unknown + ": not part of the " +
                   architecture_.model_type + " model that " + config_.source() + " describes");
     }
+    if (surplus_.empty()) return;
+    for (const std::uint32_t index : surplus_) tree_.ignored_bytes += stored(index).bytes();
+    tree_.notes.push_back("the checkpoint holds " + unknown + ", not part of the " +
+                          architecture_.model_type +
+                          " model that config.json describes: left out, as transformers does");
+  }
+
+  std::string listed(const std::vector<std::uint32_t>& indices) const {
+    if (indices.empty()) return "";
+    const TensorInfo& first = stored(indices[0]);
+    return "tensor " + quote(first.name) + " " + shape_text(first.shape) + and_more(indices.size());
   }
 
   struct Odd {  // stored under a tensor's name, but in another shape
@@ -281,8 +276,9 @@ class Matcher {
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
   TensorNames names_;
-  const NameTable& by_name_;  // the persistent tensors of the tree
-  std::vector<std::uint32_t> surplus_;
+  const NameTable& by_name_;            // the persistent tensors of the tree
+  std::vector<std::uint32_t> surplus_;  // stored tensors that the model does not have
+  std::vector<std::uint32_t> unknown_;  // those of them that belong to a weight of the model
 };
 
 }  // namespace

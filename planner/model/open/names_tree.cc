@@ -162,12 +162,10 @@ class NamesTree {
     const TensorInfo& info = checkpoint_.tensors[index];
     ModelTensor tensor;
     tensor.name = tree_.names.add(info.name);
-    tensor.stored = info.dtype;
-    tensor.dtype = memory_dtype(info.dtype, wanted_);
     tensor.shape = info.shape;
     tensor.module = module;
     tensor.buffer = contains_any(info.name, {"running_mean", "running_var", "num_batches_tracked"});
-    tensor.source = index;
+    adopt_stored(tensor, checkpoint_, index, wanted_);
     add_tensor(tree_, std::move(tensor));
   }
 

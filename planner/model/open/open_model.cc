@@ -10,11 +10,14 @@
 #include "berth/planner.h"
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
+#include "planner/checkpoint/open/folder_files.h"
+#include "planner/checkpoint/open/model_path.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
 #include "planner/model/open/tree_json.h"
+#include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -23,15 +26,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The last real component: "models/tiny/" and "." inside it are both called "tiny".
-std::string folder_name(const fs::path& folder) {
-  std::error_code ignored;
-  fs::path whole = fs::weakly_canonical(fs::absolute(folder, ignored), ignored);
-  if (whole.filename().empty()) whole = whole.parent_path();
-  return whole.filename().string();
-}
-
-// True for a JSON file with the key `root` at the top: a module tree, not a config.
+// True for a JSON file with the key `root` at the top: a module tree, not a config. The on-demand
+// parser of simdjson stops at that key; JsonDocument would parse all of a tree, which is then
+// parsed again by its reader. What is no JSON is left to the reader of configs, which says what is
+// wrong.
 bool is_tree_json(const fs::path& path) {
   const simdjson::padded_string text(read_text_file(path, 512u << 20));
   simdjson::ondemand::parser parser;
@@ -42,7 +40,19 @@ bool is_tree_json(const fs::path& path) {
   return !object.find_field_unordered("root").get(root);
 }
 
-// A guess from the size of the index, rather too many: an entry takes some hundred bytes.
+// ", of 'org/name'": the model that an adapter was made for; empty if nothing says which.
+std::string adapted_model(const fs::path& folder) {
+  try {
+    const auto config = ModelConfig::read(folder / "adapter_config.json");
+    const auto base = config.text("base_model_name_or_path");
+    return base && !base->empty() ? " of " + quote(*base) : "";
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+// Guesses from the size of the index, whose entries take about a hundred bytes each. Rather guesses
+// too many.
 std::size_t expected_tensors(const fs::path& folder) {
   for (const WeightFormat& format : weight_formats()) {
     std::error_code error;
@@ -53,8 +63,8 @@ std::size_t expected_tensors(const fs::path& folder) {
 }
 
 // Joins what a config.json says, where there is one, with a checkpoint, where there is one.
-void describe(Model& model, const std::string& name, Skeleton skeleton, std::optional<DType> dtype,
-              Dequantize dequantize) {
+void join_with_config(Model& model, const std::string& name, Skeleton skeleton,
+                      std::optional<DType> dtype, Dequantize dequantize) {
   model.config = skeleton.config;
   model.tree = join_model_tree(std::move(skeleton), name,
                                model.checkpoint ? &*model.checkpoint : nullptr, dtype, dequantize);
@@ -64,89 +74,166 @@ Model open_whole_model(const WholeFile& whole, const std::string& name,
                        std::optional<DType> dtype) {
   WholeModel opened = whole.format->open(whole.file);
   Model model;
-  model.path = whole.file;
   model.checkpoint = std::move(opened.checkpoint);
-  describe(model, name,
-           build_skeleton(ModelConfig::parse(opened.config_json, whole.file.string()), dtype,
-                          model.checkpoint->tensors.size() + 16),
-           dtype, Dequantize::kNo);
+  join_with_config(model, name,
+                   build_skeleton(ModelConfig::parse(opened.config_json, whole.file.string()),
+                                  dtype, model.checkpoint->tensors.size() + 16),
+                   dtype, Dequantize::kNo);
   model.tree.quantization = whole.format->name;
   return model;
 }
 
-Model open_folder(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
-  std::error_code ignored;
-  const fs::path config = path / "config.json";
-  Model model;
-  model.path = path;
-  if (!fs::exists(config, ignored)) {
-    // Said first where the folder holds nothing that could be read either way.
-    open_checkpoint(path);
-    throw Error(path.string() + ": holds no config.json (name a file of weights to plan it alone)");
+// A config.json, with what stands in quantize_config.json beside it. Sets `note` to what a user
+// should know of the two, or "".
+ModelConfig read_config(const fs::path& file, std::string& note) {
+  ModelConfig config = ModelConfig::read(file);
+  note = add_quantize_config(config, file.parent_path());
+  return config;
+}
+
+void add_note(ModelTree& tree, std::string note) {
+  if (!note.empty()) tree.notes.push_back(std::move(note));
+}
+
+// Whether config.json in their folder describes these weights.
+WeightsKind kind_of(const Checkpoint& checkpoint) {
+  return weights_kind(checkpoint.shards[0].path);
+}
+
+// What weights are that no config.json describes, and how to make a model of them.
+std::string describe(const Checkpoint& checkpoint) {
+  const std::string file = quote(checkpoint.shards[0].path.filename().string());
+  switch (kind_of(checkpoint)) {
+    case WeightsKind::kAdapter:
+      return file + " is an adapter" + adapted_model(checkpoint.folder) +
+             ", not a whole model: PEFT merges it into one (merge_and_unload())";
+    case WeightsKind::kOriginal:
+      return file +
+             " holds weights in their maker's own form, which go by the names in it; to run the "
+             "model, fetch it in Hugging Face's form (config.json and model*.safetensors)";
+    default:
+      return checkpoint.folder.string() +
+             ": holds no config.json, so the model goes by the names of its tensors; put the "
+             "model's config.json there to plan it as what it is, and to run it";
   }
-  ModelConfig read = ModelConfig::read(config);
-  // What the config says and what the shards hold are found out side by side, then compared: for a
-  // model of tens of thousands of tensors either takes as long. The tree is made here, because all
-  // that follows walks it, and its memory should be near this core. The future joins its thread.
-  std::future<Checkpoint> checkpoint = std::async([&] { return open_checkpoint(path); });
-  std::future<Skeleton> skeleton = std::async(std::launch::deferred, [&] {
-    return build_skeleton(std::move(read), dtype, expected_tensors(path));
-  });
-  skeleton.wait();
-  model.checkpoint = checkpoint.get();  // its error is told first: nothing fits a broken checkpoint
-  describe(model, folder_name(path), skeleton.get(), dtype, dequantize);
+}
+
+// Weights that go by the names of their tensors alone.
+Model open_by_names(Model model, const std::string& name, std::optional<DType> dtype,
+                    Dequantize dequantize) {
+  model.config = nullptr;
+  model.tree = build_model_tree(name, nullptr, &*model.checkpoint, dtype, dequantize);
   return model;
 }
 
-Model open_weights(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+Model open_folder(const ModelPath& at, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
-  const fs::path config = path.parent_path() / "config.json";
+  const fs::path config = at.path / "config.json";
+  const std::string name = folder_name(at.path);
   Model model;
-  model.path = path;
+  if (!fs::exists(config, ignored)) {
+    model.checkpoint = open_checkpoint(at);
+    model.checkpoint->notes.push_back(describe(*model.checkpoint));
+    return open_by_names(std::move(model), name, dtype, dequantize);
+  }
+  std::string note;
+  ModelConfig read = read_config(config, note);
+  // What the config says and what the shards hold are found out side by side, then compared: for a
+  // model of tens of thousands of tensors either takes as long. The tree is made here, because all
+  // that follows walks it, and its memory should be near this core. The future joins its thread.
+  std::future<Checkpoint> checkpoint = std::async([&] { return open_checkpoint(at); });
+  std::future<Skeleton> skeleton = std::async(std::launch::deferred, [&] {
+    return build_skeleton(std::move(read), dtype, expected_tensors(at.path));
+  });
+  skeleton.wait();
+  // Its error is thrown first, because nothing fits a broken checkpoint.
+  model.checkpoint = checkpoint.get();
+  if (kind_of(*model.checkpoint) != WeightsKind::kModel) {
+    model.checkpoint->notes.push_back(describe(*model.checkpoint));
+    return open_by_names(std::move(model), name, dtype, dequantize);
+  }
+  join_with_config(model, name, skeleton.get(), dtype, dequantize);
+  add_note(model.tree, std::move(note));
+  return model;
+}
+
+Model open_weights(const ModelPath& at, std::optional<DType> dtype, Dequantize dequantize) {
+  std::error_code ignored;
+  const fs::path config = at.path.parent_path() / "config.json";
+  const std::string name = at.path.stem().string() + (at.part.empty() ? "" : "@" + at.part);
+  Model model;
+  std::string note;
   std::optional<ModelConfig> read;
-  if (fs::exists(config, ignored)) read = ModelConfig::read(config);
-  model.checkpoint = open_checkpoint(path);
+  if (weights_kind(at.path) == WeightsKind::kModel && fs::exists(config, ignored)) {
+    read = read_config(config, note);
+  }
+  model.checkpoint = open_checkpoint(at);
   Skeleton skeleton;
   if (read) {
     skeleton = build_skeleton(std::move(*read), dtype, model.checkpoint->tensors.size() + 16);
   }
-  describe(model, path.stem().string(), std::move(skeleton), dtype, dequantize);
+  join_with_config(model, name, std::move(skeleton), dtype, dequantize);
+  add_note(model.tree, std::move(note));
   return model;
 }
 
-}  // namespace
-
-Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) throw Error(path.string() + ": no such file or folder");
-  const bool is_folder = fs::is_directory(status);
-  if (const WholeFile whole = find_whole_file(path, is_folder); whole.format != nullptr) {
-    return open_whole_model(whole, is_folder ? folder_name(path) : path.stem().string(), dtype);
-  }
-  if (is_folder) return open_folder(path, dtype, dequantize);
-  if (weight_format_of(path) != nullptr) return open_weights(path, dtype, dequantize);
-  const std::string extension = path.extension().string();
-  if (extension != ".json") {
-    throw Error(path.string() + ": " +
-                (extension.empty() ? "a file without an extension" : quote(extension)) +
-                " is not supported (a checkpoint folder, a " + weight_extensions() +
-                " file, a config.json, or a module tree as .json)");
-  }
+// A config or a module tree as JSON.
+Model open_json(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
   Model model;
-  model.path = path;
   if (is_tree_json(path)) {
     model.tree = read_tree_json(path, dtype);
     return model;
   }
-  ModelConfig config = ModelConfig::read(path);
+  std::string note;
+  ModelConfig config = read_config(path, note);
   if (config.model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
                 "('root' is missing)");
   }
-  describe(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype), dtype,
-           dequantize);
+  join_with_config(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype),
+                   dtype, dequantize);
+  add_note(model.tree, std::move(note));
+  return model;
+}
+
+// By its name, or by its first brace where the name says nothing.
+bool is_json(const fs::path& file) {
+  if (file.extension() == ".json") return true;
+  if (!file.extension().empty()) return false;
+  const std::string head = head_of(file);
+  const std::size_t first = head.find_first_not_of(" \t\r\n");
+  return first != head.npos && head[first] == '{';
+}
+
+Model open_any(const ModelPath& at, std::optional<DType> dtype, Dequantize dequantize) {
+  std::error_code error;
+  const fs::file_status status = fs::status(at.path, error);
+  if (!fs::exists(status)) throw Error(at.path.string() + ": no such file or folder");
+  const bool is_folder = fs::is_directory(status);
+  if (const WholeFile whole = find_whole_file(at.path, is_folder); whole.format != nullptr) {
+    return open_whole_model(whole, is_folder ? folder_name(at.path) : at.path.stem().string(),
+                            dtype);
+  }
+  if (is_folder) return open_folder(at, dtype, dequantize);
+  if (weight_format_of(at.path) != nullptr) return open_weights(at, dtype, dequantize);
+  if (is_json(at.path)) return open_json(at.path, dtype, dequantize);
+  const std::string extension = at.path.extension().string();
+  throw Error(at.path.string() + ": " +
+              (extension.empty() ? "a file without an extension" : quote(extension)) +
+              " is not supported (a checkpoint folder, a " + weight_extensions() +
+              " file, a config.json, or a module tree as .json)");
+}
+
+}  // namespace
+
+Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+  Model model = open_any(resolve_model(path), dtype, dequantize);
+  model.path = path;
+  if (model.checkpoint) {
+    const std::vector<std::string>& notes = model.checkpoint->notes;
+    model.tree.notes.insert(model.tree.notes.begin(), notes.begin(), notes.end());
+  }
   return model;
 }
 

@@ -5,7 +5,9 @@
 #include <set>
 
 #include "berth/error.h"
+#include "planner/base/position.h"
 #include "planner/base/quote.h"
+#include "planner/model/quant/decoding.h"
 #include "planner/model/quant/quantization.h"
 
 namespace berth {
@@ -23,6 +25,11 @@ class QuantizationReader {
 
   Quantization read() {
     out_.present = !config_.keys(kRoot).empty();
+    if (is_mlx()) {
+      out_.present = true;
+      out_.method = "MLX " + std::to_string(mlx_bits()) + "-bit";
+      return std::move(out_);
+    }
     if (!out_.present) return std::move(out_);
     out_.method = config_.text(kRoot + "quant_method").value_or("");
     std::string method = out_.method;
@@ -51,19 +58,29 @@ class QuantizationReader {
       out_.known = false;
     }
     if (!out_.known) out_.rules.clear();
+    if (out_.undecodable.empty()) out_.undecodable = rotation_problem(config_);
     return std::move(out_);
   }
 
  private:
-  bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
-  std::string word(const std::string& key) const {
-    std::string text = config_.text(kRoot + key).value_or("");
-    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
-    return text;
+  // Apple's MLX writes the key `quantization`, and newer versions the same as
+  // `quantization_config`; neither has a quant_method.
+  bool is_mlx() const {
+    if (config_.has("quantization.group_size")) return true;
+    const auto has = [this](const char* key) { return config_.has(kRoot + key); };
+    const bool others = has("quant_method") || has("desc_act") || has("sym") || has("zero_point");
+    return has("group_size") && has("bits") && !others;
+  }
+  std::int64_t mlx_bits() const {
+    const auto bits = config_.integer("quantization.bits");
+    return bits ? *bits : config_.integer(kRoot + "bits").value_or(4);
   }
 
+  bool flag(const std::string& key) const { return config_.boolean(kRoot + key).value_or(false); }
+  std::string word(const std::string& key) const { return lower_text(config_, kRoot + key); }
+
   [[noreturn]] void fail(const std::string& key, const std::string& what) const {
-    throw Error(config_.source() + ": " + key + ": " + what);
+    throw Error(config_.position_of(key) + ": " + what);
   }
 
   unsigned bits(const std::string& key, unsigned otherwise,
@@ -87,14 +104,11 @@ class QuantizationReader {
   bool names(const std::string& key, ModulePatterns& patterns, bool globs = false) const {
     const auto* list = config_.find_list(kRoot + key);
     if (list == nullptr) return false;
+    const auto position = [&] { return config_.source() + ": " + kRoot + key; };
     for (const ModelConfig::Value& value : *list) {
       const auto* name = std::get_if<std::string>(&value);
       if (name == nullptr) fail(kRoot + key, "not a list of names");
-      try {
-        globs ? patterns.add_glob(*name) : patterns.add(*name);
-      } catch (const Error& error) {
-        fail(kRoot + key, error.what());
-      }
+      with_position(position, [&] { globs ? patterns.add_glob(*name) : patterns.add(*name); });
     }
     return true;
   }
@@ -144,16 +158,17 @@ class QuantizationReader {
   }
 
   void gptq() {
-    const std::string format = word("checkpoint_format");
-    out_.known = !flag("is_marlin_format") && (format.empty() || format.starts_with("gptq"));
+    out_.known = !flag("is_marlin_format");
     QuantScheme scheme;
+    read_gptq_zeros(config_, out_);
+    scheme.zeros = out_.zeros;
+    scheme.symmetric = out_.symmetric;
     scheme.format = QuantFormat::kGptq;
     if (!config_.has(kRoot + "bits")) out_.missing = "bits";  // no reader has a default
     scheme.bits = bits(kRoot + "bits", 4, {2, 3, 4, 8});
     scheme.group = group(kRoot + "group_size", 128);
     scheme.scales = DType::kF16;  // whatever the model's dtype
     scheme.input_order = true;
-    scheme.zeros_as_stored = format == "gptq_v2";
     names("modules_to_not_convert", out_.skipped);
     out_.blocks_only = out_.skips_head = !flag("lm_head");
     out_.conv1d = true;
@@ -191,6 +206,7 @@ class QuantizationReader {
       rule.scheme.bits = bits(key + ".bits", base.bits, {2, 3, 4, 8});
       rule.scheme.group =
           group(key + ".group_size", base.group == 0 ? -1 : static_cast<std::int64_t>(base.group));
+      if (const auto symmetric = said(config_, key + ".sym")) rule.scheme.symmetric = symmetric;
       out_.rules.push_back(std::move(rule));
     }
   }
@@ -209,15 +225,26 @@ class QuantizationReader {
     add_rule(scheme);
   }
 
-  // AutoRound writes GPTQ's layout (without g_idx) or AWQ's.
+  // AutoRound writes GPTQ's layout (without g_idx) or AWQ's. Its own name for GPTQ's, and that of
+  // GPTQModel, mean zero points that are stored as they are (auto-round 0.16,
+  // inference/backend.py).
   void auto_round() {
     const std::string packing = word("packing_format");
+    const auto is_one_of = [&](std::initializer_list<const char*> names) {
+      return std::ranges::find(names, packing) != names.end();
+    };
     if (packing.find("awq") != packing.npos) {
       awq();
     } else {
       gptq();
-      for (QuantRule& rule : out_.rules) rule.scheme.input_order = false;
-      out_.known = packing.find("gptq") != packing.npos;
+      const bool as_they_are = is_one_of({"auto_round", "auto_round:gptqmodel"});
+      out_.zeros = as_they_are ? ZeroPoints::kAsTheyAre : ZeroPoints::kLessOne;
+      for (QuantRule& rule : out_.rules) {
+        rule.scheme.input_order = false;
+        rule.scheme.zeros = out_.zeros;
+      }
+      out_.known = as_they_are || packing.empty() ||
+                   is_one_of({"auto", "auto_round:gptq", "auto_round:auto_gptq"});
     }
     if (!config_.keys(kRoot + "extra_config.").empty())
       out_.known = false;  // each layer has its own settings

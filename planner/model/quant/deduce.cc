@@ -110,8 +110,9 @@ class Deduction {
     std::uint64_t count = 1;
     for (const std::uint64_t size : scale.shape) count *= size;
     const bool matrix = scale.shape.size() == 2 && scale.shape[0] > 0 && scale.shape[1] > 0;
+    const bool column = matrix && scale.shape[0] == out_ && scale.shape[1] == 1;
     scheme_.grain = count == 1 ? ScaleGrain::kTensor : ScaleGrain::kRow;
-    if (count == 1 || !matrix || scale.shape[1] == 1) return;
+    if (count == 1 || !matrix || column || is_row_of_scales(scale.shape)) return;
     scheme_.group = ceil_div(in_, scale.shape[1]);
     scheme_.grain = ScaleGrain::kGroup;
     if (scale.shape[0] == out_) return;
@@ -119,9 +120,17 @@ class Deduction {
     scheme_.block_rows = ceil_div(out_, scale.shape[0]);
     // If the last block is cut short, the size cannot be told from the shape. So the usual size is
     // tried before any that divides evenly.
-    if (scale.shape[0] == ceil_div(out_, 128) && scale.shape[1] == ceil_div(in_, 128)) {
-      scheme_.block_rows = scheme_.group = 128;
-    }
+    if (are_usual_tiles(scale.shape)) scheme_.block_rows = scheme_.group = 128;
+  }
+
+  bool are_usual_tiles(std::span<const std::uint64_t> shape) const {
+    return shape[0] == ceil_div(out_, 128) && shape[1] == ceil_div(in_, 128);
+  }
+
+  // [1, outputs], which could be a scale for each output or for each of as many tiles: it is taken
+  // for the first, and then refused as the transpose of what a weight has.
+  bool is_row_of_scales(std::span<const std::uint64_t> shape) const {
+    return shape[0] == 1 && shape[1] == out_ && !are_usual_tiles(shape);
   }
 
   std::optional<QuantScheme> packed_integers(const StoredPart& packed) {

@@ -33,8 +33,14 @@ bool QuantMatcher::add_loose_scale(ModuleId module, std::uint32_t index, std::st
   const TensorInfo& info = stored(index);
   // AWQ smooths some activations by scales that are stored with them.
   const bool smooths = tree_.modules[module].cls == "Activation" && name == "scales";
-  if (!quantization_.present || !(smooths || is_cache_scale(name))) return false;
+  const bool caches = is_cache_scale(name.substr(name.rfind('.') + 1));
+  if (!caches && !(smooths && quantization_.present)) return false;
   if (info.shape.size() > 1) return false;
+  if (smooths && quantization_.plain_dtype) {
+    throw Error(position_of({kNone, index, ""}) +
+                " divides activations: the model without quantisation has no such scales, so its "
+                "weights cannot be dequantised");
+  }
   additions_.push_back(tensor_of({kNone, index, std::string(name)}, module));
   return true;
 }
@@ -106,17 +112,32 @@ QuantMatcher::Group QuantMatcher::group_of(std::vector<Entry>::iterator first,
   return group;
 }
 
+// A plain weight of a layer whose keys or values the KV cache scales. Returns false for others.
+bool QuantMatcher::settle_plain(const Group& group) {
+  const ModelTensor& weight = tree_.tensors[group.weight];
+  if (weight.source == kNone || !is_convertible(weight.stored)) return false;
+  const auto scales = [&](const Entry& entry) {
+    return entry.index == weight.source || is_cache_scale(entry.name);
+  };
+  if (!std::ranges::all_of(group.entries, scales)) return false;
+  for (const Entry& entry : group.entries) {
+    if (entry.index != weight.source) additions_.push_back(tensor_of(entry, weight.module));
+  }
+  return true;
+}
+
 // Finds the scheme of a weight's stored tensors. Returns false if they have no known form.
 bool QuantMatcher::settle(Group& group) {
+  if (settle_plain(group)) return true;
   const ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   std::string problem;
-  for (const QuantRule& rule : quantization_.rules) {
-    const std::vector<QuantPart>* parts = parts_of(rule.scheme, group.weight);
-    if (rule.plain || parts == nullptr) continue;
-    std::string wrong = bind(group, rule.scheme, *parts);
+  for (const QuantScheme* scheme : schemes_for(group.weight)) {
+    const std::vector<QuantPart>* parts = parts_of(*scheme, group.weight);
+    if (parts == nullptr) continue;
+    std::string wrong = bind(group, *scheme, *parts);
     if (wrong.empty()) {
-      accept(group, rule.scheme, *parts);
+      accept(group, *scheme, *parts);
       return true;
     }
     if (problem.empty()) problem = std::move(wrong);
@@ -125,8 +146,8 @@ bool QuantMatcher::settle(Group& group) {
   if (auto scheme = deduce_scheme(group.parts, leaf, weight.shape, transposed)) {
     // Names and shapes do not tell which kind of zero points these are, so the config's kind is
     // taken.
-    scheme->zeros_as_stored = std::ranges::any_of(
-        quantization_.rules, [](const auto& rule) { return rule.scheme.zeros_as_stored; });
+    scheme->zeros = quantization_.zeros;
+    scheme->symmetric = quantization_.symmetric;
     if (!problem.empty() && config_decides(*scheme)) {
       throw Error(problem + " (quantization_config in " + config_.source() + ")");
     }
@@ -149,6 +170,18 @@ bool QuantMatcher::settle(Group& group) {
   if (plain) return false;
   accept_unknown(group);
   return true;
+}
+
+// The schemes of the config, first the one that it has for this weight: shapes alone do not tell
+// apart schemes that differ in what zero points mean.
+std::vector<const QuantScheme*> QuantMatcher::schemes_for(TensorId weight) const {
+  std::vector<const QuantScheme*> schemes;
+  const QuantScheme* meant = scheme_of(quantization_, tree_, tree_.tensors[weight]);
+  if (meant != nullptr) schemes.push_back(meant);
+  for (const QuantRule& rule : quantization_.rules) {
+    if (!rule.plain && &rule.scheme != meant) schemes.push_back(&rule.scheme);
+  }
+  return schemes;
 }
 
 // Null if the scheme is for weights with another number of dimensions.
@@ -216,6 +249,7 @@ ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
   tensor.shape = info.shape;
   tensor.module = module;
   tensor.source = entry.index;
+  tensor.rearranged = info.form != 0;
   tensor.values = 0;
   return tensor;
 }
@@ -234,6 +268,7 @@ void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
     replacement.parts.back().values = part.values;
   }
   for (const Entry& entry : group.entries) {
+    if (std::ranges::find(parts, entry.name, &QuantPart::name) != parts.end()) continue;
     if (is_cache_scale(entry.name)) {
       replacement.parts.push_back(tensor_of(entry, module));
     } else if (is_idle_bias(scheme, entry.name)) {
@@ -253,12 +288,14 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
   if (!problem.empty()) throw Error(position_of(group.entries[0]) + ": " + problem);
+  if (!quantization_.undecodable.empty()) throw Error(quantization_.undecodable);
   const std::string leaf(leaf_of(weight.name));
   Dequantization made;
   made.scheme = add_scheme(tree_, scheme);
   made.parts.fill(kNone);
   for (const Entry& entry : group.entries) {
     const TensorInfo& info = stored(entry.index);
+    require_in_order(checkpoint_, entry.index);
     if (entry.name == parts[0].name) {
       weight.source = entry.index;
       weight.stored = info.dtype;

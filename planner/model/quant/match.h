@@ -60,8 +60,10 @@ class QuantMatcher {
   std::string position_of(const Entry& entry) const;
   Group group_of(std::vector<Entry>::iterator first, std::vector<Entry>::iterator last) const;
   bool settle(Group& group);
+  bool settle_plain(const Group& group);
   std::string bind(const Group& group, const QuantScheme& scheme,
                    const std::vector<QuantPart>& parts) const;
+  std::vector<const QuantScheme*> schemes_for(TensorId weight) const;
   const std::vector<QuantPart>* parts_of(const QuantScheme& scheme, TensorId weight);
   bool config_decides(const QuantScheme& stored) const;
   void accept(const Group& group, const QuantScheme& scheme, const std::vector<QuantPart>& parts);

@@ -2,6 +2,7 @@
 // large a layer is, so the stored shapes and the config's bits have to.
 
 #include <algorithm>
+#include <string>
 
 #include "planner/model/quant/deduce.h"
 #include "planner/model/quant/quantization.h"
@@ -13,12 +14,16 @@ namespace {
 // The stored tensors of one module, by their last names.
 class NamedLayer {
  public:
-  NamedLayer(ModelTree& tree, const Module& module, unsigned bits, LabelShares& shares)
-      : tree_(tree), module_(module), bits_(bits), shares_(shares) {}
+  NamedLayer(ModelTree& tree, const Module& module, unsigned bits, std::uint64_t mlx_group,
+             LabelShares& shares)
+      : tree_(tree), module_(module), bits_(bits), mlx_group_(mlx_group), shares_(shares) {}
 
   void mark() {
     if (ModelTensor* packed = matrix("qweight")) {
       mark_words(*packed);
+    } else if (ModelTensor* mlx = find("weight");
+               mlx != nullptr && mlx->stored == DType::kU32 && find("scales") != nullptr) {
+      mark_mlx(*mlx, *find("scales"));
     } else if (ModelTensor* words = matrix("weight_packed")) {
       const bool floats = words->stored == DType::kU8;
       const std::uint64_t a_word = floats ? 2 : 32 / bits_;
@@ -67,6 +72,16 @@ class NamedLayer {
     note(packed, in * out, (gptq ? "GPTQ " : "AWQ ") + std::to_string(bits_) + "-bit");
   }
 
+  // MLX packs along the input; a group of inputs has a scale and a bias. Experts are stacked.
+  void mark_mlx(ModelTensor& weight, const ModelTensor& scales) {
+    std::uint64_t values = mlx_group_;
+    for (const std::uint64_t size : scales.shape) {
+      if (__builtin_mul_overflow(values, size, &values)) return;
+    }
+    const std::uint64_t bits = values > 0 ? weight.bytes() * 8 / values : 0;
+    note(weight, values, "MLX " + std::to_string(bits) + "-bit");
+  }
+
   // FP8, int8, and pairs of 4 bits in a U8.
   void mark_eight_bits(ModelTensor& weight) {
     const std::uint64_t stored = weight.shape[0] * weight.shape[1];
@@ -108,6 +123,7 @@ class NamedLayer {
   ModelTree& tree_;
   const Module& module_;
   unsigned bits_;
+  std::uint64_t mlx_group_;
   LabelShares& shares_;
 };
 
@@ -124,15 +140,24 @@ unsigned bits_of(const ModelConfig* config) {
   return kUsual;
 }
 
+std::uint64_t mlx_group_of(const ModelConfig* config) {
+  constexpr std::int64_t kUsual = 64;
+  constexpr std::int64_t kMost = 1 << 20;
+  const std::int64_t group =
+      config == nullptr ? kUsual : config->integer("quantization.group_size").value_or(kUsual);
+  return static_cast<std::uint64_t>(group >= 1 && group <= kMost ? group : kUsual);
+}
+
 }  // namespace
 
 void mark_quantized_names(ModelTree& tree, const ModelConfig* config) {
   const unsigned bits = bits_of(config);
+  const std::uint64_t mlx_group = mlx_group_of(config);
   LabelShares shares;
   constexpr std::size_t kMostParts = 1024;  // far above any layer's: a flat file is not a layer
   for (const Module& module : tree.modules) {
     if (!module.tensors.empty() && module.tensors.size() <= kMostParts) {
-      NamedLayer(tree, module, bits, shares).mark();
+      NamedLayer(tree, module, bits, mlx_group, shares).mark();
     }
   }
   tree.quantization = join_labels(shares);

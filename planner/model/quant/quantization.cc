@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
@@ -80,7 +81,7 @@ class LeftPlain {
       }
     } else if (!fills_groups(*scheme, tensor, transposed)) {
       if (ungrouped_++ > 0) return;
-      groups_ = group_key() + ": " + std::to_string(scheme->group) + " does not divide the " +
+      groups_ = ": " + std::to_string(scheme->group) + " does not divide the " +
                 std::to_string(inputs_of(tensor, transposed)) + " inputs of " + quote(tensor.name);
     }
   }
@@ -88,8 +89,8 @@ class LeftPlain {
   // Throws Error if nothing was left to quantise.
   void require_some(bool quantised) const {
     if (quantised || (groups_.empty() && words_.empty())) return;
-    throw Error(config_.source() + ": " +
-                (groups_.empty() ? "quantization_config: " + words_ : groups_) +
+    throw Error((groups_.empty() ? config_.position_of("quantization_config") + ": " + words_
+                                 : config_.position_of(group_key()) + groups_) +
                 ", and no weight could be quantised");
   }
 
@@ -97,7 +98,7 @@ class LeftPlain {
   // out.
   std::string note() const {
     if (ungrouped_ == 0) return "";
-    return groups_ + ": " + std::to_string(ungrouped_) +
+    return group_key() + groups_ + ": " + std::to_string(ungrouped_) +
            (ungrouped_ == 1 ? " such weight is" : " such weights are") + " planned as plain floats";
   }
 
@@ -128,7 +129,8 @@ void require_sizes(const Quantization& quantization, const ModelConfig& config) 
                 advice);
   }
   if (!quantization.missing.empty()) {
-    throw Error(at + "." + quantization.missing + ": is missing" + advice);
+    throw Error(config.position_of("quantization_config." + quantization.missing) + ": is missing" +
+                advice);
   }
 }
 
@@ -148,12 +150,14 @@ std::vector<ModelTensor> promised(ModelTree& tree, const ModelTensor& weight,
   return out;
 }
 
-// Makes the weight a plain one of `dtype`, which is made from what a config promises to be stored.
+// Makes the weight a plain one of plain_dtype, which is made from what a config promises to be
+// stored.
 void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme& scheme,
-                         const std::vector<QuantPart>& parts, DType dtype) {
+                         const std::vector<QuantPart>& parts, const Quantization& quantization) {
   const std::string problem =
       dequantization_problem(scheme, weight.shape, is_transposed(tree.modules[weight.module]));
   if (!problem.empty()) throw Error("tensor " + quote(weight.name) + ": " + problem);
+  if (!quantization.undecodable.empty()) throw Error(quantization.undecodable);
   Dequantization made;
   made.scheme = add_scheme(tree, scheme);
   made.parts.fill(kNone);
@@ -169,7 +173,7 @@ void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme
     made.table_bytes += table_bytes(*role, bytes, elements);
   }
   weight.stored = parts[0].dtype;
-  weight.dtype = dtype;
+  weight.dtype = *quantization.plain_dtype;
   weight.dequantization = static_cast<std::uint32_t>(quantized_weights(tree).weights.size());
   quantized_weights(tree).weights.push_back(made);
 }
@@ -273,9 +277,7 @@ const std::vector<QuantPart>& QuantPartsCache::find(const QuantScheme& scheme,
 std::string join_labels(const LabelShares& shares) {
   std::vector<std::pair<std::string, std::uint64_t>> order(shares.begin(), shares.end());
   std::ranges::stable_sort(order, std::greater(), [](const auto& entry) { return entry.second; });
-  std::string text;
-  for (const auto& [label, share] : order) text += (text.empty() ? "" : " + ") + label;
-  return text;
+  return join(order, " + ", [](const auto& entry) { return entry.first; });
 }
 
 bool is_transposed(const Module& module) { return module.cls == "Conv1D"; }
@@ -305,7 +307,7 @@ void quantize_tree(ModelTree& tree, const Quantization& quantization, const Mode
                                      is_transposed(tree.modules[tensor.module]));
       shares[scheme_label(*scheme)] += tensor.elements();
       if (quantization.plain_dtype) {
-        dequantize_promised(tree, tensor, *scheme, parts, *quantization.plain_dtype);
+        dequantize_promised(tree, tensor, *scheme, parts, quantization);
       } else {
         replacements.push_back({id, promised(tree, tensor, parts)});
       }

@@ -31,6 +31,12 @@ struct Quantization {
   bool known = false;   // the rules tell how weights are stored
   std::string method;   // quant_method as written; "" where there is none
   std::string missing;  // a value that the method needs and that is absent
+  // GPTQ: of every weight whose scheme is deduced from what is stored.
+  ZeroPoints zeros = ZeroPoints::kLessOne;
+  std::optional<bool> symmetric;
+  std::string note;  // what a user should know of the settings; or ""
+  // Why weights must not be dequantised although their names and shapes would allow it; or "".
+  std::string undecodable;
   std::vector<QuantRule> rules;
   ModulePatterns skipped;                            // modules_to_not_convert, ignore, ...
   bool skips_head = false;                           // the output projection stays as it is

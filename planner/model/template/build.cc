@@ -7,6 +7,7 @@
 
 #include "berth/error.h"
 #include "planner/base/huge_pages.h"
+#include "planner/base/position.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -43,7 +44,7 @@ class TemplateBuilder : public Scope {
     tree_.names.reserve(expected_tensors * kNameBytes);
     tree_.model_type = architecture_.model_type;
     where_ = "model";
-    in_context([&] {
+    with_position(*this, [&] {
       const ModuleId root = add_module(tree_, kNone, "", tree_.names.add(architecture_.cls));
       for (const TensorSpec& tensor : architecture_.tensors) build_tensor(tensor, root);
       for (const ModuleSpec& spec : architecture_.modules) build_module(spec, root, spec.name);
@@ -53,6 +54,12 @@ class TemplateBuilder : public Scope {
       for (const std::string& glob : architecture_.ignored) ignored_.push_back(filled(glob));
     });
     return {std::move(tree_), std::move(ignored_), NameTable(0)};
+  }
+
+  // Throws Error with the config's file, what is being built, and the template.
+  [[noreturn]] void fail(const std::string& message) const {
+    throw Error(config_.source() + ": " + message + " (for " + where_ + " of a " +
+                architecture_.model_type + " model)");
   }
 
   ExprValue value_of(std::string_view name) override {
@@ -104,17 +111,6 @@ class TemplateBuilder : public Scope {
     if (!touched_loop_) let_values_.emplace(name, value);
     touched_loop_ = touched_loop_ || outer;
     return value;
-  }
-
-  // Runs `work`, and adds to its errors the config's file, what is being built, and the template.
-  template <typename Work>
-  auto in_context(const Work& work) -> decltype(work()) {
-    try {
-      return work();
-    } catch (const Error& error) {
-      throw Error(config_.source() + ": " + error.what() + " (for " + where_ + " of a " +
-                  architecture_.model_type + " model)");
-    }
   }
 
   // What all modules of a spec have in common.

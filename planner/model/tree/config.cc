@@ -3,6 +3,8 @@
 #include <simdjson.h>
 
 #include <cmath>
+#include <limits>
+#include <set>
 
 #include "berth/error.h"
 #include "planner/base/input_file.h"
@@ -19,7 +21,9 @@ constexpr int kDepthLimit = 32;
 
 }  // namespace
 
-// Flattens the document into dotted keys, then unifies the spellings.
+// Flattens the document into dotted keys, then unifies the spellings. It reads with simdjson's
+// on-demand parser and not by JsonValue, so that an error of syntax, or a number that is out of
+// range, is told with its key; JsonValue's parser refuses the document as a whole.
 class ConfigReader {
  public:
   explicit ConfigReader(const std::string& source) { config_.source_ = source; }
@@ -63,7 +67,8 @@ class ConfigReader {
       std::string_view key;
       if (auto error = std::move(result).get(field)) fail(prefix, error);
       if (auto error = field.unescaped_key().get(key)) fail(prefix, error);
-      if (!seen.emplace(key).second) fail(quote(prefix + std::string(key)) + " appears twice");
+      // Of a key that comes twice, Python takes the last.
+      if (!seen.emplace(key).second) forget(prefix + std::string(key));
       read_value(field.value(), prefix + std::string(key), depth);
     }
     if (seen.empty() && !prefix.empty()) {
@@ -71,7 +76,30 @@ class ConfigReader {
     }
   }
 
+  void forget(const std::string& key) {
+    const auto below = [&](const auto& entry) {
+      return entry.first == key || entry.first.starts_with(key + ".");
+    };
+    std::erase_if(config_.values_, below);
+    std::erase_if(config_.lists_, below);
+  }
+
+  // The numbers that Python writes and reads though JSON has no such: NaN, Infinity, -Infinity.
+  static std::optional<double> no_json_number(ondemand::value& value) {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    std::string_view token = value.raw_json_token();  // reaches to the next one
+    token = token.substr(0, token.find_first_of(" \t\r\n,]}"));
+    if (token == "NaN") return std::numeric_limits<double>::quiet_NaN();
+    if (token == "Infinity") return kInfinity;
+    if (token == "-Infinity") return -kInfinity;
+    return std::nullopt;
+  }
+
   void read_value(ondemand::value value, const std::string& key, int depth) {
+    if (const auto number = no_json_number(value)) {
+      config_.values_.insert_or_assign(key, Value(*number));
+      return;
+    }
     ondemand::json_type type;
     if (auto error = value.type().get(type)) fail(key, error);
     if (type == ondemand::json_type::object) {
@@ -103,6 +131,10 @@ class ConfigReader {
       ondemand::value element;
       ondemand::json_type type;
       if (auto error = result.get(element)) fail(element_key, error);
+      if (const auto no_json = no_json_number(element)) {
+        list.emplace_back(*no_json);
+        continue;
+      }
       if (auto error = element.type().get(type)) fail(element_key, error);
       if (type == ondemand::json_type::object || type == ondemand::json_type::array) {
         scalars = false;
@@ -134,7 +166,8 @@ class ConfigReader {
       if (number.is_int64()) return Value(number.get_int64());
       return Value(number.as_double());  // fractions, and integers over 2^63
     }
-    if (!value.is_null()) fail(quote(key) + ": not a JSON value");
+    bool null = false;
+    if (value.is_null().get(null) || !null) fail(quote(key) + ": not a JSON value");
     return std::nullopt;
   }
 
@@ -208,6 +241,19 @@ ModelConfig ModelConfig::read(const std::filesystem::path& file) {
   return parse(read_text_file(file, kFileLimit), file.string());
 }
 
+void ModelConfig::adopt(const std::string& prefix, const ModelConfig& other) {
+  for (const auto& [key, value] : other.values_) values_.emplace(prefix + key, value);
+  for (const auto& [key, list] : other.lists_) lists_.emplace(prefix + key, list);
+  adopted_.emplace(prefix, other.source_);
+}
+
+std::string ModelConfig::position_of(std::string_view key) const {
+  for (const auto& [prefix, source] : adopted_) {
+    if (key.starts_with(prefix)) return source + ": " + std::string(key.substr(prefix.size()));
+  }
+  return source_ + ": " + std::string(key);
+}
+
 const ModelConfig::Value* ModelConfig::find(std::string_view key) const {
   const auto found = values_.find(key);
   return found == values_.end() ? nullptr : &found->second;
@@ -253,7 +299,7 @@ std::optional<std::int64_t> ModelConfig::integer(std::string_view key) const {
       }
     }
   }
-  throw Error(source_ + ": " + std::string(key) + ": not an integer");
+  throw Error(position_of(key) + ": not an integer");
 }
 
 std::optional<double> ModelConfig::number(std::string_view key) const {
@@ -263,14 +309,14 @@ std::optional<double> ModelConfig::number(std::string_view key) const {
     if (const auto* whole = std::get_if<std::int64_t>(value)) return static_cast<double>(*whole);
     if (const auto* real = std::get_if<double>(value)) return *real;
   }
-  throw Error(source_ + ": " + std::string(key) + ": not a number");
+  throw Error(position_of(key) + ": not a number");
 }
 
 std::optional<bool> ModelConfig::boolean(std::string_view key) const {
   const Value* value = find(key);
   if (value == nullptr && find_list(key) == nullptr) return std::nullopt;
   if (value != nullptr && std::holds_alternative<bool>(*value)) return std::get<bool>(*value);
-  throw Error(source_ + ": " + std::string(key) + ": neither true nor false");
+  throw Error(position_of(key) + ": neither true nor false");
 }
 
 std::optional<std::string> ModelConfig::text(std::string_view key) const {
@@ -279,12 +325,12 @@ std::optional<std::string> ModelConfig::text(std::string_view key) const {
   if (value != nullptr && std::holds_alternative<std::string>(*value)) {
     return std::get<std::string>(*value);
   }
-  throw Error(source_ + ": " + std::string(key) + ": not a string");
+  throw Error(position_of(key) + ": not a string");
 }
 
 std::vector<ModelConfig::Value> ModelConfig::list(std::string_view key) const {
   if (const auto* found = find_list(key)) return *found;
-  if (find(key) != nullptr) throw Error(source_ + ": " + std::string(key) + ": not a list");
+  if (find(key) != nullptr) throw Error(position_of(key) + ": not a list");
   return {};
 }
 

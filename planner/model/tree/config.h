@@ -52,9 +52,13 @@ class ModelConfig {
 
   // For whoever completes a config before others read it.
   void set(std::string_view key, Value value);
+  // Takes over all keys of `other`, each with `prefix` before it. What this has already stays.
+  void adopt(const std::string& prefix, const ModelConfig& other);
 
   const std::string& model_type() const { return model_type_; }
   const std::string& source() const { return source_; }
+  // The file that a key is from, and its name there: "quantize_config.json: bits".
+  std::string position_of(std::string_view key) const;
 
  private:
   friend class ConfigReader;
@@ -64,6 +68,7 @@ class ModelConfig {
   std::set<std::string, std::less<>> nulls_;                      // flattened, dotted keys
   std::string model_type_;
   std::string source_;
+  std::map<std::string, std::string, std::less<>> adopted_;  // by prefix: the source of its keys
 };
 
 }  // namespace berth

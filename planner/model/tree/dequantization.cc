@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "berth/error.h"
+#include "planner/base/quote.h"
+
 namespace berth {
 namespace {
 
@@ -120,11 +123,20 @@ void follow_ties(ModelTree& tree) {
   }
 }
 
+void require_in_order(const Checkpoint& checkpoint, std::uint32_t tensor) {
+  const TensorInfo& info = checkpoint.tensors[tensor];
+  if (info.form == 0) return;
+  throw Error(checkpoint.shards[info.shard].path.string() + ": tensor " + quote(info.name) +
+              ": is a strided view, and quantised weights are not dequantised from one: save it "
+              "with .contiguous()");
+}
+
 void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype) {
   for (ModelTensor& tensor : tree.tensors) {
     if (tensor.source == kNone || tensor.dequantization != kNone || !is_fp8(tensor.stored)) {
       continue;
     }
+    require_in_order(checkpoint, tensor.source);
     QuantScheme scheme;
     scheme.weight = tensor.stored;
     scheme.grain = ScaleGrain::kUnscaled;

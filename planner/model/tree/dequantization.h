@@ -62,6 +62,10 @@ std::optional<QuantRole> quant_role(const QuantScheme& scheme, const std::string
 std::string dequantization_problem(const QuantScheme& scheme, std::span<const std::uint64_t> shape,
                                    bool transposed);
 
+// Throws Error for a part of a quantised weight that is a strided view of a PyTorch file: the
+// kernels read parts as they are stored.
+void require_in_order(const Checkpoint& checkpoint, std::uint32_t tensor);
+
 // Host memory in bytes that a part of these sizes needs while its weight streams.
 std::uint64_t table_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements);
 

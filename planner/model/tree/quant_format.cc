@@ -129,12 +129,21 @@ class Parts {
     const std::uint64_t a_word = kWord / scheme_.bits;
     add(leaf_ + "_packed", DType::kI32, {out_, ceil_div(in_, a_word)}).values = out_ * in_;
     add(leaf_ + "_scale", scheme_.scales, scale_shape());
-    if (scheme_.zero_points) {
-      add(leaf_ + "_zero_point", DType::kI32, {ceil_div(out_, a_word), groups_});
-    }
+    if (scheme_.zero_points) add_packed_zeros(a_word);
     add_some(scheme_.input_order, leaf_ + "_g_idx", DType::kI32, {in_});
     add_some(true, leaf_ + "_shape", DType::kI64, {2});
     add_some(false, "input_scale", DType::kF32, {});
+  }
+
+  // They are packed along the rows of scales; the only one of a whole tensor is not packed.
+  void add_packed_zeros(std::uint64_t a_word) {
+    const TensorShape scales = scale_shape();
+    const std::string name = leaf_ + "_zero_point";
+    if (scales.empty()) {
+      add(name, DType::kI8, {});
+    } else {
+      add(name, DType::kI32, {ceil_div(scales[0], a_word), scales[1]});
+    }
   }
 
   void packed_float() {
@@ -250,7 +259,9 @@ bool dtype_fits(const QuantPart& part, DType dtype) {
 
 bool shape_fits(const QuantPart& part, std::span<const std::uint64_t> shape) {
   if (part.any_size) return shape.size() == 1;
-  return std::ranges::equal(part.shape, shape) || squeezed(part.shape) == squeezed(shape);
+  if (std::ranges::equal(part.shape, shape)) return true;
+  const bool transposed = part.shape.size() == 2 && shape.size() == 2;
+  return !transposed && squeezed(part.shape) == squeezed(shape);
 }
 
 std::string scheme_label(const QuantScheme& scheme) {

@@ -37,6 +37,11 @@ enum class QuantFormat : std::uint8_t {
 // scales.
 enum class ScaleGrain : std::uint8_t { kTensor, kRow, kGroup, kTile, kUnscaled };
 
+// What the stored zero points of a GPTQ weight mean, as far as the files that describe the model
+// say: less than they mean by one, modulo 2^bits (the format's first version); what they are (its
+// second, gptq_v2); or not known, because two files disagree.
+enum class ZeroPoints : std::uint8_t { kLessOne, kAsTheyAre, kUnclear };
+
 // One way to store a weight. The format decides which fields count.
 struct QuantScheme {
   QuantFormat format = QuantFormat::kScaled;
@@ -53,8 +58,9 @@ struct QuantScheme {
   bool nested = false;           // kBnb4: absmax is quantised once more
   std::string_view quant_type = "nf4";  // kBnb4
   std::string compute = "bfloat16";     // kBnb4: the dtype of the weight before it was quantised
-  bool zeros_as_stored = false;  // kGptq; false: stored zero points are one less than they mean
-  std::string label;             // for messages: "GPTQ 4-bit"
+  ZeroPoints zeros = ZeroPoints::kLessOne;  // kGptq
+  std::optional<bool> symmetric;  // kGptq: all zero points are 2^(bits-1); absent: nobody says
+  std::string label;              // for messages: "GPTQ 4-bit"
 
   bool operator==(const QuantScheme&) const = default;
 };
@@ -83,8 +89,10 @@ std::vector<QuantPart> quant_parts(const QuantScheme& scheme, const std::string&
 // True for the FP8 types.
 bool is_fp8(DType dtype);
 
-// True if a tensor stored as `dtype` and `shape` can be `part`. Floats may have any width, and [n]
-// may stand for [n, 1].
+// True if a tensor stored as `dtype` and `shape` can be `part`. Floats may have any width.
+// Dimensions of size 1 may be left out or added, as in [n] for [n, 1], because the numbers stand in
+// the same order: whoever reads them goes by the part's shape, never by the stored one. But [1, n]
+// is not [n, 1]: where one is asked for, the other means the transpose.
 bool dtype_fits(const QuantPart& part, DType dtype);
 bool shape_fits(const QuantPart& part, std::span<const std::uint64_t> shape);
 

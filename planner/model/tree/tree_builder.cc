@@ -58,7 +58,7 @@ void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32
   const TensorInfo& info = checkpoint.tensors[index];
   const StoredForm* form = checkpoint.form_of(info);
   const bool cut = form != nullptr && is_block_format(info.dtype) &&
-                   form->unit % dtype_block(info.dtype).elements != 0;
+                   form->run() % dtype_block(info.dtype).elements != 0;
   tensor.source = index;
   tensor.stored = info.dtype;
   tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);

@@ -1,0 +1,23 @@
+#include "runtime/exec/plain_errors.h"
+
+#include <c10/util/Exception.h>
+
+#include <string>
+
+#include "berth/error.h"
+#include "runtime/exec/weights.h"
+
+namespace berth {
+
+void with_plain_errors(const std::function<void()>& compute) {
+  try {
+    compute();
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    throw Error("computing failed: " + text.substr(0, text.find('\n')));
+  }
+}
+
+bool can_cache(DType dtype) { return scalar_type(dtype).has_value(); }
+
+}  // namespace berth

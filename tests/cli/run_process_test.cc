@@ -1,0 +1,78 @@
+// berth run as a process: what the plan promises, the run keeps, or it is refused before it loads.
+
+#include <gmock/gmock.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/cli/berth_process.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class RunCommand : public ::testing::Test {
+ protected:
+  Answer run(const std::vector<std::string>& more) const {
+    std::vector<std::string> arguments{"run", model_, "--prompt-ids", "3,17,5"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return berth(arguments);
+  }
+
+  TemporaryFolder folder_;
+  std::string model_ = tiny_llama(folder_, "m");
+};
+
+TEST_F(RunCommand, EndsWithinItsContextOrIsRefused) {
+  EXPECT_EQ(run({"--context", "8", "-n", "6"}).exit_code, 0);
+  const Answer refused = run({"--context", "8", "-n", "7"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.talk, HasSubstr("need 9 positions of KV cache, and the plan has 8: plan with "
+                                      "--context 9, or ask for fewer tokens with -n"));
+  EXPECT_THAT(refused.talk, Not(HasSubstr("loaded in")));
+  EXPECT_EQ(refused.out, "");
+}
+
+TEST_F(RunCommand, ComputesOneSequence) {
+  const Answer refused = run({"--batch", "2", "-n", "2"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.talk, HasSubstr("--batch 1"));
+  EXPECT_THAT(refused.talk, Not(HasSubstr("loaded in")));
+}
+
+TEST_F(RunCommand, KeepsToAPlanMadeEarlier) {
+  const std::string saved = folder_.path() / "plan.json";
+  const auto plan = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments{"plan", model_, "--save", saved};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    ASSERT_EQ(berth(arguments).exit_code, 0);
+  };
+  plan({"--context", "8"});
+  EXPECT_EQ(run({"--plan", saved, "-n", "6"}).exit_code, 0);
+  EXPECT_THAT(run({"--plan", saved, "-n", "7"}).talk, HasSubstr("the plan has 8"));
+  plan({"--batch", "3"});
+  EXPECT_THAT(run({"--plan", saved, "-n", "2"}).talk, HasSubstr("for 3 sequences at once"));
+  plan({"--kv-dtype", "float8_e5m2"});
+  EXPECT_THAT(run({"--plan", saved, "-n", "2"}).talk, HasSubstr("KV cache in float8_e5m2"));
+}
+
+TEST_F(RunCommand, TakesTheContextThatItNeedsWhereNoneIsSaid) {
+  std::string config = tiny_config();
+  const std::string positions = "\"max_position_embeddings\": 64";
+  config.replace(config.find(positions), positions.size(), "\"max_position_embeddings\": 8192");
+  folder_.write("m/config.json", config);
+  std::string prompt = "3";
+  for (int i = 1; i < 4200; ++i) prompt += ",3";
+  const Answer answer = berth({"run", model_, "--prompt-ids", prompt, "-n", "1"});
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  // So does the space for the activations of the prompt.
+  const std::string machine = machine_file(folder_, "1MB", "12MB");
+  EXPECT_EQ(run({"--machine", machine, "-n", "1"}).exit_code, 0);
+  EXPECT_EQ(
+      berth({"run", model_, "--prompt-ids", prompt, "-n", "1", "--machine", machine}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace berth::testing
