@@ -105,14 +105,20 @@ struct Module {
   bool no_split = false;           // its class must stay on one device
   bool expert = false;             // a mixture-of-experts expert, or the list of them
   std::int8_t stage = 0;           // -1: runs before the blocks, +1: after; 0: as registered
+  bool prompt_only = false;        // of an encoder or a tower: runs for the prompt, not for a token
 };
 
-// What a decoder block costs besides its weights.
+// What a decoder block costs besides its weights. What it keeps of each sequence between two
+// tokens is the sum of three things, any of which may be nothing: the KV cache of the positions
+// that it attends to, that of an encoder's positions, and a state whose size is constant.
 struct LayerFacts {
   ModuleId module = kNone;
-  std::uint64_t kv_elements = 0;  // in the KV cache, for each position of a sequence
-  std::uint64_t window = 0;       // sliding window in positions; 0: full attention
-  std::uint64_t experts = 0;      // routed experts in the layer; 0: dense
+  std::uint64_t kv_elements = 0;  // in the KV cache, for each position: keys and values, a latent
+  std::uint64_t window = 0;       // positions kept: a sliding window or a chunk; 0: all of them
+  bool shares_cache = false;      // reads an earlier layer's cache of that size and keeps none
+  std::uint64_t cross_elements = 0;  // in the KV cache, of all positions of an encoder together
+  std::uint64_t state_bytes = 0;     // of linear attention, state-space models and convolutions
+  std::uint64_t experts = 0;         // routed experts in the layer; 0: dense
   std::uint64_t experts_per_token = 0;
 };
 

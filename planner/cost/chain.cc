@@ -13,6 +13,7 @@
 #include "planner/base/quote.h"
 #include "planner/model/tree/depth_first.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/kv_cache.h"
 
 namespace berth {
 namespace {
@@ -200,14 +201,6 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked) {
   return workload;
 }
 
-std::uint64_t kv_cache_bytes(const LayerFacts& layer, const Workload& workload) {
-  std::uint64_t positions = workload.context;
-  if (layer.window > 0) positions = std::min(positions, layer.window);
-  const std::uint64_t elements = times(times(layer.kv_elements, positions), workload.batch);
-  const std::uint64_t bits = dtype_bits(workload.kv_dtype.value_or(DType::kF16));
-  return elements > kMost / 64 ? kMost : (elements * bits + 7) / 8;
-}
-
 std::uint64_t activation_workspace(const ModelFacts& facts, const Workload& workload,
                                    std::uint64_t activation_bytes) {
   const std::uint64_t tokens = times(workload.batch, workload.prompt_tokens);
@@ -232,9 +225,10 @@ bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
 bool cost_alike(const Unit& a, const Unit& b) {
   const auto figures = [](const Unit& u) {
     return std::tie(u.weights, u.tied, u.experts, u.computed, u.kv_bytes, u.kv_position,
-                    u.kv_window, u.activation, u.logits, u.dense_bytes, u.expert_bytes, u.row_bytes,
-                    u.elements, u.expert_elements, u.routed_prompt, u.routed_token,
-                    u.experts_fraction, u.expert_count, u.attention_width, u.block, u.head);
+                    u.kv_window, u.kv_constant, u.activation, u.logits, u.dense_bytes,
+                    u.expert_bytes, u.row_bytes, u.elements, u.expert_elements, u.routed_prompt,
+                    u.routed_token, u.experts_fraction, u.expert_count, u.attention_width, u.block,
+                    u.head, u.prompt_only);
   };
   return a.tensors.empty() == b.tensors.empty() && figures(a) == figures(b);
 }
@@ -248,6 +242,7 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
   const ModelFacts& facts = tree.facts;
   Chain chain;
   chain.known = !facts.layers.empty() && facts.hidden > 0;
+  chain.hidden = chain.known ? static_cast<double>(facts.hidden) : 0;
   chain.unit_of.assign(tree.tensors.size(), kNone);
   measure(tree, chain);
   const DType weights = main_weights(tree, chain.bytes);
@@ -270,24 +265,34 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
     for (TensorId t : unit.tensors) chain.unit_of[t] = id;
     unit.activation = times(times(workload.batch, workload.prompt_tokens),
                             times(2 * facts.hidden, chain.activation_bytes));
+    unit.prompt_only = at.prompt_only;
+    if (at.prompt_only && at.no_split) {
+      unit.activation = activation_workspace(facts, workload, chain.activation_bytes);
+    }
     chain.units.push_back(std::move(unit));
   }
   std::vector<bool> counted(tree.tensors.size(), false);
   weigh(tree, facts, chain, counted);
 
+  // Where some layers keep keys and values, or states, those without keys and values don't attend.
+  const bool nothing_kept = std::ranges::none_of(facts.layers, [](const LayerFacts& layer) {
+    return layer.kv_elements > 0 || layer.state_bytes > 0;
+  });
   for (const LayerFacts& layer : facts.layers) {
     const std::uint32_t id = layer.module == kNone ? kNone : unit_of_module[layer.module];
     chain.layer_unit.push_back(id);
     if (id == kNone) continue;
     Unit& unit = chain.units[id];
     unit.block = true;
-    unit.kv_bytes = kv_cache_bytes(layer, workload);
-    const std::uint64_t positions =
-        layer.window > 0 ? std::min(layer.window, workload.context) : workload.context;
-    unit.kv_window = positions;
-    unit.kv_position = positions > 0 ? unit.kv_bytes / positions : 0;
+    const LayerCache cache = layer_cache(layer, workload);
+    unit.kv_bytes = cache.kept_bytes;
+    unit.kv_window = cache.positions;
+    unit.kv_position = cache.positions > 0 ? cache.position_bytes / cache.positions : 0;
+    unit.kv_constant = cache.constant_bytes;
     unit.activation = activation_workspace(facts, workload, chain.activation_bytes);
-    unit.attention_width = static_cast<double>(facts.hidden);
+    if (layer.kv_elements > 0 || nothing_kept) {
+      unit.attention_width = static_cast<double>(facts.hidden);
+    }
     unit.expert_count = std::max<std::uint64_t>(1, layer.experts);
     const std::uint64_t active =
         std::clamp<std::uint64_t>(layer.experts_per_token, 1, unit.expert_count);

@@ -20,18 +20,19 @@ namespace berth {
 
 struct Unit {
   ModuleId module = kNone;
-  std::vector<TensorId> tensors;   // all tensors of the unit
-  TensorId anchor = kNone;         // the first that is no routed expert: the unit runs where it is
-  std::uint64_t weights = 0;       // bytes in memory; tied storage counts in the first unit only
-  std::uint64_t tied = 0;          // bytes that a copy of such storage would add here
-  std::uint64_t experts = 0;       // bytes of the routed experts among `weights`; 0: a single piece
-  std::uint64_t computed = 0;      // bytes of buffers that no checkpoint stores
-  std::uint64_t kv_bytes = 0;      // bytes of KV cache of the whole workload
-  std::uint64_t kv_position = 0;   // bytes of KV cache a position, all sequences of the batch
-  std::uint64_t kv_window = 0;     // positions that a token attends to at most
-  std::uint64_t activation = 0;    // bytes of workspace while it runs
-  std::uint64_t logits = 0;        // bytes of further workspace: of the head, for its logits
-  std::uint64_t dense_bytes = 0;   // bytes of weights that every token reads
+  std::vector<TensorId> tensors;  // all tensors of the unit
+  TensorId anchor = kNone;        // the first that is no routed expert: the unit runs where it is
+  std::uint64_t weights = 0;      // bytes in memory; tied storage counts in the first unit only
+  std::uint64_t tied = 0;         // bytes that a copy of such storage would add here
+  std::uint64_t experts = 0;      // bytes of the routed experts among `weights`; 0: a single piece
+  std::uint64_t computed = 0;     // bytes of buffers that no checkpoint stores
+  std::uint64_t kv_bytes = 0;     // bytes of KV cache of the whole workload, states included
+  std::uint64_t kv_position = 0;  // bytes of KV cache a position, all sequences of the batch
+  std::uint64_t kv_window = 0;    // positions that a token attends to at most
+  std::uint64_t kv_constant = 0;  // bytes of `kv_bytes` that every token reads, however few precede
+  std::uint64_t activation = 0;   // bytes of workspace while it runs
+  std::uint64_t logits = 0;       // bytes of further workspace: of the head, for its logits
+  std::uint64_t dense_bytes = 0;  // bytes of weights that every token reads
   std::uint64_t expert_bytes = 0;  // bytes of weights of routed experts
   std::uint64_t row_bytes = 0;     // of an input embedding: bytes of the one row a token reads
   double elements = 0;             // parameters that every token is multiplied with
@@ -43,6 +44,7 @@ struct Unit {
   double attention_width = 0;      // hidden size where the unit attends, else 0
   bool block = false;              // a decoder block
   bool head = false;               // the output projection: it runs for a prompt's last position
+  bool prompt_only = false;        // of an encoder or a tower: no token runs it
 };
 
 struct Chain {
@@ -55,6 +57,7 @@ struct Chain {
   std::vector<std::vector<std::uint32_t>> tied;    // groups of units that share storage
   std::uint64_t activation_bytes = 2;              // width of an activation element
   std::string weight_dtype;                        // torch's name of the dtype of most bytes
+  double hidden = 0;                               // width of what units hand on
   bool known = false;                              // whether the model's facts are known
 };
 
@@ -77,10 +80,6 @@ std::uint64_t buffer_bytes(const Unit& unit, std::uint64_t dense, std::uint64_t 
 
 // Whether a tensor belongs to a routed expert: the module of an expert is above it.
 bool is_expert_tensor(const ModelTree& tree, TensorId tensor);
-
-// Bytes of KV cache that one layer needs for the workload:
-// kv_elements x min(context, window) x batch x bytes an element.
-std::uint64_t kv_cache_bytes(const LayerFacts& layer, const Workload& workload);
 
 // Bytes of workspace of one decoder block while a prompt goes through it: batch x prompt x (4 x
 // hidden + 3 x intermediate) elements of `activation_bytes` for residual, q/k/v, attention output

@@ -41,10 +41,8 @@ TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload&
     return std::pair(from_host_[a], machine.devices[a].memory_bandwidth) >
            std::pair(from_host_[b], machine.devices[b].memory_bandwidth);
   });
-  double width = 0;
-  for (const Unit& unit : chain.units) width = std::max(width, unit.attention_width);
-  const double token =
-      static_cast<double>(workload.batch) * width * static_cast<double>(chain.activation_bytes);
+  const double token = static_cast<double>(workload.batch) * chain.hidden *
+                       static_cast<double>(chain.activation_bytes);
   token_hop_ = route_seconds(machine, token);
   prefill_hop_ = route_seconds(machine, token * static_cast<double>(workload.prompt_tokens));
 }
@@ -74,10 +72,15 @@ TimeModel::Work TimeModel::work(const Unit& unit, const Share& share) const {
       2 * batch *
       (unit.elements * share.dense + unit.expert_elements * share.experts * unit.experts_fraction);
   out.flops = {active * (unit.head ? 1 : prompt), active};
+  if (unit.prompt_only) {
+    out.weights.token = 0;
+    out.flops.token = 0;
+  }
   if (!share.attends) return out;
   const std::uint64_t seen = workload_.prompt_tokens + workload_.new_tokens / 2;
   out.kv =
-      static_cast<double>(unit.kv_position) * static_cast<double>(std::min(seen, unit.kv_window));
+      static_cast<double>(unit.kv_position) * static_cast<double>(std::min(seen, unit.kv_window)) +
+      static_cast<double>(unit.kv_constant);
   const double width = 4 * batch * unit.attention_width;  // FLOPs a position
   const auto window = static_cast<double>(unit.kv_window);
   out.flops.prefill += prompt * width * std::min(prompt / 2, window);

@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "berth/error.h"
-#include "planner/cost/chain.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 
 namespace berth {
 namespace {

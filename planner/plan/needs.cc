@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "planner/plan/kv_cache.h"
+
 namespace berth {
 namespace {
 
@@ -41,12 +43,15 @@ std::uint64_t largest_layer(const ModelTree& tree, const std::vector<std::uint64
   return largest;
 }
 
-std::uint64_t kv_elements(const ModelTree& tree, std::uint64_t tokens) {
-  std::uint64_t elements = 0;
-  for (const LayerFacts& layer : tree.facts.layers) {
-    elements += layer.kv_elements * (layer.window > 0 ? std::min(tokens, layer.window) : tokens);
-  }
-  return elements;
+// Bytes that one sequence of 1,000 tokens takes in the KV cache.
+std::uint64_t kv_of_1000_tokens(const ModelTree& tree, unsigned bits) {
+  Workload workload;
+  workload.context = 1000;
+  workload.batch = 1;
+  workload.kv_dtype = bits == 32 ? DType::kF32 : DType::kF16;
+  std::uint64_t bytes = 0;
+  for (const LayerFacts& layer : tree.facts.layers) bytes += kv_cache_bytes(layer, workload);
+  return bytes;
 }
 
 // Bytes of `count` elements of `bits` bits, rounded up. Does not overflow as long as the result
@@ -61,7 +66,6 @@ std::vector<Need> model_needs(const ModelTree& tree) {
   const std::vector<std::uint64_t> sums = parameters_by_module(tree);
   const std::uint64_t largest = largest_layer(tree, sums);
   const std::uint64_t total = sums.empty() ? 0 : sums[0];
-  const std::uint64_t kv = kv_elements(tree, 1000);
   std::vector<Need> needs{{"float32", 32, 0, 0, 0, 32},
                           {"bfloat16", 16, 0, 0, 0, 16},
                           {"int8", 8, 0, 0, 0, 16},
@@ -69,7 +73,7 @@ std::vector<Need> model_needs(const ModelTree& tree) {
   for (Need& need : needs) {
     need.largest_layer = bytes_of(largest, need.bits);
     need.total = bytes_of(total, need.bits);
-    need.kv_per_1000_tokens = bytes_of(kv, need.kv_bits);
+    need.kv_per_1000_tokens = kv_of_1000_tokens(tree, need.kv_bits);
   }
   return needs;
 }

@@ -23,6 +23,7 @@ class FakeScope : public Scope {
     const auto found = lists.find(name);
     return found == lists.end() ? nullptr : &found->second;
   }
+  bool has(std::string_view name) override { return values.contains(name) || lists.contains(name); }
 
   std::map<std::string, ExprValue, std::less<>> values = {
       {"heads", std::int64_t{12}},
@@ -99,6 +100,29 @@ TEST(Expression, KnowsItsFunctions) {
   EXPECT_FALSE(boolean("contains(dense, 2)"));
   EXPECT_FALSE(boolean("contains(absent, 2)"));
   EXPECT_EQ(integer("order + 1 if false else 4"), 4);  // "or" inside a name is not an operator
+}
+
+TEST(Expression, TakesAStringApartByItsLetters) {
+  FakeScope scope;
+  EXPECT_EQ(Expression("kind[1]").evaluate(scope), ExprValue(std::string("u")));
+  EXPECT_EQ(integer("len(kind)"), 4);
+  EXPECT_TRUE(boolean("contains(kind, 'l') and not contains(kind, 'x')"));
+  EXPECT_THAT(error_of("kind[4]"), HasSubstr("kind has 4 elements, number 4 is asked for"));
+  EXPECT_TRUE(boolean("heads[0] == null and len(heads) == 0"));
+}
+
+TEST(Expression, TellsAnAbsentListFromAnEmptyOne) {
+  FakeScope scope;
+  scope.lists["none"] = {};
+  EXPECT_TRUE(Expression("has(none) and has(types) and has(kind) and not has(no)").boolean(scope));
+}
+
+TEST(Expression, RefusesAWordThatIsNoneOfTheKnown) {
+  EXPECT_TRUE(boolean("one_of(kind, 'half|full') == 'full'"));
+  EXPECT_EQ(error_of("one_of(no ?? kind, 'half|fuller')"), "kind: 'full' is none of half, fuller");
+  EXPECT_THAT(error_of("one_of(no, 'a')"), HasSubstr("no is missing"));
+  EXPECT_THAT(error_of("one_of(size, 'a')"), HasSubstr("a value is not a string"));
+  EXPECT_THAT(error_of("one_of(kind, size)"), HasSubstr("one_of wants a string of words"));
 }
 
 TEST(Expression, NamesWhatIsMissing) {

@@ -9,6 +9,7 @@
 
 #include "berth/model.h"
 #include "berth/planner.h"
+#include "planner/plan/kv_cache.h"
 #include "tests/checkpoint/fixtures.h"
 #include "tests/data_names.h"
 
@@ -35,8 +36,8 @@ std::string outline(const ModelTree& tree) {
     out << module.name << '\t' << module.cls << '\n';
     for (const TensorId id : module.tensors) {
       const ModelTensor& tensor = tree.tensors[id];
-      out << "  " << tensor.name.substr(module.name.size() + 1) << '\t' << shape_text(tensor)
-          << '\t'
+      out << "  " << tensor.name.substr(module.name.empty() ? 0 : module.name.size() + 1) << '\t'
+          << shape_text(tensor) << '\t'
           << (!tensor.buffer      ? "parameter"
               : tensor.persistent ? "buffer"
                                   : "computed")
@@ -50,7 +51,8 @@ std::string outline(const ModelTree& tree) {
 // Whether the model gives logits of tokens: LlamaForCausalLM and GPT2LMHeadModel do.
 bool has_token_head(const ModelTree& tree) {
   const Name cls = tree.modules.front().cls;
-  return cls.ends_with("CausalLM") || cls.ends_with("LMHeadModel");
+  return cls.ends_with("CausalLM") || cls.ends_with("LMHeadModel") ||
+         cls.ends_with("ForConditionalGeneration") || cls.ends_with("ForMaskedLM");
 }
 
 class Family : public ::testing::TestWithParam<std::string> {
@@ -68,13 +70,16 @@ TEST_P(Family, RegistersModulesAsTransformersDoes) {
 
 TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
   const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
-  const auto layers = static_cast<std::size_t>(
-      std::ranges::count_if(tree.modules, [](const Module& module) { return module.no_split; }));
+  ASSERT_FALSE(tree.facts.layers.empty());
+  const ModuleId list = tree.modules[tree.facts.layers[0].module].parent;
+  const auto layers =
+      static_cast<std::size_t>(std::ranges::count_if(tree.modules, [&](const Module& module) {
+        return module.no_split && module.parent == list;
+      }));
   ASSERT_GT(layers, 1u);
   ASSERT_EQ(tree.facts.layers.size(), layers);
   for (const LayerFacts& layer : tree.facts.layers) {
     EXPECT_TRUE(tree.modules[layer.module].no_split);
-    EXPECT_GT(layer.kv_elements, 0u);
     const bool routed = std::ranges::any_of(tree.modules, [&](const Module& module) {
       return module.expert &&
              module.name.starts_with(std::string(tree.modules[layer.module].name) + ".");
@@ -88,6 +93,27 @@ TEST_P(Family, KeepsItsBlocksWholeAndKnowsTheirFacts) {
   EXPECT_GT(tree.facts.heads, 0u);
   ASSERT_NE(tree.facts.embedding, kNone);
   EXPECT_EQ(tree.facts.head != kNone, has_token_head(tree));
+}
+
+// cache.txt is what a running model kept; a family that transformers could not run there has none.
+TEST_P(Family, KnowsWhatEachLayerKeeps) {
+  const ModelTree tree = open_model(folder() / "config.json", std::nullopt).tree;
+  Workload workload;
+  workload.context = 18;
+  workload.batch = 2;
+  workload.kv_dtype = DType::kBF16;
+  std::ifstream in(folder() / "cache.txt");
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < tree.facts.layers.size(); ++i) {
+    const LayerFacts& layer = tree.facts.layers[i];
+    all += kv_cache_bytes(layer, workload);
+    std::uint64_t kept = 0;
+    if (in >> kept) {
+      EXPECT_EQ(kv_cache_bytes(layer, workload), kept) << "layer " << i;
+    }
+  }
+  const bool encoder = tree.model_type.find("bert") != tree.model_type.npos;
+  EXPECT_EQ(all > 0, !encoder);
 }
 
 TEST_P(Family, RunsEmbeddingsThenBlocksThenHead) {
@@ -133,6 +159,26 @@ TEST_P(Family, MatchesACheckpointOfItsOwnTensors) {
     EXPECT_EQ(model.checkpoint->tensors.at(tensor.source).name, tensor.name);
     EXPECT_EQ(tensor.dtype, DType::kBF16);
   }
+}
+
+// stored.txt has the names of a saved checkpoint where those of the tree are others.
+TEST_P(Family, FindsWhatACheckpointCallsOtherwise) {
+  std::ifstream in(folder() / "stored.txt");
+  std::vector<test::FakeTensor> tensors;
+  for (std::string name, shape; std::getline(in, name, '\t') && std::getline(in, shape);) {
+    Shape sizes;
+    std::istringstream numbers(shape.substr(1));
+    for (std::uint64_t size = 0; numbers >> size; numbers.ignore()) sizes.push_back(size);
+    tensors.push_back({name, DType::kBF16, sizes});
+  }
+  if (tensors.empty()) return;  // the names are the tree's
+  test::TempFolder made;
+  test::write_safetensors(made / "model.safetensors", tensors);
+  fs::copy(folder() / "config.json", made / "config.json");
+  const Model model = open_model(made.path(), std::nullopt);
+  EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
+  EXPECT_EQ(model.tree.parameters(),
+            open_model(folder() / "config.json", std::nullopt).tree.parameters());
 }
 
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {

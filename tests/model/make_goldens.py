@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
-"""Write data/FAMILY-N/{config.json,tree.txt}: what transformers builds for small configs.
+"""Write data/FAMILY-N/{config.json,tree.txt,cache.txt}: what transformers builds for small configs.
 
-usage: make_goldens.py          in an environment with torch and transformers 5.24.0
+usage: make_goldens.py [FAMILY ...]     in an environment with torch and transformers 5.24.0
 
-A line of tree.txt is a module, "name<TAB>class", or below it a tensor, "  name<TAB>shape<TAB>kind".
-The last line counts parameters. Inside a fused list of experts nothing is listed: checkpoints store
-experts apart, and the templates do as checkpoints do.
+Made are the families of CASES here, with whole configs, and those of family_cases.py, with sparse
+ones. A line of tree.txt is a module, "name<TAB>class", or below it a tensor,
+"  name<TAB>shape<TAB>kind". The last line counts parameters. Inside a fused list of experts nothing is
+listed where checkpoints store experts apart: the templates do as checkpoints do. A line of cache.txt
+is the bytes that a layer of a running model keeps in bfloat16 after 18 positions of 2 sequences.
+stored.txt, "name<TAB>shape", is what transformers saves where its names are others than the tree's.
 """
 import json
 import os
+import sys
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.core_model_loading import revert_weight_conversion
+
+import family_cases
 
 SMALL = dict(hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
@@ -98,22 +105,84 @@ def tree_lines(model, fused):
     yield f"{sum(p.numel() for p in model.parameters())} parameters"
 
 
+BATCH, POSITIONS = 2, 18  # of cache.txt: more positions than the windows of these configs
+FUSED = {"gpt_oss", "granitemoe", "granitemoehybrid", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_vl_moe",
+         "gemma4", "gemma4_text", "llama4", "llama4_text"}  # whose checkpoints store experts together
+
+
+def layer_bytes(layer):
+    """What a layer of a cache keeps. transformers drops one position of a window that is full."""
+    kept = [t for name, t in vars(layer).items() if isinstance(t, torch.Tensor) and not name.startswith("_")]
+    window = getattr(layer, "sliding_window", None)
+    full = window is not None and POSITIONS >= window
+    size = sum(t.nbytes // (window - 1) * window if full else t.nbytes for t in kept)
+    for states in (value for value in vars(layer).values() if isinstance(value, dict)):
+        size += sum(t.nbytes for t in states.values() if isinstance(t, torch.Tensor))
+    return size
+
+
+def cache_lines(config):
+    config._experts_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        out = model(input_ids=torch.randint(3, 160, (BATCH, POSITIONS)), use_cache=True)
+    cache = out.get("past_key_values") or out.get("cache_params")
+    sizes = [layer_bytes(layer) for layer in cache.layers]
+    return [str(size) for size in sizes + [0] * (config.get_text_config().num_hidden_layers - len(sizes))]
+
+
+def stored_lines(config, architecture):
+    """What save_pretrained() writes, or nothing where it differs only by taking experts apart."""
+    model = build(config, architecture, "cpu")
+    saved = {key: value for key, value in model.state_dict().items() if key not in (model.all_tied_weights_keys or {})}
+    stored = revert_weight_conversion(model, dict(saved))
+    renamed = [key for key in stored if key not in saved]
+    if not any(".experts." not in key or key.split(".experts.")[0] + ".experts" not in
+               {name.split(".experts.")[0] + ".experts" for name in saved if ".experts." in name} for key in renamed):
+        return []
+    return sorted(f"{key}\t{list(value.shape)}" for key, value in stored.items())
+
+
+def build(config, architecture, device="meta"):
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config) if architecture is None else getattr(transformers, architecture)(config)
+    model.tie_weights()
+    return model
+
+
+def write(folder, name, lines):
+    with open(os.path.join(folder, name), "w") as out:
+        out.write("\n".join(lines) + "\n")
+
+
+def make(family, folder, values, sparse):
+    architecture = values.get("architectures", [None])[0]
+    config = AutoConfig.for_model(family_cases.CLASSES.get(family, family), **values)
+    model = build(config, architecture)
+    os.makedirs(folder, exist_ok=True)
+    write(folder, "tree.txt", tree_lines(model, family not in FUSED))
+    if not sparse:
+        config.save_pretrained(folder)
+        return
+    with open(os.path.join(folder, "config.json"), "w") as out:
+        json.dump({"model_type": family, "architectures": [type(model).__name__], "dtype": "bfloat16"} | values, out, indent=1)
+        out.write("\n")
+    if architecture is None:
+        write(folder, "cache.txt", cache_lines(config))
+    if lines := stored_lines(config, architecture) if folder.endswith("-0") else []:
+        write(folder, "stored.txt", lines)
+
+
 def main():
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
-    for family, configs in CASES.items():
-        for number, values in enumerate(configs):
-            config = AutoConfig.for_model(family, **values)
-            with torch.device("meta"):
-                named = values.get("architectures")
-                model = (getattr(transformers, named[0])(config) if named
-                         else AutoModelForCausalLM.from_config(config))
-            model.tie_weights()
-            folder = os.path.join(root, f"{family}-{number}")
-            os.makedirs(folder, exist_ok=True)
-            config.save_pretrained(folder)
-            with open(os.path.join(folder, "tree.txt"), "w") as out:
-                out.write("\n".join(tree_lines(model, family != "gpt_oss")) + "\n")
-            print(folder)
+    transformers.logging.set_verbosity_error()
+    for cases, sparse in ((CASES, False), (family_cases.CASES, True)):
+        for family, configs in cases.items():
+            if sys.argv[1:] and family not in sys.argv[1:]:
+                continue
+            for number, values in enumerate(configs):
+                make(family, os.path.join(root, f"{family}-{number}"), values | family_cases.TOKENS if sparse else values, sparse)
+            print(family)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@
 #include "berth/error.h"
 #include "planner/cost/chain.h"
 #include "planner/cost/memory.h"
+#include "planner/cost/time.h"
+#include "planner/plan/kv_cache.h"
 #include "planner/plan/policies.h"
 #include "tests/instance_share.h"
 #include "tests/planner/made_models.h"
@@ -45,6 +47,53 @@ TEST(MemoryModel, CachesKeysAndValuesAsPublishedConfigsSay) {
   deepseek.kv_elements = 512 + 64;
   workload = {1, 4096, 512, 128, DType::kBF16};
   EXPECT_EQ(61 * kv_cache_bytes(deepseek, workload), 287'834'112u);
+}
+
+TEST(MemoryModel, CountsForEachLayerWhatItKeeps) {
+  Workload workload;
+  workload.context = 1000;
+  workload.batch = 3;
+  workload.kv_dtype = DType::kF8E4M3;
+  LayerFacts layer;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 0u);  // a feed-forward block alone, an encoder
+  layer.state_bytes = 50;                          // Mamba: no context, no KV dtype
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u);
+  layer.cross_elements = 7;  // an encoder's positions, in the KV dtype
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u);
+  layer.kv_elements = 2;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u + 6000u);
+  layer.window = 10;
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u + 60u);
+  layer.shares_cache = true;  // it reads those positions, but they are another layer's
+  EXPECT_EQ(kv_cache_bytes(layer, workload), 150u + 21u);
+  EXPECT_EQ(layer_cache(layer, workload).position_bytes, 60u);
+}
+
+TEST(TimeModel, RunsTowersForThePromptAloneAndReadsStatesForEveryToken) {
+  ModelTree tree = model_of({});
+  const Machine machine = machine_of({gpu("0", 24 * kGiB)}, 64 * kGiB, 0);
+  Workload workload;
+  workload.context = 1000;
+  workload.kv_dtype = DType::kBF16;
+  const auto seconds_of = [&](std::size_t layer) {
+    const Workload filled = fill_workload(tree, workload);
+    const Chain chain = make_chain(tree, filled);
+    const TimeModel time(machine, chain, filled, std::vector<bool>(machine.devices.size(), true),
+                         DiskRunner::kHost);
+    return time.piece(chain.units[chain.layer_unit[layer]], 0);
+  };
+  const Seconds plain = seconds_of(0);
+  tree.facts.layers[0].state_bytes = 1 << 20;  // 1 us more at 1 TB/s, whatever was said before
+  EXPECT_NEAR(seconds_of(0).token - plain.token, 1.048576e-6, 1e-12);
+  tree.facts.layers[1].kv_elements = 0;  // a feed-forward block: it reads no keys
+  EXPECT_LT(seconds_of(1).token, plain.token);
+  tree.facts.layers[2].shares_cache = true;  // it keeps none, and reads an earlier layer's
+  EXPECT_DOUBLE_EQ(seconds_of(2).token, plain.token);
+  EXPECT_EQ(kv_cache_bytes(tree.facts.layers[2], fill_workload(tree, workload)), 0u);
+  tree.modules[tree.facts.layers[3].module].prompt_only = true;
+  tree.facts.layers[3].kv_elements = 0;
+  EXPECT_EQ(seconds_of(3).token, 0);
+  EXPECT_GT(seconds_of(3).prefill, 0);
 }
 
 TEST(MemoryModel, NeverWrapsOnAnAbsurdWorkload) {

@@ -26,13 +26,21 @@ std::string class_of(const ModelConfig& config) {
 Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
                         std::size_t expected_tensors) {
   Skeleton skeleton;
-  skeleton.architecture = find_architecture(config.model_type(), class_of(config));
+  skeleton.architecture = find_architecture(config.model_type(), class_of(config),
+                                            config.text("text_config.model_type").value_or(""));
   if (skeleton.architecture) config = complete_config(std::move(config), *skeleton.architecture);
   skeleton.config = std::make_shared<const ModelConfig>(std::move(config));
   if (skeleton.architecture) {
     skeleton.built =
         build_from_template(*skeleton.architecture, *skeleton.config, dtype, expected_tensors);
     skeleton.built.tree.notes = unused_settings(*skeleton.config, *skeleton.architecture);
+    const std::string named = class_of(*skeleton.config);
+    if (!named.empty() && named != skeleton.architecture->cls) {
+      skeleton.built.tree.notes.push_back(
+          skeleton.config->source() + ": architectures: the template of " +
+          skeleton.config->model_type() + " models does not know " + quote(named) +
+          "; planned as " + skeleton.architecture->cls);
+    }
     if (expected_tensors > 0) index_names(skeleton.built);
   }
   return skeleton;

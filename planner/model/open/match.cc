@@ -94,9 +94,9 @@ class Matcher {
   TensorId find_renamed(const std::string& name) const {
     std::string renamed = name;
     bool changed = false;
-    for (const auto& [from, to] : architecture_.renames) {
+    for (const auto& [from, to, at_start] : architecture_.renames) {
       const std::size_t at = renamed.find(from);
-      if (at == renamed.npos) continue;
+      if (at == renamed.npos || (at_start && at != 0)) continue;
       renamed.replace(at, from.size(), to);
       changed = true;
     }

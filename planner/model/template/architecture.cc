@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
 
 #include "berth/configs.h"
@@ -32,6 +33,9 @@ class ArchitectureReader {
     if (!modules_) throw Error((folder_ / out->file).string() + ": modules: missing");
     out->cls = class_name(cls_);
     for (auto& name : no_split_) out->no_split.push_back(class_name(name));
+    ModuleSpec root;
+    if (buffers_) compile_tensors(*buffers_, true, root);
+    out->tensors = std::move(root.tensors);
     for (const YamlValue& entry : modules_->as_list()) {
       out->modules.push_back(compile_module(entry, 0));
     }
@@ -47,17 +51,19 @@ class ArchitectureReader {
   void gather(const std::string& name, int depth, Architecture& out) {
     const YamlValue document = read_yaml_file(folder_ / (name + ".yaml"));
     YamlMap map(document);
-    if (const auto base = map.get("extends")) {
-      if (depth > kNestingLimit) base->fail("extends itself");
-      gather(base->as_text(), depth + 1, out);
+    if (const auto bases = map.get("extends")) {
+      if (depth > kNestingLimit) bases->fail("extends itself");
+      for (const YamlValue& base : one_or_more(*bases)) gather(base.as_text(), depth + 1, out);
     }
     if (const auto value = map.get("prefix")) prefix_ = value->as_text();
+    if (const auto value = map.get("outer_prefix")) outer_prefix_ = value->as_text();
     if (const auto value = map.get("class")) cls_ = value->as_text();
     if (const auto value = map.get("base")) base_ = value->as_text();
     if (const auto value = map.get("heads")) read_heads(*value);
     if (const auto value = map.get("no_split")) no_split_ = texts(*value);
     if (const auto value = map.get("modules")) modules_ = *value;
-    if (const auto value = map.get("tie")) read_tie(*value, out);
+    if (const auto value = map.get("buffers")) buffers_ = *value;
+    if (const auto value = map.get("tie")) read_ties(*value, out);
     if (depth == 0) {
       read_class(map, out);
     } else {
@@ -98,9 +104,9 @@ class ArchitectureReader {
         heads_, [&](const auto& head) { return class_name(head.first) == cls; });
     if (base->cls != cls && other == heads_.end()) return;
     out.cls = cls;
-    out.tie_when.reset();
-    out.tie.clear();
+    keep_ties_within(base_ + ".", out);
     out.head.clear();
+    out.tensors.clear();
     for (const ModuleSpec& module : out.modules) {
       if (module.name != base_) out.ignored.push_back(module.name + ".*");
     }
@@ -109,16 +115,32 @@ class ArchitectureReader {
       drop_head(out);
       return;
     }
+    // A head that names the base, too, says where among its modules that is registered.
+    std::vector<ModuleSpec> head;
     for (const YamlValue& entry : other->second.as_list()) {
-      out.modules.push_back(compile_module(entry, 0));
+      head.push_back(compile_module(entry, 0));
     }
+    if (std::ranges::find(head, base_, &ModuleSpec::name) != head.end()) out.modules.clear();
+    std::ranges::move(head, std::back_inserter(out.modules));
+  }
+
+  // Without its head, only the tensors of the base are tied.
+  static void keep_ties_within(const std::string& prefix, Architecture& out) {
+    for (Architecture::Tie& tie : out.ties) {
+      std::erase_if(tie.tensors, [&](const auto& name) { return !name.starts_with(prefix); });
+    }
+    std::erase_if(out.ties, [](const auto& tie) { return tie.tensors.size() < 2; });
   }
 
   // The base becomes the root, and its name goes from the front of all others.
   void drop_head(Architecture& out) const {
     const std::string prefix = base_ + ".";
-    std::vector<ModuleSpec> modules = std::move(out.modules[0].modules);
-    out.modules = std::move(modules);
+    ModuleSpec base = std::move(out.modules[0]);
+    out.modules = std::move(base.modules);
+    out.tensors = std::move(base.tensors);
+    for (Architecture::Tie& tie : out.ties) {
+      for (std::string& name : tie.tensors) name.erase(0, prefix.size());
+    }
     for (std::string* name : {&out.embedding, &out.layers}) {
       if (name->starts_with(prefix)) name->erase(0, prefix.size());
     }
@@ -153,11 +175,17 @@ class ArchitectureReader {
     return out;
   }
 
-  static void read_tie(const YamlValue& value, Architecture& out) {
-    YamlMap map(value);
-    out.tie_when = expression(map.require("when"));
-    out.tie = texts(map.require("tensors"));
-    map.finish();
+  static void read_ties(const YamlValue& value, Architecture& out) {
+    out.ties.clear();
+    for (const YamlValue& entry : one_or_more(value)) {
+      YamlMap map(entry);
+      out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
+      map.finish();
+    }
+  }
+
+  static std::vector<YamlValue> one_or_more(const YamlValue& value) {
+    return value.is_list() ? value.as_list() : std::vector<YamlValue>{value};
   }
 
   static void read_checkpoint(const YamlValue& value, Architecture& out) {
@@ -166,7 +194,9 @@ class ArchitectureReader {
     if (const auto renames = map.get("rename")) {
       YamlMap pairs(*renames);
       for (const std::string& from : pairs.keys()) {
-        out.renames.push_back({from, pairs.require(from).as_text()});
+        const bool at_start = from.starts_with('^');
+        out.renames.push_back(
+            {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
       }
     }
     if (const auto ignored = map.get("ignore")) {
@@ -190,14 +220,19 @@ class ArchitectureReader {
     if (const auto name = map.get("head")) out.head = name->as_text();
     if (const auto name = map.get("layers")) out.layers = name->as_text();
     for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
-                            "kv_elements", "window", "experts", "experts_per_token"}) {
+                            "kv_elements", "window", "shares_cache", "cross_elements",
+                            "state_elements", "state_bytes", "experts", "experts_per_token"}) {
       if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
     }
     map.finish();
   }
 
-  // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention".
+  // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention". "$$" stands for the
+  // prefix of what is around a text model, where the two differ.
   std::string class_name(const std::string& text) const {
+    if (text.starts_with("$$")) {
+      return (outer_prefix_.empty() ? prefix_ : outer_prefix_) + text.substr(2);
+    }
     return text.starts_with('$') ? prefix_ + text.substr(1) : text;
   }
 
@@ -223,8 +258,11 @@ class ArchitectureReader {
     if (const auto value = map.get("expert")) spec.expert = value->as_boolean();
     if (const auto value = map.get("runs")) {
       const std::string when = value->as_text();
-      if (when != "first" && when != "last") value->fail("'first' or 'last' is expected");
-      spec.stage = when == "first" ? -1 : 1;
+      if (when != "first" && when != "last" && when != "for_prompt") {
+        value->fail("'first', 'last' or 'for_prompt' is expected");
+      }
+      spec.stage = when == "last" ? 1 : -1;
+      spec.prompt_only = when == "for_prompt";
     }
     compile_shorthand(map, spec);
     if (const auto value = map.get("params")) compile_tensors(*value, false, spec);
@@ -232,8 +270,10 @@ class ArchitectureReader {
     if (const auto value = map.get("repeat")) {
       spec.repeat = expression(*value);
       spec.index = map.require("index").as_text();
-      YamlMap item(map.require("each"));
-      compile_body(item, spec.modules.emplace_back(), depth + 1);
+      for (const YamlValue& kind : one_or_more(map.require("each"))) {
+        YamlMap item(kind);
+        compile_body(item, spec.modules.emplace_back(), depth + 1);
+      }
       if (spec.cls.empty()) spec.cls = "ModuleList";
     }
     if (const auto value = map.get("modules")) {
@@ -316,26 +356,38 @@ class ArchitectureReader {
 
   fs::path folder_;
   std::string prefix_;
+  std::string outer_prefix_;
   std::string cls_;
   std::string base_;                        // the module that is the model without its head
   std::map<std::string, YamlValue> heads_;  // by class: the modules in place of the head
   std::vector<std::string> no_split_;
   std::optional<YamlValue> modules_;
+  std::optional<YamlValue> buffers_;  // of the root
   std::map<std::string, YamlValue> blocks_;
 };
 
 }  // namespace
 
-std::unique_ptr<Architecture> find_architecture(std::string_view model_type, std::string_view cls) {
-  // The name comes from a config.json, so it must be a plain word before it becomes a file name.
-  const bool plain = !model_type.empty() && std::ranges::all_of(model_type, [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '-';
-  });
-  if (!plain) return nullptr;
+std::unique_ptr<Architecture> find_architecture(std::string_view model_type, std::string_view cls,
+                                                std::string_view inner) {
+  // The names come from a config.json, so they must be plain words before they become file names.
+  const auto plain = [](std::string_view name) {
+    return !name.empty() && std::ranges::all_of(name, [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '_' || c == '-';
+    });
+  };
+  if (!plain(model_type)) return nullptr;
   const fs::path folder = find_config_dir() / "architectures";
-  std::error_code ignored;
-  if (!fs::exists(folder / (std::string(model_type) + ".yaml"), ignored)) return nullptr;
-  return ArchitectureReader(folder).read(model_type, cls);
+  std::vector<std::string> names{std::string(model_type)};
+  if (plain(inner)) names.insert(names.begin(), names[0] + "+" + std::string(inner));
+  for (const std::string& name : names) {
+    std::error_code ignored;
+    if (!fs::exists(folder / (name + ".yaml"), ignored)) continue;
+    auto found = ArchitectureReader(folder).read(name, cls);
+    found->model_type = model_type;
+    return found;
+  }
+  return nullptr;
 }
 
 }  // namespace berth

@@ -30,9 +30,11 @@ struct ModuleSpec {
   std::string name;  // last component of the name; unused in the item of a repetition
   std::string cls;
   std::optional<Expression> when;
-  std::optional<Expression> repeat;  // if set, `modules` is one item, built n times as 0..n-1
-  std::string index;                 // the expressions in the item know its number by this name
-  int stage = 0;                     // Module::stage
+  // If set, the first of `modules` whose `when` holds is the item, built n times as 0..n-1.
+  std::optional<Expression> repeat;
+  std::string index;         // the expressions in the item know its number by this name
+  int stage = 0;             // Module::stage
+  bool prompt_only = false;  // Module::prompt_only
   bool expert = false;
   std::vector<TensorSpec> tensors;
   std::vector<ModuleSpec> modules;
@@ -42,14 +44,19 @@ struct Architecture {
   struct Rename {
     std::string from;
     std::string to;
+    bool at_start = false;  // only where a name begins with it
+  };
+
+  struct Tie {
+    Expression when;
+    std::vector<std::string> tensors;  // share storage; the first one registered counts
   };
 
   std::string file;  // for messages
   std::string model_type;
   std::string cls;
   std::vector<std::string> no_split;
-  std::optional<Expression> tie_when;
-  std::vector<std::string> tie;  // names that share storage; the first one registered counts
+  std::vector<Tie> ties;
   // What the family's configuration class in transformers adds to a config.json.
   std::map<std::string, std::string, std::less<>> aliases;  // other name of a key: the key
   std::map<std::string, Expression, std::less<>> defaults;  // of keys that are left out
@@ -59,6 +66,7 @@ struct Architecture {
   std::vector<Expression> demands;                        // without which it refuses a config
   std::map<std::string, Expression, std::less<>> lets;
   std::vector<ModuleSpec> modules;
+  std::vector<TensorSpec> tensors;          // of the root itself
   std::vector<Rename> renames;              // applied to stored names, substring by substring
   std::vector<std::string> prefixes;        // prefixes that stored names may lack
   std::vector<std::string> extra_prefixes;  // that they may have, and the tree has not
@@ -73,8 +81,10 @@ struct Architecture {
 // The template of a family, or null if there is none. `cls` is the model's class as config.json's
 // `architectures` names it: the template's own class; its base without a head, such as LlamaModel;
 // or one with another of the template's heads. Any other name stands for the template's own class.
-// Throws Error (file, line, field) if the template is not well-formed.
+// `inner`: the model_type of its text_config; a family may have a template of its own for it,
+// "mistral3+ministral3". Throws Error (file, line, field) if the template is not well-formed.
 std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
-                                                std::string_view cls = "");
+                                                std::string_view cls = "",
+                                                std::string_view inner = "");
 
 }  // namespace berth

@@ -46,6 +46,7 @@ class TemplateBuilder : public Scope {
     where_ = "model";
     with_position(*this, [&] {
       const ModuleId root = add_module(tree_, kNone, "", tree_.names.add(architecture_.cls));
+      for (const TensorSpec& tensor : architecture_.tensors) build_tensor(tensor, root);
       for (const ModuleSpec& spec : architecture_.modules) build_module(spec, root, spec.name);
       check_total();
       tie_weights();
@@ -75,12 +76,21 @@ class TemplateBuilder : public Scope {
     return value != nullptr ? converted(*value) : ExprValue(Null{std::string(name)});
   }
 
+  bool has(std::string_view name) override {
+    return config_.has(name) || !config_.keys(std::string(name) + ".").empty();
+  }
+
   const std::vector<ExprValue>* list_of(std::string_view name) override {
     if (const auto known = lists_.find(name); known != lists_.end()) return &known->second;
-    const auto* list = config_.find_list(name);
-    if (list == nullptr) return nullptr;
     std::vector<ExprValue> values;
-    for (const ModelConfig::Value& value : *list) values.push_back(converted(value));
+    if (const auto* list = config_.find_list(name)) {
+      for (const ModelConfig::Value& value : *list) values.push_back(converted(value));
+    } else {
+      // Of a list of lists or objects only the length is known here.
+      const std::string prefix = std::string(name) + ".";
+      while (has(prefix + std::to_string(values.size()))) values.emplace_back(Null{});
+      if (values.empty()) return nullptr;
+    }
     return &lists_.emplace(name, std::move(values)).first->second;
   }
 
@@ -124,8 +134,10 @@ class TemplateBuilder : public Scope {
     const Class& cls = class_of(spec);
     const ModuleId id = add_module(tree_, parent, name, cls.name);
     Module& module = tree_.modules[id];
+    const Module& above = tree_.modules[parent];
     module.expert = spec.expert;
-    module.stage = static_cast<std::int8_t>(spec.stage);
+    module.stage = spec.stage != 0 ? static_cast<std::int8_t>(spec.stage) : above.stage;
+    module.prompt_only = spec.prompt_only || above.prompt_only;
     module.no_split = cls.no_split;
     for (const TensorSpec& tensor : spec.tensors) build_tensor(tensor, id);
     if (!spec.repeat) {
@@ -143,9 +155,18 @@ class TemplateBuilder : public Scope {
     loops_.emplace_back(spec.index, 0);
     for (std::int64_t i = 0; i < count; ++i) {
       loops_.back().second = i;
-      build_module(spec.modules[0], id, std::to_string(i));
+      build_item(spec, id, std::to_string(i));
     }
     loops_.pop_back();
+  }
+
+  // One item of a repetition: the first kind of it whose condition holds.
+  void build_item(const ModuleSpec& spec, ModuleId parent, const std::string& name) {
+    for (const ModuleSpec& kind : spec.modules) {
+      if (kind.when && !condition(*kind.when, parent, name)) continue;
+      build_module(kind, parent, name);
+      return;
+    }
   }
 
   bool condition(const Expression& when, ModuleId parent, std::string_view name) {
@@ -217,10 +238,15 @@ class TemplateBuilder : public Scope {
   }
 
   void tie_weights() {
-    where_ = "the tied weights";
-    if (!architecture_.tie_when || !architecture_.tie_when->boolean(*this)) return;
+    for (const Architecture::Tie& entry : architecture_.ties) {
+      where_ = "the tied weights";
+      if (entry.when.boolean(*this)) tie_group(entry.tensors);
+    }
+  }
+
+  void tie_group(const std::vector<std::string>& names) {
     std::vector<TensorId> group;
-    for (const std::string& name : architecture_.tie) group.push_back(find_tensor(name));
+    for (const std::string& name : names) group.push_back(find_tensor(name));
     for (const TensorId id : group) {
       if (tree_.tensors[id].shape != tree_.tensors[group[0]].shape) {
         throw Error("tensors " + quote(tree_.tensors[group[0]].name) + " and " +
@@ -237,6 +263,23 @@ class TemplateBuilder : public Scope {
     const std::int64_t value = found->second.integer(*this);
     if (value < 0) throw Error(found->second.text() + " is negative");
     return static_cast<std::uint64_t>(value);
+  }
+
+  bool holds(const char* key) {
+    const auto found = architecture_.facts.find(key);
+    where_ = std::string("the fact ") + key;
+    return found != architecture_.facts.end() && found->second.boolean(*this);
+  }
+
+  // What a layer keeps of a sequence whatever its length: elements in the model's dtype, and bytes.
+  std::uint64_t state_bytes() {
+    const std::uint64_t elements = fact("state_elements");
+    const auto bytes = tensor_bytes(memory_dtype(stored_, wanted_), Shape{elements});
+    std::uint64_t total = fact("state_bytes");
+    if (!bytes || __builtin_add_overflow(total, *bytes, &total)) {
+      throw Error("the state of a layer overflows");
+    }
+    return total;
   }
 
   ModuleId module_id(const std::string& name) const {
@@ -261,6 +304,9 @@ class TemplateBuilder : public Scope {
       layer.module = block;
       layer.kv_elements = fact("kv_elements");
       layer.window = fact("window");
+      layer.shares_cache = holds("shares_cache");
+      layer.cross_elements = fact("cross_elements");
+      layer.state_bytes = state_bytes();
       layer.experts = fact("experts");
       layer.experts_per_token = layer.experts == 0 ? 0 : fact("experts_per_token");
       facts.layers.push_back(layer);

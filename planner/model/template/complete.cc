@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 
 #include "berth/error.h"
@@ -35,6 +36,7 @@ class ConfigScope : public Scope {
     return Null{std::string(name)};
   }
   const std::vector<ExprValue>* list_of(std::string_view /*name*/) override { return nullptr; }
+  bool has(std::string_view name) override { return config_.has(name); }
 
   bool saw_null() const { return saw_null_; }
 
@@ -134,11 +136,41 @@ void count_labels(ModelConfig& config) {
   if (!config.has("num_labels")) config.set("num_labels", std::int64_t{2});
 }
 
-void check_layer_types(const ModelConfig& config) {
-  const auto* types = config.find_list("layer_types");
+// The kinds of layers that transformers 5.24 knows (configuration_utils.py, with their older
+// names).
+constexpr std::string_view kLayerTypes[] = {"full_attention",
+                                            "sliding_attention",
+                                            "chunked_attention",
+                                            "window_attention",
+                                            "indexed_attention",
+                                            "compressed_sparse_attention",
+                                            "heavily_compressed_attention",
+                                            "minimax_m3_sparse",
+                                            "conv",
+                                            "moe",
+                                            "hybrid",
+                                            "hybrid_sliding",
+                                            "reference_sliding_attention",
+                                            "linear_attention",
+                                            "mamba",
+                                            "attention",
+                                            "deepseek_sparse_attention",
+                                            "qwen_sparse_attention"};
+constexpr std::string_view kMlpTypes[] = {"sparse", "dense"};
+
+void check_kinds(const ModelConfig& config, const std::string& key,
+                 std::span<const std::string_view> known) {
+  const auto* kinds = config.find_list(key);
+  if (kinds == nullptr) return;
+  for (std::size_t i = 0; i < kinds->size(); ++i) {
+    const auto* kind = std::get_if<std::string>(&(*kinds)[i]);
+    if (kind != nullptr && std::ranges::find(known, *kind) != known.end()) continue;
+    throw Error(config.source() + ": " + key + "[" + std::to_string(i) +
+                "]: " + (kind == nullptr ? "not a string" : quote(*kind) + " is no kind of layer"));
+  }
   const auto layers = config.integer("num_hidden_layers");
-  if (types == nullptr || !layers || static_cast<std::int64_t>(types->size()) == *layers) return;
-  throw Error(config.source() + ": layer_types: " + std::to_string(types->size()) +
+  if (!layers || static_cast<std::int64_t>(kinds->size()) == *layers) return;
+  throw Error(config.source() + ": " + key + ": " + std::to_string(kinds->size()) +
               " entries for num_hidden_layers " + std::to_string(*layers));
 }
 
@@ -164,14 +196,16 @@ ModelConfig complete_config(ModelConfig config, const Architecture& architecture
   fill_defaults(config, architecture);
   name_aliases(config, architecture);
   settle_rope(config, architecture);
-  check_layer_types(config);
+  check_kinds(config, "layer_types", kLayerTypes);
+  check_kinds(config, "mlp_layer_types", kMlpTypes);
   count_labels(config);
   check_demands(config, architecture);
   return config;
 }
 
 ModelConfig complete_config(ModelConfig config) {
-  const auto architecture = find_architecture(config.model_type());
+  const auto architecture = find_architecture(config.model_type(), "",
+                                              config.text("text_config.model_type").value_or(""));
   return architecture ? complete_config(std::move(config), *architecture) : std::move(config);
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
@@ -43,6 +44,10 @@ class Evaluator {
         return arithmetic(Op::kSubtract, std::int64_t{0}, value(node.operands[0]));
       case Op::kInt:
         return truncated(value(node.operands[0]));
+      case Op::kHas:
+        return scope_.has(node.name);
+      case Op::kOneOf:
+        return one_of(node);
       case Op::kEqual:
         return equal(value(node.operands[0]), value(node.operands[1]));
       case Op::kNotEqual:
@@ -69,15 +74,28 @@ class Evaluator {
  private:
   using Op = Expression::Op;
 
+  // The letters of a string; nothing for another value.
+  std::optional<std::vector<ExprValue>> letters(const std::string& name) const {
+    const ExprValue value = scope_.value_of(name);
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return std::nullopt;
+    std::vector<ExprValue> out;
+    for (const char letter : *text) out.emplace_back(std::string(1, letter));
+    return out;
+  }
+
   // An absent list has no elements.
   std::int64_t length(const std::string& name) const {
-    const auto* found = scope_.list_of(name);
-    return found == nullptr ? 0 : static_cast<std::int64_t>(found->size());
+    if (const auto* found = scope_.list_of(name)) return static_cast<std::int64_t>(found->size());
+    const auto text = letters(name);
+    return text ? static_cast<std::int64_t>(text->size()) : 0;
   }
 
   // All elements of an absent list are absent, so that `layer_types[layer] ?? ...` works.
   ExprValue element(const Expression::Node& node) const {
     const auto* found = scope_.list_of(node.name);
+    const auto text = found == nullptr ? letters(node.name) : std::nullopt;
+    if (text) found = &*text;
     if (found == nullptr) return Null{node.name};
     const ExprValue index = value(node.operands[0]);
     const auto* whole = std::get_if<std::int64_t>(&index);
@@ -92,12 +110,38 @@ class Evaluator {
   // An absent list contains nothing.
   bool contains(const Expression::Node& node) const {
     const auto* found = scope_.list_of(node.name);
+    const auto text = found == nullptr ? letters(node.name) : std::nullopt;
+    if (text) found = &*text;
     if (found == nullptr) return false;
     const ExprValue wanted = value(node.operands[0]);
     for (const ExprValue& candidate : *found) {
       if (equal(candidate, wanted)) return true;
     }
     return false;
+  }
+
+  // The value of a node, which must be among `words`, "a|b|c".
+  ExprValue one_of(const Expression::Node& node) const {
+    const auto& words = std::get<std::string>(node.literal);
+    ExprValue found = value(node.operands[0]);
+    const auto* text = std::get_if<std::string>(&found);
+    if (text == nullptr) fail_type(found, "a string");
+    const bool plain = !text->empty() && text->find('|') == text->npos;
+    if (plain && ("|" + words + "|").find("|" + *text + "|") != words.npos) return found;
+    std::string listed;
+    for (const char c : words) listed += c == '|' ? std::string(", ") : std::string(1, c);
+    throw Error(said_by(node.operands[0]) + ": " + quote(*text) + " is none of " + listed);
+  }
+
+  // The name of the config that a value came from: the first one in the expression that is there.
+  std::string said_by(std::uint32_t index) const {
+    const Expression::Node& node = expression_.nodes_[index];
+    if (!node.name.empty()) return scope_.has(node.name) ? node.name : "";
+    for (const std::uint32_t operand : node.operands) {
+      const std::string name = operand < index ? said_by(operand) : "";
+      if (!name.empty()) return name;
+    }
+    return "";
   }
 
   static bool is_number(const ExprValue& v) {

@@ -5,9 +5,11 @@
 // Operators, from those that bind loosest to those that bind tightest: `a if c else b`, or, and,
 // not, comparisons, ?? (the left side unless it is null), + -, * // / %, unary minus, calls and
 // subscripts. Values are null (an absent name), true and false, 64-bit integers, numbers with a
-// point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x).
-// The functions are min, max and int, which rounds toward zero. Integer arithmetic is exact or
-// throws Error; // rounds down. A dotted name is one name.
+// point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x),
+// has(x), which is false only where the config has nothing of this name.
+// A string that a name stands for is a list of its letters there. The functions are min, max, int,
+// which rounds toward zero, and one_of(x, 'a|b'), which is x and an error if that is neither.
+// Integer arithmetic is exact or throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +35,8 @@ class Scope {
   virtual ~Scope() = default;
   virtual ExprValue value_of(std::string_view name) = 0;
   virtual const std::vector<ExprValue>* list_of(std::string_view name) = 0;
+  // Whether a value, a list or an object of this name is there; a default is not.
+  virtual bool has(std::string_view name) = 0;
 };
 
 // A parsed expression. It does not change, and is cheap to evaluate often.
@@ -79,11 +83,13 @@ class Expression {
     kInt,
     kLen,
     kContains,
+    kHas,
+    kOneOf,  // operand: value; the literal holds what it may be
   };
   struct Node {
     Op op = Op::kLiteral;
     ExprValue literal;               // kLiteral
-    std::string name;                // kName, kSubscript, kLen, kContains
+    std::string name;                // kName, kSubscript, kLen, kContains, kHas
     std::uint32_t operands[3] = {};  // indices into nodes_
   };
 

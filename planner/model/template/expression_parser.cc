@@ -195,7 +195,7 @@ class ExpressionParser {
     return node;
   }
   Index call(const std::string& function) {
-    if (function == "len" || function == "contains") {
+    if (function == "len" || function == "contains" || function == "has") {
       skip_spaces();
       const std::size_t begin = at_;
       while (at_ < text_.size() && is_word(text_[at_])) ++at_;
@@ -205,7 +205,7 @@ class ExpressionParser {
         expect(",");
         node = add(Op::kContains, conditional());
       } else {
-        node = add(Op::kLen);
+        node = add(function == "len" ? Op::kLen : Op::kHas);
       }
       expect(")");
       out_.nodes_[node].name = std::move(list);
@@ -215,6 +215,16 @@ class ExpressionParser {
     if (function == "int") {
       expect(")");
       return add(Op::kInt, first);
+    }
+    if (function == "one_of") {
+      expect(",");
+      skip_spaces();
+      if (at_ == text_.size() || text_[at_] != '\'') fail("one_of wants a string of words");
+      const Index words = string_literal();
+      expect(")");
+      const Index node = add(Op::kOneOf, first);
+      out_.nodes_[node].literal = out_.nodes_[words].literal;
+      return node;
     }
     if (function != "min" && function != "max") fail("unknown function " + quote(function));
     expect(",");

@@ -171,6 +171,10 @@ class ConfigReader {
     return std::nullopt;
   }
 
+  // Whether a key of the text model may stand for the whole. Not that of tied weights: transformers
+  // 5.24 asks the outer config alone, whatever the inner one says (modeling_utils.py, tie_weights).
+  static bool is_shared(std::string_view key) { return key != "text_config.tie_word_embeddings"; }
+
   bool says(const std::string& key) const { return config_.has(key) || config_.is_null(key); }
 
   // The keys that begin with `prefix`, nulls included.
@@ -202,7 +206,9 @@ class ConfigReader {
 
   // Copies every key `from`* to `to`*, unless that is there already.
   void promote(const std::string& from, const std::string& to) {
-    for (const std::string& key : keys_below(from)) rename(key, to + key.substr(from.size()));
+    for (const std::string& key : keys_below(from)) {
+      if (is_shared(key)) rename(key, to + key.substr(from.size()));
+    }
   }
 
   void rename(const std::string& from, const std::string& to) {
