@@ -38,8 +38,8 @@ class KvCache {
   // be called once after each append(). A window must be as large as what is kept, or larger than
   // all positions. There are n times as many heads as kv heads, and n heads in a row share a kv
   // head. Returns the same shape. Scores and their softmax are computed for a block of queries at a
-  // time, so that memory stays bounded for long prompts, and in float32, as in transformers' default
-  // attention.
+  // time, so that memory stays bounded for long prompts, and in float32, as in transformers'
+  // default attention.
   Placed attend(const Placed& query, const AttentionOptions& options);
 
   std::int64_t positions() const { return positions_; }

@@ -1,7 +1,5 @@
 // The KV cache: what it keeps, and that attention over it is attention over everything that is
 // seen.
-#include "runtime/exec/attention.h"
-
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "runtime/exec/attention.h"
 #include "runtime/exec/plain_errors.h"
 #include "tests/error_of.h"
 
