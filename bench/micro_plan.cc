@@ -5,6 +5,8 @@
 #include <string>
 
 #include "berth/planner.h"
+#include "planner/model/open/build_model_tree.h"
+#include "planner/model/tree/config.h"
 
 namespace berth {
 namespace {
