@@ -1,11 +1,19 @@
-// Which share of its random or many instances a test tries.
+// Whether a sanitizer watches this build (BERTH_SANITIZED), and what tests then do less of.
 #pragma once
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // GCC
+#define BERTH_SANITIZED
+#elif defined(__has_feature)  // clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define BERTH_SANITIZED
+#endif
+#endif
 
 namespace berth {
 
-// All of them (1), but under a sanitizer, which makes each ten times as slow, one in 24: what a
-// sanitizer finds there it finds in a few.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// Which share of its random or many instances a test tries: all of them (1), but under a sanitizer,
+// which makes each ten times as slow, one in 24. What a sanitizer finds there it finds in a few.
+#ifdef BERTH_SANITIZED
 inline constexpr int kInstanceShare = 24;
 #else
 inline constexpr int kInstanceShare = 1;

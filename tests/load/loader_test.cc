@@ -18,6 +18,7 @@
 #include "runtime/io/shard_files.h"
 #include "runtime/load/naive.h"
 #include "runtime/load/schedule.h"
+#include "tests/instance_share.h"
 #include "tests/load/support.h"
 
 namespace berth {
@@ -29,7 +30,7 @@ using ::testing::IsEmpty;
 using testing::TempFolder;
 using testing::TestTensor;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef BERTH_SANITIZED
 constexpr bool kSanitized = true;  // a sanitizer's shadow memory is anonymous memory, too
 #else
 constexpr bool kSanitized = false;

@@ -21,6 +21,7 @@
 #include "runtime/io/engines.h"
 #include "runtime/io/reader.h"
 #include "runtime/io/shard_files.h"
+#include "tests/instance_share.h"
 
 namespace berth::testing {
 namespace {
@@ -312,7 +313,7 @@ Held held() {
     if (line.find("rw-p 00000000 00:00 0") == std::string::npos || stack || shadow) continue;
     bytes += size;
   }
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef BERTH_SANITIZED
   held.mapped_mebibytes = bytes >> 23 << 3;  // sanitizers map memory of their own as they go
 #endif
   return held;

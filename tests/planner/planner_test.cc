@@ -224,8 +224,10 @@ TEST(Auto, AlwaysPlansWhereTheHostHoldsTheModel) {
     if (random() % 3 == 0) small.experts = 4;
     std::vector<Device> some;
     for (std::uint64_t i = 0, count = random() % 5; i < count; ++i) {
-      some.push_back(gpu(std::to_string(i), (256 + random() % 1024) * kMiB,
-                         1e11 * static_cast<double>(1 + random() % 20)));
+      // Drawn one after another, because compilers evaluate arguments in orders of their own.
+      const double bandwidth = 1e11 * static_cast<double>(1 + random() % 20);
+      const std::uint64_t capacity = (256 + random() % 1024) * kMiB;
+      some.push_back(gpu(std::to_string(i), capacity, bandwidth));
     }
     const ModelTree tree = model_of(small);
     const Machine machine = machine_of(some, 3 * tree.bytes() + 4 * kGiB, 0);
@@ -358,8 +360,9 @@ TEST(Planner, HoldsItsInvariantsOnRandomInstances) {
     const ModelTree tree = model_of(shape);
     std::vector<Device> gpus;
     for (std::uint64_t g = pick(0, 3); g > 0; --g) {
-      gpus.push_back(gpu(std::to_string(gpus.size()), 512 * kMiB + kMiB * pick(0, 400),
-                         1e11 * static_cast<double>(pick(2, 20))));
+      const double bandwidth = 1e11 * static_cast<double>(pick(2, 20));
+      const std::uint64_t capacity = 512 * kMiB + kMiB * pick(0, 400);
+      gpus.push_back(gpu(std::to_string(gpus.size()), capacity, bandwidth));
     }
     const std::uint64_t host = gpus.empty() || pick(0, 4) > 0 ? kMiB * pick(64, 900) : 0;
     Machine machine = machine_of(gpus, host, pick(0, 2) == 0 ? 0 : 100 * kGiB);

@@ -132,8 +132,10 @@ Instance random_instance(std::mt19937& random, bool mixture) {
   const std::uint64_t weights = out.tree.bytes();
   std::vector<Device> gpus;
   for (std::uint64_t g = pick(1, 2); g > 0; --g) {
-    Device device = gpu(std::to_string(gpus.size()), (520ull << 20) + weights * pick(5, 80) / 100,
-                        1e11 * static_cast<double>(pick(1, 30)));
+    // Drawn one after another, because compilers evaluate arguments in orders of their own.
+    const double bandwidth = 1e11 * static_cast<double>(pick(1, 30));
+    const std::uint64_t capacity = (520ull << 20) + weights * pick(5, 80) / 100;
+    const Device device = gpu(std::to_string(gpus.size()), capacity, bandwidth);
     gpus.push_back(pick(0, 2) == 0 && !gpus.empty() ? gpus[0] : device);
     gpus.back().name = std::to_string(gpus.size() - 1);
   }

@@ -37,8 +37,10 @@ Instance random_instance(std::mt19937& random) {
   const std::uint64_t weights = out.tree.bytes();
   std::vector<Device> gpus;
   for (std::uint64_t g = pick(0, 4); g > 0; --g) {
-    gpus.push_back(gpu(std::to_string(gpus.size()), 512 * kMiB + weights * pick(2, 60) / 100,
-                       1e11 * static_cast<double>(pick(2, 30))));
+    // Drawn one after another, because compilers evaluate arguments in orders of their own.
+    const double bandwidth = 1e11 * static_cast<double>(pick(2, 30));
+    const std::uint64_t capacity = 512 * kMiB + weights * pick(2, 60) / 100;
+    gpus.push_back(gpu(std::to_string(gpus.size()), capacity, bandwidth));
   }
   const std::uint64_t host = pick(0, 3) > 0 ? 64 * kMiB + weights * pick(5, 130) / 100 : 0;
   out.machine = machine_of(gpus, gpus.empty() && host == 0 ? weights : host,
