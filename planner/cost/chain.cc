@@ -4,28 +4,19 @@
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/connected_components.hpp>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <tuple>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/base/saturating.h"
 #include "planner/model/tree/depth_first.h"
 #include "planner/plan/device_map.h"
 #include "planner/plan/kv_cache.h"
 
 namespace berth {
 namespace {
-
-constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
-
-// Products and sums of numbers that users give saturate instead of wrapping around, so that far too
-// much stays far too much.
-std::uint64_t times(std::uint64_t a, std::uint64_t b) {
-  return a != 0 && b > kMost / a ? kMost : a * b;
-}
-std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > kMost - b ? kMost : a + b; }
 
 // The dtype that holds most bytes of the parameters, so that small float32 norms do not count.
 // `known`: the bytes of each tensor, or empty if they are not worked out yet.

@@ -1,18 +1,11 @@
 #include "planner/plan/kv_cache.h"
 
 #include <algorithm>
-#include <limits>
+
+#include "planner/base/saturating.h"
 
 namespace berth {
 namespace {
-
-constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
-
-std::uint64_t times(std::uint64_t a, std::uint64_t b) {
-  return a != 0 && b > kMost / a ? kMost : a * b;
-}
-
-std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > kMost - b ? kMost : a + b; }
 
 std::uint64_t bytes_of(std::uint64_t elements, std::uint64_t bits) {
   return elements > kMost / 64 ? kMost : (elements * bits + 7) / 8;
