@@ -255,7 +255,7 @@ class Conversion {
     }
     std::vector<std::uint32_t> uses(checkpoint_.shards.size(), 0);
     for (const Chunk& chunk : schedule_.chunks) ++uses[chunk.shard];
-    ShardFiles files(checkpoint_.shards, systems, std::move(uses), {options_.io}, {});
+    ShardFiles files(checkpoint_.shards, systems, uses, {options_.io}, {});
 
     std::vector<std::unique_ptr<DeviceSink>> sinks;
     sinks.push_back(std::make_unique<FileSink>(folder, shards_));
