@@ -64,7 +64,7 @@ void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, s
                      DType dtype) {
   if (stored == dtype) {
     std::memcpy(to, from, bytes);
-  } else if (is_block_format(stored)) {
+  } else if (is_decodable(stored)) {
     const BlockFormat format = block_format(stored);
     dequantize_on_host(from, format, to, float_format(dtype), bytes / block_size(format).bytes);
   } else {
@@ -174,7 +174,7 @@ class CudaSink final : public DeviceSink {
   // has selected the stream's device.
   void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
     const FloatFormat wanted = float_format(job.dtype);
-    if (is_block_format(job.stored)) {
+    if (is_decodable(job.stored)) {
       const BlockFormat format = block_format(job.stored);
       dequantize_on_device(from, format, to, wanted, bytes / block_size(format).bytes,
                            stream_.handle());
