@@ -1,6 +1,7 @@
 #include "cli/report/plan_json.h"
 
 #include "cli/report/plan_report.h"
+#include "planner/plan/kv_cache.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
@@ -151,7 +152,7 @@ void write_request(JsonWriter& json, const Planned& planned) {
       .member("new_tokens", plan.workload.new_tokens)
       .key("kv_dtype");
   if (plan.workload.kv_dtype) {
-    json.value(torch_dtype_name(*plan.workload.kv_dtype));
+    json.value(kv_dtype_name(*plan.workload.kv_dtype));
   } else {
     json.null();
   }

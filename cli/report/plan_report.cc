@@ -15,6 +15,7 @@
 #include "cli/report/table.h"
 #include "planner/base/join.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
@@ -219,7 +220,7 @@ std::string request_line(const Plan& plan, bool with_policy) {
   }
   out += fmt::format("{}batch {}, context {}", out.empty() ? "" : "; ", plan.workload.batch,
                      with_commas(plan.workload.context));
-  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
+  if (plan.workload.kv_dtype) out += ", KV cache " + kv_dtype_name(*plan.workload.kv_dtype);
   return wrap_words(out + "; table in GiB", 4) + "\n";
 }
 

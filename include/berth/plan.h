@@ -51,6 +51,8 @@ struct Workload {
   std::uint64_t new_tokens = 128;     // Default: 128
   // Of the KV cache. Default: the dtype of the weights, or a 16-bit one if theirs is wider
   std::optional<DType> kv_dtype;
+  // In a Plan: whether kv_dtype was asked for, so that other tools are told. Default: false
+  bool kv_dtype_asked = false;
 };
 
 // The most bytes of weights on a device, as Accelerate's max_memory.
