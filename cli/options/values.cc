@@ -10,6 +10,7 @@
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 
@@ -76,8 +77,15 @@ DTypeChoice dtype_from(std::string_view text) {
 }
 
 DType kv_dtype_from(std::string_view text) {
-  return listed_dtype(text, "a dtype of the KV cache",
-                      {"float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"});
+  const std::optional<DType> dtype = parse_kv_dtype(text);
+  if (!dtype) {
+    std::vector<std::string_view> names;
+    for (const KvDType& row : kv_dtypes()) {
+      names.insert(names.end(), row.names.begin(), row.names.end());
+    }
+    fail_choice(text, "a dtype of the KV cache", names);
+  }
+  return *dtype;
 }
 
 CpuMemory cpu_memory_from(std::string_view text) {
@@ -214,11 +222,20 @@ Override override_from(std::string_view text) {
 }
 
 std::uint64_t count_from(std::string_view text) {
-  const std::optional<std::uint64_t> number = whole_number(text);
-  if (!number || *number > kMaxCount) {
-    throw Error(fmt::format("{} is not a whole number from 0 to {}", quote(text), kMaxCount));
+  std::uint64_t unit = 1;
+  std::string_view digits = text;
+  if (!text.empty()) {
+    const char last = text.back();
+    if (last == 'k' || last == 'K') unit = 1024;
+    if (last == 'm' || last == 'M') unit = 1024 * 1024;
   }
-  return *number;
+  if (unit > 1) digits.remove_suffix(1);
+  const std::optional<std::uint64_t> number = whole_number(digits);
+  if (!number || *number > kMaxCount / unit) {
+    throw Error(fmt::format("{} is not a whole number from 0 to {} (128k is 131072)", quote(text),
+                            kMaxCount));
+  }
+  return *number * unit;
 }
 
 std::uint64_t positive_from(std::string_view text) {
