@@ -327,6 +327,24 @@ void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) 
   }
 }
 
+// Adds a note where a GPU of which only the budget of weights is known must have more memory than
+// that for the plan to fit.
+void note_budgets(const PlanInputs& inputs, const Ledger& ledger, Plan& plan) {
+  std::string taken;
+  for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
+    const DeviceLedger& row = ledger.devices[d];
+    if (!inputs.spaces[d].budget_only || row.kind != DeviceKind::kCuda) continue;
+    const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
+    if (row.weights == 0 || used <= inputs.spaces[d].weight_bytes) continue;
+    const std::string label = inputs.label(static_cast<std::uint32_t>(d));
+    taken += taken.empty() ? label + " is taken to have " : ", " + label + " ";
+    taken += format_size(row.capacity);
+  }
+  if (taken.empty()) return;
+  plan.notes.push_back("--max-memory limits weights alone: " + taken +
+                       ", KV cache and workspace included; --machine says what memory there is");
+}
+
 // Bytes of weights that are off the GPUs though the request forbids it; 0 if it does not.
 std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   std::uint64_t bytes = 0;
@@ -391,6 +409,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
                          inputs.label(plan.disk_runner));
   }
   const std::uint64_t load_short = settle_load(inputs, ledger, plan);
+  if (own) note_budgets(inputs, ledger, plan);
   Reasons reasons;
   if (own && all) {
     reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming);

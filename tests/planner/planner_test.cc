@@ -117,6 +117,20 @@ TEST(MemoryModel, FillsTheWorkloadsDefaults) {
   EXPECT_EQ(fill_workload(tree, {}).kv_dtype, DType::kF16);
 }
 
+TEST(MemoryModel, SaysWhatMemoryAGpuOfABudgetIsTakenToHave) {
+  const ModelTree tree = model_of({});
+  Request request;
+  request.max_memory = {{"0", tree.bytes()}};
+  const auto notes = [&] {
+    return make_plan(tree, budget_machine(*request.max_memory), request).notes;
+  };
+  EXPECT_THAT(notes(), ::testing::Contains(::testing::HasSubstr(
+                           "--max-memory limits weights alone: gpu 0 is taken to have")));
+  request.max_memory = {{"0", tree.bytes() + 64 * kGiB}};
+  EXPECT_THAT(notes(), ::testing::Not(::testing::Contains(
+                           ::testing::HasSubstr("--max-memory limits weights alone"))));
+}
+
 TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
   ModelTree tree = model_of({});
   const std::uint64_t bytes = tree.bytes();
