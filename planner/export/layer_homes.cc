@@ -34,7 +34,9 @@ Sublayer sublayer_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
   Sublayer sublayer = kAttention;
   for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
     if (tree.modules[m].expert) return kExperts;
-    if (ends_with_any(tree.modules[m].name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
+    const std::string_view name = tree.modules[m].name;
+    const bool of_gguf = name.substr(name.rfind('.') + 1).starts_with("ffn_");
+    if (of_gguf || ends_with_any(name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
       sublayer = kFeedForward;
     }
   }

@@ -75,6 +75,14 @@ Model open_whole_model(const WholeFile& whole, const std::string& name,
   WholeModel opened = whole.format->open(whole.file);
   Model model;
   model.checkpoint = std::move(opened.checkpoint);
+  std::vector<std::string>& notes = model.checkpoint->notes;
+  notes.insert(notes.begin(), whole.notes.begin(), whole.notes.end());
+  if (opened.tree) {
+    model.tree = opened.tree(*model.checkpoint, dtype);
+    model.tree.name = name;
+    model.tree.quantization = whole.format->name;
+    return model;
+  }
   join_with_config(model, name,
                    build_skeleton(ModelConfig::parse(opened.config_json, whole.file.string()),
                                   dtype, model.checkpoint->tensors.size() + 16),
