@@ -187,6 +187,12 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 // on stderr.
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
   Model model = open_model(options.model, dtype, dequantize);
+  if (options.command == Command::kRun && !model.components.empty()) {
+    throw Error(
+        fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
+                    "language models only",
+                    options.model.string(), model.tree.model_type));
+  }
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
   const WholeFormat* const whole = whole_format(model.checkpoint->format);
   if (whole == nullptr || !whole->mixes_floats) return model;
