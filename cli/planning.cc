@@ -55,8 +55,7 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
           fmt::format("reserve: device {} is not on {}", quote(entry.device), machine.source));
     }
     for (Device& device : machine.devices) {
-      const bool meant =
-          entry.device.empty() ? device.kind == DeviceKind::kCuda : device.name == entry.device;
+      const bool meant = entry.device.empty() ? is_gpu(device.kind) : device.name == entry.device;
       if (meant) device.reserve = entry.bytes;
     }
   }
@@ -110,7 +109,7 @@ void add_emulated(const Request& request, Machine& machine) {
     device.description = "emulated";
     const auto after =
         std::find_if(machine.devices.begin(), machine.devices.end(), [&](const Device& other) {
-          return other.kind != DeviceKind::kCuda || std::stoi(other.name) > std::stoi(name);
+          return !is_gpu(other.kind) || std::stoi(other.name) > std::stoi(name);
         });
     machine.devices.insert(after, device);
     host = machine.find("cpu");

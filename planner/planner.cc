@@ -331,7 +331,7 @@ void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) 
 std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& row : ledger.devices) {
-    if (row.kind != DeviceKind::kCuda) bytes += row.weights;
+    if (!is_gpu(row.kind)) bytes += row.weights;
   }
   return inputs.request.never_offload ? bytes : 0;
 }

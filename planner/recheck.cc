@@ -23,13 +23,16 @@ std::string recheck(const Plan& plan, const Machine& now, bool emulate) {
   };
   for (const DeviceLedger& row : plan.devices) {
     const bool used = row.weights + row.kv_cache + row.workspace > 0;
-    if (!used || row.kind != DeviceKind::kCuda) continue;
+    if (!used || !is_gpu(row.kind)) continue;
     const Device* device = now.find(row.name);
-    if (device != nullptr && device->kind == DeviceKind::kCuda) {
+    if (device != nullptr && device->kind == row.kind) {
       compare("gpu " + row.name, kCudaContext + row.weights + row.kv_cache + row.workspace,
               *device);
     } else if (emulate) {
       emulated += row.weights + row.kv_cache + row.workspace;
+    } else if (row.kind == DeviceKind::kOther) {
+      say("the plan uses gpu " + row.name + ", which is of kind other: Berth plans for it, but " +
+          "loads to CUDA GPUs, host RAM and the disk only (--emulate rehearses it in host memory)");
     } else {
       say("the plan uses gpu " + row.name + ", which this machine does not have (--emulate " +
           "rehearses it in host memory)");

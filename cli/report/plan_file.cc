@@ -82,7 +82,8 @@ DeviceLedger read_device(const Reader& reader) {
   DeviceLedger device;
   device.name = reader.parsed("name", [](const std::string& text) { return device_from(text); });
   const std::string kind = reader.text("kind");
-  for (const DeviceKind candidate : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
+  for (const DeviceKind candidate :
+       {DeviceKind::kCuda, DeviceKind::kOther, DeviceKind::kCpu, DeviceKind::kDisk}) {
     if (device_kind_name(candidate) == kind) device.kind = candidate;
   }
   if (device_kind_name(device.kind) != kind) reader.fail("has an unknown kind");

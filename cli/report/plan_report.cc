@@ -245,7 +245,7 @@ std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size
 
 bool nothing_on_gpu(const Plan& plan) {
   return std::none_of(plan.devices.begin(), plan.devices.end(), [](const DeviceLedger& device) {
-    return device.kind == DeviceKind::kCuda && device.weights > 0;
+    return is_gpu(device.kind) && device.weights > 0;
   });
 }
 

@@ -15,8 +15,17 @@
 
 namespace berth {
 
-enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
-std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
+enum class DeviceKind : std::uint8_t {
+  kCuda,   // a GPU of NVIDIA
+  kOther,  // a GPU of another maker: Berth plans for it, but cannot load to it
+  kCpu,    // host RAM, or one NUMA node of it
+  kDisk,
+};
+std::string_view device_kind_name(DeviceKind kind);  // "cuda", "other", "cpu", "disk"
+// Whether devices of this kind compute in memory of their own, and are called by numbers.
+constexpr bool is_gpu(DeviceKind kind) {
+  return kind == DeviceKind::kCuda || kind == DeviceKind::kOther;
+}
 
 // Rates that are unknown are 0 until fill_defaults() has run, whose comment says the defaults.
 struct Device {

@@ -23,7 +23,7 @@ std::vector<Space> device_spaces(const Machine& machine, const Request& request)
   std::vector<Space> spaces;
   for (const Device& device : machine.devices) {
     Space space;
-    const std::uint64_t context = device.kind == DeviceKind::kCuda ? kCudaContext : 0;
+    const std::uint64_t context = is_gpu(device.kind) ? kCudaContext : 0;
     space.reserved = context + std::min(device.reserve, kUnlimited);
     space.budget_only = machine.source == kBudgetSource || device.description == kBudgetDevice;
     const std::uint64_t capacity = std::min(device.capacity, kUnlimited);
@@ -150,6 +150,7 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
     }
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
+      case DeviceKind::kOther:
         staged += stored;
         break;
       case DeviceKind::kCpu:

@@ -21,7 +21,8 @@
 
 namespace berth {
 
-// Bytes that a CUDA context with its libraries is taken to need on a GPU.
+// Bytes that a CUDA context with its libraries is taken to need on a GPU. Those of other makers are
+// taken to need as much.
 inline constexpr std::uint64_t kCudaContext = 512ull << 20;
 
 // Makes sums count tensors that share storage once a device. Asking about a tensor that shares none

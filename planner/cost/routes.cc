@@ -40,7 +40,7 @@ std::vector<double> route_seconds(const Machine& machine, double bytes) {
     if (from == host || to == host) linked[from == host ? to : from] = true;
   }
   for (std::size_t d = 0; d < devices; ++d) {
-    if (machine.devices[d].kind != DeviceKind::kCuda || linked[d]) continue;
+    if (!is_gpu(machine.devices[d].kind) || linked[d]) continue;
     const double seconds = kDefaultLatency + bytes / kDefaultBandwidth;
     boost::add_edge(d, host, seconds, graph);
     boost::add_edge(host, d, seconds, graph);

@@ -100,7 +100,7 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
 }
 
 bool LayerHomes::is_gpu(std::uint32_t device) const {
-  return device != kNone && plan.devices[device].kind == DeviceKind::kCuda;
+  return device != kNone && berth::is_gpu(plan.devices[device].kind);
 }
 
 std::string LayerHomes::label(std::uint32_t device) const {

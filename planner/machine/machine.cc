@@ -12,7 +12,8 @@ void fill_rates(Device& device) {
     if (rate <= 0) rate = value;
   };
   switch (device.kind) {
-    case DeviceKind::kCuda: {
+    case DeviceKind::kCuda:
+    case DeviceKind::kOther: {
       const GpuFigures* known = find_gpu(device.description);
       fill(device.memory_bandwidth, known ? known->memory_bandwidth : 1e12);
       fill(device.flops, known ? known->flops : 150e12);
@@ -50,6 +51,8 @@ std::string_view device_kind_name(DeviceKind kind) {
   switch (kind) {
     case DeviceKind::kCuda:
       return "cuda";
+    case DeviceKind::kOther:
+      return "other";
     case DeviceKind::kCpu:
       return "cpu";
     case DeviceKind::kDisk:

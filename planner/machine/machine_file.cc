@@ -1,6 +1,7 @@
 #include "planner/machine/machine_file.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 #include <system_error>
@@ -64,16 +65,25 @@ DeviceKind kind_of_name(const YamlValue& value) {
   value.fail(quote(name) + " is no device name (" + advice + ")");
 }
 
-void check_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
-  const std::string kind = value.as_text();
-  if (kind == device_kind_name(expected)) return;
-  if (kind != "cuda" && kind != "cpu" && kind != "disk") {
-    const auto hint = nearest(kind, {"cuda", "cpu", "disk"});
-    value.fail(quote(kind) + " is no kind of device (" +
-               (hint ? "did you mean " + quote(*hint) + "?" : "cuda, cpu or disk") + ")");
+// The kind that a device of this name has, which for a GPU is the one that `value` says.
+DeviceKind read_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
+  constexpr std::array kKinds = {DeviceKind::kCuda, DeviceKind::kOther, DeviceKind::kCpu,
+                                 DeviceKind::kDisk};
+  const std::string text = value.as_text();
+  const auto* const kind = std::find_if(kKinds.begin(), kKinds.end(), [&](DeviceKind candidate) {
+    return text == device_kind_name(candidate);
+  });
+  if (kind == kKinds.end()) {
+    const auto hint = nearest(text, {"cuda", "other", "cpu", "disk"});
+    value.fail(quote(text) + " is no kind of device (" +
+               (hint ? "did you mean " + quote(*hint) + "?" : "cuda, other, cpu or disk") + ")");
   }
-  const std::string wanted = kind == "cuda" ? "a CUDA ordinal: 0, 1, ..." : quote(kind);
-  value.fail("a " + kind + " device must be named " + wanted + ", not " + quote(name));
+  if (*kind == expected || (is_gpu(*kind) && is_gpu(expected))) return *kind;
+  const std::string wanted = *kind == DeviceKind::kCuda    ? "a CUDA ordinal: 0, 1, ..."
+                             : *kind == DeviceKind::kOther ? "a number: 0, 1, ..."
+                                                           : quote(text);
+  value.fail((*kind == DeviceKind::kOther ? "a device of kind other" : "a " + text + " device") +
+             " must be named " + wanted + ", not " + quote(name));
 }
 
 std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
@@ -112,7 +122,7 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   device.name = name.as_text();
   device.kind = kind_of_name(name);
   if (machine.find(device.name)) name.fail("device " + quote(device.name) + " is described twice");
-  if (const auto kind = map.get("kind")) check_kind(*kind, device.name, device.kind);
+  if (const auto kind = map.get("kind")) device.kind = read_kind(*kind, device.name, device.kind);
   device.capacity = device.total = read_capacity(map.require("capacity"), device.kind);
   if (const auto reserve = map.get("reserve")) {
     device.reserve = parsed(*reserve, parse_size);
@@ -132,7 +142,7 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   if (const auto text = map.get("description"))
     device.description = printable(text->as_text(), kMostText);
   if (const auto text = map.get("uuid")) {
-    if (device.kind != DeviceKind::kCuda) text->fail("only GPUs have one (leave it out)");
+    if (!is_gpu(device.kind)) text->fail("only GPUs have one (leave it out)");
     device.uuid = printable(text->as_text());
   }
   map.finish();

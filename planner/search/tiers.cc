@@ -27,7 +27,7 @@ std::vector<Tier> make_tiers(const PlanInputs& inputs) {
   for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     if (!inputs.usable[d]) continue;
     const DeviceKind kind = inputs.machine.devices[d].kind;
-    (kind == DeviceKind::kCuda ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
+    (is_gpu(kind) ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
   }
   std::stable_sort(gpus.begin(), gpus.end(), [&](std::uint32_t a, std::uint32_t b) {
     const Device& x = inputs.machine.devices[a];

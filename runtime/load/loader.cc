@@ -83,15 +83,20 @@ class Loading {
       if (device < used.size()) used[device] = true;
     }
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
-      if (!used[i] || plan_.devices[i].kind != DeviceKind::kCuda) continue;
+      if (!used[i] || !is_gpu(plan_.devices[i].kind)) continue;
       const std::string& name = plan_.devices[i].name;
+      const bool other = plan_.devices[i].kind == DeviceKind::kOther;
       int ordinal = -1;
-      std::from_chars(name.data(), name.data() + name.size(), ordinal);
+      if (!other) std::from_chars(name.data(), name.data() + name.size(), ordinal);
       if (ordinal >= 0 && ordinal < cuda_device_count()) {
         ordinal_[i] = ordinal;
         gpu_before_[i] = gpu_used(ordinal);
       } else if (options_.emulate) {
         emulated_[i] = true;
+      } else if (other) {
+        throw Error("device " + name +
+                    " of the plan is of kind other: Berth plans for it, but loads to CUDA GPUs, "
+                    "host RAM and the disk only; --emulate rehearses it in host memory");
       } else {
         throw Error("device " + name + " of the plan is not on this machine (it has " +
                     std::to_string(cuda_device_count()) +
