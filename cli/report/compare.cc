@@ -66,7 +66,7 @@ WeightCells weight_cells(const ComparedPlan& row, const std::vector<Column>& col
 }
 
 std::string upper(const Column& column) {
-  if (column.kind == DeviceKind::kCpu) return "CPU";
+  if (column.kind == DeviceKind::kCpu) return "CPU" + column.name.substr(3);  // "CPU:1"
   return column.kind == DeviceKind::kDisk ? "DISK" : "GPU " + column.name;
 }
 

@@ -59,7 +59,8 @@ struct Space {
 };
 
 // The space of each of Machine::devices. Budgets of --max-memory limit weights; a device that no
-// budget names has no such limit.
+// budget names has no such limit. The budget of `cpu` is one of all NUMA nodes together that have
+// none of their own.
 std::vector<Space> device_spaces(const Machine& machine, const Request& request);
 
 struct Ledger {

@@ -370,6 +370,10 @@ std::string find_cause(const PlanInputs& inputs) {
 }
 
 std::string load_cause(const PlanInputs& inputs, const LoadPeak& peak) {
+  std::uint64_t host = 0;  // of all NUMA nodes
+  for (std::uint32_t d = 0; d < inputs.spaces.size(); ++d) {
+    if (inputs.machine.devices[d].kind == DeviceKind::kCpu) host += inputs.spaces[d].bytes;
+  }
   return "the load peak: loading takes " + format_size(peak.host_bytes) +
          " of host RAM, which has " + format_size(host);
 }

@@ -52,12 +52,20 @@ std::optional<unsigned> ordinal_of(std::string_view name) {
   return ordinal;
 }
 
+// The number of a further NUMA node: 1 for "cpu:1".
+std::optional<unsigned> node_of(std::string_view name) {
+  if (!name.starts_with("cpu:")) return std::nullopt;
+  const std::optional<unsigned> node = ordinal_of(name.substr(4));
+  return node == 0u ? std::nullopt : node;
+}
+
 DeviceKind kind_of_name(const YamlValue& value) {
   const std::string name = value.as_text();
-  if (name == "cpu") return DeviceKind::kCpu;
+  if (name == "cpu" || node_of(name)) return DeviceKind::kCpu;
   if (name == "disk") return DeviceKind::kDisk;
   if (ordinal_of(name)) return DeviceKind::kCuda;
   std::string advice = "devices are called 0, 1, ... (CUDA ordinals), cpu and disk";
+  if (name == "cpu:0") value.fail("'cpu:0' is no device name (write cpu)");
   if (name.starts_with("cuda:") && ordinal_of(std::string_view(name).substr(5)))
     advice = "write " + name.substr(5);
   else if (const auto hint = nearest(name, {"cpu", "disk"}))
@@ -211,10 +219,12 @@ void read_link(const YamlValue& value, Machine& machine) {
   }
 }
 
-// GPUs by ordinal, then cpu, then disk.
+// GPUs by ordinal, then cpu, cpu:1, ..., then disk.
 bool before(const Device& a, const Device& b) {
   const auto rank = [](const Device& device) {
-    return std::make_tuple(device.kind, ordinal_of(device.name).value_or(0));
+    const bool gpu = is_gpu(device.kind);
+    return std::make_tuple(gpu ? DeviceKind::kCuda : device.kind,
+                           (gpu ? ordinal_of(device.name) : node_of(device.name)).value_or(0));
   };
   return rank(a) < rank(b);
 }
@@ -261,6 +271,10 @@ Machine parse_machine(const YamlValue& document) {
     machine.devices.push_back(read_device(device, machine));
   if (machine.devices.empty()) devices.fail("the list is empty: a machine needs a device");
   std::stable_sort(machine.devices.begin(), machine.devices.end(), before);
+  for (const Device& device : machine.devices) {
+    if (node_of(device.name) && !machine.find("cpu"))
+      devices.fail(quote(device.name) + " is a further node of host RAM: call the first one cpu");
+  }
   if (const auto links = map.get("links"))
     for (const YamlValue& link : links->as_list()) read_link(link, machine);
   if (const auto calibrated = map.get("calibrated"))
