@@ -11,6 +11,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/kv_cache.h"
+#include "planner/plan/budget.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 
@@ -111,6 +112,10 @@ std::uint64_t staging_from(std::string_view text) {
 
 std::string device_from(std::string_view text) {
   if (text == "cpu" || text == "disk") return std::string(text);
+  if (text.starts_with("cpu:")) {  // a NUMA node
+    const std::optional<std::uint64_t> node = whole_number(text.substr(4));
+    if (node && *node <= 9999) return *node == 0 ? "cpu" : "cpu:" + std::to_string(*node);
+  }
   std::string_view ordinal = text;
   for (const std::string_view prefix : {"cuda:", "gpu "}) {
     if (ordinal.substr(0, prefix.size()) == prefix) ordinal.remove_prefix(prefix.size());
@@ -171,7 +176,7 @@ int level_from(std::string_view text) {
 
 std::string gpu_from(std::string_view text) {
   std::string device = device_from(text);
-  if (device == "cpu" || device == "disk") {
+  if (names_host(device) || device == "disk") {
     throw Error(
         fmt::format("{} is not a GPU; it is used after all GPUs in any case", quote(device)));
   }

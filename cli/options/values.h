@@ -23,7 +23,7 @@ IoEngine io_engine_from(std::string_view text);
 // A size of at least what a load needs to move anything, 256 KiB.
 std::uint64_t staging_from(std::string_view text);
 
-// "0", "cpu", "disk"; "cuda:1" and "gpu 1" become "1".
+// "0", "cpu", "cpu:1", "disk"; "cuda:1" and "gpu 1" become "1", "cpu:0" becomes "cpu".
 std::string device_from(std::string_view text);
 std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"
 

@@ -186,6 +186,9 @@ struct Model {
   std::shared_ptr<const ModelConfig>
       config;  // its config.json; null for a bare checkpoint or a tree
   ModelTree tree;
+  // Of a diffusers pipeline, which is several models: the names of its parts, in the order in which
+  // they run. Their tensors are called PART.name, and so are the checkpoint's. Empty for one model.
+  std::vector<std::string> components;
 };
 
 }  // namespace berth

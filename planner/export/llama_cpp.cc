@@ -13,9 +13,20 @@
 namespace berth {
 namespace {
 
+// What llama.cpp calls a GPU. Throws Error for those of other makers, whose names depend on how
+// llama.cpp was built.
+std::string gpu_name(const LayerHomes& homes, std::uint32_t device) {
+  if (homes.plan.devices[device].kind == DeviceKind::kCuda)
+    return "CUDA" + homes.plan.devices[device].name;
+  throw Error("llama.cpp: the plan has to name " + homes.label(device) +
+              ", which is of kind other: its name there depends on the backend (ROCm0, Vulkan0, "
+              "Metal; `llama-server --list-devices` prints it); plan for one GPU, or without "
+              "experts and heads apart from their layers");
+}
+
 // What llama.cpp calls the buffers on a device.
 std::string buffer(const LayerHomes& homes, std::uint32_t device) {
-  return homes.is_gpu(device) ? "CUDA" + homes.plan.devices[device].name : "CPU";
+  return homes.is_gpu(device) ? gpu_name(homes, device) : "CPU";
 }
 
 std::string ot(const std::string& pattern, const std::string& where) {
@@ -194,7 +205,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   std::vector<std::string> words{"-ngl " + std::to_string(ngl)};
   if (!is_usual_order(plan, gpus)) {
     std::vector<std::string> names;
-    for (const std::uint32_t gpu : gpus) names.push_back("CUDA" + plan.devices[gpu].name);
+    for (const std::uint32_t gpu : gpus) names.push_back(gpu_name(homes, gpu));
     words.push_back("-dev " + (names.empty() ? "none" : join(names, ",")));
   }
   if (gpus.size() > 1) words.push_back("-ts " + numbers(dealt.counts));

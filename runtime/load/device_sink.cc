@@ -12,6 +12,7 @@
 #include "cuda/device.h"
 #include "cuda/reorder.h"
 #include "runtime/io/memory.h"
+#include "runtime/io/numa.h"
 #include "runtime/quant/float_format.h"
 #include "runtime/quant/weight_tables.h"
 
@@ -250,8 +251,11 @@ void subtract_one(std::byte* values, std::uint64_t bytes) {
   }
 }
 
-std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes) {
-  return std::make_unique<HostSink>(HostArena(bytes, "device " + device));
+std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes,
+                                           int node) {
+  HostArena arena(bytes, "device " + device);
+  if (node >= 0) prefer_node(arena.data(), arena.bytes(), node);
+  return std::make_unique<HostSink>(std::move(arena));
 }
 
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,

@@ -14,6 +14,7 @@
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/gguf/gguf.h"
+#include "planner/model/open/pipeline.h"
 
 namespace berth {
 namespace {
@@ -132,6 +133,7 @@ Checkpoint open_stored(const fs::path& named) {
   std::error_code ignored;
   const fs::file_status status = fs::status(model.path, ignored);
   const bool is_folder = fs::is_directory(status);
+  if (is_folder && is_pipeline(model.path)) return open_pipeline_checkpoint(model.path);
   const WholeFile whole = find_whole_file(model.path, is_folder);
   if (whole.format != nullptr) return whole.format->open(whole.file).checkpoint;
   if (fs::exists(status) && !is_folder && weight_format_of(model.path) == nullptr) {
