@@ -10,8 +10,8 @@
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
-#include "planner/plan/kv_cache.h"
 #include "planner/plan/budget.h"
+#include "planner/plan/kv_cache.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 
