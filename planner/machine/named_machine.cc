@@ -1,0 +1,111 @@
+#include "planner/machine/named_machine.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+#include "berth/configs.h"
+#include "berth/error.h"
+#include "planner/base/quote.h"
+
+namespace berth {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr unsigned kMostGpus = 64;
+
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored) && !fs::is_directory(path, ignored);
+}
+
+// As read_machine_file() looks for a bare name.
+bool is_machine(const std::string& name) {
+  const fs::path folder = find_config_dir() / "hardware";
+  return is_file(name) || is_file(folder / name) || is_file(folder / (name + ".yaml"));
+}
+
+// "4xh100".
+struct Several {
+  unsigned count = 0;
+  std::string of;
+};
+
+std::optional<Several> several(const std::string& name) {
+  Several out;
+  const char* const end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data(), end, out.count);
+  if (error != std::errc() || stop == end || *stop != 'x' || stop + 1 == end) return std::nullopt;
+  if (name[0] == '0') return std::nullopt;
+  out.of.assign(stop + 1, end);
+  return out;
+}
+
+// `machine`, which has one GPU, with `count` of it.
+Machine multiplied(Machine machine, unsigned count) {
+  const auto gpu = std::ranges::find(machine.devices, DeviceKind::kCuda, &Device::kind);
+  const Device one = *gpu;
+  std::vector<Device> devices;
+  for (unsigned i = 0; i < count; ++i) {
+    Device& copy = devices.emplace_back(one);
+    copy.name = std::to_string(i);
+    copy.uuid.clear();
+  }
+  machine.devices.erase(gpu);
+  machine.devices.insert(machine.devices.begin(), devices.begin(), devices.end());
+  std::vector<Link> links;
+  for (const Link& link : machine.links) {
+    if (link.from != one.name && link.to != one.name) {
+      links.push_back(link);
+      continue;
+    }
+    for (const Device& device : devices) {
+      Link& copy = links.emplace_back(link);
+      (link.from == one.name ? copy.from : copy.to) = device.name;
+    }
+  }
+  machine.links = std::move(links);
+  if (machine.price) machine.price->an_hour *= count;
+  return machine;
+}
+
+}  // namespace
+
+Machine read_named_machine(const fs::path& name) {
+  const std::string text = name.string();
+  const auto wanted = several(text);
+  if (!wanted || is_machine(text) || !is_machine(wanted->of)) return read_machine_file(name);
+  const Machine one = read_machine_file(wanted->of);
+  const auto gpus = std::ranges::count(one.devices, DeviceKind::kCuda, &Device::kind);
+  if (gpus != 1) {
+    throw Error(printable(text) + ": no such machine file, and " + printable(wanted->of) + " has " +
+                std::to_string(gpus) + " GPUs; only of a machine with one can there be several");
+  }
+  if (wanted->count > kMostGpus) {
+    throw Error(printable(text) + ": at most " + std::to_string(kMostGpus) + " GPUs");
+  }
+  Machine machine = multiplied(one, wanted->count);
+  machine.source = text;
+  std::string note = text + " is no machine file: assumed is the machine " + wanted->of + " with " +
+                     std::to_string(wanted->count) +
+                     " of its GPU, each with its link to the host, and no links between them";
+  if (machine.price) note += ", for " + std::to_string(wanted->count) + " times the price";
+  machine.notes.push_back(std::move(note));
+  return machine;
+}
+
+std::vector<std::string> machine_names() {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (fs::directory_iterator it(find_config_dir() / "hardware", ignored), end;
+       !ignored && it != end; it.increment(ignored)) {
+    if (it->path().extension() == ".yaml") names.push_back(it->path().stem().string());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace berth
