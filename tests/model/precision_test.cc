@@ -161,7 +161,8 @@ TEST(GgufMixes, GiveAMixtureOfEightMoreBitsForAttention) {
 
 TEST(GgufMixes, SplitWhatLatentAttentionExpands) {
   const Made model(R"({"model_type":"deepseek_v3","architectures":["DeepseekV3ForCausalLM"],
-      "dtype":"bfloat16","num_hidden_layers":4,"n_routed_experts":16})");
+      "dtype":"bfloat16","num_hidden_layers":4,"n_routed_experts":16,"qk_nope_head_dim":128,
+      "v_head_dim":128})");
   const ModelTree tree = model.in("q4_k_m");
   const std::string at = "model.layers.0.self_attn.";
   EXPECT_FALSE(has(tree, at + "kv_b_proj.weight"));
@@ -179,18 +180,17 @@ TEST(GgufMixes, CountBlocksAlongTheInput) {
   const Made gpt2(R"({"model_type":"gpt2","architectures":["GPT2LMHeadModel"],"n_embd":768,
       "n_layer":2,"n_head":12,"vocab_size":50257,"n_positions":1024,"dtype":"float32"})");
   const ModelTree tree = gpt2.in("q4_k_m");
-  const ModelTensor& fused = tensor_of(tree, "transformer.h.0.attn.c_attn.weight");
+  const ModelTensor& fused = tensor_of(tree, "transformer.h.1.attn.c_attn.weight");
   EXPECT_EQ(fused.shape, (Shape{2304, 768}));
-  EXPECT_EQ(fused.dtype, DType::kQ6_K);
+  EXPECT_EQ(fused.dtype, DType::kQ6_K);  // it holds the values, and is in the last eighth
   EXPECT_EQ(tensor_of(tree, "transformer.wpe.weight").dtype, DType::kF32);
   const Made oss(R"({"model_type":"gpt_oss","architectures":["GptOssForCausalLM"],
       "dtype":"bfloat16","num_hidden_layers":2,"num_local_experts":4})");
-  const ModelTensor& experts =
-      tensor_of(oss.in("q4_k_m"), "model.layers.0.mlp.experts.gate_up_proj");
+  const ModelTree stacked = oss.in("q4_k_m");
+  const ModelTensor& experts = tensor_of(stacked, "model.layers.0.mlp.experts.gate_up_proj");
   EXPECT_EQ(experts.shape, (Shape{4, 5760, 2880}));
   EXPECT_EQ(experts.dtype, DType::kQ5_0);
-  EXPECT_EQ(tensor_of(oss.in("q4_k_m"), "model.layers.0.mlp.experts.gate_up_proj_bias").dtype,
-            DType::kF32);
+  EXPECT_EQ(tensor_of(stacked, "model.layers.0.mlp.experts.gate_up_proj_bias").dtype, DType::kF32);
 }
 
 TEST(Schemes, TakeLinearWeightsOfTheBlocksAndLeaveTheRest) {
