@@ -26,6 +26,15 @@ namespace {
                                : fmt::format("choose from: {}", fmt::join(choices, ", "))));
 }
 
+// The same for the name of a precision: with the nearest and all.
+[[noreturn]] void fail_precision(std::string_view text, std::string_view noun) {
+  const std::vector<std::string_view> names = precision_names();
+  const std::optional<std::string> near = nearest(text, {names.begin(), names.end()});
+  throw Error(fmt::format("{} is not {} ({}choose from: {})", quote(text), noun,
+                          near ? fmt::format("did you mean {}? ", quote(*near)) : "",
+                          fmt::join(names, ", ")));
+}
+
 std::optional<std::uint64_t> whole_number(std::string_view text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -78,7 +87,7 @@ DTypeChoice dtype_from(std::string_view text) {
 DTypeChoice planned_dtype_from(std::string_view text) {
   const Precision* precision = find_precision(text);
   if (precision == nullptr || precision->name != text) {
-    fail_choice(text, "a dtype", precision_names());
+    fail_precision(text, "a dtype");
   }
   if (precision->made_anew()) return {std::nullopt, precision};
   return dtype_from(text);
@@ -240,7 +249,7 @@ std::vector<std::filesystem::path> machines_from(std::string_view text) {
 
 const Precision* precision_from(std::string_view text) {
   const Precision* precision = find_precision(text);
-  if (precision == nullptr) fail_choice(text, "a precision", precision_names());
+  if (precision == nullptr) fail_precision(text, "a precision");
   return precision;
 }
 

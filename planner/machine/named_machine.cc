@@ -8,6 +8,8 @@
 
 #include "berth/configs.h"
 #include "berth/error.h"
+#include "planner/base/join.h"
+#include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 
 namespace berth {
@@ -72,12 +74,25 @@ Machine multiplied(Machine machine, unsigned count) {
   return machine;
 }
 
+// Throws the Error for a bare name that means nothing: the nearest name, and all that there are.
+[[noreturn]] void fail_unknown(const std::string& name, const std::optional<Several>& wanted) {
+  const std::vector<std::string> known = machine_names();
+  std::optional<std::string> near = wanted ? nearest(wanted->of, known) : std::nullopt;
+  near = near ? std::to_string(wanted->count) + "x" + *near : nearest(name, known);
+  const std::string hint = near ? "did you mean " + quote(*near) + "? " : "";
+  throw Error(printable(name) + ": no such machine file, neither here nor in " +
+              (find_config_dir() / "hardware").string() + " (" + hint +
+              "there: " + join(known, ", ") + ")");
+}
+
 }  // namespace
 
 Machine read_named_machine(const fs::path& name) {
   const std::string text = name.string();
+  const bool bare = !text.empty() && name == name.filename();
+  if (!bare || is_machine(text)) return read_machine_file(name);
   const auto wanted = several(text);
-  if (!wanted || is_machine(text) || !is_machine(wanted->of)) return read_machine_file(name);
+  if (!wanted || !is_machine(wanted->of)) fail_unknown(text, wanted);
   const Machine one = read_machine_file(wanted->of);
   const auto gpus = std::ranges::count(one.devices, DeviceKind::kCuda, &Device::kind);
   if (gpus != 1) {

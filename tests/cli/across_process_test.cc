@@ -157,6 +157,8 @@ TEST(Across, NamesWhatIsWrongWithItsLists) {
   };
   const std::vector<Mistake> mistakes{
       {{"--across", "h10"}, 1, "h10: no such machine file"},
+      {{"--across", "h10"}, 1, "(did you mean 'h100'? there: 2x4090, "},
+      {{"--across", "3xh10O"}, 1, "did you mean '3xh100'?"},
       {{"--across", "2x4O90"}, 1, "did you mean '2x4090'?"},
       {{"--across", "3x2x4090"}, 1, "2x4090 has 2 GPUs"},
       {{"--across", ""}, 64, "--across: a machine is missing"},
@@ -168,11 +170,11 @@ TEST(Across, NamesWhatIsWrongWithItsLists) {
       {{"--across", "h100", "--dtypes", "bf16,bfloat16"}, 64, "'bfloat16' is named twice"},
       {{"--across", "h100", "--want", "fast"}, 64, "--want: 'fast' is not a rate of tokens"},
       {{"--across", "h100", "--want", "0"}, 64, "is not a rate of tokens"},
-      {{"--across", "h100", "--machine", "h200"}, 64, "--across excludes --machine"},
-      {{"--across", "h100", "--device-map", "x"}, 64, "--across excludes --device-map"},
-      {{"--across", "h100", "--save", "x"}, 64, "--save excludes --across"},
-      {{"--across", "h100", "--compare"}, 64, "--compare excludes --across"},
-      {{"--across", "h100", "--dtype", "fp8"}, 64, "--across excludes --dtype"},
+      {{"--across", "h100", "--machine", "h200"}, 64, "--machine excludes --across"},
+      {{"--across", "h100", "--device-map", "x"}, 64, "--device-map excludes --across"},
+      {{"--across", "h100", "--save", "x"}, 64, "--across excludes --save"},
+      {{"--across", "h100", "--compare"}, 64, "--across excludes --compare"},
+      {{"--across", "h100", "--dtype", "fp8"}, 64, "--dtype excludes --across"},
       {{"--dtypes", "fp8"}, 64, "--dtypes: is for --across"},
       {{"--want", "3"}, 64, "--want: is for --across"},
   };
@@ -195,8 +197,9 @@ TEST(Across, NamesWhatIsWrongInADeploymentFile) {
   EXPECT_THAT(talk_of("across: []\n"), HasSubstr("d.yaml:2: across: the list is empty"));
   EXPECT_THAT(talk_of("across: h100\ndtypes: []\n"),
               HasSubstr("d.yaml:3: dtypes: the list is empty"));
-  EXPECT_THAT(talk_of("across: h100\ndtypes: [fp9]\n"),
-              HasSubstr("d.yaml:3: dtypes[0]: 'fp9' is not a precision (did you mean 'fp8'?)"));
+  EXPECT_THAT(
+      talk_of("across: h100\ndtypes: [fp9]\n"),
+      HasSubstr("d.yaml:3: dtypes[0]: 'fp9' is not a precision (did you mean 'fp8'? choose"));
   EXPECT_THAT(talk_of("machine: h100\nacross: h100\n"),
               HasSubstr("both machine and across are given; keep one"));
 }
@@ -224,7 +227,8 @@ TEST(Precision, IsForPlansAlone) {
 TEST(Precision, OfAnUnknownNameIsRefusedWithTheNearest) {
   const Answer answer = berth({"plan", kLlama, "--machine", "h100", "--dtype", "q4_k_n"});
   EXPECT_EQ(answer.exit_code, 64);
-  EXPECT_THAT(answer.talk, HasSubstr("'q4_k_n' is not a dtype (did you mean 'q4_k_m'?)"));
+  EXPECT_THAT(answer.talk,
+              HasSubstr("'q4_k_n' is not a dtype (did you mean 'q4_k_m'? choose from: auto, "));
 }
 
 }  // namespace

@@ -201,8 +201,8 @@ TEST(AdviceSvg, DrawsABarForEachRowThatFitsAndTheRateThatIsWanted) {
   const Advice advice = ranked({row("fast", 100), row("slow", 10), unfit("small", 7)}, 20);
   const std::string svg = advice_svg(testing::made_model(), advice);
   EXPECT_THAT(svg, HasSubstr("wanted: 20 tokens/s"));
-  EXPECT_THAT(svg, HasSubstr("width=\"430\""));  // the fastest
-  EXPECT_THAT(svg, HasSubstr("width=\"43\""));   // a tenth of it
+  EXPECT_THAT(svg, HasSubstr("width=\"430.00\""));  // the fastest
+  EXPECT_THAT(svg, HasSubstr("width=\"43.00\""));   // a tenth of it
   EXPECT_THAT(svg, HasSubstr("does not fit: short by 7 B"));
 }
 

@@ -79,8 +79,9 @@ TEST(SeveralGpus, AreNotMadeWhereThereIsAFileOrNoSingleGpu) {
   EXPECT_THAT(error_of([] { read_named_machine("3x2x4090"); }),
               HasSubstr("3x2x4090: no such machine file, and 2x4090 has 2 GPUs"));
   EXPECT_THAT(error_of([] { read_named_machine("1000xh100"); }), HasSubstr("at most 64 GPUs"));
-  EXPECT_THAT(error_of([] { read_named_machine("4xh1OO"); }),
-              HasSubstr("4xh1OO: no such machine file, neither here nor in"));
+  EXPECT_THAT(error_of([] { read_named_machine("4xh10O"); }),
+              AllOf(HasSubstr("4xh10O: no such machine file, neither here nor in"),
+                    HasSubstr("did you mean '4xh100'? there: 2x4090, ")));
 }
 
 TEST(SeveralGpus, AreListedByNameOnlyIfTheyAreFiles) {
