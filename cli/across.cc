@@ -114,7 +114,7 @@ std::vector<Variant> open_variants(const Options& options, const Model& stored) 
 std::uint64_t gpu_bytes(const Machine& machine) {
   std::uint64_t sum = 0;
   for (const Device& device : machine.devices) {
-    if (device.kind == DeviceKind::kCuda) sum += device.capacity;
+    if (is_gpu(device.kind)) sum += device.capacity;
   }
   return sum;
 }

@@ -38,7 +38,7 @@ void take_plan(const Plan& plan, AdviceRow& row) {
   row.missing = plan.shortfall ? plan.shortfall->bytes : 0;
   for (const DeviceLedger& device : plan.devices) {
     row.weights.emplace_back(device.name, device.weights);
-    if (device.kind != DeviceKind::kCuda && device.weights > 0) {
+    if (!is_gpu(device.kind) && device.weights > 0) {
       row.spilled.emplace_back(device.name, device.weights);
     }
   }

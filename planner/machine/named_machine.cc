@@ -48,7 +48,7 @@ std::optional<Several> several(const std::string& name) {
 
 // `machine`, which has one GPU, with `count` of it.
 Machine multiplied(Machine machine, unsigned count) {
-  const auto gpu = std::ranges::find(machine.devices, DeviceKind::kCuda, &Device::kind);
+  const auto gpu = std::ranges::find_if(machine.devices, is_gpu, &Device::kind);
   const Device one = *gpu;
   std::vector<Device> devices;
   for (unsigned i = 0; i < count; ++i) {
@@ -94,7 +94,7 @@ Machine read_named_machine(const fs::path& name) {
   const auto wanted = several(text);
   if (!wanted || !is_machine(wanted->of)) fail_unknown(text, wanted);
   const Machine one = read_machine_file(wanted->of);
-  const auto gpus = std::ranges::count(one.devices, DeviceKind::kCuda, &Device::kind);
+  const auto gpus = std::ranges::count_if(one.devices, is_gpu, &Device::kind);
   if (gpus != 1) {
     throw Error(printable(text) + ": no such machine file, and " + printable(wanted->of) + " has " +
                 std::to_string(gpus) + " GPUs; only of a machine with one can there be several");

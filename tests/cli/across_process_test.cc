@@ -157,7 +157,7 @@ TEST(Across, NamesWhatIsWrongWithItsLists) {
   };
   const std::vector<Mistake> mistakes{
       {{"--across", "h10"}, 1, "h10: no such machine file"},
-      {{"--across", "h10"}, 1, "(did you mean 'h100'? there: 2x4090, "},
+      {{"--across", "h10"}, 1, "(did you mean 'h100'? there: 2"},
       {{"--across", "3xh10O"}, 1, "did you mean '3xh100'?"},
       {{"--across", "2x4O90"}, 1, "did you mean '2x4090'?"},
       {{"--across", "3x2x4090"}, 1, "2x4090 has 2 GPUs"},
