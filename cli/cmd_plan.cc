@@ -1,10 +1,13 @@
 // berth plan: decide, say why, and stop. Loads neither CUDA nor libtorch.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstring>
 
 #include "berth/error.h"
+#include "cli/across.h"
 #include "cli/commands.h"
 #include "cli/planning.h"
 #include "cli/process/terminal.h"
@@ -96,6 +99,12 @@ std::string answer(const Options& options, const Planned& planned,
 
 int cmd_plan(const Options& options) {
   require_one_answer(options);
+  const Settings& settings = options.settings;
+  if (settings.across) return plan_across(options);
+  if (settings.dtypes || settings.want) {
+    throw UsageError(fmt::format("{}: is for --across, which says for which machines",
+                                 settings.dtypes ? "--dtypes" : "--want"));
+  }
   // This is never freed: to free a large model takes as long as to plan it, and the process ends
   // anyway.
   static Planned& planned =

@@ -12,9 +12,11 @@
 #include "cli/report/plan_file.h"
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
+#include "planner/machine/named_machine.h"
 #include "planner/machine/sizes.h"
 #include "planner/model/open/companions.h"
 #include "planner/model/open/formats.h"
+#include "planner/model/precision/requantize.h"
 #include "planner/plan/device_map.h"
 
 namespace berth {
@@ -136,7 +138,7 @@ Machine choose_machine(const Options& options, const Model& model, const Request
   Machine machine;
   if (settings.machine) {
     const auto* file = std::get_if<std::filesystem::path>(&*settings.machine);
-    machine = file ? read_machine_file(*file) : std::get<Machine>(*settings.machine);
+    machine = file ? read_named_machine(*file) : std::get<Machine>(*settings.machine);
   } else if (settings.max_memory) {
     machine = budget_machine(*settings.max_memory);
   } else {
@@ -194,6 +196,23 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
       ->first;
 }
 
+// The model as if its weights were stored in another precision. Of the checkpoint nothing is left
+// but what it says of shapes.
+Model open_made_anew(const std::filesystem::path& path, const Precision& precision) {
+  Model model = open_model(path, std::nullopt, Dequantize::kNo);
+  const std::string stored = is_quantized(model.tree) ? stored_name(model.tree) : "";
+  if (!stored.empty()) model = open_model(path, DType::kBF16, Dequantize::kYes);
+  model.tree = requantize(model.tree, precision, model.config.get());
+  model.checkpoint.reset();
+  if (!stored.empty()) {
+    model.tree.notes.push_back("weights in " + std::string(precision.name) +
+                               " would have to be made anew, best from the model's plain weights: "
+                               "stored is " +
+                               stored);
+  }
+  return model;
+}
+
 // Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
 // on stderr.
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
@@ -222,24 +241,43 @@ Dequantize wants_plain(const Options& options) {
   return plain ? Dequantize::kYes : Dequantize::kNo;
 }
 
-Planned open_planned(const Options& options) {
+std::string stored_name(const ModelTree& tree) {
+  return tree.quantization.empty() ? "quantised" : tree.quantization;
+}
+
+Model open_to_plan(const Options& options) {
+  const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
+  if (choice.made_anew != nullptr) return open_made_anew(options.model, *choice.made_anew);
+  return open_for(options, choice.dtype, wants_plain(options));
+}
+
+PlanningTask ask_for(const Options& options, const Model& model) {
   const Settings& settings = options.settings;
   Request request = make_request(settings);
-  const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Model model = open_for(options, dtype, wants_plain(options));
   // A run keeps keys and values in the dtype that it computes with.
   if (options.command == Command::kRun && !request.workload.kv_dtype) {
     request.workload.kv_dtype = most_common_dtype(model.tree);
   }
-  std::optional<Machine> probed;
-  Machine machine = choose_machine(options, model, request, probed, notes);
-  Planned planned{std::move(model), std::move(machine), {}, std::move(probed), request};
-  planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
-  if (planned.model.checkpoint) {
-    count_checkpoint_space(*planned.model.checkpoint, planned.machine);
-  }
-  require_meaning(request, planned.model.tree, planned.machine);
+  PlanningTask task;
+  task.machine = choose_machine(options, model, request, task.probed, notes);
+  task.machine.notes.insert(task.machine.notes.end(), notes.begin(), notes.end());
+  if (model.checkpoint) count_checkpoint_space(*model.checkpoint, task.machine);
+  require_meaning(request, model.tree, task.machine);
+  task.request = std::move(request);
+  return task;
+}
+
+Planned open_planned(const Options& options) {
+  Model model = open_to_plan(options);
+  PlanningTask task = ask_for(options, model);
+  Planned planned{std::move(model),
+                  std::move(task.machine),
+                  {},
+                  std::move(task.probed),
+                  std::move(task.request)};
+  const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
+  if (choice.made_anew != nullptr) planned.made_anew = choice.made_anew->name;
   return planned;
 }
 

@@ -104,7 +104,14 @@ DeviceLedger read_device(const Reader& reader) {
 void read_request(const Reader& reader, PlanFile& file) {
   Plan& plan = file.plan;
   plan.machine = reader.text("machine");
-  file.dtype = reader.parsed("dtype", dtype_from).dtype;
+  const DTypeChoice dtype = reader.parsed("dtype", planned_dtype_from);
+  if (dtype.made_anew != nullptr) {
+    throw Error(
+        fmt::format("{}: was planned for weights in {}, which Berth does not make: plan "
+                    "the checkpoint that has them, and follow that plan",
+                    file.source, dtype.made_anew->name));
+  }
+  file.dtype = dtype.dtype;
   file.dequantize = reader.boolean("dequantize");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);

@@ -5,7 +5,6 @@
 #include "planner/plan/needs.h"
 
 namespace berth {
-namespace {
 
 void write_model(JsonWriter& json, const ModelTree& tree) {
   json.key("model").begin_object();
@@ -16,6 +15,8 @@ void write_model(JsonWriter& json, const ModelTree& tree) {
       .member("layers", layer_count(tree));
   json.end_object();
 }
+
+namespace {
 
 void write_devices(JsonWriter& json, const Plan& plan) {
   json.key("devices").begin_array();
@@ -144,7 +145,8 @@ void write_request(JsonWriter& json, const Planned& planned) {
   const Plan& plan = planned.plan;
   json.key("request").begin_object();
   json.member("machine", plan.machine)
-      .member("dtype", dtype_asked_for(planned.model.tree))
+      .member("dtype", planned.made_anew.empty() ? dtype_asked_for(planned.model.tree)
+                                                 : std::string_view(planned.made_anew))
       .member("dequantize", planned.model.tree.quantized != nullptr)
       .member("tensors", planned.model.tree.tensors.size())
       .member("cpu_memory", cpu_memory_name(plan.cpu_memory))

@@ -16,6 +16,8 @@ namespace berth {
 // be added without.
 inline constexpr std::uint64_t kPlanVersion = 1;
 
+void write_model(JsonWriter& json, const ModelTree& tree);  // member `model`
+
 // Writes the plan's members into an object that is open: load adds its own after them.
 void write_plan(JsonWriter& json, const Planned& planned);
 

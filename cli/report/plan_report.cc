@@ -200,6 +200,10 @@ std::string load_peak_line(const Plan& plan) {
 
 }  // namespace
 
+std::string note_line(const std::string& note) {
+  return "note        " + wrap_words(note, 12) + "\n";
+}
+
 std::string seconds_text(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
   if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
@@ -350,7 +354,7 @@ std::string plan_report(const Planned& planned, const ReportStyle& style) {
   out += "\n" + needs_section(planned.model.tree);
   if (style.verbose) out += stages_section(plan);
   out += load_peak_line(plan) + after_load_line(plan) + estimate_section(plan);
-  for (const std::string& note : plan.notes) out += "note        " + wrap_words(note, 12) + "\n";
+  for (const std::string& note : plan.notes) out += note_line(note);
   return out + verdict(planned, style.colour);
 }
 

@@ -17,6 +17,8 @@ struct Planned {
   Plan plan;
   std::optional<Machine> probed = {};  // this machine, where it was looked at to make the plan
   Request request = {};  // what was asked of the planner; empty for a plan made earlier
+  // The precision that the weights would have to be quantised to first; "" for those that are there
+  std::string made_anew = {};
 };
 
 // "gpu 0", "cpu", "disk".
