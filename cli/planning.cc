@@ -185,8 +185,9 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 
 // Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
 // on stderr.
-Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
-  Model model = open_model(options.model, dtype, dequantize);
+Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize,
+               Prediction prediction) {
+  Model model = open_model(options.model, dtype, dequantize, prediction);
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
   const WholeFormat* const whole = whole_format(model.checkpoint->format);
   if (whole == nullptr || !whole->mixes_floats) return model;
@@ -194,7 +195,7 @@ Model open_for(const Options& options, std::optional<DType> dtype, Dequantize de
   if (!dtype || !is_convertible(*dtype)) return model;
   write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",
                            torch_dtype_name(*dtype)));
-  return open_model(options.model, dtype, dequantize);
+  return open_model(options.model, dtype, dequantize, prediction);
 }
 
 }  // namespace
@@ -205,12 +206,18 @@ Dequantize wants_plain(const Options& options) {
   return plain ? Dequantize::kYes : Dequantize::kNo;
 }
 
+Prediction wants_prediction(const Options& options) {
+  // A run drafts no tokens.
+  if (options.command == Command::kRun) return Prediction::kLeftOut;
+  return options.settings.mtp.value_or(false) ? Prediction::kLoaded : Prediction::kLeftOut;
+}
+
 Planned open_planned(const Options& options) {
   const Settings& settings = options.settings;
   Request request = make_request(settings);
   const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Model model = open_for(options, dtype, wants_plain(options));
+  Model model = open_for(options, dtype, wants_plain(options), wants_prediction(options));
   // A run keeps keys and values in the dtype that it computes with.
   if (options.command == Command::kRun && !request.workload.kv_dtype) {
     request.workload.kv_dtype = most_common_dtype(model.tree);
@@ -232,7 +239,8 @@ Planned make_planned(const Options& options) {
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
     const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
-    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}, {}};
+    const Prediction prediction = file.mtp ? Prediction::kLoaded : wants_prediction(options);
+    Planned planned{open_for(options, dtype, dequantize, prediction), {}, {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }

@@ -10,6 +10,9 @@ namespace berth {
 // given, only a run turns them.
 Dequantize wants_plain(const Options& options);
 
+// Whether --mtp asks for the layers of multi-token prediction.
+Prediction wants_prediction(const Options& options);
+
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
 // The machine is the one that --machine names. Without it, --max-memory describes the machine by
 // its budgets. With neither, this machine is probed, and its calibration gives the speeds. Where

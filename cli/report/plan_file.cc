@@ -105,6 +105,7 @@ void read_request(const Reader& reader, PlanFile& file) {
   plan.machine = reader.text("machine");
   file.dtype = reader.parsed("dtype", dtype_from).dtype;
   file.dequantize = reader.boolean("dequantize");
+  file.mtp = reader.has("mtp") && reader.boolean("mtp");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");

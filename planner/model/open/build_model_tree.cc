@@ -5,7 +5,7 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/open/match.h"
-#include "planner/model/open/names_tree.h"
+#include "planner/model/open/prediction.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 
@@ -76,7 +76,7 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     tree = std::move(skeleton.built.tree);
     if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));
   } else if (checkpoint) {
-    tree = build_from_names(*checkpoint, config, dtype);
+    tree = build_from_names_alone(*checkpoint, config, dtype);
     if (plain && !tree.quantization.empty()) {
       throw Error(name + ": its " + tree.quantization +
                   " weights cannot be dequantised: no template in configs/architectures says " +

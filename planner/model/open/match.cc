@@ -12,6 +12,7 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/model/open/prediction.h"
 #include "planner/model/open/ties.h"
 #include "planner/model/quant/match.h"
 #include "planner/model/tree/tree_builder.h"
@@ -32,6 +33,7 @@ class Matcher {
           std::optional<DType> dtype)
       : tree_(built.tree),
         ignored_(built.ignored),
+        predicted_(built.predicted),
         architecture_(architecture),
         config_(config),
         checkpoint_(checkpoint),
@@ -42,6 +44,7 @@ class Matcher {
 
   void run() {
     place_all();
+    settle_unplaced();
     settle_quantized();
     settle_ties(tree_, checkpoint_, wanted_, config_.source());
     report();
@@ -121,11 +124,7 @@ class Matcher {
   void place(std::uint32_t index, TensorId id) {
     const TensorInfo& info = stored(index);
     if (id == kNone) {
-      if (is_ignored(info.name)) {
-        tree_.ignored_bytes += info.bytes();
-      } else {
-        surplus_.push_back(index);
-      }
+      unplaced_.push_back(index);
       return;
     }
     ModelTensor& tensor = tree_.tensors[id];
@@ -139,6 +138,47 @@ class Matcher {
       return;
     }
     adopt(tensor, index);
+  }
+
+  // The stored name of the list of decoder layers, by one of the tensors that are in it; "" where
+  // none was found.
+  std::string_view stored_layers() const {
+    for (const LayerFacts& layer : tree_.facts.layers) {
+      const Module& module = tree_.modules[layer.module];
+      const std::string_view number =
+          std::string_view(module.name).substr(module.name.rfind('.') + 1);
+      const std::string inside = "." + std::string(number) + ".";
+      for (const TensorId id : first_tensors_below(layer.module)) {
+        if (tree_.tensors[id].source == kNone) continue;
+        const std::string_view name = stored(tree_.tensors[id].source).name;
+        const std::size_t at = name.find(inside);
+        if (at != name.npos) return name.substr(0, at);
+      }
+    }
+    return "";
+  }
+
+  // The tensors of the first module below `module` that has any.
+  const std::vector<TensorId>& first_tensors_below(ModuleId module) const {
+    const Module* at = &tree_.modules[module];
+    while (at->tensors.empty() && !at->children.empty()) at = &tree_.modules[at->children[0]];
+    return at->tensors;
+  }
+
+  // Sorts what the tree has no tensor for: for multi-token prediction, ignored, or not known.
+  void settle_unplaced() {
+    if (unplaced_.empty()) return;
+    tree_.predicted = prediction_tensors(checkpoint_, &config_, predicted_, unplaced_,
+                                         stored_layers(), tree_.facts.layers.size());
+    tree_.ignored_bytes += stored_bytes(checkpoint_, tree_.predicted);
+    for (const std::uint32_t index : unplaced_) {
+      if (std::ranges::binary_search(tree_.predicted, index)) continue;
+      if (is_ignored(stored(index).name)) {
+        tree_.ignored_bytes += stored(index).bytes();
+      } else {
+        surplus_.push_back(index);
+      }
+    }
   }
 
   [[noreturn]] void fail_shape(const ModelTensor& tensor, std::uint32_t index) const {
@@ -269,6 +309,7 @@ class Matcher {
 
   ModelTree& tree_;
   const std::vector<std::string>& ignored_;
+  const std::vector<std::string>& predicted_;
   const Architecture& architecture_;
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
@@ -276,9 +317,10 @@ class Matcher {
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
   TensorNames names_;
-  const NameTable& by_name_;            // the persistent tensors of the tree
-  std::vector<std::uint32_t> surplus_;  // stored tensors that the model does not have
-  std::vector<std::uint32_t> unknown_;  // those of them that belong to a weight of the model
+  const NameTable& by_name_;             // the persistent tensors of the tree
+  std::vector<std::uint32_t> unplaced_;  // stored tensors that found no tensor of the tree
+  std::vector<std::uint32_t> surplus_;   // stored tensors that the model does not have
+  std::vector<std::uint32_t> unknown_;   // those of them that belong to a weight of the model
 };
 
 }  // namespace
