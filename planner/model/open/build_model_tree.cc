@@ -69,7 +69,16 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
     if (plain) quantization.plain_dtype = plain_dtype(config, dtype);
     if (checkpoint) {
-      match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
+      try {
+        match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
+      } catch (const OtherTower& other) {
+        skeleton.architecture.reset();
+        ModelTree spelled =
+            join_model_tree(std::move(skeleton), name, checkpoint, dtype, dequantize);
+        spelled.notes.push_back(std::string(other.what()) +
+                                ": planned by the names of its tensors, not by a template");
+        return spelled;
+      }
     } else {
       quantize_tree(skeleton.built.tree, quantization, *config, dtype);
     }

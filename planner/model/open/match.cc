@@ -272,17 +272,21 @@ class Matcher {
   void report() {
     std::size_t missing = 0;
     TensorId first = kNone;
+    bool towers_alone = true;
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
       const ModelTensor& tensor = tree_.tensors[id];
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
       if (missing++ == 0) first = id;
+      towers_alone = towers_alone && tree_.modules[tensor.module].prompt_only;
     }
     const std::string unknown = listed(unknown_.empty() ? surplus_ : unknown_);
     if (missing > 0) {
-      throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
-                  quantized_.describe_missing(first) + and_more(missing) + ", which " +
-                  config_.source() + " asks for" +
-                  (unknown.empty() ? "" : "; it holds unknown " + unknown));
+      const std::string what = checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
+                               quantized_.describe_missing(first) + and_more(missing) + ", which " +
+                               config_.source() + " asks for" +
+                               (unknown.empty() ? "" : "; it holds unknown " + unknown);
+      if (towers_alone) throw OtherTower(what);
+      throw Error(what);
     }
     // What belongs to a weight may change what it means, so it must be known.
     if (!unknown_.empty()) {

@@ -4,10 +4,18 @@
 #include <optional>
 
 #include "berth/checkpoint.h"
+#include "berth/error.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/template/build.h"
 
 namespace berth {
+
+// Thrown where a checkpoint lacks tensors of towers alone: it holds another tower than the
+// template.
+class OtherTower : public Error {
+ public:
+  using Error::Error;
+};
 
 // Gives the tree's tensors their stored form. Throws Error for tensors that either side lacks, and
 // for shapes that differ; see build_model_tree() in build_model_tree.h.
