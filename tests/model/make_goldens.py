@@ -151,8 +151,8 @@ def cache_lines(config):
     sizes = [layer_bytes(layer) for layer in cache.layers]
     for i, state in enumerate(getattr(cache, "linear_cache", [])):  # MiniMax's, beside the layers
         sizes[i] += state.nbytes if isinstance(state, torch.Tensor) else 0
-    if len(sizes) == 2 * config.num_hidden_layers:  # LongCat's layers have two blocks of attention
-        sizes = [a + b for a, b in zip(sizes[::2], sizes[1::2])]
+    if config.model_type == "longcat_flash":  # LongCat's layers have two blocks of attention
+        sizes = [a + b for a, b in zip(sizes[::2], sizes[1::2], strict=True)]
     return [str(size) for size in sizes + [0] * (config.get_text_config().num_hidden_layers - len(sizes))]
 
 

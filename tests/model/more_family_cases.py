@@ -265,3 +265,10 @@ CASES |= {
                                ext_pw_out_channel=32, depthwise_separable_out_channel=32, nemo_conv_channels=16,
                                bias_max_distance=20, bias_symmetric=True, input_size=40, nemo_final_size=5))],
 }
+CASES |= {  # the tower for pictures has one size
+    "gemma3n": [dict(architectures=["Gemma3n" + GENERATES], vision_config=dict(vocab_size=20, vocab_offset=162),
+                     text_config=dict(TINY, num_hidden_layers=7, head_dim=16, sliding_window=8, vocab_size_per_layer_input=162,
+                                      hidden_size_per_layer_input=12, laurel_rank=6, num_kv_shared_layers=2),
+                     audio_config=dict(vocab_size=21, vocab_offset=182, input_feat_size=40, hidden_size=48,
+                                       conf_num_attention_heads=4, conf_num_hidden_layers=2, sscp_conv_channel_size=[16, 8]))],
+}

@@ -1,5 +1,8 @@
 #include "planner/model/open/build_model_tree.h"
 
+#include <set>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "berth/error.h"
@@ -48,6 +51,30 @@ Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
 
 namespace {
 
+std::string last_part(Name name) {
+  return std::string(std::string_view(name).substr(name.rfind('.') + 1));
+}
+
+// What a template calls its towers: "vision_tower", "multi_modal_projector".
+std::set<std::string> towers_of(const ModelTree& tree) {
+  std::set<std::string> names;
+  for (const Module& module : tree.modules) {
+    if (module.prompt_only && !tree.modules[module.parent].prompt_only) {
+      names.insert(last_part(module.name));
+    }
+  }
+  return names;
+}
+
+// No token runs what is called so, nor what is below it.
+void mark_towers(ModelTree& tree, const std::set<std::string>& names) {
+  for (ModuleId id = 1; id < tree.modules.size(); ++id) {  // parents come first
+    Module& module = tree.modules[id];
+    module.prompt_only =
+        tree.modules[module.parent].prompt_only || names.contains(last_part(module.name));
+  }
+}
+
 // The dtype that quantised weights are dequantised to: the one asked for, else the one that the
 // config names, else bfloat16.
 DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
@@ -72,9 +99,11 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
       try {
         match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
       } catch (const OtherTower& other) {
+        const std::set<std::string> towers = towers_of(skeleton.built.tree);
         skeleton.architecture.reset();
         ModelTree spelled =
             join_model_tree(std::move(skeleton), name, checkpoint, dtype, dequantize);
+        mark_towers(spelled, towers);
         spelled.notes.push_back(std::string(other.what()) +
                                 ": planned by the names of its tensors, not by a template");
         return spelled;
