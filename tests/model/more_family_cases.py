@@ -164,9 +164,6 @@ CASES = {
     "nemotron": [
         dict(TINY, head_dim=16),
         dict(TINY, head_dim=16, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)],
-    "nllb-moe": [
-        dict(BOTH, num_experts=5, architectures=["NllbMoeForConditionalGeneration"]),
-        dict(BOTH, num_experts=5, tie_word_embeddings=False, architectures=["NllbMoeForConditionalGeneration"])],
     "olmo": [
         TINY,
         dict(TINY, tie_word_embeddings=True, attention_bias=True)],
@@ -272,3 +269,13 @@ CASES |= {  # the tower for pictures has one size
                      audio_config=dict(vocab_size=21, vocab_offset=182, input_feat_size=40, hidden_size=48,
                                        conf_num_attention_heads=4, conf_num_hidden_layers=2, sscp_conv_channel_size=[16, 8]))],
 }
+CASES["deberta-v2"] += [dict(ENCODER, relative_attention=True, position_buckets=-1, norm_rel_ebd="layer_norm", share_att_key=True,
+                             pos_att_type=["p2c", "c2p"], conv_kernel_size=3, architectures=["DebertaV2ForMaskedLM"]),
+                        dict(ENCODER, architectures=["DebertaV2ForSequenceClassification"], pooler_hidden_size=64)]
+HEADS = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+for family, prefix in dict(electra="Electra", mpnet="MPNet", albert="Albert", ernie="Ernie", rembert="RemBert", longformer="Longformer",
+                           distilbert="DistilBert", roberta="Roberta", camembert="Camembert", eurobert="EuroBert",
+                           big_bird="BigBird").items():
+    first = CASES.setdefault(family, [dict(ENCODER, architectures=[prefix + "ForMaskedLM"])])[0]
+    CASES[family] += [dict(first, architectures=[prefix + head]) for head in HEADS[:3]]
+CASES["megatron-bert"] += [dict(CASES["megatron-bert"][0], architectures=["MegatronBertForSequenceClassification"])]
