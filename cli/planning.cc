@@ -196,20 +196,15 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 
 // Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
 // on stderr.
-<<<<<<< HEAD
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize,
                Prediction prediction) {
   Model model = open_model(options.model, dtype, dequantize, prediction);
-=======
-Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
-  Model model = open_model(options.model, dtype, dequantize);
   if (options.command == Command::kRun && !model.components.empty()) {
     throw Error(
         fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
                     "language models only",
                     options.model.string(), model.tree.model_type));
   }
->>>>>>> main
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
   const WholeFormat* const whole = whole_format(model.checkpoint->format);
   if (whole == nullptr || !whole->mixes_floats) return model;

@@ -120,13 +120,10 @@ struct LayerFacts {
   std::uint64_t state_bytes = 0;     // of linear attention, state-space models and convolutions
   std::uint64_t experts = 0;         // routed experts in the layer; 0: dense
   std::uint64_t experts_per_token = 0;
-<<<<<<< HEAD
   bool prediction = false;  // of multi-token prediction: no layer of the decoder
-=======
   // Elements of a key or value head, or their common divisor where the two differ; 0: unknown.
   // Block formats of a KV cache do not cut heads.
   std::uint64_t head_size = 0;
->>>>>>> main
 };
 
 // What is known of a model besides its tensors, to estimate memory and time; all zero where it is

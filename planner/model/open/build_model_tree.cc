@@ -98,7 +98,7 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     if (checkpoint) {
       try {
         match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
-      } catch (const OtherTower& other) {
+      } catch (const OtherVariant& other) {
         const std::set<std::string> towers = towers_of(skeleton.built.tree);
         skeleton.architecture.reset();
         ModelTree spelled =

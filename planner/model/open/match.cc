@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "berth/error.h"
@@ -273,11 +275,13 @@ class Matcher {
     std::size_t missing = 0;
     TensorId first = kNone;
     bool towers_alone = true;
+    std::multiset<std::string> by_place;  // of the missing: the name within a layer
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
       const ModelTensor& tensor = tree_.tensors[id];
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
       if (missing++ == 0) first = id;
       towers_alone = towers_alone && tree_.modules[tensor.module].prompt_only;
+      by_place.insert(place_in_layer(id));
     }
     const std::string unknown = listed(unknown_.empty() ? surplus_ : unknown_);
     if (missing > 0) {
@@ -285,7 +289,7 @@ class Matcher {
                                quantized_.describe_missing(first) + and_more(missing) + ", which " +
                                config_.source() + " asks for" +
                                (unknown.empty() ? "" : "; it holds unknown " + unknown);
-      if (towers_alone) throw OtherTower(what);
+      if (towers_alone || missing_in_every_layer(by_place)) throw OtherVariant(what);
       throw Error(what);
     }
     // What belongs to a weight may change what it means, so it must be known.
@@ -298,6 +302,25 @@ class Matcher {
     tree_.notes.push_back("the checkpoint holds " + unknown + ", not part of the " +
                           architecture_.model_type +
                           " model that config.json describes: left out, as transformers does");
+  }
+
+  // "self_attn.q_norm.weight" of a tensor of a decoder layer; "" of any other.
+  std::string place_in_layer(TensorId id) const {
+    ModuleId at = tree_.tensors[id].module;
+    const auto is_layer = [&](ModuleId module) {
+      return std::ranges::find(tree_.facts.layers, module, &LayerFacts::module) !=
+             tree_.facts.layers.end();
+    };
+    while (at != kNone && !is_layer(at)) at = tree_.modules[at].parent;
+    if (at == kNone) return "";
+    return std::string(tree_.tensors[id].name.substr(tree_.modules[at].name.size() + 1));
+  }
+
+  bool missing_in_every_layer(const std::multiset<std::string>& by_place) const {
+    const std::size_t layers = tree_.facts.layers.size();
+    return layers > 1 && !by_place.contains("") &&
+           std::ranges::all_of(
+               by_place, [&](const std::string& place) { return by_place.count(place) == layers; });
   }
 
   std::string listed(const std::vector<std::uint32_t>& indices) const {

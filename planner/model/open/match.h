@@ -10,9 +10,10 @@
 
 namespace berth {
 
-// Thrown where a checkpoint lacks tensors of towers alone: it holds another tower than the
-// template.
-class OtherTower : public Error {
+// Thrown where a checkpoint holds another variant of the family than its template describes: it
+// lacks tensors of towers alone, or the same ones in every layer. Anything else that is missing is
+// a damaged or unfinished checkpoint.
+class OtherVariant : public Error {
  public:
   using Error::Error;
 };

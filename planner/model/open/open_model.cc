@@ -16,11 +16,8 @@
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
-<<<<<<< HEAD
 #include "planner/model/open/prediction.h"
-=======
 #include "planner/model/open/pipeline.h"
->>>>>>> main
 #include "planner/model/open/tree_json.h"
 #include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
