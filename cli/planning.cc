@@ -198,10 +198,13 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 
 // The model as if its weights were stored in another precision. Of the checkpoint nothing is left
 // but what it says of shapes.
-Model open_made_anew(const std::filesystem::path& path, const Precision& precision) {
-  Model model = open_model(path, std::nullopt, Dequantize::kNo);
+Model open_made_anew(const Options& options, const Precision& precision) {
+  const Prediction prediction = wants_prediction(options);
+  Model model = open_model(options.model, std::nullopt, Dequantize::kNo, prediction);
   const std::string stored = is_quantized(model.tree) ? stored_name(model.tree) : "";
-  if (!stored.empty()) model = open_model(path, DType::kBF16, Dequantize::kYes);
+  if (!stored.empty()) {
+    model = open_model(options.model, DType::kBF16, Dequantize::kYes, prediction);
+  }
   model.tree = requantize(model.tree, precision, model.config.get());
   model.checkpoint.reset();
   if (!stored.empty()) {
@@ -215,8 +218,9 @@ Model open_made_anew(const std::filesystem::path& path, const Precision& precisi
 
 // Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
 // on stderr.
-Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
-  Model model = open_model(options.model, dtype, dequantize);
+Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize,
+               Prediction prediction) {
+  Model model = open_model(options.model, dtype, dequantize, prediction);
   if (options.command == Command::kRun && !model.components.empty()) {
     throw Error(
         fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
@@ -230,7 +234,7 @@ Model open_for(const Options& options, std::optional<DType> dtype, Dequantize de
   if (!dtype || !is_convertible(*dtype)) return model;
   write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",
                            torch_dtype_name(*dtype)));
-  return open_model(options.model, dtype, dequantize);
+  return open_model(options.model, dtype, dequantize, prediction);
 }
 
 }  // namespace
@@ -241,14 +245,20 @@ Dequantize wants_plain(const Options& options) {
   return plain ? Dequantize::kYes : Dequantize::kNo;
 }
 
+Prediction wants_prediction(const Options& options) {
+  // A run drafts no tokens.
+  if (options.command == Command::kRun) return Prediction::kLeftOut;
+  return options.settings.mtp.value_or(false) ? Prediction::kLoaded : Prediction::kLeftOut;
+}
+
 std::string stored_name(const ModelTree& tree) {
   return tree.quantization.empty() ? "quantised" : tree.quantization;
 }
 
 Model open_to_plan(const Options& options) {
   const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
-  if (choice.made_anew != nullptr) return open_made_anew(options.model, *choice.made_anew);
-  return open_for(options, choice.dtype, wants_plain(options));
+  if (choice.made_anew != nullptr) return open_made_anew(options, *choice.made_anew);
+  return open_for(options, choice.dtype, wants_plain(options), wants_prediction(options));
 }
 
 PlanningTask ask_for(const Options& options, const Model& model) {
@@ -287,7 +297,8 @@ Planned make_planned(const Options& options) {
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
     const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
-    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}, {}};
+    const Prediction prediction = file.mtp ? Prediction::kLoaded : wants_prediction(options);
+    Planned planned{open_for(options, dtype, dequantize, prediction), {}, {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }

@@ -29,6 +29,9 @@ PlanningTask ask_for(const Options& options, const Model& model);
 // What quantised weights are, for messages: "GPTQ 4-bit".
 std::string stored_name(const ModelTree& tree);
 
+// Whether --mtp asks for the layers of multi-token prediction.
+Prediction wants_prediction(const Options& options);
+
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
 // The machine is the one that --machine names. Without it, --max-memory describes the machine by
 // its budgets. With neither, this machine is probed, and its calibration gives the speeds. Where

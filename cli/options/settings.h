@@ -50,6 +50,7 @@ struct Settings {
   std::optional<DeviceMapChoice> device_map;
   std::optional<DTypeChoice> dtype;
   std::optional<bool> dequantize;
+  std::optional<bool> mtp;
   std::optional<std::vector<Reserve>> reserve;
   std::optional<std::vector<std::string>> excluded;
   std::optional<std::vector<Priority>> priority;

@@ -113,6 +113,7 @@ void read_request(const Reader& reader, PlanFile& file) {
   }
   file.dtype = dtype.dtype;
   file.dequantize = reader.boolean("dequantize");
+  file.mtp = reader.has("mtp") && reader.boolean("mtp");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");

@@ -147,8 +147,9 @@ void write_request(JsonWriter& json, const Planned& planned) {
   json.member("machine", plan.machine)
       .member("dtype", planned.made_anew.empty() ? dtype_asked_for(planned.model.tree)
                                                  : std::string_view(planned.made_anew))
-      .member("dequantize", planned.model.tree.quantized != nullptr)
-      .member("tensors", planned.model.tree.tensors.size())
+      .member("dequantize", planned.model.tree.quantized != nullptr);
+  if (planned.model.tree.predicts) json.member("mtp", true);
+  json.member("tensors", planned.model.tree.tensors.size())
       .member("cpu_memory", cpu_memory_name(plan.cpu_memory))
       .member("staging", plan.staging)
       .member("batch", plan.workload.batch)

@@ -246,7 +246,7 @@ std::vector<std::int64_t> weights_column(const Plan& plan) {
   return apportion(weights, gib_hundredths(total));
 }
 
-std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size(); }
+std::uint64_t layer_count(const ModelTree& tree) { return tree.decoder_layers(); }
 
 bool nothing_on_gpu(const Plan& plan) {
   return std::none_of(plan.devices.begin(), plan.devices.end(), [](const DeviceLedger& device) {

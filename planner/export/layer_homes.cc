@@ -13,7 +13,7 @@ namespace {
 // By module: the index of the layer that it is in, or kNone.
 std::vector<std::uint32_t> layers_by_module(const ModelTree& tree) {
   std::vector<std::uint32_t> layer_of(tree.modules.size(), kNone);
-  for (std::uint32_t i = 0; i < tree.facts.layers.size(); ++i) {
+  for (std::uint32_t i = 0; i < tree.decoder_layers(); ++i) {
     layer_of[tree.facts.layers[i].module] = i;
   }
   for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
@@ -52,7 +52,7 @@ bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
 
 LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::string& tool,
                        bool fold_disk)
-    : plan(from), layers(tree.facts.layers.size()), moved_in_(from.devices.size(), 0) {
+    : plan(from), layers(tree.decoder_layers()), moved_in_(from.devices.size(), 0) {
   if (layers.empty()) {
     throw Error(tool + ": the layers of " + tree.name + " are unknown (is there a config.json?)");
   }

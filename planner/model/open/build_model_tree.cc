@@ -1,11 +1,14 @@
 #include "planner/model/open/build_model_tree.h"
 
+#include <set>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/open/match.h"
-#include "planner/model/open/names_tree.h"
+#include "planner/model/open/prediction.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 
@@ -48,6 +51,30 @@ Skeleton build_skeleton(ModelConfig config, std::optional<DType> dtype,
 
 namespace {
 
+std::string last_part(Name name) {
+  return std::string(std::string_view(name).substr(name.rfind('.') + 1));
+}
+
+// What a template calls its towers: "vision_tower", "multi_modal_projector".
+std::set<std::string> towers_of(const ModelTree& tree) {
+  std::set<std::string> names;
+  for (const Module& module : tree.modules) {
+    if (module.prompt_only && !tree.modules[module.parent].prompt_only) {
+      names.insert(last_part(module.name));
+    }
+  }
+  return names;
+}
+
+// No token runs what is called so, nor what is below it.
+void mark_towers(ModelTree& tree, const std::set<std::string>& names) {
+  for (ModuleId id = 1; id < tree.modules.size(); ++id) {  // parents come first
+    Module& module = tree.modules[id];
+    module.prompt_only =
+        tree.modules[module.parent].prompt_only || names.contains(last_part(module.name));
+  }
+}
+
 // The dtype that quantised weights are dequantised to: the one asked for, else the one that the
 // config names, else bfloat16.
 DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
@@ -69,14 +96,25 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
     if (plain) quantization.plain_dtype = plain_dtype(config, dtype);
     if (checkpoint) {
-      match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
+      try {
+        match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
+      } catch (const OtherVariant& other) {
+        const std::set<std::string> towers = towers_of(skeleton.built.tree);
+        skeleton.architecture.reset();
+        ModelTree spelled =
+            join_model_tree(std::move(skeleton), name, checkpoint, dtype, dequantize);
+        mark_towers(spelled, towers);
+        spelled.notes.push_back(std::string(other.what()) +
+                                ": planned by the names of its tensors, not by a template");
+        return spelled;
+      }
     } else {
       quantize_tree(skeleton.built.tree, quantization, *config, dtype);
     }
     tree = std::move(skeleton.built.tree);
     if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));
   } else if (checkpoint) {
-    tree = build_from_names(*checkpoint, config, dtype);
+    tree = build_from_names_alone(*checkpoint, config, dtype);
     if (plain && !tree.quantization.empty()) {
       throw Error(name + ": its " + tree.quantization +
                   " weights cannot be dequantised: no template in configs/architectures says " +

@@ -35,7 +35,22 @@ class ConfigScope : public Scope {
     }
     return Null{std::string(name)};
   }
-  const std::vector<ExprValue>* list_of(std::string_view /*name*/) override { return nullptr; }
+  const std::vector<ExprValue>* list_of(std::string_view name) override {
+    const auto* list = config_.find_list(name);
+    list_.clear();
+    if (list != nullptr) {
+      for (const ModelConfig::Value& value : *list) {
+        list_.push_back(std::visit([](const auto& held) { return ExprValue(held); }, value));
+      }
+      return &list_;
+    }
+    // Of a list of lists or objects only the length is known here.
+    const std::string prefix = std::string(name) + ".";
+    while (!config_.keys(prefix + std::to_string(list_.size()) + ".").empty()) {
+      list_.emplace_back(Null{});
+    }
+    return list_.empty() ? nullptr : &list_;
+  }
   bool has(std::string_view name) override { return config_.has(name); }
 
   bool saw_null() const { return saw_null_; }
@@ -43,6 +58,7 @@ class ConfigScope : public Scope {
  private:
   const ModelConfig& config_;
   const std::map<std::string, Expression, std::less<>>& defaults_;
+  std::vector<ExprValue> list_;  // what list_of() gave last
   bool saw_null_ = false;
   int depth_ = 0;
 };
