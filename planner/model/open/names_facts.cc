@@ -141,8 +141,21 @@ class NamedFacts {
       case Writes::kNoGuessed:
         if (any_keys()) guess("taken for an encoder by its names, which keeps no KV cache");
         return false;
+      case Writes::kNotText:
+        forget();
+        return false;
       default:
         return false;
+    }
+  }
+
+  // What reads no tokens, such as a part of a diffusion model, has no decoder either, and so
+  // nothing that stands beside one.
+  void forget() {
+    guesses_.clear();
+    for (Module& module : tree_.modules) {
+      module.prompt_only = false;
+      module.stage = 0;
     }
   }
 
@@ -210,6 +223,14 @@ class NamedFacts {
     const BlockFound& found = found_[i];
     const LayerSaid said = this->said(i);
     layer.window = said.window;
+    fill_keys(i, layer, found, said);
+    const std::uint64_t pair = 2 * sizes_.head_dim;
+    if (pair != 0 && sizes_.latent == 0 && layer.kv_elements % pair == 0) {
+      layer.head_size = layer.kv_elements == 0 ? 0 : sizes_.head_dim;
+    }
+  }
+
+  void fill_keys(std::size_t i, LayerFacts& layer, const BlockFound& found, const LayerSaid& said) {
     if (found.recurrent) fill_state(layer, found);
     if (found.cross != 0) layer.cross_elements = found.cross * source_positions();
     if (said.shares) {
