@@ -54,7 +54,7 @@ class Lists {
  public:
   Lists(ModelTree& tree, const std::vector<ModuleId>& lists, const TextKeys& keys,
         std::vector<std::string>& guesses)
-      : tree_(tree), lists_(lists), keys_(keys), guesses_(guesses), extra_(extra_layers(keys)) {
+      : tree_(tree), lists_(lists), guesses_(guesses), extra_(extra_layers(keys)) {
     wanted_ = keys.whole(keys::kDecoderLayers);
     if (!wanted_) wanted_ = keys.count(keys::kLayers);
   }
@@ -193,7 +193,6 @@ class Lists {
 
   ModelTree& tree_;
   const std::vector<ModuleId>& lists_;
-  const TextKeys& keys_;
   std::vector<std::string>& guesses_;
   std::optional<std::uint64_t> wanted_;  // layers, by the config
   std::uint64_t extra_;                  // layers of multi-token prediction, by the config

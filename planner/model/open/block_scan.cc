@@ -63,6 +63,13 @@ bool is_one_of(std::string_view name, Names names) {
 
 std::string_view last_of(std::string_view name) { return name.substr(name.rfind('.') + 1); }
 
+constexpr std::string_view kLinearKeyDim[] = {"linear_key_head_dim", "linear_head_k_dim",
+                                              "linear_attn_config.head_dim"};
+constexpr std::string_view kLinearKeyHeads[] = {"linear_num_key_heads", "linear_num_k_heads"};
+constexpr std::string_view kStateDim[] = {"ssm_state_size",  "mamba_d_state", "state_size",
+                                          "mamba_state_dim", "d_state",       "ssm_cfg.d_state"};
+constexpr std::string_view kStateGroups[] = {"n_groups", "mamba_n_groups", "mamba_ngroups",
+                                             "num_groups"};
 class Scan {
  public:
   Scan(const ModelTree& tree, const ModelSizes& sizes, std::uint64_t element_bytes)
@@ -327,6 +334,23 @@ class Scan {
 };
 
 }  // namespace
+
+ModelSizes told_sizes(const TextKeys& keys, std::uint64_t hidden) {
+  ModelSizes sizes;
+  sizes.hidden = hidden;
+  sizes.heads = keys.count(keys::kHeads).value_or(0);
+  sizes.kv_heads = keys.count(keys::kKvHeads).value_or(sizes.heads);
+  sizes.head_dim = keys.count(keys::kHeadDim).value_or(0);
+  if (sizes.head_dim == 0 && sizes.heads != 0) sizes.head_dim = hidden / sizes.heads;
+  sizes.value_dim = keys.whole("v_head_dim").value_or(sizes.head_dim);
+  const std::uint64_t rank = keys.whole("kv_lora_rank").value_or(0);
+  sizes.latent = rank == 0 ? 0 : rank + keys.whole("qk_rope_head_dim").value_or(0);
+  sizes.linear_key_dim = keys.whole(kLinearKeyDim).value_or(0);
+  sizes.linear_key_heads = keys.whole(kLinearKeyHeads).value_or(0);
+  sizes.state_dim = keys.whole(kStateDim).value_or(0);
+  sizes.state_groups = keys.whole(kStateGroups).value_or(0);
+  return sizes;
+}
 
 BlockFound scan_block(const ModelTree& tree, ModuleId block, const ModelSizes& sizes,
                       std::uint64_t element_bytes) {

@@ -23,6 +23,9 @@ struct ModelSizes {
   std::uint64_t state_groups = 0;  // that share their projections into the state
 };
 
+// What the config tells of them. `hidden` is what it says, or the width of the embedding.
+ModelSizes told_sizes(const TextKeys& keys, std::uint64_t hidden);
+
 struct BlockFound {
   bool queries = false;        // it attends, with keys of its own or not
   bool keys = false;           // it has keys of its own

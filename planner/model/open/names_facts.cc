@@ -20,13 +20,6 @@ bool contains_any(std::string_view text, std::initializer_list<std::string_view>
                              [&](std::string_view word) { return text.find(word) != text.npos; });
 }
 
-constexpr std::string_view kLinearKeyDim[] = {"linear_key_head_dim", "linear_head_k_dim",
-                                              "linear_attn_config.head_dim"};
-constexpr std::string_view kLinearKeyHeads[] = {"linear_num_key_heads", "linear_num_k_heads"};
-constexpr std::string_view kStateDim[] = {"ssm_state_size",  "mamba_d_state", "state_size",
-                                          "mamba_state_dim", "d_state",       "ssm_cfg.d_state"};
-constexpr std::string_view kStateGroups[] = {"n_groups", "mamba_n_groups", "mamba_ngroups",
-                                             "num_groups"};
 constexpr std::string_view kSourcePositions[] = {"max_source_positions",
                                                  "max_encoder_position_embeddings"};
 
@@ -69,17 +62,7 @@ class NamedFacts {
     facts.max_positions = keys_.whole(keys::kPositions).value_or(0);
     sizes_.hidden = facts.hidden != 0 ? facts.hidden : embedding_width();
     if (told_) facts.hidden = sizes_.hidden;
-    sizes_.heads = facts.heads;
-    sizes_.kv_heads = keys_.count(keys::kKvHeads).value_or(facts.heads);
-    sizes_.head_dim = keys_.count(keys::kHeadDim).value_or(0);
-    if (sizes_.head_dim == 0 && facts.heads != 0) sizes_.head_dim = facts.hidden / facts.heads;
-    sizes_.value_dim = keys_.whole("v_head_dim").value_or(sizes_.head_dim);
-    const std::uint64_t rank = keys_.whole("kv_lora_rank").value_or(0);
-    sizes_.latent = rank == 0 ? 0 : rank + keys_.whole("qk_rope_head_dim").value_or(0);
-    sizes_.linear_key_dim = keys_.whole(kLinearKeyDim).value_or(0);
-    sizes_.linear_key_heads = keys_.whole(kLinearKeyHeads).value_or(0);
-    sizes_.state_dim = keys_.whole(kStateDim).value_or(0);
-    sizes_.state_groups = keys_.whole(kStateGroups).value_or(0);
+    sizes_ = told_sizes(keys_, sizes_.hidden);
   }
 
   std::uint64_t embedding_width() const {
