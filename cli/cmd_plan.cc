@@ -81,12 +81,22 @@ std::string exported(const ExportRow& tool, const Options& options, const Planne
          words.arguments + "\n";
 }
 
+// An estimate has no names of modules that anyone else knows.
+std::string device_map_of(const Planned& planned) {
+  if (planned.model.tree.estimated) {
+    throw Error(planned.model.tree.name +
+                ": no device map: the names of its modules are not known from its config.json; "
+                "name the folder of its checkpoint");
+  }
+  return device_map_json(planned.plan.device_map) + "\n";
+}
+
 std::string answer(const Options& options, const Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
   if (options.svg == "-") return plan_svg(planned);
   if (!options.exports.empty()) return exported(row_of(options.exports[0]), options, planned);
-  if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
+  if (options.print_device_map) return device_map_of(planned);
   if (options.json) return plan_json(planned, rows);
   if (options.compare) {
     return model_line(planned.model) + request_line(planned.plan, false) + "\n" +

@@ -465,6 +465,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   plan.staging = request.staging;
   plan.tensor_device = std::move(decision.tensor_device);
   plan.notes = std::move(decision.notes);
+  plan.guessed = !tree.guesses.empty();
   note_workload(inputs, request.workload, plan);
   Ledger ledger = make_ledger(tree, inputs.machine, inputs.chain, inputs.spaces, inputs.time,
                               plan.tensor_device);
@@ -474,7 +475,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (all) {
     streaming = price_plan(inputs, ledger, plan);
     if (own && decision.missing == 0) {
-      plan.estimate.optimality_gap = decision.gap;
+      (plan.guessed ? plan.estimate.guessed_gap : plan.estimate.optimality_gap) = decision.gap;
     }
     plan.device_map = decision.device_map.empty() ? map_for_others(inputs, plan.tensor_device)
                                                   : std::move(decision.device_map);

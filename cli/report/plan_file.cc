@@ -150,6 +150,7 @@ Estimate read_estimate(const Reader& reader, const Plan& plan) {
   if (!reader.is_null("optimality_gap")) {
     estimate.optimality_gap = reader.number("optimality_gap");
   }
+  if (reader.has("guessed_gap")) estimate.guessed_gap = reader.number("guessed_gap");
   for (const Reader& member : reader.list("stages")) {
     Stage stage;
     const std::string name = member.text("device");

@@ -108,6 +108,7 @@ void write_figures(JsonWriter& json, const Plan& plan) {
   } else {
     json.null();
   }
+  if (plan.estimate.guessed_gap) json.member("guessed_gap", *plan.estimate.guessed_gap);
   write_stages(json, plan);
   json.end_object();
   if (plan.streamer != kNone) {
@@ -138,6 +139,14 @@ std::string_view dtype_asked_for(const ModelTree& tree) {
     converted |= tensor.dtype != tensor.stored;
   }
   return converted ? torch_dtype_name(*common) : "auto";
+}
+
+// What the figures of the model, and so the verdict, rest on; nothing where nothing was guessed.
+void write_guesses(JsonWriter& json, const ModelTree& tree) {
+  if (tree.guesses.empty()) return;
+  json.key("guessed").begin_array();
+  for (const std::string& guess : tree.guesses) json.value(guess);
+  json.end_array();
 }
 
 // What the plan was made for: enough to follow it later, and to refuse it for another model.
@@ -171,6 +180,7 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   json.member("plan_version", kPlanVersion);
   write_model(json, planned.model.tree);
   json.member("fits", planned.plan.fits());
+  write_guesses(json, planned.model.tree);
   json.member("policy", policy_name(planned.plan.policy));
   write_devices(json, planned.plan);
   write_placement(json, planned);

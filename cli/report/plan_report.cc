@@ -123,13 +123,16 @@ std::string modules_section(const Planned& planned) {
 // "within 0.3 % of the best any placement can do", where the policy proves something.
 std::string optimality(const Plan& plan) {
   const bool slowest = plan.policy == Policy::kThroughput;
-  if (!plan.fits() || !plan.estimate.optimality_gap) return {};
-  const double percent = *plan.estimate.optimality_gap * 100;
+  const std::optional<double> gap =
+      plan.guessed ? plan.estimate.guessed_gap : plan.estimate.optimality_gap;
+  if (!plan.fits() || !gap) return {};
+  const double percent = *gap * 100;
   std::string text = slowest ? "; its slowest stage is " : "; ";
-  if (percent <= 0) return text + "proven best";
+  const std::string by = plan.guessed ? " by these estimates" : "";
+  if (percent <= 0) return text + (plan.guessed ? "best" + by : "proven best");
   const std::string figure =
       percent < 0.1 ? "0.1" : fmt::format("{:.{}f}", percent, percent < 10 ? 1 : 0);
-  return text + "within " + figure + " % of the best any placement can do";
+  return text + "within " + figure + " % of the best any placement can do" + by;
 }
 
 // Where most of a token's time goes: "82.1 of its 91.3 ms on cpu, by memory bandwidth".
@@ -334,7 +337,7 @@ std::string verdict(const Planned& planned, bool colour) {
   };
   // Of a pipeline nobody knows how much the images take.
   const bool weights_alone = !planned.model.components.empty();
-  if (plan.fits()) return paint("32", weights_alone ? "the weights fit" : "fits") + "\n";
+  if (plan.fits()) return paint("32", weights_alone ? "the weights fit" : fits_words(plan)) + "\n";
   std::string out = paint("31", shortfall_sentence(plan)) + "\n";
   const std::string& cause = plan.shortfall->cause;
   if (!cause.empty()) out += "  why: " + wrap_words(cause, 7) + "\n";

@@ -27,4 +27,8 @@ std::string device_label(const DeviceLedger& device);
 // One sentence for a plan that does not fit: how much is missing, and on which device.
 std::string shortfall_sentence(const Plan& plan);
 
+// What is said of a plan that fits: "fits", or "fits by these estimates" where figures of its model
+// are guessed.
+std::string fits_words(const Plan& plan);
+
 }  // namespace berth

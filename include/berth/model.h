@@ -154,6 +154,10 @@ struct ModelTree {
   bool predicts = false;           // such tensors are part of the model (Prediction::kLoaded)
   std::string quantization;        // "GPTQ 4-bit"; "" where weights are stored plainly
   std::vector<std::string> notes;  // what a user should know of it, one line each
+  // Of a model without a template: what its facts rest on that neither its config nor its tensors
+  // tell, a sentence each; `notes` has them, too. Empty where nothing was guessed.
+  std::vector<std::string> guesses;
+  bool estimated = false;  // even its tensors are guessed, and their names are nobody's
   // What dequantised tensors are made of; null where there are none.
   std::shared_ptr<QuantizedWeights> quantized;
 

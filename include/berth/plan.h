@@ -161,8 +161,11 @@ struct Estimate {
   // How far from the best this plan may be at most: (score - bound) / score, where no placement of
   // whole units on the devices that were considered scores below the bound. 0 means that it is
   // proven to be the best. For `throughput` it compares the time of the slowest stage instead of
-  // the score. Nothing for the other policies, which prove nothing, and if the model does not fit.
+  // the score. Nothing for the other policies, which prove nothing, if the model does not fit, and
+  // where figures of the model are guessed.
   std::optional<double> optimality_gap;
+  // The same by figures of which some are guessed (Plan::guessed). It proves nothing of the model.
+  std::optional<double> guessed_gap;
 };
 
 // Why a model does not fit.
@@ -198,6 +201,8 @@ struct Plan {
   std::uint64_t stream_buffer_bytes = 0;  // of each of its two buffers; they are in its workspace
   std::uint32_t disk_runner = kNone;  // who computes what stands on the disk; kNone: nothing does
   std::optional<Shortfall> shortfall;
+  // Whether figures of the model are guessed (ModelTree::guesses), and so whether it fits.
+  bool guessed = false;
   std::vector<std::string> notes;  // what a user should know, one line each
 
   bool fits() const { return !shortfall; }

@@ -123,6 +123,30 @@ TEST(PlanCommand, TakesPipelinesOfDiffusers) {
   EXPECT_THAT(converted.talk, HasSubstr("convert its components one by one"));
 }
 
+// A family that nobody knows, by its numbers alone.
+TEST(PlanCommand, CallsAnEstimateAnEstimate) {
+  const TemporaryFolder folder;
+  const std::string config = folder.write("config.json", R"({"model_type":"unheard_of",
+      "hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":96,
+      "vocab_size":128})");
+  const std::vector<std::string> plan{"plan", config, "--max-memory", "0=8GiB"};
+  const auto with = [&](const std::string& flag) {
+    std::vector<std::string> arguments = plan;
+    arguments.push_back(flag);
+    return berth(arguments);
+  };
+  const Answer answer = berth(plan);
+  EXPECT_EQ(answer.exit_code, 0) << answer.talk;
+  EXPECT_THAT(answer.out, HasSubstr("\nfits by these estimates\n"));
+  EXPECT_THAT(answer.out, HasSubstr("guessed: no template for model_type 'unheard_of'"));
+  EXPECT_THAT(answer.out, Not(HasSubstr("proven")));
+  EXPECT_THAT(with("--compare").out, HasSubstr("fits by these estimates"));
+  EXPECT_THAT(with("--json").out, HasSubstr("\"optimality_gap\": null"));
+  const Answer map = with("--print-device-map");
+  EXPECT_EQ(map.exit_code, 1);
+  EXPECT_THAT(map.talk, HasSubstr("names of its modules are not known"));
+}
+
 TEST(PlanCommand, GivesNoGapWhereNothingIsProven) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");

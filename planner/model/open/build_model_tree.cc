@@ -7,10 +7,14 @@
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/model/open/estimate.h"
 #include "planner/model/open/match.h"
+#include "planner/model/open/names_tree.h"
+#include "planner/model/open/nearest_family.h"
 #include "planner/model/open/prediction.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
+#include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 
@@ -84,6 +88,33 @@ DType plain_dtype(const ModelConfig* config, std::optional<DType> wanted) {
   return named && is_convertible(*named) ? *named : DType::kBF16;
 }
 
+// The tree of a config alone whose family has no template.
+ModelTree estimated_tree(const ModelConfig& config, std::optional<DType> dtype) {
+  EstimatedTensors estimate = estimate_tensors(config);
+  if (!estimate.refused.empty()) {
+    const std::string near = nearest_family(config);
+    throw Error(
+        config.source() + ": model_type " + quote(config.model_type()) +
+        " has no template in configs/architectures, and for an estimate the config " +
+        estimate.refused + ". " +
+        (near.empty() ? "" : "The nearest family with a template is " + quote(near) + ". ") +
+        "To go on, name the folder of its checkpoint, or write a template (`extends: " +
+        (near.empty() ? "llama" : near) + "`, see configs/architectures/README.md)");
+  }
+  ModelTree tree = build_from_names(estimate.checkpoint, &config, dtype);
+  tree.estimated = true;
+  if (estimate.tied) {
+    tie(tree,
+        {tree.modules[tree.facts.embedding].tensors[0], tree.modules[tree.facts.head].tensors[0]});
+  }
+  for (ModelTensor& tensor : tree.tensors) tensor.source = kNone;
+  tree.guesses.insert(tree.guesses.begin(), estimate.guesses.begin(), estimate.guesses.end());
+  std::vector<std::string> notes;
+  for (const std::string& guess : estimate.guesses) notes.push_back("guessed: " + guess);
+  tree.notes.insert(tree.notes.begin(), notes.begin(), notes.end());
+  return tree;
+}
+
 }  // namespace
 
 ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Checkpoint* checkpoint,
@@ -121,9 +152,7 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
                   "which shapes they have");
     }
   } else {
-    throw Error(config->source() + ": model_type " + quote(config->model_type()) +
-                " has no template in configs/architectures, and there is no checkpoint whose "
-                "names could spell the model");
+    tree = estimated_tree(*config, dtype);
   }
   if (plain && checkpoint) dequantize_plain_fp8(tree, *checkpoint, plain_dtype(config, dtype));
   tree.name = name;

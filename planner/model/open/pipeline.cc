@@ -301,6 +301,8 @@ ModelTree build_component_tree(const Checkpoint& checkpoint, const ModelConfig& 
                                std::optional<DType> dtype) {
   ModelTree tree = build_from_names(checkpoint, nullptr, dtype);
   tree.facts = {};
+  tree.guesses.clear();
+  tree.notes.clear();
   tree.model_type = config.text("_class_name").value_or("");
   tree.notes.push_back(
       "a component of a diffusers pipeline, whose layers go by the names of its tensors: weights "
