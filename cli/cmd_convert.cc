@@ -1,6 +1,7 @@
 // berth convert: a checkpoint of any format, written as sharded safetensors.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -107,6 +108,12 @@ Input open_input(const Options& options) {
   Input input;
   Model model = open_model(options.model, dtype);
   require_weights(model, options.model, "converted");
+  if (!model.components.empty()) {
+    throw Error(fmt::format(
+        "{}: is a pipeline of several models ({}): convert its components one by one, such as {}",
+        options.model.string(), fmt::join(model.components, ", "),
+        (options.model / model.components.front()).string()));
+  }
   const bool whole = whole_format(model.checkpoint->format) != nullptr;
   if (whole && !dtype && has_blocks(*model.checkpoint)) {  // safetensors know no block formats
     dtype = DType::kBF16;

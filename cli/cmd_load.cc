@@ -15,7 +15,7 @@ namespace {
 
 int refuse(const Options& options, const Planned& planned) {
   if (options.json) write_stdout(plan_json(planned));
-  write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
+  write_stderr(verdict(planned, wants_colour(Stream::kStderr)));
   return kExitDoesNotFit;
 }
 

@@ -112,7 +112,7 @@ int cmd_plan(const Options& options) {
   // Here stdout holds an answer for another program, so the verdict goes to stderr.
   if (options.print_device_map || !options.exports.empty() || options.dot == "-" ||
       options.svg == "-") {
-    write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
+    write_stderr(verdict(planned, wants_colour(Stream::kStderr)));
   }
   return kExitDoesNotFit;
 }

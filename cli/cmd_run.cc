@@ -128,7 +128,7 @@ int cmd_run(const Options& options) {
     }
   }
   if (!planned.plan.fits()) {
-    write_stderr(verdict(planned.plan, wants_colour(Stream::kStderr)));
+    write_stderr(verdict(planned, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;
   }
   const InterruptGuard interrupt;

@@ -142,11 +142,11 @@ std::string measure_here(const Options& options) {
 Comparison compare_with_naive(const Options& options, const Planned& planned) {
   Comparison comparison;
   const Machine now = probe_machine(folder_of(planned.model));
-  const Device* cpu = now.find("cpu");
+  const std::uint64_t free = now.host_capacity();
   const std::uint64_t needed = planned.plan.load_peak.naive_host_bytes;
-  if (cpu && cpu->capacity > 0 && needed > cpu->capacity) {
+  if (free > 0 && needed > free) {
     comparison.skipped = fmt::format("the plain way needs {} of host memory and {} are free",
-                                     format_size(needed), format_size(cpu->capacity));
+                                     format_size(needed), format_size(free));
     return comparison;
   }
   comparison.naive = measure_in_child(options, planned.model, "naive");

@@ -48,6 +48,19 @@ Request make_request(const Settings& settings) {
   return request;
 }
 
+// What --reserve keeps free of `cpu` is kept free of host RAM as a whole: if that is several NUMA
+// nodes, of one after the other.
+void reserve_on_nodes(std::uint64_t bytes, Machine& machine) {
+  const auto nodes =
+      std::count_if(machine.devices.begin(), machine.devices.end(),
+                    [](const Device& device) { return device.kind == DeviceKind::kCpu; });
+  for (Device& device : machine.devices) {
+    if (nodes < 2 || device.kind != DeviceKind::kCpu) continue;
+    device.reserve = std::min(bytes, device.capacity);
+    bytes -= device.reserve;
+  }
+}
+
 void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
   for (const Reserve& entry : reserve) {
     if (!entry.device.empty() && !machine.find(entry.device)) {
@@ -55,10 +68,10 @@ void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
           fmt::format("reserve: device {} is not on {}", quote(entry.device), machine.source));
     }
     for (Device& device : machine.devices) {
-      const bool meant =
-          entry.device.empty() ? device.kind == DeviceKind::kCuda : device.name == entry.device;
+      const bool meant = entry.device.empty() ? is_gpu(device.kind) : device.name == entry.device;
       if (meant) device.reserve = entry.bytes;
     }
+    if (entry.device == "cpu") reserve_on_nodes(entry.bytes, machine);
   }
 }
 
@@ -95,7 +108,6 @@ bool is_ordinal(std::string_view name) {
 // To rehearse a device map without describing its hardware: a GPU that the request names and the
 // machine lacks gets as much space as host RAM has, because it will be emulated there.
 void add_emulated(const Request& request, Machine& machine) {
-  const Device* host = machine.find("cpu");
   std::vector<std::string> names;
   for (const DeviceMapEntry& entry : request.device_map.value_or(DeviceMap{})) {
     names.push_back(entry.device);
@@ -106,14 +118,13 @@ void add_emulated(const Request& request, Machine& machine) {
     Device device;
     device.name = name;
     device.kind = DeviceKind::kCuda;
-    device.capacity = device.total = host ? host->capacity : 0;
+    device.capacity = device.total = machine.host_capacity();
     device.description = "emulated";
     const auto after =
         std::find_if(machine.devices.begin(), machine.devices.end(), [&](const Device& other) {
-          return other.kind != DeviceKind::kCuda || std::stoi(other.name) > std::stoi(name);
+          return !is_gpu(other.kind) || std::stoi(other.name) > std::stoi(name);
         });
     machine.devices.insert(after, device);
-    host = machine.find("cpu");
   }
 }
 
@@ -187,6 +198,12 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
 // on stderr.
 Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
   Model model = open_model(options.model, dtype, dequantize);
+  if (options.command == Command::kRun && !model.components.empty()) {
+    throw Error(
+        fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
+                    "language models only",
+                    options.model.string(), model.tree.model_type));
+  }
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
   const WholeFormat* const whole = whole_format(model.checkpoint->format);
   if (whole == nullptr || !whole->mixes_floats) return model;

@@ -27,6 +27,10 @@ if(BERTH_SANITIZE)
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${BERTH_SANITIZE} -fno-sanitize-recover=all
     -fno-omit-frame-pointer -UNDEBUG>)
   target_link_options(berth_options INTERFACE -fsanitize=${BERTH_SANITIZE})
+  # Compiled once a library: a fifth of the time that compiling takes there. Only here, because a
+  # header that a source forgets to include must stay an error in the release build.
+  set(berth_precompiled_headers <algorithm> <array> <cstdint> <filesystem> <functional> <map> <memory>
+    <optional> <sstream> <string> <string_view> <utility> <variant> <vector>)
 endif()
 
 find_program(BERTH_CCACHE ccache)

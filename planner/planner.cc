@@ -15,12 +15,15 @@
 #include "planner/accelerate/accelerate.h"
 #include "planner/base/join.h"
 #include "planner/base/quote.h"
+#include "planner/base/saturating.h"
+#include "planner/cost/host_nodes.h"
 #include "planner/cost/inputs.h"
 #include "planner/cost/pricing.h"
 #include "planner/explain/placements.h"
 #include "planner/explain/reasons.h"
 #include "planner/explain/shortfall.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
 #include "planner/plan/policies.h"
 #include "planner/search/auto.h"
@@ -69,19 +72,43 @@ void apply_pins(const PlanInputs& inputs, Decision& decision) {
 // can run before and beside PlanInputs.
 AccelerateResult place_as_accelerate(const ModelTree& tree, const Machine& machine,
                                      const Request& request) {
-  std::vector<Budget> budgets;
+  std::vector<Budget> given;
   if (request.max_memory) {
-    budgets = *request.max_memory;
+    given = *request.max_memory;
   } else {
     for (const Device& device : machine.devices) {
-      if (device.kind != DeviceKind::kDisk) budgets.push_back({device.name, device.capacity});
+      if (device.kind != DeviceKind::kDisk) given.push_back({device.name, device.capacity});
     }
   }
-  std::erase_if(budgets, [&](const Budget& budget) {
-    return std::any_of(request.excluded.begin(), request.excluded.end(),
-                       [&](const auto& name) { return normal_device_name(name) == budget.device; });
-  });
+  const auto is_excluded = [&](const std::string& device) {
+    return std::any_of(request.excluded.begin(), request.excluded.end(), [&](const auto& named) {
+      const std::string name = normal_device_name(named);
+      return name == device || (name == "cpu" && names_host(device));
+    });
+  };
+  std::vector<Budget> budgets;
+  Budget* host = nullptr;
+  budgets.reserve(given.size());  // `host` points into it
+  for (const Budget& budget : given) {
+    if (is_excluded(budget.device)) continue;
+    if (names_host(budget.device) && host != nullptr && budget.device != "cpu") {
+      host->bytes = plus(host->bytes, budget.bytes);  // Accelerate knows one `cpu`
+      continue;
+    }
+    budgets.push_back({names_host(budget.device) ? "cpu" : budget.device, budget.bytes});
+    if (names_host(budget.device)) host = &budgets.back();
+  }
   return accelerate_place(tree, request.policy, budgets, !request.max_memory.has_value());
+}
+
+// Divides the tensors that are meant for host RAM as a whole among its NUMA nodes.
+template <typename OnHost>
+void divide_host(const PlanInputs& inputs, Decision& decision, const OnHost& on_host) {
+  if (host_nodes(inputs.machine, inputs.usable).size() < 2) return;
+  std::vector<bool> divided;
+  for (TensorId t = 0; t < decision.tensor_device.size(); ++t) divided.push_back(on_host(t));
+  fill_nodes(inputs.tree, inputs.machine, inputs.chain, inputs.spaces, inputs.usable, divided,
+             decision.tensor_device);
 }
 
 Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
@@ -89,10 +116,12 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
   Decision decision;
   decision.notes = std::move(result.notes);
   decision.device_map = std::move(result.device_map);
+  const std::vector<std::uint32_t> nodes = host_nodes(inputs.machine, inputs.usable);
   std::vector<std::uint32_t> device_of;
   bool first = true;
   for (const Budget& budget : result.budgets) {
-    const std::uint32_t d = inputs.device(budget.device);
+    const bool host = budget.device == "cpu" && !nodes.empty();
+    const std::uint32_t d = host ? nodes[0] : inputs.device(budget.device);
     device_of.push_back(d);
     if (d == kNone) continue;
     const bool holds_back = (first && budget.device != "disk") || budget.device == "cpu";
@@ -101,6 +130,9 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
             ? "no budget had space left"
             : "next in order, within its budget of " + format_size(budget.bytes) +
                   (holds_back ? " less space for the largest layer to come" : "");
+    for (std::size_t i = 1; host && i < nodes.size(); ++i) {
+      decision.by_device[nodes[i]] = decision.by_device[d];
+    }
     first = false;
   }
   for (std::uint32_t index : result.tensor_device) {
@@ -110,6 +142,8 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
     }
     decision.tensor_device.push_back(device_of[index]);
   }
+  divide_host(inputs, decision,
+              [&](TensorId t) { return result.budgets[result.tensor_device[t]].device == "cpu"; });
   apply_pins(inputs, decision);
   return decision;
 }
@@ -132,7 +166,9 @@ Decision decide_map(const PlanInputs& inputs) {
   const ModelTree& tree = inputs.tree;
   DeviceMap map = *inputs.request.device_map;
   std::vector<std::uint32_t> devices;
+  std::vector<bool> whole_host;  // by entry: `cpu`, which is all of its nodes; "cpu:0" is the first
   for (DeviceMapEntry& entry : map) {
+    whole_host.push_back(entry.device == "cpu");
     entry.device = normal_device_name(entry.device);
     devices.push_back(inputs.device(entry.device));
   }
@@ -171,6 +207,10 @@ Decision decide_map(const PlanInputs& inputs) {
                 " (the key \"\" covers everything)");
   }
   place_computed(inputs, computed, decision);
+  divide_host(inputs, decision, [&](TensorId t) {
+    const std::uint32_t entry = index.find(tree.tensors[t].name);
+    return entry != kNone && whole_host[entry];
+  });
   std::set<std::string_view> modules;
   for (const Module& module : tree.modules) modules.insert(module.name);
   for (std::size_t i = 0; i < map.size(); ++i) {
@@ -296,10 +336,15 @@ std::uint64_t settle_load(const PlanInputs& inputs, const Ledger& ledger, Plan& 
                      staging);
   };
   plan.load_peak = peak(plan.staging);
-  const std::uint32_t host = inputs.device("cpu");
-  if (host == kNone || inputs.spaces[host].budget_only) return 0;
-  const std::uint64_t space = inputs.spaces[host].bytes;
-  if (plan.load_peak.host_bytes <= space || ledger.devices[host].over > 0) return 0;
+  std::uint64_t space = 0;  // of all NUMA nodes
+  bool known = false;
+  for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
+    if (inputs.machine.devices[d].kind != DeviceKind::kCpu) continue;
+    if (inputs.spaces[d].budget_only || ledger.devices[d].over > 0) return 0;
+    known = true;
+    space += inputs.spaces[d].bytes;
+  }
+  if (!known || plan.load_peak.host_bytes <= space) return 0;
   const std::uint64_t bare = peak(0).host_bytes;
   const bool little = peak(UINT64_MAX).host_bytes - bare <= kMostBounced;
   plan.staging = std::max(little ? kLeastOfAll : kUsefulStaging, space > bare ? space - bare : 0);
@@ -333,7 +378,9 @@ Streaming price_plan(const PlanInputs& inputs, Ledger& ledger, Plan& plan) {
     const char* when = streaming.prompt && streaming.token ? ""
                        : streaming.prompt                  ? " for the prompt"
                                                            : " for each token";
-    plan.notes.push_back("the estimate assumes that what stands in host RAM is streamed through " +
+    const bool whole = host_nodes(inputs.machine, inputs.usable).size() < 2;
+    plan.notes.push_back("the estimate assumes that what stands " +
+                         std::string(whole ? "in host RAM" : "on cpu") + " is streamed through " +
                          (streaming.gpu == kNone ? std::string("the gpu of its layer")
                                                  : inputs.label(streaming.gpu)) +
                          when + ", where that is quicker than computing on the cpu");
@@ -363,13 +410,63 @@ void note_workload(const PlanInputs& inputs, const Workload& asked, Plan& plan) 
   }
 }
 
+// Adds a note where a GPU of which only the budget of weights is known must have more memory than
+// that for the plan to fit.
+void note_budgets(const PlanInputs& inputs, const Ledger& ledger, Plan& plan) {
+  std::string taken;
+  for (std::size_t d = 0; d < ledger.devices.size(); ++d) {
+    const DeviceLedger& row = ledger.devices[d];
+    if (!inputs.spaces[d].budget_only || row.kind != DeviceKind::kCuda) continue;
+    const std::uint64_t used = row.reserved + row.weights + row.kv_cache + row.workspace;
+    if (row.weights == 0 || used <= inputs.spaces[d].weight_bytes) continue;
+    const std::string label = inputs.label(static_cast<std::uint32_t>(d));
+    taken += taken.empty() ? label + " is taken to have " : ", " + label + " ";
+    taken += format_size(row.capacity);
+  }
+  if (taken.empty()) return;
+  plan.notes.push_back("--max-memory limits weights alone: " + taken +
+                       ", KV cache and workspace included; --machine says what memory there is");
+}
+
 // Bytes of weights that are off the GPUs though the request forbids it; 0 if it does not.
 std::uint64_t offloaded(const PlanInputs& inputs, const Ledger& ledger) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& row : ledger.devices) {
-    if (row.kind != DeviceKind::kCuda) bytes += row.weights;
+    if (!is_gpu(row.kind)) bytes += row.weights;
   }
   return inputs.request.never_offload ? bytes : 0;
+}
+
+// The device map in which host RAM is one device, as every other tool sees it.
+DeviceMap map_for_others(const PlanInputs& inputs,
+                         const std::vector<std::uint32_t>& tensor_device) {
+  const std::uint32_t host = inputs.device("cpu");
+  std::vector<std::uint32_t> folded = tensor_device;
+  for (std::uint32_t& device : folded) {
+    if (inputs.machine.devices[device].kind == DeviceKind::kCpu) device = host;
+  }
+  return collapse_device_map(inputs.tree, folded, device_names(inputs.machine));
+}
+
+// Sets what a plan says of the NUMA nodes that host RAM is divided into; nothing where it is whole.
+// Memory of a node is asked for, and a mapping stands wherever the page cache has the file.
+void settle_nodes(const PlanInputs& inputs, Plan& plan) {
+  const std::vector<bool> all(inputs.machine.devices.size(), true);
+  if (host_nodes(inputs.machine, all).size() < 2) return;
+  std::vector<std::string> names = device_names(inputs.machine);
+  std::replace(names.begin(), names.end(), std::string("cpu"), std::string("cpu:0"));
+  plan.node_map = collapse_device_map(inputs.tree, plan.tensor_device, names);
+  for (DeviceMapEntry& entry : plan.device_map) {
+    if (names_host(entry.device)) entry.device = "cpu";
+  }
+  const bool held = std::any_of(
+      plan.tensor_device.begin(), plan.tensor_device.end(),
+      [&](std::uint32_t d) { return inputs.machine.devices[d].kind == DeviceKind::kCpu; });
+  if (!held || plan.cpu_memory != CpuMemory::kMmap) return;
+  plan.cpu_memory = CpuMemory::kPrivate;
+  plan.notes.push_back(
+      "weights in host RAM are in private memory of their NUMA node: mapped ones would stand on "
+      "whichever node has the file in its page cache");
 }
 
 // make_plan(). `suggest`: whether a plan that does not fit looks for its cause and for changes that
@@ -415,10 +512,9 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
     if (own && decision.missing == 0) {
       plan.estimate.optimality_gap = decision.gap;
     }
-    plan.device_map =
-        decision.device_map.empty()
-            ? collapse_device_map(tree, plan.tensor_device, device_names(inputs.machine))
-            : std::move(decision.device_map);
+    plan.device_map = decision.device_map.empty() ? map_for_others(inputs, plan.tensor_device)
+                                                  : std::move(decision.device_map);
+    settle_nodes(inputs, plan);
   }
   const std::uint32_t disk = inputs.device("disk");
   if (disk != kNone && stands_on_disk(inputs, plan.tensor_device)) {
@@ -427,6 +523,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
                          inputs.label(plan.disk_runner));
   }
   const std::uint64_t load_short = settle_load(inputs, ledger, plan);
+  if (own) note_budgets(inputs, ledger, plan);
   Reasons reasons;
   if (own && all) {
     reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming, decision.packed);

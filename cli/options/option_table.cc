@@ -264,7 +264,8 @@ constexpr OptionRow kOptions[] = {
      .group = kWorkload,
      .shape = "N",
      .help = "positions of KV cache (default: 4096, or the model's maximum if that is less)",
-     .guide = "positions of KV cache for each sequence",
+     .guide = "positions of KV cache for each sequence; `128k` is 131072, and `1m` 1048576: all "
+              "counts of tokens may be written so",
      .otherwise = "4096, or the model's maximum if that is less",
      .value = value<&Settings::context, positive_from, count_in<1>>()},
     {.flag = "--prompt-tokens",
@@ -291,8 +292,10 @@ constexpr OptionRow kOptions[] = {
      .group = kWorkload,
      .shape = "NAME",
      .help = "dtype of the KV cache",
-     .guide = "the dtype of the KV cache: `float32`, `float16`, `bfloat16`, `float8_e4m3fn` or "
-              "`float8_e5m2`",
+     .guide = "the dtype of the KV cache, as torch, vLLM or llama.cpp name it: `float32` (`f32`), "
+              "`float16` (`f16`), `bfloat16` (`bf16`), `fp8` (`fp8_e4m3`, `float8_e4m3fn`), "
+              "`fp8_e5m2` (`float8_e5m2`), `int8`, or llama.cpp's blocks `q8_0`, `q5_1`, `q5_0`, "
+              "`q4_1`, `q4_0` and `iq4_nl`",
      .otherwise = "that of the weights, or 16 bits if theirs is wider",
      .value = value<&Settings::kv_dtype, kv_dtype_from>()},
 

@@ -10,6 +10,8 @@
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/budget.h"
+#include "planner/plan/kv_cache.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
 
@@ -76,8 +78,15 @@ DTypeChoice dtype_from(std::string_view text) {
 }
 
 DType kv_dtype_from(std::string_view text) {
-  return listed_dtype(text, "a dtype of the KV cache",
-                      {"float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"});
+  const std::optional<DType> dtype = parse_kv_dtype(text);
+  if (!dtype) {
+    std::vector<std::string_view> names;
+    for (const KvDType& row : kv_dtypes()) {
+      names.insert(names.end(), row.names.begin(), row.names.end());
+    }
+    fail_choice(text, "a dtype of the KV cache", names);
+  }
+  return *dtype;
 }
 
 CpuMemory cpu_memory_from(std::string_view text) {
@@ -103,6 +112,10 @@ std::uint64_t staging_from(std::string_view text) {
 
 std::string device_from(std::string_view text) {
   if (text == "cpu" || text == "disk") return std::string(text);
+  if (text.starts_with("cpu:")) {  // a NUMA node
+    const std::optional<std::uint64_t> node = whole_number(text.substr(4));
+    if (node && *node <= 9999) return *node == 0 ? "cpu" : "cpu:" + std::to_string(*node);
+  }
   std::string_view ordinal = text;
   for (const std::string_view prefix : {"cuda:", "gpu "}) {
     if (ordinal.substr(0, prefix.size()) == prefix) ordinal.remove_prefix(prefix.size());
@@ -163,7 +176,7 @@ int level_from(std::string_view text) {
 
 std::string gpu_from(std::string_view text) {
   std::string device = device_from(text);
-  if (device == "cpu" || device == "disk") {
+  if (names_host(device) || device == "disk") {
     throw Error(
         fmt::format("{} is not a GPU; it is used after all GPUs in any case", quote(device)));
   }
@@ -214,11 +227,20 @@ Override override_from(std::string_view text) {
 }
 
 std::uint64_t count_from(std::string_view text) {
-  const std::optional<std::uint64_t> number = whole_number(text);
-  if (!number || *number > kMaxCount) {
-    throw Error(fmt::format("{} is not a whole number from 0 to {}", quote(text), kMaxCount));
+  std::uint64_t unit = 1;
+  std::string_view digits = text;
+  if (!text.empty()) {
+    const char last = text.back();
+    if (last == 'k' || last == 'K') unit = 1024;
+    if (last == 'm' || last == 'M') unit = 1024 * 1024;
   }
-  return *number;
+  if (unit > 1) digits.remove_suffix(1);
+  const std::optional<std::uint64_t> number = whole_number(digits);
+  if (!number || *number > kMaxCount / unit) {
+    throw Error(fmt::format("{} is not a whole number from 0 to {} (128k is 131072)", quote(text),
+                            kMaxCount));
+  }
+  return *number * unit;
 }
 
 std::uint64_t positive_from(std::string_view text) {

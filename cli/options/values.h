@@ -16,14 +16,14 @@ namespace berth {
 
 Policy policy_from(std::string_view text);
 DTypeChoice dtype_from(std::string_view text);  // auto, float32, float16, bfloat16
-DType kv_dtype_from(std::string_view text);     // float32, float16, bfloat16, 8-bit floats
+DType kv_dtype_from(std::string_view text);     // any name of planner/plan/kv_cache.h
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
 
 // A size of at least what a load needs to move anything, 256 KiB.
 std::uint64_t staging_from(std::string_view text);
 
-// "0", "cpu", "disk"; "cuda:1" and "gpu 1" become "1".
+// "0", "cpu", "cpu:1", "disk"; "cuda:1" and "gpu 1" become "1", "cpu:0" becomes "cpu".
 std::string device_from(std::string_view text);
 std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"
 
@@ -46,7 +46,8 @@ std::string glob_from(std::string_view text);  // one, not empty, its brackets c
 // "model.layers.2?.*=cpu": a glob over names of modules and tensors, and where they go.
 Override override_from(std::string_view text);
 
-// A count of tokens or sequences, at most kMaxCount.
+// A count of tokens or sequences, at most kMaxCount: "4096", or "128k" and "1m", which count by
+// 1024 as lengths of contexts do, in either case of letters.
 inline constexpr std::uint64_t kMaxCount = 1'000'000'000;
 std::uint64_t count_from(std::string_view text);
 std::uint64_t positive_from(std::string_view text);  // the same, but not 0

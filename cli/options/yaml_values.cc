@@ -10,6 +10,12 @@
 namespace berth {
 
 std::uint64_t whole_number_in(const YamlValue& value, std::int64_t least) {
+  // "128k" is a text to YAML.
+  if (value.is_scalar() && value.as_text().find_first_of("kKmM") != std::string::npos) {
+    const std::uint64_t count = scalar_in<count_from>(value);
+    if (count < static_cast<std::uint64_t>(least)) value.fail("must be at least 1");
+    return count;
+  }
   const std::int64_t number = value.as_integer();
   if (number < least || number > static_cast<std::int64_t>(kMaxCount)) {
     value.fail(fmt::format("{} is out of range ({} to {})", number, least, kMaxCount));

@@ -125,10 +125,24 @@ void take_gpus(const MeasuredGpus& gpus, Machine& machine) {
   }
 }
 
+// All processors of the machine were measured at once, each on memory of its own node. So each of
+// the `nodes` that have processors did its part.
+void take_host(const Measurements& measured, double nodes, Device& device) {
+  if (measured.ram) device.memory_bandwidth = measured.ram->read / nodes;
+  if (!measured.compute) return;
+  device.matvec = measured.compute->matvec;
+  for (auto& [dtype, rate] : device.matvec) rate /= nodes;
+  const auto flops = measured.compute->matmul.find("bfloat16");
+  if (flops != measured.compute->matmul.end()) device.flops = flops->second / nodes;
+}
+
 }  // namespace
 
 Machine measured_machine(const Measurements& measured, const Machine& probed) {
   Machine machine;
+  const auto nodes = static_cast<double>(std::count_if(
+      probed.devices.begin(), probed.devices.end(),
+      [](const Device& device) { return device.kind == DeviceKind::kCpu && !device.bare; }));
   machine.calibrated = measured.calibrated;
   for (Device device : probed.devices) {
     // A machine file may not have a capacity of 0. If a device is full now, the file gets all that
@@ -137,12 +151,7 @@ Machine measured_machine(const Measurements& measured, const Machine& probed) {
     if (device.capacity == 0) continue;
     device.memory_bandwidth = device.flops = 0;
     if (device.kind == DeviceKind::kCpu) {
-      if (measured.ram) device.memory_bandwidth = measured.ram->read;
-      if (measured.compute) {
-        device.matvec = measured.compute->matvec;
-        const auto flops = measured.compute->matmul.find("bfloat16");
-        if (flops != measured.compute->matmul.end()) device.flops = flops->second;
-      }
+      if (!device.bare) take_host(measured, nodes, device);
     } else if (device.kind == DeviceKind::kDisk && measured.disk) {
       device.memory_bandwidth = measured.disk->read;
     }

@@ -35,8 +35,10 @@ std::vector<Column> columns_of(const std::vector<ComparedPlan>& rows) {
       if (!known) columns.push_back({device.name, device.kind});
     }
   }
-  std::stable_sort(columns.begin(), columns.end(),
-                   [](const Column& a, const Column& b) { return a.kind < b.kind; });
+  std::stable_sort(columns.begin(), columns.end(), [](const Column& a, const Column& b) {
+    return (is_gpu(a.kind) ? DeviceKind::kCuda : a.kind) <
+           (is_gpu(b.kind) ? DeviceKind::kCuda : b.kind);
+  });
   return columns;
 }
 
@@ -54,7 +56,7 @@ WeightCells weight_cells(const ComparedPlan& row, const std::vector<Column>& col
   std::int64_t spilled = 0;
   for (std::size_t d = 0; d < weights.size(); ++d) {
     const DeviceLedger& device = row.plan->devices[d];
-    if (device.kind != DeviceKind::kCuda) spilled += weights[d];
+    if (!is_gpu(device.kind)) spilled += weights[d];
     for (std::size_t c = 0; c < columns.size(); ++c) {
       if (columns[c].name == device.name) cells.by_column[c] = format_hundredths(weights[d]);
     }
@@ -64,7 +66,7 @@ WeightCells weight_cells(const ComparedPlan& row, const std::vector<Column>& col
 }
 
 std::string upper(const Column& column) {
-  if (column.kind == DeviceKind::kCpu) return "CPU";
+  if (column.kind == DeviceKind::kCpu) return "CPU" + column.name.substr(3);  // "CPU:1"
   return column.kind == DeviceKind::kDisk ? "DISK" : "GPU " + column.name;
 }
 
@@ -145,7 +147,7 @@ std::string spill_clause(const Plan& winner, const Plan& other) {
     return fmt::format(", which leaves {} more off the gpus", format_size(theirs - ours));
   std::vector<std::string> where;
   for (const DeviceLedger& device : other.devices) {
-    if (device.kind == DeviceKind::kCuda || device.weights == 0) continue;
+    if (is_gpu(device.kind) || device.weights == 0) continue;
     where.push_back(fmt::format("{} on the {}", format_size(device.weights), device.name));
   }
   return fmt::format(", which leaves {}", fmt::join(where, " and "));
@@ -177,7 +179,7 @@ std::vector<ComparedPlan> compare_policies(const Planned& planned) {
 std::uint64_t spilled_bytes(const Plan& plan) {
   std::uint64_t bytes = 0;
   for (const DeviceLedger& device : plan.devices) {
-    if (device.kind != DeviceKind::kCuda) bytes += device.weights;
+    if (!is_gpu(device.kind)) bytes += device.weights;
   }
   return bytes;
 }
@@ -211,9 +213,8 @@ std::string winner_line(const std::vector<ComparedPlan>& rows) {
 
 std::string comparison_report(const std::vector<ComparedPlan>& rows) {
   const std::vector<Column> columns = columns_of(rows);
-  const auto gpus = static_cast<std::size_t>(
-      std::count_if(columns.begin(), columns.end(),
-                    [](const Column& column) { return column.kind == DeviceKind::kCuda; }));
+  const auto gpus = static_cast<std::size_t>(std::count_if(
+      columns.begin(), columns.end(), [](const Column& column) { return is_gpu(column.kind); }));
   const bool apart = gpus > kMostGpusInARow;
   std::vector<std::string> headers{"POLICY", "FIRST TOKEN", "PER TOKEN", "TOKENS/S"};
   if (!apart) {
@@ -259,7 +260,7 @@ void write_policies(JsonWriter& json, const std::vector<ComparedPlan>& rows) {
     json.end_object();
     json.key("spilled").begin_object();
     for (const DeviceLedger& device : plan.devices) {
-      if (device.kind != DeviceKind::kCuda) json.member(device.name, device.weights);
+      if (!is_gpu(device.kind)) json.member(device.name, device.weights);
     }
     json.end_object();
     json.end_object();

@@ -13,14 +13,14 @@ namespace berth {
 namespace {
 
 std::string label(const DeviceLoad& device) {
-  std::string name = device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
+  std::string name = is_gpu(device.kind) ? "gpu " + device.name : device.name;
   if (device.emulated) name += " (emulated)";
   return name;
 }
 
 bool loaded_on_gpu(const LoadReport& report) {
   return std::any_of(report.devices.begin(), report.devices.end(), [](const DeviceLoad& device) {
-    return device.kind == DeviceKind::kCuda && device.loaded > 0 && !device.emulated;
+    return is_gpu(device.kind) && device.loaded > 0 && !device.emulated;
   });
 }
 
@@ -64,7 +64,7 @@ std::string device_lines(const LoadReport& report) {
   for (const DeviceLoad& device : report.devices) {
     table.add({label(device), with_commas(device.planned), with_commas(device.loaded),
                device.planned == device.loaded ? "" : "differs"});
-    if (device.kind == DeviceKind::kCuda && !device.emulated && device.gpu_used_after > 0) {
+    if (is_gpu(device.kind) && !device.emulated && device.gpu_used_after > 0) {
       gpus += fmt::format("gpu memory  {} used before {}, after {} (whole device)\n", label(device),
                           format_size(device.gpu_used_before), format_size(device.gpu_used_after));
     }
@@ -139,7 +139,7 @@ void write_load(JsonWriter& json, const LoadReport& report) {
       .member("offloaded_bytes", report.bytes_offloaded);
   json.key("gpu").begin_object();
   for (const DeviceLoad& device : report.devices) {
-    if (device.kind != DeviceKind::kCuda) continue;
+    if (!is_gpu(device.kind)) continue;
     json.key(device.name).begin_object();
     json.member("emulated", device.emulated)
         .member("used_before", device.gpu_used_before)

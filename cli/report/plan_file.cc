@@ -82,7 +82,8 @@ DeviceLedger read_device(const Reader& reader) {
   DeviceLedger device;
   device.name = reader.parsed("name", [](const std::string& text) { return device_from(text); });
   const std::string kind = reader.text("kind");
-  for (const DeviceKind candidate : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
+  for (const DeviceKind candidate :
+       {DeviceKind::kCuda, DeviceKind::kOther, DeviceKind::kCpu, DeviceKind::kDisk}) {
     if (device_kind_name(candidate) == kind) device.kind = candidate;
   }
   if (device_kind_name(device.kind) != kind) reader.fail("has an unknown kind");
@@ -117,18 +118,20 @@ void read_request(const Reader& reader, PlanFile& file) {
   }
 }
 
-void read_device_map_member(const Reader& reader, PlanFile& file) {
-  for (const auto [module, device] : reader.get<simdjson::dom::object>("device_map", "an object")) {
+DeviceMap read_map(const Reader& reader, const std::string& key) {
+  DeviceMap map;
+  for (const auto [module, device] : reader.get<simdjson::dom::object>(key, "an object")) {
     std::uint64_t ordinal = 0;
     std::string_view name;
     if (device.get(ordinal) == simdjson::SUCCESS) {
-      file.plan.device_map.push_back({std::string(module), std::to_string(ordinal)});
+      map.push_back({std::string(module), std::to_string(ordinal)});
     } else if (device.get(name) == simdjson::SUCCESS) {
-      file.plan.device_map.push_back({std::string(module), std::string(name)});
+      map.push_back({std::string(module), std::string(name)});
     } else {
-      reader.fail("has a device_map whose devices are not numbers or text");
+      reader.fail("has a " + key + " whose devices are not numbers or text");
     }
   }
+  return map;
 }
 
 Estimate read_estimate(const Reader& reader, const Plan& plan) {
@@ -199,7 +202,8 @@ void read_body(const Reader& root, PlanFile& file) {
   for (const Reader& device : root.list("devices")) {
     file.plan.devices.push_back(read_device(device));
   }
-  read_device_map_member(root, file);
+  file.plan.device_map = read_map(root, "device_map");
+  if (root.has("node_map")) file.plan.node_map = read_map(root, "node_map");
   for (const Reader& placed : root.list("placement")) {
     file.modules.push_back(placed.text("module"));
     file.reasons.push_back(placed.text("reason"));
@@ -292,7 +296,8 @@ Plan adopt_plan(const PlanFile& file, const ModelTree& tree, const Settings& set
 
   Request request;
   request.policy = Policy::kDeviceMap;
-  request.device_map = file.plan.device_map;
+  // Where host RAM is several NUMA nodes, only the latter says what stands on which.
+  request.device_map = file.plan.node_map.empty() ? file.plan.device_map : file.plan.node_map;
   request.workload = file.plan.workload;
   request.cpu_memory = settings.cpu_memory.value_or(file.plan.cpu_memory);
   request.staging = settings.staging.value_or(file.plan.staging);

@@ -1,6 +1,7 @@
 #include "cli/report/plan_json.h"
 
 #include "cli/report/plan_report.h"
+#include "planner/plan/kv_cache.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
@@ -39,12 +40,15 @@ void write_devices(JsonWriter& json, const Plan& plan) {
   json.end_array();
 }
 
-void write_placement(JsonWriter& json, const Planned& planned) {
-  json.key("device_map").begin_object();
-  for (const DeviceMapEntry& entry : planned.plan.device_map) {
-    json.key(entry.module).device(entry.device);
-  }
+void write_map(JsonWriter& json, const char* key, const DeviceMap& map) {
+  json.key(key).begin_object();
+  for (const DeviceMapEntry& entry : map) json.key(entry.module).device(entry.device);
   json.end_object();
+}
+
+void write_placement(JsonWriter& json, const Planned& planned) {
+  write_map(json, "device_map", planned.plan.device_map);
+  if (!planned.plan.node_map.empty()) write_map(json, "node_map", planned.plan.node_map);
   json.key("placement").begin_array();
   for (const ModulePlacement& placed : planned.plan.placement) {
     json.begin_object();
@@ -151,7 +155,7 @@ void write_request(JsonWriter& json, const Planned& planned) {
       .member("new_tokens", plan.workload.new_tokens)
       .key("kv_dtype");
   if (plan.workload.kv_dtype) {
-    json.value(torch_dtype_name(*plan.workload.kv_dtype));
+    json.value(kv_dtype_name(*plan.workload.kv_dtype));
   } else {
     json.null();
   }

@@ -15,6 +15,7 @@
 #include "cli/report/table.h"
 #include "planner/base/join.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
@@ -219,7 +220,7 @@ std::string request_line(const Plan& plan, bool with_policy) {
   }
   out += fmt::format("{}batch {}, context {}", out.empty() ? "" : "; ", plan.workload.batch,
                      with_commas(plan.workload.context));
-  if (plan.workload.kv_dtype) out += ", KV cache " + dtype_text(*plan.workload.kv_dtype);
+  if (plan.workload.kv_dtype) out += ", KV cache " + kv_dtype_name(*plan.workload.kv_dtype);
   return wrap_words(out + "; table in GiB", 4) + "\n";
 }
 
@@ -245,7 +246,7 @@ std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size
 
 bool nothing_on_gpu(const Plan& plan) {
   return std::none_of(plan.devices.begin(), plan.devices.end(), [](const DeviceLedger& device) {
-    return device.kind == DeviceKind::kCuda && device.weights > 0;
+    return is_gpu(device.kind) && device.weights > 0;
   });
 }
 
@@ -322,11 +323,14 @@ std::string device_spread(const Plan& plan) {
   return "weights     " + join(shares, ", ") + "\n";
 }
 
-std::string verdict(const Plan& plan, bool colour) {
+std::string verdict(const Planned& planned, bool colour) {
+  const Plan& plan = planned.plan;
   const auto paint = [&](const char* code, const std::string& text) {
     return colour ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : text;
   };
-  if (plan.fits()) return paint("32", "fits") + "\n";
+  // Of a pipeline nobody knows how much the images take.
+  const bool weights_alone = !planned.model.components.empty();
+  if (plan.fits()) return paint("32", weights_alone ? "the weights fit" : "fits") + "\n";
   std::string out = paint("31", shortfall_sentence(plan)) + "\n";
   const std::string& cause = plan.shortfall->cause;
   if (!cause.empty()) out += "  why: " + wrap_words(cause, 7) + "\n";
@@ -347,7 +351,7 @@ std::string plan_report(const Planned& planned, const ReportStyle& style) {
   if (style.verbose) out += stages_section(plan);
   out += load_peak_line(plan) + after_load_line(plan) + estimate_section(plan);
   for (const std::string& note : plan.notes) out += "note        " + wrap_words(note, 12) + "\n";
-  return out + verdict(plan, style.colour);
+  return out + verdict(planned, style.colour);
 }
 
 }  // namespace berth

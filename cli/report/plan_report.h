@@ -23,7 +23,7 @@ std::string model_line(const Model& model);        // name, type, layers, dtype,
 std::string device_table(const Planned& planned);  // DEVICE CAPACITY ... LAYERS
 std::string after_load_line(const Plan& plan);     // weights by device
 std::string device_spread(const Plan& plan);       // share of the weights by device
-std::string verdict(const Plan& plan, bool colour);
+std::string verdict(const Planned& planned, bool colour);
 
 // The policy, the machine and the workload that were asked for. Ends in a newline.
 std::string request_line(const Plan& plan, bool with_policy = true);

@@ -9,7 +9,7 @@
 namespace berth {
 
 std::string device_label(const DeviceLedger& device) {
-  return device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
+  return is_gpu(device.kind) ? "gpu " + device.name : device.name;
 }
 
 std::string shortfall_sentence(const Plan& plan) {

@@ -28,12 +28,15 @@ constexpr const char* kFree = "#f4f6f9";
 constexpr const char* kMissing = "#c62828";
 constexpr const char* kFaint = "#5b6673";
 
+// The row of a kind of device in tables of looks: all GPUs look alike.
+std::size_t look(DeviceKind kind) { return is_gpu(kind) ? 0 : kind == DeviceKind::kCpu ? 1 : 2; }
+
 // Two shades for each kind of device, so that neighbouring runs look different. White text is
 // legible on all of them.
 const char* weights_colour(DeviceKind kind, std::size_t index) {
   static constexpr const char* kColours[3][2] = {
       {"#2f5f9e", "#44739f"}, {"#2e7352", "#4a7a58"}, {"#6f5b48", "#85705a"}};
-  return kColours[static_cast<std::size_t>(kind)][index % 2];
+  return kColours[look(kind)][index % 2];
 }
 
 std::uint64_t used(const DeviceLedger& device) {
@@ -64,7 +67,7 @@ std::vector<Column> make_columns(const Planned& planned) {
     columns.push_back({&device, {}, 0, 0, 1, false});
     most_used = std::max(most_used, used(device));
     if (device.kind == DeviceKind::kCpu) host = device.capacity;
-    if (device.kind == DeviceKind::kCuda) base = std::max({base, device.capacity, used(device)});
+    if (is_gpu(device.kind)) base = std::max({base, device.capacity, used(device)});
   }
   // Without GPUs the scale follows from the CPU with its free space, but what is used gets at least
   // a quarter of the height.
@@ -78,7 +81,7 @@ std::vector<Column> make_columns(const Planned& planned) {
   for (Column& column : columns) {
     const std::uint64_t held = used(*column.device);
     const std::uint64_t whole = std::max(column.device->capacity, held);
-    const bool gpu = column.device->kind == DeviceKind::kCuda;
+    const bool gpu = is_gpu(column.device->kind);
     column.shown = gpu && whole < kShownAsUnlimited
                        ? whole
                        : std::min(whole, std::max(held + held / 12, base));
@@ -173,11 +176,11 @@ class Picture {
     bool over = false;
     for (const DeviceKind kind : {DeviceKind::kCuda, DeviceKind::kCpu, DeviceKind::kDisk}) {
       const bool any = std::any_of(columns_.begin(), columns_.end(), [&](const Column& column) {
-        return column.device->kind == kind && column.device->weights > 0;
+        return look(column.device->kind) == look(kind) && column.device->weights > 0;
       });
       if (!any) continue;
       const char* where[] = {"weights on a gpu", "weights in host RAM", "weights on disk"};
-      entry(weights_colour(kind, 0), where[static_cast<std::size_t>(kind)]);
+      entry(weights_colour(kind, 0), where[look(kind)]);
     }
     for (const Column& column : columns_) over |= column.device->over > 0;
     entry(kKv, "KV cache");

@@ -15,12 +15,23 @@
 
 namespace berth {
 
-enum class DeviceKind : std::uint8_t { kCuda, kCpu, kDisk };
-std::string_view device_kind_name(DeviceKind kind);  // "cuda", "cpu", "disk"
+enum class DeviceKind : std::uint8_t {
+  kCuda,   // a GPU of NVIDIA
+  kOther,  // a GPU of another maker: Berth plans for it, but cannot load to it
+  kCpu,    // host RAM, or one NUMA node of it
+  kDisk,
+};
+std::string_view device_kind_name(DeviceKind kind);  // "cuda", "other", "cpu", "disk"
+// Whether devices of this kind compute in memory of their own, and are called by numbers.
+constexpr bool is_gpu(DeviceKind kind) {
+  return kind == DeviceKind::kCuda || kind == DeviceKind::kOther;
+}
 
 // Rates that are unknown are 0 until fill_defaults() has run, whose comment says the defaults.
 struct Device {
-  std::string name;  // "0", "1", ... (CUDA ordinals), "cpu", "disk"
+  // "0", "1", ... (GPUs, by CUDA ordinal), "cpu", "disk". If host RAM is on several NUMA nodes,
+  // each is a device: "cpu", "cpu:1", ...
+  std::string name;
   DeviceKind kind = DeviceKind::kCuda;
   std::uint64_t capacity = 0;   // bytes that are usable now: free when probed, or as a file says
   std::uint64_t total = 0;      // bytes installed; = capacity where only that is known
@@ -35,6 +46,8 @@ struct Device {
   std::string uuid;         // of a GPU, "" where unknown
   std::string pci_bus_id;   // of a probed GPU
   bool probed = false;      // found on this machine, not described
+  int node = -1;            // of a probed CPU: its NUMA node; -1 where that does not matter
+  bool bare = false;        // of a probed CPU: a node of memory without processors, such as CXL
 };
 
 // A way for bytes between two devices, in one direction. Where a pair has no link, bytes go through
@@ -56,7 +69,7 @@ struct Calibrated {
 
 struct Machine {
   std::string source;           // "this machine" or the file's name
-  std::vector<Device> devices;  // GPUs by ordinal, then "cpu", then "disk"
+  std::vector<Device> devices;  // GPUs by ordinal, then "cpu" ("cpu:1", ...), then "disk"
   std::vector<Link> links;
   std::vector<std::string> notes;        // what probing left out or had to guess, one line each
   std::optional<Calibrated> calibrated;  // of a file that was measured
@@ -64,23 +77,28 @@ struct Machine {
   // Null where there is none. Both point into this Machine.
   const Device* find(std::string_view name) const;
   const Link* find_link(std::string_view from, std::string_view to) const;
+  // Capacity of host RAM, in bytes: of all its NUMA nodes together.
+  std::uint64_t host_capacity() const;
 };
 
 // Fills in what a description leaves out; what it says stays as it is. A second call changes
 // nothing. Rates that are 0 become:
-//   cuda  the published figures of the GPU that `description` names, else 1 TB/s and 150 TFLOP/s
+//   GPUs  the published figures of the GPU that `description` names, else 1 TB/s and 150 TFLOP/s
 //   cpu   50 GB/s and 1 TFLOP/s (a probed CPU comes with an estimate from its cores)
 //   disk  2 GB/s, no FLOPs
 // Links: every GPU and the disk get one to "cpu" and one back. If only one direction is missing, it
 // gets the bandwidth and latency of the other. If both are, a GPU's get 80 % of PCIe x16 of its
 // generation (if that is unknown, of gen 4: 25 GB/s) and 10 us, and the disk's its own rate and
-// 100 us. No link between GPUs is made up.
+// 100 us. No link between GPUs is made up. A further NUMA node gets links to "cpu" with half the
+// memory bandwidth of the slower of the two, and 200 ns.
 void fill_defaults(Machine& machine);
 
 // Reads a machine file; docs/guide.md has more on it. It is YAML, a mapping with
 //   devices     a list of {name, kind, capacity, reserve, memory_bandwidth, flops, matvec,
-//               description, uuid}; name and capacity are needed, kind follows from the name;
+//               description, uuid}; name and capacity are needed, kind follows from the name, and
+//               that of a GPU is cuda unless the file says other;
 //               matvec maps torch dtype names to bandwidths
+//               Further NUMA nodes are called cpu:1, cpu:2, ...
 //   links       a list of {from, to, bandwidth, latency}, one direction each, or of
 //               {among: [names], bandwidth, latency} for every pair of these, both ways
 //   calibrated  {date, host, berth, threads}: where the figures come from
@@ -90,8 +108,8 @@ Machine read_machine_file(const std::filesystem::path& name);
 
 // This machine, as it is now: GPUs through NVML (no CUDA context is made), as CUDA_VISIBLE_DEVICES
 // shows them, by index or UUID; host RAM as the smallest of MemAvailable and every limit of a
-// control group above this process; disk space at `folder`. Absent hardware is no error: what
-// could not be asked is in `notes`.
+// control group above this process, divided by NUMA nodes (planner/machine/nodes.h); disk space at
+// `folder`. Absent hardware is no error: what could not be asked is in `notes`.
 Machine probe_machine(const std::filesystem::path& folder);
 
 }  // namespace berth

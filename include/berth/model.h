@@ -120,6 +120,9 @@ struct LayerFacts {
   std::uint64_t state_bytes = 0;     // of linear attention, state-space models and convolutions
   std::uint64_t experts = 0;         // routed experts in the layer; 0: dense
   std::uint64_t experts_per_token = 0;
+  // Elements of a key or value head, or their common divisor where the two differ; 0: unknown.
+  // Block formats of a KV cache do not cut heads.
+  std::uint64_t head_size = 0;
 };
 
 // What is known of a model besides its tensors, to estimate memory and time; all zero where it is
@@ -183,6 +186,9 @@ struct Model {
   std::shared_ptr<const ModelConfig>
       config;  // its config.json; null for a bare checkpoint or a tree
   ModelTree tree;
+  // Of a diffusers pipeline, which is several models: the names of its parts, in the order in which
+  // they run. Their tensors are called PART.name, and so are the checkpoint's. Empty for one model.
+  std::vector<std::string> components;
 };
 
 }  // namespace berth

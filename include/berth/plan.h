@@ -1,7 +1,7 @@
 // What is asked of the planner (Request) and what it answers (Plan): plain values.
 //
 // A model that does not fit is a Plan, too, with `shortfall` set; it is never an exception. Devices
-// are named "0", "1", ... (GPUs), "cpu" and "disk".
+// are named "0", "1", ... (GPUs), "cpu" and "disk"; further NUMA nodes are "cpu:1", ...
 #pragma once
 
 #include <cstdint>
@@ -51,6 +51,8 @@ struct Workload {
   std::uint64_t new_tokens = 128;     // Default: 128
   // Of the KV cache. Default: the dtype of the weights, or a 16-bit one if theirs is wider
   std::optional<DType> kv_dtype;
+  // In a Plan: whether kv_dtype was asked for, so that other tools are told. Default: false
+  bool kv_dtype_asked = false;
 };
 
 // The most bytes of weights on a device, as Accelerate's max_memory.
@@ -184,7 +186,10 @@ struct Plan {
   std::vector<std::uint32_t> tensor_device;  // by TensorId; index into devices; kNone: not placed
   std::vector<ModulePlacement> placement;    // in the order in which the modules run
   DeviceMap device_map;  // the same, as Hugging Face writes it; covers every tensor that is placed
-  Workload workload;     // defaults filled in
+  // The same once more if host RAM is several NUMA nodes, which `device_map` calls `cpu`, as other
+  // tools do: here they are "cpu:0", "cpu:1", ... Empty where there is one.
+  DeviceMap node_map;
+  Workload workload;  // defaults filled in
   CpuMemory cpu_memory = CpuMemory::kMmap;
   std::uint64_t staging = 0;
   LoadPeak load_peak;

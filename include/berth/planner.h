@@ -20,6 +20,7 @@ namespace berth {
 //   a Hugging Face cache folder (models--org--name), or FOLDER@REVISION for one of its revisions,
 //   a file of weights: .safetensors, .bin, .pt, .pth, .gguf, or one of another name that begins as
 //   they do; a config.json beside it is used; FILE@NAME is one state dict of a PyTorch file,
+//   a folder of a diffusers pipeline (model_index.json), or one component of it,
 //   a config.json alone: the model can be planned before its weights are there, or
 //   a module tree as JSON.
 // `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); without

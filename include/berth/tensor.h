@@ -53,6 +53,31 @@ enum class DType : std::uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  // GGUF's that no kernel decodes: they are planned, loaded and checked as they are stored.
+  kQ8_1,
+  kQ2_K,
+  kQ3_K,
+  kQ8_K,
+  kIQ2_XXS,
+  kIQ2_XS,
+  kIQ3_XXS,
+  kIQ1_S,
+  kIQ4_NL,
+  kIQ3_S,
+  kIQ2_S,
+  kIQ4_XS,
+  kIQ1_M,
+  kQ4_0_4_4,
+  kQ4_0_4_8,
+  kQ4_0_8_8,
+  kTQ1_0,
+  kTQ2_0,
+  kIQ4_NL_4_4,
+  kIQ4_NL_4_8,
+  kIQ4_NL_8_8,
+  kMXFP4,
+  kNVFP4,
+  kQ1_0,
 };
 
 // "BF16", "Q4_1": as safetensors headers spell it, or ggml. parse_dtype() is the inverse for the
@@ -71,15 +96,70 @@ struct DTypeBlock {
 };
 constexpr DTypeBlock dtype_block(DType dtype) {
   constexpr DTypeBlock kBlocks[] = {
-      {1, 1},   {1, 1},   {1, 1},   {1, 1},     {1, 1},     {1, 1},    {1, 1},   {1, 1},
-      {2, 1},   {4, 3},   {4, 3},   {1, 2},     {1, 2},     {1, 2},    {1, 2},   {1, 4},
-      {1, 4},   {1, 4},   {1, 8},   {1, 8},     {1, 8},     {1, 8},    {32, 18}, {32, 20},
-      {32, 22}, {32, 24}, {32, 34}, {256, 144}, {256, 176}, {256, 210}};
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {1, 1},
+      {2, 1},
+      {4, 3},
+      {4, 3},
+      {1, 2},
+      {1, 2},
+      {1, 2},
+      {1, 2},
+      {1, 4},
+      {1, 4},
+      {1, 4},
+      {1, 8},
+      {1, 8},
+      {1, 8},
+      {1, 8},
+      {32, 18},
+      {32, 20},
+      {32, 22},
+      {32, 24},
+      {32, 34},
+      {256, 144},
+      {256, 176},
+      {256, 210},
+      // As gguf-py's GGML_QUANT_SIZES has them; repacked types take what they were packed from.
+      {32, 40},
+      {256, 84},
+      {256, 110},
+      {256, 292},
+      {256, 66},
+      {256, 74},
+      {256, 98},
+      {256, 50},
+      {32, 18},
+      {256, 110},
+      {256, 82},
+      {256, 136},
+      {256, 56},
+      {32, 18},
+      {32, 18},
+      {32, 18},
+      {256, 54},
+      {256, 66},
+      {32, 18},
+      {32, 18},
+      {32, 18},
+      {32, 17},
+      {64, 36},
+      {128, 18}};
   return kBlocks[static_cast<std::size_t>(dtype)];
 }
 
 // True for the block formats of GGUF.
 constexpr bool is_block_format(DType dtype) { return dtype >= DType::kQ4_0; }
+
+// True for the block formats that are turned into floats: their blocks have a kernel. The others
+// can only be kept as they are stored.
+constexpr bool is_decodable(DType dtype) { return dtype >= DType::kQ4_0 && dtype <= DType::kQ6_K; }
 
 // Width of one element in bits (4, 6, 8, 16, 32 or 64); 0 for a block format, which has none.
 constexpr unsigned dtype_bits(DType dtype) {
@@ -87,11 +167,11 @@ constexpr unsigned dtype_bits(DType dtype) {
 }
 
 // True for F16, BF16, F32 and F64. These are what open_model() converts where it is given a dtype,
-// and block formats are turned into them. FP8 and integers stay as they are.
+// and decodable block formats are turned into them. FP8 and integers stay as they are.
 bool is_convertible(DType dtype);
 
 // True where load() and convert() can turn `from` into `to`: equal types, two of the types above,
-// or a block format into one of them.
+// or a decodable block format into one of them.
 bool can_convert(DType from, DType to);
 
 // Size of a tensor in bytes. Nothing where that overflows 64 bits or is not a whole number of

@@ -45,6 +45,30 @@ constexpr std::array kRows = {
     Row{DType::kQ4_K, "Q4_K", ""},
     Row{DType::kQ5_K, "Q5_K", ""},
     Row{DType::kQ6_K, "Q6_K", ""},
+    Row{DType::kQ8_1, "Q8_1", ""},
+    Row{DType::kQ2_K, "Q2_K", ""},
+    Row{DType::kQ3_K, "Q3_K", ""},
+    Row{DType::kQ8_K, "Q8_K", ""},
+    Row{DType::kIQ2_XXS, "IQ2_XXS", ""},
+    Row{DType::kIQ2_XS, "IQ2_XS", ""},
+    Row{DType::kIQ3_XXS, "IQ3_XXS", ""},
+    Row{DType::kIQ1_S, "IQ1_S", ""},
+    Row{DType::kIQ4_NL, "IQ4_NL", ""},
+    Row{DType::kIQ3_S, "IQ3_S", ""},
+    Row{DType::kIQ2_S, "IQ2_S", ""},
+    Row{DType::kIQ4_XS, "IQ4_XS", ""},
+    Row{DType::kIQ1_M, "IQ1_M", ""},
+    Row{DType::kQ4_0_4_4, "Q4_0_4_4", ""},
+    Row{DType::kQ4_0_4_8, "Q4_0_4_8", ""},
+    Row{DType::kQ4_0_8_8, "Q4_0_8_8", ""},
+    Row{DType::kTQ1_0, "TQ1_0", ""},
+    Row{DType::kTQ2_0, "TQ2_0", ""},
+    Row{DType::kIQ4_NL_4_4, "IQ4_NL_4_4", ""},
+    Row{DType::kIQ4_NL_4_8, "IQ4_NL_4_8", ""},
+    Row{DType::kIQ4_NL_8_8, "IQ4_NL_8_8", ""},
+    Row{DType::kMXFP4, "MXFP4", ""},
+    Row{DType::kNVFP4, "NVFP4", ""},
+    Row{DType::kQ1_0, "Q1_0", ""},
 };
 
 static_assert(std::ranges::all_of(kRows, [](const Row& row) {
@@ -81,7 +105,7 @@ bool is_convertible(DType dtype) {
 }
 
 bool can_convert(DType from, DType to) {
-  return from == to || (is_convertible(to) && (is_convertible(from) || is_block_format(from)));
+  return from == to || (is_convertible(to) && (is_convertible(from) || is_decodable(from)));
 }
 
 }  // namespace berth

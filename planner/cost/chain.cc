@@ -185,10 +185,12 @@ Workload fill_workload(const ModelTree& tree, const Workload& asked) {
     workload.context = most == 0 ? 4096 : std::min<std::uint64_t>(4096, most);
   workload.batch = std::max<std::uint64_t>(workload.batch, 1);
   workload.prompt_tokens = std::clamp<std::uint64_t>(workload.prompt_tokens, 1, workload.context);
+  workload.kv_dtype_asked = workload.kv_dtype.has_value();
   if (!workload.kv_dtype) {
     const DType dtype = compute_dtype(main_weights(tree, {}));
     workload.kv_dtype = dtype_bits(dtype) <= 16 ? dtype : DType::kF16;
   }
+  require_whole_blocks(tree, *workload.kv_dtype);
   return workload;
 }
 

@@ -5,6 +5,7 @@
 #include "berth/error.h"
 #include "planner/base/join.h"
 #include "planner/base/quote.h"
+#include "planner/cost/host_nodes.h"
 #include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
 #include "planner/plan/policies.h"
@@ -20,6 +21,10 @@ Machine complete(Machine machine, const Request& request) {
   if (!budgets.empty()) {
     for (const Budget& budget : budgets) {
       if (machine.find(budget.device) != nullptr) continue;
+      if (names_host(budget.device) && machine.find("cpu") != nullptr) {
+        throw Error("max_memory: there is no device " + quote(budget.device) + " on " +
+                    machine.source + ": its host RAM is one NUMA node, cpu");
+      }
       const Machine known = budget_machine({budget});
       Device device = known.devices[0];
       device.description = kBudgetDevice;
@@ -80,6 +85,13 @@ void pin(PlanInputs& inputs) {
     }
     if (!any) throw Error(where + ": matches no module and no tensor of " + tree.name);
   }
+  std::vector<bool> on_host(tree.tensors.size(), false);
+  for (TensorId t = 0; t < tree.tensors.size(); ++t) {
+    const std::uint32_t by = inputs.pinned_by[t];
+    on_host[t] = by != kNone && inputs.request.overrides[by].device == "cpu";
+  }
+  fill_nodes(tree, inputs.machine, inputs.chain, inputs.spaces, inputs.usable, on_host,
+             inputs.pinned);
   for (const auto& group : tree.ties) {
     for (TensorId t : group) {
       if (inputs.pinned[t] == kNone) continue;
@@ -100,7 +112,8 @@ std::vector<bool> usable_devices(const Machine& machine, Request& request) {
     name = normal_device_name(name);
     require_device(machine, name, "exclude");
     for (std::size_t d = 0; d < usable.size(); ++d) {
-      if (machine.devices[d].name == name) usable[d] = false;
+      const bool node = name == "cpu" && names_host(machine.devices[d].name);
+      if (node || machine.devices[d].name == name) usable[d] = false;
     }
   }
   return usable;
@@ -125,7 +138,7 @@ DiskRunner better_disk_runner(const Machine& machine, const std::vector<Space>& 
                                                      : gpu;
     rate = std::max(rate, device.memory_bandwidth);
     if (device.kind == DeviceKind::kCpu) {
-      space = static_cast<double>(std::min(spaces[d].bytes, spaces[d].weight_bytes));
+      space += static_cast<double>(std::min(spaces[d].bytes, spaces[d].weight_bytes));
     }
   }
   double weights = 0;

@@ -35,7 +35,7 @@ struct PlanInputs {
   // could, and the request does not say.
   bool may_change_runner() const;
   std::uint32_t device(std::string_view name) const;  // its index; kNone if there is none
-  bool is_gpu(std::uint32_t d) const { return machine.devices[d].kind == DeviceKind::kCuda; }
+  bool is_gpu(std::uint32_t d) const { return berth::is_gpu(machine.devices[d].kind); }
   std::string label(std::uint32_t d) const;  // "gpu 0", "cpu"
 };
 

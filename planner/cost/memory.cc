@@ -19,11 +19,40 @@ bool SharedStorage::add(std::uint32_t device, TensorId tensor) {
   return seen_.emplace(device, first == kNone ? tensor : first).second;
 }
 
+namespace {
+
+// A budget of `cpu` is one of host RAM. If that is several NUMA nodes, the nodes without a budget
+// of their own share it, in order.
+void divide_host_budget(const Machine& machine, const Request& request,
+                        std::vector<Space>& spaces) {
+  const auto budget_of = [&](const std::string& name) -> const Budget* {
+    if (!request.max_memory) return nullptr;
+    const auto found = std::find_if(request.max_memory->begin(), request.max_memory->end(),
+                                    [&](const Budget& budget) { return budget.device == name; });
+    return found == request.max_memory->end() ? nullptr : &*found;
+  };
+  const Budget* const whole = budget_of("cpu");
+  if (whole == nullptr) return;
+  std::uint64_t left = std::min(whole->bytes, kUnlimited);
+  Space* last = nullptr;
+  for (std::size_t d = 0; d < spaces.size(); ++d) {
+    const Device& device = machine.devices[d];
+    if (device.kind != DeviceKind::kCpu) continue;
+    if (device.name != "cpu" && budget_of(device.name) != nullptr) continue;
+    last = &spaces[d];
+    last->weight_bytes = last->budget_only ? left : std::min(left, last->bytes);
+    left -= last->weight_bytes;
+  }
+  if (last != nullptr) last->weight_bytes += left;
+}
+
+}  // namespace
+
 std::vector<Space> device_spaces(const Machine& machine, const Request& request) {
   std::vector<Space> spaces;
   for (const Device& device : machine.devices) {
     Space space;
-    const std::uint64_t context = device.kind == DeviceKind::kCuda ? kCudaContext : 0;
+    const std::uint64_t context = is_gpu(device.kind) ? kCudaContext : 0;
     space.reserved = context + std::min(device.reserve, kUnlimited);
     space.budget_only = machine.source == kBudgetSource || device.description == kBudgetDevice;
     const std::uint64_t capacity = std::min(device.capacity, kUnlimited);
@@ -41,6 +70,7 @@ std::vector<Space> device_spaces(const Machine& machine, const Request& request)
     }
     spaces.push_back(space);
   }
+  divide_host_budget(machine, request, spaces);
   return spaces;
 }
 
@@ -150,6 +180,7 @@ LoadPeak load_peak(const ModelTree& tree, const Machine& machine, const Chain& c
     }
     switch (machine.devices[device].kind) {
       case DeviceKind::kCuda:
+      case DeviceKind::kOther:
         staged += stored;
         break;
       case DeviceKind::kCpu:

@@ -21,7 +21,8 @@
 
 namespace berth {
 
-// Bytes that a CUDA context with its libraries is taken to need on a GPU.
+// Bytes that a CUDA context with its libraries is taken to need on a GPU. Those of other makers are
+// taken to need as much.
 inline constexpr std::uint64_t kCudaContext = 512ull << 20;
 
 // Makes sums count tensors that share storage once a device. Asking about a tensor that shares none
@@ -58,7 +59,8 @@ struct Space {
 };
 
 // The space of each of Machine::devices. Budgets of --max-memory limit weights; a device that no
-// budget names has no such limit.
+// budget names has no such limit. The budget of `cpu` is one of all NUMA nodes together that have
+// none of their own.
 std::vector<Space> device_spaces(const Machine& machine, const Request& request);
 
 struct Ledger {

@@ -66,7 +66,7 @@ bool Pricing::streams(const Unit& unit, const Piece& home, const Piece& piece,
                       const Streaming& streaming) const {
   if (!unit.block || piece.device != time_.host()) return false;
   const std::uint32_t gpu = home.device == time_.host() ? streaming.gpu : home.device;
-  return gpu != kNone && machine_.devices[gpu].kind == DeviceKind::kCuda;
+  return gpu != kNone && is_gpu(machine_.devices[gpu].kind);
 }
 
 // One walk along the chain, for the prompt or for a token. Keeps the clock and, for every GPU that

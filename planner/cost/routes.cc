@@ -18,8 +18,8 @@ constexpr double kDefaultBandwidth = 20e9;  // bytes a second
 
 std::vector<double> route_seconds(const Machine& machine, double bytes) {
   const std::size_t devices = machine.devices.size();
-  std::size_t host = devices;  // a vertex of its own if the machine describes no cpu
-  for (std::size_t d = 0; d < devices; ++d) {
+  std::size_t host = devices;                // a vertex of its own if the machine describes no cpu
+  for (std::size_t d = devices; d-- > 0;) {  // the first, of several NUMA nodes
     if (machine.devices[d].kind == DeviceKind::kCpu) host = d;
   }
   const auto vertex = [&](const std::string& name) {
@@ -40,7 +40,7 @@ std::vector<double> route_seconds(const Machine& machine, double bytes) {
     if (from == host || to == host) linked[from == host ? to : from] = true;
   }
   for (std::size_t d = 0; d < devices; ++d) {
-    if (machine.devices[d].kind != DeviceKind::kCuda || linked[d]) continue;
+    if (!is_gpu(machine.devices[d].kind) || linked[d]) continue;
     const double seconds = kDefaultLatency + bytes / kDefaultBandwidth;
     boost::add_edge(d, host, seconds, graph);
     boost::add_edge(host, d, seconds, graph);

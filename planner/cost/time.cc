@@ -24,14 +24,14 @@ TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload&
     const Device& device = machine.devices[d];
     if (device.kind == DeviceKind::kCpu && host_ == kNone && usable[d]) host_ = d;
     const bool larger = disk_gpu_ == kNone || device.capacity > machine.devices[disk_gpu_].capacity;
-    if (device.kind == DeviceKind::kCuda && usable[d] && larger) disk_gpu_ = d;
+    if (is_gpu(device.kind) && usable[d] && larger) disk_gpu_ = d;
     const auto measured = device.matvec.find(chain.weight_dtype);
     matvec_.push_back(measured == device.matvec.end() ? device.memory_bandwidth : measured->second);
   }
   from_host_.assign(devices, 0);
   for (std::uint32_t d = 0; d < devices && host_ != kNone; ++d) {
     const Device& device = machine.devices[d];
-    if (device.kind != DeviceKind::kCuda) continue;
+    if (!is_gpu(device.kind)) continue;
     const Link* link = machine.find_link(machine.devices[host_].name, device.name);
     if (link == nullptr || link->bandwidth <= 0) continue;
     from_host_[d] = link->bandwidth;

@@ -129,8 +129,9 @@ std::string run_reason(const PlanInputs& inputs, const Ledger& ledger, const Str
              format_size(resident(inputs.chain.units[run.first])) + " more for layers";
     }
     const bool blocks = inputs.chain.units[run.last].block || inputs.chain.units[run.first].block;
-    return spill_reason(inputs, ledger, run) +
-           (blocks ? how_it_runs(inputs, streaming, streaming.gpu) : "");
+    // Of several NUMA nodes, only the first streams.
+    const std::uint32_t gpu = run.device == inputs.time.host() ? streaming.gpu : kNone;
+    return spill_reason(inputs, ledger, run) + (blocks ? how_it_runs(inputs, streaming, gpu) : "");
   }
   if (used.size() == 1) {
     return rank(inputs, run.device) + "; holds the whole model, " +
@@ -148,7 +149,7 @@ std::string experts_reason(const PlanInputs& inputs, const Unit& unit, std::uint
   if (inputs.machine.devices[device].kind == DeviceKind::kDisk) {
     return out + "; host RAM is full, so they are read from the checkpoint";
   }
-  return out + how_it_runs(inputs, streaming, home);
+  return out + how_it_runs(inputs, streaming, device == inputs.time.host() ? home : kNone);
 }
 
 }  // namespace

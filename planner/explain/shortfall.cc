@@ -139,7 +139,7 @@ void add_gpu(const Device& like, Machine& machine, Request& request) {
     }
   }
   const auto after = std::find_if(machine.devices.begin(), machine.devices.end(),
-                                  [](const Device& d) { return d.kind != DeviceKind::kCuda; });
+                                  [](const Device& d) { return !is_gpu(d.kind); });
   machine.devices.insert(after, device);
   if (!request.max_memory) return;
   for (const Budget& budget : std::vector<Budget>(*request.max_memory)) {
@@ -283,7 +283,7 @@ void suggest_devices(const PlanInputs& inputs, Suggestions& out) {
     const bool known = std::any_of(kinds.begin(), kinds.end(), [&](const Device& kind) {
       return kind.capacity == device.capacity && kind.memory_bandwidth == device.memory_bandwidth;
     });
-    if (device.kind == DeviceKind::kCuda && !known) kinds.push_back(device);
+    if (is_gpu(device.kind) && !known) kinds.push_back(device);
   }
   for (const Device& kind : kinds) {
     Machine machine = inputs.machine;
@@ -370,8 +370,12 @@ std::string find_cause(const PlanInputs& inputs) {
 }
 
 std::string load_cause(const PlanInputs& inputs, const LoadPeak& peak) {
+  std::uint64_t host = 0;  // of all NUMA nodes
+  for (std::uint32_t d = 0; d < inputs.spaces.size(); ++d) {
+    if (inputs.machine.devices[d].kind == DeviceKind::kCpu) host += inputs.spaces[d].bytes;
+  }
   return "the load peak: loading takes " + format_size(peak.host_bytes) +
-         " of host RAM, which has " + format_size(inputs.spaces[inputs.device("cpu")].bytes);
+         " of host RAM, which has " + format_size(host);
 }
 
 }  // namespace berth

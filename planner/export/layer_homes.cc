@@ -34,7 +34,9 @@ Sublayer sublayer_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
   Sublayer sublayer = kAttention;
   for (ModuleId m = module; m != layer && m != kNone; m = tree.modules[m].parent) {
     if (tree.modules[m].expert) return kExperts;
-    if (ends_with_any(tree.modules[m].name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
+    const std::string_view name = tree.modules[m].name;
+    const bool of_gguf = name.substr(name.rfind('.') + 1).starts_with("ffn_");
+    if (of_gguf || ends_with_any(name, {".mlp", ".ffn", ".feed_forward", ".fc1", ".fc2"})) {
       sublayer = kFeedForward;
     }
   }
@@ -54,9 +56,9 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
   if (layers.empty()) {
     throw Error(tool + ": the layers of " + tree.name + " are unknown (is there a config.json?)");
   }
-  std::uint32_t host = kNone;
+  std::uint32_t host = kNone;  // the first NUMA node, which stands for all
   for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
-    if (plan.devices[d].kind == DeviceKind::kCpu) host = d;
+    if (plan.devices[d].kind == DeviceKind::kCpu && host == kNone) host = d;
   }
   const std::vector<std::uint32_t> layer_of = layers_by_module(tree);
   bool before = true;  // no tensor of a layer has been met yet
@@ -68,6 +70,7 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     if (device == kNone)
       throw Error(tool + ": the plan gives no device to " + std::string(tensor.name));
     if (fold_disk && plan.devices[device].kind == DeviceKind::kDisk && host != kNone) device = host;
+    if (plan.devices[device].kind == DeviceKind::kCpu) device = host;
     const std::uint64_t bytes = tensor.tied_to == kNone ? tensor.bytes() : 0;
     const std::uint32_t i = layer_of[tensor.module];
     if (i == kNone) {
@@ -100,7 +103,7 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
 }
 
 bool LayerHomes::is_gpu(std::uint32_t device) const {
-  return device != kNone && plan.devices[device].kind == DeviceKind::kCuda;
+  return device != kNone && berth::is_gpu(plan.devices[device].kind);
 }
 
 std::string LayerHomes::label(std::uint32_t device) const {
@@ -158,13 +161,22 @@ LayerHomes::Gathered LayerHomes::gather() {
   return Gathered::kMoved;
 }
 
+std::uint64_t LayerHomes::free_on(std::uint32_t device) const {
+  if (plan.devices[device].kind != DeviceKind::kCpu) return plan.devices[device].free;
+  std::uint64_t free = 0;  // of all NUMA nodes
+  for (const DeviceLedger& row : plan.devices) {
+    if (row.kind == DeviceKind::kCpu) free += row.free;
+  }
+  return free;
+}
+
 bool LayerHomes::has_space(std::uint32_t device, std::uint64_t more) const {
-  const std::uint64_t free = plan.devices[device].free;
+  const std::uint64_t free = free_on(device);
   return !plan.fits() || more <= free - std::min(free, moved_in_[device]);
 }
 
 std::string LayerHomes::excess(std::uint32_t device, std::uint64_t more) const {
-  const std::uint64_t free = plan.devices[device].free;
+  const std::uint64_t free = free_on(device);
   return label(device) + " would hold " + format_size(more) + " more than planned, where " +
          format_size(free - std::min(free, moved_in_[device])) + " is free";
 }

@@ -25,7 +25,8 @@ struct LayerHome {
   std::uint64_t weights() const { return bytes[0] + bytes[1] + bytes[2]; }
 };
 
-// Keeps a reference to the plan, which must outlive it.
+// Keeps a reference to the plan, which must outlive it. Tools know one host: what stands on any
+// NUMA node stands on the first one here.
 struct LayerHomes {
   const Plan& plan;
   std::vector<LayerHome> layers;
@@ -59,6 +60,8 @@ struct LayerHomes {
   void require_space(std::uint32_t device, std::uint64_t more, const std::string& what) const;
 
  private:
+  // Bytes that are free on a device; of host RAM, on all its NUMA nodes.
+  std::uint64_t free_on(std::uint32_t device) const;
   // The sentence for errors: how much more the device would hold, and what is free there.
   std::string excess(std::uint32_t device, std::uint64_t more) const;
 

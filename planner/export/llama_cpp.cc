@@ -8,13 +8,25 @@
 #include "planner/export/layer_homes.h"
 #include "planner/export/words.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 
 namespace berth {
 namespace {
 
+// What llama.cpp calls a GPU. Throws Error for those of other makers, whose names depend on how
+// llama.cpp was built.
+std::string gpu_name(const LayerHomes& homes, std::uint32_t device) {
+  if (homes.plan.devices[device].kind == DeviceKind::kCuda)
+    return "CUDA" + homes.plan.devices[device].name;
+  throw Error("llama.cpp: the plan has to name " + homes.label(device) +
+              ", which is of kind other: its name there depends on the backend (ROCm0, Vulkan0, "
+              "Metal; `llama-server --list-devices` prints it); plan for one GPU, or without "
+              "experts and heads apart from their layers");
+}
+
 // What llama.cpp calls the buffers on a device.
 std::string buffer(const LayerHomes& homes, std::uint32_t device) {
-  return homes.is_gpu(device) ? "CUDA" + homes.plan.devices[device].name : "CPU";
+  return homes.is_gpu(device) ? gpu_name(homes, device) : "CPU";
 }
 
 std::string ot(const std::string& pattern, const std::string& where) {
@@ -116,10 +128,21 @@ std::vector<std::string> context_words(const Plan& plan, std::vector<std::string
   std::vector<std::string> words{"-c " + std::to_string(workload.context * workload.batch)};
   if (workload.batch > 1) words.push_back("-np " + std::to_string(workload.batch));
   const DType dtype = workload.kv_dtype.value_or(DType::kF16);
-  if (dtype == DType::kF32) words.push_back("-ctk f32 -ctv f32");
-  if (dtype_bits(dtype) == 8) {
-    words.push_back("-ctk q8_0 -ctv q8_0");
-    notes.push_back("llama.cpp has no 8-bit floats in its KV cache; q8_0 takes 1/16 more");
+  const KvDType* row = find_kv_dtype(dtype);
+  std::string name(row == nullptr ? "" : row->llama_cpp);
+  if (name.empty()) {
+    name = "q8_0";
+    notes.push_back(dtype == DType::kI8
+                        ? "llama.cpp has no int8 in its KV cache; q8_0 takes 1/16 more"
+                        : "llama.cpp has no 8-bit floats in its KV cache; q8_0 takes 1/16 more");
+  }
+  // A default of 16 bits takes the same memory as llama.cpp's own, f16.
+  const bool other = workload.kv_dtype_asked ? dtype != DType::kF16 : dtype_bits(dtype) != 16;
+  if (other) words.push_back("-ctk " + name + " -ctv " + name);
+  if (is_block_format(dtype)) {
+    notes.push_back(
+        "llama.cpp quantises values of the KV cache only with flash attention, which it "
+        "turns on by itself where it can (-fa on insists)");
   }
   return words;
 }
@@ -182,7 +205,7 @@ Export export_llama_cpp(const ModelTree& tree, const Plan& plan) {
   std::vector<std::string> words{"-ngl " + std::to_string(ngl)};
   if (!is_usual_order(plan, gpus)) {
     std::vector<std::string> names;
-    for (const std::uint32_t gpu : gpus) names.push_back("CUDA" + plan.devices[gpu].name);
+    for (const std::uint32_t gpu : gpus) names.push_back(gpu_name(homes, gpu));
     words.push_back("-dev " + (names.empty() ? "none" : join(names, ",")));
   }
   if (gpus.size() > 1) words.push_back("-ts " + numbers(dealt.counts));

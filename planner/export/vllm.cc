@@ -5,6 +5,7 @@
 #include "planner/export/layer_homes.h"
 #include "planner/export/words.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/kv_cache.h"
 
 namespace berth {
 namespace {
@@ -32,11 +33,21 @@ void require_whole_on_gpus(const LayerHomes& homes) {
   }
 }
 
+// What vLLM calls the dtype of the KV cache. Throws Error for one that it does not have.
+std::string kv_cache_dtype(const Plan& plan) {
+  const DType dtype = plan.workload.kv_dtype.value_or(DType::kF16);
+  const KvDType* row = find_kv_dtype(dtype);
+  if (row != nullptr && !row->vllm.empty()) return std::string(row->vllm);
+  throw Error("vLLM has no KV cache of " + kv_dtype_name(dtype) +
+              ": plan with --kv-dtype fp8, which it calls the same, or one of 16 bits");
+}
+
 }  // namespace
 
 Export export_vllm(const ModelTree& tree, const Plan& plan) {
   LayerHomes homes(tree, plan, "vLLM", /*fold_disk=*/false);
   require_whole_on_gpus(homes);
+  const std::string words = kv_cache_dtype(plan);
   Export out;
   const LayerHomes::Gathered gathered = homes.gather();
   if (gathered == LayerHomes::Gathered::kNoSpace) {
@@ -72,10 +83,7 @@ Export export_vllm(const ModelTree& tree, const Plan& plan) {
   out.environment += "VLLM_PP_LAYER_PARTITION=" + numbers(layers_on(homes, gpus));
   out.arguments = "--pipeline-parallel-size " + std::to_string(gpus.size()) + " --max-model-len " +
                   std::to_string(plan.workload.context);
-  const DType kv = plan.workload.kv_dtype.value_or(DType::kF16);
-  if (dtype_bits(kv) == 8) {
-    out.arguments += kv == DType::kF8E5M2 ? " --kv-cache-dtype fp8_e5m2" : " --kv-cache-dtype fp8";
-  }
+  if (words != "auto") out.arguments += " --kv-cache-dtype " + words;
   return out;
 }
 

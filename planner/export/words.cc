@@ -22,7 +22,7 @@ std::string numbers(const std::vector<std::uint64_t>& counts) {
 bool is_usual_order(const Plan& plan, const std::vector<std::uint32_t>& gpus) {
   std::vector<std::uint32_t> all;
   for (std::uint32_t d = 0; d < plan.devices.size(); ++d) {
-    if (plan.devices[d].kind == DeviceKind::kCuda) all.push_back(d);
+    if (is_gpu(plan.devices[d].kind)) all.push_back(d);
   }
   for (std::size_t g = 0; g < all.size(); ++g) {
     if (plan.devices[all[g]].name != std::to_string(g)) return false;

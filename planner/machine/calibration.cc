@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string label(const Device& device) {
-  return device.kind == DeviceKind::kCuda ? "gpu " + device.name : device.name;
+  return is_gpu(device.kind) ? "gpu " + device.name : device.name;
 }
 
 // True if both texts are known and differ.
@@ -51,6 +51,7 @@ const Device* find_measured(const Machine& measured, const Here& here, const Dev
   }
   switch (device.kind) {
     case DeviceKind::kCuda:
+    case DeviceKind::kOther:
       if (differ(other->description, device.description))
         why = printable(other->description) + " was measured";
       else if (differ(other->uuid, device.uuid))

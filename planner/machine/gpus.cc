@@ -12,8 +12,10 @@ constexpr double kTF = 1e12;
 
 // Sources: NVIDIA's data sheets for data-centre and RTX professional cards (figures "with sparsity"
 // halved), and the appendices of its Turing, Ampere GA102, Ada and Blackwell architecture papers
-// for GeForce (FP16 tensor rate with FP32 accumulation, no sparsity).
-// The first row whose words are all in the name wins: variants stand before the plain name.
+// for GeForce (FP16 tensor rate with FP32 accumulation, no sparsity). AMD's data sheets for
+// Instinct. Neither NVIDIA for the GB10 nor Apple publish a 16-bit rate; configs/hardware says what
+// theirs follows from. The first row whose words are all in the name wins: variants stand before
+// the plain name.
 constexpr GpuFigures kGpus[] = {
     {"GB300", 8000 * kGB, 2500 * kTF, 5},
     {"GB200", 8000 * kGB, 2500 * kTF, 5},
@@ -53,6 +55,7 @@ constexpr GpuFigures kGpus[] = {
     {"RTX A4000", 448 * kGB, 76.7 * kTF, 4},
     {"RTX 5090", 1792 * kGB, 209.5 * kTF, 5},
     {"RTX 5080", 960 * kGB, 112.6 * kTF, 5},
+    {"RTX 5060 Ti", 448 * kGB, 47.4 * kTF, 5},
     {"RTX 5070 Ti", 896 * kGB, 87.9 * kTF, 5},
     {"RTX 5070", 672 * kGB, 61.7 * kTF, 5},
     {"RTX 4090", 1008 * kGB, 165.2 * kTF, 4},
@@ -72,6 +75,16 @@ constexpr GpuFigures kGpus[] = {
     {"RTX 3060 Ti", 448 * kGB, 32.4 * kTF, 4},
     {"RTX 3060", 360 * kGB, 25.5 * kTF, 4},
     {"RTX 2080 Ti", 616 * kGB, 53.8 * kTF, 3},
+    {"GB10", 273 * kGB, 62.5 * kTF, 5},
+    {"MI355X", 8000 * kGB, 2516.6 * kTF, 5},
+    {"MI350X", 8000 * kGB, 2306.9 * kTF, 5},
+    {"MI325X", 6000 * kGB, 1307.4 * kTF, 5},
+    {"MI300X", 5300 * kGB, 1307.4 * kTF, 5},
+    {"Radeon 8060S", 256 * kGB, 59.4 * kTF, 4},
+    {"Apple M1 Ultra", 800 * kGB, 21.2 * kTF, 4},
+    {"Apple M2 Ultra", 800 * kGB, 27.2 * kTF, 4},
+    {"Apple M3 Ultra", 819 * kGB, 28.3 * kTF, 4},
+    {"Apple M4 Max", 546 * kGB, 16.2 * kTF, 4},
 };
 
 constexpr std::string_view kBreaks = " -_/,()";

@@ -55,8 +55,8 @@ CpuReport read_cpu(unsigned threads, const fs::path& root) {
   }
   const bool two_threads = socket_cores > 0 && siblings >= 2 * socket_cores;
   cpu.cores = std::max(1u, two_threads ? threads / 2 : threads);
-  const double socket_count = std::max<double>(1, static_cast<double>(sockets.size()));
-  cpu.memory_bandwidth = std::min(12e9 * cpu.cores, 200e9 * socket_count);
+  cpu.sockets = std::max<double>(1, static_cast<double>(sockets.size()));
+  cpu.memory_bandwidth = std::min(kCoreBandwidth * cpu.cores, kSocketBandwidth * cpu.sockets);
   cpu.flops = 2.5e9 * operations_a_cycle(flags) * cpu.cores;
   return cpu;
 }

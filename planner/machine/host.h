@@ -8,11 +8,17 @@
 
 namespace berth {
 
+// What one core reads, and what a socket has at most, in bytes/s: estimates until they are
+// measured.
+inline constexpr double kCoreBandwidth = 12e9;
+inline constexpr double kSocketBandwidth = 200e9;
+
 struct CpuReport {
   std::string model;            // "AMD EPYC 9654 96-Core Processor"; "" if unknown
   unsigned cores = 1;           // how many physical cores the `threads` below amount to
   double memory_bandwidth = 0;  // bytes/s
   double flops = 0;             // FLOP/s
+  double sockets = 1;
 };
 
 // The CPU, with speeds that are estimates until they are measured: 12 GB/s a core up to 200 GB/s a

@@ -12,7 +12,8 @@ void fill_rates(Device& device) {
     if (rate <= 0) rate = value;
   };
   switch (device.kind) {
-    case DeviceKind::kCuda: {
+    case DeviceKind::kCuda:
+    case DeviceKind::kOther: {
       const GpuFigures* known = find_gpu(device.description);
       fill(device.memory_bandwidth, known ? known->memory_bandwidth : 1e12);
       fill(device.flops, known ? known->flops : 150e12);
@@ -35,6 +36,11 @@ Link default_link(const Device& device) {
   return {{}, {}, pcie_bandwidth(known ? known->pcie_generation : 4, 16), 10e-6};
 }
 
+// Between two NUMA nodes of which nothing but their speeds is known.
+Link node_link(const Device& a, const Device& b) {
+  return {{}, {}, std::min(a.memory_bandwidth, b.memory_bandwidth) / 2, 200e-9};
+}
+
 // Adds a link from -> to unless there is one: like its reverse, or else like `fallback`.
 void add_link(Machine& machine, const std::string& from, const std::string& to,
               const Link& fallback) {
@@ -50,6 +56,8 @@ std::string_view device_kind_name(DeviceKind kind) {
   switch (kind) {
     case DeviceKind::kCuda:
       return "cuda";
+    case DeviceKind::kOther:
+      return "other";
     case DeviceKind::kCpu:
       return "cpu";
     case DeviceKind::kDisk:
@@ -71,15 +79,25 @@ const Link* Machine::find_link(std::string_view from, std::string_view to) const
   return found == links.end() ? nullptr : &*found;
 }
 
+std::uint64_t Machine::host_capacity() const {
+  std::uint64_t bytes = 0;
+  for (const Device& device : devices) {
+    if (device.kind == DeviceKind::kCpu) bytes += device.capacity;
+  }
+  return bytes;
+}
+
 void fill_defaults(Machine& machine) {
   for (Device& device : machine.devices) fill_rates(device);
   // A link that a file gives one way works the other way, too.
   const std::vector<Link> given = machine.links;
   for (const Link& link : given) add_link(machine, link.to, link.from, link);
-  if (!machine.find("cpu")) return;
+  const Device* const host = machine.find("cpu");
+  if (!host) return;
   for (const Device& device : machine.devices) {
-    if (device.kind == DeviceKind::kCpu) continue;
-    const Link fallback = default_link(device);
+    if (&device == host) continue;
+    const Link fallback =
+        device.kind == DeviceKind::kCpu ? node_link(*host, device) : default_link(device);
     add_link(machine, "cpu", device.name, fallback);
     add_link(machine, device.name, "cpu", fallback);
   }

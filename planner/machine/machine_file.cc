@@ -1,6 +1,7 @@
 #include "planner/machine/machine_file.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 #include <system_error>
@@ -51,12 +52,20 @@ std::optional<unsigned> ordinal_of(std::string_view name) {
   return ordinal;
 }
 
+// The number of a further NUMA node: 1 for "cpu:1".
+std::optional<unsigned> node_of(std::string_view name) {
+  if (!name.starts_with("cpu:")) return std::nullopt;
+  const std::optional<unsigned> node = ordinal_of(name.substr(4));
+  return node == 0u ? std::nullopt : node;
+}
+
 DeviceKind kind_of_name(const YamlValue& value) {
   const std::string name = value.as_text();
-  if (name == "cpu") return DeviceKind::kCpu;
+  if (name == "cpu" || node_of(name)) return DeviceKind::kCpu;
   if (name == "disk") return DeviceKind::kDisk;
   if (ordinal_of(name)) return DeviceKind::kCuda;
   std::string advice = "devices are called 0, 1, ... (CUDA ordinals), cpu and disk";
+  if (name == "cpu:0") value.fail("'cpu:0' is no device name (write cpu)");
   if (name.starts_with("cuda:") && ordinal_of(std::string_view(name).substr(5)))
     advice = "write " + name.substr(5);
   else if (const auto hint = nearest(name, {"cpu", "disk"}))
@@ -64,16 +73,25 @@ DeviceKind kind_of_name(const YamlValue& value) {
   value.fail(quote(name) + " is no device name (" + advice + ")");
 }
 
-void check_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
-  const std::string kind = value.as_text();
-  if (kind == device_kind_name(expected)) return;
-  if (kind != "cuda" && kind != "cpu" && kind != "disk") {
-    const auto hint = nearest(kind, {"cuda", "cpu", "disk"});
-    value.fail(quote(kind) + " is no kind of device (" +
-               (hint ? "did you mean " + quote(*hint) + "?" : "cuda, cpu or disk") + ")");
+// The kind that a device of this name has, which for a GPU is the one that `value` says.
+DeviceKind read_kind(const YamlValue& value, const std::string& name, DeviceKind expected) {
+  constexpr std::array kKinds = {DeviceKind::kCuda, DeviceKind::kOther, DeviceKind::kCpu,
+                                 DeviceKind::kDisk};
+  const std::string text = value.as_text();
+  const auto* const kind = std::find_if(kKinds.begin(), kKinds.end(), [&](DeviceKind candidate) {
+    return text == device_kind_name(candidate);
+  });
+  if (kind == kKinds.end()) {
+    const auto hint = nearest(text, {"cuda", "other", "cpu", "disk"});
+    value.fail(quote(text) + " is no kind of device (" +
+               (hint ? "did you mean " + quote(*hint) + "?" : "cuda, other, cpu or disk") + ")");
   }
-  const std::string wanted = kind == "cuda" ? "a CUDA ordinal: 0, 1, ..." : quote(kind);
-  value.fail("a " + kind + " device must be named " + wanted + ", not " + quote(name));
+  if (*kind == expected || (is_gpu(*kind) && is_gpu(expected))) return *kind;
+  const std::string wanted = *kind == DeviceKind::kCuda    ? "a CUDA ordinal: 0, 1, ..."
+                             : *kind == DeviceKind::kOther ? "a number: 0, 1, ..."
+                                                           : quote(text);
+  value.fail((*kind == DeviceKind::kOther ? "a device of kind other" : "a " + text + " device") +
+             " must be named " + wanted + ", not " + quote(name));
 }
 
 std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
@@ -112,7 +130,7 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   device.name = name.as_text();
   device.kind = kind_of_name(name);
   if (machine.find(device.name)) name.fail("device " + quote(device.name) + " is described twice");
-  if (const auto kind = map.get("kind")) check_kind(*kind, device.name, device.kind);
+  if (const auto kind = map.get("kind")) device.kind = read_kind(*kind, device.name, device.kind);
   device.capacity = device.total = read_capacity(map.require("capacity"), device.kind);
   if (const auto reserve = map.get("reserve")) {
     device.reserve = parsed(*reserve, parse_size);
@@ -132,7 +150,7 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   if (const auto text = map.get("description"))
     device.description = printable(text->as_text(), kMostText);
   if (const auto text = map.get("uuid")) {
-    if (device.kind != DeviceKind::kCuda) text->fail("only GPUs have one (leave it out)");
+    if (!is_gpu(device.kind)) text->fail("only GPUs have one (leave it out)");
     device.uuid = printable(text->as_text());
   }
   map.finish();
@@ -201,10 +219,12 @@ void read_link(const YamlValue& value, Machine& machine) {
   }
 }
 
-// GPUs by ordinal, then cpu, then disk.
+// GPUs by ordinal, then cpu, cpu:1, ..., then disk.
 bool before(const Device& a, const Device& b) {
   const auto rank = [](const Device& device) {
-    return std::make_tuple(device.kind, ordinal_of(device.name).value_or(0));
+    const bool gpu = is_gpu(device.kind);
+    return std::make_tuple(gpu ? DeviceKind::kCuda : device.kind,
+                           (gpu ? ordinal_of(device.name) : node_of(device.name)).value_or(0));
   };
   return rank(a) < rank(b);
 }
@@ -251,6 +271,10 @@ Machine parse_machine(const YamlValue& document) {
     machine.devices.push_back(read_device(device, machine));
   if (machine.devices.empty()) devices.fail("the list is empty: a machine needs a device");
   std::stable_sort(machine.devices.begin(), machine.devices.end(), before);
+  for (const Device& device : machine.devices) {
+    if (node_of(device.name) && !machine.find("cpu"))
+      devices.fail(quote(device.name) + " is a further node of host RAM: call the first one cpu");
+  }
   if (const auto links = map.get("links"))
     for (const YamlValue& link : links->as_list()) read_link(link, machine);
   if (const auto calibrated = map.get("calibrated"))

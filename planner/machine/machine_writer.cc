@@ -49,7 +49,8 @@ std::string quoted(const std::string& text) {
 }
 
 std::string device_name(const Device& device) {
-  return device.kind == DeviceKind::kCuda ? quoted(device.name) : device.name;
+  const bool plain = device.name == "cpu" || device.name == "disk";
+  return plain ? device.name : quoted(device.name);
 }
 
 std::string device_name(const Machine& machine, const std::string& name) {

@@ -67,6 +67,7 @@ struct Api {
   Status (*current_width)(Handle, unsigned*) = nullptr;
   Status (*cores)(Handle, unsigned*) = nullptr;
   Status (*max_clock)(Handle, unsigned, unsigned*) = nullptr;
+  Status (*numa_node)(Handle, unsigned*) = nullptr;
   Status (*mig_mode)(Handle, unsigned*, unsigned*) = nullptr;
   Status (*link_state)(Handle, unsigned, unsigned*) = nullptr;
   Status (*link_remote)(Handle, unsigned, PciInfo*) = nullptr;
@@ -146,6 +147,7 @@ class Nvml {
     load(library, "nvmlDeviceGetCurrPcieLinkWidth", api.current_width);
     load(library, "nvmlDeviceGetNumGpuCores", api.cores);
     load(library, "nvmlDeviceGetMaxClockInfo", api.max_clock);
+    load(library, "nvmlDeviceGetNumaNodeId", api.numa_node);
     load(library, "nvmlDeviceGetMigMode", api.mig_mode);
     load(library, "nvmlDeviceGetNvLinkState", api.link_state);
     load(library, "nvmlDeviceGetNvLinkRemotePciInfo_v2", api.link_remote);
@@ -199,6 +201,9 @@ GpuReport read_gpu(const Nvml& nvml, unsigned index, Handle& handle,
   if (gpu.pcie_generation == 0) gpu.pcie_generation = small(ask(api.current_generation, handle));
   gpu.pcie_lanes = small(ask(api.max_width, handle));
   if (gpu.pcie_lanes == 0) gpu.pcie_lanes = small(ask(api.current_width, handle));
+  unsigned node = 0;
+  if (api.numa_node && api.numa_node(handle, &node) == kSuccess && node <= 1024)
+    gpu.numa_node = static_cast<int>(node);
   gpu.speed = 1e6 * ask(api.cores, handle) * ask(api.max_clock, handle, kClockSm);
 
   unsigned mig = 0, pending = 0;

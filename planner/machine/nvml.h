@@ -18,6 +18,7 @@ struct GpuReport {
   std::uint64_t free = 0;   // bytes not taken by any process now
   int pcie_generation = 0;  // the best that both ends support (idle links slow down); 0: unknown
   int pcie_lanes = 0;       // 0 if unknown
+  int numa_node = -1;       // that its own memory is, as on GH200; -1: none, or not told
   double speed = 0;         // cores x Hz, only to put GPUs in order; 0 if unknown
   bool usable = false;      // it answers, reports its memory, and is not divided by MIG
 };

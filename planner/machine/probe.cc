@@ -12,6 +12,7 @@
 #include "planner/machine/cgroup.h"
 #include "planner/machine/gpus.h"
 #include "planner/machine/host.h"
+#include "planner/machine/nodes.h"
 #include "planner/machine/nvml.h"
 #include "planner/machine/sizes.h"
 #include "planner/machine/visible.h"
@@ -46,12 +47,17 @@ double host_bandwidth(const GpuReport& gpu) {
   return pcie_bandwidth(generation, gpu.pcie_lanes ? gpu.pcie_lanes : 16);
 }
 
-void add_gpus(const Surroundings& around, Machine& machine) {
-  NvmlReport report = read_nvml(around.nvml);
+// A usable GPU, which keeps its ordinal, and its index in the driver's report.
+struct FoundGpu {
+  std::string name;
+  std::size_t index;
+};
+
+std::vector<FoundGpu> add_gpus(const Surroundings& around, NvmlReport& report, Machine& machine) {
   machine.notes = std::move(report.notes);
   const std::vector<std::size_t> shown =
       visible_gpus(report.gpus, around.visible_devices, around.device_order, machine.notes);
-  std::vector<std::pair<std::string, std::size_t>> named;  // usable ones keep their ordinals
+  std::vector<FoundGpu> found;
   for (std::size_t ordinal = 0; ordinal < shown.size(); ++ordinal) {
     const GpuReport& gpu = report.gpus[shown[ordinal]];
     if (!gpu.usable) continue;
@@ -64,15 +70,21 @@ void add_gpus(const Surroundings& around, Machine& machine) {
     device.uuid = gpu.uuid;
     device.pci_bus_id = gpu.pci_bus_id;
     device.probed = true;
-    named.emplace_back(device.name, shown[ordinal]);
+    found.push_back({device.name, shown[ordinal]});
     machine.devices.push_back(std::move(device));
   }
-  for (const auto& [name, index] : named) {
-    if (const double rate = host_bandwidth(report.gpus[index]); rate > 0) {
+  return found;
+}
+
+// Links of the GPUs among each other and, unless those of NUMA nodes say more, to the host.
+void add_gpu_links(const std::vector<FoundGpu>& found, const NvmlReport& report, bool to_host,
+                   Machine& machine) {
+  for (const auto& [name, index] : found) {
+    if (const double rate = host_bandwidth(report.gpus[index]); to_host && rate > 0) {
       machine.links.push_back({"cpu", name, rate, 10e-6});
       machine.links.push_back({name, "cpu", rate, 10e-6});
     }
-    for (const auto& [peer_name, peer] : named) {
+    for (const auto& [peer_name, peer] : found) {
       if (peer == index) continue;
       if (const double rate = report.nvlink[index][peer]; rate > 0)
         machine.links.push_back({name, peer_name, kReached * rate, 3e-6});
@@ -84,7 +96,30 @@ void add_gpus(const Surroundings& around, Machine& machine) {
   }
 }
 
-void add_cpu(const Surroundings& around, Machine& machine) {
+// Where the GPUs stand: all that the driver reports, because those that are hidden from CUDA have
+// their memory all the same.
+std::vector<GpuNode> gpu_nodes(const Surroundings& around, const std::vector<FoundGpu>& found,
+                               const NvmlReport& report) {
+  std::vector<GpuNode> gpus;
+  for (std::size_t index = 0; index < report.gpus.size(); ++index) {
+    const GpuReport& gpu = report.gpus[index];
+    GpuNode node;
+    node.name = gpu.pci_bus_id;
+    node.near = node_of_pci(gpu.pci_bus_id, around.root / "sys");
+    node.own = gpu.numa_node;
+    node.total = gpu.total;
+    for (const FoundGpu& one : found) {
+      if (one.index != index) continue;
+      node.name = one.name;
+      node.bandwidth = host_bandwidth(gpu);
+    }
+    gpus.push_back(std::move(node));
+  }
+  return gpus;
+}
+
+HostDevices find_host(const Surroundings& around, const std::vector<GpuNode>& gpus,
+                      Machine& machine) {
   HostLimits memory = read_host_memory(around.root);
   if (memory.total == 0 && around.kernel_memory) {
     memory = around.kernel_memory();
@@ -92,21 +127,11 @@ void add_cpu(const Surroundings& around, Machine& machine) {
         "no /proc/meminfo: the host's free memory is what sysinfo(2) says, which leaves out the "
         "page cache, and limits of control groups are unknown");
   }
-  const CpuReport cpu = read_cpu(around.threads, around.root);
   if (memory.total == 0) machine.notes.push_back("the host's memory is unknown: no /proc/meminfo");
   if (!memory.limited_by.empty())
     machine.notes.push_back("host memory is limited by a control group: " +
                             format_size(memory.available) + " left under " + memory.limited_by);
-  Device device;
-  device.name = "cpu";
-  device.kind = DeviceKind::kCpu;
-  device.capacity = memory.available;
-  device.total = memory.total;
-  device.memory_bandwidth = cpu.memory_bandwidth;
-  device.flops = cpu.flops;
-  device.description = cpu.model;
-  device.probed = true;
-  machine.devices.push_back(std::move(device));
+  return divide_host(read_nodes(around.root), memory, read_cpu(around.threads, around.root), gpus);
 }
 
 void add_disk(const Surroundings& around, Machine& machine) {
@@ -146,8 +171,13 @@ Surroundings real_surroundings(const fs::path& folder) {
 Machine probe(const Surroundings& around) {
   Machine machine;
   machine.source = "this machine";
-  add_gpus(around, machine);
-  add_cpu(around, machine);
+  NvmlReport report = read_nvml(around.nvml);
+  const std::vector<FoundGpu> found = add_gpus(around, report, machine);
+  HostDevices host = find_host(around, gpu_nodes(around, found, report), machine);
+  add_gpu_links(found, report, host.links.empty(), machine);
+  for (Device& device : host.devices) machine.devices.push_back(std::move(device));
+  machine.links.insert(machine.links.end(), host.links.begin(), host.links.end());
+  machine.notes.insert(machine.notes.end(), host.notes.begin(), host.notes.end());
   add_disk(around, machine);
   return machine;
 }

@@ -15,7 +15,7 @@ namespace berth {
 
 struct Surroundings {
   std::string nvml{kDriverLibrary};  // the library that is asked about GPUs
-  std::filesystem::path root = "/";  // holds proc/ and the cgroup mounts
+  std::filesystem::path root = "/";  // holds proc/, sys/ and the cgroup mounts
   std::filesystem::path folder;      // its file system is the machine's disk
   // What the kernel says of memory where proc/ does not. Default: nobody is asked.
   std::function<HostLimits()> kernel_memory;

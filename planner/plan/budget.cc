@@ -9,7 +9,9 @@
 
 namespace berth {
 
-bool names_gpu(const std::string& device) { return device != "cpu" && device != "disk"; }
+bool names_host(std::string_view device) { return device == "cpu" || device.starts_with("cpu:"); }
+
+bool names_gpu(const std::string& device) { return !names_host(device) && device != "disk"; }
 
 std::uint32_t gpu_number(const std::string& device) {
   std::uint32_t number = 0;
@@ -33,8 +35,8 @@ std::vector<Budget> accelerate_order(const std::vector<Budget>& budgets) {
     if (budget.device != "disk") out.push_back(budget);
   }
   std::stable_sort(out.begin(), out.end(), [](const Budget& a, const Budget& b) {
-    if (!names_gpu(a.device) || !names_gpu(b.device))
-      return names_gpu(a.device) && !names_gpu(b.device);
+    if (!names_gpu(a.device) && !names_gpu(b.device)) return a.device < b.device;
+    if (!names_gpu(a.device) || !names_gpu(b.device)) return names_gpu(a.device);
     return gpu_number(a.device) < gpu_number(b.device);
   });
   out.push_back({"disk", std::numeric_limits<std::uint64_t>::max()});
@@ -47,7 +49,7 @@ Machine budget_machine(const std::vector<Budget>& budgets) {
   for (const Budget& budget : accelerate_order(budgets)) {
     Device device;
     device.name = budget.device;
-    device.kind = budget.device == "cpu"    ? DeviceKind::kCpu
+    device.kind = names_host(budget.device) ? DeviceKind::kCpu
                   : budget.device == "disk" ? DeviceKind::kDisk
                                             : DeviceKind::kCuda;
     device.capacity = device.total = std::min(budget.bytes, kUnlimited);

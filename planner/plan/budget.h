@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "berth/plan.h"
@@ -15,7 +16,10 @@ inline constexpr std::uint64_t kUnlimited = 1ull << 62;
 inline constexpr char kBudgetSource[] = "--max-memory";  // Machine::source of budget_machine()
 inline constexpr char kBudgetDevice[] = "known from its budget alone";  // Device::description
 
-// True if `device` is meant to be a GPU: anything but "cpu" and "disk". It need not be a valid
+// Whether the name is that of host RAM: "cpu", or a NUMA node of it, such as "cpu:1".
+bool names_host(std::string_view device);
+
+// True if `device` is meant to be a GPU: anything but host RAM and "disk". It need not be a valid
 // number; gpu_number() checks that.
 bool names_gpu(const std::string& device);
 

@@ -118,7 +118,10 @@ std::string normal_device_name(std::string_view name) {
       return normal_device_name(name.substr(prefix.size()));
     }
   }
-  if (name == "cpu:0") return "cpu";
+  if (name.starts_with("cpu:") && is_number(name.substr(4))) {
+    const std::string node = normal_device_name(name.substr(4));
+    return node == "0" ? "cpu" : "cpu:" + node;
+  }
   if (is_number(name)) {  // "007" is 7
     const std::size_t digit = std::min(name.find_first_not_of('0'), name.size() - 1);
     return std::string(name.substr(digit));

@@ -37,8 +37,8 @@ class DeviceMapIndex {
 };
 
 // The name that Berth uses for a device: "cuda:1", "gpu:1" and "01" become "1", "cuda" and "gpu"
-// become "0", "cpu:0" becomes "cpu". Any other text is returned as it is, whether or not it names a
-// device.
+// become "0", "cpu:0" becomes "cpu", "cpu:01" becomes "cpu:1". Any other text is returned as it is,
+// whether or not it names a device.
 std::string normal_device_name(std::string_view name);
 
 // True if `glob` (with *, ?, [a-z], [!a-z]) matches all of `name`. `*` matches dots, too.

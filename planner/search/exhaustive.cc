@@ -170,7 +170,7 @@ class Branching {
   bool is_same(std::uint32_t a, std::uint32_t b) const {
     const Device& x = inputs_.machine.devices[a];
     const Device& y = inputs_.machine.devices[b];
-    if (x.kind != DeviceKind::kCuda || y.kind != DeviceKind::kCuda) return false;
+    if (!is_gpu(x.kind) || !is_gpu(y.kind)) return false;
     if (named_[a] || named_[b]) return false;
     const Space& p = judge_.space(a);
     const Space& q = judge_.space(b);

@@ -27,7 +27,7 @@ std::vector<Tier> make_tiers(const PlanInputs& inputs) {
   for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     if (!inputs.usable[d]) continue;
     const DeviceKind kind = inputs.machine.devices[d].kind;
-    (kind == DeviceKind::kCuda ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
+    (is_gpu(kind) ? gpus : kind == DeviceKind::kCpu ? cpu : disk).push_back(d);
   }
   std::stable_sort(gpus.begin(), gpus.end(), [&](std::uint32_t a, std::uint32_t b) {
     const Device& x = inputs.machine.devices[a];
@@ -200,24 +200,24 @@ Candidate PipelineBuilder::candidate(const Tier& tier, const Variant& variant,
   for (const std::uint32_t d : plan.device) out.home.push_back(devices[d]);
   out.experts = out.home;
   if (plan.aside.empty() || sides.empty()) return out;
-  if (sides.size() == 1) {
-    for (std::size_t u = 0; u < plan.aside.size(); ++u) {
-      if (plan.aside[u]) out.experts[u] = sides[0];
-    }
-    return out;
-  }
+  // One side after the other takes what it has space for, the host first; the last takes the rest.
   for (std::size_t u = 0; u < plan.aside.size(); ++u) {
-    if (plan.aside[u]) out.experts[u] = sides[1];
+    if (plan.aside[u]) out.experts[u] = sides.back();
   }
-  const Space& space = judge_.space(sides[0]);
-  const Judge::Usage usage = judge_.usage(out);
-  std::uint64_t free = less(space.bytes, usage.total[sides[0]] + variant.host_short);
-  free = std::min(free, less(space.weight_bytes, usage.weights[sides[0]]));
-  for (std::uint32_t u = 0; u < plan.aside.size(); ++u) {
-    const std::uint64_t experts = judge_.freedom(u).experts;
-    if (!plan.aside[u] || experts > free) continue;
-    out.experts[u] = sides[0];
-    free -= experts;
+  for (std::size_t s = 0; s + 1 < sides.size(); ++s) {
+    const std::uint32_t side = sides[s];
+    const Space& space = judge_.space(side);
+    const Judge::Usage usage = judge_.usage(out);
+    const std::uint64_t kept = s == 0 ? variant.host_short : 0;
+    std::uint64_t free = less(space.bytes, usage.total[side] + kept);
+    free = std::min(free, less(space.weight_bytes, usage.weights[side]));
+    for (std::uint32_t u = 0; u < plan.aside.size(); ++u) {
+      const std::uint64_t experts = judge_.freedom(u).experts;
+      const bool waits = plan.aside[u] && out.experts[u] == sides.back();
+      if (!waits || experts > free) continue;
+      out.experts[u] = side;
+      free -= experts;
+    }
   }
   return out;
 }

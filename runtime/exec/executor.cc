@@ -11,6 +11,7 @@
 #include "planner/base/utf8.h"
 #include "planner/model/open/companions.h"
 #include "planner/model/tree/config.h"
+#include "planner/plan/kv_cache.h"
 #include "runtime/exec/decoder.h"
 #include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
@@ -188,8 +189,7 @@ void check_workload(const Plan& plan, std::uint64_t positions) {
                 ", or ask for fewer tokens with -n");
   }
   if (workload.kv_dtype && !can_cache(*workload.kv_dtype)) {
-    throw Error("the plan keeps the KV cache in " +
-                std::string(torch_dtype_name(*workload.kv_dtype)) +
+    throw Error("the plan keeps the KV cache in " + kv_dtype_name(*workload.kv_dtype) +
                 ", which a run cannot do: plan with --kv-dtype float32, float16 or bfloat16");
   }
 }

@@ -49,7 +49,7 @@ Placement::Placement(const Plan& plan, const ModelTree& tree, const LoadedModel&
     const bool is_real_gpu = device.kind == DeviceKind::kCuda && real[i];
     if (is_real_gpu) open_torch_cuda();
     devices_.push_back(is_real_gpu ? cuda_device(device.name) : at::Device(c10::DeviceType::CPU));
-    if (device.kind == DeviceKind::kCuda && device.weights > 0 && !gpu) gpu = i;
+    if (is_gpu(device.kind) && device.weights > 0 && !gpu) gpu = i;
     if (device.kind == DeviceKind::kCpu && !cpu) cpu = i;
   }
   for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <fstream>
+
+#include "planner/machine/nodes.h"
 
 namespace berth {
 namespace {
@@ -28,22 +28,30 @@ std::size_t numa_nodes(const std::filesystem::path& sysfs) {
   return nodes;
 }
 
-int numa_node_of_pci(const std::string& address, const std::filesystem::path& sysfs) {
-  std::string name = address;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  int node = -1;
-  std::ifstream file(sysfs / "bus/pci/devices" / name / "numa_node");
-  return file >> node && node >= 0 ? node : -1;
-}
-
 int staging_node(const std::vector<std::string>& addresses, const std::filesystem::path& sysfs) {
   if (addresses.empty() || numa_nodes(sysfs) < 2) return -1;
-  const int node = numa_node_of_pci(addresses[0], sysfs);
+  const int node = node_of_pci(addresses[0], sysfs);
   const bool all = std::all_of(addresses.begin(), addresses.end(), [&](const std::string& address) {
-    return numa_node_of_pci(address, sysfs) == node;
+    return node_of_pci(address, sysfs) == node;
   });
   return all ? node : -1;
+}
+
+std::optional<double> share_on_node(const void* data, std::uint64_t bytes, int node) {
+  constexpr std::uint64_t kMostSamples = 1024;
+  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  const std::uint64_t samples = std::min(kMostSamples, bytes / page);
+  if (samples == 0) return std::nullopt;
+  std::vector<const void*> pages;
+  for (std::uint64_t i = 0; i < samples; ++i)
+    pages.push_back(static_cast<const std::byte*>(data) + bytes / samples * i / page * page);
+  std::vector<int> status(samples, -1);
+  if (syscall(SYS_move_pages, 0, samples, pages.data(), nullptr, status.data(), 0) != 0)
+    return std::nullopt;
+  const auto resident = std::count_if(status.begin(), status.end(), [](int at) { return at >= 0; });
+  if (resident == 0) return std::nullopt;
+  return static_cast<double>(std::count(status.begin(), status.end(), node)) /
+         static_cast<double>(resident);
 }
 
 bool prefer_node(void* data, std::uint64_t bytes, int node) {

@@ -12,6 +12,7 @@
 #include "cuda/device.h"
 #include "cuda/reorder.h"
 #include "runtime/io/memory.h"
+#include "runtime/io/numa.h"
 #include "runtime/quant/float_format.h"
 #include "runtime/quant/weight_tables.h"
 
@@ -64,7 +65,7 @@ void convert_on_host(const std::byte* from, std::uint64_t bytes, DType stored, s
                      DType dtype) {
   if (stored == dtype) {
     std::memcpy(to, from, bytes);
-  } else if (is_block_format(stored)) {
+  } else if (is_decodable(stored)) {
     const BlockFormat format = block_format(stored);
     dequantize_on_host(from, format, to, float_format(dtype), bytes / block_size(format).bytes);
   } else {
@@ -174,7 +175,7 @@ class CudaSink final : public DeviceSink {
   // has selected the stream's device.
   void convert(const std::byte* from, std::uint64_t bytes, const CopyJob& job, std::byte* to) {
     const FloatFormat wanted = float_format(job.dtype);
-    if (is_block_format(job.stored)) {
+    if (is_decodable(job.stored)) {
       const BlockFormat format = block_format(job.stored);
       dequantize_on_device(from, format, to, wanted, bytes / block_size(format).bytes,
                            stream_.handle());
@@ -250,8 +251,11 @@ void subtract_one(std::byte* values, std::uint64_t bytes) {
   }
 }
 
-std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes) {
-  return std::make_unique<HostSink>(HostArena(bytes, "device " + device));
+std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes,
+                                           int node) {
+  HostArena arena(bytes, "device " + device);
+  if (node >= 0) prefer_node(arena.data(), arena.bytes(), node);
+  return std::make_unique<HostSink>(std::move(arena));
 }
 
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,

@@ -61,9 +61,10 @@ class DeviceSink {
   virtual void drain() noexcept = 0;
 };
 
-// A sink with `bytes` bytes of host memory for the device called `device`. Throws Error where
-// memory is short.
-std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes);
+// A sink with `bytes` bytes of host memory for the device called `device`, of NUMA node `node`
+// where that is not -1 and the kernel agrees. Throws Error where memory is short.
+std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes,
+                                           int node = -1);
 
 // Which scratch memory the jobs need on a GPU, besides the memory that they write to.
 struct SinkNeeds {

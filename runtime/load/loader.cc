@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <thread>
@@ -55,6 +56,7 @@ class Loading {
     loaded->look_at_zero_points(zero_points_);
     if (verifier_ && stays_on_disk()) loaded->verify_fetched(options_.verify);
     if (plan_.cpu_memory == CpuMemory::kPinned) page_lock(*loaded);
+    look_at_nodes();
     sampler.look();  // while everything is still there: a short load may end between two samples
     ring_.reset();
     sinks_.clear();
@@ -83,15 +85,20 @@ class Loading {
       if (device < used.size()) used[device] = true;
     }
     for (std::uint32_t i = 0; i < plan_.devices.size(); ++i) {
-      if (!used[i] || plan_.devices[i].kind != DeviceKind::kCuda) continue;
+      if (!used[i] || !is_gpu(plan_.devices[i].kind)) continue;
       const std::string& name = plan_.devices[i].name;
+      const bool other = plan_.devices[i].kind == DeviceKind::kOther;
       int ordinal = -1;
-      std::from_chars(name.data(), name.data() + name.size(), ordinal);
+      if (!other) std::from_chars(name.data(), name.data() + name.size(), ordinal);
       if (ordinal >= 0 && ordinal < cuda_device_count()) {
         ordinal_[i] = ordinal;
         gpu_before_[i] = gpu_used(ordinal);
       } else if (options_.emulate) {
         emulated_[i] = true;
+      } else if (other) {
+        throw Error("device " + name +
+                    " of the plan is of kind other: Berth plans for it, but loads to CUDA GPUs, "
+                    "host RAM and the disk only; --emulate rehearses it in host memory");
       } else {
         throw Error("device " + name + " of the plan is not on this machine (it has " +
                     std::to_string(cuda_device_count()) +
@@ -172,26 +179,28 @@ class Loading {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
       if (!problem.empty()) throw Error(problem);
     }
-    const auto cpu = std::find_if(now.devices.begin(), now.devices.end(), [](const Device& device) {
-      return device.kind == DeviceKind::kCpu;
-    });
-    if (cpu != now.devices.end() && host_bytes() > cpu->capacity) {
+    for (const DeviceLedger& row : plan_.devices) {
+      const Device* const device = now.find(row.name);
+      const bool host = device != nullptr && row.kind == DeviceKind::kCpu;
+      node_.push_back(host ? device->node : -1);
+    }
+    const bool cpu = now.find("cpu") != nullptr;
+    const std::uint64_t free = now.host_capacity();
+    if (cpu && host_bytes() > free) {
       throw Error("host memory: the load needs " + std::to_string(host_bytes()) +
-                  " bytes (weights there, emulated devices and staging), " +
-                  std::to_string(cpu->capacity) + " are free now, " +
-                  std::to_string(host_bytes() - cpu->capacity) +
+                  " bytes (weights there, emulated devices and staging), " + std::to_string(free) +
+                  " are free now, " + std::to_string(host_bytes() - free) +
                   " too few; free some, or plan with a smaller budget for cpu");
     }
     std::uint64_t mapped = 0;
     for (const MappedRange& range : schedule_.mapped) mapped += range.end - range.begin;
-    if (cpu != now.devices.end() && mapped > cpu->capacity) {
+    if (cpu && mapped > free) {
       notes_.push_back("the mapped weights, " + std::to_string(mapped) +
                        " bytes, do not fit in free memory: the kernel will drop pages and read "
                        "them again when they are used");
     }
     // Where memory is tight, pages that nobody reads again must not push others out.
-    drop_behind_ =
-        cpu != now.devices.end() && schedule_.bytes_to_read > cpu->capacity - host_bytes();
+    drop_behind_ = cpu && schedule_.bytes_to_read > free - host_bytes();
   }
 
   // Throws Error where a real device would refuse the allocation.
@@ -232,7 +241,7 @@ class Loading {
         gpus.push_back(cuda_pci_address(ordinal_[i]));
       } else {
         if (emulated_[i]) enforce_capacity(device, schedule_.held_bytes[i]);
-        sinks_[i] = make_host_sink(device.name, bytes);
+        sinks_[i] = make_host_sink(device.name, bytes, i < node_.size() ? node_[i] : -1);
       }
       if (environment_.wrap_sink) {
         sinks_[i] = environment_.wrap_sink(std::move(sinks_[i]), device);
@@ -315,6 +324,19 @@ class Loading {
     }
   }
 
+  // The kernel takes pages from another node rather than fail, so the report says where they are.
+  void look_at_nodes() {
+    if (plan_.node_map.empty()) return;
+    for (std::uint32_t i = 0; i < node_.size(); ++i) {
+      if (node_[i] < 0 || !sinks_[i]) continue;
+      const auto share = share_on_node(sinks_[i]->memory(), schedule_.arena_bytes[i], node_[i]);
+      if (!share || *share > 0.99) continue;
+      notes_.push_back(std::to_string(std::lround(100 * (1 - *share))) + " % of the weights on " +
+                       plan_.devices[i].name + " stand on another NUMA node, because node " +
+                       std::to_string(node_[i]) + " was full");
+    }
+  }
+
   void page_lock(Loaded& loaded) {
     if (cuda_device_count() == 0) {
       notes_.push_back(
@@ -385,6 +407,7 @@ class Loading {
   const LoadOptions& options_;
   const LoadEnvironment& environment_;
   std::chrono::steady_clock::time_point start_;
+  std::vector<int> node_;                  // by device: the NUMA node of its memory, or -1
   std::vector<bool> emulated_;             // by device
   std::vector<int> ordinal_;               // by device; -1: not a GPU of this machine
   std::vector<std::uint64_t> gpu_before_;  // by device

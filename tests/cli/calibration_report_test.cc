@@ -90,6 +90,25 @@ TEST(MeasuredMachine, CanBeReadBackEvenWhereADeviceIsFull) {
   EXPECT_EQ(machine.find("disk"), nullptr) << "nothing is known of it";
 }
 
+TEST(MeasuredMachine, DividesFiguresAmongNumaNodesWithProcessors) {
+  Machine nodes = probed();
+  Device node = nodes.devices[2];
+  node.name = "cpu:1";
+  nodes.devices.insert(nodes.devices.begin() + 3, node);
+  node.name = "cpu:2";
+  node.bare = true;
+  nodes.devices.insert(nodes.devices.begin() + 4, node);
+  const Machine machine = measured_machine(made_up(), nodes);
+  for (const char* name : {"cpu", "cpu:1"}) {
+    EXPECT_EQ(machine.find(name)->memory_bandwidth, 10e9) << name;
+    EXPECT_EQ(machine.find(name)->flops, 0.1e12) << name;
+    EXPECT_EQ(machine.find(name)->matvec.at("bfloat16"), 6e9) << name;
+  }
+  EXPECT_EQ(machine.find("cpu:2")->memory_bandwidth, 0) << "not measured";
+  const Machine again = parse_machine(parse_yaml(write_machine(machine), "m.yaml"));
+  EXPECT_EQ(again.find("cpu:1")->memory_bandwidth, 10e9);
+}
+
 TEST(CalibrationReport, ListsEveryFigure) {
   const std::string table = calibration_table(made_up());
   for (const char* text : {"RAM read", "20.00 GB/s", "200.0 GFLOP/s", "matrix-vector bfloat16",

@@ -132,6 +132,38 @@ TEST(Options, ReadPromptIdsAndCounts) {
   EXPECT_EQ(options.settings.tokens, 0u);
 }
 
+TEST(Options, CountsMayBeInThousandsOfTokens) {
+  const auto context = [](const char* text) {
+    return *options_of({"plan", "m", "--context", text}).settings.context;
+  };
+  EXPECT_EQ(context("128k"), 131072u);
+  EXPECT_EQ(context("128K"), 131072u);
+  EXPECT_EQ(context("1m"), 1048576u);
+  EXPECT_EQ(context("131072"), 131072u);
+  const Settings settings =
+      options_of({"plan", "m", "--prompt-tokens", "32k", "--new-tokens", "2k"}).settings;
+  EXPECT_EQ(settings.prompt_tokens, 32768u);
+  EXPECT_EQ(settings.new_tokens, 2048u);
+  for (const char* text : {"k", "1.5k", "128kb", "128 k", "k128", "0k", "9999999k", "-1k"}) {
+    EXPECT_THAT(error_of<UsageError>({"plan", "m", "--context", text}), StartsWith("--context:"))
+        << text;
+  }
+}
+
+TEST(Options, KvDtypesHaveTheNamesOfTheTools) {
+  const auto dtype = [](const char* text) {
+    return *options_of({"plan", "m", "--kv-dtype", text}).settings.kv_dtype;
+  };
+  EXPECT_EQ(dtype("q8_0"), DType::kQ8_0);
+  EXPECT_EQ(dtype("iq4_nl"), DType::kIQ4_NL);
+  EXPECT_EQ(dtype("fp8"), DType::kF8E4M3);
+  EXPECT_EQ(dtype("fp8_e5m2"), DType::kF8E5M2);
+  EXPECT_EQ(dtype("int8"), DType::kI8);
+  EXPECT_EQ(dtype("f16"), DType::kF16);
+  EXPECT_THAT(error_of<UsageError>({"plan", "m", "--kv-dtype", "q8_1"}),
+              HasSubstr("'q8_1' is not a dtype of the KV cache (did you mean 'q8_0'?)"));
+}
+
 TEST(Options, BadValuesOfFlagsAreBadCalls) {
   const std::vector<std::pair<const char*, const char*>> bad = {
       {"--staging", "abc"},    {"--staging", "-1"},   {"--staging", "64KiB"},

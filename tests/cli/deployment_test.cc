@@ -93,6 +93,17 @@ TEST(Deployment, NeedsOnlyAModelAndLeavesTheRestUnsaid) {
   EXPECT_FALSE(deployment.settings.emulate);
 }
 
+TEST(Deployment, ReadsCountsAndKvDtypesAsFlagsDo) {
+  const Settings settings =
+      parse("model: m\nworkload: {context: 128k, new_tokens: 1K, kv_dtype: q8_0}\n").settings;
+  EXPECT_EQ(settings.context, 131072u);
+  EXPECT_EQ(settings.new_tokens, 1024u);
+  EXPECT_EQ(settings.kv_dtype, DType::kQ8_0);
+  EXPECT_EQ(error_of("model: m\nworkload: {context: 128kb}\n"),
+            "deploy.yaml:2: workload.context: '128kb' is not a whole number from 0 to 1000000000 "
+            "(128k is 131072)");
+}
+
 TEST(Deployment, TakesAMachineByNameByFileOrInline) {
   const auto path = [](const std::string& text) {
     return std::get<std::filesystem::path>(*parse("model: m\nmachine: " + text).settings.machine);

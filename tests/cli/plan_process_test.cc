@@ -55,6 +55,74 @@ TEST(PlanCommand, TellsWhoComputesWhatStandsOnTheDiskAndKeepsItInAPlanFile) {
   }
 }
 
+// Host RAM on two NUMA nodes: they are devices to Berth, and one `cpu` to everyone else.
+TEST(PlanCommand, KeepsWhatStandsOnWhichNodeInAPlanFile) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = folder.write("two.yaml",
+                                           "devices:\n  - {name: cpu, capacity: 64MiB}\n"
+                                           "  - {name: \"cpu:1\", capacity: 64MiB}\n");
+  const std::string map =
+      folder.write("map.json", R"({"": "cpu:1", "model.embed_tokens": "cpu:0"})");
+  const std::string saved = (folder.path() / "plan.json").string();
+  const Answer planned = berth({"plan", model, "--machine", machine, "--device-map", map,
+                                "--context", "16", "--save", saved, "--json"});
+  ASSERT_EQ(planned.exit_code, 0) << planned.talk;
+  simdjson::dom::parser parser;
+  const simdjson::dom::element plan = parsed(parser, planned.out);
+  EXPECT_EQ(std::string_view(plan["device_map"][""]), "cpu");
+  EXPECT_EQ(std::string_view(plan["node_map"]["model.embed_tokens"]), "cpu:0");
+  EXPECT_EQ(std::string_view(plan["node_map"]["model.norm"]), "cpu:1");
+
+  const Answer shown = berth({"plan", model, "--machine", machine, "--device-map", map, "--context",
+                              "16", "--print-device-map"});
+  EXPECT_EQ(shown.out.find("cpu:"), std::string::npos) << "accelerate knows no nodes";
+
+  const Answer absent = berth({"load", model, "--plan", saved});
+  EXPECT_EQ(absent.exit_code, 1);
+  EXPECT_THAT(absent.talk, HasSubstr("cpu:1, a NUMA node that this machine does not have"));
+  const Answer loaded = berth({"load", model, "--plan", saved, "--emulate", "--json"});
+  ASSERT_EQ(loaded.exit_code, 0) << loaded.talk;
+  EXPECT_THAT(loaded.out, HasSubstr("\"cpu:1\""));
+}
+
+TEST(PlanCommand, PlansForGpusOfOtherMakersAndLoadRefusesThem) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const Answer planned = berth({"plan", model, "--machine", "mi300x", "--json"});
+  ASSERT_EQ(planned.exit_code, 0) << planned.talk;
+  simdjson::dom::parser parser;
+  EXPECT_EQ(std::string_view(parsed(parser, planned.out)["devices"].at(0)["kind"]), "other");
+  const Answer loaded = berth({"load", model, "--machine", "mi300x"});
+  EXPECT_EQ(loaded.exit_code, 1);
+  EXPECT_THAT(loaded.talk, HasSubstr("the plan uses gpu 0, which is of kind other"));
+  EXPECT_EQ(berth({"load", model, "--machine", "mi300x", "--emulate"}).exit_code, 0);
+}
+
+// A pipeline of one component, which is a llama here: what matters is the folder around it.
+TEST(PlanCommand, TakesPipelinesOfDiffusers) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "p");
+  tiny_llama(folder, "p/transformer");
+  folder.write("p/model_index.json",
+               R"({"_class_name": "TinyPipeline", "transformer": ["diffusers", "Tiny"]})");
+  const std::string pipeline = (folder.path() / "p").string();
+  const Answer planned = berth({"plan", pipeline, "--max-memory", "cpu=1GiB"});
+  ASSERT_EQ(planned.exit_code, 0) << planned.talk;
+  EXPECT_THAT(planned.out, HasSubstr("TinyPipeline"));
+  EXPECT_THAT(planned.out, HasSubstr("\nthe weights fit\n"));
+  EXPECT_THAT(planned.out, Not(HasSubstr("estimate")));
+  EXPECT_EQ(berth({"checksum", pipeline}).exit_code, 0);
+  const Answer loaded = berth({"load", pipeline, "--verify"});
+  EXPECT_EQ(loaded.exit_code, 0) << loaded.talk;
+  const Answer run = berth({"run", pipeline, "--prompt-ids", "1"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.talk, HasSubstr("is a pipeline of diffusers (TinyPipeline)"));
+  const Answer converted = berth({"convert", pipeline, (folder.path() / "out").string()});
+  EXPECT_EQ(converted.exit_code, 1);
+  EXPECT_THAT(converted.talk, HasSubstr("convert its components one by one"));
+}
+
 TEST(PlanCommand, GivesNoGapWhereNothingIsProven) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");

@@ -99,7 +99,7 @@ TEST(PlanReport, SaysInOneSentenceWhatIsMissingAndWhatWouldHelp) {
   gpu.free = 0;
   gpu.over = gpu.reserved + gpu.weights + gpu.kv_cache + gpu.workspace - gpu.capacity;
   planned.plan.shortfall = Shortfall{gpu.over, "", {"--context 1024", "--dtype float16"}};
-  EXPECT_EQ(verdict(planned.plan, false),
+  EXPECT_EQ(verdict(planned, false),
             "does not fit: short by 1.69 GiB on gpu 0\n"
             "  try: --context 1024\n"
             "  try: --dtype float16\n");
@@ -145,7 +145,7 @@ in all     250.0 ms                       50.0 ms
 TEST(PlanReport, SaysWhatStandsInTheWay) {
   Planned planned = testing::made_plan();
   planned.plan.shortfall = Shortfall{testing::kGiB, "never-offload keeps all on GPUs", {"less"}};
-  EXPECT_EQ(verdict(planned.plan, false),
+  EXPECT_EQ(verdict(planned, false),
             "does not fit: short by 1.00 GiB\n"
             "  why: never-offload keeps all on GPUs\n"
             "  try: less\n");

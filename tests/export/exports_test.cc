@@ -12,12 +12,17 @@
 
 #include "berth/error.h"
 #include "planner/export/words.h"
+#include "tests/error_of.h"
 
 namespace berth {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using testing::error_of;
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
@@ -324,6 +329,26 @@ TEST(LlamaCpp, SaysContextBatchAndTypeOfTheKvCache) {
               HasSubstr("-c 12288 -np 3 -ctk f32 -ctv f32"));
 }
 
+TEST(LlamaCpp, CallsTheKvCacheByItsOwnWords) {
+  Made model = made(2, 1);
+  const auto arguments = [&](DType dtype, bool asked = true) {
+    model.plan.workload.kv_dtype = dtype;
+    model.plan.workload.kv_dtype_asked = asked;
+    return export_llama_cpp(model.tree, model.plan);
+  };
+  const Export blocks = arguments(DType::kQ4_0);
+  EXPECT_THAT(blocks.arguments, HasSubstr("-ctk q4_0 -ctv q4_0"));
+  EXPECT_THAT(blocks.notes, ::testing::Contains(HasSubstr("only with flash attention")));
+  EXPECT_THAT(arguments(DType::kBF16).arguments, HasSubstr("-ctk bf16 -ctv bf16"));
+  EXPECT_THAT(arguments(DType::kBF16, false).arguments, Not(HasSubstr("-ctk")));
+  EXPECT_THAT(arguments(DType::kF16).arguments, Not(HasSubstr("-ctk")));
+  for (const DType dtype : {DType::kF8E4M3, DType::kI8}) {
+    const Export other = arguments(dtype);
+    EXPECT_THAT(other.arguments, HasSubstr("-ctk q8_0 -ctv q8_0"));
+    EXPECT_THAT(other.notes, ::testing::Contains(HasSubstr("q8_0 takes 1/16 more")));
+  }
+}
+
 TEST(LlamaCpp, RefusesWhatItCannotSay) {
   Made cut_attention = made(2, 1);
   put(cut_attention, "model.layers.1.self_attn", 0);
@@ -351,6 +376,22 @@ TEST(Vllm, SplitsLayersInOrder) {
   EXPECT_EQ(words.environment, "VLLM_PP_LAYER_PARTITION=3,4");
   EXPECT_EQ(words.arguments, "--pipeline-parallel-size 2 --max-model-len 1");
   EXPECT_THAT(words.notes, ElementsAre());
+}
+
+TEST(Vllm, CallsTheKvCacheByItsOwnWords) {
+  Made model = made(2, 1);
+  put_layers(model, 0, 1, 0);
+  for (const char* name : {"model.embed_tokens", "model.norm", "lm_head"}) put(model, name, 0);
+  const auto arguments = [&](DType dtype) {
+    model.plan.workload.kv_dtype = dtype;
+    return export_vllm(model.tree, model.plan).arguments;
+  };
+  EXPECT_THAT(arguments(DType::kF8E4M3), EndsWith("--kv-cache-dtype fp8"));
+  EXPECT_THAT(arguments(DType::kF8E5M2), EndsWith("--kv-cache-dtype fp8_e5m2"));
+  EXPECT_THAT(arguments(DType::kF16), Not(HasSubstr("--kv-cache-dtype")));
+  EXPECT_THAT(error_of([&] { arguments(DType::kQ8_0); }),
+              StartsWith("vLLM has no KV cache of q8_0"));
+  EXPECT_THAT(error_of([&] { arguments(DType::kI8); }), StartsWith("vLLM has no KV cache of int8"));
 }
 
 TEST(Vllm, OrdersGpusByTheEnvironment) {

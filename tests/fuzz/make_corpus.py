@@ -142,7 +142,7 @@ SHARD_INDEX = {
 
 # GGUF. Numbers of metadata types and of ggml types as its specification has them.
 U8, U32, F32_VALUE, STRING, ARRAY, U64 = 0, 4, 6, 8, 9, 10
-GGML_F32, GGML_Q4_0, GGML_Q2_K = 0, 2, 10
+GGML_F32, GGML_Q4_0, GGML_Q4_2, GGML_Q2_K = 0, 2, 4, 10
 
 
 def string(value):
@@ -224,7 +224,8 @@ GGUF = {
     "name_twice": gguf([], [tensor(), tensor(offset=32)], 40),
     "rank": gguf([], [tensor("a", (1, 1, 1, 1, 2))], 8),
     "rank_huge": gguf([], [string("a") + struct.pack("<I", 2**32 - 1) + bytes(32)]),
-    "type_q2_k": gguf([], [tensor("a", (256,), GGML_Q2_K)], 84),
+    "ok_q2_k": gguf([], [tensor("a", (256,), GGML_Q2_K)], 84),
+    "type_removed": gguf([], [tensor("a", (256,), GGML_Q4_2)], 160),
     "type_unknown": gguf([], [tensor("a", (256,), 2**32 - 1)], 84),
     "shape_wraps": gguf([], [tensor("a", (2**32, 2**32))], 8),
     "shape_wraps_by_type": gguf([], [tensor("a", (2**62,))], 8),

@@ -14,6 +14,7 @@
 #include "runtime/io/memory.h"
 #include "runtime/io/numa.h"
 #include "runtime/load/offload.h"
+#include "tests/error_of.h"
 #include "tests/load/late_device.h"
 #include "tests/load/support.h"
 
@@ -305,6 +306,85 @@ TEST(Numa, StagingIsNearTheGpusWhereAllAreOnOneNode) {
   EXPECT_EQ(staging_node({"0000:D8:00.0"}, sysfs.path()), -1);  // sysfs does not know
   EXPECT_EQ(staging_node({"0000:00:00.0"}, sysfs.path()), -1);  // no such device
   EXPECT_EQ(staging_node({}, sysfs.path()), -1);
+}
+
+// A plan for two nodes of host RAM. `second`: the kernel's number of the second one.
+std::unique_ptr<LoadedModel> load_on_two_nodes(const TempFolder& folder, int second) {
+  std::mt19937 random(7);
+  std::vector<testing::TestTensor> tensors =
+      testing::random_tensors(random, 40, 2, {"cpu", "cpu:1"}, true);
+  const Model model = testing::write_model(folder.path(), tensors, 2, random, false);
+  Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kPrivate);
+  DeviceLedger node = plan.devices[2];
+  node.name = "cpu:1";
+  plan.devices.push_back(node);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].device == "cpu:1") plan.tensor_device[i] = 4;
+  }
+  plan.node_map = {{"", "cpu:1"}};  // what it says is not looked at here
+  LoadEnvironment environment;
+  environment.probe = [second](const std::filesystem::path&) {
+    Machine machine;
+    for (const auto& [name, number] : {std::pair("cpu", 0), std::pair("cpu:1", second)}) {
+      Device device;
+      device.name = name;
+      device.kind = DeviceKind::kCpu;
+      device.capacity = 8ull << 30;
+      device.node = number;
+      machine.devices.push_back(device);
+    }
+    return machine;
+  };
+  auto loaded = load(model, plan, {}, environment);
+  testing::expect_loaded(model, plan, tensors, *loaded);
+  EXPECT_GT(loaded->report().devices[2].loaded, 0u);
+  EXPECT_GT(loaded->report().devices[4].loaded, 0u);
+  return loaded;
+}
+
+TEST(Numa, WeightsGoToTheirNodeAndTheReportSaysWhatDoesNot) {
+  const TempFolder folder;
+  for (const std::string& note : load_on_two_nodes(folder, 0)->report().notes) {
+    EXPECT_EQ(note.find("NUMA"), std::string::npos) << note;
+  }
+  std::vector<char> page(1u << 20, 1);
+  if (!share_on_node(page.data(), page.size(), 0))
+    GTEST_SKIP() << "the kernel does not tell where pages are";
+  if (numa_nodes() != 1) GTEST_SKIP() << "node 1023 may be there";
+  // A node that does not exist is like a full one: the load goes on, and a note says so.
+  const std::vector<std::string> notes = load_on_two_nodes(folder, 1023)->report().notes;
+  EXPECT_TRUE(std::any_of(notes.begin(), notes.end(), [](const std::string& note) {
+    return note ==
+           "100 % of the weights on cpu:1 stand on another NUMA node, because node 1023 was "
+           "full";
+  }));
+}
+
+TEST(Numa, PagesAreCountedWhereTheyAre) {
+  std::vector<char> memory(4u << 20, 1);
+  const std::optional<double> share = share_on_node(memory.data(), memory.size(), 0);
+  if (!share) GTEST_SKIP() << "the kernel does not tell where pages are";
+  if (numa_nodes() == 1) {
+    EXPECT_EQ(*share, 1);
+  }
+  EXPECT_EQ(share_on_node(memory.data(), memory.size(), 1023), 0);
+  EXPECT_FALSE(share_on_node(memory.data(), 1, 0)) << "less than a page";
+}
+
+TEST(OtherGpus, AreRefusedByNameUnlessTheyAreEmulated) {
+  const TempFolder folder;
+  std::mt19937 random(7);
+  std::vector<testing::TestTensor> tensors = testing::random_tensors(random, 10, 1, {"0"}, false);
+  const Model model = testing::write_model(folder.path(), tensors, 1, random, false);
+  Plan plan = testing::make_test_plan(model, tensors, CpuMemory::kMmap);
+  plan.devices[0].kind = DeviceKind::kOther;
+  LoadOptions options;
+  EXPECT_EQ(
+      testing::error_of([&] { load(model, plan, options, LoadEnvironment{}); }),
+      "device 0 of the plan is of kind other: Berth plans for it, but loads to CUDA GPUs, host "
+      "RAM and the disk only; --emulate rehearses it in host memory");
+  options.emulate = true;
+  testing::expect_loaded(model, plan, tensors, *load(model, plan, options, LoadEnvironment{}));
 }
 
 TEST(Numa, MemoryOfANodeIsMemory) {

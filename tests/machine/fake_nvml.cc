@@ -112,6 +112,10 @@ int nvmlDeviceGetNumGpuCores(void* handle, unsigned* value) {
 int nvmlDeviceGetMaxClockInfo(void* handle, unsigned type, unsigned* value) {
   return put(value, gpu_of(handle)->clock, type == 1 ? check("clock", handle) : 2);
 }
+int nvmlDeviceGetNumaNodeId(void* handle, unsigned* node) {
+  const int own = gpu_of(handle)->numa_node;
+  return put(node, static_cast<unsigned>(own), own < 0 ? 3 : check("numa", handle));
+}
 int nvmlDeviceGetMigMode(void* handle, unsigned* current, unsigned* pending) {
   *pending = 0;
   return put(current, gpu_of(handle)->mig, check("mig", handle));

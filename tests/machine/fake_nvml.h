@@ -13,6 +13,7 @@ struct FakeGpu {
   unsigned generation = 5, lanes = 16;
   unsigned cores = 16896, clock = 1980;
   unsigned mig = 0;
+  int numa_node = -1;                // of its memory; -1: it is no node
   int switch_links = 0;              // the first links go to a switch,
   std::vector<int> links;            // the next to these GPUs, by index,
   int dead_links = 0;                // and the last ones are down

@@ -26,6 +26,9 @@ class GgufWriter {
   void i32s(std::string_view key, const std::vector<std::int32_t>& values) {
     numbers(key, 5, values);
   }
+  void booleans(std::string_view key, const std::vector<std::uint8_t>& values) {
+    numbers(key, 7, values);
+  }
   void f32s(std::string_view key, const std::vector<float>& values) { numbers(key, 6, values); }
 
   // Adds a tensor. `shape` has the slowest dimension first; `type` is ggml's number.

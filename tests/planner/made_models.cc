@@ -37,6 +37,23 @@ Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t d
   return machine;
 }
 
+void add_node(Machine& machine, std::uint64_t capacity, double bandwidth) {
+  std::size_t nodes = 0;
+  auto after = machine.devices.begin();
+  for (auto it = machine.devices.begin(); it != machine.devices.end(); ++it) {
+    if (it->kind == DeviceKind::kDisk) continue;
+    if (it->kind == DeviceKind::kCpu) ++nodes;
+    after = it + 1;
+  }
+  Device node;
+  node.name = nodes == 0 ? "cpu" : "cpu:" + std::to_string(nodes);
+  node.kind = DeviceKind::kCpu;
+  node.capacity = node.total = capacity;
+  node.memory_bandwidth = bandwidth;
+  machine.devices.insert(after, node);
+  fill_defaults(machine);
+}
+
 // embed, layers.N.{attn, mlp}, norm, head: bfloat16.
 ModelTree model_of(const MadeShape& shape) {
   ModelTree tree;
@@ -110,7 +127,13 @@ void expect_sound(const ModelTree& tree, const Plan& plan, const std::string& wh
     storages[plan.tensor_device[t]].insert(first == kNone ? t : first);
     const std::string* mapped = lookup(plan.device_map, tree.tensors[t].name);
     ASSERT_NE(mapped, nullptr) << what << " " << tree.tensors[t].name;
-    EXPECT_EQ(*mapped, plan.devices[plan.tensor_device[t]].name) << what;
+    const DeviceLedger& row = plan.devices[plan.tensor_device[t]];
+    const bool host = row.kind == DeviceKind::kCpu;
+    EXPECT_EQ(*mapped, host ? "cpu" : row.name) << what;
+    if (plan.node_map.empty()) continue;
+    const std::string* on_node = lookup(plan.node_map, tree.tensors[t].name);
+    ASSERT_NE(on_node, nullptr) << what << " " << tree.tensors[t].name;
+    EXPECT_EQ(*on_node, row.name == "cpu" ? "cpu:0" : row.name) << what;
   }
   std::vector<std::uint64_t> placed(plan.devices.size(), 0);
   for (const ModulePlacement& placement : plan.placement) {

@@ -18,6 +18,9 @@ Device gpu(const std::string& name, std::uint64_t capacity, double bandwidth = 1
 // A machine with a cpu and a disk if they are given bytes; defaults are filled in.
 Machine machine_of(std::vector<Device> gpus, std::uint64_t host, std::uint64_t disk);
 
+// Adds a NUMA node to the machine's host RAM, with links to the first one.
+void add_node(Machine& machine, std::uint64_t capacity, double bandwidth);
+
 struct MadeShape {
   std::uint64_t layers = 4;
   std::uint64_t hidden = 1024;

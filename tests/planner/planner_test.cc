@@ -117,6 +117,20 @@ TEST(MemoryModel, FillsTheWorkloadsDefaults) {
   EXPECT_EQ(fill_workload(tree, {}).kv_dtype, DType::kF16);
 }
 
+TEST(MemoryModel, SaysWhatMemoryAGpuOfABudgetIsTakenToHave) {
+  const ModelTree tree = model_of({});
+  Request request;
+  request.max_memory = {{"0", tree.bytes()}};
+  const auto notes = [&] {
+    return make_plan(tree, budget_machine(*request.max_memory), request).notes;
+  };
+  EXPECT_THAT(notes(), ::testing::Contains(::testing::HasSubstr(
+                           "--max-memory limits weights alone: gpu 0 is taken to have")));
+  request.max_memory = {{"0", tree.bytes() + 64 * kGiB}};
+  EXPECT_THAT(notes(), ::testing::Not(::testing::Contains(
+                           ::testing::HasSubstr("--max-memory limits weights alone"))));
+}
+
 TEST(MemoryModel, CountsWhatLoadingTakesOnTheHost) {
   ModelTree tree = model_of({});
   const std::uint64_t bytes = tree.bytes();
@@ -595,6 +609,159 @@ TEST(Planner, GivesBudgetsTheirFullRoomForWeights) {
   EXPECT_EQ(plan.devices[0].weights, bytes);
   EXPECT_EQ(plan.devices[0].free, 0u);
   EXPECT_THAT(plan.devices, SizeIs(2));  // the disk is always there
+}
+
+// Host RAM on two NUMA nodes of 1 GiB and 4 GiB, and no GPU.
+Machine two_nodes() {
+  Machine machine;
+  machine.source = "a test";
+  add_node(machine, 1 * kGiB, 80e9);
+  add_node(machine, 4 * kGiB, 80e9);
+  return machine;
+}
+
+std::vector<std::string> host_devices(const ModelTree& tree, const Plan& plan) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < tree.facts.layers.size(); ++i)
+    names.push_back(device_of(tree, plan, "layers." + std::to_string(i) + ".attn.weight"));
+  return names;
+}
+
+TEST(NumaNodes, HoldTogetherWhatNeitherHoldsAlone) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});  // 2.5 GiB
+  Machine machine = two_nodes();
+  machine.devices[1].capacity = 2 * kGiB;
+  const Plan plan = make_plan(tree, machine, {});
+  EXPECT_TRUE(plan.fits());
+  expect_sound(tree, plan, "auto");
+  EXPECT_THAT(host_devices(tree, plan), Contains("cpu"));
+  EXPECT_THAT(host_devices(tree, plan), Contains("cpu:1"));
+  EXPECT_EQ(plan.device_map.size(), 1u) << "for other tools all of it is on one cpu";
+  EXPECT_EQ(plan.device_map[0].device, "cpu");
+  EXPECT_EQ(plan.cpu_memory, CpuMemory::kPrivate) << "a mapping stands on whichever node has it";
+  EXPECT_GE(plan.load_peak.host_bytes, tree.bytes());
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("private memory of their NUMA node")));
+  machine.devices[1].capacity = 1 * kGiB;
+  EXPECT_FALSE(make_plan(tree, machine, {}).fits()) << "2 GiB for 2.5";
+}
+
+TEST(NumaNodes, AreOneCpuForAccelerateAndForDeviceMaps) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});
+  const Machine machine = two_nodes();
+  Request request;
+  request.policy = Policy::kSequential;
+  const Plan accelerate = make_plan(tree, machine, request);
+  expect_sound(tree, accelerate, "sequential");
+  EXPECT_TRUE(accelerate.fits());
+  EXPECT_THAT(host_devices(tree, accelerate), Contains("cpu"));
+  EXPECT_THAT(host_devices(tree, accelerate), Contains("cpu:1"));
+
+  Request map;
+  map.policy = Policy::kDeviceMap;
+  map.device_map = DeviceMap{{"", "cpu"}};
+  const Plan whole = make_plan(tree, machine, map);
+  expect_sound(tree, whole, "a map to cpu");
+  EXPECT_TRUE(whole.fits());
+  EXPECT_THAT(host_devices(tree, whole), Contains("cpu:1"));
+
+  map.device_map = DeviceMap{{"", "cpu:1"}};
+  const Plan second = make_plan(tree, machine, map);
+  EXPECT_TRUE(second.fits());
+  EXPECT_THAT(host_devices(tree, second), Not(Contains("cpu")));
+  map.device_map = DeviceMap{{"", "cpu:0"}};
+  EXPECT_FALSE(make_plan(tree, machine, map).fits()) << "the first alone has 1 GiB";
+
+  // What a plan says of its nodes gives the same plan again.
+  map.device_map = whole.node_map;
+  EXPECT_EQ(make_plan(tree, machine, map).tensor_device, whole.tensor_device);
+}
+
+TEST(NumaNodes, ShareTheBudgetOfCpu) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});
+  const Machine machine = two_nodes();
+  Request request;
+  request.max_memory = std::vector<Budget>{{"cpu", 2 * kGiB}};
+  EXPECT_FALSE(make_plan(tree, machine, request).fits());
+  request.max_memory = std::vector<Budget>{{"cpu", 3 * kGiB}};
+  EXPECT_TRUE(make_plan(tree, machine, request).fits());
+  request.max_memory = std::vector<Budget>{{"cpu", 3 * kGiB}, {"cpu:1", 1 * kGiB}};
+  EXPECT_FALSE(make_plan(tree, machine, request).fits()) << "each by itself";
+  request.max_memory.reset();
+  request.excluded = {"cpu:1"};
+  EXPECT_FALSE(make_plan(tree, machine, request).fits());
+  request.excluded = {"cpu"};
+  EXPECT_FALSE(make_plan(tree, machine, request).fits()) << "all of host RAM";
+
+  const Machine one = machine_of({}, 4 * kGiB, 0);
+  Request wrong;
+  wrong.max_memory = std::vector<Budget>{{"cpu:1", 4 * kGiB}};
+  EXPECT_THROW(make_plan(tree, one, wrong), Error) << "its RAM would count twice";
+}
+
+TEST(NumaNodes, TakeOverridesInOrder) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});
+  Machine machine = two_nodes();
+  machine.devices.insert(machine.devices.begin(), gpu("0", 24 * kGiB));
+  fill_defaults(machine);
+  Request request;
+  request.overrides = {{"layers.*", "cpu"}};
+  const Plan plan = make_plan(tree, machine, request);
+  EXPECT_TRUE(plan.fits());
+  expect_sound(tree, plan, "overrides");
+  EXPECT_THAT(host_devices(tree, plan), Contains("cpu"));
+  EXPECT_THAT(host_devices(tree, plan), Contains("cpu:1"));
+  EXPECT_THAT(host_devices(tree, plan), Not(Contains("0")));
+}
+
+TEST(NumaNodes, AreCheckedEachBeforeALoad) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});
+  const Machine machine = two_nodes();
+  const Plan plan = make_plan(tree, machine, {});
+  ASSERT_TRUE(plan.fits());
+  EXPECT_EQ(recheck(plan, machine, false), "");
+  Machine now = machine;
+  now.devices[1].capacity = 512 * kMiB;
+  EXPECT_THAT(recheck(plan, now, false), HasSubstr("cpu:1 has"));
+  const Machine one = machine_of({}, 8 * kGiB, 0);
+  EXPECT_THAT(recheck(plan, one, false),
+              HasSubstr("cpu:1, a NUMA node that this machine does not"));
+  EXPECT_EQ(recheck(plan, one, true), "") << "rehearsed on the node that is there";
+}
+
+// A GPU of another maker is planned for like one of NVIDIA, and refused when it comes to loading.
+TEST(OtherGpus, ArePlannedForAndNotLoadedTo) {
+  const ModelTree tree = model_of({.layers = 8, .layer_bytes = 64 * kMiB});
+  Machine machine = machine_of({gpu("0", 4 * kGiB)}, 8 * kGiB, 0);
+  const Plan cuda = make_plan(tree, machine, {});
+  machine.devices[0].kind = DeviceKind::kOther;
+  const Plan other = make_plan(tree, machine, {});
+  expect_sound(tree, other, "other");
+  EXPECT_TRUE(other.fits());
+  EXPECT_EQ(other.devices[0].kind, DeviceKind::kOther);
+  EXPECT_EQ(other.tensor_device, cuda.tensor_device);
+  EXPECT_EQ(other.devices[0].weights, cuda.devices[0].weights);
+  EXPECT_EQ(other.devices[0].reserved, cuda.devices[0].reserved);
+  EXPECT_EQ(other.estimate.score_seconds, cuda.estimate.score_seconds);
+  machine.devices[0].kind = DeviceKind::kCuda;
+  EXPECT_THAT(recheck(other, machine, false), HasSubstr("gpu 0, which is of kind other"));
+  EXPECT_EQ(recheck(other, machine, true), "");
+}
+
+// GPU and CPU share one memory: one device, no cpu, and the disk is read by the GPU.
+TEST(OtherGpus, MayShareTheirMemoryWithTheCpu) {
+  const ModelTree tree = model_of({.layers = 40, .layer_bytes = 64 * kMiB});
+  Machine machine = machine_of({gpu("0", 6 * kGiB)}, 0, 100 * kGiB);
+  machine.devices[0].kind = DeviceKind::kOther;
+  machine.devices[0].reserve = 1 * kGiB;
+  Plan plan = make_plan(tree, machine, {});
+  EXPECT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[0].weights, tree.bytes());
+  EXPECT_GE(plan.devices[0].reserved, 1 * kGiB) << "the operating system lives there, too";
+  machine.devices[0].capacity = 3 * kGiB;
+  plan = make_plan(tree, machine, {});
+  EXPECT_TRUE(plan.fits()) << "the rest stays on the disk";
+  EXPECT_LT(plan.devices[0].weights, tree.bytes());
+  EXPECT_EQ(plan.disk_runner, 0u);
 }
 
 }  // namespace

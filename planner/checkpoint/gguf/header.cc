@@ -42,6 +42,11 @@ const GgufValue* GgufHeader::find(std::string_view key) const {
   return found == values_.end() || key_of(*found) != key ? nullptr : &*found;
 }
 
+bool GgufHeader::is_list(std::string_view key) const {
+  const GgufValue* value = find(key);
+  return value != nullptr && value->array;
+}
+
 std::optional<std::int64_t> GgufHeader::integer_at(GgufType type, std::uint64_t at) const {
   switch (type) {
     case GgufType::kU8:

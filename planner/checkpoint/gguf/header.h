@@ -67,6 +67,7 @@ class GgufHeader {
   }  // in the order of their offsets
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  bool is_list(std::string_view key) const;  // false for a key that is absent
   std::optional<std::uint64_t> unsigned_integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;
   std::optional<bool> boolean(std::string_view key) const;

@@ -221,8 +221,8 @@ class GgufParser {
     const std::optional<DType> dtype = dtype_of_ggml(type);
     if (!dtype) {
       fail_at(key_ + ": type " + ggml_type_name(type) +
-                  " is not supported (F32, F16, BF16, F64, I8 to I64, Q4_0, Q4_1, Q5_0, Q5_1, "
-                  "Q8_0, Q4_K, Q5_K and Q6_K are)",
+                  " has no size that is known: the file is newer than Berth, or its type was "
+                  "taken out of the format",
               at_ - 4);
     }
     tensor.dtype = *dtype;

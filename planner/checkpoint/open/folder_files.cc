@@ -144,6 +144,68 @@ std::vector<fs::path> files_of_kind(const fs::path& folder, const WeightFormat& 
   return files;
 }
 
+namespace {
+
+// The name of the variant that a file of weights or an index is of; nothing if it is of none.
+std::optional<std::string> variant_of(std::string_view name, std::string_view stem,
+                                      std::string_view suffix) {
+  constexpr std::string_view kIndex = ".index.";
+  constexpr std::string_view kJson = ".json";
+  if (!name.starts_with(stem)) return std::nullopt;
+  name.remove_prefix(stem.size());
+  const std::string index_start = std::string(suffix) + std::string(kIndex);
+  if (name.starts_with(index_start) && name.ends_with(kJson) &&
+      name.size() > index_start.size() + kJson.size()) {
+    name.remove_prefix(index_start.size());
+    name.remove_suffix(kJson.size());
+    return std::string(name);
+  }
+  if (!name.ends_with(suffix)) return std::nullopt;
+  name.remove_suffix(suffix.size());
+  const std::size_t dot = name.find('.');
+  if (dot == name.npos) return std::nullopt;
+  // Before the dot a shard's number, or nothing; behind it the variant, and perhaps a number.
+  const bool numbered =
+      parse_numbered(std::string(stem) + std::string(name.substr(0, dot)), "").has_value();
+  if (dot != 0 && !numbered) return std::nullopt;
+  const std::string variant(name.substr(dot + 1));
+  const auto with_number = parse_numbered(variant, "");
+  return with_number ? with_number->stem : variant;
+}
+
+// Whether every folder that has such files has a variant, whatever it is called. Models of
+// transformers may consist of files with other words in their names.
+bool is_known_variant(std::string_view name, std::string_view stem, const WeightFormat& format) {
+  constexpr std::string_view kNames[] = {"fp16", "bf16", "fp32", "fp8", "ema", "non_ema"};
+  return stem == format.component_stem || std::ranges::find(kNames, name) != std::end(kNames);
+}
+
+}  // namespace
+
+Variant find_variant(const fs::path& folder, const WeightFormat& format, std::string_view stem) {
+  Variant found;
+  for (const fs::path& file : list(folder)) {
+    const std::string name = file.filename().string();
+    const auto variant = variant_of(name, stem, format.suffix());
+    if (!variant || variant->empty() || !is_known_variant(*variant, stem, format)) continue;
+    if (!found.name.empty() && found.name != *variant) {
+      throw Error(folder.string() + ": holds the variants " + quote(found.name) + " and " +
+                  quote(*variant) + " of its weights, and none without: keep one of them there");
+    }
+    found.name = *variant;
+    if (name.ends_with(".json")) {
+      found.index = file;
+    } else {
+      found.files.push_back(file);
+    }
+  }
+  if (found.index.empty()) {
+    check_complete(folder, found.files, format.suffix());
+    check_complete(folder, found.files, "." + found.name + std::string(format.suffix()));
+  }
+  return found;
+}
+
 std::vector<std::string> notes_of_others(const fs::path& folder, const WeightFormat& format) {
   std::vector<std::string> notes;
   for (const WeightsKind kind : {WeightsKind::kOriginal, WeightsKind::kAdapter}) {

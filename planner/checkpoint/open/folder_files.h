@@ -32,6 +32,18 @@ WeightsKind weights_kind(const std::filesystem::path& file);
 std::vector<std::filesystem::path> files_of_kind(const std::filesystem::path& folder,
                                                  const WeightFormat& format, WeightsKind kind);
 
+// The one variant of the weights in a folder that has none without: files such as
+// STEM.fp16.safetensors, STEM.fp16-00001-of-00002.safetensors, STEM-00001-of-00002.fp16.safetensors
+// and STEM.safetensors.index.fp16.json, as diffusers and transformers write them.
+struct Variant {
+  std::string name;                          // "fp16"; "" if the folder has no variant
+  std::filesystem::path index;               // "" if it has none
+  std::vector<std::filesystem::path> files;  // sorted; without an index they are all of it
+};
+// Throws Error if there are several variants, and if shards are missing of one without an index.
+Variant find_variant(const std::filesystem::path& folder, const WeightFormat& format,
+                     std::string_view stem);
+
 // One line for each kind of weights in the folder besides the model's own.
 std::vector<std::string> notes_of_others(const std::filesystem::path& folder,
                                          const WeightFormat& format);

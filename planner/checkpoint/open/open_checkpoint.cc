@@ -161,9 +161,8 @@ class IndexedTensors {
   bool later_dropped_ = false;          // for one in an earlier shard
 };
 
-void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
+void open_indexed(Checkpoint& checkpoint, const WeightFormat& format, const fs::path& file,
                   const CheckpointLimits& limits) {
-  const fs::path file = checkpoint.folder / format.index;
   std::error_code unknown;
   const std::uintmax_t index_bytes = fs::file_size(file, unknown);
   if (!unknown && index_bytes <= limits.header_bytes) prefer_huge_heap(index_bytes * kIndexGrowth);
@@ -182,7 +181,7 @@ void open_indexed(Checkpoint& checkpoint, const WeightFormat& format,
   }
   checkpoint.tensors.reserve(index.entries.size());
   format.read(checkpoint, files, "", limits);
-  IndexedTensors(checkpoint, index, std::string(format.index)).settle();
+  IndexedTensors(checkpoint, index, file.filename().string()).settle();
 }
 
 void open_files(Checkpoint& checkpoint, const WeightFormat& format,
@@ -191,20 +190,49 @@ void open_files(Checkpoint& checkpoint, const WeightFormat& format,
   check_unique(checkpoint);
 }
 
-// Looks as transformers does: for the one file of the whole model, else for the index, else for any
-// shards. Returns false if the folder holds no model of this format.
+// Opens the file of the whole model, or what the index says.
+bool open_named(Checkpoint& checkpoint, const WeightFormat& format, const fs::path& single,
+                const fs::path& index, const CheckpointLimits& limits) {
+  std::error_code ignored;
+  if (fs::exists(single, ignored)) {
+    format.read(checkpoint, {single}, "", limits);
+    return true;
+  }
+  if (!fs::exists(fs::symlink_status(index, ignored))) return false;
+  open_indexed(checkpoint, format, index, limits);
+  return true;
+}
+
+// Opens the variant of weights that the folder has, if it is the only one.
+bool open_variant(Checkpoint& checkpoint, const WeightFormat& format, std::string_view stem,
+                  const CheckpointLimits& limits) {
+  const Variant variant = find_variant(checkpoint.folder, format, stem);
+  if (variant.name.empty()) return false;
+  if (!variant.index.empty()) {
+    open_indexed(checkpoint, format, variant.index, limits);
+  } else {
+    open_files(checkpoint, format, variant.files, limits);
+  }
+  checkpoint.notes.push_back(checkpoint.folder.filename().string() + ": holds the variant " +
+                             quote(variant.name) + " of its weights alone");
+  return true;
+}
+
+// Looks as transformers and diffusers do: for the one file of the whole model, else for the index,
+// else for the one variant that is there, else for any shards. Returns false if the folder holds no
+// model of this format.
 bool open_format(Checkpoint& checkpoint, const WeightFormat& format,
                  const CheckpointLimits& limits) {
-  std::error_code ignored;
   const fs::path& folder = checkpoint.folder;
-  if (fs::exists(folder / format.single, ignored)) {
-    format.read(checkpoint, {folder / format.single}, "", limits);
+  const std::string component = std::string(format.component_stem) + std::string(format.suffix());
+  const std::string_view stem =
+      format.single.substr(0, format.single.size() - format.suffix().size());
+  if (open_named(checkpoint, format, folder / format.single, folder / format.index, limits) ||
+      open_named(checkpoint, format, folder / component, folder / (component + ".index.json"),
+                 limits) ||
+      open_variant(checkpoint, format, stem, limits) ||
+      open_variant(checkpoint, format, format.component_stem, limits))
     return true;
-  }
-  if (fs::exists(fs::symlink_status(folder / format.index, ignored))) {
-    open_indexed(checkpoint, format, limits);
-    return true;
-  }
   const std::vector<fs::path> files = files_of_kind(folder, format, WeightsKind::kModel);
   if (files.empty()) return false;
   open_files(checkpoint, format, files, limits);

@@ -96,9 +96,10 @@ constexpr std::string_view kTorch[] = {".bin", ".pt", ".pth"};
 
 constexpr WeightFormat kFormats[] = {
     {CheckpointFormat::kSafetensors, kSafetensors, "model.safetensors",
-     "model.safetensors.index.json", "", begins_like_safetensors, read_safetensors_files},
+     "model.safetensors.index.json", "", "diffusion_pytorch_model", begins_like_safetensors,
+     read_safetensors_files},
     {CheckpointFormat::kTorch, kTorch, "pytorch_model.bin", "pytorch_model.bin.index.json",
-     "pytorch_model", begins_like_torch, read_torch_files},
+     "pytorch_model", "diffusion_pytorch_model", begins_like_torch, read_torch_files},
 };
 
 }  // namespace

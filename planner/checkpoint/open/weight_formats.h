@@ -15,13 +15,16 @@
 
 namespace berth {
 
-// A folder's files have the names that transformers gives them.
+// A folder's files have the names that transformers gives them, or diffusers.
 struct WeightFormat {
   CheckpointFormat format;
   std::span<const std::string_view> extensions;  // of a file; the first of them in a folder
   std::string_view single;                       // in a folder: the whole model
   std::string_view index;                        // which of several files holds which tensor
   std::string_view prefix;  // of files that make up the model where there is no index
+  // Of the same three in the folder of a component of a diffusers pipeline, what names begin with:
+  // STEM.safetensors, STEM.safetensors.index.json, STEM-00001-of-00002.safetensors.
+  std::string_view component_stem;
   // Whether a file of `bytes` bytes that begins with `head` (kStandInBytes, or all of it) is one.
   bool (*begins)(std::string_view head, std::uint64_t bytes);
   // Reads the headers of `files`, which become the checkpoint's shards in this order. `part` names

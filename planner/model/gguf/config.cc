@@ -11,6 +11,8 @@
 #include "planner/base/json_writer.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
+#include "planner/model/gguf/keys.h"
+#include "planner/model/gguf/windows.h"
 
 namespace berth {
 namespace {
@@ -238,6 +240,20 @@ class ConfigText {
     if (family_.model_type == "phi3" && *window >= require("context_length")) return;
     if (family_.model_type.starts_with("qwen")) return;  // transformers does not use it there
     json_.member("sliding_window", *window);
+    if (family_.model_type.starts_with("gemma")) write_layer_types();
+  }
+
+  // Which layers have the window, if the file says so; else it is where transformers has it.
+  void write_layer_types() {
+    if (!header_.has(key("attention.sliding_window_pattern"))) return;
+    std::vector<std::string> none;  // nothing is guessed where there is a pattern
+    const GgufKeys keys(header_, architecture_);
+    json_.key("layer_types").begin_array();
+    for (const std::uint64_t window :
+         gguf_windows(keys, architecture_, require("block_count"), none)) {
+      json_.value(window > 0 ? "sliding_attention" : "full_attention");
+    }
+    json_.end_array();
   }
 
   void write_experts() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,8 +42,13 @@ struct GgufFamily {
   std::vector<GgufName> inner;    // tensors of a layer
 };
 
-// The family of a file. Throws Error for an architecture that is not known, and names it.
-GgufFamily find_gguf_family(const GgufHeader& header);
+// The family of a file; nothing for an architecture that is not mapped to one. Throws Error for a
+// file that does not say what it is.
+std::optional<GgufFamily> find_gguf_family(const GgufHeader& header);
+
+// Why a file is not what its family has: "" if it is. A family has the same heads in all its
+// layers, and a place for each tensor.
+std::string gguf_misfit(const GgufHeader& header, const GgufFamily& family);
 
 // The numbers of heads that the file states. A file may give a list of equal numbers; that counts
 // as one.
@@ -54,7 +60,7 @@ struct GgufHeads {
 GgufHeads gguf_heads(const GgufHeader& header, const std::string& architecture);
 
 // Appends the tensors of one file, under their names in transformers, as shard `shard`. Throws
-// Error for a tensor that the family does not have, and for an impossible shape.
+// Error for an impossible shape. The family must have a place for each, as gguf_misfit() says.
 void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
                       std::uint32_t shard, Checkpoint& checkpoint);
 

@@ -13,6 +13,8 @@
 #include "planner/checkpoint/name_table.h"
 #include "planner/model/gguf/family.h"
 #include "planner/model/gguf/gguf.h"
+#include "planner/model/gguf/layers.h"
+#include "planner/model/gguf/tree.h"
 
 namespace berth {
 namespace {
@@ -142,19 +144,17 @@ bool is_later_gguf_split(const fs::path& path) {
          number(tail.substr(10)) && tail.substr(1, 5) != "00001";
 }
 
-GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
-  const std::vector<Split> splits = read_splits(file, limits);
+namespace {
+
+// A model that is mapped to a family: under the names of transformers.
+void open_as_family(const std::vector<Split>& splits, const GgufFamily& family, GgufModel& model) {
   const GgufHeader& first = splits[0].header;
-  const GgufFamily family = find_gguf_family(first);
   const GgufHeads heads = gguf_heads(first, std::string(family.architecture));
-  GgufModel model;
-  Checkpoint& checkpoint = model.checkpoint;
-  checkpoint.folder = file.parent_path();
-  checkpoint.format = CheckpointFormat::kGguf;
   GgufRopeFactors rope_factors;
   const std::uint64_t rotary =
       first.unsigned_integer(std::string(family.architecture) + ".rope.dimension_count")
           .value_or(heads.dimensions);
+  Checkpoint& checkpoint = model.checkpoint;
   for (const Split& split : splits) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
     add_gguf_tensors(split.header, family, heads, shard, checkpoint);
@@ -163,6 +163,96 @@ GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
   }
   check_unique(checkpoint);
   model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);
+}
+
+// Any other file: under its own names. `note` says why.
+void open_by_names(const std::vector<Split>& splits, std::string note, GgufModel& model) {
+  Checkpoint& checkpoint = model.checkpoint;
+  for (const Split& split : splits) {
+    const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
+    for (const GgufTensor& tensor : split.header.tensors()) {
+      checkpoint.tensors.push_back({.name = tensor.name,
+                                    .dtype = tensor.dtype,
+                                    .shape = tensor.shape,
+                                    .shard = shard,
+                                    .begin = tensor.begin,
+                                    .end = tensor.end});
+    }
+    checkpoint.shards.push_back(split.shard);
+  }
+  check_unique(checkpoint);
+  checkpoint.notes.push_back(std::move(note));
+  const GgufHeader& first = splits[0].header;
+  GgufLayers layers = gguf_layers(first, checkpoint.tensors);
+  model.tree = [layers = std::move(layers),
+                architecture = std::string(first.text("general.architecture").value_or(""))](
+                   const Checkpoint& of, std::optional<DType> dtype) {
+    return gguf_tree(of, architecture, layers, dtype);
+  };
+}
+
+GgufKind kind_of(const GgufHeader& header) {
+  const std::string_view type = header.text("general.type").value_or("");
+  const std::string_view architecture = header.text("general.architecture").value_or("");
+  if (type == "imatrix" || architecture == "imatrix") return GgufKind::kImatrix;
+  if (type == "adapter") return GgufKind::kAdapter;
+  if (type == "mmproj" || type == "projector" || architecture == "clip") {
+    return GgufKind::kProjector;
+  }
+  return GgufKind::kModel;
+}
+
+// Why a file goes by its own names; "" if it is mapped to `family`.
+std::string reason_for_names(const std::vector<Split>& splits,
+                             const std::optional<GgufFamily>& family) {
+  if (!family) {
+    return quote(splits[0].header.text("general.architecture").value_or("")) +
+           " models are not mapped to names of transformers";
+  }
+  for (const Split& split : splits) {
+    if (std::string reason = gguf_misfit(split.header, *family); !reason.empty()) return reason;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string_view gguf_kind_name(GgufKind kind) {
+  switch (kind) {
+    case GgufKind::kModel:
+      return "a model";
+    case GgufKind::kProjector:
+      return "a projector";
+    case GgufKind::kImatrix:
+      return "an importance matrix";
+    case GgufKind::kAdapter:
+      return "an adapter";
+  }
+  return "";
+}
+
+GgufKind gguf_kind(const fs::path& file, const CheckpointLimits& limits) {
+  return kind_of(read_split(file, limits).header);
+}
+
+GgufModel open_gguf(const fs::path& file, const CheckpointLimits& limits) {
+  const std::vector<Split> splits = read_splits(file, limits);
+  const GgufHeader& first = splits[0].header;
+  GgufModel model;
+  model.checkpoint.folder = file.parent_path();
+  model.checkpoint.format = CheckpointFormat::kGguf;
+  if (const GgufKind kind = kind_of(first); kind != GgufKind::kModel) {
+    const std::string what = quote(file.filename().string()) + " is " +
+                             std::string(gguf_kind_name(kind)) + ", not a whole model";
+    open_by_names(splits, what + ": planned by the names in it", model);
+    return model;
+  }
+  const std::optional<GgufFamily> family = find_gguf_family(first);
+  if (const std::string reason = reason_for_names(splits, family); !reason.empty()) {
+    open_by_names(splits, reason + ": planned by the names and the metadata in the file", model);
+  } else {
+    open_as_family(splits, *family, model);
+  }
   return model;
 }
 

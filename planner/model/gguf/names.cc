@@ -1,13 +1,14 @@
 // llama.cpp's tensor names, family by family. gguf-py's tensor_mapping.py and the converters'
 // modify_tensors() say which name means what, and what the converters change.
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
 #include "berth/error.h"
-#include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
+#include "planner/model/gguf/keys.h"
 
 namespace berth {
 namespace {
@@ -132,6 +133,54 @@ bool is_rotary_table(std::string_view name) {
          name.ends_with("rope_factors_short.weight") || name.ends_with("attn_rot_embd.weight");
 }
 
+// Where a tensor belongs in a family: "blk.3.ffn_gate.7.weight" is the line of "ffn_gate_exps", the
+// prefix of layer 3, and expert 7.
+struct Place {
+  const GgufName* line = nullptr;  // null: nowhere
+  std::string prefix;              // "model.layers.3."
+  std::string leaf;                // ".weight"
+  std::string_view lone_expert;    // the number of an expert that is stored apart; else empty
+};
+
+// Files from 2023 store each expert apart: "ffn_gate.3".
+void find_lone_expert(const GgufFamily& family, std::string_view stem, Place& place) {
+  const std::size_t dot = stem.rfind('.');
+  if (dot == stem.npos || stem.find_first_not_of("0123456789", dot + 1) != stem.npos) return;
+  const std::string stacked = std::string(stem.substr(0, dot)) + "_exps";
+  for (const GgufName& name : family.inner) {
+    if (name.change != kExperts || name.ours != stacked) continue;
+    place.line = &name;
+    place.lone_expert = stem.substr(dot + 1);
+  }
+}
+
+Place find_place(const GgufFamily& family, std::string_view name) {
+  Place place;
+  std::string_view rest = name;
+  const std::vector<GgufName>* names = &family.outer;
+  if (rest.starts_with("blk.")) {
+    const std::size_t dot = rest.find('.', 4);
+    std::uint32_t layer = 0;
+    const auto number = rest.substr(4, dot == rest.npos ? 0 : dot - 4);
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), layer);
+    if (error != std::errc() || end != number.data() + number.size()) return place;
+    place.prefix = std::string(family.layers) + std::to_string(layer) + ".";
+    rest.remove_prefix(dot + 1);
+    names = &family.inner;
+  }
+  const std::size_t dot = rest.rfind('.');
+  const std::string_view stem = rest.substr(0, dot);
+  place.leaf = dot == rest.npos ? "" : rest.substr(dot);
+  if (place.leaf != ".weight" && place.leaf != ".bias") return place;
+  const auto line = std::ranges::find(*names, stem, &GgufName::ours);
+  if (line != names->end()) {
+    place.line = &*line;
+  } else {
+    find_lone_expert(family, stem, place);
+  }
+  return place;
+}
+
 class Namer {
  public:
   Namer(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,
@@ -140,56 +189,19 @@ class Namer {
 
   void add(const GgufTensor& tensor) {
     if (is_rotary_table(tensor.name)) return;
-    std::string_view rest = tensor.name;
-    std::string prefix;
-    const std::vector<GgufName>* names = &family_.outer;
-    if (rest.starts_with("blk.")) {
-      const std::size_t dot = rest.find('.', 4);
-      std::uint32_t layer = 0;
-      const auto number = rest.substr(4, dot == rest.npos ? 0 : dot - 4);
-      const auto [end, error] =
-          std::from_chars(number.data(), number.data() + number.size(), layer);
-      if (error != std::errc() || end != number.data() + number.size()) fail(tensor, kUnknown);
-      prefix = std::string(family_.layers) + std::to_string(layer) + ".";
-      rest.remove_prefix(dot + 1);
-      names = &family_.inner;
+    const Place found = find_place(family_, tensor.name);
+    if (found.line == nullptr) fail(tensor, "has no place in the model that the file describes");
+    if (found.lone_expert.empty()) {
+      place(tensor, *found.line, found.prefix, found.leaf);
+    } else {
+      append(info_of(tensor,
+                     found.prefix + numbered(found.line->theirs, found.lone_expert) + found.leaf));
     }
-    const std::size_t dot = rest.rfind('.');
-    const std::string_view stem = rest.substr(0, dot);
-    const std::string leaf(dot == rest.npos ? "" : rest.substr(dot));
-    if (leaf != ".weight" && leaf != ".bias") fail(tensor, kUnknown);
-    for (const GgufName& name : *names) {
-      if (name.ours == stem) return place(tensor, name, prefix, leaf);
-    }
-    if (place_lone_expert(tensor, stem, prefix, leaf)) return;
-    fail(tensor, kUnknown);
   }
 
  private:
-  static constexpr const char* kUnknown = "";
-
   [[noreturn]] void fail(const GgufTensor& tensor, const std::string& what) const {
-    const std::string unknown =
-        "has no place in the " + std::string(family_.model_type) + " model that the file describes";
-    throw Error(header_.source() + ": tensor " + quote(tensor.name) + " " +
-                (what.empty() ? unknown : what));
-  }
-
-  // Files from 2023 store each expert apart: "ffn_gate.3".
-  bool place_lone_expert(const GgufTensor& tensor, std::string_view stem, const std::string& prefix,
-                         const std::string& leaf) {
-    const std::size_t dot = stem.rfind('.');
-    if (dot == stem.npos || stem.find_first_not_of("0123456789", dot + 1) != stem.npos)
-      return false;
-    const std::string stacked = std::string(stem.substr(0, dot)) + "_exps";
-    for (const GgufName& name : family_.inner) {
-      if (name.change != kExperts || name.ours != stacked) continue;
-      std::string full = prefix;
-      full.append(numbered(name.theirs, stem.substr(dot + 1))).append(leaf);
-      append(info_of(tensor, full));
-      return true;
-    }
-    return false;
+    throw Error(header_.source() + ": tensor " + quote(tensor.name) + " " + what);
   }
 
   static std::string numbered(std::string_view pattern, std::string_view number) {
@@ -305,15 +317,27 @@ class Namer {
 
 }  // namespace
 
-GgufFamily find_gguf_family(const GgufHeader& header) {
+std::optional<GgufFamily> find_gguf_family(const GgufHeader& header) {
   const auto architecture = header.text("general.architecture");
   if (!architecture) header.fail("general.architecture", "is missing: what model is this?");
   for (const FamilyRow& row : kFamilies) {
     if (row.architecture == *architecture) return row.make(row, header);
   }
-  header.fail("general.architecture",
-              quote(*architecture) + " is not read from GGUF (" +
-                  join_in_words(kFamilies, "and", &FamilyRow::architecture) + " are)");
+  return std::nullopt;
+}
+
+std::string gguf_misfit(const GgufHeader& header, const GgufFamily& family) {
+  const GgufKeys keys(header, family.architecture);
+  for (const std::string_view name : {"attention.head_count", "attention.head_count_kv",
+                                      "attention.key_length", "feed_forward_length"}) {
+    if (keys.varies(name)) return keys.key(name) + " differs from layer to layer";
+  }
+  for (const GgufTensor& tensor : header.tensors()) {
+    if (is_rotary_table(tensor.name) || find_place(family, tensor.name).line != nullptr) continue;
+    return "tensor " + quote(tensor.name) + " has no place in a " + std::string(family.model_type) +
+           " model";
+  }
+  return "";
 }
 
 void add_gguf_tensors(const GgufHeader& header, const GgufFamily& family, const GgufHeads& heads,

@@ -61,8 +61,14 @@ std::vector<Companion> companions_in(const fs::path& folder, std::optional<DType
 std::vector<Companion> companions_inside(const WholeFormat& format, const fs::path& file,
                                          DType dtype, std::vector<std::string>& notes) {
   const std::string config = format.open(file).config_json;
-  std::vector<Companion> made{
-      {"config.json", {}, "{\"torch_dtype\": " + quoted_name(dtype) + ", " + config.substr(1)}};
+  std::vector<Companion> made;
+  if (config.empty()) {
+    notes.push_back("no config.json: " + file.string() +
+                    " keeps the names that are in it, which transformers does not read");
+  } else {
+    made.push_back(
+        {"config.json", {}, "{\"torch_dtype\": " + quoted_name(dtype) + ", " + config.substr(1)});
+  }
   for (const InsideText& text : format.texts) {
     const std::string name(text.name);
     try {

@@ -8,11 +8,13 @@
 
 #include "berth/error.h"
 #include "planner/base/join.h"
+#include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
 #include "planner/checkpoint/open/folder_files.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/gguf/gguf.h"
+#include "planner/model/open/pipeline.h"
 
 namespace berth {
 namespace {
@@ -21,7 +23,16 @@ namespace fs = std::filesystem;
 
 WholeModel open_gguf_file(const fs::path& file) {
   GgufModel model = open_gguf(file);
-  return {std::move(model.checkpoint), std::move(model.config_json)};
+  return {std::move(model.checkpoint), std::move(model.config_json), std::move(model.tree)};
+}
+
+std::string beside_gguf_model(const fs::path& file) {
+  try {
+    const GgufKind kind = gguf_kind(file);
+    return kind == GgufKind::kModel ? "" : std::string(gguf_kind_name(kind));
+  } catch (const Error&) {
+    return "";  // says what is wrong when it is opened
+  }
 }
 
 constexpr InsideText kGgufTexts[] = {
@@ -32,7 +43,7 @@ constexpr InsideText kGgufTexts[] = {
 
 constexpr WholeFormat kFormats[] = {
     {CheckpointFormat::kGguf, "GGUF", kGgufExtension, "GGUF", /*mixes_floats=*/true, is_gguf,
-     is_later_gguf_split, open_gguf_file, kGgufTexts},
+     is_later_gguf_split, open_gguf_file, beside_gguf_model, kGgufTexts},
 };
 
 const WholeFormat* format_named(const fs::path& file) {
@@ -59,6 +70,10 @@ bool is_weights_in_folder(const fs::path& file) {
       weight_formats(), [&](const WeightFormat& format) { return format.suffix() == extension; });
 }
 
+std::string left_out(const fs::path& file, const std::string& what) {
+  return quote(file.filename().string()) + " is " + what + " and left out";
+}
+
 }  // namespace
 
 const WholeFormat* whole_format(CheckpointFormat format) {
@@ -67,19 +82,37 @@ const WholeFormat* whole_format(CheckpointFormat format) {
 }
 
 WholeFile find_whole_file(const fs::path& path, bool is_folder) {
-  if (!is_folder) return {format_of(path), path};
-  WholeFile found;
+  if (!is_folder) return {format_of(path), path, {}};
+  std::vector<WholeFile> found;
+  std::vector<fs::path> by_name;  // what is no model by its name
   std::error_code error;
   for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     const fs::path& file = it->path();
-    if (weights_kind(file) != WeightsKind::kModel) continue;
-    if (is_weights_in_folder(file)) return {};
     const WholeFormat* const format = format_named(file);
+    if (weights_kind(file) != WeightsKind::kModel) {
+      if (format != nullptr) by_name.push_back(file);
+      continue;
+    }
+    if (is_weights_in_folder(file)) return {};
     if (format == nullptr || format->is_later_split(file)) continue;
-    if (found.format != nullptr) return {};
-    found = {format, file};
+    found.push_back({format, file, {}});
   }
-  return found;
+  std::vector<std::string> notes;
+  for (const fs::path& file : by_name) {
+    const std::string what = format_named(file)->beside_model(file);
+    notes.push_back(left_out(file, what.empty() ? "no model by its name" : what));
+  }
+  if (found.size() > 1) {
+    std::erase_if(found, [&](const WholeFile& whole) {
+      const std::string what = whole.format->beside_model(whole.file);
+      if (!what.empty()) notes.push_back(left_out(whole.file, what));
+      return !what.empty();
+    });
+  }
+  if (found.size() != 1) return {};
+  std::ranges::sort(notes);
+  found[0].notes = std::move(notes);
+  return found[0];
 }
 
 std::string weight_extensions() {
@@ -100,6 +133,7 @@ Checkpoint open_stored(const fs::path& named) {
   std::error_code ignored;
   const fs::file_status status = fs::status(model.path, ignored);
   const bool is_folder = fs::is_directory(status);
+  if (is_folder && is_pipeline(model.path)) return open_pipeline_checkpoint(model.path);
   const WholeFile whole = find_whole_file(model.path, is_folder);
   if (whole.format != nullptr) return whole.format->open(whole.file).checkpoint;
   if (fs::exists(status) && !is_folder && weight_format_of(model.path) == nullptr) {

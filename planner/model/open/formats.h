@@ -8,20 +8,25 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "berth/checkpoint.h"
+#include "berth/model.h"
 #include "planner/checkpoint/limits.h"
 
 namespace berth {
 
 // What a file of a whole model gives: its tensors, and the text that its config.json would have,
-// without a dtype.
+// without a dtype. A model of which no config.json can tell has none and makes its tree by itself.
 struct WholeModel {
   Checkpoint checkpoint;
   std::string config_json;
+  std::function<ModelTree(const Checkpoint&, std::optional<DType>)> tree;
 };
 
 // A text that would lie beside weights as a file called `name`, made of a model's first file.
@@ -43,8 +48,11 @@ struct WholeFormat {
   // first, of a model that is split over several files.
   bool (*has_name)(const std::filesystem::path& file);
   bool (*is_later_split)(const std::filesystem::path& file);
-  // Throws Error for a broken file, and for a model of a kind that is not read.
+  // Throws Error for a broken file.
   WholeModel (*open)(const std::filesystem::path& file);
+  // What a file is that is no model of its own but stands beside one, such as "a projector"; empty
+  // for a model, and for a file that cannot be read.
+  std::string (*beside_model)(const std::filesystem::path& file);
   std::span<const InsideText> texts;  // besides the config
 };
 
@@ -55,11 +63,12 @@ const WholeFormat* whole_format(CheckpointFormat format);
 struct WholeFile {
   const WholeFormat* format = nullptr;
   std::filesystem::path file;
+  std::vector<std::string> notes;  // which files of the folder were left out, and why
 };
 
 // Whether `path` is a whole model, by its name, or by its first bytes if the name says nothing. For
-// a folder (`is_folder`), by names alone: the whole model in it, if it holds exactly one, and no
-// other model. Lists the folder once.
+// a folder (`is_folder`), the whole model in it, if it holds exactly one, and no other model. Lists
+// the folder once, and goes by names; where there are several files, each is asked what it is.
 WholeFile find_whole_file(const std::filesystem::path& path, bool is_folder);
 
 // The files of weights that can be opened, for messages: ".safetensors, .gguf, .bin, .pt or .pth".

@@ -16,6 +16,7 @@
 #include "planner/checkpoint/open/weight_formats.h"
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
+#include "planner/model/open/pipeline.h"
 #include "planner/model/open/tree_json.h"
 #include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
@@ -75,6 +76,14 @@ Model open_whole_model(const WholeFile& whole, const std::string& name,
   WholeModel opened = whole.format->open(whole.file);
   Model model;
   model.checkpoint = std::move(opened.checkpoint);
+  std::vector<std::string>& notes = model.checkpoint->notes;
+  notes.insert(notes.begin(), whole.notes.begin(), whole.notes.end());
+  if (opened.tree) {
+    model.tree = opened.tree(*model.checkpoint, dtype);
+    model.tree.name = name;
+    model.tree.quantization = whole.format->name;
+    return model;
+  }
   join_with_config(model, name,
                    build_skeleton(ModelConfig::parse(opened.config_json, whole.file.string()),
                                   dtype, model.checkpoint->tensors.size() + 16),
@@ -126,6 +135,15 @@ Model open_by_names(Model model, const std::string& name, std::optional<DType> d
   return model;
 }
 
+// One component of a diffusers pipeline, whose config.json does not say which tensors it has.
+Model open_component(Model model, const std::string& name, const Skeleton& skeleton,
+                     std::optional<DType> dtype) {
+  model.config = skeleton.config;
+  model.tree = build_component_tree(*model.checkpoint, *skeleton.config, dtype);
+  model.tree.name = name;
+  return model;
+}
+
 Model open_folder(const ModelPath& at, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = at.path / "config.json";
@@ -152,7 +170,9 @@ Model open_folder(const ModelPath& at, std::optional<DType> dtype, Dequantize de
     model.checkpoint->notes.push_back(describe(*model.checkpoint));
     return open_by_names(std::move(model), name, dtype, dequantize);
   }
-  join_with_config(model, name, skeleton.get(), dtype, dequantize);
+  Skeleton built = skeleton.get();
+  if (is_component(*built.config)) return open_component(std::move(model), name, built, dtype);
+  join_with_config(model, name, std::move(built), dtype, dequantize);
   add_note(model.tree, std::move(note));
   return model;
 }
@@ -171,6 +191,8 @@ Model open_weights(const ModelPath& at, std::optional<DType> dtype, Dequantize d
   Skeleton skeleton;
   if (read) {
     skeleton = build_skeleton(std::move(*read), dtype, model.checkpoint->tensors.size() + 16);
+    if (is_component(*skeleton.config))
+      return open_component(std::move(model), name, skeleton, dtype);
   }
   join_with_config(model, name, std::move(skeleton), dtype, dequantize);
   add_note(model.tree, std::move(note));
@@ -186,6 +208,11 @@ Model open_json(const fs::path& path, std::optional<DType> dtype, Dequantize deq
   }
   std::string note;
   ModelConfig config = read_config(path, note);
+  if (is_component(config)) {
+    throw Error(path.string() + ": the config of " + config.text("_class_name").value_or("") +
+                ", a component of a diffusers pipeline, does not say which tensors it has: name "
+                "the folder that holds its weights");
+  }
   if (config.model_type().empty()) {
     throw Error(path.string() +
                 ": neither a config ('model_type' is missing) nor a module tree "
@@ -211,6 +238,7 @@ Model open_any(const ModelPath& at, std::optional<DType> dtype, Dequantize dequa
   const fs::file_status status = fs::status(at.path, error);
   if (!fs::exists(status)) throw Error(at.path.string() + ": no such file or folder");
   const bool is_folder = fs::is_directory(status);
+  if (is_folder && is_pipeline(at.path)) return open_pipeline(at.path, dtype);
   if (const WholeFile whole = find_whole_file(at.path, is_folder); whole.format != nullptr) {
     return open_whole_model(whole, is_folder ? folder_name(at.path) : at.path.stem().string(),
                             dtype);

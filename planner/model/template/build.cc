@@ -282,6 +282,17 @@ class TemplateBuilder : public Scope {
     return total;
   }
 
+  // The size of a head, by the name that templates have for it; 0 where a latent is kept instead.
+  std::uint64_t head_size(std::uint64_t kv_elements) {
+    if (kv_elements == 0) return 0;
+    where_ = "the size of a head";
+    const ExprValue value = value_of("head_dim");
+    const auto* size = std::get_if<std::int64_t>(&value);
+    if (size == nullptr || *size <= 0 || kv_elements % (2 * static_cast<std::uint64_t>(*size)) != 0)
+      return 0;
+    return config_.has("kv_lora_rank") ? 0 : static_cast<std::uint64_t>(*size);
+  }
+
   ModuleId module_id(const std::string& name) const {
     const Module* module = name.empty() ? nullptr : tree_.find_module(name);
     return module == nullptr ? kNone : static_cast<ModuleId>(module - tree_.modules.data());
@@ -309,6 +320,7 @@ class TemplateBuilder : public Scope {
       layer.state_bytes = state_bytes();
       layer.experts = fact("experts");
       layer.experts_per_token = layer.experts == 0 ? 0 : fact("experts_per_token");
+      layer.head_size = head_size(layer.kv_elements);
       facts.layers.push_back(layer);
       ++loops_.back().second;
     }

@@ -63,6 +63,11 @@ void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32
   tensor.stored = info.dtype;
   tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);
   tensor.rearranged = form != nullptr;
+  if (tensor.dtype == info.dtype || can_convert(info.dtype, tensor.dtype)) return;
+  throw Error(checkpoint.shards[info.shard].path.string() + ": tensor " + quote(tensor.name) +
+              " is stored as " + std::string(dtype_name(info.dtype)) +
+              ", which no kernel turns into " + std::string(torch_dtype_name(tensor.dtype)) +
+              ": it can be planned, loaded and checked as it is stored, not computed with");
 }
 
 std::string shape_text(std::span<const std::uint64_t> shape) {

@@ -36,7 +36,8 @@ DType memory_dtype(DType stored, std::optional<DType> wanted);
 
 // Joins a tensor of the tree to the stored tensor `index`: sets what it is stored as, and which
 // dtype it will have in memory. If putting the tensor into its own order would cut blocks of a
-// block format, it is always decoded, to float16 unless another dtype is wanted.
+// block format, it is always decoded, to float16 unless another dtype is wanted. Throws Error, and
+// names the tensor, if its block format cannot be decoded and would have to be.
 void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32_t index,
                   std::optional<DType> wanted);
 
