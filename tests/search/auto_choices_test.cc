@@ -233,6 +233,38 @@ TEST(AutoChooses, ExpertsOnAnotherGpuWhereNoWholeLayersFit) {
   EXPECT_EQ(plan.devices[3].weights, 0u);
 }
 
+// No two layers are alike, and three GPUs have next to nothing to spare: to find out whether any
+// order fits would take too long.
+TEST(AutoChooses, ToSayWhereASearchStoppedAtItsLimit) {
+  MadeShape shape;
+  shape.layers = 45;
+  shape.hidden = 64;
+  shape.vocabulary = 1024;
+  ModelTree tree = model_of(shape);
+  for (std::uint64_t i = 0; i < shape.layers; ++i) {
+    for (ModelTensor& tensor : tree.tensors) {
+      if (tensor.name == "layers." + std::to_string(i) + ".mlp.weight") {
+        tensor.shape[0] += 977 * i * i + 31 * i;
+      }
+    }
+  }
+  const std::uint64_t need = tree.bytes() + shape.layers * 4 * kMiB + 1024 * 6;
+  const std::uint64_t workspace = 512 * (4 * 64 + 3 * 256) * 2 + 512 * 512 * 16 * 4;
+  const Device like = gpu("0", 512 * kMiB + need / 3 + 2 + workspace);
+  std::vector<Device> gpus{like, like, like};
+  gpus[1].name = "1";
+  gpus[2].name = "2";
+  const Plan plan = make_plan(tree, machine_of(gpus, 64 * kGiB, 0), {});
+  ASSERT_TRUE(plan.fits());
+  EXPECT_GT(plan.devices[3].weights, 0u);
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("stopped at its limit")));
+  Request request;
+  request.never_offload = true;
+  const Plan short_of_space = make_plan(tree, machine_of(gpus, 64 * kGiB, 0), request);
+  EXPECT_FALSE(short_of_space.fits());
+  EXPECT_THAT(short_of_space.notes, Contains(HasSubstr("may have missed one that fits")));
+}
+
 // What the disk needs where it is run is known only once units are placed. The larger GPU makes
 // another runner the better one, for which no contiguous plan is found.
 TEST(AutoChooses, APlanBesideASmallHostAndADiskWhateverTheGpuHas) {
