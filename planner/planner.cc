@@ -39,6 +39,7 @@ struct Decision {
   std::vector<std::string> notes;
   std::optional<double> gap;  // Estimate::optimality_gap, where the policy proves one
   std::uint64_t missing = 0;  // bytes that the policy found to be missing; 0: it fits
+  bool packed = false;        // no contiguous runs fit: AutoPlan::packed
 };
 
 // The first four of the names, and how many more there are.
@@ -227,6 +228,39 @@ Decision decide_map(const PlanInputs& inputs) {
   return decision;
 }
 
+// How often the activation goes from one device to another on its way along the chain, and to
+// experts aside and back.
+std::size_t count_hops(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device) {
+  const PlacedUnits placed = placed_units(inputs.chain, tensor_device);
+  std::size_t hops = 0;
+  std::uint32_t at = kNone;
+  for (std::size_t u = 0; u < inputs.chain.units.size(); ++u) {
+    const std::uint32_t first = placed.begin[u];
+    const std::uint32_t last = placed.begin[u + 1];
+    if (first == last) continue;
+    if (at != kNone && placed.pieces[first].device != at) ++hops;
+    hops += 2 * (last - first - 1);
+    at = placed.pieces[first].device;
+  }
+  return hops;
+}
+
+// Says where the search had to leave contiguous runs, and where it stopped at its limit.
+void note_packing(const PlanInputs& inputs, const AutoPlan& plan, Decision& decision) {
+  if (plan.packed) {
+    decision.notes.push_back(
+        "one run of layers for each device does not fit: layers are packed in another order, "
+        "with " +
+        std::to_string(count_hops(inputs, plan.tensor_device)) + " hops between devices");
+  }
+  if (!plan.stopped) return;
+  decision.notes.push_back(
+      plan.fits ? "the search for other orders of layers stopped at its limit: devices that are "
+                  "preferred may hold more than this plan puts there"
+                : "the search for other orders of layers stopped at its limit: it may have missed "
+                  "one that fits");
+}
+
 Decision decide_auto(const PlanInputs& inputs) {
   AutoPlan plan = auto_place(inputs);
   Decision decision;
@@ -236,6 +270,8 @@ Decision decide_auto(const PlanInputs& inputs) {
         "may have missed the best pipeline; the estimate says how far from optimal this one can "
         "be");
   }
+  note_packing(inputs, plan, decision);
+  decision.packed = plan.packed && plan.fits;
   if (!plan.fits) decision.missing = std::max<std::uint64_t>(plan.missing, 1);
   decision.tensor_device = std::move(plan.tensor_device);
   decision.gap = plan.gap;
@@ -491,7 +527,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (own) note_budgets(inputs, ledger, plan);
   Reasons reasons;
   if (own && all) {
-    reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming);
+    reasons = auto_reasons(inputs, plan.tensor_device, ledger, streaming, decision.packed);
   }
   plan.placement = list_placements(inputs, plan.tensor_device, decision.by_device, reasons);
   const std::uint64_t missing =

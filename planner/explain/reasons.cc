@@ -155,7 +155,7 @@ std::string experts_reason(const PlanInputs& inputs, const Unit& unit, std::uint
 }  // namespace
 
 Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
-                     const Ledger& ledger, const Streaming& streaming) {
+                     const Ledger& ledger, const Streaming& streaming, bool packed) {
   const Chain& chain = inputs.chain;
   Reasons reasons;
   reasons.units.resize(chain.units.size());
@@ -163,8 +163,14 @@ Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>&
   const std::vector<Run> runs = find_runs(inputs, tensor_device);
   std::set<std::uint32_t> used;
   used.insert(tensor_device.begin(), tensor_device.end());
+  std::vector<std::size_t> runs_on(inputs.machine.devices.size(), 0);
+  for (const Run& run : runs) ++runs_on[run.device];
   for (const Run& run : runs) {
-    const std::string words = run_reason(inputs, ledger, streaming, run, used);
+    std::string words = run_reason(inputs, ledger, streaming, run, used);
+    if (packed && inputs.is_gpu(run.device) && runs_on[run.device] > 1) {
+      words += "; in " + std::to_string(runs_on[run.device]) +
+               " runs, as one for each device does not fit";
+    }
     for (std::uint32_t u = run.first; u <= run.last; ++u) reasons.units[u] = words;
   }
   for (const auto& group : chain.tied) {

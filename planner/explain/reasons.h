@@ -15,8 +15,9 @@ struct Reasons {
   std::vector<std::string> experts;  // why the unit's experts stand aside; "" if they do not
 };
 
-// Pure. `streaming`: what the plan's estimate streams.
+// Pure. `streaming`: what the plan's estimate streams. `packed`: layers are in such an order
+// because contiguous runs do not fit (AutoPlan::packed).
 Reasons auto_reasons(const PlanInputs& inputs, const std::vector<std::uint32_t>& tensor_device,
-                     const Ledger& ledger, const Streaming& streaming);
+                     const Ledger& ledger, const Streaming& streaming, bool packed);
 
 }  // namespace berth

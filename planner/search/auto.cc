@@ -6,6 +6,7 @@
 
 #include "planner/search/bounds.h"
 #include "planner/search/exhaustive.h"
+#include "planner/search/packer.h"
 #include "planner/search/pipeline_bound.h"
 #include "planner/search/pipeline_solver.h"
 #include "planner/search/spread.h"
@@ -17,6 +18,8 @@ namespace {
 // A gain of less than this share of the cost is not worth a further search: estimates are not
 // nearly that exact.
 constexpr double kNotWorthIt = 1e-3;
+// Contiguous runs that may be this far from the best are compared with a packing in any order.
+constexpr double kWorthPacking = 0.01;
 
 // A placement that fits, and how good it is.
 struct Found {
@@ -24,6 +27,7 @@ struct Found {
   Pricing::Priced priced;
   double cost = 0;  // what the policy minimises: seconds of the score, or of the slowest device
   bool exact = true;
+  bool packed = false;
 };
 
 // One search, for one set of inputs. bottleneck_ tells `throughput` from `auto`.
@@ -64,6 +68,11 @@ class Search {
   std::optional<PipelinePlan> solve_groups(Pipeline& pipeline,
                                            const std::vector<std::vector<std::uint32_t>>& groups,
                                            std::size_t next) const;
+  // A packing (packer.h), and what it costs.
+  Found packed(Candidate candidate) const;
+  double slowest(const Candidate& candidate) const;
+  // Spreads what streams.
+  void respace(Found& found) const;
   // Spreads what streams and, if the chain is short, tries every placement. `proven`: whether the
   // result is then known to be the best.
   void improve(const Tier& tier, Found& found, bool& proven);
@@ -77,6 +86,7 @@ class Search {
   bool bottleneck_;
   Judge judge_;
   PipelineBuilder builder_;
+  bool stopped_ = false;  // a search for packings that fit stopped at its limit
 };
 
 bool Search::may_stand_aside(const Tier& tier) const {
@@ -329,7 +339,7 @@ void Search::ration_host(const Tier& tier, Variant variant, std::optional<Found>
   }
 }
 
-void Search::improve(const Tier& tier, Found& found, bool& proven) {
+void Search::respace(Found& found) const {
   if (bottleneck_) return;
   for (Candidate& candidate : spread(inputs_, judge_, found.candidate, found.priced.streaming)) {
     std::optional<Pricing::Priced> priced = judge_.price(candidate);
@@ -338,6 +348,11 @@ void Search::improve(const Tier& tier, Found& found, bool& proven) {
     found.priced = std::move(*priced);
     found.candidate = std::move(candidate);
   }
+}
+
+void Search::improve(const Tier& tier, Found& found, bool& proven) {
+  respace(found);
+  if (bottleneck_) return;
   Exhausted all = exhaust(inputs_, judge_, builder_, tier, found.cost);
   proven = all.complete;
   if (!all.best) return;
@@ -350,6 +365,8 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
   AutoPlan out;
   out.tensor_device = judge_.tensor_device(found.candidate);
   out.exact = found.exact || proven;
+  out.packed = found.packed;
+  out.stopped = stopped_;
   out.gap = 0;
   if (proven || found.cost <= 0) return out;
   double least = 0;
@@ -365,20 +382,45 @@ AutoPlan Search::finish(const Tier& tier, const Found& found, bool proven) const
   return out;
 }
 
+// Seconds of the device that takes the longest.
+double Search::slowest(const Candidate& candidate) const {
+  std::vector<double> seconds(inputs_.machine.devices.size(), 0);
+  for (std::uint32_t u = 0; u < candidate.home.size(); ++u) {
+    const Seconds own = judge_.seconds(u, candidate.home[u], candidate.experts[u]);
+    seconds[candidate.home[u]] += inputs_.time.score(own);
+  }
+  return *std::max_element(seconds.begin(), seconds.end());
+}
+
+Found Search::packed(Candidate candidate) const {
+  Found found;
+  found.packed = true;
+  found.candidate = std::move(candidate);
+  found.priced = *judge_.price(found.candidate);
+  found.cost = bottleneck_ ? slowest(found.candidate) : found.priced.score;
+  return found;
+}
+
 std::optional<AutoPlan> Search::place(const Tier& tier) {
   std::optional<Found> best;
   for (const Variant& variant : variants(tier)) attempt(tier, variant, best);
   if (!best) {
-    const std::optional<Candidate> any = any_that_fits(inputs_, judge_, builder_, tier);
-    if (!any) return std::nullopt;
-    best.emplace();
-    best->candidate = *any;
-    best->priced = *judge_.price(*any);
-    best->cost = best->priced.score;
+    PackedPlan plan = pack_tier(inputs_, judge_, builder_, tier, bottleneck_);
+    stopped_ = stopped_ || (!plan.best && !plan.complete);
+    if (!plan.best) return std::nullopt;
+    best = packed(*std::move(plan.best));
   }
   bool proven = false;
   improve(tier, *best, proven);
-  return finish(tier, *best, proven);
+  AutoPlan out = finish(tier, *best, proven);
+  if (best->packed || bottleneck_ || *out.gap < kWorthPacking) return out;
+  PackedPlan plan = pack_better(inputs_, judge_, builder_, tier, best->cost * (1 - kNotWorthIt));
+  if (!plan.best) return out;
+  Found other = packed(*std::move(plan.best));
+  respace(other);
+  if (other.cost >= best->cost * (1 - kNotWorthIt)) return out;
+  other.packed = false;  // it is better, but not the only one that fits
+  return finish(tier, other, false);
 }
 
 bool Search::fits(const Tier& tier) {
@@ -388,7 +430,7 @@ bool Search::fits(const Tier& tier) {
     attempt(tier, variant, best);
     if (best) return true;
   }
-  return any_that_fits(inputs_, judge_, builder_, tier).has_value();
+  return pack_any(inputs_, judge_, builder_, tier).best.has_value();
 }
 
 // By device: the bytes by which what overrides put there exceeds its space.
@@ -474,6 +516,7 @@ AutoPlan Search::stretch(const std::vector<Tier>& tiers) {
   grow(grown, extra);
   AutoPlan out;
   out.fits = false;
+  out.stopped = stopped_;
   out.missing = extra;
   for (const std::uint64_t bytes : excess) out.missing += bytes;
   for (const Tier& tier : tiers) {

@@ -11,6 +11,7 @@
 // - the same with the input embedding on the host;
 // - tied units together on each device in turn, or on different devices, each with its copy;
 // - layers that stream spread among those that stand on the GPU, at several spacings (spread.h);
+// - if none of these fits, packings in any order, contiguous or not (packer.h);
 // - if the chain is short, every placement there is, by branch and bound (exhaustive.h).
 // A lower bound over all placements (bounds.h) says how far from optimal the winner can be. All
 // functions are pure and deterministic.
@@ -29,7 +30,11 @@ struct AutoPlan {
   std::vector<std::uint32_t> tensor_device;  // by TensorId; kNone only if no device may be used
   // (cost - lower bound) / cost; 0: proven optimal; nothing: nothing is known.
   std::optional<double> gap;
-  bool exact = true;  // every order of devices was tried, or the placement is proven optimal
+  bool exact = true;    // every order of devices was tried, or the placement is proven optimal
+  bool packed = false;  // no contiguous runs fit: layers are packed in another order
+  // A search for packings stopped at its limit: a tier that was passed over may hold the model all
+  // the same, or, if it does not fit, less may be missing.
+  bool stopped = false;
   bool fits = true;
   // If it does not fit: the fewest bytes of memory that, added to one device, would make it fit (to
   // all devices if one is not enough), and the bytes by which overrides alone fill devices beyond

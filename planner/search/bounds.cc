@@ -196,6 +196,18 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
   };
   const bool experts_aside = std::any_of(pipeline.units.begin(), pipeline.units.end(),
                                          [](const PipelineUnit& unit) { return unit.experts > 0; });
+  const auto is_disk = [&](std::uint32_t d) {
+    return inputs.machine.devices[devices[d]].kind == DeviceKind::kDisk;
+  };
+  // What a disk holds runs elsewhere, so that it takes weights alone, and any bytes of them.
+  const auto fillable = [&](const Pipeline& of) {
+    std::vector<double> out = bound_spaces(of);
+    for (std::uint32_t d = 0; d < out.size(); ++d) {
+      const PipelineDevice& at = of.devices[d];
+      if (is_disk(d)) out[d] = static_cast<double>(std::min(at.space, at.weight_space));
+    }
+    return out;
+  };
   const auto spaces = [&](std::uint32_t streamer) {
     Pipeline less = pipeline;
     const auto take = [&](std::uint32_t device, std::uint64_t bytes) {
@@ -205,15 +217,15 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
     };
     if (streamer != kNone) take(streamer, 2 * least_buffer(inputs));
     const std::uint32_t runner = builder.disk_runner(tier);
-    if (runner == kNone || experts_aside) return bound_spaces(less);
+    if (runner == kNone || experts_aside) return fillable(less);
     double short_by = 0;
     for (const PipelineUnit& unit : pipeline.units) short_by += static_cast<double>(unit.resident);
-    const std::vector<double> all = bound_spaces(less);
-    for (std::size_t d = 0; d < devices.size(); ++d) {
-      if (inputs.machine.devices[devices[d]].kind != DeviceKind::kDisk) short_by -= all[d];
+    const std::vector<double> all = fillable(less);
+    for (std::uint32_t d = 0; d < devices.size(); ++d) {
+      if (!is_disk(d)) short_by -= all[d];
     }
     take(runner, disk_overhead(inputs, short_by));
-    return bound_spaces(less);
+    return fillable(less);
   };
   const auto bound = [&](const Streaming& streaming, const Mixture& mixture, double upper) {
     const Relaxation relaxed(inputs, judge, streaming, mixture);
@@ -223,7 +235,7 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
       const PipelineUnit& unit = pipeline.units[u];
       std::vector<Choice> options;
       const auto add = [&](std::uint32_t d, std::uint32_t side, std::uint64_t experts) {
-        const bool weights = counts_weights(pipeline.devices[d]);
+        const bool weights = counts_weights(pipeline.devices[d]) || is_disk(d);
         const std::uint64_t all = weights ? unit.weights : unit.resident;
         options.push_back({relaxed.score(u, devices[d], devices[experts > 0 ? side : d]) * 1e9, d,
                            side, static_cast<double>(all - experts), static_cast<double>(experts)});
@@ -232,8 +244,7 @@ double score_bound(const PlanInputs& inputs, const Judge& judge, const PipelineB
         if (unit.fixed != kNone ? unit.fixed != d : !pipeline.devices[d].open) continue;
         add(d, d, 0);
         for (std::uint32_t side = 0; unit.experts > 0 && side < devices.size(); ++side) {
-          const bool with_gpu = inputs.is_gpu(devices[d]) || inputs.is_gpu(devices[side]);
-          if (side != d && with_gpu && pipeline.devices[side].open) add(d, side, unit.experts);
+          if (side != d && pipeline.devices[side].open) add(d, side, unit.experts);
         }
       }
       return options;

@@ -152,6 +152,7 @@ void Judge::add_tied(const Candidate& candidate, Usage& usage) const {
   const auto add = [&](const std::vector<std::uint32_t>& group) {
     for (std::size_t i = 1; i < group.size(); ++i) {
       const std::uint32_t device = candidate.home[group[i]];
+      if (device == kNone) continue;
       const bool there = std::any_of(group.begin(), group.begin() + static_cast<std::ptrdiff_t>(i),
                                      [&](std::uint32_t u) { return candidate.home[u] == device; });
       if (!there) usage.weights[device] += inputs_.chain.units[group[i]].tied;
@@ -167,12 +168,13 @@ Judge::Usage Judge::usage(const Candidate& candidate) const {
   out.weights.assign(devices, 0);
   out.activation.assign(devices, 0);
   std::vector<std::uint64_t> rest(devices, 0);  // KV cache, computed buffers, logits
-  std::vector<std::uint64_t> from_disk(devices, 0);
+  std::vector<std::uint64_t>& from_disk = out.buffer;
+  from_disk.assign(devices, 0);
   for (std::uint32_t u = 0; u < freedom_.size(); ++u) {
     const Unit& unit = inputs_.chain.units[u];
     if (unit.tensors.empty()) continue;
     const Freedom& free = freedom_[u];
-    const std::uint32_t home = inputs_.time.runs_on(candidate.home[u]);
+    const bool placed = candidate.home[u] != kNone;
     std::uint64_t read_dense = 0;  // from the disk
     std::uint64_t read_experts = 0;
     const auto put = [&](std::uint32_t device, std::uint64_t weights, std::uint64_t experts,
@@ -186,12 +188,12 @@ Judge::Usage Judge::usage(const Candidate& candidate) const {
       read_experts += experts;
       from_disk[runner] = std::max(from_disk[runner], buffer_bytes(unit, read_dense, read_experts));
     };
-    put(candidate.home[u], free.core, 0, free.computed);
-    if (free.experts > 0) put(candidate.experts[u], 0, free.experts, 0);
+    if (placed) put(candidate.home[u], free.core, 0, free.computed);
+    if (placed && free.experts > 0) put(candidate.experts[u], 0, free.experts, 0);
     for (const Freedom::Loose& loose : free.loose) {
       put(loose.device, loose.weights, 0, loose.computed);
     }
-    rest[home] += unit.kv_bytes + unit.logits;
+    if (placed) rest[inputs_.time.runs_on(candidate.home[u])] += unit.kv_bytes + unit.logits;
   }
   add_tied(candidate, out);
   for (std::size_t d = 0; d < devices; ++d) {

@@ -62,7 +62,9 @@ class Judge {
     std::vector<std::uint64_t> weights;
     std::vector<std::uint64_t> total;       // weights, KV cache, workspace; no stream buffers
     std::vector<std::uint64_t> activation;  // the activations among it
+    std::vector<std::uint64_t> buffer;      // one of the two buffers for the disk among it
   };
+  // Of a unit whose home is kNone only what overrides took from it counts.
   Usage usage(const Candidate& candidate) const;
   // By how many bytes `device` is over its space or its budget.
   std::uint64_t over(const Usage& usage, std::uint32_t device) const;

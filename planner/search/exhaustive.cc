@@ -6,8 +6,7 @@ namespace berth {
 namespace {
 
 constexpr std::size_t kMaxSteps = 60'000;
-constexpr std::size_t kMaxPriced = 7'000;      // 8 units on 3 devices: 6,561
-constexpr std::size_t kMaxFirstSteps = 5'000;  // of any_that_fits()
+constexpr std::size_t kMaxPriced = 7'000;  // 8 units on 3 devices: 6,561
 
 // One way to place a unit, and the least that it costs: as if it streamed and all its copies were
 // hidden behind computing.
@@ -56,14 +55,7 @@ class Branching {
 
   Exhausted run() {
     visit(0, 0);
-    return {best_, steps_ < max_steps_ && priced_ < kMaxPriced};
-  }
-
-  std::optional<Candidate> first() {
-    first_only_ = true;
-    max_steps_ = kMaxFirstSteps;
-    visit(0, 0);
-    return best_;
+    return {best_, steps_ < kMaxSteps && priced_ < kMaxPriced};
   }
 
  private:
@@ -75,8 +67,8 @@ class Branching {
     for (const std::uint32_t home : homes) {
       out.push_back({home, home, least(u, home, home)});
       if (free.experts == 0) continue;
-      for (const std::uint32_t side : tier.devices) {  // the host, the disk, or another GPU
-        if (side == home || (!inputs_.is_gpu(home) && !inputs_.is_gpu(side))) continue;
+      for (const std::uint32_t side : tier.devices) {
+        if (side == home) continue;
         out.push_back({home, side, least(u, home, side)});
       }
     }
@@ -119,7 +111,7 @@ class Branching {
   }
 
   void visit(std::uint32_t u, double so_far) {
-    if (++steps_ >= max_steps_ || priced_ >= kMaxPriced || (first_only_ && best_)) return;
+    if (++steps_ >= kMaxSteps || priced_ >= kMaxPriced) return;
     if (u == options_.size()) return leaf();
     for (const Option& option : options_[u]) {
       if (so_far + option.least + rest_[u + 1] >= known_ * (1 - 1e-12)) break;
@@ -222,10 +214,6 @@ class Branching {
   }
 
   void leaf() {
-    if (first_only_) {
-      if (judge_.fits(current_)) best_ = current_;
-      return;
-    }
     ++priced_;
     const auto priced = judge_.price(current_);
     if (!priced || priced->score >= known_ * (1 - 1e-12)) return;
@@ -236,7 +224,6 @@ class Branching {
   const PlanInputs& inputs_;
   const Judge& judge_;
   double known_;
-  bool first_only_ = false;
   std::vector<std::vector<Option>> options_;
   std::vector<double> rest_;           // by unit: the least seconds that it and those after it take
   std::vector<std::uint32_t> leader_;  // by unit: the first it must share a device with, or kNone
@@ -249,7 +236,6 @@ class Branching {
   std::vector<bool> named_;                    // by device: overrides put units there
   Candidate current_;
   std::optional<Candidate> best_;
-  std::size_t max_steps_ = kMaxSteps;
   std::size_t steps_ = 0;
   std::size_t priced_ = 0;
 };
@@ -268,12 +254,6 @@ Exhausted exhaust(const PlanInputs& inputs, const Judge& judge, const PipelineBu
                   const Tier& tier, double known) {
   if (!is_short(inputs, judge)) return {};
   return Branching(inputs, judge, builder, tier, known).run();
-}
-
-std::optional<Candidate> any_that_fits(const PlanInputs& inputs, const Judge& judge,
-                                       const PipelineBuilder& builder, const Tier& tier) {
-  if (!is_short(inputs, judge)) return std::nullopt;
-  return Branching(inputs, judge, builder, tier, kNever).first();
 }
 
 }  // namespace berth

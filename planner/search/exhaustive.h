@@ -24,8 +24,4 @@ inline constexpr std::size_t kExhaustiveUnits = 12;
 Exhausted exhaust(const PlanInputs& inputs, const Judge& judge, const PipelineBuilder& builder,
                   const Tier& tier, double known);
 
-// The first placement that is found to fit, whatever it costs; nothing if none is found.
-std::optional<Candidate> any_that_fits(const PlanInputs& inputs, const Judge& judge,
-                                       const PipelineBuilder& builder, const Tier& tier);
-
 }  // namespace berth

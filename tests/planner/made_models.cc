@@ -64,23 +64,28 @@ ModelTree model_of(const MadeShape& shape) {
   const auto layers = add_module(tree, 0, "layers", "ModuleList");
   for (std::uint64_t i = 0; i < shape.layers; ++i) {
     const auto layer = add_module(tree, layers, std::to_string(i), "Block", true);
+    const bool unlike = shape.unlike_every > 0 && (i + 1) % shape.unlike_every == 0;
+    const std::uint64_t quarter =
+        shape.layer_bytes * (unlike ? shape.unlike_percent : 100) / 100 / 8;
     const auto attn = add_module(tree, layer, "attn", "Attention");
-    add_tensor(tree, attn, "weight", DType::kBF16, {shape.layer_bytes / 8});
+    add_tensor(tree, attn, "weight", DType::kBF16, {quarter});
     const auto mlp = add_module(tree, layer, "mlp", "Mlp");
     LayerFacts facts;
     if (i < shape.dense_layers || shape.experts == 0) {
-      add_tensor(tree, mlp, "weight", DType::kBF16, {shape.layer_bytes / 8, 3});
+      add_tensor(tree, mlp, "weight", DType::kBF16, {quarter, 3});
     } else {
       add_tensor(tree, mlp, "gate", DType::kBF16, {shape.hidden, shape.experts});
       const auto experts = add_module(tree, mlp, "experts", "Experts");
       tree.modules[experts].expert = true;
-      add_tensor(tree, experts, "weight", DType::kBF16, {shape.layer_bytes / 8, 3});
+      add_tensor(tree, experts, "weight", DType::kBF16, {quarter, 3});
       facts.experts = shape.experts;
       facts.experts_per_token = 2;
     }
     facts.module = layer;
-    facts.kv_elements = shape.kv_elements;
-    facts.window = shape.window;
+    const bool state = shape.state_bytes > 0 && !unlike;
+    facts.kv_elements = state ? 0 : shape.kv_elements;
+    facts.state_bytes = state ? shape.state_bytes : 0;
+    facts.window = unlike ? 0 : shape.window;
     tree.facts.layers.push_back(facts);
   }
   const auto norm = add_module(tree, 0, "norm", "Norm");

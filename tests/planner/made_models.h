@@ -31,6 +31,11 @@ struct MadeShape {
   bool tied = false;
   std::uint64_t experts = 0;  // in each layer but the first `dense_layers`; two to a token
   std::uint64_t dense_layers = 0;
+  // Of so many layers the last is unlike the others: it has so many percent of their bytes, keeps
+  // all positions where they have a window, and a KV cache where they have a state. 0: none is.
+  std::uint64_t unlike_every = 0;
+  std::uint64_t unlike_percent = 100;
+  std::uint64_t state_bytes = 0;  // of a sequence, in place of a KV cache
 };
 
 // embed, layers.N.{attn, mlp}, norm, head: bfloat16. With experts: layers.N.mlp.{gate, experts}.

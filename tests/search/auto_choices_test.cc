@@ -169,6 +169,126 @@ TEST(AutoChooses, ByTheMeasuredSpeedOfProductsOnTheCpu) {
   EXPECT_GT(make_plan(tree, machine, {}).estimate.seconds_per_token, 5 * before);
 }
 
+// The embedding and the head need the larger GPU, which has space for half of the layers beside
+// them: in a chain these stand before and after the layers of the other one.
+TEST(AutoChooses, LayersInAnotherOrderWhereNoContiguousRunsFit) {
+  MadeShape shape;
+  shape.layers = 32;
+  shape.layer_bytes = 400 * kMiB;
+  shape.hidden = 4096;
+  shape.vocabulary = 128 * 1024;  // 1 GiB
+  const ModelTree tree = model_of(shape);
+  const std::uint64_t half = 16 * 404 * kMiB + 110 * kMiB;  // 4 MiB of KV cache each; workspace
+  Machine machine = machine_of(
+      {gpu("0", 512 * kMiB + 2 * kGiB + half), gpu("1", 512 * kMiB + half)}, 64 * kGiB, 0);
+  for (const Policy policy : {Policy::kAuto, Policy::kThroughput}) {
+    Request request;
+    request.policy = policy;
+    const Plan plan = make_plan(tree, machine, request);
+    expect_sound(tree, plan, "packed");
+    expect_whole(tree, plan, "packed");
+    ASSERT_TRUE(plan.fits());
+    EXPECT_EQ(plan.devices[2].weights, 0u) << "what fits on the GPUs is never spilled";
+    EXPECT_EQ(device_of(tree, plan, "embed.weight"), "0");
+    EXPECT_EQ(device_of(tree, plan, "head.weight"), "0");
+    std::size_t hops = 0;
+    for (int i = 1; i < 32; ++i) {
+      const auto on = [&](int layer) {
+        return device_of(tree, plan, "layers." + std::to_string(layer) + ".attn.weight");
+      };
+      hops += on(i) != on(i - 1) ? 1 : 0;
+    }
+    EXPECT_EQ(hops + (device_of(tree, plan, "layers.0.attn.weight") == "1" ? 1 : 0) +
+                  (device_of(tree, plan, "layers.31.attn.weight") == "1" ? 1 : 0),
+              2u);
+    EXPECT_THAT(plan.notes, Contains(HasSubstr("in another order, with 2 hops")));
+    EXPECT_THAT(placed(tree, plan, "embed")->reason, HasSubstr("in 2 runs"));
+    ASSERT_TRUE(plan.estimate.optimality_gap);
+    EXPECT_LT(*plan.estimate.optimality_gap, 0.2);
+  }
+  Request request;
+  request.never_offload = true;
+  EXPECT_TRUE(make_plan(tree, machine, request).fits());
+  machine.devices[0].capacity -= 100 * kMiB;  // now one layer is too many
+  EXPECT_FALSE(make_plan(tree, machine, request).fits());
+}
+
+// Half of each layer is experts. Two of the GPUs have space for the experts of all layers, and one
+// for the rest of them: only pieces of layers fit.
+TEST(AutoChooses, ExpertsOnAnotherGpuWhereNoWholeLayersFit) {
+  MadeShape shape;
+  shape.layers = 16;
+  shape.layer_bytes = 256 * kMiB;  // of which 192 MiB are experts
+  shape.experts = 8;
+  const ModelTree tree = model_of(shape);
+  const std::uint64_t experts = 7 * 192 * kMiB;
+  const Machine machine = machine_of(
+      {gpu("0", 512 * kMiB + 8 * 192 * kMiB + kMiB), gpu("1", 512 * kMiB + experts + 50 * kMiB),
+       gpu("2", 512 * kMiB + 16 * 70 * kMiB + 192 * kMiB + 120 * kMiB)},
+      64 * kGiB, 0);
+  const Plan plan = make_plan(tree, machine, {});
+  expect_sound(tree, plan, "pieces");
+  expect_whole(tree, plan, "pieces");
+  ASSERT_TRUE(plan.fits());
+  EXPECT_EQ(plan.devices[3].weights, 0u);
+}
+
+// No two layers are alike, and three GPUs have next to nothing to spare: to find out whether any
+// order fits would take too long.
+TEST(AutoChooses, ToSayWhereASearchStoppedAtItsLimit) {
+  MadeShape shape;
+  shape.layers = 45;
+  shape.hidden = 64;
+  shape.vocabulary = 1024;
+  ModelTree tree = model_of(shape);
+  for (std::uint64_t i = 0; i < shape.layers; ++i) {
+    for (ModelTensor& tensor : tree.tensors) {
+      if (tensor.name == "layers." + std::to_string(i) + ".mlp.weight") {
+        tensor.shape[0] += 977 * i * i + 31 * i;
+      }
+    }
+  }
+  const std::uint64_t need = tree.bytes() + shape.layers * 4 * kMiB + 1024 * 6;
+  const std::uint64_t workspace = 512 * (4 * 64 + 3 * 256) * 2 + 512 * 512 * 16 * 4;
+  const Device like = gpu("0", 512 * kMiB + need / 3 + 2 + workspace);
+  std::vector<Device> gpus{like, like, like};
+  gpus[1].name = "1";
+  gpus[2].name = "2";
+  const Plan plan = make_plan(tree, machine_of(gpus, 64 * kGiB, 0), {});
+  ASSERT_TRUE(plan.fits());
+  EXPECT_GT(plan.devices[3].weights, 0u);
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("stopped at its limit")));
+  Request request;
+  request.never_offload = true;
+  const Plan short_of_space = make_plan(tree, machine_of(gpus, 64 * kGiB, 0), request);
+  EXPECT_FALSE(short_of_space.fits());
+  EXPECT_THAT(short_of_space.notes, Contains(HasSubstr("may have missed one that fits")));
+}
+
+// What the disk needs where it is run is known only once units are placed. The larger GPU makes
+// another runner the better one, for which no contiguous plan is found.
+TEST(AutoChooses, APlanBesideASmallHostAndADiskWhateverTheGpuHas) {
+  MadeShape shape;
+  shape.layers = 18;
+  shape.layer_bytes = 72 * kMiB;
+  shape.hidden = 576;
+  shape.vocabulary = 30 * 1024;
+  shape.experts = 8;
+  const ModelTree tree = model_of(shape);
+  Request request;
+  request.workload.prompt_tokens = 4096;
+  double before = 1e9;
+  for (const std::uint64_t more : {0, 100, 300, 400, 500, 628, 900}) {
+    const Machine machine =
+        machine_of({gpu("0", (853 + more) * kMiB, 6e11)}, 105 * kMiB, 100 * kGiB);
+    const Plan plan = make_plan(tree, machine, request);
+    expect_sound(tree, plan, "disk");
+    ASSERT_TRUE(plan.fits()) << more;
+    EXPECT_LE(plan.estimate.score_seconds, before * (1 + 1e-6)) << more;
+    before = plan.estimate.score_seconds;
+  }
+}
+
 TEST(AutoChooses, WordsForTheConstraintThatStandsInTheWay) {
   const ModelTree tree = model_of({});
   Machine machine = machine_of({gpu("0", 700 * kMiB)}, 8 * kGiB, 0);

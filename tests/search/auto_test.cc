@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <random>
 
 #include "berth/planner.h"
 #include "planner/cost/chain.h"
+#include "planner/cost/memory.h"
 #include "planner/search/bounds.h"
 #include "tests/instance_share.h"
 #include "tests/planner/made_models.h"
@@ -17,21 +19,15 @@ namespace berth {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 // The pieces that a placement is made of: whole units, or a unit and its experts apart.
-struct PieceName {
-  std::string module;
-  bool experts = false;
-  std::size_t unit = 0;  // index of the piece that is the unit, for experts
-};
-
-std::vector<PieceName> pieces_of(const ModelTree& tree) {
-  std::vector<PieceName> out;
+std::vector<std::string> pieces_of(const ModelTree& tree) {
+  std::vector<std::string> out;
   const Chain chain = make_chain(tree, fill_workload(tree, {}));
   for (const Unit& unit : chain.units) {
-    const std::string name(tree.modules[unit.module].name);
-    out.push_back({name, false, 0});
-    if (unit.experts > 0) out.push_back({name + ".mlp.experts", true, out.size() - 1});
+    out.emplace_back(tree.modules[unit.module].name);
+    if (unit.experts > 0) out.push_back(out.back() + ".mlp.experts");
   }
   return out;
 }
@@ -44,33 +40,26 @@ struct Oracle {
 };
 
 Oracle try_everything(const ModelTree& tree, const Machine& machine, const Request& asked) {
-  const std::vector<PieceName> pieces = pieces_of(tree);
+  const std::vector<std::string> pieces = pieces_of(tree);
   std::vector<std::size_t> at(pieces.size(), 0);
   Oracle oracle;
-  const auto is_gpu = [&](std::size_t d) { return machine.devices[d].kind == DeviceKind::kCuda; };
   for (;;) {
-    bool allowed = true;
     bool host = false;
     bool disk = false;
     Request request = asked;
     request.policy = Policy::kDeviceMap;
     request.device_map.emplace();
     for (std::size_t p = 0; p < pieces.size(); ++p) {
-      // If the experts stand aside, they or the rest of the unit are on a GPU.
-      const std::size_t home = at[pieces[p].unit];
-      if (pieces[p].experts && at[p] != home) allowed = allowed && (is_gpu(home) || is_gpu(at[p]));
       host = host || machine.devices[at[p]].kind == DeviceKind::kCpu;
       disk = disk || machine.devices[at[p]].kind == DeviceKind::kDisk;
       // "cpu" would be all nodes of host RAM together.
       const std::string& name = machine.devices[at[p]].name;
-      request.device_map->push_back({pieces[p].module, name == "cpu" ? "cpu:0" : name});
+      request.device_map->push_back({pieces[p], name == "cpu" ? "cpu:0" : name});
     }
-    if (allowed) {
-      const Plan plan = make_plan(tree, machine, request);
-      std::optional<double>& best = disk ? oracle.with_disk : host ? oracle.with_host : oracle.gpus;
-      const double score = plan.estimate.score_seconds;
-      if (plan.fits() && (!best || score < *best)) best = score;
-    }
+    const Plan plan = make_plan(tree, machine, request);
+    std::optional<double>& best = disk ? oracle.with_disk : host ? oracle.with_host : oracle.gpus;
+    const double score = plan.estimate.score_seconds;
+    if (plan.fits() && (!best || score < *best)) best = score;
     std::size_t p = 0;
     while (p < at.size() && ++at[p] == machine.devices.size()) at[p++] = 0;
     if (p == at.size()) break;
@@ -220,6 +209,116 @@ TEST(Auto, EqualsTheBestOfAllPlacementsOnTwoNodesOfHostRam) {
 
 TEST(Auto, EqualsTheBestOfAllPlacementsOfMixturesOnTwoNodesOfHostRam) {
   expect_best(true, 24, 20 / kInstanceShare, 2);
+}
+
+// GPUs whose space together is about what the model needs, so that it often fits in one order of
+// its layers only, and no other memory.
+Instance tight_instance(std::mt19937& random, std::uint64_t layers) {
+  const auto pick = [&](std::uint64_t low, std::uint64_t high) {
+    return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
+  };
+  MadeShape shape;
+  shape.layers = layers;
+  shape.layer_bytes = 8 * kMiB * pick(2, 16);
+  shape.vocabulary = 4096 * pick(1, 16);
+  shape.kv_elements = 512 * pick(1, 16);
+  shape.tied = pick(0, 2) == 0;
+  if (pick(0, 1) == 0) {
+    shape.unlike_every = pick(2, 3);
+    shape.unlike_percent = pick(40, 250);
+    shape.window = pick(0, 1) == 0 ? 128 : 0;
+    shape.state_bytes = pick(0, 1) == 0 ? kMiB * pick(1, 20) : 0;
+  }
+  Instance out;
+  out.tree = model_of(shape);
+  const std::uint64_t count = layers > 5 ? 2 : pick(2, 3);
+  const std::uint64_t need = out.tree.bytes() + layers * 4096 * shape.kv_elements * 2;
+  std::vector<Device> gpus;
+  for (std::uint64_t g = 0; g < count; ++g) {
+    const double bandwidth = 1e11 * static_cast<double>(pick(1, 30));
+    const std::uint64_t space = need * pick(80, 140) / 100 / count + kMiB * pick(0, 64);
+    gpus.push_back(gpu(std::to_string(g), 512 * kMiB + space, bandwidth));
+  }
+  out.machine = machine_of(gpus, 0, 0);
+  return out;
+}
+
+TEST(Auto, FindsWhatFitsOnGpusInAnyOrderOfLayers) {
+  std::mt19937 random(25);
+  int fitting = 0;
+  int packed = 0;
+  const int instances = 60 / kInstanceShare;
+  for (int i = 0; i < instances; ++i) {
+    const std::string what = "instance " + std::to_string(i);
+    Instance it = tight_instance(random, 1 + i % 4);
+    const Oracle oracle = try_everything(it.tree, it.machine, it.request);
+    if (i % 2 == 0) {  // a host changes nothing about what fits without it
+      it.machine = machine_of(it.machine.devices, 64 * kGiB, 0);
+    }
+    it.request.never_offload = true;
+    const Plan plan = make_plan(it.tree, it.machine, it.request);
+    expect_sound(it.tree, plan, what);
+    ASSERT_EQ(plan.fits(), oracle.gpus.has_value()) << what;
+    if (!plan.fits()) continue;
+    EXPECT_NEAR(plan.estimate.score_seconds, *oracle.gpus, *oracle.gpus * 1e-9) << what;
+    ++fitting;
+    if (std::ranges::any_of(plan.notes, [](auto& n) { return n.find("packed") != n.npos; })) {
+      ++packed;
+    }
+  }
+  EXPECT_GT(fitting, instances / 4);
+  EXPECT_GE(packed, instances / 20);
+}
+
+// Of longer chains the order does not matter for what fits, so that all numbers of layers of each
+// kind are tried, with every device for what stands before and after them.
+bool any_counts_fit(const Instance& it) {
+  const PlanInputs inputs(it.tree, it.machine, it.request);
+  std::array<std::vector<std::uint32_t>, 2> kinds;  // units of layers: those like the first, others
+  for (const std::uint32_t u : inputs.chain.layer_unit) {
+    const bool like =
+        cost_alike(inputs.chain.units[inputs.chain.layer_unit[0]], inputs.chain.units[u]);
+    kinds[like ? 0 : 1].push_back(u);
+  }
+  for (std::size_t first = 0; first <= kinds[0].size(); ++first) {
+    for (std::size_t second = 0; second <= kinds[1].size(); ++second) {
+      for (unsigned rest = 0; rest < 8; ++rest) {
+        std::vector<std::uint32_t> device(inputs.chain.units.size());
+        for (std::size_t i = 0; i < kinds[0].size(); ++i) device[kinds[0][i]] = i < first ? 0 : 1;
+        for (std::size_t i = 0; i < kinds[1].size(); ++i) device[kinds[1][i]] = i < second ? 0 : 1;
+        unsigned bit = 1;
+        for (std::uint32_t u = 0; u < device.size(); ++u) {
+          if (inputs.chain.units[u].block) continue;
+          device[u] = (rest & bit) != 0 ? 1 : 0;
+          bit *= 2;
+        }
+        std::vector<std::uint32_t> tensor_device;
+        for (const std::uint32_t unit : inputs.chain.unit_of) {
+          tensor_device.push_back(device[unit]);
+        }
+        const Ledger ledger = make_ledger(it.tree, inputs.machine, inputs.chain, inputs.spaces,
+                                          inputs.time, tensor_device);
+        if (ledger.short_bytes == 0) return true;
+      }
+    }
+  }
+  return false;
+}
+
+TEST(Auto, FindsWhatFitsOfLongerChains) {
+  std::mt19937 random(26);
+  int fitting = 0;
+  const int instances = 240 / kInstanceShare;
+  for (int i = 0; i < instances; ++i) {
+    const std::string what = "instance " + std::to_string(i);
+    const Instance it = tight_instance(random, 10 + i % 5);
+    const Plan plan = make_plan(it.tree, it.machine, it.request);
+    expect_sound(it.tree, plan, what);
+    EXPECT_EQ(plan.fits(), any_counts_fit(it)) << what;
+    if (plan.fits()) ++fitting;
+    for (const std::string& note : plan.notes) EXPECT_THAT(note, Not(HasSubstr("stopped"))) << what;
+  }
+  EXPECT_GT(fitting, instances / 4);
 }
 
 }  // namespace
