@@ -147,6 +147,7 @@ struct ModelTree {
   std::vector<ModelTensor> tensors;
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
   ModelFacts facts;
+  bool from_names = false;  // spelled by the names of a checkpoint, because there is no template
   std::uint64_t ignored_bytes = 0;  // of stored tensors that the model does not use
   std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
   std::vector<std::string> notes;   // what a user should know of it, one line each

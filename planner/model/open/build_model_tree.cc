@@ -6,6 +6,7 @@
 #include "planner/base/quote.h"
 #include "planner/model/open/match.h"
 #include "planner/model/open/names_tree.h"
+#include "planner/model/open/unstored.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 
@@ -77,6 +78,8 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));
   } else if (checkpoint) {
     tree = build_from_names(*checkpoint, config, dtype);
+    tree.from_names = true;
+    if (config) add_unstored(tree, *config);
     if (plain && !tree.quantization.empty()) {
       throw Error(name + ": its " + tree.quantization +
                   " weights cannot be dequantised: no template in configs/architectures says " +
