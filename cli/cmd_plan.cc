@@ -15,6 +15,7 @@
 #include "cli/report/svg.h"
 #include "planner/base/output_file.h"
 #include "planner/export/exports.h"
+#include "planner/plan/map_notes.h"
 
 namespace berth {
 namespace {
@@ -78,12 +79,23 @@ std::string exported(const ExportRow& tool, const Options& options, const Planne
          words.arguments + "\n";
 }
 
+// The map; what transformers would do with it goes to stderr.
+std::string printed_map(const Planned& planned) {
+  std::vector<std::string> notes = planned.plan.notes;
+  std::erase_if(notes, [](const std::string& note) { return !note.starts_with("device map"); });
+  if (planned.plan.policy != Policy::kDeviceMap) {  // else they are among the plan's
+    notes = device_map_notes(planned.model.tree, planned.plan);
+  }
+  for (const std::string& note : notes) write_stderr("note: " + note + "\n");
+  return device_map_json(planned.plan.device_map) + "\n";
+}
+
 std::string answer(const Options& options, const Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
   if (options.svg == "-") return plan_svg(planned);
   if (!options.exports.empty()) return exported(row_of(options.exports[0]), options, planned);
-  if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
+  if (options.print_device_map) return printed_map(planned);
   if (options.json) return plan_json(planned, rows);
   if (options.compare) {
     return model_line(planned.model) + request_line(planned.plan, false) + "\n" +

@@ -307,6 +307,29 @@ TEST(PlanCommand, RefusesToTellVllmOfLayersOnTheCpu) {
   EXPECT_THAT(answer.talk, HasSubstr("2 of 2 layers have weights off the GPUs"));
 }
 
+TEST(PlanCommand, TakesWhatTransformersTakesInPlaceOfAMap) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const auto planned = [&](const std::vector<std::string>& how) {
+    std::vector<std::string> call{"plan", model, "--max-memory", "0=3000,1=8000,cpu=1GiB",
+                                  "--print-device-map"};
+    call.insert(call.end(), how.begin(), how.end());
+    const Answer answer = berth(call);
+    return answer.exit_code == 1 ? answer.talk : answer.out;
+  };
+  EXPECT_EQ(planned({"--device-map", "auto"}), planned({"--policy", "balanced"}));
+  EXPECT_EQ(planned({"--device-map", "sequential"}), planned({"--policy", "sequential"}));
+  EXPECT_EQ(planned({"--device-map", "cuda:1"}), "{\n  \"\": 1\n}\n");
+  EXPECT_EQ(planned({"--device-map", "0"}), "{\n  \"\": 0\n}\n");
+  EXPECT_EQ(planned({"--device-map", "cpu"}), "{\n  \"\": \"cpu\"\n}\n");
+  EXPECT_EQ(planned({"--device-map", folder.write("map.json", "\"cuda:1\"")}), "{\n  \"\": 1\n}\n");
+  EXPECT_THAT(planned({"--device-map", "mps"}), HasSubstr("torch's device 'mps'"));
+  EXPECT_THAT(planned({"--device-map", "fast"}), HasSubstr("fast"));
+  const Answer json =
+      berth({"plan", model, "--max-memory", "0=1GiB,cpu=1GiB", "--device-map", "auto", "--json"});
+  EXPECT_THAT(json.out, HasSubstr("transformers places so as --policy balanced does"));
+}
+
 TEST(PlanCommand, LetsOneFlagHaveStdout) {
   const TemporaryFolder folder;
   const std::string model = tiny_llama(folder, "m");
