@@ -24,6 +24,7 @@
 #include "planner/plan/device_map.h"
 #include "planner/plan/policies.h"
 #include "planner/search/auto.h"
+#include "planner/try_plan.h"
 
 namespace berth {
 namespace {
@@ -424,10 +425,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
     if (suggest) {
       plan.shortfall->cause =
           load_short == missing ? load_cause(inputs, plan.load_peak) : find_cause(inputs);
-      plan.shortfall->suggestions = find_suggestions(
-          inputs, [](const ModelTree& other, const Machine& on, const Request& asked) {
-            return make(other, on, asked, false);
-          });
+      plan.shortfall->suggestions = find_suggestions(inputs, try_plan);
     }
   }
   plan.devices = std::move(ledger.devices);
@@ -438,6 +436,10 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
 
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
   return make(tree, machine, request, true);
+}
+
+Plan try_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, false);
 }
 
 }  // namespace berth

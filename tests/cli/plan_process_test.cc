@@ -305,6 +305,26 @@ TEST(PlanCommand, RefusesToTellVllmOfLayersOnTheCpu) {
   EXPECT_EQ(answer.exit_code, 1);
   EXPECT_EQ(answer.out, "");
   EXPECT_THAT(answer.talk, HasSubstr("2 of 2 layers have weights off the GPUs"));
+  EXPECT_THAT(answer.talk, HasSubstr("; try --llama-cpp in place of --vllm\n"));
+}
+
+TEST(PlanCommand, GivesOtherToolsNothingThatDoesNotFit) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "1GiB", "1GiB");
+  for (const char* tool : {"--llama-cpp", "--vllm"}) {
+    const Answer answer = berth(
+        {"plan", model, "--machine", machine, "--context", "100000000", "--never-offload", tool});
+    EXPECT_EQ(answer.exit_code, 2) << answer.talk;
+    EXPECT_EQ(answer.out, "");
+    const std::size_t at = answer.talk.find("try: --context ");
+    ASSERT_NE(at, std::string::npos) << answer.talk;
+    const std::string context = answer.talk.substr(at + 15, answer.talk.find('\n', at) - at - 15);
+    const Answer tried =
+        berth({"plan", model, "--machine", machine, "--context", context, "--never-offload", tool});
+    EXPECT_EQ(tried.exit_code, 0) << tried.talk;
+    EXPECT_THAT(tried.out, HasSubstr(context));
+  }
 }
 
 TEST(PlanCommand, TakesWhatTransformersTakesInPlaceOfAMap) {
