@@ -18,11 +18,13 @@
 #include "planner/model/open/formats.h"
 #include "planner/model/precision/requantize.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/map_notes.h"
 
 namespace berth {
 namespace {
 
-Request make_request(const Settings& settings) {
+// Adds a note where a setting means something else than it says.
+Request make_request(const Settings& settings, std::vector<std::string>& notes) {
   Request request;
   request.policy = settings.policy.value_or(request.policy);
   request.max_memory = settings.max_memory;
@@ -31,6 +33,13 @@ Request make_request(const Settings& settings) {
     const auto* file = std::get_if<std::filesystem::path>(&choice);
     request.device_map = file ? read_device_map(*file) : std::get<DeviceMap>(choice);
     request.policy = Policy::kDeviceMap;
+    if (const auto policy = policy_of(*request.device_map)) {
+      notes.push_back("device map \"" + request.device_map->front().device +
+                      "\": transformers places so as --policy " +
+                      std::string(policy_name(*policy)) + " does");
+      request.policy = *policy;
+      request.device_map.reset();
+    }
   }
   request.overrides = settings.overrides.value_or(std::vector<Override>{});
   request.excluded = settings.excluded.value_or(std::vector<std::string>{});
@@ -263,8 +272,8 @@ Model open_to_plan(const Options& options) {
 
 PlanningTask ask_for(const Options& options, const Model& model) {
   const Settings& settings = options.settings;
-  Request request = make_request(settings);
   std::vector<std::string> notes;
+  Request request = make_request(settings, notes);
   // A run keeps keys and values in the dtype that it computes with.
   if (options.command == Command::kRun && !request.workload.kv_dtype) {
     request.workload.kv_dtype = most_common_dtype(model.tree);
@@ -311,6 +320,10 @@ void plan_opened(Planned& planned) {
   planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
   for (const auto* notes : {&planned.model.tree.notes, &planned.machine.notes}) {
     planned.plan.notes.insert(planned.plan.notes.end(), notes->begin(), notes->end());
+  }
+  if (planned.plan.policy != Policy::kDeviceMap) return;
+  for (std::string& note : device_map_notes(planned.model.tree, planned.plan)) {
+    planned.plan.notes.push_back(std::move(note));
   }
 }
 

@@ -127,10 +127,11 @@ constexpr OptionRow kOptions[] = {
      .group = kPlacement,
      .shape = "FILE",
      .help = "use this Hugging Face device_map instead of a policy",
-     .guide = "place by this Hugging Face device map, [a JSON file](#device-maps-and-budgets), "
-              "instead of by a policy; a deployment file may also hold the map itself",
+     .guide = "place by this Hugging Face device map, [a JSON file](#device-maps-and-budgets) or "
+              "what transformers takes in its place (`auto`, `cuda:1`, `cpu`), instead of by a "
+              "policy; a deployment file may also hold the map itself",
      .otherwise = "none",
-     .value = value<&Settings::device_map, path_from, device_map_in>(),
+     .value = value<&Settings::device_map, device_map_from, device_map_in>(),
      .excludes = {"--policy"}},
     {.flag = "--machine",
      .key = "machine",

@@ -11,6 +11,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/budget.h"
+#include "planner/plan/device_map.h"
 #include "planner/plan/kv_cache.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
@@ -345,5 +346,13 @@ double seconds_from(std::string_view text) {
 std::string text_from(std::string_view text) { return std::string(text); }
 
 std::filesystem::path path_from(std::string_view text) { return text; }
+
+DeviceMapChoice device_map_from(std::string_view text) {
+  std::error_code ignored;
+  const std::filesystem::path file = text;
+  const auto whole =
+      std::filesystem::exists(file, ignored) ? std::nullopt : device_map_of_word(text);
+  return whole ? DeviceMapChoice(*whole) : DeviceMapChoice(file);
+}
 
 }  // namespace berth

@@ -29,6 +29,10 @@ std::uint64_t staging_from(std::string_view text);
 std::string device_from(std::string_view text);
 std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"
 
+// A file; if there is none of that name, what transformers takes in place of a map: "auto",
+// "balanced", "balanced_low_0", "sequential", "cuda:1", "cpu".
+DeviceMapChoice device_map_from(std::string_view text);
+
 // "0=24GiB,cpu=64GiB", order kept; a device named twice is an error.
 std::vector<Budget> budgets_from(std::string_view text);
 // "0=1GiB,1=2GiB", or one size for every GPU.

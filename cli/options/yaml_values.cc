@@ -6,6 +6,7 @@
 
 #include "planner/machine/machine_file.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/device_map.h"
 
 namespace berth {
 
@@ -81,7 +82,13 @@ std::vector<const Precision*> precisions_in(const YamlValue& value, const std::f
 }
 
 DeviceMapChoice device_map_in(const YamlValue& value, const std::filesystem::path& folder) {
-  if (value.is_scalar()) return path_in(value, folder);
+  if (value.is_scalar()) {
+    const std::filesystem::path file = path_in(value, folder);
+    std::error_code ignored;
+    const auto whole =
+        std::filesystem::exists(file, ignored) ? std::nullopt : device_map_of_word(value.as_text());
+    return whole ? DeviceMapChoice(*whole) : DeviceMapChoice(file);
+  }
   DeviceMap entries;
   YamlMap map(value);
   for (const std::string& key : map.keys()) {

@@ -2,6 +2,7 @@
 
 #include "cli/report/plan_report.h"
 #include "planner/plan/kv_cache.h"
+#include "planner/plan/map_notes.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
@@ -188,6 +189,11 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   write_needs(json, planned.model.tree);
   json.key("notes").begin_array();
   for (const std::string& note : planned.plan.notes) json.value(note);
+  if (planned.plan.policy != Policy::kDeviceMap) {  // else they are among the plan's
+    for (const std::string& note : device_map_notes(planned.model.tree, planned.plan)) {
+      json.value(note);
+    }
+  }
   json.end_array();
   write_request(json, planned);
 }

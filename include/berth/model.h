@@ -148,6 +148,7 @@ struct ModelTree {
   std::vector<ModelTensor> tensors;
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
   ModelFacts facts;
+  bool from_names = false;  // spelled by the names of a checkpoint, because there is no template
   std::uint64_t ignored_bytes = 0;  // of stored tensors that the model does not use
   // Those of them that are for multi-token prediction: indices into Checkpoint::tensors.
   std::vector<std::uint32_t> predicted;

@@ -212,9 +212,10 @@ struct Plan {
 // default speeds; there is always a disk. Throws Error for a name that is given twice or unknown.
 Machine budget_machine(const std::vector<Budget>& budgets);
 
-// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}. Error messages
-// call it `source`. Throws Error, naming the key, if an entry is malformed, and if the map is
-// empty.
+// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}; or, as
+// transformers takes it, a device for the whole model or the name of a policy ("cuda:1", "auto"),
+// which becomes the map {"": "1"} or {"": "auto"}. Error messages call it `source`. Throws Error,
+// naming the key, if an entry is malformed, and if the map is empty.
 DeviceMap parse_device_map(std::string_view json, const std::string& source);
 DeviceMap read_device_map(const std::filesystem::path& file);
 // The inverse: GPUs are numbers, other devices are strings.

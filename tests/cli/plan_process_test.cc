@@ -329,6 +329,49 @@ TEST(PlanCommand, RefusesToTellVllmOfLayersOnTheCpu) {
   EXPECT_EQ(answer.exit_code, 1);
   EXPECT_EQ(answer.out, "");
   EXPECT_THAT(answer.talk, HasSubstr("2 of 2 layers have weights off the GPUs"));
+  EXPECT_THAT(answer.talk, HasSubstr("; try --llama-cpp in place of --vllm\n"));
+}
+
+TEST(PlanCommand, GivesOtherToolsNothingThatDoesNotFit) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const std::string machine = machine_file(folder, "1GiB", "1GiB");
+  for (const char* tool : {"--llama-cpp", "--vllm"}) {
+    const Answer answer = berth(
+        {"plan", model, "--machine", machine, "--context", "100000000", "--never-offload", tool});
+    EXPECT_EQ(answer.exit_code, 2) << answer.talk;
+    EXPECT_EQ(answer.out, "");
+    const std::size_t at = answer.talk.find("try: --context ");
+    ASSERT_NE(at, std::string::npos) << answer.talk;
+    const std::string context = answer.talk.substr(at + 15, answer.talk.find('\n', at) - at - 15);
+    const Answer tried =
+        berth({"plan", model, "--machine", machine, "--context", context, "--never-offload", tool});
+    EXPECT_EQ(tried.exit_code, 0) << tried.talk;
+    EXPECT_THAT(tried.out, HasSubstr(context));
+  }
+}
+
+TEST(PlanCommand, TakesWhatTransformersTakesInPlaceOfAMap) {
+  const TemporaryFolder folder;
+  const std::string model = tiny_llama(folder, "m");
+  const auto planned = [&](const std::vector<std::string>& how) {
+    std::vector<std::string> call{"plan", model, "--max-memory", "0=3000,1=8000,cpu=1GiB",
+                                  "--print-device-map"};
+    call.insert(call.end(), how.begin(), how.end());
+    const Answer answer = berth(call);
+    return answer.exit_code == 1 ? answer.talk : answer.out;
+  };
+  EXPECT_EQ(planned({"--device-map", "auto"}), planned({"--policy", "balanced"}));
+  EXPECT_EQ(planned({"--device-map", "sequential"}), planned({"--policy", "sequential"}));
+  EXPECT_EQ(planned({"--device-map", "cuda:1"}), "{\n  \"\": 1\n}\n");
+  EXPECT_EQ(planned({"--device-map", "0"}), "{\n  \"\": 0\n}\n");
+  EXPECT_EQ(planned({"--device-map", "cpu"}), "{\n  \"\": \"cpu\"\n}\n");
+  EXPECT_EQ(planned({"--device-map", folder.write("map.json", "\"cuda:1\"")}), "{\n  \"\": 1\n}\n");
+  EXPECT_THAT(planned({"--device-map", "mps"}), HasSubstr("torch's device 'mps'"));
+  EXPECT_THAT(planned({"--device-map", "fast"}), HasSubstr("fast"));
+  const Answer json =
+      berth({"plan", model, "--max-memory", "0=1GiB,cpu=1GiB", "--device-map", "auto", "--json"});
+  EXPECT_THAT(json.out, HasSubstr("transformers places so as --policy balanced does"));
 }
 
 TEST(PlanCommand, LetsOneFlagHaveStdout) {

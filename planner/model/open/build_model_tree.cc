@@ -12,6 +12,7 @@
 #include "planner/model/open/names_tree.h"
 #include "planner/model/open/nearest_family.h"
 #include "planner/model/open/prediction.h"
+#include "planner/model/open/unstored.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
@@ -146,6 +147,8 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
     if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));
   } else if (checkpoint) {
     tree = build_from_names_alone(*checkpoint, config, dtype);
+    tree.from_names = true;
+    if (config) add_unstored(tree, *config);
     if (plain && !tree.quantization.empty()) {
       throw Error(name + ": its " + tree.quantization +
                   " weights cannot be dequantised: no template in configs/architectures says " +
