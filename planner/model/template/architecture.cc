@@ -11,6 +11,7 @@
 #include "planner/base/position.h"
 #include "planner/base/quote.h"
 #include "planner/base/yaml.h"
+#include "planner/model/template/template_keys.h"
 
 namespace berth {
 namespace {
@@ -21,6 +22,68 @@ constexpr int kNestingLimit = 16;  // of `extends` and of `use`
 
 // Each family has a configuration class of its own: nothing of these comes from what is extended.
 constexpr const char* kClassKeys[] = {"aliases", "defaults", "nullable", "rope_types", "demands"};
+
+void read_ties(const YamlValue& value, Architecture& out) {
+  out.ties.clear();
+  for (const YamlValue& entry : one_or_more(value)) {
+    YamlMap map(entry);
+    out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
+    map.finish();
+  }
+}
+
+// What the configuration class says (kClassKeys).
+void read_class(YamlMap& map, Architecture& out) {
+  if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
+  if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
+  if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
+  if (const auto value = map.get("nullable"))
+    std::ranges::move(texts(*value), std::back_inserter(out.nullable));
+  if (const auto value = map.get("demands"))
+    std::ranges::move(expressions(*value), std::back_inserter(out.demands));
+}
+
+void read_checkpoint(const YamlValue& value, Architecture& out) {
+  YamlMap map(value);
+  if (const auto prefixes = map.get("prefixes")) out.prefixes = texts(*prefixes);
+  if (const auto renames = map.get("rename")) {
+    YamlMap pairs(*renames);
+    for (const std::string& from : pairs.keys()) {
+      const bool at_start = from.starts_with('^');
+      out.renames.push_back(
+          {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
+    }
+  }
+  if (const auto ignored = map.get("ignore")) {
+    for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
+  }
+  if (const auto predicted = map.get("mtp")) {
+    for (std::string& glob : texts(*predicted)) out.predicted.push_back(std::move(glob));
+  }
+  if (const auto dtypes = map.get("fp8")) {
+    YamlMap pairs(*dtypes);
+    for (const std::string& name : pairs.keys()) {
+      const YamlValue entry = pairs.require(name);
+      const auto dtype = parse_dtype(entry.as_text());
+      if (!dtype) entry.fail("unknown dtype");
+      out.fp8_dtypes.insert_or_assign(name, *dtype);
+    }
+  }
+  map.finish();
+}
+
+void read_facts(const YamlValue& value, Architecture& out) {
+  YamlMap map(value);
+  if (const auto name = map.get("embedding")) out.embedding = name->as_text();
+  if (const auto name = map.get("head")) out.head = name->as_text();
+  if (const auto name = map.get("layers")) out.layers = name->as_text();
+  for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
+                          "kv_elements", "window", "shares_cache", "cross_elements",
+                          "state_elements", "state_bytes", "experts", "experts_per_token"}) {
+    if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
+  }
+  map.finish();
+}
 
 // Merges a chain of `extends`, beginning with the base, then compiles the result.
 class ArchitectureReader {
@@ -48,10 +111,6 @@ class ArchitectureReader {
   }
 
  private:
-  static Expression expression(const YamlValue& value) {
-    return with_position(value, [&] { return Expression(value.as_text()); });
-  }
-
   void gather(const std::string& name, int depth, Architecture& out) {
     const YamlValue document = read_yaml_file(folder_ / (name + ".yaml"));
     YamlMap map(document);
@@ -123,17 +182,6 @@ class ArchitectureReader {
     heads_.clear();
   }
 
-  // What the configuration class says (kClassKeys).
-  static void read_class(YamlMap& map, Architecture& out) {
-    if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
-    if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
-    if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
-    if (const auto value = map.get("nullable"))
-      std::ranges::move(texts(*value), std::back_inserter(out.nullable));
-    if (const auto value = map.get("demands"))
-      std::ranges::move(expressions(*value), std::back_inserter(out.demands));
-  }
-
   void read_heads(const YamlValue& value) {
     YamlMap map(value);
     for (const std::string& cls : map.keys()) heads_.insert_or_assign(cls, map.require(cls));
@@ -194,83 +242,6 @@ class ArchitectureReader {
         out.ignored.push_back(out.ignored[i].substr(prefix.size()));
       }
     }
-  }
-
-  static void read_names(const YamlValue& value,
-                         std::map<std::string, std::string, std::less<>>& out) {
-    YamlMap map(value);
-    for (const std::string& key : map.keys()) {
-      out.insert_or_assign(key, map.require(key).as_text());
-    }
-  }
-
-  static void read_expressions(const YamlValue& value,
-                               std::map<std::string, Expression, std::less<>>& out) {
-    YamlMap map(value);
-    for (const std::string& key : map.keys()) {
-      out.insert_or_assign(key, expression(map.require(key)));
-    }
-  }
-
-  static std::vector<std::string> texts(const YamlValue& value) {
-    std::vector<std::string> out;
-    for (const YamlValue& entry : value.as_list()) out.push_back(entry.as_text());
-    return out;
-  }
-
-  static void read_ties(const YamlValue& value, Architecture& out) {
-    out.ties.clear();
-    for (const YamlValue& entry : one_or_more(value)) {
-      YamlMap map(entry);
-      out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
-      map.finish();
-    }
-  }
-
-  static std::vector<YamlValue> one_or_more(const YamlValue& value) {
-    return value.is_list() ? value.as_list() : std::vector<YamlValue>{value};
-  }
-
-  static void read_checkpoint(const YamlValue& value, Architecture& out) {
-    YamlMap map(value);
-    if (const auto prefixes = map.get("prefixes")) out.prefixes = texts(*prefixes);
-    if (const auto renames = map.get("rename")) {
-      YamlMap pairs(*renames);
-      for (const std::string& from : pairs.keys()) {
-        const bool at_start = from.starts_with('^');
-        out.renames.push_back(
-            {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
-      }
-    }
-    if (const auto ignored = map.get("ignore")) {
-      for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
-    }
-    if (const auto predicted = map.get("mtp")) {
-      for (std::string& glob : texts(*predicted)) out.predicted.push_back(std::move(glob));
-    }
-    if (const auto dtypes = map.get("fp8")) {
-      YamlMap pairs(*dtypes);
-      for (const std::string& name : pairs.keys()) {
-        const YamlValue entry = pairs.require(name);
-        const auto dtype = parse_dtype(entry.as_text());
-        if (!dtype) entry.fail("unknown dtype");
-        out.fp8_dtypes.insert_or_assign(name, *dtype);
-      }
-    }
-    map.finish();
-  }
-
-  static void read_facts(const YamlValue& value, Architecture& out) {
-    YamlMap map(value);
-    if (const auto name = map.get("embedding")) out.embedding = name->as_text();
-    if (const auto name = map.get("head")) out.head = name->as_text();
-    if (const auto name = map.get("layers")) out.layers = name->as_text();
-    for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
-                            "kv_elements", "window", "shares_cache", "cross_elements",
-                            "state_elements", "state_bytes", "experts", "experts_per_token"}) {
-      if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
-    }
-    map.finish();
   }
 
   // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention". "$$" stands for the
@@ -364,15 +335,6 @@ class ArchitectureReader {
       spec.cls = class_name("$RMSNorm");
     }
     if (const auto value = map.get("class")) spec.cls = class_name(value->as_text());
-  }
-
-  static std::vector<Expression> expressions(const YamlValue& value, std::size_t count = 0) {
-    std::vector<Expression> out;
-    for (const YamlValue& entry : value.as_list()) out.push_back(expression(entry));
-    if (count != 0 && out.size() != count) {
-      value.fail(std::to_string(count) + " sizes are expected");
-    }
-    return out;
   }
 
   // Reads `weight: [rows, columns]`, or `weight: {shape: [..], dtype: F32, persistent: false, when:
