@@ -145,7 +145,7 @@ std::uint64_t more_cache(const LayerFacts& layer, const Workload& workload) {
   return bytes > planned ? bytes - planned : 0;
 }
 
-// Counts these bytes on the devices that hold the caches.
+// Counts these bytes on the GPUs that hold the caches.
 void count_caches(const ModelTree& tree, LayerHomes& homes) {
   std::map<std::uint32_t, std::uint64_t> more;  // by device
   for (std::size_t i = 0; i < homes.layers.size(); ++i) {
@@ -154,6 +154,7 @@ void count_caches(const ModelTree& tree, LayerHomes& homes) {
     more[homes.layers[i].home()] += bytes;
   }
   for (const auto& [device, bytes] : more) {
+    if (!homes.is_gpu(device)) continue;  // a host makes space: it drops pages of the mapped file
     homes.require_space(device, bytes, "llama.cpp's KV cache is larger than the model's:");
   }
 }
