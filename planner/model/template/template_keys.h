@@ -16,8 +16,8 @@ Expression expression(const YamlValue& value);
 // `count`: how many sizes are expected; 0: any number.
 std::vector<Expression> expressions(const YamlValue& value, std::size_t count = 0);
 std::vector<std::string> texts(const YamlValue& value);
-std::vector<YamlValue> one_or_more(
-    const YamlValue& value);  // a value that is no list counts as one
+// A value that is no list counts as one.
+std::vector<YamlValue> one_or_more(const YamlValue& value);
 void read_names(const YamlValue& value, std::map<std::string, std::string, std::less<>>& out);
 void read_expressions(const YamlValue& value, std::map<std::string, Expression, std::less<>>& out);
 
