@@ -91,19 +91,24 @@ struct ModelBytes {
   std::vector<LayerBytes> layers;
   std::uint64_t before = 0;  // the embedding, and whatever else is registered before the layers
   std::uint64_t after = 0;
+  std::uint64_t towers = 0;  // what runs for the prompt alone
 
   explicit ModelBytes(const ModelTree& tree) : layers(tree.facts.layers.size()) {
     for (const ModelTensor& tensor : tree.tensors) {
       if (!tensor.persistent || tensor.tied_to != kNone) continue;
       std::uint32_t layer = kNone;
       bool expert = false;
+      bool tower = false;
       for (ModuleId m = tensor.module; m != kNone; m = tree.modules[m].parent) {
         expert = expert || tree.modules[m].expert;
+        tower = tower || tree.modules[m].prompt_only;
         for (std::uint32_t i = 0; i < tree.facts.layers.size(); ++i) {
           if (tree.facts.layers[i].module == m) layer = i;
         }
       }
-      if (layer == kNone) {
+      if (tower) {
+        towers += tensor.bytes();
+      } else if (layer == kNone) {
         (tensor.module == tree.facts.embedding ? before : after) += tensor.bytes();
       } else {
         (expert ? layers[layer].experts : layers[layer].rest) += tensor.bytes();
@@ -137,6 +142,7 @@ void expect_llama_cpp(const Answer& answer) {
     held[played.layer_device(i)] += kv_cache_bytes(tree.facts.layers[i], plan.workload);
   }
   held[played.tensor("output.weight", layers)] += model.after;
+  held[played.tower_device()] += model.towers;
   for (const auto& [device, bytes] : held) expect_fits(plan, device, bytes);
 }
 
@@ -170,7 +176,8 @@ void expect_vllm(const Answer& answer) {
   const ModelBytes model(tree);
   std::size_t layer = 0;
   for (std::size_t g = 0; g < counts.size(); ++g) {
-    std::uint64_t bytes = (g == 0 ? model.before : 0) + (g + 1 == counts.size() ? model.after : 0);
+    std::uint64_t bytes =
+        (g == 0 ? model.before + model.towers : 0) + (g + 1 == counts.size() ? model.after : 0);
     for (std::size_t i = 0; i < counts[g]; ++i, ++layer) {
       bytes += model.layers[layer].rest + model.layers[layer].experts +
                kv_cache_bytes(tree.facts.layers[layer], plan.workload);

@@ -138,7 +138,7 @@ TEST(PlanReport, ProvesNothingByFiguresThatAreGuessed) {
   EXPECT_THAT(text, Not(HasSubstr("proven")));
   EXPECT_THAT(plan_svg(planned), HasSubstr(">fits by these estimates<"));
   planned.plan.estimate.guessed_gap = 0.123;
-  EXPECT_THAT(plan_report(planned, {}), HasSubstr("any placement can do by these estimates"));
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("any placement can do by these\n"));
   text = plan_json(planned);
   EXPECT_THAT(text, HasSubstr(R"("optimality_gap": null)"));
   EXPECT_THAT(text, HasSubstr(R"("guessed_gap": 0.123)"));

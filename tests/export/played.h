@@ -18,7 +18,10 @@ class Played {
   Played(const std::string& arguments, std::size_t layers) : layers_(layers) {
     std::istringstream in(arguments);
     for (std::string word; in >> word;) {
-      if (word == "--no-mmproj-offload") continue;
+      if (word == "--no-mmproj-offload") {
+        towers_offloaded_ = false;
+        continue;
+      }
       std::string value;
       in >> value;
       if (word == "-ngl") ngl_ = std::stoul(value);
@@ -52,6 +55,12 @@ class Played {
     return devices_.empty() ? "CUDA" + std::to_string(gpu) : devices_.at(gpu);
   }
 
+  // Where the file of the towers goes (tools/mtmd/clip.cpp): the first GPU, unless told otherwise.
+  std::string tower_device() const {
+    if (!towers_offloaded_ || (!devices_.empty() && devices_.front() == "none")) return "CPU";
+    return devices_.empty() ? "CUDA0" : devices_.front();
+  }
+
   // An override can name only devices that llama.cpp uses.
   std::string override_of(const std::string& gguf) const {
     for (const auto& [pattern, where] : overrides_) {
@@ -79,6 +88,7 @@ class Played {
     return items;
   }
   std::size_t layers_, ngl_ = 0;
+  bool towers_offloaded_ = true;
   std::vector<std::string> devices_;
   std::vector<float> split_;
   std::vector<std::pair<std::regex, std::string>> overrides_;

@@ -70,8 +70,10 @@ TEST(LayerByLayer, BlocksMayBeAbsentOrASingleMatrix) {
 }
 
 TEST(LayerByLayer, AsManyBlocksAsLayers) {
-  EXPECT_THAT(error_of(nas("2", kWhole)), HasSubstr("len(block_configs) == num_hidden_layers"));
-  EXPECT_THAT(error_of(nas("1", kWhole + "," + kWhole)), HasSubstr("len(block_configs)"));
+  EXPECT_THAT(error_of(nas("2", kWhole)),
+              HasSubstr("block_configs: 1 entries for num_hidden_layers 2"));
+  EXPECT_THAT(error_of(nas("1", kWhole + "," + kWhole)),
+              HasSubstr("block_configs: 2 entries for num_hidden_layers 1"));
   EXPECT_THAT(error_of(nas("1", R"({"attention":{"no_op":false},"ffn":{"no_op":true}})")),
               HasSubstr("block_configs.0.attention.n_heads_in_group is missing"));
 }

@@ -147,7 +147,9 @@ TEST_P(NamedFamily, ReadsTheShareOfItsExpertsAndNoTower) {
   ASSERT_EQ(named.facts.layers.size(), known.facts.layers.size());
   for (std::size_t i = 0; i < known.facts.layers.size(); ++i) {
     EXPECT_EQ(named.facts.layers[i].experts, known.facts.layers[i].experts) << i;
-    EXPECT_EQ(named.facts.layers[i].experts_per_token, known.facts.layers[i].experts_per_token);
+    // A template says what the config says, also where there are not as many.
+    EXPECT_EQ(named.facts.layers[i].experts_per_token,
+              std::min(known.facts.layers[i].experts_per_token, known.facts.layers[i].experts));
   }
   const auto for_prompt = [](const ModelTree& tree) {
     std::uint64_t elements = 0;

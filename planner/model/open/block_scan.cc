@@ -154,7 +154,10 @@ class Scan {
 
   bool is_recurrent(ModuleId at) const {
     const Module& module = tree_.modules[at];
+    // Mamba 1 has a projection for its steps, but no keys; Doge has both, and is attention.
+    const bool attends = child(at, kKeys) != kNone && child(at, kQueries) != kNone;
     const auto is_mark = [&](std::string_view name) {
+      if (attends && last_of(name) == "dt_proj") return false;
       return is_one_of(last_of(name), kRecurrent);
     };
     const bool marked =
@@ -221,6 +224,7 @@ class Scan {
       return add(at, fused->shape[0] / 3 * 2);  // torch.nn.MultiheadAttention
     }
     if (const ModuleId fused = child(at, kFused); has_weight(fused)) {
+      found_.fused = true;
       if (const auto size = keys_in(fused, at)) add(at, *size);
       return;
     }

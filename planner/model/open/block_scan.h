@@ -29,6 +29,7 @@ ModelSizes told_sizes(const TextKeys& keys, std::uint64_t hidden);
 struct BlockFound {
   bool queries = false;        // it attends, with keys of its own or not
   bool keys = false;           // it has keys of its own
+  bool fused = false;          // ... in one projection with the queries
   bool sized = true;           // the shapes tell how many elements those have
   std::uint64_t kv = 0;        // elements for each position: keys, values, latents
   std::uint64_t cross = 0;     // the same of an encoder's or a picture's positions

@@ -26,6 +26,10 @@ std::vector<std::string> guess_notes(const GuessCounts& counts) {
       std::string(" are called as keys and values are: ") +
           (counts.by_config ? "their KV cache is counted by the config alone"
                             : "their KV cache, if they have one, is not counted"));
+  add(counts.unlike, "",
+      " are built otherwise than the others, and no key says that they attend otherwise: counted "
+      "as "
+      "attention to all positions");
   add(counts.borrowed, "",
       " attend without keys of their own: a KV cache is counted as in the layer next to them");
   add(counts.unknown_states, "what ",

@@ -104,6 +104,7 @@ class NamedFacts {
       for (std::size_t i = 0; i < found_.size(); ++i) fill_cache(i);
     }
     counts_.layers = found_.size();
+    counts_.unlike = unlike();
     counts_.by_config = told_elements(0) != 0;
     for (std::string& text : guess_notes(counts_)) guess(std::move(text));
     const bool caches = std::ranges::any_of(
@@ -248,6 +249,16 @@ class NamedFacts {
       layer.kv_elements = told_elements(i);
       ++counts_.unnamed;
     }
+  }
+
+  // Layers of the rarer of two builds, where some fuse keys with queries and others do not.
+  std::size_t unlike() const {
+    std::size_t fused = 0;
+    std::size_t apart = 0;
+    for (std::size_t i = 0; i < found_.size(); ++i) {
+      if (said(i).kind == LayerKind::kUnsaid) ++(found_[i].fused ? fused : apart);
+    }
+    return std::min(fused, apart);
   }
 
   bool any_recurrent() const {

@@ -103,6 +103,11 @@ class LayerKeys {
         const bool full = static_cast<std::int64_t>(i) % *every == rest;
         set(i, full ? LayerKind::kFull : row.others);
       }
+      if (row.read_otherwise && *every > 1) {
+        said_.guesses.push_back(std::string(row.key) +
+                                " does not say which layer of each stretch attends to all "
+                                "positions: counted as the first");
+      }
       return;
     }
   }

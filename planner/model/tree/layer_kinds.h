@@ -113,6 +113,7 @@ struct Interval {
   std::string_view offset;  // the key of the rest, where there is one
   std::int64_t rest;        // -1: the last of each stretch
   LayerKind others;
+  bool read_otherwise = false;  // another family reads the key with another rest
 };
 inline constexpr Interval kIntervals[] = {
     {"full_attention_interval", "", -1, LayerKind::kRecurrent},            // Qwen3-Next
@@ -121,7 +122,8 @@ inline constexpr Interval kIntervals[] = {
     {"sliding_window_pattern", "", -1, LayerKind::kSliding},               // Gemma 3, Command A
     {"_sliding_window_pattern", "", -1, LayerKind::kSliding},
     {"layer_switch", "", -1, LayerKind::kSliding},
-    {"global_attn_every_n_layers", "", 0, LayerKind::kSliding},  // ModernBERT
+    // ModernBERT; Trinity (afmoe) means the last of each stretch.
+    {"global_attn_every_n_layers", "", 0, LayerKind::kSliding, true},
 };
 
 // Further intervals, which must be at least 1 where they are given, too.
