@@ -11,6 +11,8 @@
 namespace berth {
 namespace {
 
+constexpr double kPiecesTakeMore = 1.02;
+
 // a - b, or 0 if b is more.
 std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
@@ -39,7 +41,8 @@ class Packer {
   // The best packing of these items, or, if `bottleneck`, the one whose slowest bin takes the least
   // time.
   Packed solve(const Packing& packing, PackGoal goal, bool bottleneck, std::uint64_t& steps) const;
-  Candidate candidate(const Items& items, const Packed& packed) const;
+  Candidate candidate(const Items& items,
+                      const std::vector<std::vector<std::uint32_t>>& counts) const;
   void place_experts(const Items& items, std::vector<std::vector<std::uint32_t>> left,
                      Candidate& out) const;
   double hop(std::uint32_t from, std::uint32_t to) const {
@@ -106,7 +109,10 @@ Packing Packer::packing(const Items& items) const {
   if (out.bins.size() < 2) out.hop = 0;
   out.apart = 2 * out.hop;
   if (runner_ != kNone) out.buffer = base_.buffer[runner_];
-  out.most_total = below_;
+  // Pieces apart can take a little more together than the whole unit is priced.
+  const bool apart = std::any_of(out.kinds.begin(), out.kinds.end(),
+                                 [](const PackKind& kind) { return kind.half != 0; });
+  out.most_total = apart ? below_ * kPiecesTakeMore : below_;
   for (const PackBin& bin : out.bins) out.most_total -= bin.time;
   return out;
 }
@@ -115,6 +121,7 @@ Packed Packer::solve(const Packing& given, PackGoal goal, bool bottleneck,
                      std::uint64_t& steps) const {
   Packing limited = given;
   Packed best = pack(limited, goal, steps);
+  if (bottleneck) best.others.clear();
   if (!bottleneck || goal == PackGoal::kAny || !best.found()) return best;
   const auto slowest = [&](const Packed& packed) {
     double most = 0;
@@ -177,8 +184,9 @@ void Packer::place_experts(const Items& items, std::vector<std::vector<std::uint
   }
 }
 
-Candidate Packer::candidate(const Items& items, const Packed& packed) const {
-  std::vector<std::vector<std::uint32_t>> left = packed.counts;
+Candidate Packer::candidate(const Items& items,
+                            const std::vector<std::vector<std::uint32_t>>& counts) const {
+  std::vector<std::vector<std::uint32_t>> left = counts;
   std::vector<std::uint32_t> kind(settled_.size(), kNone);
   std::vector<std::uint32_t> fixed(settled_.size(), kNone);  // positions in devices_
   for (const Item& item : items.items) {
@@ -205,9 +213,9 @@ Candidate Packer::candidate(const Items& items, const Packed& packed) const {
     chain.fixed.push_back(fixed[u]);
   }
   chain.counts = left;
-  for (auto& counts : chain.counts) {
+  for (auto& of_bin : chain.counts) {
     for (const Item& item : items.items) {
-      if (item.part == ItemPart::kExperts) counts[item.kind] = 0;
+      if (item.part == ItemPart::kExperts) of_bin[item.kind] = 0;
     }
   }
   chain.counts.resize(devices_.size(), std::vector<std::uint32_t>(items.kinds.size(), 0));
@@ -247,17 +255,19 @@ PackedPlan Packer::run(PackGoal goal, bool bottleneck, std::uint64_t steps) {
       steps += share;
       out.complete = out.complete && packed.complete;
       if (!packed.found()) continue;
-      Candidate found = candidate(items, packed);
-      const std::optional<Pricing::Priced> priced = judge_.price(found);
-      if (!priced) {
-        out.complete = false;
-        continue;
+      std::vector<std::vector<std::vector<std::uint32_t>>> answers = packed.others;
+      answers.push_back(packed.counts);
+      for (const auto& counts : answers) {
+        Candidate found = candidate(items, counts);
+        const std::optional<Pricing::Priced> priced = judge_.price(found);
+        out.complete = out.complete && priced;
+        if (!priced) continue;
+        const double cost = bottleneck ? packed.time : priced->score;
+        if (cost >= least) continue;
+        least = cost;
+        out.best = std::move(found);
+        if (goal == PackGoal::kAny) return out;
       }
-      const double cost = bottleneck ? packed.time : priced->score;
-      if (cost >= least) continue;
-      least = cost;
-      out.best = std::move(found);
-      if (goal == PackGoal::kAny) return out;
     }
   }
   return out;

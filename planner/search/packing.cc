@@ -10,6 +10,9 @@
 namespace berth {
 namespace {
 
+// Answers that take this much more time than the best are remembered beside it, and so many.
+constexpr double kNearly = 1.01;
+constexpr std::size_t kMostOthers = 6;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using Counts = std::vector<std::uint32_t>;  // by kind
@@ -56,7 +59,8 @@ struct Filling {
   Counts take;
   std::uint64_t bytes = 0;
   double time = 0;
-  double gain = 0;  // ns that its items take here beyond the least that they take later
+  bool homes = false;  // it has more than experts: the chain leads there
+  double gain = 0;     // ns that its items take here beyond the least that they take later
 };
 
 // One search, for one size of the buffer through which items of disks are read. Kinds are numbered
@@ -243,6 +247,7 @@ std::vector<Filling> Fitting::fillings(std::size_t at) {
       filling.bytes += filling.take[k] * sizes_[at][k].bytes;
       filling.time += count * sizes_[at][k].time;
       alone += count * packing_.kinds[kinds_[k]].half;
+      filling.homes = filling.homes || packing_.kinds[kinds_[k]].half >= 0;
       if (least_[at + 1][k] < kInfinity) {
         filling.gain += count * (least_[at + 1][k] - sizes_[at][k].time);
       }
@@ -316,7 +321,7 @@ bool Fitting::is_hopeless(std::size_t at, double time) {
     time += left_[k] * least_[at][k];
   }
   if (weights > weights_[at] || time >= packing_.most_total) return true;
-  if (best_->found() && time >= best_->time) return true;
+  if (best_->found() && time >= best_->time * kNearly) return true;
   if (bytes > space_[at]) return true;
   const Fill fill = fillable(at);
   return bytes > fill.all || (disks_ && !on_disk && off_disk > fill.off_disk);
@@ -345,21 +350,26 @@ void Fitting::visit(std::size_t at, double time) {
   for (const Filling& filling : fillings(at)) {
     for (std::size_t k = 0; k < kinds_.size(); ++k) left_[k] -= filling.take[k];
     taken_[at] = filling.take;
-    visit(at + 1, time + filling.time + (first || filling.bytes == 0 ? 0 : packing_.hop));
+    visit(at + 1, time + filling.time + (first || !filling.homes ? 0 : packing_.hop));
     for (std::size_t k = 0; k < kinds_.size(); ++k) left_[k] += filling.take[k];
   }
   std::fill(taken_[at].begin(), taken_[at].end(), 0);
 }
 
 void Fitting::keep(double time) {
-  if (time >= packing_.most_total || (best_->found() && time >= best_->time)) return;
-  best_->time = time;
-  best_->counts.assign(packing_.bins.size(), Counts(kinds_.size(), 0));
+  const bool known = best_->found();
+  if (time >= packing_.most_total || (known && time >= best_->time * kNearly)) return;
+  std::vector<Counts> counts(packing_.bins.size(), Counts(kinds_.size(), 0));
   for (std::size_t at = 0; at < order_.size(); ++at) {
-    for (std::size_t k = 0; k < kinds_.size(); ++k) {
-      best_->counts[order_[at]][kinds_[k]] = taken_[at][k];
-    }
+    for (std::size_t k = 0; k < kinds_.size(); ++k) counts[order_[at]][kinds_[k]] = taken_[at][k];
   }
+  if (!known || time < best_->time) {
+    best_->time = time;
+    std::swap(best_->counts, counts);
+  }
+  if (!known) return;
+  if (best_->others.size() == kMostOthers) best_->others.erase(best_->others.begin());
+  best_->others.push_back(std::move(counts));
 }
 
 void Fitting::run(Packed& best) {

@@ -66,6 +66,9 @@ struct Packing {
 struct Packed {
   std::vector<std::vector<std::uint32_t>> counts;  // [bin][kind]; empty: nothing was found
   double time = 0;                                 // ns, hops at their least included
+  // Some that take nearly as little time. As hops are known only once items have an order, one of
+  // these may be the best.
+  std::vector<std::vector<std::vector<std::uint32_t>>> others;
   bool complete = true;  // false: the search stopped at its limit, and may have missed a better one
 
   bool found() const { return !counts.empty(); }
