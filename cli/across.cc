@@ -132,7 +132,9 @@ AdviceRow plan_row(const Variant& variant, const NamedMachine& on, Workload& wor
     Options one = variant.options;
     one.settings.machine = on.machine;
     const PlanningTask task = ask_for(one, variant.model);
-    const Plan plan = make_plan(variant.model.tree, task.machine, task.request);
+    Request request = task.request;
+    request.suggest = false;  // a row has no space for it
+    const Plan plan = make_plan(variant.model.tree, task.machine, request);
     workload = plan.workload;
     take_plan(plan, row);
     for (const auto* notes : {&variant.model.tree.notes, &task.machine.notes}) {

@@ -472,7 +472,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
 }  // namespace
 
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
-  return make(tree, machine, request, true);
+  return make(tree, machine, request, request.suggest);
 }
 
 Plan try_plan(const ModelTree& tree, const Machine& machine, const Request& request) {

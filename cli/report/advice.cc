@@ -35,6 +35,7 @@ std::uint64_t AdviceRow::weight_bytes() const {
 
 void take_plan(const Plan& plan, AdviceRow& row) {
   row.fits = plan.fits();
+  row.guessed = plan.guessed;
   row.missing = plan.shortfall ? plan.shortfall->bytes : 0;
   for (const DeviceLedger& device : plan.devices) {
     row.weights.emplace_back(device.name, device.weights);

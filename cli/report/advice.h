@@ -23,7 +23,8 @@ struct AdviceRow {
   std::string error;  // why there is no plan; the rest is then empty
 
   bool fits = false;
-  std::uint64_t missing = 0;                                   // bytes, if it does not fit
+  bool guessed = false;       // figures of the model are guessed, and so is what stands here
+  std::uint64_t missing = 0;  // bytes, if it does not fit
   std::vector<std::pair<std::string, std::uint64_t>> weights;  // bytes by device
   std::vector<std::pair<std::string, std::uint64_t>> spilled;  // the same for cpu and disk, not 0
   double prefill_seconds = 0;                                  // 0 where speeds are not known

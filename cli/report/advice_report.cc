@@ -118,9 +118,10 @@ std::string want_text(const Advice& advice) {
 std::string verdict_text(const Advice& advice, const AdviceRow& row) {
   if (!row.error.empty()) return row.error;
   if (!row.fits) return "does not fit: short by " + format_size(row.missing);
-  if (!advice.want) return "fits";
+  const std::string by = row.guessed ? " by these estimates" : "";
+  if (!advice.want) return "fits" + by;
   if (row.tokens_per_second <= 0) return "speed not known";
-  return advice.reaches(row) ? "reaches " + want_text(advice) : "below " + want_text(advice);
+  return (advice.reaches(row) ? "reaches " : "below ") + want_text(advice) + by;
 }
 
 std::string workload_text(const Workload& workload) {
@@ -140,7 +141,7 @@ std::string best_line(const Advice& advice) {
     out += "; the fastest is ";
     row = &first;
   } else {
-    out = "best: ";
+    out = row->guessed ? "best by these estimates: " : "best: ";
   }
   const std::string precision = row->precision == "auto" ? "as stored" : "in " + row->precision;
   out += machine_label(advice, *row) + " " + precision;
@@ -191,6 +192,7 @@ std::string advice_json(const Model& model, const Advice& advice) {
   JsonWriter json;
   json.begin_object();
   write_model(json, model.tree);
+  write_guesses(json, model.tree);
   json.key("workload").begin_object();
   json.member("batch", advice.workload.batch)
       .member("context", advice.workload.context)

@@ -17,6 +17,13 @@ void write_model(JsonWriter& json, const ModelTree& tree) {
   json.end_object();
 }
 
+void write_guesses(JsonWriter& json, const ModelTree& tree) {
+  if (tree.guesses.empty()) return;
+  json.key("guessed").begin_array();
+  for (const std::string& guess : tree.guesses) json.value(guess);
+  json.end_array();
+}
+
 namespace {
 
 void write_devices(JsonWriter& json, const Plan& plan) {
@@ -140,14 +147,6 @@ std::string_view dtype_asked_for(const ModelTree& tree) {
     converted |= tensor.dtype != tensor.stored;
   }
   return converted ? torch_dtype_name(*common) : "auto";
-}
-
-// What the figures of the model, and so the verdict, rest on; nothing where nothing was guessed.
-void write_guesses(JsonWriter& json, const ModelTree& tree) {
-  if (tree.guesses.empty()) return;
-  json.key("guessed").begin_array();
-  for (const std::string& guess : tree.guesses) json.value(guess);
-  json.end_array();
 }
 
 // What the plan was made for: enough to follow it later, and to refuse it for another model.

@@ -102,6 +102,9 @@ struct Request {
   std::vector<std::string> no_split;
   // Weights go on GPUs only. If these cannot hold all, the plan does not fit. Default: false
   bool never_offload = false;
+  // Whether a plan that does not fit looks for its cause and for changes that would make it fit:
+  // each is planned, which takes several times as long as the plan. Default: true
+  bool suggest = true;
   // Default: the CPU, or the largest GPU if the host's RAM is so small or so slow that the model
   // runs sooner without it; the other of the two if nothing fits otherwise.
   std::optional<DiskRunner> disk_runner;

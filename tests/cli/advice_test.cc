@@ -115,6 +115,23 @@ TEST(Advice, HasNoBestWhereNothingReachesTheRate) {
   EXPECT_EQ(best_line(ranked({unfit("a", 1)})), "none of them fits");
 }
 
+// What rests on a guess is never said as if it were known.
+TEST(Advice, CallsAnEstimateOne) {
+  Plan plan = testing::made_plan().plan;
+  plan.guessed = true;
+  AdviceRow made = row("a", 1);
+  take_plan(plan, made);
+  EXPECT_TRUE(made.guessed);
+  const Advice any = ranked({made});
+  EXPECT_EQ(verdict_text(any, any.rows[0]), "fits by these estimates");
+  EXPECT_THAT(best_line(any), HasSubstr("best by these estimates: a in fp8"));
+  const Advice wanted = ranked({made}, 5);
+  EXPECT_EQ(verdict_text(wanted, wanted.rows[0]), "reaches 5 tokens/s by these estimates");
+  Model model = testing::made_model();
+  model.tree.guesses = {"its heads are guessed"};
+  EXPECT_THAT(advice_json(model, any), HasSubstr("\"its heads are guessed\""));
+}
+
 TEST(Advice, TakesItsFiguresFromThePlan) {
   Plan plan = testing::made_plan().plan;
   plan.workload.batch = 4;
