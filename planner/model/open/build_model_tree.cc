@@ -75,8 +75,8 @@ std::set<std::string> towers_of(const ModelTree& tree) {
 void mark_towers(ModelTree& tree, const std::set<std::string>& names) {
   for (ModuleId id = 1; id < tree.modules.size(); ++id) {  // parents come first
     Module& module = tree.modules[id];
-    module.prompt_only =
-        tree.modules[module.parent].prompt_only || names.contains(last_part(module.name));
+    module.prompt_only = module.prompt_only || tree.modules[module.parent].prompt_only ||
+                         names.contains(last_part(module.name));
   }
 }
 

@@ -256,7 +256,8 @@ class NamedFacts {
     std::size_t fused = 0;
     std::size_t apart = 0;
     for (std::size_t i = 0; i < found_.size(); ++i) {
-      if (said(i).kind == LayerKind::kUnsaid) ++(found_[i].fused ? fused : apart);
+      if (!found_[i].keys || said(i).kind != LayerKind::kUnsaid) continue;
+      ++(found_[i].fused ? fused : apart);
     }
     return std::min(fused, apart);
   }
