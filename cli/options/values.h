@@ -18,7 +18,7 @@ Policy policy_from(std::string_view text);
 DTypeChoice dtype_from(std::string_view text);  // auto, float32, float16, bfloat16
 // The same, and what a plan can be made for besides: fp8, q4_k_m, ...
 DTypeChoice planned_dtype_from(std::string_view text);
-DType kv_dtype_from(std::string_view text);     // any name of planner/plan/kv_cache.h
+DType kv_dtype_from(std::string_view text);  // any name of planner/plan/kv_cache.h
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
 
