@@ -200,7 +200,7 @@ TEST(Auto, EqualsTheBestOfAllPlacementsOfSmallModels) {
 }
 
 TEST(Auto, EqualsTheBestOfAllPlacementsOfSmallMixturesOfExperts) {
-  expect_best(true, 22, 100 / kInstanceShare);
+  expect_best(true, 22, 72 / kInstanceShare);
 }
 
 TEST(Auto, EqualsTheBestOfAllPlacementsOnTwoNodesOfHostRam) {
@@ -208,7 +208,9 @@ TEST(Auto, EqualsTheBestOfAllPlacementsOnTwoNodesOfHostRam) {
 }
 
 TEST(Auto, EqualsTheBestOfAllPlacementsOfMixturesOnTwoNodesOfHostRam) {
-  expect_best(true, 24, 20 / kInstanceShare, 2);
+  constexpr int kInstances = 4 / kInstanceShare;
+  if (kInstances == 0) GTEST_SKIP() << "an instance takes minutes under a sanitizer";
+  expect_best(true, 24, kInstances, 2);
 }
 
 // GPUs whose space together is about what the model needs, so that it often fits in one order of
