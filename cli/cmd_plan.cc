@@ -1,10 +1,13 @@
 // berth plan: decide, say why, and stop. Loads neither CUDA nor libtorch.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstring>
 
 #include "berth/error.h"
+#include "cli/across.h"
 #include "cli/commands.h"
 #include "cli/planning.h"
 #include "cli/process/terminal.h"
@@ -13,8 +16,12 @@
 #include "cli/report/plan_json.h"
 #include "cli/report/plan_report.h"
 #include "cli/report/svg.h"
+#include "planner/base/join.h"
 #include "planner/base/output_file.h"
+#include "planner/export/advice.h"
 #include "planner/export/exports.h"
+#include "planner/plan/map_notes.h"
+#include "planner/try_plan.h"
 
 namespace berth {
 namespace {
@@ -64,26 +71,70 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
-// The plan in another tool's words; what they leave out goes to stderr.
-std::string exported(const ExportRow& tool, const Options& options, const Planned& planned) {
-  const Export words = tool.make(planned.model.tree, planned.plan);
+// The model as vLLM is told of it: a folder, or a GGUF file.
+std::string model_word(const std::filesystem::path& model) {
+  if (std::filesystem::is_directory(model) || model.extension() == ".gguf") {
+    return shell_word(model.string());
+  }
+  return shell_word(model.has_parent_path() ? model.parent_path().string() : ".");
+}
+
+// "try A, or B".
+std::string tried(const std::vector<std::string>& advice) {
+  return advice.empty() ? "no other flag that was tried helps" : "try " + join(advice, ", or ");
+}
+
+// The plan in another tool's words; what they leave out goes to stderr. "" if the plan does not
+// fit: what would is then among its suggestions. Throws Error, with what to try, if it fits and the
+// tool cannot do as planned.
+std::string exported(const ExportRow& tool, const Options& options, Planned& planned) {
+  const ModelTree& tree = planned.model.tree;
+  Advised found = export_with_advice(tool, tree, planned.machine, planned.request, planned.plan,
+                                     [&](const Machine& machine, const Request& request) {
+                                       return try_plan(tree, machine, request);
+                                     });
+  if (!found.words) {
+    if (planned.plan.fits()) throw Error(found.reason + "; " + tried(found.advice));
+    std::vector<std::string>& suggestions = planned.plan.shortfall->suggestions;
+    // Of the plan's own suggestions those that are flags were not tried with this tool.
+    std::erase_if(suggestions, [](const std::string& words) { return words.starts_with("--"); });
+    suggestions.insert(suggestions.begin(), found.advice.begin(), found.advice.end());
+    return "";
+  }
+  if (!found.reason.empty()) {
+    write_stderr("note: " + found.reason + ": planned with " + found.advice.front() + " instead\n");
+  }
+  const Export& words = *found.words;
   for (const std::string& note : words.notes) write_stderr("note: " + note + "\n");
   if (tool.command.empty()) return words.arguments + "\n";
   const std::string variables = words.environment.empty() ? "" : words.environment + " ";
-  std::filesystem::path model = options.model;
-  if (!std::filesystem::is_directory(model)) {
-    model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
-  }
-  return variables + std::string(tool.command) + " " + shell_word(model.string()) + " " +
+  return variables + std::string(tool.command) + " " + model_word(options.model) + " " +
          words.arguments + "\n";
 }
 
-std::string answer(const Options& options, const Planned& planned,
+// The map; what transformers would do with it goes to stderr. An estimate has no names of modules
+// that anyone else knows.
+std::string printed_map(const Planned& planned) {
+  if (planned.model.tree.estimated) {
+    throw Error(planned.model.tree.name +
+                ": no device map: the names of its modules are not known from its config.json; "
+                "name the folder of its checkpoint");
+  }
+  std::vector<std::string> notes = planned.plan.notes;
+  std::erase_if(notes, [](const std::string& note) { return !note.starts_with("device map"); });
+  if (planned.plan.policy != Policy::kDeviceMap) {  // else they are among the plan's
+    notes = device_map_notes(planned.model.tree, planned.plan);
+  }
+  for (const std::string& note : notes) write_stderr("note: " + note + "\n");
+  return device_map_json(planned.plan.device_map) + "\n";
+}
+
+std::string answer(const Options& options, Planned& planned,
                    const std::vector<ComparedPlan>& rows) {
   if (options.dot == "-") return plan_dot(planned);
   if (options.svg == "-") return plan_svg(planned);
   if (!options.exports.empty()) return exported(row_of(options.exports[0]), options, planned);
-  if (options.print_device_map) return device_map_json(planned.plan.device_map) + "\n";
+  if (options.print_device_map) return printed_map(planned);
   if (options.json) return plan_json(planned, rows);
   if (options.compare) {
     return model_line(planned.model) + request_line(planned.plan, false) + "\n" +
@@ -96,6 +147,12 @@ std::string answer(const Options& options, const Planned& planned,
 
 int cmd_plan(const Options& options) {
   require_one_answer(options);
+  const Settings& settings = options.settings;
+  if (settings.across) return plan_across(options);
+  if (settings.dtypes || settings.want) {
+    throw UsageError(fmt::format("{}: is for --across, which says for which machines",
+                                 settings.dtypes ? "--dtypes" : "--want"));
+  }
   // This is never freed: to free a large model takes as long as to plan it, and the process ends
   // anyway.
   static Planned& planned =

@@ -21,8 +21,9 @@ namespace berth {
 namespace {
 
 Measured measure_naive(const Options& options) {
-  const Model model = open_model(
-      options.model, options.settings.dtype.value_or(DTypeChoice{}).dtype, wants_plain(options));
+  const Model model =
+      open_model(options.model, options.settings.dtype.value_or(DTypeChoice{}).dtype,
+                 wants_plain(options), wants_prediction(options));
   const NaiveReport report = loader_library().load_naively(model);
   return {report.seconds,   report.host_peak_bytes, report.before.rss,
           report.after.rss, report.after.anonymous, report.after.file};

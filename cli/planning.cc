@@ -12,15 +12,19 @@
 #include "cli/report/plan_file.h"
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
+#include "planner/machine/named_machine.h"
 #include "planner/machine/sizes.h"
 #include "planner/model/open/companions.h"
 #include "planner/model/open/formats.h"
+#include "planner/model/precision/requantize.h"
 #include "planner/plan/device_map.h"
+#include "planner/plan/map_notes.h"
 
 namespace berth {
 namespace {
 
-Request make_request(const Settings& settings) {
+// Adds a note where a setting means something else than it says.
+Request make_request(const Settings& settings, std::vector<std::string>& notes) {
   Request request;
   request.policy = settings.policy.value_or(request.policy);
   request.max_memory = settings.max_memory;
@@ -29,6 +33,13 @@ Request make_request(const Settings& settings) {
     const auto* file = std::get_if<std::filesystem::path>(&choice);
     request.device_map = file ? read_device_map(*file) : std::get<DeviceMap>(choice);
     request.policy = Policy::kDeviceMap;
+    if (const auto policy = policy_of(*request.device_map)) {
+      notes.push_back("device map \"" + request.device_map->front().device +
+                      "\": transformers places so as --policy " +
+                      std::string(policy_name(*policy)) + " does");
+      request.policy = *policy;
+      request.device_map.reset();
+    }
   }
   request.overrides = settings.overrides.value_or(std::vector<Override>{});
   request.excluded = settings.excluded.value_or(std::vector<std::string>{});
@@ -136,7 +147,7 @@ Machine choose_machine(const Options& options, const Model& model, const Request
   Machine machine;
   if (settings.machine) {
     const auto* file = std::get_if<std::filesystem::path>(&*settings.machine);
-    machine = file ? read_machine_file(*file) : std::get<Machine>(*settings.machine);
+    machine = file ? read_named_machine(*file) : std::get<Machine>(*settings.machine);
   } else if (settings.max_memory) {
     machine = budget_machine(*settings.max_memory);
   } else {
@@ -194,10 +205,31 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
       ->first;
 }
 
+// The model as if its weights were stored in another precision. Of the checkpoint nothing is left
+// but what it says of shapes.
+Model open_made_anew(const Options& options, const Precision& precision) {
+  const Prediction prediction = wants_prediction(options);
+  Model model = open_model(options.model, std::nullopt, Dequantize::kNo, prediction);
+  const std::string stored = is_quantized(model.tree) ? stored_name(model.tree) : "";
+  if (!stored.empty()) {
+    model = open_model(options.model, DType::kBF16, Dequantize::kYes, prediction);
+  }
+  model.tree = requantize(model.tree, precision, model.config.get());
+  model.checkpoint.reset();
+  if (!stored.empty()) {
+    model.tree.notes.push_back("weights in " + std::string(precision.name) +
+                               " would have to be made anew, best from the model's plain weights: "
+                               "stored is " +
+                               stored);
+  }
+  return model;
+}
+
 // Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
 // on stderr.
-Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize) {
-  Model model = open_model(options.model, dtype, dequantize);
+Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize,
+               Prediction prediction) {
+  Model model = open_model(options.model, dtype, dequantize, prediction);
   if (options.command == Command::kRun && !model.components.empty()) {
     throw Error(
         fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
@@ -211,7 +243,7 @@ Model open_for(const Options& options, std::optional<DType> dtype, Dequantize de
   if (!dtype || !is_convertible(*dtype)) return model;
   write_stderr(fmt::format("note: to be run, the weights are turned into {} (--dtype chooses)\n",
                            torch_dtype_name(*dtype)));
-  return open_model(options.model, dtype, dequantize);
+  return open_model(options.model, dtype, dequantize, prediction);
 }
 
 }  // namespace
@@ -222,24 +254,49 @@ Dequantize wants_plain(const Options& options) {
   return plain ? Dequantize::kYes : Dequantize::kNo;
 }
 
-Planned open_planned(const Options& options) {
+Prediction wants_prediction(const Options& options) {
+  // A run drafts no tokens.
+  if (options.command == Command::kRun) return Prediction::kLeftOut;
+  return options.settings.mtp.value_or(false) ? Prediction::kLoaded : Prediction::kLeftOut;
+}
+
+std::string stored_name(const ModelTree& tree) {
+  return tree.quantization.empty() ? "quantised" : tree.quantization;
+}
+
+Model open_to_plan(const Options& options) {
+  const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
+  if (choice.made_anew != nullptr) return open_made_anew(options, *choice.made_anew);
+  return open_for(options, choice.dtype, wants_plain(options), wants_prediction(options));
+}
+
+PlanningTask ask_for(const Options& options, const Model& model) {
   const Settings& settings = options.settings;
-  Request request = make_request(settings);
-  const std::optional<DType> dtype = settings.dtype.value_or(DTypeChoice{}).dtype;
   std::vector<std::string> notes;
-  Model model = open_for(options, dtype, wants_plain(options));
+  Request request = make_request(settings, notes);
   // A run keeps keys and values in the dtype that it computes with.
   if (options.command == Command::kRun && !request.workload.kv_dtype) {
     request.workload.kv_dtype = most_common_dtype(model.tree);
   }
-  std::optional<Machine> probed;
-  Machine machine = choose_machine(options, model, request, probed, notes);
-  Planned planned{std::move(model), std::move(machine), {}, std::move(probed), request};
-  planned.machine.notes.insert(planned.machine.notes.end(), notes.begin(), notes.end());
-  if (planned.model.checkpoint) {
-    count_checkpoint_space(*planned.model.checkpoint, planned.machine);
-  }
-  require_meaning(request, planned.model.tree, planned.machine);
+  PlanningTask task;
+  task.machine = choose_machine(options, model, request, task.probed, notes);
+  task.machine.notes.insert(task.machine.notes.end(), notes.begin(), notes.end());
+  if (model.checkpoint) count_checkpoint_space(*model.checkpoint, task.machine);
+  require_meaning(request, model.tree, task.machine);
+  task.request = std::move(request);
+  return task;
+}
+
+Planned open_planned(const Options& options) {
+  Model model = open_to_plan(options);
+  PlanningTask task = ask_for(options, model);
+  Planned planned{std::move(model),
+                  std::move(task.machine),
+                  {},
+                  std::move(task.probed),
+                  std::move(task.request)};
+  const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
+  if (choice.made_anew != nullptr) planned.made_anew = choice.made_anew->name;
   return planned;
 }
 
@@ -249,7 +306,8 @@ Planned make_planned(const Options& options) {
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
     const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
-    Planned planned{open_for(options, dtype, dequantize), {}, {}, {}, {}};
+    const Prediction prediction = file.mtp ? Prediction::kLoaded : wants_prediction(options);
+    Planned planned{open_for(options, dtype, dequantize, prediction), {}, {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }
@@ -262,6 +320,10 @@ void plan_opened(Planned& planned) {
   planned.plan = make_plan(planned.model.tree, planned.machine, planned.request);
   for (const auto* notes : {&planned.model.tree.notes, &planned.machine.notes}) {
     planned.plan.notes.insert(planned.plan.notes.end(), notes->begin(), notes->end());
+  }
+  if (planned.plan.policy != Policy::kDeviceMap) return;
+  for (std::string& note : device_map_notes(planned.model.tree, planned.plan)) {
+    planned.plan.notes.push_back(std::move(note));
   }
 }
 

@@ -1,6 +1,9 @@
 // Makes a plan from the options: the steps that plan, load and run share.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "cli/options/options.h"
 #include "cli/report/planned.h"
 
@@ -9,6 +12,25 @@ namespace berth {
 // Whether quantised weights are turned into plain ones. --dequantize decides; where it is not
 // given, only a run turns them.
 Dequantize wants_plain(const Options& options);
+
+// What a plan of a model is made from besides its tree.
+struct PlanningTask {
+  Machine machine;  // with defaults, and notes on what is assumed of it
+  Request request;
+  std::optional<Machine> probed;  // this machine, where it was looked at
+};
+
+// The steps of open_planned(), for those who plan one model for many machines. open_to_plan()
+// opens the model in the dtype that is asked for, and makes its tree anew for a precision that
+// weights would have to be quantised to; ask_for() finds out the rest. Throw Error.
+Model open_to_plan(const Options& options);
+PlanningTask ask_for(const Options& options, const Model& model);
+
+// What quantised weights are, for messages: "GPTQ 4-bit".
+std::string stored_name(const ModelTree& tree);
+
+// Whether --mtp asks for the layers of multi-token prediction.
+Prediction wants_prediction(const Options& options);
 
 // Opens the model and plans it. No weight byte is read; CUDA and libtorch stay unloaded.
 // The machine is the one that --machine names. Without it, --max-memory describes the machine by

@@ -7,14 +7,10 @@
 #include <future>
 #include <map>
 #include <memory>
-#include <set>
-#include <span>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/accelerate/accelerate.h"
-#include "planner/base/join.h"
-#include "planner/base/quote.h"
 #include "planner/base/saturating.h"
 #include "planner/cost/host_nodes.h"
 #include "planner/cost/inputs.h"
@@ -22,11 +18,13 @@
 #include "planner/explain/placements.h"
 #include "planner/explain/reasons.h"
 #include "planner/explain/shortfall.h"
+#include "planner/follow_map.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/budget.h"
 #include "planner/plan/device_map.h"
 #include "planner/plan/policies.h"
 #include "planner/search/auto.h"
+#include "planner/try_plan.h"
 
 namespace berth {
 namespace {
@@ -41,13 +39,6 @@ struct Decision {
   std::uint64_t missing = 0;  // bytes that the policy found to be missing; 0: it fits
   bool packed = false;        // no contiguous runs fit: AutoPlan::packed
 };
-
-// The first four of the names, and how many more there are.
-std::string listed(const std::vector<std::string>& names) {
-  std::string out = join(std::span(names).first(std::min<std::size_t>(names.size(), 4)), ", ");
-  if (names.size() > 4) out += ", and " + std::to_string(names.size() - 4) + " more";
-  return out;
-}
 
 std::vector<std::string> device_names(const Machine& machine) {
   std::vector<std::string> names;
@@ -148,79 +139,13 @@ Decision decide_accelerate(const PlanInputs& inputs, AccelerateResult result) {
   return decision;
 }
 
-// Puts buffers that are computed, not stored, and that no key of the map covers, on the device of
-// the first tensor that has one.
-void place_computed(const PlanInputs& inputs, const std::vector<std::string>& computed,
-                    Decision& decision) {
-  if (computed.empty()) return;
-  const auto first = std::find_if(decision.tensor_device.begin(), decision.tensor_device.end(),
-                                  [](std::uint32_t d) { return d != kNone; });
-  for (std::uint32_t& device : decision.tensor_device) {
-    if (device == kNone) device = *first;
-  }
-  decision.notes.push_back("device map: no key covers " + listed(computed) +
-                           ", which no checkpoint stores: made on " + inputs.label(*first));
-}
-
 Decision decide_map(const PlanInputs& inputs) {
-  const ModelTree& tree = inputs.tree;
-  DeviceMap map = *inputs.request.device_map;
-  std::vector<std::uint32_t> devices;
-  std::vector<bool> whole_host;  // by entry: `cpu`, which is all of its nodes; "cpu:0" is the first
-  for (DeviceMapEntry& entry : map) {
-    whole_host.push_back(entry.device == "cpu");
-    entry.device = normal_device_name(entry.device);
-    devices.push_back(inputs.device(entry.device));
-  }
-  const DeviceMapIndex index(map);
+  FollowedMap followed = follow_map(inputs);
   Decision decision;
-  std::vector<bool> used(map.size(), false);
-  std::vector<std::string> uncovered;
-  // Buffers that no checkpoint stores: a map may leave them out.
-  std::vector<std::string> computed;
-  for (const ModelTensor& tensor : tree.tensors) {
-    const std::uint32_t entry = index.find(tensor.name);
-    if (entry == kNone) {
-      (tensor.persistent ? uncovered : computed).emplace_back(tensor.name);
-      decision.tensor_device.push_back(kNone);
-      continue;
-    }
-    used[entry] = true;
-    decision.tensor_device.push_back(devices[entry]);
-    if (devices[entry] == kNone) {
-      throw Error("device map: key " + quote(map[entry].module) + ": there is no device " +
-                  quote(map[entry].device) + " on " + inputs.machine.source +
-                  " (devices: " + join(inputs.machine.devices, ", ", &Device::name) + ")");
-    }
-    if (!inputs.usable[devices[entry]]) {
-      throw Error("device map: key " + quote(map[entry].module) + ": device " +
-                  quote(map[entry].device) + " is excluded");
-    }
-  }
-  if (uncovered.size() + computed.size() == tree.tensors.size()) {
-    throw Error("device map: no key names a module of " + tree.name +
-                " (is it the map of another model?): first key " +
-                quote(map.empty() ? "" : map[0].module));
-  }
-  if (!uncovered.empty()) {
-    throw Error("device map: no key covers " + listed(uncovered) +
-                " (the key \"\" covers everything)");
-  }
-  place_computed(inputs, computed, decision);
-  divide_host(inputs, decision, [&](TensorId t) {
-    const std::uint32_t entry = index.find(tree.tensors[t].name);
-    return entry != kNone && whole_host[entry];
-  });
-  std::set<std::string_view> modules;
-  for (const Module& module : tree.modules) modules.insert(module.name);
-  for (std::size_t i = 0; i < map.size(); ++i) {
-    if (!used[i] && modules.count(map[i].module) == 0) {
-      decision.notes.push_back("device map: key " + quote(map[i].module) +
-                               " names no module of this model; ignored");
-    }
-  }
-  // A map that leaves buffers out is not kept: make() then writes one that covers them.
-  if (computed.empty()) decision.device_map = map;
+  decision.tensor_device = std::move(followed.tensor_device);
+  decision.device_map = std::move(followed.device_map);
+  decision.notes = std::move(followed.notes);
+  divide_host(inputs, decision, [&](TensorId t) { return followed.whole_host[t]; });
   for (std::uint32_t d = 0; d < inputs.machine.devices.size(); ++d) {
     decision.by_device[d] = "as the device map says";
   }
@@ -501,6 +426,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   plan.staging = request.staging;
   plan.tensor_device = std::move(decision.tensor_device);
   plan.notes = std::move(decision.notes);
+  plan.guessed = !tree.guesses.empty();
   note_workload(inputs, request.workload, plan);
   Ledger ledger = make_ledger(tree, inputs.machine, inputs.chain, inputs.spaces, inputs.time,
                               plan.tensor_device);
@@ -510,7 +436,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
   if (all) {
     streaming = price_plan(inputs, ledger, plan);
     if (own && decision.missing == 0) {
-      plan.estimate.optimality_gap = decision.gap;
+      (plan.guessed ? plan.estimate.guessed_gap : plan.estimate.optimality_gap) = decision.gap;
     }
     plan.device_map = decision.device_map.empty() ? map_for_others(inputs, plan.tensor_device)
                                                   : std::move(decision.device_map);
@@ -536,10 +462,7 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
     if (suggest) {
       plan.shortfall->cause =
           load_short == missing ? load_cause(inputs, plan.load_peak) : find_cause(inputs);
-      plan.shortfall->suggestions = find_suggestions(
-          inputs, [](const ModelTree& other, const Machine& on, const Request& asked) {
-            return make(other, on, asked, false);
-          });
+      plan.shortfall->suggestions = find_suggestions(inputs, try_plan);
     }
   }
   plan.devices = std::move(ledger.devices);
@@ -549,7 +472,11 @@ Plan make(const ModelTree& tree, const Machine& machine, const Request& request,
 }  // namespace
 
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
-  return make(tree, machine, request, true);
+  return make(tree, machine, request, request.suggest);
+}
+
+Plan try_plan(const ModelTree& tree, const Machine& machine, const Request& request) {
+  return make(tree, machine, request, false);
 }
 
 }  // namespace berth

@@ -92,6 +92,16 @@ void read_deployment_of(Options& options) {
   options.settings = merge(options.settings, deployment.settings);
 }
 
+// Throws UsageError for a dtype that a load would have to quantise to.
+void refuse_what_only_plans(const Options& options) {
+  const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
+  if (options.command == Command::kPlan || choice.made_anew == nullptr) return;
+  throw UsageError(
+      fmt::format("--dtype: Berth does not quantise to {}, and only plan can take it "
+                  "(load what is stored: auto, float32, float16 or bfloat16)",
+                  choice.made_anew->name));
+}
+
 // A command as CLI11 knows it, and what its flags said.
 struct Entry {
   const CommandRow* row = nullptr;
@@ -109,6 +119,7 @@ Options finish(Entry& entry, int argc, const char* const* argv) {
                                  entry.row->example));
   }
   if (is_deployment(options.model)) read_deployment_of(options);
+  refuse_what_only_plans(options);
   return std::move(options);
 }
 

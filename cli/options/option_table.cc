@@ -12,6 +12,7 @@ namespace berth {
 namespace {
 
 constexpr std::string_view kPlacement = "Placement";
+constexpr std::string_view kAdvice = "Advice";
 constexpr std::string_view kWorkload = "Workload";
 constexpr std::string_view kLoadingGroup = "Loading";
 constexpr std::string_view kGeneration = "Generation";
@@ -126,10 +127,11 @@ constexpr OptionRow kOptions[] = {
      .group = kPlacement,
      .shape = "FILE",
      .help = "use this Hugging Face device_map instead of a policy",
-     .guide = "place by this Hugging Face device map, [a JSON file](#device-maps-and-budgets), "
-              "instead of by a policy; a deployment file may also hold the map itself",
+     .guide = "place by this Hugging Face device map, [a JSON file](#device-maps-and-budgets) or "
+              "what transformers takes in its place (`auto`, `cuda:1`, `cpu`), instead of by a "
+              "policy; a deployment file may also hold the map itself",
      .otherwise = "none",
-     .value = value<&Settings::device_map, path_from, device_map_in>(),
+     .value = value<&Settings::device_map, device_map_from, device_map_in>(),
      .excludes = {"--policy"}},
     {.flag = "--machine",
      .key = "machine",
@@ -156,11 +158,13 @@ constexpr OptionRow kOptions[] = {
      .commands = kPlanning,
      .group = kPlacement,
      .shape = "NAME",
-     .help = "dtype in memory: auto (as stored, default), float32, float16 or bfloat16",
+     .help = "dtype in memory: auto (as stored, default), float32, float16 or bfloat16; plan also "
+             "takes fp8, q4_k_m, ...: weights that somebody would have to make first",
      .guide = "the dtype of weights in memory: `auto`, `float32`, `float16` or `bfloat16`; "
-              "integers, FP8 and the scales of quantised weights keep theirs",
+              "integers, FP8 and the scales of quantised weights keep theirs; `plan` also takes "
+              "[other precisions](#precisions)",
      .otherwise = "`auto`: as stored",
-     .value = value<&Settings::dtype, dtype_from>()},
+     .value = value<&Settings::dtype, planned_dtype_from>()},
     {.flag = "--dtype",
      .commands = kConvert,
      .group = kConversion,
@@ -188,6 +192,15 @@ constexpr OptionRow kOptions[] = {
               "[by format](#model-what-can-be-named)",
      .otherwise = "off; on for `run`",
      .value = on<&Settings::dequantize>()},
+    {.flag = "--mtp",
+     .key = "mtp",
+     .commands = kPlan | kLoad,
+     .group = kPlacement,
+     .help = "load the layers of multi-token prediction that the checkpoint stores, too",
+     .guide = "load the layers of multi-token prediction that the checkpoint stores, too: "
+              "[weights and KV cache](#model-what-can-be-named)",
+     .otherwise = "off, as in transformers",
+     .value = on<&Settings::mtp>()},
     {.flag = "--reserve",
      .key = "reserve",
      .commands = kPlanning,
@@ -247,6 +260,41 @@ constexpr OptionRow kOptions[] = {
      .guide = "put weights on GPUs only; if they cannot hold all of them, the plan does not fit",
      .otherwise = "off",
      .value = on<&Settings::never_offload>()},
+
+    // Many plans side by side.
+    {.flag = "--across",
+     .key = "across",
+     .commands = kPlan,
+     .group = kAdvice,
+     .shape = "LIST",
+     .help = "plan for each of these machines: 2x4090,h100,8xh200, files, or all of "
+             "configs/hardware",
+     .guide = "[a table of plans](#before-renting), one for each of these machines: names and "
+              "files as `--machine` takes them, or `all` of `configs/hardware/`",
+     .otherwise = "one plan",
+     .value = value<&Settings::across, machines_from, machines_in>(),
+     .excludes = {"--device-map", "--machine", "--max-memory", "--dtype", "--dequantize"}},
+    {.flag = "--dtypes",
+     .key = "dtypes",
+     .commands = kPlan,
+     .group = kAdvice,
+     .shape = "LIST",
+     .help = "with --across: in each of these precisions: bfloat16,fp8,q4_k_m",
+     .guide = "with `--across`: plan in each of these [precisions](#precisions)",
+     .otherwise = "`auto,fp8,q4_k_m`; `auto` if the weights are quantised",
+     .value = value<&Settings::dtypes, precisions_from, precisions_in>(),
+     .excludes = {"--device-map", "--machine", "--max-memory", "--dtype", "--dequantize"}},
+    {.flag = "--want",
+     .key = "want",
+     .commands = kPlan,
+     .group = kAdvice,
+     .shape = "RATE",
+     .help = "with --across: the tokens a second that are needed: 20tok/s",
+     .guide = "with `--across`: the tokens a second that are needed, of all sequences together; "
+              "what reaches them comes first, the cheapest before the others",
+     .otherwise = "none",
+     .value = value<&Settings::want, tokens_per_second_from>(),
+     .excludes = {"--device-map", "--machine", "--max-memory", "--dtype", "--dequantize"}},
 
     // The work that a plan is made for.
     {.flag = "--batch",
@@ -458,14 +506,15 @@ constexpr OptionRow kOptions[] = {
               "`from_pretrained(device_map=...)`",
      .otherwise = "off",
      .value = flag_switch<&Options::print_device_map>(),
-     .excludes = {"--json"}},
+     .excludes = {"--json", "--across"}},
     {.flag = "--llama-cpp",
      .commands = kPlan,
      .group = kOutput,
      .help = "only llama.cpp's arguments on stdout: -ngl -ts -ot",
      .guide = "write [llama.cpp's arguments](#for-other-tools) and nothing else: `-ngl -ts -ot`",
      .otherwise = "off",
-     .value = flag_entry<&Options::exports, ExportTool::kLlamaCpp>()},
+     .value = flag_entry<&Options::exports, ExportTool::kLlamaCpp>(),
+     .excludes = {"--across"}},
     {.flag = "--vllm",
      .commands = kPlan,
      .group = kOutput,
@@ -473,7 +522,8 @@ constexpr OptionRow kOptions[] = {
      .guide = "write [vLLM's command](#for-other-tools) and nothing else, with "
               "`VLLM_PP_LAYER_PARTITION`",
      .otherwise = "off",
-     .value = flag_entry<&Options::exports, ExportTool::kVllm>()},
+     .value = flag_entry<&Options::exports, ExportTool::kVllm>(),
+     .excludes = {"--across"}},
     {.flag = "--compare",
      .commands = kPlan,
      .group = kOutput,
@@ -481,7 +531,8 @@ constexpr OptionRow kOptions[] = {
      .guide = "show [all policies side by side](#comparing-policies): times, bytes on each device, "
               "what is spilled, and whether it fits",
      .otherwise = "off",
-     .value = flag_switch<&Options::compare>()},
+     .value = flag_switch<&Options::compare>(),
+     .excludes = {"--across"}},
     {.flag = "--dot",
      .commands = kPlan,
      .group = kOutput,
@@ -490,15 +541,17 @@ constexpr OptionRow kOptions[] = {
      .guide = "write the module graph, coloured by device, as DOT for Graphviz; `-` writes it to "
               "stdout and nothing else",
      .otherwise = "none",
-     .value = flag_value<&Options::dot, text_from>()},
+     .value = flag_value<&Options::dot, text_from>(),
+     .excludes = {"--across"}},
     {.flag = "--svg",
      .commands = kPlan,
      .group = kOutput,
      .shape = "FILE",
-     .help = "draw the devices as columns filled to scale (- for stdout alone)",
+     .help = "draw the devices as columns filled to scale, or what --across found (- for stdout "
+             "alone)",
      .guide =
-         "[draw the devices](#a-picture) as columns filled to scale; `-` writes the drawing to "
-         "stdout and nothing else",
+         "[draw the devices](#a-picture) as columns filled to scale, or the table of `--across`; "
+         "`-` writes the drawing to stdout and nothing else",
      .otherwise = "none",
      .value = flag_value<&Options::svg, text_from>()},
     {.flag = "--save",
@@ -508,13 +561,15 @@ constexpr OptionRow kOptions[] = {
      .help = "write the plan as JSON, for load and run --plan",
      .guide = "write the plan as JSON, for `load --plan` and `run --plan`",
      .otherwise = "none",
-     .value = flag_value<&Options::save, path_from>()},
+     .value = flag_value<&Options::save, path_from>(),
+     .excludes = {"--across"}},
     {.flag = "--verbose",
      .commands = kPlan,
      .group = kOutput,
      .help = "list every module, and the estimate stage by stage",
      .otherwise = "off",
-     .value = flag_switch<&Options::verbose>()},
+     .value = flag_switch<&Options::verbose>(),
+     .excludes = {"--across"}},
     {.flag = "--verbose",
      .commands = kLoad,
      .group = kOutput,

@@ -54,7 +54,7 @@ struct OptionRow {
   OptionValue value;
   // Flags of earlier rows that contradict this one. Both on a command line are an error, and so are
   // both in a deployment file; either as a flag silences the other in the file.
-  std::array<std::string_view, 4> excludes = {};
+  std::array<std::string_view, 5> excludes = {};
   bool required = false;  // a command line must give it
 
   constexpr bool taken_by(Command command) const { return in(commands, command); }

@@ -16,6 +16,7 @@
 #include "berth/error.h"
 #include "berth/load.h"
 #include "berth/plan.h"
+#include "planner/model/precision/precision.h"
 
 namespace berth {
 
@@ -27,7 +28,9 @@ class UsageError : public Error {
 
 // --dtype: "auto" keeps what is stored, so it is a choice of its own.
 struct DTypeChoice {
-  std::optional<DType> dtype;  // nullopt: auto
+  std::optional<DType> dtype;  // nullopt: auto, or `made_anew`
+  // A precision that the weights would have to be quantised to first; plan alone can take it.
+  const Precision* made_anew = nullptr;
 };
 
 // Bytes to leave free beside the ledger; an empty device name means every GPU.
@@ -47,12 +50,18 @@ struct Settings {
   std::optional<DeviceMapChoice> device_map;
   std::optional<DTypeChoice> dtype;
   std::optional<bool> dequantize;
+  std::optional<bool> mtp;
   std::optional<std::vector<Reserve>> reserve;
   std::optional<std::vector<std::string>> excluded;
   std::optional<std::vector<Priority>> priority;
   std::optional<std::vector<std::string>> no_split;
   std::optional<bool> never_offload;
   std::optional<std::vector<Override>> overrides;
+
+  // Many plans side by side.
+  std::optional<std::vector<std::filesystem::path>> across;  // machines: names and files
+  std::optional<std::vector<const Precision*>> dtypes;
+  std::optional<double> want;  // tokens a second
 
   // The workload.
   std::optional<std::uint64_t> batch;

@@ -11,6 +11,7 @@
 #include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
 #include "planner/plan/budget.h"
+#include "planner/plan/device_map.h"
 #include "planner/plan/kv_cache.h"
 #include "runtime/io/engines.h"
 #include "runtime/load/sizing.h"
@@ -26,6 +27,15 @@ namespace {
   throw Error(fmt::format("{} is not {} ({})", quote(text), noun,
                           near ? fmt::format("did you mean {}?", quote(*near))
                                : fmt::format("choose from: {}", fmt::join(choices, ", "))));
+}
+
+// The same for the name of a precision: with the nearest and all.
+[[noreturn]] void fail_precision(std::string_view text, std::string_view noun) {
+  const std::vector<std::string_view> names = precision_names();
+  const std::optional<std::string> near = nearest(text, {names.begin(), names.end()});
+  throw Error(fmt::format("{} is not {} ({}choose from: {})", quote(text), noun,
+                          near ? fmt::format("did you mean {}? ", quote(*near)) : "",
+                          fmt::join(names, ", ")));
 }
 
 std::optional<std::uint64_t> whole_number(std::string_view text) {
@@ -75,6 +85,15 @@ DTypeChoice dtype_from(std::string_view text) {
     fail_choice(text, "a dtype", {"auto", "float32", "float16", "bfloat16"});
   }
   return {listed_dtype(text, "a dtype", choices)};
+}
+
+DTypeChoice planned_dtype_from(std::string_view text) {
+  const Precision* precision = find_precision(text);
+  if (precision == nullptr || precision->name != text) {
+    fail_precision(text, "a dtype");
+  }
+  if (precision->made_anew()) return {std::nullopt, precision};
+  return dtype_from(text);
 }
 
 DType kv_dtype_from(std::string_view text) {
@@ -226,6 +245,56 @@ Override override_from(std::string_view text) {
   return {glob_from(trim(text.substr(0, equals))), device_from(trim(text.substr(equals + 1)))};
 }
 
+void add_machine(std::filesystem::path machine, std::vector<std::filesystem::path>& machines) {
+  if (std::find(machines.begin(), machines.end(), machine) != machines.end()) {
+    throw Error(fmt::format("{} is named twice", quote(machine.string())));
+  }
+  machines.push_back(std::move(machine));
+}
+
+std::vector<std::filesystem::path> machines_from(std::string_view text) {
+  std::vector<std::filesystem::path> machines;
+  for (const std::string_view part : split(text, ',')) {
+    if (trim(part).empty()) throw Error("a machine is missing (2x4090,h100, files, or all)");
+    add_machine(trim(part), machines);
+  }
+  return machines;
+}
+
+const Precision* precision_from(std::string_view text) {
+  const Precision* precision = find_precision(text);
+  if (precision == nullptr) fail_precision(text, "a precision");
+  return precision;
+}
+
+void add_precision(const Precision* precision, std::vector<const Precision*>& precisions) {
+  if (std::find(precisions.begin(), precisions.end(), precision) != precisions.end()) {
+    throw Error(fmt::format("{} is named twice", quote(precision->name)));
+  }
+  precisions.push_back(precision);
+}
+
+std::vector<const Precision*> precisions_from(std::string_view text) {
+  std::vector<const Precision*> precisions;
+  for (const std::string_view part : split(text, ',')) {
+    if (trim(part).empty()) throw Error("a precision is missing (bfloat16,fp8,q4_k_m)");
+    add_precision(precision_from(trim(part)), precisions);
+  }
+  return precisions;
+}
+
+double tokens_per_second_from(std::string_view text) {
+  double rate = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rate);
+  const std::string_view unit = trim({end, text.data() + text.size()});
+  const bool known = unit.empty() || unit == "tok/s" || unit == "tokens/s" || unit == "token/s" ||
+                     unit == "t/s" || unit == "tps";
+  if (error != std::errc() || !known || !(rate > 0 && rate <= 1e9)) {
+    throw Error(fmt::format("{} is not a rate of tokens (try 20tok/s)", quote(text)));
+  }
+  return rate;
+}
+
 std::uint64_t count_from(std::string_view text) {
   std::uint64_t unit = 1;
   std::string_view digits = text;
@@ -277,5 +346,13 @@ double seconds_from(std::string_view text) {
 std::string text_from(std::string_view text) { return std::string(text); }
 
 std::filesystem::path path_from(std::string_view text) { return text; }
+
+DeviceMapChoice device_map_from(std::string_view text) {
+  std::error_code ignored;
+  const std::filesystem::path file = text;
+  const auto whole =
+      std::filesystem::exists(file, ignored) ? std::nullopt : device_map_of_word(text);
+  return whole ? DeviceMapChoice(*whole) : DeviceMapChoice(file);
+}
 
 }  // namespace berth

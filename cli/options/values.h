@@ -16,6 +16,8 @@ namespace berth {
 
 Policy policy_from(std::string_view text);
 DTypeChoice dtype_from(std::string_view text);  // auto, float32, float16, bfloat16
+// The same, and what a plan can be made for besides: fp8, q4_k_m, ...
+DTypeChoice planned_dtype_from(std::string_view text);
 DType kv_dtype_from(std::string_view text);     // any name of planner/plan/kv_cache.h
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
@@ -26,6 +28,10 @@ std::uint64_t staging_from(std::string_view text);
 // "0", "cpu", "cpu:1", "disk"; "cuda:1" and "gpu 1" become "1", "cpu:0" becomes "cpu".
 std::string device_from(std::string_view text);
 std::vector<std::string> devices_from(std::string_view text);  // "1,cpu"
+
+// A file; if there is none of that name, what transformers takes in place of a map: "auto",
+// "balanced", "balanced_low_0", "sequential", "cuda:1", "cpu".
+DeviceMapChoice device_map_from(std::string_view text);
 
 // "0=24GiB,cpu=64GiB", order kept; a device named twice is an error.
 std::vector<Budget> budgets_from(std::string_view text);
@@ -45,6 +51,17 @@ std::vector<std::string> globs_from(std::string_view text);
 std::string glob_from(std::string_view text);  // one, not empty, its brackets closed
 // "model.layers.2?.*=cpu": a glob over names of modules and tensors, and where they go.
 Override override_from(std::string_view text);
+
+// "2x4090,h100": machines by name and by file; each once, and at least one.
+std::vector<std::filesystem::path> machines_from(std::string_view text);
+// "bfloat16,fp8,q4_k_m": names of precisions, or their aliases; each once, and at least one.
+std::vector<const Precision*> precisions_from(std::string_view text);
+const Precision* precision_from(std::string_view text);  // one of them
+// The same checks for lists that come from elsewhere. `text` is what the user wrote.
+void add_machine(std::filesystem::path machine, std::vector<std::filesystem::path>& machines);
+void add_precision(const Precision* precision, std::vector<const Precision*>& precisions);
+// A rate: "20tok/s", or 20.
+double tokens_per_second_from(std::string_view text);
 
 // A count of tokens or sequences, at most kMaxCount: "4096", or "128k" and "1m", which count by
 // 1024 as lengths of contexts do, in either case of letters.

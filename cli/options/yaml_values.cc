@@ -6,6 +6,7 @@
 
 #include "planner/machine/machine_file.h"
 #include "planner/machine/sizes.h"
+#include "planner/plan/device_map.h"
 
 namespace berth {
 
@@ -35,16 +36,59 @@ std::filesystem::path path_in(const YamlValue& value, const std::filesystem::pat
   return (folder / text).lexically_normal();
 }
 
-MachineChoice machine_in(const YamlValue& value, const std::filesystem::path& folder) {
-  if (value.is_mapping()) return parse_machine(value);
-  const std::filesystem::path named = value.as_text();
+namespace {
+
+// A bare name is one of configs/hardware; anything else is a file relative to `folder`.
+std::filesystem::path machine_path(const std::filesystem::path& named,
+                                   const std::filesystem::path& folder) {
   const bool is_file =
       named.has_parent_path() || named.extension() == ".yaml" || named.extension() == ".yml";
-  return is_file ? path_in(value, folder) : named;
+  return is_file ? (folder / named).lexically_normal() : named;
+}
+
+}  // namespace
+
+MachineChoice machine_in(const YamlValue& value, const std::filesystem::path& folder) {
+  if (value.is_mapping()) return parse_machine(value);
+  return machine_path(value.as_text(), folder);
+}
+
+std::vector<std::filesystem::path> machines_in(const YamlValue& value,
+                                               const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> machines;
+  const auto add = [&](const YamlValue& at) {
+    for (const std::filesystem::path& named : scalar_in<machines_from>(at)) {
+      with_position(at, [&] { add_machine(machine_path(named, folder), machines); });
+    }
+  };
+  if (value.is_scalar()) {
+    add(value);
+  } else {
+    for (const YamlValue& entry : value.as_list()) add(entry);
+  }
+  if (machines.empty()) value.fail("the list is empty: name a machine, or all");
+  return machines;
+}
+
+std::vector<const Precision*> precisions_in(const YamlValue& value, const std::filesystem::path&) {
+  if (value.is_scalar()) return scalar_in<precisions_from>(value);
+  std::vector<const Precision*> precisions;
+  for (const YamlValue& entry : value.as_list()) {
+    const Precision* precision = scalar_in<precision_from>(entry);
+    with_position(entry, [&] { add_precision(precision, precisions); });
+  }
+  if (precisions.empty()) value.fail("the list is empty: name a precision");
+  return precisions;
 }
 
 DeviceMapChoice device_map_in(const YamlValue& value, const std::filesystem::path& folder) {
-  if (value.is_scalar()) return path_in(value, folder);
+  if (value.is_scalar()) {
+    const std::filesystem::path file = path_in(value, folder);
+    std::error_code ignored;
+    const auto whole =
+        std::filesystem::exists(file, ignored) ? std::nullopt : device_map_of_word(value.as_text());
+    return whole ? DeviceMapChoice(*whole) : DeviceMapChoice(file);
+  }
   DeviceMap entries;
   YamlMap map(value);
   for (const std::string& key : map.keys()) {

@@ -63,6 +63,12 @@ std::vector<Reserve> reserve_in(const YamlValue& value, const std::filesystem::p
 std::vector<Priority> priority_in(const YamlValue& value, const std::filesystem::path& folder);
 // [{match: "model.layers.2?.*", device: cpu}].
 std::vector<Override> overrides_in(const YamlValue& value, const std::filesystem::path& folder);
+// [2x4090, h100, machines/mine.yaml], or the same as one text; files are relative to `folder`.
+std::vector<std::filesystem::path> machines_in(const YamlValue& value,
+                                               const std::filesystem::path& folder);
+// [bfloat16, fp8, q4_k_m], or the same as one text.
+std::vector<const Precision*> precisions_in(const YamlValue& value,
+                                            const std::filesystem::path& folder);
 // [504, 3575, 282].
 std::vector<std::int64_t> ids_in(const YamlValue& value, const std::filesystem::path& folder);
 

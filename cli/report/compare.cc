@@ -77,7 +77,7 @@ double tokens_per_second(const Plan& plan) {
 
 std::string verdict_cell(const ComparedPlan& row) {
   if (!row.plan) return row.error;
-  if (row.plan->fits()) return "fits";
+  if (row.plan->fits()) return fits_words(*row.plan);
   std::string sentence = shortfall_sentence(*row.plan);
   const std::size_t colon = sentence.find(": ");
   return colon == std::string::npos ? sentence : sentence.substr(colon + 2);

@@ -104,8 +104,16 @@ DeviceLedger read_device(const Reader& reader) {
 void read_request(const Reader& reader, PlanFile& file) {
   Plan& plan = file.plan;
   plan.machine = reader.text("machine");
-  file.dtype = reader.parsed("dtype", dtype_from).dtype;
+  const DTypeChoice dtype = reader.parsed("dtype", planned_dtype_from);
+  if (dtype.made_anew != nullptr) {
+    throw Error(
+        fmt::format("{}: was planned for weights in {}, which Berth does not make: plan "
+                    "the checkpoint that has them, and follow that plan",
+                    file.source, dtype.made_anew->name));
+  }
+  file.dtype = dtype.dtype;
   file.dequantize = reader.boolean("dequantize");
+  file.mtp = reader.has("mtp") && reader.boolean("mtp");
   file.tensors = reader.size("tensors");
   plan.cpu_memory = reader.parsed("cpu_memory", cpu_memory_from);
   plan.staging = reader.size("staging");
@@ -142,6 +150,7 @@ Estimate read_estimate(const Reader& reader, const Plan& plan) {
   if (!reader.is_null("optimality_gap")) {
     estimate.optimality_gap = reader.number("optimality_gap");
   }
+  if (reader.has("guessed_gap")) estimate.guessed_gap = reader.number("guessed_gap");
   for (const Reader& member : reader.list("stages")) {
     Stage stage;
     const std::string name = member.text("device");

@@ -21,6 +21,7 @@ struct PlanFile {
   std::uint64_t tensors = 0;
   std::optional<DType> dtype;        // what --dtype was; nullopt: auto
   bool dequantize = false;           // quantised weights were planned as plain ones
+  bool mtp = false;                  // layers of multi-token prediction were planned, too
   Plan plan;                         // without placement and tensor_device
   std::vector<std::string> modules;  // that are placed
   std::vector<std::string> reasons;  // why each of `modules` is where it is

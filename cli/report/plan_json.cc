@@ -2,10 +2,10 @@
 
 #include "cli/report/plan_report.h"
 #include "planner/plan/kv_cache.h"
+#include "planner/plan/map_notes.h"
 #include "planner/plan/needs.h"
 
 namespace berth {
-namespace {
 
 void write_model(JsonWriter& json, const ModelTree& tree) {
   json.key("model").begin_object();
@@ -16,6 +16,15 @@ void write_model(JsonWriter& json, const ModelTree& tree) {
       .member("layers", layer_count(tree));
   json.end_object();
 }
+
+void write_guesses(JsonWriter& json, const ModelTree& tree) {
+  if (tree.guesses.empty()) return;
+  json.key("guessed").begin_array();
+  for (const std::string& guess : tree.guesses) json.value(guess);
+  json.end_array();
+}
+
+namespace {
 
 void write_devices(JsonWriter& json, const Plan& plan) {
   json.key("devices").begin_array();
@@ -107,6 +116,7 @@ void write_figures(JsonWriter& json, const Plan& plan) {
   } else {
     json.null();
   }
+  if (plan.estimate.guessed_gap) json.member("guessed_gap", *plan.estimate.guessed_gap);
   write_stages(json, plan);
   json.end_object();
   if (plan.streamer != kNone) {
@@ -144,9 +154,11 @@ void write_request(JsonWriter& json, const Planned& planned) {
   const Plan& plan = planned.plan;
   json.key("request").begin_object();
   json.member("machine", plan.machine)
-      .member("dtype", dtype_asked_for(planned.model.tree))
-      .member("dequantize", planned.model.tree.quantized != nullptr)
-      .member("tensors", planned.model.tree.tensors.size())
+      .member("dtype", planned.made_anew.empty() ? dtype_asked_for(planned.model.tree)
+                                                 : std::string_view(planned.made_anew))
+      .member("dequantize", planned.model.tree.quantized != nullptr);
+  if (planned.model.tree.predicts) json.member("mtp", true);
+  json.member("tensors", planned.model.tree.tensors.size())
       .member("cpu_memory", cpu_memory_name(plan.cpu_memory))
       .member("staging", plan.staging)
       .member("batch", plan.workload.batch)
@@ -168,6 +180,7 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   json.member("plan_version", kPlanVersion);
   write_model(json, planned.model.tree);
   json.member("fits", planned.plan.fits());
+  write_guesses(json, planned.model.tree);
   json.member("policy", policy_name(planned.plan.policy));
   write_devices(json, planned.plan);
   write_placement(json, planned);
@@ -175,6 +188,11 @@ void write_plan(JsonWriter& json, const Planned& planned) {
   write_needs(json, planned.model.tree);
   json.key("notes").begin_array();
   for (const std::string& note : planned.plan.notes) json.value(note);
+  if (planned.plan.policy != Policy::kDeviceMap) {  // else they are among the plan's
+    for (const std::string& note : device_map_notes(planned.model.tree, planned.plan)) {
+      json.value(note);
+    }
+  }
   json.end_array();
   write_request(json, planned);
 }

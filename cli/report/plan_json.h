@@ -16,6 +16,11 @@ namespace berth {
 // be added without.
 inline constexpr std::uint64_t kPlanVersion = 1;
 
+void write_model(JsonWriter& json, const ModelTree& tree);  // member `model`
+// Member `guessed`: what the figures of the model, and so the verdict, rest on; nothing where
+// nothing was guessed.
+void write_guesses(JsonWriter& json, const ModelTree& tree);
+
 // Writes the plan's members into an object that is open: load adds its own after them.
 void write_plan(JsonWriter& json, const Planned& planned);
 

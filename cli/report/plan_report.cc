@@ -123,13 +123,16 @@ std::string modules_section(const Planned& planned) {
 // "within 0.3 % of the best any placement can do", where the policy proves something.
 std::string optimality(const Plan& plan) {
   const bool slowest = plan.policy == Policy::kThroughput;
-  if (!plan.fits() || !plan.estimate.optimality_gap) return {};
-  const double percent = *plan.estimate.optimality_gap * 100;
+  const std::optional<double> gap =
+      plan.guessed ? plan.estimate.guessed_gap : plan.estimate.optimality_gap;
+  if (!plan.fits() || !gap) return {};
+  const double percent = *gap * 100;
   std::string text = slowest ? "; its slowest stage is " : "; ";
-  if (percent <= 0) return text + "proven best";
+  const std::string by = plan.guessed ? " by these estimates" : "";
+  if (percent <= 0) return text + (plan.guessed ? "best" + by : "proven best");
   const std::string figure =
       percent < 0.1 ? "0.1" : fmt::format("{:.{}f}", percent, percent < 10 ? 1 : 0);
-  return text + "within " + figure + " % of the best any placement can do";
+  return text + "within " + figure + " % of the best any placement can do" + by;
 }
 
 // Where most of a token's time goes: "82.1 of its 91.3 ms on cpu, by memory bandwidth".
@@ -200,6 +203,10 @@ std::string load_peak_line(const Plan& plan) {
 
 }  // namespace
 
+std::string note_line(const std::string& note) {
+  return "note        " + wrap_words(note, 12) + "\n";
+}
+
 std::string seconds_text(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
   if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
@@ -242,7 +249,7 @@ std::vector<std::int64_t> weights_column(const Plan& plan) {
   return apportion(weights, gib_hundredths(total));
 }
 
-std::uint64_t layer_count(const ModelTree& tree) { return tree.facts.layers.size(); }
+std::uint64_t layer_count(const ModelTree& tree) { return tree.decoder_layers(); }
 
 bool nothing_on_gpu(const Plan& plan) {
   return std::none_of(plan.devices.begin(), plan.devices.end(), [](const DeviceLedger& device) {
@@ -330,7 +337,7 @@ std::string verdict(const Planned& planned, bool colour) {
   };
   // Of a pipeline nobody knows how much the images take.
   const bool weights_alone = !planned.model.components.empty();
-  if (plan.fits()) return paint("32", weights_alone ? "the weights fit" : "fits") + "\n";
+  if (plan.fits()) return paint("32", weights_alone ? "the weights fit" : fits_words(plan)) + "\n";
   std::string out = paint("31", shortfall_sentence(plan)) + "\n";
   const std::string& cause = plan.shortfall->cause;
   if (!cause.empty()) out += "  why: " + wrap_words(cause, 7) + "\n";
@@ -350,7 +357,7 @@ std::string plan_report(const Planned& planned, const ReportStyle& style) {
   out += "\n" + needs_section(planned.model.tree);
   if (style.verbose) out += stages_section(plan);
   out += load_peak_line(plan) + after_load_line(plan) + estimate_section(plan);
-  for (const std::string& note : plan.notes) out += "note        " + wrap_words(note, 12) + "\n";
+  for (const std::string& note : plan.notes) out += note_line(note);
   return out + verdict(planned, style.colour);
 }
 

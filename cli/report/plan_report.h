@@ -36,6 +36,8 @@ std::vector<std::int64_t> weights_column(const Plan& plan);
 // already (weights_column()).
 std::vector<std::int64_t> ledger_row(const DeviceLedger& device, std::int64_t weights);
 
+std::string note_line(const std::string& note);  // "note        ...", wrapped
+
 std::string seconds_text(double seconds);  // "1.24 s", "91.3 ms"
 std::string rate_text(double rate);        // "11.0"
 

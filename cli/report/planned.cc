@@ -12,6 +12,10 @@ std::string device_label(const DeviceLedger& device) {
   return is_gpu(device.kind) ? "gpu " + device.name : device.name;
 }
 
+std::string fits_words(const Plan& plan) {
+  return plan.guessed ? "fits by these estimates" : "fits";
+}
+
 std::string shortfall_sentence(const Plan& plan) {
   std::string sentence = fmt::format("does not fit: short by {}",
                                      format_size(plan.shortfall ? plan.shortfall->bytes : 0));

@@ -17,6 +17,8 @@ struct Planned {
   Plan plan;
   std::optional<Machine> probed = {};  // this machine, where it was looked at to make the plan
   Request request = {};  // what was asked of the planner; empty for a plan made earlier
+  // The precision that the weights would have to be quantised to first; "" for those that are there
+  std::string made_anew = {};
 };
 
 // "gpu 0", "cpu", "disk".
@@ -24,5 +26,9 @@ std::string device_label(const DeviceLedger& device);
 
 // One sentence for a plan that does not fit: how much is missing, and on which device.
 std::string shortfall_sentence(const Plan& plan);
+
+// What is said of a plan that fits: "fits", or "fits by these estimates" where figures of its model
+// are guessed.
+std::string fits_words(const Plan& plan);
 
 }  // namespace berth

@@ -140,7 +140,7 @@ class Picture {
   void header() {
     const Plan& plan = planned_.plan;
     const double room = width_ - 2 * kMargin;
-    const std::string says = plan.fits() ? "fits" : shortfall_sentence(plan);
+    const std::string says = plan.fits() ? fits_words(plan) : shortfall_sentence(plan);
     const double pill = text_width(says, 13, true) + 28;
     canvas_.text(kMargin, 38, fitted(planned_.model.tree.name, 22, room - pill - 16, true),
                  {22, "#1f2933", "start", true});

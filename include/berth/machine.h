@@ -67,12 +67,19 @@ struct Calibrated {
   unsigned threads = 0;  // that the CPU's figures were measured with; 0 where unknown
 };
 
+// What it costs to have a machine for an hour.
+struct Price {
+  double an_hour = 0;
+  std::string currency;  // "USD"; "" where nothing says
+};
+
 struct Machine {
   std::string source;           // "this machine" or the file's name
   std::vector<Device> devices;  // GPUs by ordinal, then "cpu" ("cpu:1", ...), then "disk"
   std::vector<Link> links;
   std::vector<std::string> notes;        // what probing left out or had to guess, one line each
   std::optional<Calibrated> calibrated;  // of a file that was measured
+  std::optional<Price> price;            // of one that can be rented
 
   // Null where there is none. Both point into this Machine.
   const Device* find(std::string_view name) const;
@@ -102,6 +109,7 @@ void fill_defaults(Machine& machine);
 //   links       a list of {from, to, bandwidth, latency}, one direction each, or of
 //               {among: [names], bandwidth, latency} for every pair of these, both ways
 //   calibrated  {date, host, berth, threads}: where the figures come from
+//   price       what the machine costs for an hour: "2.49/h", "2.49 EUR/h"
 // `name` is a path, or the bare name of a file that Berth comes with ("h200"). Devices come sorted:
 // GPUs by ordinal, cpu, disk. Does not fill in defaults. Throws Error with file, line and field.
 Machine read_machine_file(const std::filesystem::path& name);

@@ -120,6 +120,7 @@ struct LayerFacts {
   std::uint64_t state_bytes = 0;     // of linear attention, state-space models and convolutions
   std::uint64_t experts = 0;         // routed experts in the layer; 0: dense
   std::uint64_t experts_per_token = 0;
+  bool prediction = false;  // of multi-token prediction: no layer of the decoder
   // Elements of a key or value head, or their common divisor where the two differ; 0: unknown.
   // Block formats of a KV cache do not cut heads.
   std::uint64_t head_size = 0;
@@ -133,7 +134,7 @@ struct ModelFacts {
   std::uint64_t vocabulary = 0;
   std::uint64_t heads = 0;
   std::uint64_t max_positions = 0;
-  std::vector<LayerFacts> layers;  // one for each decoder block, in order
+  std::vector<LayerFacts> layers;  // one for each decoder block, in order; then of prediction
   ModuleId embedding = kNone;      // module of the input embedding
   ModuleId head = kNone;           // module of the output projection
 };
@@ -147,9 +148,17 @@ struct ModelTree {
   std::vector<ModelTensor> tensors;
   std::vector<std::vector<TensorId>> ties;  // groups that share storage, first member first
   ModelFacts facts;
+  bool from_names = false;  // spelled by the names of a checkpoint, because there is no template
   std::uint64_t ignored_bytes = 0;  // of stored tensors that the model does not use
-  std::string quantization;         // "GPTQ 4-bit"; "" where weights are stored plainly
-  std::vector<std::string> notes;   // what a user should know of it, one line each
+  // Those of them that are for multi-token prediction: indices into Checkpoint::tensors.
+  std::vector<std::uint32_t> predicted;
+  bool predicts = false;           // such tensors are part of the model (Prediction::kLoaded)
+  std::string quantization;        // "GPTQ 4-bit"; "" where weights are stored plainly
+  std::vector<std::string> notes;  // what a user should know of it, one line each
+  // Of a model without a template: what its facts rest on that neither its config nor its tensors
+  // tell, a sentence each; `notes` has them, too. Empty where nothing was guessed.
+  std::vector<std::string> guesses;
+  bool estimated = false;  // even its tensors are guessed, and their names are nobody's
   // What dequantised tensors are made of; null where there are none.
   std::shared_ptr<QuantizedWeights> quantized;
 
@@ -160,6 +169,8 @@ struct ModelTree {
   std::uint64_t bytes() const;
   // Bytes of a tensor in its checkpoint, with the scales of one that is dequantised.
   std::uint64_t stored_bytes(const ModelTensor& tensor) const;
+  // The decoder's layers; those of multi-token prediction stand behind them in `facts.layers`.
+  std::size_t decoder_layers() const;
   const Module* find_module(std::string_view name) const;  // null where there is none
 };
 
@@ -170,6 +181,10 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 
 // Whether quantised weights become plain ones as they are loaded, or stay as they are stored.
 enum class Dequantize : bool { kNo, kYes };
+
+// Whether layers of multi-token prediction that a checkpoint stores become part of the model.
+// transformers leaves them out.
+enum class Prediction : bool { kLeftOut, kLoaded };
 
 // A file that stands beside weights and describes the model (config.json, tokenizer.json): either a
 // file that exists, or a text that Berth makes, as it does from the metadata of a GGUF file.

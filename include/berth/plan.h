@@ -102,6 +102,9 @@ struct Request {
   std::vector<std::string> no_split;
   // Weights go on GPUs only. If these cannot hold all, the plan does not fit. Default: false
   bool never_offload = false;
+  // Whether a plan that does not fit looks for its cause and for changes that would make it fit:
+  // each is planned, which takes several times as long as the plan. Default: true
+  bool suggest = true;
   // Default: the CPU, or the largest GPU if the host's RAM is so small or so slow that the model
   // runs sooner without it; the other of the two if nothing fits otherwise.
   std::optional<DiskRunner> disk_runner;
@@ -161,8 +164,11 @@ struct Estimate {
   // How far from the best this plan may be at most: (score - bound) / score, where no placement of
   // whole units on the devices that were considered scores below the bound. 0 means that it is
   // proven to be the best. For `throughput` it compares the time of the slowest stage instead of
-  // the score. Nothing for the other policies, which prove nothing, and if the model does not fit.
+  // the score. Nothing for the other policies, which prove nothing, if the model does not fit, and
+  // where figures of the model are guessed.
   std::optional<double> optimality_gap;
+  // The same by figures of which some are guessed (Plan::guessed). It proves nothing of the model.
+  std::optional<double> guessed_gap;
 };
 
 // Why a model does not fit.
@@ -198,6 +204,8 @@ struct Plan {
   std::uint64_t stream_buffer_bytes = 0;  // of each of its two buffers; they are in its workspace
   std::uint32_t disk_runner = kNone;  // who computes what stands on the disk; kNone: nothing does
   std::optional<Shortfall> shortfall;
+  // Whether figures of the model are guessed (ModelTree::guesses), and so whether it fits.
+  bool guessed = false;
   std::vector<std::string> notes;  // what a user should know, one line each
 
   bool fits() const { return !shortfall; }
@@ -207,9 +215,10 @@ struct Plan {
 // default speeds; there is always a disk. Throws Error for a name that is given twice or unknown.
 Machine budget_machine(const std::vector<Budget>& budgets);
 
-// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}. Error messages
-// call it `source`. Throws Error, naming the key, if an entry is malformed, and if the map is
-// empty.
+// A Hugging Face device map from JSON: {"model.embed_tokens": 0, "lm_head": "cpu"}; or, as
+// transformers takes it, a device for the whole model or the name of a policy ("cuda:1", "auto"),
+// which becomes the map {"": "1"} or {"": "auto"}. Error messages call it `source`. Throws Error,
+// naming the key, if an entry is malformed, and if the map is empty.
 DeviceMap parse_device_map(std::string_view json, const std::string& source);
 DeviceMap read_device_map(const std::filesystem::path& file);
 // The inverse: GPUs are numbers, other devices are strings.

@@ -25,12 +25,17 @@ namespace berth {
 //   a module tree as JSON.
 // `dtype` is what floating-point weights become in memory (float16, bfloat16 or float32); without
 // it, every tensor stays as it is stored. With Dequantize::kYes quantised weights become plain.
+// With Prediction::kLoaded layers of multi-token prediction that are stored become part of it.
 // Weights without a config.json, and those of a family that Berth has no template for, get the tree
-// that the names of their tensors spell, with a note in ModelTree::notes.
+// that the names of their tensors spell. A config.json alone of such a family gets the tree that a
+// model of its numbers would have if it were built as Llama is (ModelTree::estimated). What had to
+// be guessed is in ModelTree::guesses, and in the notes.
 // Throws Error naming the file: missing, malformed, tensors that are missing or of other shapes
-// than the config says, a quantisation that cannot be dequantised.
+// than the config says, a quantisation that cannot be dequantised; a config that contradicts itself
+// or, alone and of an unknown family, says too little for an estimate.
 Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
-                 Dequantize dequantize = Dequantize::kNo);
+                 Dequantize dequantize = Dequantize::kNo,
+                 Prediction prediction = Prediction::kLeftOut);
 
 // Places `tree` on `machine`, whose defaults were filled in (fill_defaults()), as `request` asks.
 // The same input gives the same plan. A model that does not fit gives a plan with `shortfall`.

@@ -1,6 +1,7 @@
 #include "planner/export/layer_homes.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "berth/error.h"
@@ -13,7 +14,7 @@ namespace {
 // By module: the index of the layer that it is in, or kNone.
 std::vector<std::uint32_t> layers_by_module(const ModelTree& tree) {
   std::vector<std::uint32_t> layer_of(tree.modules.size(), kNone);
-  for (std::uint32_t i = 0; i < tree.facts.layers.size(); ++i) {
+  for (std::uint32_t i = 0; i < tree.decoder_layers(); ++i) {
     layer_of[tree.facts.layers[i].module] = i;
   }
   for (ModuleId m = 1; m < tree.modules.size(); ++m) {  // parents come first
@@ -43,6 +44,11 @@ Sublayer sublayer_of(const ModelTree& tree, ModuleId module, ModuleId layer) {
   return sublayer;
 }
 
+bool runs_for_prompt(const ModelTree& tree, ModuleId module) {
+  while (module != kNone && !tree.modules[module].prompt_only) module = tree.modules[module].parent;
+  return module != kNone;
+}
+
 bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
   while (module != kNone && module != outer) module = tree.modules[module].parent;
   return outer != kNone && module == outer;
@@ -52,7 +58,12 @@ bool inside(const ModelTree& tree, ModuleId module, ModuleId outer) {
 
 LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::string& tool,
                        bool fold_disk)
-    : plan(from), layers(tree.facts.layers.size()), moved_in_(from.devices.size(), 0) {
+    : plan(from),
+      layers(tree.decoder_layers()),
+      before(from.devices.size(), 0),
+      after(from.devices.size(), 0),
+      towers(from.devices.size(), 0),
+      change_(from.devices.size(), 0) {
   if (layers.empty()) {
     throw Error(tool + ": the layers of " + tree.name + " are unknown (is there a config.json?)");
   }
@@ -61,10 +72,10 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     if (plan.devices[d].kind == DeviceKind::kCpu && host == kNone) host = d;
   }
   const std::vector<std::uint32_t> layer_of = layers_by_module(tree);
-  bool before = true;  // no tensor of a layer has been met yet
+  bool starting = true;  // no tensor of a layer has been met yet
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {
     const ModelTensor& tensor = tree.tensors[t];
-    if (layer_of[tensor.module] != kNone) before = false;
+    if (layer_of[tensor.module] != kNone) starting = false;
     if (!tensor.persistent) continue;
     std::uint32_t device = t < plan.tensor_device.size() ? plan.tensor_device[t] : kNone;
     if (device == kNone)
@@ -74,12 +85,7 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     const std::uint64_t bytes = tensor.tied_to == kNone ? tensor.bytes() : 0;
     const std::uint32_t i = layer_of[tensor.module];
     if (i == kNone) {
-      const bool is_head = inside(tree, tensor.module, tree.facts.head);
-      if (is_head && tensor.tied_to != kNone) tied = true;
-      const bool starts = inside(tree, tensor.module, tree.facts.embedding) || (before && !is_head);
-      (starts ? embedding_bytes : head_bytes) += bytes;
-      if (inside(tree, tensor.module, tree.facts.embedding)) embedding = device;
-      if (is_head) head = device;
+      add_outside(tree, tensor, device, bytes, starting);
       continue;
     }
     LayerHome& layer = layers[i];
@@ -100,6 +106,27 @@ LayerHomes::LayerHomes(const ModelTree& tree, const Plan& from, const std::strin
     layers[i].kv_bytes = kv_cache_bytes(tree.facts.layers[i], plan.workload);
   }
   if (head == kNone) head = embedding;  // the head is tied and has no tensor of its own
+}
+
+// A tensor of no layer.
+void LayerHomes::add_outside(const ModelTree& tree, const ModelTensor& tensor, std::uint32_t device,
+                             std::uint64_t bytes, bool starting) {
+  if (runs_for_prompt(tree, tensor.module)) {
+    towers[device] += bytes;
+    return;
+  }
+  const bool is_embedding = inside(tree, tensor.module, tree.facts.embedding);
+  const bool is_head = inside(tree, tensor.module, tree.facts.head) && !is_embedding;
+  if (is_head && tensor.tied_to != kNone) tied = true;
+  if (is_embedding) {
+    embedding = device;
+    embedding_bytes += bytes;
+  }
+  if (is_head) {
+    head = device;
+    head_bytes += bytes;
+  }
+  (is_embedding || (starting && !is_head) ? before : after)[device] += bytes;
 }
 
 bool LayerHomes::is_gpu(std::uint32_t device) const {
@@ -154,36 +181,53 @@ LayerHomes::Gathered LayerHomes::gather() {
                excess(d, static_cast<std::uint64_t>(change[d]));
     return Gathered::kNoSpace;
   }
-  for (std::uint32_t d = 0; d < change.size(); ++d) {
-    moved_in_[d] = static_cast<std::uint64_t>(std::max<std::int64_t>(change[d], 0));
-  }
+  for (std::uint32_t d = 0; d < change.size(); ++d) change_[d] += change[d];
   layers = std::move(moved);
   return Gathered::kMoved;
 }
 
+// What is left of the space that the plan leaves free; on the host, of that of all NUMA nodes.
 std::uint64_t LayerHomes::free_on(std::uint32_t device) const {
-  if (plan.devices[device].kind != DeviceKind::kCpu) return plan.devices[device].free;
-  std::uint64_t free = 0;  // of all NUMA nodes
-  for (const DeviceLedger& row : plan.devices) {
-    if (row.kind == DeviceKind::kCpu) free += row.free;
+  std::uint64_t planned = plan.devices[device].free;
+  if (plan.devices[device].kind == DeviceKind::kCpu) {
+    planned = 0;
+    for (const DeviceLedger& row : plan.devices) {
+      if (row.kind == DeviceKind::kCpu) planned += row.free;
+    }
   }
-  return free;
+  const auto free = static_cast<std::int64_t>(
+      std::min<std::uint64_t>(planned, std::numeric_limits<std::int64_t>::max()));
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(free - change_[device], 0));
 }
 
 bool LayerHomes::has_space(std::uint32_t device, std::uint64_t more) const {
-  const std::uint64_t free = free_on(device);
-  return !plan.fits() || more <= free - std::min(free, moved_in_[device]);
+  return !plan.fits() || more <= free_on(device);
 }
 
 std::string LayerHomes::excess(std::uint32_t device, std::uint64_t more) const {
-  const std::uint64_t free = free_on(device);
   return label(device) + " would hold " + format_size(more) + " more than planned, where " +
-         format_size(free - std::min(free, moved_in_[device])) + " is free";
+         format_size(free_on(device)) + " is free";
 }
 
-void LayerHomes::require_space(std::uint32_t device, std::uint64_t more,
-                               const std::string& what) const {
-  if (!has_space(device, more)) throw Error(what + " " + excess(device, more));
+void LayerHomes::require_space(std::uint32_t device, std::uint64_t more, const std::string& what) {
+  if (!has_space(device, more)) throw NoSpace(what + " " + excess(device, more));
+  change_[device] += static_cast<std::int64_t>(more);
+}
+
+void LayerHomes::give_back(std::uint32_t device, std::uint64_t less) {
+  change_[device] -= static_cast<std::int64_t>(less);
+}
+
+std::uint64_t LayerHomes::held(std::uint32_t device) const {
+  const DeviceLedger& row = plan.devices[device];
+  const std::int64_t sum = static_cast<std::int64_t>(row.weights + row.kv_cache + row.workspace);
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(sum + change_[device], 0));
+}
+
+std::uint64_t elsewhere(const std::vector<std::uint64_t>& bytes, std::uint32_t device) {
+  std::uint64_t sum = 0;
+  for (std::uint32_t d = 0; d < bytes.size(); ++d) sum += d == device ? 0 : bytes[d];
+  return sum;
 }
 
 }  // namespace berth

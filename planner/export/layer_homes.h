@@ -7,9 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "berth/error.h"
 #include "berth/plan.h"
 
 namespace berth {
+
+// What a tool would do with the plan does not fit on a device. A plan that leaves more space may
+// still be said in the tool's words.
+class NoSpace : public Error {
+ public:
+  using Error::Error;
+};
 
 // What of a layer llama.cpp can place by itself: the feed-forward, the experts, and everything
 // else, which counts as attention.
@@ -31,10 +39,13 @@ struct LayerHomes {
   const Plan& plan;
   std::vector<LayerHome> layers;
   std::uint32_t embedding = kNone;    // device of the input embedding
-  std::uint64_t embedding_bytes = 0;  // of it and whatever else runs before the layers
+  std::uint64_t embedding_bytes = 0;  // of its weights
   std::uint32_t head = kNone;         // device of the output projection
-  std::uint64_t head_bytes = 0;       // of it and whatever else runs after the layers
+  std::uint64_t head_bytes = 0;       // of its weights; 0 if it is tied
   bool tied = false;                  // head and embedding share their weight
+  // By device: bytes of what runs before the layers and after them, embedding and head among it,
+  // and of encoders and towers, which run for the prompt alone.
+  std::vector<std::uint64_t> before, after, towers;
 
   // `tool`: the name that errors begin with. `fold_disk`: what is on the disk counts as on the CPU.
   // Throws Error if the model's layers are unknown, if the plan leaves a tensor unplaced, or if a
@@ -53,19 +64,27 @@ struct LayerHomes {
   Gathered gather();
   std::string no_space;
 
-  // True if `device` has space for `more` bytes beside what the plan and gather() put there. Always
-  // true for a plan that does not fit anyway.
+  // True if `device` has space for `more` bytes beside all that the plan, gather() and
+  // require_space() put there. Always true for a plan that does not fit anyway.
   bool has_space(std::uint32_t device, std::uint64_t more) const;
-  // Throws Error, which begins with `what`, if has_space() is false.
-  void require_space(std::uint32_t device, std::uint64_t more, const std::string& what) const;
+  // Puts `more` bytes on `device`. Throws NoSpace, which begins with `what`, if there is no space.
+  void require_space(std::uint32_t device, std::uint64_t more, const std::string& what);
+  // Takes `less` bytes from `device`.
+  void give_back(std::uint32_t device, std::uint64_t less);
+  // The bytes of weights, KV cache and workspace that `device` then holds.
+  std::uint64_t held(std::uint32_t device) const;
 
  private:
-  // Bytes that are free on a device; of host RAM, on all its NUMA nodes.
-  std::uint64_t free_on(std::uint32_t device) const;
+  void add_outside(const ModelTree& tree, const ModelTensor& tensor, std::uint32_t device,
+                   std::uint64_t bytes, bool starting);
   // The sentence for errors: how much more the device would hold, and what is free there.
   std::string excess(std::uint32_t device, std::uint64_t more) const;
+  std::uint64_t free_on(std::uint32_t device) const;
 
-  std::vector<std::uint64_t> moved_in_;  // by device: bytes that gather() brought
+  std::vector<std::int64_t> change_;  // by device: bytes beyond those of the plan
 };
+
+// The sum of `bytes`, which are by device, on all devices but `device`.
+std::uint64_t elsewhere(const std::vector<std::uint64_t>& bytes, std::uint32_t device);
 
 }  // namespace berth

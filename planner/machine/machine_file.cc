@@ -16,6 +16,7 @@
 #include "planner/base/position.h"
 #include "planner/base/quote.h"
 #include "planner/base/yaml.h"
+#include "planner/machine/price.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -279,6 +280,7 @@ Machine parse_machine(const YamlValue& document) {
     for (const YamlValue& link : links->as_list()) read_link(link, machine);
   if (const auto calibrated = map.get("calibrated"))
     machine.calibrated = read_calibrated(*calibrated);
+  if (const auto price = map.get("price")) machine.price = parsed(*price, parse_price);
   map.finish();
   return machine;
 }

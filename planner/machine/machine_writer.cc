@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <utility>
 #include <vector>
@@ -40,6 +41,14 @@ std::string duration(double seconds) {
   constexpr std::array<std::pair<double, const char*>, 4> kUnits = {
       {{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}}};
   return scaled(seconds, kUnits);
+}
+
+// The shortest decimal that reads back as the same number.
+std::string shortest(double number) {
+  std::array<char, 64> text;
+  const auto [end, error] =
+      std::to_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  return error == std::errc() ? std::string(text.data(), end) : "0";
 }
 
 std::string quoted(const std::string& text) {
@@ -95,6 +104,11 @@ std::string write_machine(const Machine& machine) {
             ", berth: " + quoted(from.berth);
     if (from.threads > 0) text += ", threads: " + std::to_string(from.threads);
     text += "}\n";
+  }
+  if (machine.price) {
+    const Price& price = *machine.price;
+    const std::string currency = price.currency.empty() ? "" : " " + price.currency;
+    text += "price: " + quoted(shortest(price.an_hour) + currency + "/h") + "\n";
   }
   text += "devices:\n";
   for (const Device& device : machine.devices) text += device_line(device);

@@ -1,6 +1,7 @@
 #include "planner/plan/device_map.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -19,11 +20,6 @@ constexpr std::uint64_t kMostBytes = 64u << 20;  // of the file; a map of 300,00
 bool is_number(std::string_view text) {
   return !text.empty() && text.size() <= 9 &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-// True if the key has no character, but the dot, that is special in a regular expression.
-bool is_literal(std::string_view key) {
-  return key.find_first_of("\\^$|?*+()[]{}") == std::string_view::npos;
 }
 
 // Whether key `a` wins over key `b` where both cover a name: the one with more levels does, then
@@ -69,6 +65,10 @@ std::pair<std::size_t, bool> match_set(std::string_view glob, std::size_t at, ch
 
 }  // namespace
 
+bool is_literal_key(std::string_view key) {
+  return key.find_first_of("\\^$|?*+()[]{}") == std::string_view::npos;
+}
+
 struct DeviceMapIndex::Pattern {
   NamePattern regex;
   std::uint32_t entry;
@@ -79,7 +79,7 @@ DeviceMapIndex::~DeviceMapIndex() = default;
 DeviceMapIndex::DeviceMapIndex(const DeviceMap& map) : map_(map) {
   for (std::uint32_t i = 0; i < map.size(); ++i) {
     const std::string& key = map[i].module;
-    if (is_literal(key)) {
+    if (is_literal_key(key)) {
       literal_.emplace(key, i);
       continue;
     }
@@ -129,6 +129,36 @@ std::string normal_device_name(std::string_view name) {
   return std::string(name);
 }
 
+std::string other_accelerator(std::string_view name) {
+  constexpr std::string_view kKinds[] = {"mps",  "xpu", "hpu",    "npu",    "mlu", "musa",
+                                         "sdaa", "xla", "neuron", "vulkan", "mtia"};
+  const std::string_view kind = name.substr(0, name.find(':'));
+  if (kind == "meta") return "on torch's device meta there are no weights";
+  if (std::find(std::begin(kKinds), std::end(kKinds), kind) == std::end(kKinds)) return "";
+  return "Berth plans for GPUs by number, the cpu and the disk, and not for torch's device '" +
+         std::string(kind) + "': write 0 for its first one";
+}
+
+// In transformers "auto" and "balanced" are the same.
+std::optional<Policy> policy_of(const DeviceMap& map) {
+  if (map.size() != 1 || !map[0].module.empty()) return std::nullopt;
+  const std::string& word = map[0].device;
+  if (word == "auto" || word == "balanced") return Policy::kBalanced;
+  if (word == "balanced_low_0") return Policy::kBalancedLow0;
+  if (word == "sequential") return Policy::kSequential;
+  return std::nullopt;
+}
+
+std::optional<DeviceMap> device_map_of_word(std::string_view word) {
+  const std::string device = normal_device_name(word);
+  DeviceMap map{{"", device}};
+  if (policy_of(map) || is_number(device) || device == "cpu" || device == "disk" ||
+      !other_accelerator(device).empty()) {
+    return map;
+  }
+  return std::nullopt;
+}
+
 bool glob_matches(std::string_view glob, std::string_view name) {
   std::size_t g = 0;
   std::size_t n = 0;
@@ -171,10 +201,24 @@ const std::string* lookup(const DeviceMap& map, std::string_view name) {
   return entry == kNone ? nullptr : &map[entry].device;
 }
 
+namespace {
+
+// A map that is one JSON string or number.
+std::optional<DeviceMap> whole_map(const JsonValue& root) {
+  std::uint64_t number = 0;
+  if (root.is_text()) return device_map_of_word(root.text());
+  if (root.element().get_uint64().get(number) != simdjson::SUCCESS) return std::nullopt;
+  return device_map_of_word(std::to_string(number));
+}
+
+}  // namespace
+
 DeviceMap parse_device_map(std::string_view json, const std::string& source) {
   const JsonDocument document(json, source);
   const JsonValue root = document.root();
   if (!root.is_object()) {
+    // transformers takes a device for the whole model, or the name of a policy, in place of a map.
+    if (auto whole = whole_map(root)) return *whole;
     root.fail("a device map is a JSON object: {\"model.embed_tokens\": 0, ...}");
   }
   DeviceMap map;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -36,10 +37,25 @@ class DeviceMapIndex {
   std::vector<Pattern> patterns_;
 };
 
+// True if the key has no character, but the dot, that is special in a regular expression.
+bool is_literal_key(std::string_view key);
+
 // The name that Berth uses for a device: "cuda:1", "gpu:1" and "01" become "1", "cuda" and "gpu"
 // become "0", "cpu:0" becomes "cpu", "cpu:01" becomes "cpu:1". Any other text is returned as it is,
 // whether or not it names a device.
 std::string normal_device_name(std::string_view name);
+
+// A sentence about a device that torch knows and Berth does not ("mps", "xpu:0", "meta"); "" for
+// any other text.
+std::string other_accelerator(std::string_view name);
+
+// The policy that a map of the form "auto" or "balanced" means, which transformers takes in place
+// of a map: parse_device_map() gives it as {"": "auto"}. Nothing for any other map.
+std::optional<Policy> policy_of(const DeviceMap& map);
+
+// What `--device-map` says if it is no file: "auto", "balanced", "balanced_low_0", "sequential", or
+// a device for the whole model. Nothing for any other text.
+std::optional<DeviceMap> device_map_of_word(std::string_view word);
 
 // True if `glob` (with *, ?, [a-z], [!a-z]) matches all of `name`. `*` matches dots, too.
 bool glob_matches(std::string_view glob, std::string_view name);

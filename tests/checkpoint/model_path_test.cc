@@ -63,6 +63,12 @@ TEST_F(CacheFolder, IsItsSnapshot) {
   EXPECT_EQ(folder_name(checkpoint.folder), "org/tiny");
 }
 
+TEST(FolderName, OfNoFolderIsThatOfTheWorkingDirectory) {
+  const std::string here = fs::current_path().filename().string();
+  EXPECT_EQ(folder_name(""), here);  // where config.json was named without a folder
+  EXPECT_EQ(folder_name("."), here);
+}
+
 TEST_F(CacheFolder, OfSeveralSnapshotsIsThatOfMainElseTheNewest) {
   snapshot(kOld, 2);
   snapshot(kNew, 3);

@@ -126,6 +126,10 @@ TEST(Deployment, TakesADeviceMapAsAFileOrInline) {
   EXPECT_EQ(std::get<std::filesystem::path>(
                 *parse("model: m\ndevice_map: map.json\n").settings.device_map),
             "deployments/map.json");
+  const Deployment whole = parse("model: m\ndevice_map: cuda:1\n");
+  EXPECT_EQ(std::get<DeviceMap>(*whole.settings.device_map).at(0).device, "1");
+  const Deployment policy = parse("model: m\ndevice_map: auto\n");
+  EXPECT_EQ(std::get<DeviceMap>(*policy.settings.device_map).at(0).device, "auto");
   const Deployment inline_one = parse("model: m\ndevice_map: {model.embed: 0, \"\": cpu}\n");
   const DeviceMap& map = std::get<DeviceMap>(*inline_one.settings.device_map);
   ASSERT_EQ(map.size(), 2u);

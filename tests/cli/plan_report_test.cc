@@ -7,7 +7,9 @@
 
 #include "berth/planner.h"
 #include "cli/report/dot.h"
+#include "cli/report/plan_file.h"
 #include "cli/report/plan_json.h"
+#include "cli/report/svg.h"
 #include "tests/cli/made_plan.h"
 
 namespace berth {
@@ -122,6 +124,26 @@ TEST(PlanReport, SaysHowFarFromTheBestOnlyWhereItIsProven) {
   planned.plan.estimate.optimality_gap = 0;
   planned.plan.shortfall = Shortfall{1, "", {}};
   EXPECT_THAT(plan_report(planned, {}), Not(HasSubstr("proven best"))) << "it does not fit";
+}
+
+TEST(PlanReport, ProvesNothingByFiguresThatAreGuessed) {
+  Planned planned = testing::made_plan();
+  planned.plan.guessed = true;
+  planned.plan.estimate.optimality_gap.reset();
+  planned.plan.estimate.guessed_gap = 0;
+  planned.model.tree.guesses = {"nobody knows"};
+  std::string text = plan_report(planned, {});
+  EXPECT_THAT(text, HasSubstr("best by these estimates"));
+  EXPECT_THAT(text, HasSubstr("\nfits by these estimates\n"));
+  EXPECT_THAT(text, Not(HasSubstr("proven")));
+  EXPECT_THAT(plan_svg(planned), HasSubstr(">fits by these estimates<"));
+  planned.plan.estimate.guessed_gap = 0.123;
+  EXPECT_THAT(plan_report(planned, {}), HasSubstr("any placement can do by these\n"));
+  text = plan_json(planned);
+  EXPECT_THAT(text, HasSubstr(R"("optimality_gap": null)"));
+  EXPECT_THAT(text, HasSubstr(R"("guessed_gap": 0.123)"));
+  EXPECT_THAT(text, HasSubstr(R"("guessed": [)"));
+  EXPECT_EQ(parse_plan_file(text, "p.json").plan.estimate.guessed_gap, 0.123);
 }
 
 TEST(PlanReport, TellsStagesApartAndNamesTheOneThatBinds) {

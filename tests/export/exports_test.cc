@@ -11,18 +11,21 @@
 #include <sstream>
 
 #include "berth/error.h"
+#include "planner/export/layer_homes.h"
 #include "planner/export/words.h"
 #include "tests/error_of.h"
+#include "tests/export/played.h"
 
 namespace berth {
 namespace {
 
+using ::berth::testing::Played;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-using testing::error_of;
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
@@ -107,71 +110,6 @@ void put_layers(Made& made, int first, int last, std::uint32_t device) {
   for (int i = first; i <= last; ++i) put(made, "model.layers." + std::to_string(i), device);
 }
 
-// llama.cpp's reading of its arguments.
-class Played {
- public:
-  Played(const std::string& arguments, std::size_t layers) : layers_(layers) {
-    std::istringstream in(arguments);
-    for (std::string word; in >> word;) {
-      std::string value;
-      in >> value;
-      if (word == "-ngl") ngl_ = std::stoul(value);
-      if (word == "-dev") devices_ = cut(value);
-      if (word == "-ts") {
-        for (const std::string& share : cut(value)) split_.push_back(std::stof(share));
-      }
-      if (word == "-ot") {
-        value = value.substr(1, value.size() - 2);  // the quotes
-        const std::size_t equals = value.find('=');
-        overrides_.emplace_back(std::regex(value.substr(0, equals)), value.substr(equals + 1));
-      }
-    }
-    if (split_.empty()) split_ = {1};
-    float sum = 0;
-    for (float& share : split_) share = sum += share;
-    for (float& share : split_) share /= sum;
-  }
-
-  // The device of a layer, or of the output, which counts as one more layer.
-  std::string layer_device(std::size_t index) const {
-    const std::size_t all = layers_ + 1;
-    const std::size_t offloaded = std::min(ngl_, all);
-    if (index < all - offloaded) return "CPU";
-    const float at = static_cast<float>(index - (all - offloaded)) / static_cast<float>(offloaded);
-    const auto gpu = static_cast<std::size_t>(std::upper_bound(split_.begin(), split_.end(), at) -
-                                              split_.begin());
-    return devices_.empty() ? "CUDA" + std::to_string(gpu) : devices_.at(gpu);
-  }
-
-  // An override can name only devices that llama.cpp uses.
-  std::string override_of(const std::string& gguf) const {
-    for (const auto& [pattern, where] : overrides_) {
-      if (!std::regex_search(gguf, pattern)) continue;
-      const bool known = where == "CPU" || devices_.empty() ||
-                         std::find(devices_.begin(), devices_.end(), where) != devices_.end();
-      return known ? where : where + ", which takes no part";
-    }
-    return "";
-  }
-
-  std::string tensor(const std::string& gguf, std::size_t layer) const {
-    const std::string where = override_of(gguf);
-    return where.empty() ? layer_device(layer) : where;
-  }
-
- private:
-  static std::vector<std::string> cut(const std::string& list) {
-    std::vector<std::string> items;
-    std::istringstream in(list);
-    for (std::string item; std::getline(in, item, ',');) items.push_back(item);
-    return items;
-  }
-  std::size_t layers_, ngl_ = 0;
-  std::vector<std::string> devices_;
-  std::vector<float> split_;
-  std::vector<std::pair<std::regex, std::string>> overrides_;
-};
-
 std::string buffer_of(const Made& made, const std::string& tensor) {
   for (TensorId t = 0; t < made.tree.tensors.size(); ++t) {
     if (made.tree.tensors[t].name != tensor) continue;
@@ -210,7 +148,7 @@ TEST(LlamaCpp, PutsEveryLayerWhereThePlanHasItWhateverTheSplit) {
       put_layers(model, host, cut - 1, 0);
       put_layers(model, cut, 6, 1);
       if (cut < 7) put(model, "lm_head", 1);
-      const Export words = export_llama_cpp(model.tree, model.plan);
+      const Export words = export_llama_cpp(model.tree, {}, model.plan);
       expect_as_planned(model, words.arguments);
     }
   }
@@ -219,7 +157,7 @@ TEST(LlamaCpp, PutsEveryLayerWhereThePlanHasItWhateverTheSplit) {
 TEST(LlamaCpp, SaysAllOnOneGpu) {
   Made model = made(4, 1);
   model.plan.tensor_device.assign(model.tree.tensors.size(), 0);
-  const Export words = export_llama_cpp(model.tree, model.plan);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
   EXPECT_EQ(words.arguments, "-ngl 5 -c 1");
   EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("input embedding on the CPU")));
 }
@@ -229,14 +167,14 @@ TEST(LlamaCpp, NamesDevicesWhereTheOrderIsNotTheUsual) {
   put_layers(model, 0, 1, 2);
   put_layers(model, 2, 3, 0);
   put(model, "lm_head", 0);
-  const std::string arguments = export_llama_cpp(model.tree, model.plan).arguments;
+  const std::string arguments = export_llama_cpp(model.tree, {}, model.plan).arguments;
   EXPECT_EQ(arguments, "-ngl 5 -dev CUDA2,CUDA0 -ts 2,3 -c 1");
   expect_as_planned(model, arguments);
 }
 
 TEST(LlamaCpp, KeepsGpusOutOfAPlanForTheCpuAlone) {
   const Made model = made(4, 2);
-  EXPECT_EQ(export_llama_cpp(model.tree, model.plan).arguments, "-ngl 0 -dev none -c 1");
+  EXPECT_EQ(export_llama_cpp(model.tree, {}, model.plan).arguments, "-ngl 0 -dev none -c 1");
 }
 
 TEST(LlamaCpp, PutsExpertsOnTheHostByPattern) {
@@ -245,7 +183,7 @@ TEST(LlamaCpp, PutsExpertsOnTheHostByPattern) {
   put_layers(model, 7, 13, 1);
   put(model, "lm_head", 1);
   for (int i = 3; i < 12; ++i) put(model, "model.layers." + std::to_string(i) + ".mlp.experts", 2);
-  const std::string arguments = export_llama_cpp(model.tree, model.plan).arguments;
+  const std::string arguments = export_llama_cpp(model.tree, {}, model.plan).arguments;
   EXPECT_THAT(arguments,
               HasSubstr("-ot \"blk\\.([3-9]|1[0-1])\\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU\""));
   expect_as_planned(model, arguments);
@@ -257,7 +195,7 @@ TEST(LlamaCpp, PutsFeedForwardPartsElsewhereAndLeavesExpertsAlone) {
   put(model, "model.embed_tokens", 2);
   put(model, "model.layers.1.mlp", 1);
   put(model, "model.layers.2.mlp.gate", 2);
-  expect_as_planned(model, export_llama_cpp(model.tree, model.plan).arguments);
+  expect_as_planned(model, export_llama_cpp(model.tree, {}, model.plan).arguments);
 }
 
 TEST(LlamaCpp, PutsTheHeadWhereThePlanHasIt) {
@@ -266,11 +204,11 @@ TEST(LlamaCpp, PutsTheHeadWhereThePlanHasIt) {
     put_layers(model, 2, 3, 0);
     put_layers(model, 4, 5, 1);
     put(model, "lm_head", head);
-    expect_as_planned(model, export_llama_cpp(model.tree, model.plan).arguments);
+    expect_as_planned(model, export_llama_cpp(model.tree, {}, model.plan).arguments);
   }
   Made head_alone = made(3, 2);
   put(head_alone, "lm_head", 1);
-  expect_as_planned(head_alone, export_llama_cpp(head_alone.tree, head_alone.plan).arguments);
+  expect_as_planned(head_alone, export_llama_cpp(head_alone.tree, {}, head_alone.plan).arguments);
 }
 
 TEST(LlamaCpp, LeavesATiedOutputWithTheLastLayersWhereThereIsRoom) {
@@ -280,11 +218,11 @@ TEST(LlamaCpp, LeavesATiedOutputWithTheLastLayersWhereThereIsRoom) {
   put(model, "model.embed_tokens", 0);
   put(model, "lm_head", 0);
   model.tree.tensors.back().tied_to = 0;
-  const Export words = export_llama_cpp(model.tree, model.plan);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
   EXPECT_EQ(words.arguments, "-ngl 5 -ts 2,3 -c 1");
   EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("3.0 MiB more on gpu 1")));
   for (DeviceLedger& device : model.plan.devices) device.free = kMiB;
-  EXPECT_THAT(export_llama_cpp(model.tree, model.plan).arguments,
+  EXPECT_THAT(export_llama_cpp(model.tree, {}, model.plan).arguments,
               HasSubstr("-ot \"^(output|token_embd)=CUDA0\""));
 }
 
@@ -293,7 +231,7 @@ TEST(LlamaCpp, LetsLikeLayersTradePlaces) {
   put_layers(model, 0, 1, 0);  // 2 and 3 stay on the host
   put_layers(model, 4, 5, 1);
   put(model, "lm_head", 1);
-  const Export words = export_llama_cpp(model.tree, model.plan);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
   EXPECT_EQ(words.arguments, "-ngl 5 -ts 2,3 -c 1");
   EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("trade places")));
 }
@@ -303,19 +241,19 @@ TEST(LlamaCpp, KeepsUnlikeLayersOfTheHostInTheirPlaceByPattern) {
   put_layers(model, 0, 1, 0);  // dense, small
   put_layers(model, 4, 5, 1);
   put(model, "lm_head", 1);
-  const Export words = export_llama_cpp(model.tree, model.plan);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
   EXPECT_THAT(words.arguments, HasSubstr("-ngl 7 -ts 4,3 -ot \"blk\\.([2-3])\\.=CPU\""));
   EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("KV cache, 2.0 MiB, is on gpu 0")));
   expect_as_planned(model, words.arguments);
   for (DeviceLedger& device : model.plan.devices) device.free = kMiB;
-  EXPECT_THROW(export_llama_cpp(model.tree, model.plan), Error) << "no room for their KV cache";
+  EXPECT_THROW(export_llama_cpp(model.tree, {}, model.plan), Error) << "no room for their KV cache";
 }
 
 TEST(LlamaCpp, CountsTheDiskAsTheCpuAndSaysSo) {
   Made model = made(4, 1);
   put_layers(model, 0, 3, 2);
   model.plan.devices[2].weights = 12 * kMiB;
-  const Export words = export_llama_cpp(model.tree, model.plan);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
   EXPECT_THAT(words.arguments, HasSubstr("-ngl 0"));
   EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("no disk tier: 12.0 MiB")));
 }
@@ -325,7 +263,7 @@ TEST(LlamaCpp, SaysContextBatchAndTypeOfTheKvCache) {
   model.plan.workload.context = 4096;
   model.plan.workload.batch = 3;
   model.plan.workload.kv_dtype = DType::kF32;
-  EXPECT_THAT(export_llama_cpp(model.tree, model.plan).arguments,
+  EXPECT_THAT(export_llama_cpp(model.tree, {}, model.plan).arguments,
               HasSubstr("-c 12288 -np 3 -ctk f32 -ctv f32"));
 }
 
@@ -334,7 +272,7 @@ TEST(LlamaCpp, CallsTheKvCacheByItsOwnWords) {
   const auto arguments = [&](DType dtype, bool asked = true) {
     model.plan.workload.kv_dtype = dtype;
     model.plan.workload.kv_dtype_asked = asked;
-    return export_llama_cpp(model.tree, model.plan);
+    return export_llama_cpp(model.tree, {}, model.plan);
   };
   const Export blocks = arguments(DType::kQ4_0);
   EXPECT_THAT(blocks.arguments, HasSubstr("-ctk q4_0 -ctv q4_0"));
@@ -356,13 +294,13 @@ TEST(LlamaCpp, RefusesWhatItCannotSay) {
   extra.name = "model.layers.0.self_attn.bias";
   cut_attention.tree.tensors.push_back(extra);
   cut_attention.plan.tensor_device.push_back(0);
-  EXPECT_THROW(export_llama_cpp(cut_attention.tree, cut_attention.plan), Error);
+  EXPECT_THROW(export_llama_cpp(cut_attention.tree, {}, cut_attention.plan), Error);
   Made unknown = made(2, 1);
   unknown.tree.facts.layers.clear();
-  EXPECT_THROW(export_llama_cpp(unknown.tree, unknown.plan), Error);
+  EXPECT_THROW(export_llama_cpp(unknown.tree, {}, unknown.plan), Error);
   Made unplaced = made(2, 1);
   unplaced.plan.tensor_device[0] = kNone;
-  EXPECT_THROW(export_llama_cpp(unplaced.tree, unplaced.plan), Error);
+  EXPECT_THROW(export_llama_cpp(unplaced.tree, {}, unplaced.plan), Error);
 }
 
 TEST(Vllm, SplitsLayersInOrder) {
@@ -372,7 +310,7 @@ TEST(Vllm, SplitsLayersInOrder) {
   put(model, "model.embed_tokens", 0);
   put(model, "model.norm", 1);
   put(model, "lm_head", 1);
-  const Export words = export_vllm(model.tree, model.plan);
+  const Export words = export_vllm(model.tree, {}, model.plan);
   EXPECT_EQ(words.environment, "VLLM_PP_LAYER_PARTITION=3,4");
   EXPECT_EQ(words.arguments, "--pipeline-parallel-size 2 --max-model-len 1");
   EXPECT_THAT(words.notes, ElementsAre());
@@ -384,7 +322,7 @@ TEST(Vllm, CallsTheKvCacheByItsOwnWords) {
   for (const char* name : {"model.embed_tokens", "model.norm", "lm_head"}) put(model, name, 0);
   const auto arguments = [&](DType dtype) {
     model.plan.workload.kv_dtype = dtype;
-    return export_vllm(model.tree, model.plan).arguments;
+    return export_vllm(model.tree, {}, model.plan).arguments;
   };
   EXPECT_THAT(arguments(DType::kF8E4M3), EndsWith("--kv-cache-dtype fp8"));
   EXPECT_THAT(arguments(DType::kF8E5M2), EndsWith("--kv-cache-dtype fp8_e5m2"));
@@ -400,7 +338,7 @@ TEST(Vllm, OrdersGpusByTheEnvironment) {
   put_layers(model, 3, 6, 0);
   put(model, "model.embed_tokens", 2);
   put(model, "lm_head", 0);
-  EXPECT_EQ(export_vllm(model.tree, model.plan).environment,
+  EXPECT_EQ(export_vllm(model.tree, {}, model.plan).environment,
             "CUDA_VISIBLE_DEVICES=2,0 VLLM_PP_LAYER_PARTITION=3,4");
 }
 
@@ -409,19 +347,19 @@ TEST(Vllm, SaysWhatMovesAndRefusesWhatDoesNotFitThen) {
   put_layers(model, 0, 1, 0);
   put_layers(model, 2, 3, 1);
   put(model, "lm_head", 0);  // and the embedding on the CPU
-  const Export words = export_vllm(model.tree, model.plan);
+  const Export words = export_vllm(model.tree, {}, model.plan);
   EXPECT_THAT(words.notes,
               ElementsAre("vLLM keeps the embedding with the first layers: 3.0 MiB more on gpu 0",
                           "vLLM keeps the head with the last layers: 4.0 MiB more on gpu 1"));
   for (DeviceLedger& device : model.plan.devices) device.free = 2 * kMiB;
-  EXPECT_THROW(export_vllm(model.tree, model.plan), Error);
+  EXPECT_THROW(export_vllm(model.tree, {}, model.plan), Error);
 }
 
 TEST(Vllm, RefusesLayersOffTheGpusAndCutLayers) {
   Made host = made(4, 1);
   put_layers(host, 0, 2, 0);
   try {
-    export_vllm(host.tree, host.plan);
+    export_vllm(host.tree, {}, host.plan);
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("1 of 4 layers have weights off the GPUs"));
@@ -429,7 +367,156 @@ TEST(Vllm, RefusesLayersOffTheGpusAndCutLayers) {
   Made cut = made(4, 2);
   cut.plan.tensor_device.assign(cut.tree.tensors.size(), 0);
   put(cut, "model.layers.2.mlp", 1);
-  EXPECT_THROW(export_vllm(cut.tree, cut.plan), Error);
+  EXPECT_THROW(export_vllm(cut.tree, {}, cut.plan), Error);
+}
+
+TEST(LlamaCpp, CountsTheCacheOfAWindowAsItIsThere) {
+  Made model = made(2, 1, /*free=*/0);
+  model.plan.tensor_device.assign(model.tree.tensors.size(), 0);
+  put(model, "model.embed_tokens", 1);  // where llama.cpp has it
+  model.plan.workload.context = 4096;
+  for (LayerFacts& layer : model.tree.facts.layers) {
+    layer.kv_elements = 1024;
+    layer.window = 128;
+  }
+  // 128 + 512 positions in whole 256 are 768, 640 more than planned: 2 x 640 x 2 KiB.
+  EXPECT_THROW(export_llama_cpp(model.tree, {}, model.plan), NoSpace);
+  model.plan.devices[0].free = 2 * 640 * 2048;
+  EXPECT_EQ(export_llama_cpp(model.tree, {}, model.plan).arguments, "-ngl 3 -c 4096 -np 1");
+  for (LayerFacts& layer : model.tree.facts.layers) layer.window = 4096;  // all of the context
+  model.plan.devices[0].free = 0;
+  EXPECT_EQ(export_llama_cpp(model.tree, {}, model.plan).arguments, "-ngl 3 -c 4096");
+}
+
+TEST(LlamaCpp, SaysHowManySequencesHaveAState) {
+  Made model = made(2, 1);
+  model.tree.facts.layers[0].state_bytes = 8;
+  EXPECT_THAT(export_llama_cpp(model.tree, {}, model.plan).arguments, HasSubstr("-c 1 -np 1"));
+}
+
+TEST(LlamaCpp, GivesTowersTheirPlace) {
+  Made model = made(2, 1, /*free=*/1);
+  const ModuleId tower = add(model.tree, "model.vision_tower", 1, 5);
+  model.tree.modules[tower].prompt_only = true;
+  model.plan.tensor_device.assign(model.tree.tensors.size(), 0);
+  const Export words = export_llama_cpp(model.tree, {}, model.plan);
+  EXPECT_EQ(words.arguments, "-ngl 3 -c 1");
+  EXPECT_THAT(words.notes, ::testing::Contains(HasSubstr("5.0 MiB, are a file of their own")));
+  put(model, "model.vision_tower", 1);  // the CPU
+  EXPECT_EQ(export_llama_cpp(model.tree, {}, model.plan).arguments,
+            "-ngl 3 --no-mmproj-offload -c 1");
+}
+
+TEST(LlamaCpp, WritesOneListOfOverrides) {
+  Made model = made(6, 2, 0, /*dense=*/0, /*experts=*/true);
+  put_layers(model, 0, 2, 0);
+  put_layers(model, 3, 5, 1);
+  put(model, "model.layers.1.mlp.experts", 2);
+  const std::string arguments = export_llama_cpp(model.tree, {}, model.plan).arguments;
+  EXPECT_THAT(
+      arguments,
+      HasSubstr("-ot \"blk\\.(1)\\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU,^output=CPU\""));
+  expect_as_planned(model, arguments);
+}
+
+TEST(Vllm, CountsAllThatMovesToAGpuTogether) {
+  Made model = made(4, 1, /*free=*/6);
+  put_layers(model, 0, 3, 0);  // 3 MiB of embedding and 4 of norm and head are on the CPU
+  EXPECT_THROW(export_vllm(model.tree, {}, model.plan), NoSpace);
+  model.plan.devices[0].free = 7 * kMiB;
+  EXPECT_THAT(export_vllm(model.tree, {}, model.plan).notes, ::testing::SizeIs(2));
+}
+
+TEST(Vllm, KeepsACopyOfATiedWeightThatIsThereAlready) {
+  Made model = made(4, 2, /*free=*/0);
+  put_layers(model, 0, 1, 0);
+  put_layers(model, 2, 3, 1);
+  put(model, "model.embed_tokens", 0);
+  put(model, "model.norm", 1);
+  put(model, "lm_head", 1);
+  model.tree.tensors.back().tied_to = 0;
+  EXPECT_THAT(export_vllm(model.tree, {}, model.plan).notes, ElementsAre());
+  put(model, "lm_head", 0);  // with the embedding: there is no copy on the last GPU yet
+  EXPECT_THROW(export_vllm(model.tree, {}, model.plan), NoSpace);
+}
+
+TEST(Vllm, SaysWhatShareOfAGpuItMayFill) {
+  Made model = made(4, 1);
+  model.plan.tensor_device.assign(model.tree.tensors.size(), 0);
+  Machine machine;
+  machine.devices.push_back({});
+  machine.devices[0].name = "0";
+  DeviceLedger& gpu = model.plan.devices[0];
+  gpu.capacity = machine.devices[0].capacity = machine.devices[0].total = 1000 * kMiB;
+  const auto said = [&](std::uint64_t weights, std::uint64_t reserved) {
+    gpu.weights = weights * kMiB;
+    gpu.reserved = reserved * kMiB;
+    const std::string words = export_vllm(model.tree, machine, model.plan).arguments;
+    return words.substr(words.find(" --max-model-len 1") + 18);
+  };
+  EXPECT_EQ(said(900, 50), "");
+  EXPECT_EQ(said(930, 50), " --gpu-memory-utilization 0.95");
+  EXPECT_EQ(said(940, 25), " --gpu-memory-utilization 0.975");
+  EXPECT_THROW(said(960, 50), NoSpace);
+  machine.devices[0].total = 1200 * kMiB;  // others have 200 of it
+  EXPECT_EQ(said(930, 50), "");
+}
+
+TEST(KnownModels, AreRefusedOnlyWhereAToolIsKnownNotToRunThem) {
+  Made model = made(4, 2);
+  put_layers(model, 0, 1, 0);
+  put_layers(model, 2, 3, 1);
+  for (const char* ends : {"model.embed_tokens"}) put(model, ends, 0);
+  for (const char* ends : {"model.norm", "lm_head"}) put(model, ends, 1);
+  EXPECT_NO_THROW(export_vllm(model.tree, {}, model.plan));
+  model.tree.model_type = "unheard_of";
+  EXPECT_NO_THROW(export_vllm(model.tree, {}, model.plan));
+  EXPECT_NO_THROW(export_llama_cpp(model.tree, {}, model.plan));
+  const auto error = [&](const ExportRow& tool) {
+    try {
+      tool.make(model.tree, {}, model.plan);
+    } catch (const Error& thrown) {
+      return std::string(thrown.what());
+    }
+    return std::string("no error");
+  };
+  model.tree.model_type = "whisper";
+  EXPECT_THAT(error(kExports[0]), HasSubstr("whisper.cpp runs them"));
+  EXPECT_THAT(error(kExports[1]), HasSubstr("divides no whisper model over GPUs"));
+  model.tree.model_type = "t5";
+  EXPECT_THAT(error(kExports[0]), HasSubstr("can be on one GPU as a whole"));
+  EXPECT_THAT(error(kExports[1]), HasSubstr("no t5 models"));
+}
+
+// 8 layers of 3 MiB and 1 MiB of KV cache, an embedding and a head of 3 MiB, a norm of 1 MiB.
+TEST(Vllm, SaysWhatItsOwnOffloadingWouldTake) {
+  constexpr std::uint64_t kGiB = 1024 * kMiB;
+  Made model = made(8, 2);
+  for (ModelTensor& tensor : model.tree.tensors) tensor.shape[1] *= 1024;  // GiB instead of MiB
+  for (LayerFacts& layer : model.tree.facts.layers) layer.kv_elements *= 1024;
+  put_layers(model, 0, 1, 0);
+  put_layers(model, 2, 3, 1);  // the others are on the CPU
+  model.plan.devices[2].weights = 12 * kGiB;
+  const auto said = [&](std::uint64_t gpu, std::uint64_t host) {
+    model.plan.devices[0].capacity = model.plan.devices[1].capacity = gpu * kGiB;
+    model.plan.devices[2].free = host * kGiB;
+    try {
+      export_vllm(model.tree, {}, model.plan);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  // Of 14 GiB, GPU 0 has 3 for the embedding and 4 for the cache of its layers, GPU 1 has 4 for
+  // norm and head: 4 layers of 12 GiB leave 5 and 6 GiB too much.
+  EXPECT_THAT(said(14, 100), HasSubstr("off the GPUs, where vLLM computes nothing (vLLM's own "
+                                       "--cpu-offload-gb 6 with VLLM_PP_LAYER_PARTITION=4,4 would "
+                                       "copy them from host RAM in each pass)"));
+  EXPECT_THAT(said(14, 0), HasSubstr("--cpu-offload-gb 6 ")) << "12 GiB are there already";
+  EXPECT_THAT(said(11, 0), ::testing::EndsWith("where vLLM computes nothing"))
+      << "more than 12 GiB";
+  EXPECT_THAT(said(7, 100), ::testing::EndsWith("where vLLM computes nothing"))
+      << "the cache alone";
 }
 
 TEST(NumberPattern, MatchesTheNumbersAndNoOthers) {

@@ -52,7 +52,8 @@ std::string outline(const ModelTree& tree) {
 bool has_token_head(const ModelTree& tree) {
   const Name cls = tree.modules.front().cls;
   return cls.ends_with("CausalLM") || cls.ends_with("LMHeadModel") ||
-         cls.ends_with("ForConditionalGeneration") || cls.ends_with("ForMaskedLM");
+         cls.ends_with("ForConditionalGeneration") || cls.ends_with("ForMaskedLM") ||
+         cls.ends_with("MTModel");
 }
 
 class Family : public ::testing::TestWithParam<std::string> {
@@ -112,7 +113,10 @@ TEST_P(Family, KnowsWhatEachLayerKeeps) {
       EXPECT_EQ(kv_cache_bytes(layer, workload), kept) << "layer " << i;
     }
   }
-  const bool encoder = tree.model_type.find("bert") != tree.model_type.npos;
+  static const std::set<std::string_view> kEncoders = {"big_bird", "deberta-v2", "electra",
+                                                       "ernie",    "longformer", "mpnet"};
+  const bool encoder =
+      tree.model_type.find("bert") != tree.model_type.npos || kEncoders.contains(tree.model_type);
   EXPECT_EQ(all > 0, !encoder);
 }
 

@@ -9,6 +9,7 @@ ones. A line of tree.txt is a module, "name<TAB>class", or below it a tensor,
 listed where checkpoints store experts apart: the templates do as checkpoints do. A line of cache.txt
 is the bytes that a layer of a running model keeps in bfloat16 after 18 positions of 2 sequences.
 stored.txt, "name<TAB>shape", is what transformers saves where its names are others than the tree's.
+maps.json has Accelerate's device maps of the family's first config in bfloat16 (accelerate 1.15.0).
 """
 import json
 import os
@@ -16,10 +17,12 @@ import sys
 
 import torch
 import transformers
+from accelerate.utils import get_balanced_memory, infer_auto_device_map
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.core_model_loading import revert_weight_conversion
 
 import family_cases
+import more_family_cases
 
 SMALL = dict(hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, vocab_size=160, max_position_embeddings=256)
@@ -84,12 +87,18 @@ CASES = {
 }
 
 
+# Accelerate fails; LongCat's tensors are larger than stored; a Longformer's layers stay whole here.
+NO_MAPS = {"xlm-roberta", "longcat_flash", "longformer"}
 OWN_CLASSES = {"Dropout", "LayerNorm"}  # without tensors, but named as they are
 
 
 def tree_lines(model, fused):
     for name, module in model.named_modules():
         if ".experts." in name:
+            continue
+        if name.endswith(".attn.k_proj") and "Kimi" in type(model).__name__:  # its checkpoints store one matrix
+            yield from fused_attention(name.rsplit(".", 1)[0], module)
+        if name.endswith((".attn.q_proj", ".attn.k_proj", ".attn.v_proj")) and "Kimi" in type(model).__name__:
             continue
         plain = not any(True for _ in module.parameters()) and not any(True for _ in module.buffers())
         # The class of an activation depends on the config; the templates call them all the same.
@@ -102,12 +111,24 @@ def tree_lines(model, fused):
         for tensor, value in module.named_buffers(recurse=False):
             kind = "computed" if tensor in module._non_persistent_buffers_set else "buffer"
             yield f"  {tensor}\t{list(value.shape)}\t{kind}"
-    yield f"{sum(p.numel() for p in model.parameters())} parameters"
+    yield f"{sum(p.numel() for p in model.parameters()) - identities(model)} parameters"
+
+
+def fused_attention(name, key):
+    yield f"{name}.wqkv\tLinear"
+    rows, columns = key.weight.shape
+    yield f"  weight\t{[3 * rows, columns]}\tparameter"
+    yield f"  bias\t{[3 * rows]}\tparameter"
+
+
+def identities(model):
+    """LongCat's experts that compute nothing have rows in its fused tensor, and none in checkpoints."""
+    return sum(m.gate_up_proj[m.num_routed_experts:].numel() for m in model.modules() if hasattr(m, "zero_expert_num"))
 
 
 BATCH, POSITIONS = 2, 18  # of cache.txt: more positions than the windows of these configs
 FUSED = {"gpt_oss", "granitemoe", "granitemoehybrid", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_vl_moe",
-         "gemma4", "gemma4_text", "llama4", "llama4_text"}  # whose checkpoints store experts together
+         "gemma4", "gemma4_text", "llama4", "llama4_text", "granitemoeshared"}  # whose checkpoints store experts together
 
 
 def layer_bytes(layer):
@@ -128,6 +149,10 @@ def cache_lines(config):
         out = model(input_ids=torch.randint(3, 160, (BATCH, POSITIONS)), use_cache=True)
     cache = out.get("past_key_values") or out.get("cache_params")
     sizes = [layer_bytes(layer) for layer in cache.layers]
+    for i, state in enumerate(getattr(cache, "linear_cache", [])):  # MiniMax's, beside the layers
+        sizes[i] += state.nbytes if isinstance(state, torch.Tensor) else 0
+    if config.model_type == "longcat_flash":  # LongCat's layers have two blocks of attention
+        sizes = [a + b for a, b in zip(sizes[::2], sizes[1::2], strict=True)]
     return [str(size) for size in sizes + [0] * (config.get_text_config().num_hidden_layers - len(sizes))]
 
 
@@ -140,7 +165,25 @@ def stored_lines(config, architecture):
     if not any(".experts." not in key or key.split(".experts.")[0] + ".experts" not in
                {name.split(".experts.")[0] + ".experts" for name in saved if ".experts." in name} for key in renamed):
         return []
+    if config.model_type == "kimi_k25":  # what is published; transformers 5.24 reverts some names too far
+        stored = {key.replace("language_model.model.blocks.", "language_model.model.layers.").replace(
+            "vision_tower.encoder.patch_embed.", "vision_tower.patch_embed."): value for key, value in stored.items()}
     return sorted(f"{key}\t{list(value.shape)}" for key, value in stored.items())
+
+
+def maps(model):
+    """What Accelerate places where, on two devices that hold two thirds of the model, and a CPU."""
+    model = model.to(torch.bfloat16)
+    kept_whole = sorted(model._no_split_modules or [])
+    whole = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    for policy, low_zero in (("sequential", False), ("balanced", False), ("balanced_low_0", True)):
+        budgets = {0: whole * 2 // 5, 1: whole * 4 // 15, "cpu": 10 * whole}
+        memory = dict(budgets)
+        if policy != "sequential":
+            memory = get_balanced_memory(model, max_memory=memory, no_split_module_classes=kept_whole,
+                                         dtype=torch.bfloat16, low_zero=low_zero)
+        placed = infer_auto_device_map(model, max_memory=memory, no_split_module_classes=kept_whole, dtype=torch.bfloat16)
+        yield {"policy": policy, "max_memory": budgets, "device_map": placed}
 
 
 def build(config, architecture, device="meta"):
@@ -169,6 +212,9 @@ def make(family, folder, values, sparse):
         out.write("\n")
     if architecture is None:
         write(folder, "cache.txt", cache_lines(config))
+    if folder.endswith("-0") and model._no_split_modules and family not in NO_MAPS:
+        placed = ",\n".join(json.dumps(one, separators=(",", ":")) for one in maps(model))
+        write(folder, "maps.json", [f"[\n{placed}\n]"])
     if lines := stored_lines(config, architecture) if folder.endswith("-0") else []:
         write(folder, "stored.txt", lines)
 
@@ -176,7 +222,7 @@ def make(family, folder, values, sparse):
 def main():
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
     transformers.logging.set_verbosity_error()
-    for cases, sparse in ((CASES, False), (family_cases.CASES, True)):
+    for cases, sparse in ((CASES, False), (family_cases.CASES | more_family_cases.CASES, True)):
         for family, configs in cases.items():
             if sys.argv[1:] and family not in sys.argv[1:]:
                 continue

@@ -40,6 +40,30 @@ TEST(RefusedConfigs, ListsThatAreShorterThanTheModel) {
               HasSubstr("layer_types"));
 }
 
+TEST(RefusedConfigs, KeysThatContradictOneAnotherWhateverTheFamily) {
+  EXPECT_THAT(error_of(R"({"model_type":"gemma3_text","sliding_window_pattern":0})"),
+              HasSubstr("sliding_window_pattern: 0"));
+  EXPECT_THAT(error_of(R"({"model_type":"qwen3","num_attention_heads":6,"num_key_value_heads":4})"),
+              HasSubstr("num_key_value_heads: 4 does not divide num_attention_heads 6"));
+  EXPECT_THAT(error_of(R"({"model_type":"olmo2","hidden_size":100,"num_attention_heads":3})"),
+              HasSubstr("num_attention_heads: 3 does not divide hidden_size 100"));
+  EXPECT_THAT(error_of(R"({"model_type":"smollm3","num_hidden_layers":4,"no_rope_layers":[1,0]})"),
+              HasSubstr("no_rope_layers: 2 entries for num_hidden_layers 4"));
+  EXPECT_THAT(error_of(R"({"model_type":"llama","num_hidden_layers":-1})"),
+              HasSubstr("num_hidden_layers: -1 is negative"));
+  EXPECT_THAT(error_of(R"({"model_type":"llama","vocab_size":0})"), HasSubstr("vocab_size: 0"));
+  EXPECT_THAT(error_of(R"({"model_type":"qwen3_next","num_hidden_layers":4,
+                           "full_attention_interval":0})"),
+              HasSubstr("full_attention_interval: 0"));
+}
+
+TEST(RefusedConfigs, NestedConfigsThatAreMissing) {
+  EXPECT_THAT(error_of(R"({"model_type":"gemma3","text_config":{"num_hidden_layers":2}})"),
+              HasSubstr("vision_config: missing"));
+  EXPECT_THAT(error_of(R"({"model_type":"gemma3","vision_config":{"num_hidden_layers":2}})"),
+              HasSubstr("text_config: missing"));
+}
+
 TEST(RefusedConfigs, ClassesThatAreUnknownArePlannedAsTheWholeModelAndNoted) {
   test::TempFolder folder;
   folder.write("config.json",

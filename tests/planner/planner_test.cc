@@ -435,6 +435,12 @@ TEST(Planner, SuggestsOnlyWhatFits) {
     smaller.workload.context += 256;
     EXPECT_FALSE(make_plan(tree, machine, smaller).fits());
   }
+  Request silent = request;
+  silent.suggest = false;
+  const Plan bare = make_plan(tree, machine, silent);
+  ASSERT_FALSE(bare.fits());
+  EXPECT_EQ(bare.shortfall->bytes, plan.shortfall->bytes);
+  EXPECT_TRUE(bare.shortfall->suggestions.empty());
   // The shortfall is the least memory that is enough.
   Machine larger = machine;
   larger.devices[0].capacity += plan.shortfall->bytes;

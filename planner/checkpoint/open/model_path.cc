@@ -149,7 +149,8 @@ ModelPath resolve_model(const fs::path& model) {
 
 std::string folder_name(const fs::path& folder) {
   std::error_code ignored;
-  fs::path whole = fs::weakly_canonical(fs::absolute(folder, ignored), ignored);
+  const fs::path named = folder.empty() ? fs::path(".") : folder;  // that of a bare config.json
+  fs::path whole = fs::weakly_canonical(fs::absolute(named, ignored), ignored);
   if (whole.filename().empty()) whole = whole.parent_path();
   const fs::path above = whole.parent_path();
   std::string name = whole.filename().string();

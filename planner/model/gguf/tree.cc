@@ -240,6 +240,7 @@ ModelTree gguf_tree(const Checkpoint& checkpoint, const std::string& architectur
   ModelTree tree = TreeOfNames(checkpoint, layers, dtype).build();
   tree.model_type = architecture;
   tree.notes = layers.notes;
+  tree.guesses = layers.notes;  // they say what had to be guessed
   return tree;
 }
 

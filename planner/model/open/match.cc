@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/name_table.h"
+#include "planner/model/open/prediction.h"
 #include "planner/model/open/ties.h"
 #include "planner/model/quant/match.h"
 #include "planner/model/tree/tree_builder.h"
@@ -32,6 +35,7 @@ class Matcher {
           std::optional<DType> dtype)
       : tree_(built.tree),
         ignored_(built.ignored),
+        predicted_(built.predicted),
         architecture_(architecture),
         config_(config),
         checkpoint_(checkpoint),
@@ -42,6 +46,7 @@ class Matcher {
 
   void run() {
     place_all();
+    settle_unplaced();
     settle_quantized();
     settle_ties(tree_, checkpoint_, wanted_, config_.source());
     report();
@@ -121,11 +126,7 @@ class Matcher {
   void place(std::uint32_t index, TensorId id) {
     const TensorInfo& info = stored(index);
     if (id == kNone) {
-      if (is_ignored(info.name)) {
-        tree_.ignored_bytes += info.bytes();
-      } else {
-        surplus_.push_back(index);
-      }
+      unplaced_.push_back(index);
       return;
     }
     ModelTensor& tensor = tree_.tensors[id];
@@ -139,6 +140,47 @@ class Matcher {
       return;
     }
     adopt(tensor, index);
+  }
+
+  // The stored name of the list of decoder layers, by one of the tensors that are in it; "" where
+  // none was found.
+  std::string_view stored_layers() const {
+    for (const LayerFacts& layer : tree_.facts.layers) {
+      const Module& module = tree_.modules[layer.module];
+      const std::string_view number =
+          std::string_view(module.name).substr(module.name.rfind('.') + 1);
+      const std::string inside = "." + std::string(number) + ".";
+      for (const TensorId id : first_tensors_below(layer.module)) {
+        if (tree_.tensors[id].source == kNone) continue;
+        const std::string_view name = stored(tree_.tensors[id].source).name;
+        const std::size_t at = name.find(inside);
+        if (at != name.npos) return name.substr(0, at);
+      }
+    }
+    return "";
+  }
+
+  // The tensors of the first module below `module` that has any.
+  const std::vector<TensorId>& first_tensors_below(ModuleId module) const {
+    const Module* at = &tree_.modules[module];
+    while (at->tensors.empty() && !at->children.empty()) at = &tree_.modules[at->children[0]];
+    return at->tensors;
+  }
+
+  // Sorts what the tree has no tensor for: for multi-token prediction, ignored, or not known.
+  void settle_unplaced() {
+    if (unplaced_.empty()) return;
+    tree_.predicted = prediction_tensors(checkpoint_, &config_, predicted_, unplaced_,
+                                         stored_layers(), tree_.facts.layers.size());
+    tree_.ignored_bytes += stored_bytes(checkpoint_, tree_.predicted);
+    for (const std::uint32_t index : unplaced_) {
+      if (std::ranges::binary_search(tree_.predicted, index)) continue;
+      if (is_ignored(stored(index).name)) {
+        tree_.ignored_bytes += stored(index).bytes();
+      } else {
+        surplus_.push_back(index);
+      }
+    }
   }
 
   [[noreturn]] void fail_shape(const ModelTensor& tensor, std::uint32_t index) const {
@@ -232,17 +274,23 @@ class Matcher {
   void report() {
     std::size_t missing = 0;
     TensorId first = kNone;
+    bool towers_alone = true;
+    std::multiset<std::string> by_place;  // of the missing: the name within a layer
     for (TensorId id = 0; id < tree_.tensors.size(); ++id) {
       const ModelTensor& tensor = tree_.tensors[id];
       if (!tensor.persistent || tensor.tied_to != kNone || tensor.source != kNone) continue;
       if (missing++ == 0) first = id;
+      towers_alone = towers_alone && tree_.modules[tensor.module].prompt_only;
+      by_place.insert(place_in_layer(id));
     }
     const std::string unknown = listed(unknown_.empty() ? surplus_ : unknown_);
     if (missing > 0) {
-      throw Error(checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
-                  quantized_.describe_missing(first) + and_more(missing) + ", which " +
-                  config_.source() + " asks for" +
-                  (unknown.empty() ? "" : "; it holds unknown " + unknown));
+      const std::string what = checkpoint_.folder.string() + ": the checkpoint lacks tensor " +
+                               quantized_.describe_missing(first) + and_more(missing) + ", which " +
+                               config_.source() + " asks for" +
+                               (unknown.empty() ? "" : "; it holds unknown " + unknown);
+      if (towers_alone || missing_in_every_layer(by_place)) throw OtherVariant(what);
+      throw Error(what);
     }
     // What belongs to a weight may change what it means, so it must be known.
     if (!unknown_.empty()) {
@@ -254,6 +302,25 @@ class Matcher {
     tree_.notes.push_back("the checkpoint holds " + unknown + ", not part of the " +
                           architecture_.model_type +
                           " model that config.json describes: left out, as transformers does");
+  }
+
+  // "self_attn.q_norm.weight" of a tensor of a decoder layer; "" of any other.
+  std::string place_in_layer(TensorId id) const {
+    ModuleId at = tree_.tensors[id].module;
+    const auto is_layer = [&](ModuleId module) {
+      return std::ranges::find(tree_.facts.layers, module, &LayerFacts::module) !=
+             tree_.facts.layers.end();
+    };
+    while (at != kNone && !is_layer(at)) at = tree_.modules[at].parent;
+    if (at == kNone) return "";
+    return std::string(tree_.tensors[id].name.substr(tree_.modules[at].name.size() + 1));
+  }
+
+  bool missing_in_every_layer(const std::multiset<std::string>& by_place) const {
+    const std::size_t layers = tree_.facts.layers.size();
+    return layers > 1 && !by_place.contains("") &&
+           std::ranges::all_of(
+               by_place, [&](const std::string& place) { return by_place.count(place) == layers; });
   }
 
   std::string listed(const std::vector<std::uint32_t>& indices) const {
@@ -269,6 +336,7 @@ class Matcher {
 
   ModelTree& tree_;
   const std::vector<std::string>& ignored_;
+  const std::vector<std::string>& predicted_;
   const Architecture& architecture_;
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
@@ -276,9 +344,10 @@ class Matcher {
   QuantMatcher quantized_;
   std::vector<Odd> odd_;
   TensorNames names_;
-  const NameTable& by_name_;            // the persistent tensors of the tree
-  std::vector<std::uint32_t> surplus_;  // stored tensors that the model does not have
-  std::vector<std::uint32_t> unknown_;  // those of them that belong to a weight of the model
+  const NameTable& by_name_;             // the persistent tensors of the tree
+  std::vector<std::uint32_t> unplaced_;  // stored tensors that found no tensor of the tree
+  std::vector<std::uint32_t> surplus_;   // stored tensors that the model does not have
+  std::vector<std::uint32_t> unknown_;   // those of them that belong to a weight of the model
 };
 
 }  // namespace

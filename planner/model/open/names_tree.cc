@@ -7,7 +7,7 @@
 #include <map>
 
 #include "berth/error.h"
-#include "planner/base/quote.h"
+#include "planner/model/open/names_facts.h"
 #include "planner/model/quant/quantization.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -60,15 +60,6 @@ bool contains_any(std::string_view text, std::initializer_list<std::string_view>
                              [&](std::string_view word) { return text.find(word) != text.npos; });
 }
 
-bool is_embedding_name(std::string_view name) {
-  return !contains_any(name, {"unembed", "embed_out"}) &&
-         (contains_any(name, {"emb", "shared"}) || name == "wte" || name == "wpe");
-}
-bool is_head_name(std::string_view name) {
-  return contains_any(name, {"head", "unembed", "embed_out", "classifier", "score", "cls"}) ||
-         name == "output";
-}
-
 class NamesTree {
  public:
   NamesTree(const Checkpoint& checkpoint, const ModelConfig* config, std::optional<DType> dtype)
@@ -78,7 +69,7 @@ class NamesTree {
     for (std::uint32_t i = 0; i < checkpoint_.tensors.size(); ++i) insert(i);
     classify(0);
     emit(0, kNone, "", false);
-    fill_facts();
+    fill_named_facts(tree_, lists_, config_, wanted_);
     return std::move(tree_);
   }
 
@@ -138,7 +129,6 @@ class NamesTree {
   void mark(ModuleId id, const std::string& name, const Node& node, bool in_block) {
     Module& module = tree_.modules[id];
     const Module& parent = tree_.modules[module.parent];
-    module.expert = parent.expert || (name == "experts" && node.list);
     // The items of an outermost list are the blocks. A leaf is not marked, because it cannot be
     // split anyway.
     const bool listed = parent.cls == "ModuleList" && is_number(name);
@@ -169,76 +159,17 @@ class NamesTree {
     add_tensor(tree_, std::move(tensor));
   }
 
-  // The longest outermost list holds the model's layers.
+  // An outermost list of blocks. One of leaves alone, such as a small network, is none.
   void note_list(ModuleId id) {
     const std::vector<ModuleId>& blocks = tree_.modules[id].children;
-    if (blocks.size() <= tree_.facts.layers.size() || !tree_.modules[blocks[0]].no_split) return;
-    tree_.facts.layers.clear();
-    for (const ModuleId block : blocks) {
-      LayerFacts layer;
-      layer.module = block;
-      tree_.facts.layers.push_back(layer);
-    }
-  }
-
-  std::uint64_t common(std::initializer_list<const char*> keys) const {
-    if (config_ == nullptr) return 0;
-    for (const char* key : keys) {
-      const ModelConfig::Value* value = config_->find(key);
-      const auto* whole = value == nullptr ? nullptr : std::get_if<std::int64_t>(value);
-      if (whole != nullptr && *whole > 0 && *whole < (std::int64_t{1} << 40)) {
-        return static_cast<std::uint64_t>(*whole);
-      }
-    }
-    return 0;
-  }
-
-  void fill_facts() {
-    ModelFacts& facts = tree_.facts;
-    facts.hidden = common({"hidden_size", "n_embd", "d_model", "dim"});
-    facts.intermediate = common({"intermediate_size", "ffn_dim", "n_inner", "d_ff"});
-    facts.vocabulary = common({"vocab_size"});
-    facts.heads = common({"num_attention_heads", "n_head", "num_heads"});
-    facts.max_positions = common({"max_position_embeddings", "n_positions", "n_ctx"});
-    std::uint64_t kv_heads = common({"num_key_value_heads", "n_head_kv", "num_kv_heads"});
-    if (kv_heads == 0) kv_heads = facts.heads;
-    std::uint64_t head_dim = common({"head_dim"});
-    if (head_dim == 0 && facts.heads != 0) head_dim = facts.hidden / facts.heads;
-    const std::uint64_t experts = common({"num_local_experts", "num_experts", "n_routed_experts"});
-    for (LayerFacts& layer : facts.layers) {
-      layer.kv_elements = 2 * std::min(kv_heads, std::uint64_t{1} << 20) * head_dim;
-      layer.window = common({"sliding_window"});
-      if (experts == 0 || !has_experts(layer.module)) continue;
-      layer.experts = experts;
-      layer.experts_per_token = common({"num_experts_per_tok"});
-    }
-    for (ModuleId id = 0; id < tree_.modules.size(); ++id) {
-      const Module& module = tree_.modules[id];
-      if (!module.children.empty() || module.tensors.empty()) continue;
-      const std::string_view last =
-          std::string_view(module.name).substr(module.name.rfind('.') + 1);
-      if (facts.embedding == kNone && is_embedding_name(last)) facts.embedding = id;
-      if (facts.head == kNone && is_head_name(last) && !in_layers(id)) facts.head = id;
-    }
-  }
-
-  bool in_layers(ModuleId id) const {
-    for (; id != kNone; id = tree_.modules[id].parent) {
-      if (tree_.modules[id].no_split) return true;
-    }
-    return false;
-  }
-
-  bool has_experts(ModuleId id) const {
-    const Module& module = tree_.modules[id];
-    return module.expert ||
-           std::ranges::any_of(module.children, [&](ModuleId child) { return has_experts(child); });
+    if (tree_.modules[blocks[0]].no_split) lists_.push_back(id);
   }
 
   const Checkpoint& checkpoint_;
   const ModelConfig* config_;
   std::optional<DType> wanted_;
   std::vector<Node> nodes_;
+  std::vector<ModuleId> lists_;  // the outermost lists of blocks
   ModelTree tree_;
 };
 
@@ -249,6 +180,7 @@ ModelTree build_from_names(const Checkpoint& checkpoint, const ModelConfig* conf
   ModelTree tree = NamesTree(checkpoint, config, dtype).build();
   if (config != nullptr) tree.model_type = config->model_type();
   mark_quantized_names(tree, config);
+  for (const std::string& guess : tree.guesses) tree.notes.push_back("guessed: " + guess);
   return tree;
 }
 

@@ -17,6 +17,7 @@
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/open/formats.h"
 #include "planner/model/open/pipeline.h"
+#include "planner/model/open/prediction.h"
 #include "planner/model/open/tree_json.h"
 #include "planner/model/quant/quantize_config.h"
 #include "planner/model/tree/config.h"
@@ -253,11 +254,35 @@ Model open_any(const ModelPath& at, std::optional<DType> dtype, Dequantize dequa
               " file, a config.json, or a module tree as .json)");
 }
 
+// Says what the checkpoint stores for multi-token prediction, and adds it where that is asked for.
+void settle_prediction(Model& model, std::optional<DType> dtype, Prediction prediction) {
+  ModelTree& tree = model.tree;
+  if (!model.checkpoint && prediction == Prediction::kLoaded) {
+    throw Error(model.path.string() +
+                ": which weights there are for multi-token prediction is known from a checkpoint "
+                "only");
+  }
+  if (tree.predicted.empty()) {
+    if (prediction == Prediction::kLoaded) {
+      tree.notes.emplace_back("the checkpoint stores no weights for multi-token prediction");
+    }
+    return;
+  }
+  const std::uint64_t bytes = stored_bytes(*model.checkpoint, tree.predicted);
+  tree.notes.push_back(prediction_note(bytes, prediction));
+  if (prediction == Prediction::kLeftOut) return;
+  add_prediction(tree, *model.checkpoint, model.config.get(), tree.predicted, dtype);
+  tree.ignored_bytes -= bytes;
+  tree.predicted.clear();
+}
+
 }  // namespace
 
-Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+Model open_model(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize,
+                 Prediction prediction) {
   Model model = open_any(resolve_model(path), dtype, dequantize);
   model.path = path;
+  settle_prediction(model, dtype, prediction);
   if (model.checkpoint) {
     const std::vector<std::string>& notes = model.checkpoint->notes;
     model.tree.notes.insert(model.tree.notes.begin(), notes.begin(), notes.end());

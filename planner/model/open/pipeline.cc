@@ -213,12 +213,21 @@ std::vector<std::uint64_t> bytes_below(const ModelTree& tree) {
   return bytes;
 }
 
-// "22.17 GiB", or MiB for less than one.
+// "22.17 GiB", "160.1 MiB", "5.3 KiB".
 std::string size_text(std::uint64_t bytes) {
-  const bool small = bytes < (1u << 30);
+  struct Unit {
+    double bytes;
+    int decimals;
+    const char* name;
+  };
+  constexpr std::array<Unit, 3> kUnits = {
+      {{1 << 30, 2, "GiB"}, {1 << 20, 1, "MiB"}, {1 << 10, 1, "KiB"}}};
+  const auto size = static_cast<double>(bytes);
+  const auto* unit = kUnits.data();
+  while (unit != &kUnits.back() && size < unit->bytes) ++unit;
   std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.*f %s", small ? 1 : 2,
-                static_cast<double>(bytes) / (small ? 1 << 20 : 1 << 30), small ? "MiB" : "GiB");
+  std::snprintf(text.data(), text.size(), "%.*f %s", unit->decimals, size / unit->bytes,
+                unit->name);
   return text.data();
 }
 
@@ -292,6 +301,8 @@ ModelTree build_component_tree(const Checkpoint& checkpoint, const ModelConfig& 
                                std::optional<DType> dtype) {
   ModelTree tree = build_from_names(checkpoint, nullptr, dtype);
   tree.facts = {};
+  tree.guesses.clear();
+  tree.notes.clear();
   tree.model_type = config.text("_class_name").value_or("");
   tree.notes.push_back(
       "a component of a diffusers pipeline, whose layers go by the names of its tensors: weights "

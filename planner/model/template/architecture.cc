@@ -4,11 +4,14 @@
 #include <filesystem>
 #include <iterator>
 #include <system_error>
+#include <utility>
 
 #include "berth/configs.h"
 #include "berth/error.h"
 #include "planner/base/position.h"
+#include "planner/base/quote.h"
 #include "planner/base/yaml.h"
+#include "planner/model/template/template_keys.h"
 
 namespace berth {
 namespace {
@@ -20,10 +23,73 @@ constexpr int kNestingLimit = 16;  // of `extends` and of `use`
 // Each family has a configuration class of its own: nothing of these comes from what is extended.
 constexpr const char* kClassKeys[] = {"aliases", "defaults", "nullable", "rope_types", "demands"};
 
+void read_ties(const YamlValue& value, Architecture& out) {
+  out.ties.clear();
+  for (const YamlValue& entry : one_or_more(value)) {
+    YamlMap map(entry);
+    out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
+    map.finish();
+  }
+}
+
+// What the configuration class says (kClassKeys).
+void read_class(YamlMap& map, Architecture& out) {
+  if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
+  if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
+  if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
+  if (const auto value = map.get("nullable"))
+    std::ranges::move(texts(*value), std::back_inserter(out.nullable));
+  if (const auto value = map.get("demands"))
+    std::ranges::move(expressions(*value), std::back_inserter(out.demands));
+}
+
+void read_checkpoint(const YamlValue& value, Architecture& out) {
+  YamlMap map(value);
+  if (const auto prefixes = map.get("prefixes")) out.prefixes = texts(*prefixes);
+  if (const auto renames = map.get("rename")) {
+    YamlMap pairs(*renames);
+    for (const std::string& from : pairs.keys()) {
+      const bool at_start = from.starts_with('^');
+      out.renames.push_back(
+          {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
+    }
+  }
+  if (const auto ignored = map.get("ignore")) {
+    for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
+  }
+  if (const auto predicted = map.get("mtp")) {
+    for (std::string& glob : texts(*predicted)) out.predicted.push_back(std::move(glob));
+  }
+  if (const auto dtypes = map.get("fp8")) {
+    YamlMap pairs(*dtypes);
+    for (const std::string& name : pairs.keys()) {
+      const YamlValue entry = pairs.require(name);
+      const auto dtype = parse_dtype(entry.as_text());
+      if (!dtype) entry.fail("unknown dtype");
+      out.fp8_dtypes.insert_or_assign(name, *dtype);
+    }
+  }
+  map.finish();
+}
+
+void read_facts(const YamlValue& value, Architecture& out) {
+  YamlMap map(value);
+  if (const auto name = map.get("embedding")) out.embedding = name->as_text();
+  if (const auto name = map.get("head")) out.head = name->as_text();
+  if (const auto name = map.get("layers")) out.layers = name->as_text();
+  for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
+                          "kv_elements", "window", "shares_cache", "cross_elements",
+                          "state_elements", "state_bytes", "experts", "experts_per_token"}) {
+    if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
+  }
+  map.finish();
+}
+
 // Merges a chain of `extends`, beginning with the base, then compiles the result.
 class ArchitectureReader {
  public:
-  explicit ArchitectureReader(fs::path folder) : folder_(std::move(folder)) {}
+  ArchitectureReader(fs::path folder, std::string_view inner)
+      : folder_(std::move(folder)), inner_(inner) {}
 
   std::unique_ptr<Architecture> read(std::string_view model_type, std::string_view cls) {
     auto out = std::make_unique<Architecture>();
@@ -32,6 +98,7 @@ class ArchitectureReader {
     gather(std::string(model_type), 0, *out);
     if (!modules_) throw Error((folder_ / out->file).string() + ": modules: missing");
     out->cls = class_name(cls_);
+    std::ranges::move(text_no_split_, std::back_inserter(no_split_));
     for (auto& name : no_split_) out->no_split.push_back(class_name(name));
     ModuleSpec root;
     if (buffers_) compile_tensors(*buffers_, true, root);
@@ -44,17 +111,16 @@ class ArchitectureReader {
   }
 
  private:
-  static Expression expression(const YamlValue& value) {
-    return with_position(value, [&] { return Expression(value.as_text()); });
-  }
-
   void gather(const std::string& name, int depth, Architecture& out) {
     const YamlValue document = read_yaml_file(folder_ / (name + ".yaml"));
     YamlMap map(document);
+    const auto text = map.get("text");
+    if (text && text_default_.empty()) text_default_ = YamlMap(*text).require("default").as_text();
     if (const auto bases = map.get("extends")) {
       if (depth > kNestingLimit) bases->fail("extends itself");
       for (const YamlValue& base : one_or_more(*bases)) gather(base.as_text(), depth + 1, out);
     }
+    if (text && text_depth_ < 0) gather_text(*text, depth, out);
     if (const auto value = map.get("prefix")) prefix_ = value->as_text();
     if (const auto value = map.get("outer_prefix")) outer_prefix_ = value->as_text();
     if (const auto value = map.get("class")) cls_ = value->as_text();
@@ -64,7 +130,7 @@ class ArchitectureReader {
     if (const auto value = map.get("modules")) modules_ = *value;
     if (const auto value = map.get("buffers")) buffers_ = *value;
     if (const auto value = map.get("tie")) read_ties(*value, out);
-    if (depth == 0) {
+    if (depth == 0 || depth == text_depth_) {
       read_class(map, out);
     } else {
       for (const char* key : kClassKeys) map.get(key);
@@ -82,13 +148,38 @@ class ArchitectureReader {
     map.finish();
   }
 
-  // What the configuration class says (kClassKeys).
-  static void read_class(YamlMap& map, Architecture& out) {
-    if (const auto value = map.get("aliases")) read_names(*value, out.aliases);
-    if (const auto value = map.get("rope_types")) read_names(*value, out.rope_types);
-    if (const auto value = map.get("defaults")) read_expressions(*value, out.defaults);
-    if (const auto value = map.get("nullable")) out.nullable = texts(*value);
-    if (const auto value = map.get("demands")) out.demands = expressions(*value);
+  // Takes the template of the model in `text_config`, whatever family that is: what its
+  // configuration class says; its base as the block `text`, which stands at `at` in this model; and
+  // ties and facts, which name what is there.
+  void gather_text(const YamlValue& value, int depth, Architecture& out) {
+    YamlMap map(value);
+    map.require("default");
+    const std::string at = map.require("at").as_text();
+    map.finish();
+    const std::string name = inner_.empty() ? text_default_ : inner_;
+    std::error_code ignored;
+    if (!fs::exists(folder_ / (name + ".yaml"), ignored)) {
+      throw Error("text_config.model_type: " + quote(name) + " has no template in " +
+                  folder_.string());
+    }
+    text_depth_ = depth + 1;
+    gather(name, depth + 1, out);
+    text_depth_ = 0;  // done
+    for (const YamlValue& module : modules_->as_list()) {
+      YamlMap keys(module);
+      if (keys.require("name").as_text() == base_) blocks_.insert_or_assign("text", module);
+    }
+    const std::string front = base_ + ".";
+    const auto move = [&](std::string& moved) {
+      if (moved.starts_with(front)) moved = at + moved.substr(base_.size());
+    };
+    for (Architecture::Tie& tie : out.ties) std::ranges::for_each(tie.tensors, move);
+    move(out.embedding);
+    move(out.layers);
+    text_no_split_ = std::move(no_split_);
+    no_split_.clear();
+    out.prefixes.clear();
+    heads_.clear();
   }
 
   void read_heads(const YamlValue& value) {
@@ -153,80 +244,6 @@ class ArchitectureReader {
     }
   }
 
-  static void read_names(const YamlValue& value,
-                         std::map<std::string, std::string, std::less<>>& out) {
-    YamlMap map(value);
-    for (const std::string& key : map.keys()) {
-      out.insert_or_assign(key, map.require(key).as_text());
-    }
-  }
-
-  static void read_expressions(const YamlValue& value,
-                               std::map<std::string, Expression, std::less<>>& out) {
-    YamlMap map(value);
-    for (const std::string& key : map.keys()) {
-      out.insert_or_assign(key, expression(map.require(key)));
-    }
-  }
-
-  static std::vector<std::string> texts(const YamlValue& value) {
-    std::vector<std::string> out;
-    for (const YamlValue& entry : value.as_list()) out.push_back(entry.as_text());
-    return out;
-  }
-
-  static void read_ties(const YamlValue& value, Architecture& out) {
-    out.ties.clear();
-    for (const YamlValue& entry : one_or_more(value)) {
-      YamlMap map(entry);
-      out.ties.push_back({expression(map.require("when")), texts(map.require("tensors"))});
-      map.finish();
-    }
-  }
-
-  static std::vector<YamlValue> one_or_more(const YamlValue& value) {
-    return value.is_list() ? value.as_list() : std::vector<YamlValue>{value};
-  }
-
-  static void read_checkpoint(const YamlValue& value, Architecture& out) {
-    YamlMap map(value);
-    if (const auto prefixes = map.get("prefixes")) out.prefixes = texts(*prefixes);
-    if (const auto renames = map.get("rename")) {
-      YamlMap pairs(*renames);
-      for (const std::string& from : pairs.keys()) {
-        const bool at_start = from.starts_with('^');
-        out.renames.push_back(
-            {from.substr(at_start ? 1 : 0), pairs.require(from).as_text(), at_start});
-      }
-    }
-    if (const auto ignored = map.get("ignore")) {
-      for (std::string& glob : texts(*ignored)) out.ignored.push_back(std::move(glob));
-    }
-    if (const auto dtypes = map.get("fp8")) {
-      YamlMap pairs(*dtypes);
-      for (const std::string& name : pairs.keys()) {
-        const YamlValue entry = pairs.require(name);
-        const auto dtype = parse_dtype(entry.as_text());
-        if (!dtype) entry.fail("unknown dtype");
-        out.fp8_dtypes.insert_or_assign(name, *dtype);
-      }
-    }
-    map.finish();
-  }
-
-  static void read_facts(const YamlValue& value, Architecture& out) {
-    YamlMap map(value);
-    if (const auto name = map.get("embedding")) out.embedding = name->as_text();
-    if (const auto name = map.get("head")) out.head = name->as_text();
-    if (const auto name = map.get("layers")) out.layers = name->as_text();
-    for (const char* key : {"hidden", "intermediate", "vocabulary", "heads", "max_positions",
-                            "kv_elements", "window", "shares_cache", "cross_elements",
-                            "state_elements", "state_bytes", "experts", "experts_per_token"}) {
-      if (const auto fact = map.get(key)) out.facts.insert_or_assign(key, expression(*fact));
-    }
-    map.finish();
-  }
-
   // Replaces the '$' of "$Attention" by the family's prefix: "LlamaAttention". "$$" stands for the
   // prefix of what is around a text model, where the two differ.
   std::string class_name(const std::string& text) const {
@@ -251,6 +268,7 @@ class ArchitectureReader {
       const auto found = blocks_.find(block->as_text());
       if (found == blocks_.end()) block->fail("no block of this name");
       YamlMap body(found->second);
+      body.get("name");  // a module of another template has its own
       compile_body(body, spec, depth + 1);
     }
     if (const auto value = map.get("class")) spec.cls = class_name(value->as_text());
@@ -319,15 +337,6 @@ class ArchitectureReader {
     if (const auto value = map.get("class")) spec.cls = class_name(value->as_text());
   }
 
-  static std::vector<Expression> expressions(const YamlValue& value, std::size_t count = 0) {
-    std::vector<Expression> out;
-    for (const YamlValue& entry : value.as_list()) out.push_back(expression(entry));
-    if (count != 0 && out.size() != count) {
-      value.fail(std::to_string(count) + " sizes are expected");
-    }
-    return out;
-  }
-
   // Reads `weight: [rows, columns]`, or `weight: {shape: [..], dtype: F32, persistent: false, when:
   // ..}`.
   static void compile_tensors(const YamlValue& value, bool buffer, ModuleSpec& spec) {
@@ -355,12 +364,16 @@ class ArchitectureReader {
   }
 
   fs::path folder_;
+  std::string inner_;         // the model_type of text_config
+  std::string text_default_;  // what it is where the config does not say
+  int text_depth_ = -1;       // how deep the template stands that `text` takes; 0: it was read
   std::string prefix_;
   std::string outer_prefix_;
   std::string cls_;
   std::string base_;                        // the module that is the model without its head
   std::map<std::string, YamlValue> heads_;  // by class: the modules in place of the head
   std::vector<std::string> no_split_;
+  std::vector<std::string> text_no_split_;  // those of the template that `text` takes
   std::optional<YamlValue> modules_;
   std::optional<YamlValue> buffers_;  // of the root
   std::map<std::string, YamlValue> blocks_;
@@ -383,7 +396,7 @@ std::unique_ptr<Architecture> find_architecture(std::string_view model_type, std
   for (const std::string& name : names) {
     std::error_code ignored;
     if (!fs::exists(folder / (name + ".yaml"), ignored)) continue;
-    auto found = ArchitectureReader(folder).read(name, cls);
+    auto found = ArchitectureReader(folder, plain(inner) ? inner : "").read(name, cls);
     found->model_type = model_type;
     return found;
   }

@@ -70,6 +70,7 @@ struct Architecture {
   std::vector<Rename> renames;              // applied to stored names, substring by substring
   std::vector<std::string> prefixes;        // prefixes that stored names may lack
   std::vector<std::string> extra_prefixes;  // that they may have, and the tree has not
+  std::vector<std::string> predicted;       // globs of those of multi-token prediction
   std::vector<std::string> ignored;  // globs of stored names; {expression} is replaced by its value
   std::map<std::string, DType, std::less<>> fp8_dtypes;  // by last name: as FP8 releases store it
   std::map<std::string, Expression, std::less<>> facts;

@@ -52,8 +52,9 @@ class TemplateBuilder : public Scope {
       tie_weights();
       fill_facts();
       for (const std::string& glob : architecture_.ignored) ignored_.push_back(filled(glob));
+      for (const std::string& glob : architecture_.predicted) predicted_.push_back(filled(glob));
     });
-    return {std::move(tree_), std::move(ignored_), NameTable(0)};
+    return {std::move(tree_), std::move(ignored_), std::move(predicted_), NameTable(0)};
   }
 
   // Throws Error with the config's file, what is being built, and the template.
@@ -343,6 +344,7 @@ class TemplateBuilder : public Scope {
   DType stored_ = DType::kF32;
   ModelTree tree_;
   std::vector<std::string> ignored_;
+  std::vector<std::string> predicted_;
   std::string where_;  // what is being built, for messages
 
   std::vector<std::pair<std::string, std::int64_t>> loops_;

@@ -17,8 +17,9 @@ namespace berth {
 
 struct BuiltTree {
   ModelTree tree;
-  std::vector<std::string> ignored;  // globs of stored names that the model does not use
-  NameTable by_name{0};              // the persistent tensors; index_names() fills it
+  std::vector<std::string> ignored;    // globs of stored names that the model does not use
+  std::vector<std::string> predicted;  // globs of those of multi-token prediction
+  NameTable by_name{0};                // the persistent tensors; index_names() fills it
 };
 
 // Gives a NameTable the name of a tensor by its number.

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
 #include <utility>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
+#include "planner/model/tree/layer_keys.h"
 
 namespace berth {
 namespace {
@@ -35,7 +35,22 @@ class ConfigScope : public Scope {
     }
     return Null{std::string(name)};
   }
-  const std::vector<ExprValue>* list_of(std::string_view /*name*/) override { return nullptr; }
+  const std::vector<ExprValue>* list_of(std::string_view name) override {
+    const auto* list = config_.find_list(name);
+    list_.clear();
+    if (list != nullptr) {
+      for (const ModelConfig::Value& value : *list) {
+        list_.push_back(std::visit([](const auto& held) { return ExprValue(held); }, value));
+      }
+      return &list_;
+    }
+    // Of a list of lists or objects only the length is known here.
+    const std::string prefix = std::string(name) + ".";
+    while (!config_.keys(prefix + std::to_string(list_.size()) + ".").empty()) {
+      list_.emplace_back(Null{});
+    }
+    return list_.empty() ? nullptr : &list_;
+  }
   bool has(std::string_view name) override { return config_.has(name); }
 
   bool saw_null() const { return saw_null_; }
@@ -43,6 +58,7 @@ class ConfigScope : public Scope {
  private:
   const ModelConfig& config_;
   const std::map<std::string, Expression, std::less<>>& defaults_;
+  std::vector<ExprValue> list_;  // what list_of() gave last
   bool saw_null_ = false;
   int depth_ = 0;
 };
@@ -136,42 +152,23 @@ void count_labels(ModelConfig& config) {
   if (!config.has("num_labels")) config.set("num_labels", std::int64_t{2});
 }
 
-// The kinds of layers that transformers 5.24 knows (configuration_utils.py, with their older
-// names).
-constexpr std::string_view kLayerTypes[] = {"full_attention",
-                                            "sliding_attention",
-                                            "chunked_attention",
-                                            "window_attention",
-                                            "indexed_attention",
-                                            "compressed_sparse_attention",
-                                            "heavily_compressed_attention",
-                                            "minimax_m3_sparse",
-                                            "conv",
-                                            "moe",
-                                            "hybrid",
-                                            "hybrid_sliding",
-                                            "reference_sliding_attention",
-                                            "linear_attention",
-                                            "mamba",
-                                            "attention",
-                                            "deepseek_sparse_attention",
-                                            "qwen_sparse_attention"};
-constexpr std::string_view kMlpTypes[] = {"sparse", "dense"};
-
-void check_kinds(const ModelConfig& config, const std::string& key,
-                 std::span<const std::string_view> known) {
-  const auto* kinds = config.find_list(key);
-  if (kinds == nullptr) return;
-  for (std::size_t i = 0; i < kinds->size(); ++i) {
-    const auto* kind = std::get_if<std::string>(&(*kinds)[i]);
-    if (kind != nullptr && std::ranges::find(known, *kind) != known.end()) continue;
-    throw Error(config.source() + ": " + key + "[" + std::to_string(i) +
-                "]: " + (kind == nullptr ? "not a string" : quote(*kind) + " is no kind of layer"));
+// A model with towers has a nested config for each, and one for its text unless that stands at the
+// top. transformers would make a model of its defaults where one is missing.
+void check_nested(const ModelConfig& config, const Architecture& architecture) {
+  bool nested = false;
+  for (const auto& [key, unused] : architecture.defaults) {
+    const std::size_t dot = key.find("_config.");
+    if (dot == key.npos) continue;
+    nested = true;
+    const std::string name = key.substr(0, dot) + "_config";
+    if (!config.keys(name + ".").empty() || config.has(name)) continue;
+    throw Error(config.source() + ": " + name + ": missing, a " + architecture.model_type +
+                " model has one");
   }
-  const auto layers = config.integer("num_hidden_layers");
-  if (!layers || static_cast<std::int64_t>(kinds->size()) == *layers) return;
-  throw Error(config.source() + ": " + key + ": " + std::to_string(kinds->size()) +
-              " entries for num_hidden_layers " + std::to_string(*layers));
+  if (!nested || config.has("num_hidden_layers") || config.has("hidden_size")) return;
+  if (!config.keys("text_config.").empty()) return;
+  throw Error(config.source() + ": text_config: missing, a " + architecture.model_type +
+              " model has one");
 }
 
 void check_demands(const ModelConfig& config, const Architecture& architecture) {
@@ -192,12 +189,14 @@ void check_demands(const ModelConfig& config, const Architecture& architecture) 
 }  // namespace
 
 ModelConfig complete_config(ModelConfig config, const Architecture& architecture) {
+  check_nested(config, architecture);
   follow_aliases(config, architecture);
   fill_defaults(config, architecture);
   name_aliases(config, architecture);
   settle_rope(config, architecture);
-  check_kinds(config, "layer_types", kLayerTypes);
-  check_kinds(config, "mlp_layer_types", kMlpTypes);
+  // Where the class has no number of layers, its lists count them (Nemotron-H).
+  const bool counted = architecture.defaults.contains("num_hidden_layers");
+  check_layer_keys(TextKeys(config), counted ? LayerLists::kChecked : LayerLists::kCount);
   count_labels(config);
   check_demands(config, architecture);
   return config;

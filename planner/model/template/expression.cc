@@ -104,6 +104,9 @@ class Evaluator {
       fail(node.name + " has " + std::to_string(found->size()) + " elements, number " +
            std::to_string(*whole) + " is asked for");
     }
+    if (const auto* below = std::get_if<std::string>(&node.literal)) {
+      return scope_.value_of(node.name + "." + std::to_string(*whole) + *below);
+    }
     return (*found)[static_cast<std::size_t>(*whole)];
   }
 

@@ -5,11 +5,11 @@
 // Operators, from those that bind loosest to those that bind tightest: `a if c else b`, or, and,
 // not, comparisons, ?? (the left side unless it is null), + -, * // / %, unary minus, calls and
 // subscripts. Values are null (an absent name), true and false, 64-bit integers, numbers with a
-// point, and 'strings'. A list can only be used by its name: list[i], len(list), contains(list, x),
-// has(x), which is false only where the config has nothing of this name.
-// A string that a name stands for is a list of its letters there. The functions are min, max, int,
-// which rounds toward zero, and one_of(x, 'a|b'), which is x and an error if that is neither.
-// Integer arithmetic is exact or throws Error; // rounds down. A dotted name is one name.
+// point, and 'strings'. A list can only be used by its name: list[i], list[i].key for one of
+// objects, len(list), contains(list, x), has(x), which is false only where the config has nothing
+// of this name. A string that a name stands for is a list of its letters there. The functions are
+// min, max, int, which rounds toward zero, and one_of(x, 'a|b'), which is x and an error if that is
+// neither. Integer arithmetic is exact or throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -88,7 +88,7 @@ class Expression {
   };
   struct Node {
     Op op = Op::kLiteral;
-    ExprValue literal;               // kLiteral
+    ExprValue literal;               // kLiteral; kSubscript: ".key" of an object in the list
     std::string name;                // kName, kSubscript, kLen, kContains, kHas
     std::uint32_t operands[3] = {};  // indices into nodes_
   };

@@ -188,6 +188,9 @@ class ExpressionParser {
       const Index index = conditional();
       expect("]");
       node = add(Op::kSubscript, index);
+      const std::size_t begin = at_;
+      while (at_ < text_.size() && text_[begin] == '.' && is_word(text_[at_])) ++at_;
+      if (at_ > begin) out_.nodes_[node].literal = std::string(text_.substr(begin, at_ - begin));
     } else {
       node = add(Op::kName);
     }

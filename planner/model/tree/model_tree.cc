@@ -34,6 +34,10 @@ std::uint64_t ModelTree::stored_bytes(const ModelTensor& tensor) const {
 }
 
 // Walks down by name. A child's name is a prefix of `wanted` that ends at a dot.
+std::size_t ModelTree::decoder_layers() const {
+  return static_cast<std::size_t>(std::ranges::count(facts.layers, false, &LayerFacts::prediction));
+}
+
 const Module* ModelTree::find_module(std::string_view wanted) const {
   if (modules.empty()) return nullptr;
   const Module* at = &modules[0];
