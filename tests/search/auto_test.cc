@@ -145,10 +145,10 @@ Instance random_instance(std::mt19937& random, bool mixture, int nodes) {
   if (nodes > 1) {
     const double bandwidth = 1e9 * static_cast<double>(pick(5, 100));
     const std::uint64_t small = (40ull << 20) + weights * pick(5, 60) / 100;
+    const std::string which = pick(0, 1) == 0 ? "cpu" : "cpu:1";
     add_node(out.machine, 4 * kGiB, bandwidth);
-    Device& changed = *std::find_if(
-        out.machine.devices.begin(), out.machine.devices.end(),
-        [&](const Device& d) { return d.name == (pick(0, 1) == 0 ? "cpu" : "cpu:1"); });
+    Device& changed = *std::find_if(out.machine.devices.begin(), out.machine.devices.end(),
+                                    [&](const Device& d) { return d.name == which; });
     changed.capacity = changed.total = small;
   }
   if (pick(0, 2) == 0) out.request.workload.prompt_tokens = 2048;
@@ -187,8 +187,9 @@ void expect_best(bool mixture, unsigned seed, int instances, int nodes = 1) {
     if (plan.streamer != kNone) ++streamed;
   }
   // A bound of 0 would be true, but worthless. The bounds must be near the best plans on average,
-  // but not very near: so few units cannot fill devices as the bound assumes.
-  EXPECT_GT(tightness, 0.3 * fitting);
+  // but not very near: so few units cannot fill devices as the bound assumes, least of all two
+  // nodes.
+  EXPECT_GT(tightness, (nodes == 1 ? 0.3 : 0.2) * fitting);
   EXPECT_GT(spilled, instances / 4);
   if (nodes == 1) {  // of two nodes only the first streams, which then is seldom the best
     EXPECT_GE(streamed, instances / 50);
