@@ -189,7 +189,10 @@ void expect_best(bool mixture, unsigned seed, int instances, int nodes = 1) {
   // A bound of 0 would be true, but worthless. The bounds must be near the best plans on average,
   // but not very near: so few units cannot fill devices as the bound assumes, least of all two
   // nodes.
-  EXPECT_GT(tightness, (nodes == 1 ? 0.3 : 0.2) * fitting);
+  // An average over a few instances says nothing.
+  if (fitting >= 10) {
+    EXPECT_GT(tightness, (nodes == 1 ? 0.3 : 0.2) * fitting);
+  }
   EXPECT_GT(spilled, instances / 4);
   if (nodes == 1) {  // of two nodes only the first streams, which then is seldom the best
     EXPECT_GE(streamed, instances / 50);
