@@ -344,7 +344,8 @@ std::unique_ptr<LoadedModel> load_on_two_nodes(const TempFolder& folder, int sec
 
 TEST(Numa, WeightsGoToTheirNodeAndTheReportSaysWhatDoesNot) {
   const TempFolder folder;
-  for (const std::string& note : load_on_two_nodes(folder, 0)->report().notes) {
+  const auto loaded = load_on_two_nodes(folder, 0);
+  for (const std::string& note : loaded->report().notes) {
     EXPECT_EQ(note.find("NUMA"), std::string::npos) << note;
   }
   std::vector<char> page(1u << 20, 1);
