@@ -10,6 +10,7 @@
 #include "berth/planner.h"
 #include "cli/process/terminal.h"
 #include "cli/report/plan_file.h"
+#include "planner/base/digits.h"
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/named_machine.h"
@@ -111,10 +112,7 @@ void require_meaning(const Request& request, const ModelTree& tree, const Machin
   }
 }
 
-bool is_ordinal(std::string_view name) {
-  return !name.empty() && name.size() <= 4 &&
-         name.find_first_not_of("0123456789") == std::string_view::npos;
-}
+bool is_ordinal(std::string_view name) { return is_number(name) && name.size() <= 4; }
 
 // To rehearse a device map without describing its hardware: a GPU that the request names and the
 // machine lacks gets as much space as host RAM has, because it will be emulated there.

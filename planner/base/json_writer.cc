@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "planner/base/digits.h"
 #include "planner/base/utf8.h"
 
 namespace berth {
@@ -126,9 +127,7 @@ JsonWriter& JsonWriter::real(float number) {
 }
 
 JsonWriter& JsonWriter::device(std::string_view name) {
-  const bool ordinal = !name.empty() && std::all_of(name.begin(), name.end(),
-                                                    [](char c) { return c >= '0' && c <= '9'; });
-  return ordinal ? json(name) : value(name);
+  return is_number(name) ? json(name) : value(name);
 }
 
 JsonWriter& JsonWriter::json(std::string_view text) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/digits.h"
 #include "planner/base/input_file.h"
 #include "planner/base/json_value.h"
 #include "planner/base/json_writer.h"
@@ -17,10 +18,7 @@ namespace {
 
 constexpr std::uint64_t kMostBytes = 64u << 20;  // of the file; a map of 300,000 tensors takes 20
 
-bool is_number(std::string_view text) {
-  return !text.empty() && text.size() <= 9 &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
+bool is_ordinal(std::string_view text) { return is_number(text) && text.size() <= 9; }
 
 // Whether key `a` wins over key `b` where both cover a name: the one with more levels does, then
 // the one with more characters. transformers orders them so.
@@ -114,15 +112,15 @@ std::uint32_t DeviceMapIndex::find(std::string_view name) const {
 std::string normal_device_name(std::string_view name) {
   if (name == "cuda" || name == "gpu") return "0";
   for (const std::string_view prefix : {"cuda:", "gpu:"}) {
-    if (name.starts_with(prefix) && is_number(name.substr(prefix.size()))) {
+    if (name.starts_with(prefix) && is_ordinal(name.substr(prefix.size()))) {
       return normal_device_name(name.substr(prefix.size()));
     }
   }
-  if (name.starts_with("cpu:") && is_number(name.substr(4))) {
+  if (name.starts_with("cpu:") && is_ordinal(name.substr(4))) {
     const std::string node = normal_device_name(name.substr(4));
     return node == "0" ? "cpu" : "cpu:" + node;
   }
-  if (is_number(name)) {  // "007" is 7
+  if (is_ordinal(name)) {  // "007" is 7
     const std::size_t digit = std::min(name.find_first_not_of('0'), name.size() - 1);
     return std::string(name.substr(digit));
   }
@@ -152,7 +150,7 @@ std::optional<Policy> policy_of(const DeviceMap& map) {
 std::optional<DeviceMap> device_map_of_word(std::string_view word) {
   const std::string device = normal_device_name(word);
   DeviceMap map{{"", device}};
-  if (policy_of(map) || is_number(device) || device == "cpu" || device == "disk" ||
+  if (policy_of(map) || is_ordinal(device) || device == "cpu" || device == "disk" ||
       !other_accelerator(device).empty()) {
     return map;
   }
@@ -241,7 +239,7 @@ std::string device_map_json(const DeviceMap& map) {
   json.begin_object();
   for (const DeviceMapEntry& entry : map) {
     json.key(entry.module);
-    is_number(entry.device) ? json.device(entry.device) : json.value(entry.device);
+    is_ordinal(entry.device) ? json.device(entry.device) : json.value(entry.device);
   }
   return json.end_object().take_value();
 }

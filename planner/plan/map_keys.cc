@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "planner/base/digits.h"
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
 #include "planner/plan/device_map.h"
@@ -23,10 +24,6 @@ constexpr std::string_view kBases[] = {"model",    "transformer", "bert",   "rob
 
 bool is_base(std::string_view key) {
   return std::find(std::begin(kBases), std::end(kBases), key) != std::end(kBases);
-}
-
-bool is_number(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
 std::string_view first_component(std::string_view name) { return name.substr(0, name.find('.')); }

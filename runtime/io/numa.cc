@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "planner/base/digits.h"
 #include "planner/machine/nodes.h"
 
 namespace berth {
@@ -22,8 +23,7 @@ std::size_t numa_nodes(const std::filesystem::path& sysfs) {
   for (const auto& entry :
        std::filesystem::directory_iterator(sysfs / "devices/system/node", error)) {
     const std::string name = entry.path().filename();
-    nodes += name.size() > 4 && name.starts_with("node") &&
-             std::all_of(name.begin() + 4, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+    nodes += name.starts_with("node") && is_number(std::string_view(name).substr(4));
   }
   return nodes;
 }

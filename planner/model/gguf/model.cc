@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/digits.h"
 #include "planner/base/input_file.h"
 #include "planner/base/quote.h"
 #include "planner/checkpoint/gguf/header.h"
@@ -137,11 +138,8 @@ bool is_later_gguf_split(const fs::path& path) {
   constexpr std::size_t kTail = std::string_view("-00002-of-00003").size();
   if (stem.size() < kTail) return false;
   const std::string_view tail = std::string_view(stem).substr(stem.size() - kTail);
-  const auto number = [](std::string_view text) {
-    return text.find_first_not_of("0123456789") == text.npos;
-  };
-  return tail[0] == '-' && tail.substr(6, 4) == "-of-" && number(tail.substr(1, 5)) &&
-         number(tail.substr(10)) && tail.substr(1, 5) != "00001";
+  return tail[0] == '-' && tail.substr(6, 4) == "-of-" && is_number(tail.substr(1, 5)) &&
+         is_number(tail.substr(10)) && tail.substr(1, 5) != "00001";
 }
 
 namespace {

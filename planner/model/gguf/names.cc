@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "berth/error.h"
+#include "planner/base/digits.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/family.h"
 #include "planner/model/gguf/keys.h"
@@ -145,7 +146,7 @@ struct Place {
 // Files from 2023 store each expert apart: "ffn_gate.3".
 void find_lone_expert(const GgufFamily& family, std::string_view stem, Place& place) {
   const std::size_t dot = stem.rfind('.');
-  if (dot == stem.npos || stem.find_first_not_of("0123456789", dot + 1) != stem.npos) return;
+  if (dot == stem.npos || !is_number(stem.substr(dot + 1))) return;
   const std::string stacked = std::string(stem.substr(0, dot)) + "_exps";
   for (const GgufName& name : family.inner) {
     if (name.change != kExperts || name.ours != stacked) continue;

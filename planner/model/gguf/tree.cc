@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
-#include <map>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -11,14 +10,11 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/gguf/layer_tensors.h"
+#include "planner/model/tree/dotted_names.h"
 #include "planner/model/tree/tree_builder.h"
 
 namespace berth {
 namespace {
-
-bool is_number(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-}
 
 // When the modules at the top run, by their names, or by how these begin if that is more than three
 // letters. What is not here runs with the layers if it holds a list of modules, else after them.
@@ -57,21 +53,13 @@ const TopRank* top_rank(std::string_view name) {
   return found == std::end(kTop) ? nullptr : found;
 }
 
-struct Node {
-  std::vector<std::pair<std::string_view, std::uint32_t>> children;  // in the order of the file
-  std::vector<std::uint32_t> tensors;                                // indices into the checkpoint
-  bool list = false;        // the names of all children are numbers
-  bool holds_list = false;  // the node or one below it is a list
-};
-
 class TreeOfNames {
  public:
   TreeOfNames(const Checkpoint& checkpoint, const GgufLayers& layers, std::optional<DType> dtype)
       : checkpoint_(checkpoint),
         layers_(layers),
         wanted_(dtype),
-        beside_layers_(layers.list == "blk" || layers.list == "dec.blk"),
-        nodes_(1) {}
+        beside_layers_(layers.list == "blk" || layers.list == "dec.blk") {}
 
   ModelTree build() {
     tree_.facts = layers_.facts;
@@ -79,10 +67,10 @@ class TreeOfNames {
       if (is_prediction(checkpoint_.tensors[i])) {
         tree_.ignored_bytes += checkpoint_.tensors[i].bytes();
       } else {
-        insert(i);
+        names_.insert(checkpoint_.tensors[i].name, i);
       }
     }
-    classify(0);
+    names_.settle(DottedNames::Order::kInserted);
     emit(0, kNone, "", /*in_block=*/false, /*prompt_only=*/false);
     if (layers_.language_model) settle_head();
     settle_layers();
@@ -97,52 +85,14 @@ class TreeOfNames {
     return place.list == layers_.list && place.layer >= layers_.facts.layers.size();
   }
 
-  std::uint32_t child_of(std::uint32_t node, std::string_view name) {
-    const auto fresh = static_cast<std::uint32_t>(nodes_.size());
-    const auto [known, added] = by_parent_.emplace(std::pair(node, name), fresh);
-    if (!added) return known->second;
-    if (nodes_.size() >= kMaxModules) {
-      throw Error("more than " + std::to_string(kMaxModules) + " modules in tensor names");
-    }
-    nodes_[node].children.emplace_back(name, fresh);
-    nodes_.emplace_back();
-    return fresh;
-  }
-
-  void insert(std::uint32_t index) {
-    std::string_view rest = checkpoint_.tensors[index].name;
-    std::uint32_t node = 0;
-    for (std::size_t dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
-      node = child_of(node, rest.substr(0, dot));
-      rest.remove_prefix(dot + 1);
-    }
-    nodes_[node].tensors.push_back(index);
-  }
-
-  void classify(std::uint32_t at) {
-    bool list = !nodes_[at].children.empty();
-    bool holds = false;
-    for (const auto& [name, child] : nodes_[at].children) {
-      classify(child);
-      list = list && is_number(name);
-      holds = holds || nodes_[child].holds_list;
-    }
-    nodes_[at].list = list;
-    nodes_[at].holds_list = list || holds;
-    if (!list) return;
-    std::ranges::sort(nodes_[at].children, [](const auto& a, const auto& b) {
-      return std::pair(a.first.size(), a.first) < std::pair(b.first.size(), b.first);
-    });
-  }
-
   int rank(std::string_view name, std::uint32_t node) const {
     if (const TopRank* top = top_rank(name)) return top->rank;
-    return nodes_[node].holds_list ? kLayersRank : kAfterRank;
+    return names_.node(node).holds_list ? kLayersRank : kAfterRank;
   }
 
   void emit(std::uint32_t at, ModuleId parent, std::string_view name, bool in_block,
             bool prompt_only) {
-    const Node& node = nodes_[at];
+    const NameNode& node = names_.node(at);
     const ModuleId id = add_module(tree_, parent, name, class_of(node, name));
     Module& module = tree_.modules[id];
     module.prompt_only = prompt_only;
@@ -168,7 +118,7 @@ class TreeOfNames {
     }
   }
 
-  Name class_of(const Node& node, std::string_view name) const {
+  Name class_of(const NameNode& node, std::string_view name) const {
     if (node.list) return "ModuleList";
     if (!node.children.empty() || node.tensors.empty()) return "Module";
     if (name.ends_with("_embd") || name == "token_types") return "Embedding";
@@ -228,8 +178,7 @@ class TreeOfNames {
   const GgufLayers& layers_;
   std::optional<DType> wanted_;
   bool beside_layers_;  // towers and encoders stand beside a decoder, and are not all there is
-  std::vector<Node> nodes_;
-  std::map<std::pair<std::uint32_t, std::string_view>, std::uint32_t> by_parent_;
+  DottedNames names_;
   ModelTree tree_;
 };
 
