@@ -1,0 +1,71 @@
+#include "runtime/kernels/activations.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cuda/cast_bits.h"
+
+namespace berth {
+namespace {
+
+constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
+constexpr float kMost8 = 127;
+
+ActivationBlock make_block(const float* values, ActivationBits bits) {
+  ActivationBlock block{};
+  float most = 0;
+  bool finite = true;
+  for (int i = 0; i < 32; ++i) {
+    most = std::max(most, std::fabs(values[i]));
+    finite = finite && std::isfinite(values[i]);
+  }
+  if (!finite) {
+    block.scale = block.total = std::numeric_limits<float>::quiet_NaN();
+    return block;
+  }
+  const float limit = bits == ActivationBits::k16 ? kMost16 : kMost8;
+  block.scale = most / limit;
+  if (block.scale == 0) return block;  // all zero, or too small to tell
+  const float inverse = 1 / block.scale;
+  for (int i = 0; i < 32; ++i) {
+    // The division of a denormal scale may round up: stay within the planes.
+    const float rounded = std::nearbyintf(std::clamp(values[i] * inverse, -limit, limit));
+    const auto q = static_cast<std::int32_t>(rounded);
+    block.low[i] = static_cast<std::int8_t>(q);
+    block.high[i] = static_cast<std::int8_t>((q - block.low[i]) >> 8);
+    block.sums[i / 16] += q;
+  }
+  block.total = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+  return block;
+}
+
+}  // namespace
+
+void Activations::set(std::span<const float> values, std::size_t columns, MatrixFormat format,
+                      ActivationBits bits) {
+  columns_ = columns;
+  positions_ = values.size() / columns;
+  bits_ = bits;
+  padded_ = (columns + 31) / 32 * 32;
+  blocks_.clear();
+  floats_.clear();
+  bf16_.clear();
+  if (is_tiled(format)) {
+    blocks_.resize(positions_ * (columns / 32));
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      blocks_[i] = make_block(values.data() + 32 * i, bits);
+    }
+    return;
+  }
+  floats_.assign(positions_ * padded_, 0);
+  for (std::size_t p = 0; p < positions_; ++p) {
+    std::copy_n(values.data() + p * columns, columns, floats_.data() + p * padded_);
+  }
+  if (format != MatrixFormat::kBF16) return;
+  bf16_.resize(floats_.size());
+  std::transform(floats_.begin(), floats_.end(), bf16_.begin(), float_to_bf16);
+  std::transform(bf16_.begin(), bf16_.end(), floats_.begin(), bf16_to_float);
+}
+
+}  // namespace berth

@@ -1,0 +1,67 @@
+// Activations in the forms that products read: what stands beside a matrix in a product.
+//
+// Beside formats with blocks, activations are integers. 32 neighbouring ones share a scale: the
+// largest of them becomes 32,639 (or 127), the others are rounded to nearest. 16-bit integers are
+// two planes of 8 bits, because processors multiply bytes: value = 256 x high + low. They err by
+// about 1.5e-5 of the largest value among 32, 8-bit ones by 4e-3.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/kernels/matrix.h"
+
+namespace berth {
+
+enum class ActivationBits : std::uint8_t { k8, k16 };
+
+/// 32 neighbouring activations of one position: activation i is scale x (256 high[i] + low[i]), or
+/// with 8 bits scale x low[i].
+struct ActivationBlock {
+  float scale;
+  float total;           // scale x the sum of the integers
+  std::int32_t sums[2];  // of the integers 0 to 15 and 16 to 31
+  std::int8_t high[32];  // not used with 8 bits
+  std::int8_t low[32];
+};
+
+/// The activations of some positions, made ready for products with matrices of one format.
+class Activations {
+ public:
+  /// `values` is [positions, columns], row by row; it is not kept. Columns must be a multiple of
+  /// block_elements(format). NaN and infinity make all products of their position NaN.
+  void set(std::span<const float> values, std::size_t columns, MatrixFormat format,
+           ActivationBits bits);
+
+  std::size_t positions() const { return positions_; }
+  std::size_t columns() const { return columns_; }
+  ActivationBits bits() const { return bits_; }
+
+  /// Beside formats with blocks.
+  const ActivationBlock* blocks(std::size_t position) const {
+    return blocks_.empty() ? nullptr : blocks_.data() + position * (columns_ / 32);
+  }
+  /// Beside plain formats: f32, filled up with zeros to padded_columns(). Beside BF16 they were
+  /// rounded to bf16, as transformers' are.
+  const float* floats(std::size_t position) const {
+    return floats_.empty() ? nullptr : floats_.data() + position * padded_;
+  }
+  /// Beside BF16: the same as bf16.
+  const std::uint16_t* bf16(std::size_t position) const {
+    return bf16_.empty() ? nullptr : bf16_.data() + position * padded_;
+  }
+  std::size_t padded_columns() const { return padded_; }
+
+ private:
+  std::size_t positions_ = 0;
+  std::size_t columns_ = 0;
+  std::size_t padded_ = 0;
+  ActivationBits bits_ = ActivationBits::k16;
+  std::vector<ActivationBlock> blocks_;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> bf16_;
+};
+
+}  // namespace berth

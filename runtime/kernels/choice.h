@@ -1,0 +1,25 @@
+// What computes a run, by name. All of it is in this header, because the command line needs the
+// names and does not link the kernels.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace berth {
+
+enum class Kernels : std::uint8_t {
+  kOwn,        // this room's, on host memory, where they can compute the model as it was loaded
+  kReference,  // libtorch's operations, on any device that it has
+};
+
+inline std::vector<std::string_view> kernels_names() { return {"own", "reference"}; }
+
+inline std::optional<Kernels> find_kernels(std::string_view name) {
+  if (name == "own") return Kernels::kOwn;
+  if (name == "reference") return Kernels::kReference;
+  return std::nullopt;
+}
+
+}  // namespace berth

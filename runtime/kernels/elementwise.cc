@@ -1,0 +1,29 @@
+#include "runtime/kernels/elementwise.h"
+
+namespace berth {
+
+void rms_norm(const float* x, const float* weight, std::size_t width, float epsilon, float* out,
+              const InstructionSet& set) {
+  set.rms_norm({x, weight, nullptr, width, epsilon, out});
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, std::size_t width,
+                float epsilon, float* out, const InstructionSet& set) {
+  set.layer_norm({x, weight, bias, width, epsilon, out});
+}
+
+void activate(Gate gate, const float* x, const float* up, std::size_t count, float* out,
+              const InstructionSet& set) {
+  set.activate({gate, x, up, count, out});
+}
+
+void rotate(const float* cosine, const float* sine, std::size_t half, float* head) {
+  for (std::size_t i = 0; i < half; ++i) {
+    const float first = head[i];
+    const float second = head[half + i];
+    head[i] = first * cosine[i] - second * sine[i];
+    head[half + i] = second * cosine[i] + first * sine[i];
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,68 @@
+#include "runtime/kernels/loops.h"
+
+#ifdef BERTH_X86_KERNELS
+#include <cpuid.h>
+#endif
+
+#include <algorithm>
+
+namespace berth {
+
+#define BERTH_DECLARE_LOOPS(set)                                              \
+  ProductLoop products_##set(MatrixFormat format, ActivationBits bits);       \
+  TransposedLoop transposed_##set(MatrixFormat format);                       \
+  void attention_##set(const AttentionJob& job, const AttentionSpace& space); \
+  void rms_norm_##set(const NormJob& job);                                    \
+  void layer_norm_##set(const NormJob& job);                                  \
+  void activate_##set(const ActivateJob& job);
+
+#define BERTH_LOOPS_OF(set)                                                            \
+  products_##set, transposed_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
+      activate_##set
+
+BERTH_DECLARE_LOOPS(portable)
+#ifdef BERTH_X86_KERNELS
+BERTH_DECLARE_LOOPS(avx2)
+BERTH_DECLARE_LOOPS(avx512)
+BERTH_DECLARE_LOOPS(avx512_bf16)
+#endif
+
+namespace {
+
+#ifdef BERTH_X86_KERNELS
+// clang does not know "f16c" by name.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
+constexpr InstructionSet kSets[] = {
+#ifdef BERTH_X86_KERNELS
+    {"AVX-512 with VNNI and BF16", has_avx512_bf16, BERTH_LOOPS_OF(avx512_bf16)},
+    {"AVX-512 with VNNI", has_avx512, BERTH_LOOPS_OF(avx512)},
+    {"AVX2", has_avx2, BERTH_LOOPS_OF(avx2)},
+#endif
+    {"portable", [] { return true; }, BERTH_LOOPS_OF(portable)},
+};
+
+}  // namespace
+
+std::span<const InstructionSet> instruction_sets() { return kSets; }
+
+const InstructionSet& instruction_set() {
+  static const InstructionSet& best =
+      *std::ranges::find_if(kSets, [](const InstructionSet& set) { return set.supported(); });
+  return best;
+}
+
+}  // namespace berth

@@ -1,0 +1,88 @@
+// The functions that are compiled once for each instruction set, and which of them this processor
+// runs. Only this room includes it.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "runtime/kernels/activations.h"
+#include "runtime/kernels/attention_job.h"
+#include "runtime/kernels/matrix.h"
+
+namespace berth {
+
+// Products of some rows with some positions: out[position * stride + row] for each. Tiles give at
+// most 16 rows at a time, plain formats any number.
+struct ProductJob {
+  const std::byte* weights;
+  std::size_t rows;
+  std::size_t columns;
+  const ActivationBlock* blocks;  // of the first position, as are the next two
+  const float* floats;
+  const std::uint16_t* bf16;
+  std::size_t padded_columns;
+  std::size_t positions;
+  float* out;
+  std::size_t stride;
+};
+
+// Plain values and pointers go to these functions: an inline function of a class would be compiled
+// for their instruction set, and the linker could choose it for the whole program.
+using ProductLoop = void (*)(const ProductJob& job);
+using ProductLoops = ProductLoop (*)(MatrixFormat format, ActivationBits bits);
+
+// Products with a transposed matrix, of the columns first to first + count - 1, 64 at most:
+// out[position * stride + column - first].
+struct TransposedJob {
+  const std::byte* weights;
+  std::size_t rows;
+  std::size_t columns;
+  std::size_t first;
+  std::size_t count;
+  const float* x;  // [positions, rows]
+  std::size_t x_stride;
+  std::size_t positions;
+  float* out;
+  std::size_t stride;
+};
+using TransposedLoop = void (*)(const TransposedJob& job);
+using TransposedLoops = TransposedLoop (*)(MatrixFormat format);
+
+struct NormJob {
+  const float* x;
+  const float* weight;
+  const float* bias;
+  std::size_t width;
+  float epsilon;
+  float* out;
+};
+using NormLoop = void (*)(const NormJob& job);
+
+enum class Gate : std::uint8_t;
+struct ActivateJob {
+  Gate gate;
+  const float* x;
+  const float* up;
+  std::size_t count;
+  float* out;
+};
+using ActivateLoop = void (*)(const ActivateJob& job);
+
+struct InstructionSet {
+  const char* name;
+  bool (*supported)();
+  ProductLoops products;
+  TransposedLoops transposed;
+  AttentionLoop attention;
+  NormLoop rms_norm;
+  NormLoop layer_norm;
+  ActivateLoop activate;
+};
+
+/// From the best to the plainest; the last one runs on every processor.
+std::span<const InstructionSet> instruction_sets();
+
+/// The first of them that this processor has.
+const InstructionSet& instruction_set();
+
+}  // namespace berth

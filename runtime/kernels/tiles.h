@@ -1,0 +1,61 @@
+// How the tiles of each format lie in memory. Only this room includes it.
+//
+// A tile of a format with blocks of 32 (or 256) elements is one entry below for each 32 (or 256)
+// columns. In all of them rows vary fastest where there is one number for each row.
+//
+// Elements come as words: four neighbouring elements of a row, a byte each. A group is the same
+// word of all 16 rows, 64 bytes. Where an element takes 4 bits, two groups share 64 bytes: the low
+// nibbles hold word j, the high ones word j + 4 of the same 32 elements. Fifth bits of 32 elements
+// are 64 bytes: bit j belongs to word j. Upper two bits of Q6_K are 128 bytes for 32 elements: bits
+// 2 (j % 4) and the next of half j / 4 belong to word j.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/kernels/matrix_format.h"
+
+namespace berth {
+
+inline constexpr std::size_t kGroupBytes = 4 * kTileRows;
+inline constexpr std::size_t kNibbleBytes = 4 * kGroupBytes;     // of 32 elements of 16 rows
+inline constexpr std::size_t kFifthBitBytes = kGroupBytes;       // likewise
+inline constexpr std::size_t kUpperBitsBytes = 2 * kGroupBytes;  // likewise
+inline constexpr std::size_t kHalfBytes = 2 * kTileRows;         // an f16 for each row
+
+// What an element of a tile is: scale x (q - bias) - or scale x q + minimum. `unit` columns share
+// an entry; `scaled` neighbouring elements share a scale.
+struct TileShape {
+  std::size_t unit;
+  std::size_t scaled;
+  std::size_t bytes;  // of an entry
+  int bias;
+  bool has_minimum;
+};
+
+constexpr TileShape tile_shape(MatrixFormat format) {
+  switch (format) {
+    case MatrixFormat::kQ8_0:
+      return {32, 32, kHalfBytes + 8 * kGroupBytes, 128, false};
+    case MatrixFormat::kQ4_0:
+      return {32, 32, kHalfBytes + kNibbleBytes, 8, false};
+    case MatrixFormat::kQ4_1:
+      return {32, 32, 2 * kHalfBytes + kNibbleBytes, 0, true};
+    case MatrixFormat::kQ5_0:
+      return {32, 32, kHalfBytes + kNibbleBytes + kFifthBitBytes, 16, false};
+    case MatrixFormat::kQ5_1:
+      return {32, 32, 2 * kHalfBytes + kNibbleBytes + kFifthBitBytes, 0, true};
+    case MatrixFormat::kQ4_K:
+      return {256, 32, 2 * kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes), 0, true};
+    case MatrixFormat::kQ5_K:
+      return {256, 32, 2 * kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes + kFifthBitBytes), 0,
+              true};
+    case MatrixFormat::kQ6_K:
+      return {256, 16, kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes + kUpperBitsBytes), 32,
+              false};
+    default:
+      return {1, 1, 0, 0, false};
+  }
+}
+
+}  // namespace berth

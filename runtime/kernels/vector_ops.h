@@ -1,0 +1,140 @@
+// Vectors of 64 bytes, and what the loops of this room do with them. Each source file that includes
+// this is compiled for one instruction set; a compiler divides the vectors where registers are
+// smaller. Every operation gives the same bits on all instruction sets. Everything has internal
+// linkage, because the functions differ from file to file.
+#pragma once
+
+#include <math.h>
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#include "cuda/cast_bits.h"
+
+namespace berth {
+namespace {
+
+#define BERTH_INLINE [[gnu::always_inline]] inline
+
+using Floats = float __attribute__((vector_size(64)));
+using Ints = std::int32_t __attribute__((vector_size(64)));
+using Words = std::uint16_t __attribute__((vector_size(64)));
+using Bytes = std::uint8_t __attribute__((vector_size(64)));
+using SixteenBytes = std::uint8_t __attribute__((vector_size(16)));
+using SixteenSignedBytes = std::int8_t __attribute__((vector_size(16)));
+
+constexpr int kLanes = 16;
+
+template <class Vector>
+BERTH_INLINE Vector load(const void* from) {
+  Vector out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
+}
+
+BERTH_INLINE Floats broadcast(float value) { return Floats{} + value; }
+BERTH_INLINE Ints broadcast(std::int32_t value) { return Ints{} + value; }
+BERTH_INLINE Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
+
+// A byte, and the same bits of every byte after a shift.
+template <int kShift>
+BERTH_INLINE Bytes shift_right(Bytes bytes, int mask) {
+  const Words words = reinterpret_cast<Words>(bytes) >> kShift;
+  return reinterpret_cast<Bytes>(words) & (Bytes{} + static_cast<std::uint8_t>(mask));
+}
+template <int kShift>
+BERTH_INLINE Bytes shift_left(Bytes bytes, int mask) {
+  const Words words = reinterpret_cast<Words>(bytes) << kShift;
+  return reinterpret_cast<Bytes>(words) & (Bytes{} + static_cast<std::uint8_t>(mask));
+}
+
+// a x b + c, rounded once.
+BERTH_INLINE Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_fmadd_ps(
+      reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#elif defined(__FMA__)
+  __m256 left[2], right[2], sum[2];
+  std::memcpy(left, &a, sizeof a);
+  std::memcpy(right, &b, sizeof b);
+  std::memcpy(sum, &c, sizeof c);
+  for (int i = 0; i < 2; ++i) sum[i] = _mm256_fmadd_ps(left[i], right[i], sum[i]);
+  return load<Floats>(sum);
+#else
+  Floats out;
+  for (int i = 0; i < kLanes; ++i) out[i] = ::fmaf(a[i], b[i], c[i]);
+  return out;
+#endif
+}
+
+// Sixteen f16.
+BERTH_INLINE Floats halves(const std::byte* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(
+      _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__F16C__)
+  __m256 out[2];
+  for (int i = 0; i < 2; ++i) {
+    out[i] = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
+  }
+  return load<Floats>(out);
+#else
+  Floats out;
+  std::uint16_t half[kLanes];
+  std::memcpy(half, from, sizeof half);
+  for (int i = 0; i < kLanes; ++i) out[i] = f16_to_float(half[i]);
+  return out;
+#endif
+}
+
+// To each of 16 sums, four products of unsigned and signed bytes are added. Exact.
+BERTH_INLINE Ints dot4(Ints sums, Bytes left, Ints right) {
+#if defined(__AVX512VNNI__)
+  return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums),
+                                                    reinterpret_cast<__m512i>(left),
+                                                    reinterpret_cast<__m512i>(right)));
+#else
+  // As 16-bit numbers, even bytes and odd ones apart: no product of theirs overflows.
+  using Shorts = std::int16_t __attribute__((vector_size(64)));
+  const Shorts even_left = reinterpret_cast<Shorts>(left) & static_cast<std::int16_t>(0xFF);
+  const Shorts odd_left = reinterpret_cast<Shorts>(reinterpret_cast<Words>(left) >> 8);
+  const Shorts even_right = (reinterpret_cast<Shorts>(right) << 8) >> 8;
+  const Shorts odd_right = reinterpret_cast<Shorts>(right) >> 8;
+#if defined(__AVX2__)
+  const auto add = [&](const Shorts& a, const Shorts& b) {
+    __m256i parts_a[2], parts_b[2], out[2];
+    std::memcpy(parts_a, &a, sizeof a);
+    std::memcpy(parts_b, &b, sizeof b);
+    for (int i = 0; i < 2; ++i) out[i] = _mm256_madd_epi16(parts_a[i], parts_b[i]);
+    Ints products;
+    std::memcpy(&products, out, sizeof products);
+    sums += products;
+  };
+  add(even_left, even_right);
+  add(odd_left, odd_right);
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    sums[i] += even_left[2 * i] * even_right[2 * i] + even_left[2 * i + 1] * even_right[2 * i + 1] +
+               odd_left[2 * i] * odd_right[2 * i] + odd_left[2 * i + 1] * odd_right[2 * i + 1];
+  }
+#endif
+  return sums;
+#endif
+}
+
+// The sum of 16 lanes: halves are added, then quarters, and so on.
+BERTH_INLINE float sum_of(Floats lanes) {
+  float sums[kLanes];
+  std::memcpy(sums, &lanes, sizeof sums);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
+}  // namespace
+}  // namespace berth

@@ -1,0 +1,241 @@
+// Products against the formula, for every format and instruction set that this processor has, and
+// the promise that a position's result depends on nothing but itself.
+#include "runtime/kernels/product.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda/block_format.h"
+#include "cuda/cast.h"
+#include "tests/instance_share.h"
+
+namespace berth {
+namespace {
+
+constexpr MatrixFormat kFormats[] = {MatrixFormat::kF32,  MatrixFormat::kF16,  MatrixFormat::kBF16,
+                                     MatrixFormat::kQ8_0, MatrixFormat::kQ4_0, MatrixFormat::kQ4_1,
+                                     MatrixFormat::kQ5_0, MatrixFormat::kQ5_1, MatrixFormat::kQ4_K,
+                                     MatrixFormat::kQ5_K, MatrixFormat::kQ6_K};
+constexpr const char* kNames[] = {"F32",  "F16",  "BF16", "Q8_0", "Q4_0", "Q4_1",
+                                  "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+// Of the formats with blocks.
+constexpr BlockFormat kBlocks[] = {BlockFormat::kQ8_0, BlockFormat::kQ4_0, BlockFormat::kQ4_1,
+                                   BlockFormat::kQ5_0, BlockFormat::kQ5_1, BlockFormat::kQ4_K,
+                                   BlockFormat::kQ5_K, BlockFormat::kQ6_K};
+
+struct Weights {
+  std::vector<std::byte> data;  // as computed on
+  std::vector<float> floats;    // what they mean
+  Matrix matrix;
+};
+
+float random_float(std::mt19937& random) { return std::normal_distribution<float>()(random); }
+
+void put_f16(std::byte* at, float value) {
+  cast_reference(&value, FloatFormat::kF32, at, FloatFormat::kF16, 1);
+}
+
+// Any bits, but scales that are finite and not far from each other.
+std::vector<std::byte> random_blocks(MatrixFormat format, std::size_t blocks,
+                                     std::mt19937& random) {
+  const BlockFormat id = kBlocks[static_cast<int>(format) - 3];
+  const std::size_t size = block_size(id).bytes;
+  std::vector<std::byte> bytes(blocks * size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  for (std::size_t b = 0; b < blocks; ++b) {
+    std::byte* block = bytes.data() + b * size;
+    put_f16(format == MatrixFormat::kQ6_K ? block + 208 : block, 0.01F * random_float(random));
+    const bool minimum = format == MatrixFormat::kQ4_1 || format == MatrixFormat::kQ5_1 ||
+                         format == MatrixFormat::kQ4_K || format == MatrixFormat::kQ5_K;
+    if (minimum) put_f16(block + 2, 0.05F * random_float(random));
+  }
+  return bytes;
+}
+
+Weights random_weights(MatrixFormat format, std::size_t rows, std::size_t columns,
+                       std::mt19937& random) {
+  Weights out;
+  out.floats.resize(rows * columns);
+  if (is_tiled(format)) {
+    const BlockFormat id = kBlocks[static_cast<int>(format) - 3];
+    const std::size_t blocks = rows * columns / block_size(id).elements;
+    const auto stored = random_blocks(format, blocks, random);
+    dequantize_reference(stored.data(), id, out.floats.data(), FloatFormat::kF32, blocks);
+    out.data.resize(matrix_bytes(format, rows, columns));
+    for (std::size_t r = 0; r < rows; r += kTileRows) {
+      make_tile(format, stored.data() + r * stored_row_bytes(format, columns),
+                std::min(kTileRows, rows - r), columns,
+                out.data.data() + r / kTileRows * tile_bytes(format, columns));
+    }
+  } else {
+    for (float& value : out.floats) value = random_float(random);
+    const FloatFormat to = format == MatrixFormat::kF32   ? FloatFormat::kF32
+                           : format == MatrixFormat::kF16 ? FloatFormat::kF16
+                                                          : FloatFormat::kBF16;
+    out.data.resize(matrix_bytes(format, rows, columns));
+    cast_reference(out.floats.data(), FloatFormat::kF32, out.data.data(), to, out.floats.size());
+    cast_reference(out.data.data(), to, out.floats.data(), FloatFormat::kF32, out.floats.size());
+  }
+  out.matrix = {format, rows, columns, out.data.data()};
+  return out;
+}
+
+std::vector<float> random_activations(std::size_t count, std::mt19937& random) {
+  std::vector<float> values(count);
+  for (float& value : values) value = random_float(random);
+  return values;
+}
+
+std::vector<float> products(const Weights& weights, const Activations& x, ThreadTeam& team,
+                            const InstructionSet& set) {
+  std::vector<float> out(x.positions() * weights.matrix.rows,
+                         std::numeric_limits<float>::quiet_NaN());
+  const Product product{weights.matrix, nullptr, out.data(), weights.matrix.rows};
+  multiply(std::span(&product, 1), x, team, set);
+  return out;
+}
+
+class Products : public ::testing::TestWithParam<int> {
+ protected:
+  MatrixFormat format() const { return kFormats[GetParam()]; }
+  std::mt19937 random_{17};
+  ThreadTeam team_{2};
+};
+
+TEST_P(Products, IsTheFormulaOnEveryInstructionSet) {
+  for (const std::size_t rows : {1, 7, 16, 37}) {
+    for (const std::size_t blocks : {1, 2, 5}) {
+      if (kInstanceShare > 1 && rows != 37 && blocks != 2) continue;
+      const std::size_t columns = blocks * std::max<std::size_t>(32, block_elements(format())) -
+                                  (is_tiled(format()) ? 0 : blocks % 3);
+      const Weights weights = random_weights(format(), rows, columns, random_);
+      for (const std::size_t positions : {1, 2, 3, 7, 9}) {
+        const auto values = random_activations(positions * columns, random_);
+        for (const ActivationBits bits : {ActivationBits::k8, ActivationBits::k16}) {
+          Activations x;
+          x.set(values, columns, format(), bits);
+          std::vector<float> expected(positions * rows);
+          multiply_reference(weights.floats, rows, x, format(), expected.data(), rows);
+          for (const InstructionSet& set : instruction_sets()) {
+            if (!set.supported()) continue;
+            const std::vector<float> found = products(weights, x, team_, set);
+            for (std::size_t i = 0; i < expected.size(); ++i) {
+              double most = 0;  // rounding errors are relative to the summands
+              for (std::size_t c = 0; c < columns; ++c) {
+                most += std::fabs(weights.floats[i % rows * columns + c] *
+                                  values[i / rows * columns + c]);
+              }
+              ASSERT_NEAR(found[i], expected[i], 1e-6 * most + 1e-30)
+                  << set.name << ", row " << i % rows << " of " << rows << ", position " << i / rows
+                  << ", " << columns << " columns";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Whatever stands beside it in a batch, and on however many threads.
+TEST_P(Products, OfAPositionDependsOnNothingElse) {
+  const std::size_t rows = 53, columns = 512, positions = 23;
+  const Weights weights = random_weights(format(), rows, columns, random_);
+  const auto values = random_activations(positions * columns, random_);
+  ThreadTeam alone(1), three(3);
+  for (const InstructionSet& set : instruction_sets()) {
+    if (!set.supported()) continue;
+    Activations all;
+    all.set(values, columns, format(), ActivationBits::k16);
+    const std::vector<float> together = products(weights, all, three, set);
+    for (std::size_t p = 0; p < positions; ++p) {
+      Activations one;
+      one.set(std::span(values).subspan(p * columns, columns), columns, format(),
+              ActivationBits::k16);
+      const std::vector<float> apart = products(weights, one, alone, set);
+      ASSERT_TRUE(std::equal(apart.begin(), apart.end(), together.begin() + p * rows))
+          << set.name << ", position " << p;
+    }
+  }
+}
+
+// bf16 has an instruction of its own, which rounds in another way.
+TEST_P(Products, HasTheSameBitsOnEveryInstructionSet) {
+  const std::size_t rows = 37, columns = 768, positions = 5;
+  const Weights weights = random_weights(format(), rows, columns, random_);
+  Activations x;
+  x.set(random_activations(positions * columns, random_), columns, format(), ActivationBits::k16);
+  const std::vector<float> expected = products(weights, x, team_, instruction_sets().back());
+  for (const InstructionSet& set : instruction_sets()) {
+    if (!set.supported()) continue;
+    const bool own_order =
+        format() == MatrixFormat::kBF16 && std::string(set.name).find("BF16") != std::string::npos;
+    if (own_order) continue;
+    EXPECT_EQ(products(weights, x, team_, set), expected) << set.name;
+  }
+}
+
+// 16-bit activations err by 1.5e-5 of the largest of 32, so a product by little more than that.
+TEST_P(Products, OfSixteenBitActivationsIsCloseToTheExactOne) {
+  const std::size_t rows = 64, columns = 2048;
+  const Weights weights = random_weights(format(), rows, columns, random_);
+  const auto values = random_activations(columns, random_);
+  Activations x;
+  x.set(values, columns, format(), ActivationBits::k16);
+  const std::vector<float> found = products(weights, x, team_, instruction_set());
+  double most = 0, error = 0;
+  for (std::size_t r = 0; r < rows; ++r) {
+    double exact = 0;
+    for (std::size_t c = 0; c < columns; ++c) {
+      // Beside bf16, activations are bf16.
+      const double value = is_tiled(format()) ? values[c] : x.floats(0)[c];
+      exact += static_cast<double>(weights.floats[r * columns + c]) * value;
+    }
+    most = std::max(most, std::fabs(exact));
+    error = std::max(error, std::fabs(found[r] - exact));
+  }
+  EXPECT_LT(error, 5e-5 * most);
+}
+
+TEST_P(Products, OfActivationsThatAreNoNumbersIsNone) {
+  const std::size_t rows = 3, columns = 256;
+  const Weights weights = random_weights(format(), rows, columns, random_);
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values(2 * columns, 1);
+    values[columns + 100] = bad;
+    Activations x;
+    x.set(values, columns, format(), ActivationBits::k16);
+    const std::vector<float> found = products(weights, x, team_, instruction_set());
+    for (std::size_t r = 0; r < rows; ++r) {
+      EXPECT_TRUE(std::isfinite(found[r]));
+      EXPECT_FALSE(std::isfinite(found[rows + r]));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Products, ::testing::Range(0, 11),
+                         [](const auto& test) { return std::string(kNames[test.param]); });
+
+TEST(ThreadTeam, RunsEveryThreadOnceARound) {
+  constexpr int kRounds = 1000 / kInstanceShare;
+  for (const std::size_t threads : {1, 2, 5}) {
+    ThreadTeam team(threads);
+    ASSERT_EQ(team.size(), threads);
+    std::vector<int> rounds(threads, 0);
+    for (int round = 0; round < kRounds; ++round) {
+      team.run([&](std::size_t thread, std::size_t of) {
+        ASSERT_EQ(of, threads);
+        ++rounds[thread];
+      });
+    }
+    EXPECT_EQ(rounds, std::vector<int>(threads, kRounds));
+  }
+}
+
+}  // namespace
+}  // namespace berth
