@@ -30,6 +30,7 @@ RunOptions run_options(const Options& options) {
   // may end sooner, where the model ends it. The setting stop_at_eos overrides both.
   run.stop_at_end_of_text = settings.stop_at_eos.value_or(!settings.tokens.has_value());
   run.logits_file = settings.logits;
+  run.kernels = settings.kernels.value_or(run.kernels);
   return run;
 }
 
@@ -46,6 +47,7 @@ std::string run_summary(const Plan& plan, const RunReport& report) {
     out += fmt::format(" ({:.1f} tokens/s)",
                        static_cast<double>(report.new_ids.size() - 1) / report.decode_seconds);
   }
+  out += fmt::format("\nkernels     {}", report.kernels);
   out += fmt::format("\nhops        {} between devices, each forward pass\n", report.hops);
   return out + device_spread(plan);
 }

@@ -482,6 +482,18 @@ constexpr OptionRow kOptions[] = {
               "vocabulary], F32",
      .otherwise = "none",
      .value = value<&Settings::logits, path_from, path_in>()},
+    {.flag = "--kernels",
+     .key = "run.kernels",
+     .commands = kRun,
+     .group = kGeneration,
+     .shape = "WHICH",
+     .help = "what computes: {}",
+     .guide = "what computes: {}; `own` are Berth's kernels, on weights of float32, float16 and "
+              "bfloat16 in host memory, `reference` is libtorch, which also takes over what they "
+              "cannot",
+     .otherwise = "`own`",
+     .choices = kernels_names,
+     .value = value<&Settings::kernels, kernels_from>()},
 
     // What is written, and where.
     {.flag = "--json",

@@ -17,6 +17,7 @@
 #include "berth/load.h"
 #include "berth/plan.h"
 #include "planner/model/precision/precision.h"
+#include "runtime/kernels/choice.h"
 
 namespace berth {
 
@@ -86,6 +87,7 @@ struct Settings {
   std::optional<std::uint64_t> tokens;  // -n
   std::optional<std::filesystem::path> logits;
   std::optional<bool> stop_at_eos;
+  std::optional<Kernels> kernels;
 };
 
 }  // namespace berth

@@ -120,6 +120,12 @@ IoEngine io_engine_from(std::string_view text) {
   return *engine;
 }
 
+Kernels kernels_from(std::string_view text) {
+  const std::optional<Kernels> kernels = find_kernels(text);
+  if (!kernels) fail_choice(text, "a choice of kernels", kernels_names());
+  return *kernels;
+}
+
 std::uint64_t staging_from(std::string_view text) {
   const std::uint64_t bytes = parse_size(text);
   if (bytes < kLeastStaging) {

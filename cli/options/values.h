@@ -21,6 +21,7 @@ DTypeChoice planned_dtype_from(std::string_view text);
 DType kv_dtype_from(std::string_view text);  // any name of planner/plan/kv_cache.h
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
+Kernels kernels_from(std::string_view text);
 
 // A size of at least what a load needs to move anything, 256 KiB.
 std::uint64_t staging_from(std::string_view text);

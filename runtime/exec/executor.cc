@@ -12,10 +12,12 @@
 #include "planner/model/open/companions.h"
 #include "planner/model/tree/config.h"
 #include "planner/plan/kv_cache.h"
-#include "runtime/exec/decoder.h"
-#include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
 #include "runtime/exec/plain_errors.h"
+#include "runtime/exec/reference_decoder.h"
+#include "runtime/kernels/loops.h"
+#include "runtime/program/compiled_decoder.h"
+#include "runtime/program/family.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/tokenizer_config.h"
 
@@ -207,8 +209,12 @@ RunReport generate(const Model& model, const Plan& plan, const LoadedModel& load
   report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
 
-  const auto decoder = Decoder::make(prepared.recipe, model, plan, loaded,
-                                     static_cast<std::int64_t>(positions), options.cancel);
+  const std::string why_not =
+      options.kernels == Kernels::kReference ? "asked for" : why_not_compiled(model, plan, loaded);
+  report.kernels = why_not.empty() ? instruction_set().name : "libtorch: " + why_not;
+  const auto make = why_not.empty() ? make_compiled_decoder : make_reference_decoder;
+  const auto decoder = make(prepared.recipe, model, plan, loaded,
+                            static_cast<std::int64_t>(positions), options.cancel);
 
   std::optional<LogitsFile> logits_file;
   OnLogits on_logits;

@@ -14,6 +14,7 @@
 
 #include "berth/load.h"
 #include "berth/plan.h"
+#include "runtime/kernels/choice.h"
 
 namespace berth {
 
@@ -22,6 +23,7 @@ struct RunOptions {
   std::vector<std::int64_t> prompt_ids;
   std::uint64_t new_tokens = 20;    // -n: at most so many
   bool stop_at_end_of_text = true;  // stop at the model's eos token
+  Kernels kernels = Kernels::kOwn;
   // A safetensors file to write, with one tensor `logits` [positions of the prompt, vocabulary]
   // F32.
   std::optional<std::filesystem::path> logits_file;
@@ -37,6 +39,7 @@ struct RunReport {
   double prefill_seconds = 0;
   double decode_seconds = 0;  // of all new tokens but the first
   std::uint64_t hops = 0;     // how many times the last pass moved an activation to another device
+  std::string kernels;        // what computed: "AVX2", or "libtorch: weights are on a GPU"
 };
 
 // Throws Error where run() would fail: for a model family that cannot be run, a prompt that is

@@ -6,9 +6,9 @@
 #include <string>
 #include <unordered_map>
 
-#include "runtime/exec/family.h"
 #include "runtime/exec/placed.h"
 #include "runtime/exec/weights.h"
+#include "runtime/program/family.h"
 
 namespace berth {
 

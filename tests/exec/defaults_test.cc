@@ -8,7 +8,7 @@
 
 #include "berth/error.h"
 #include "planner/model/open/build_model_tree.h"
-#include "runtime/exec/family.h"
+#include "runtime/program/family.h"
 #include "tests/model/default_cases.h"
 
 namespace berth {

@@ -13,8 +13,10 @@
 #include "made_model.h"
 #include "planner/model/template/complete.h"
 #include "planner/model/tree/config.h"
-#include "runtime/exec/family.h"
 #include "runtime/exec/logits_file.h"
+#include "runtime/kernels/loops.h"
+#include "runtime/program/compiled_decoder.h"
+#include "runtime/program/family.h"
 #include "tests/data_names.h"
 #include "tests/error_of.h"
 
@@ -64,11 +66,13 @@ Result run_made(const Model& model, const Plan& plan, const LoadedModel& loaded,
   return result;
 }
 
-Result run_placed(const std::string& name, const Where& where) {
+Result run_placed(const std::string& name, const Where& where, Kernels kernels = Kernels::kOwn) {
   const Model model = open_made(name);
   const Plan plan = made_plan(model.tree, where);
   const MadeLoad loaded(model.tree, plan);
-  return run_made(model, plan, loaded, options_for(read_expected(name)));
+  RunOptions options = options_for(read_expected(name));
+  options.kernels = kernels;
+  return run_made(model, plan, loaded, options);
 }
 
 // The number of the layer that a tensor belongs to; -1 for one outside the layers.
@@ -81,11 +85,20 @@ int layer_of(const ModelTensor& tensor) {
   return -1;
 }
 
-class Families : public ::testing::TestWithParam<std::string> {};
+// Every family, by Berth's kernels and by libtorch.
+class Families : public ::testing::TestWithParam<std::tuple<std::string, Kernels>> {
+ protected:
+  const std::string& family() const { return std::get<0>(GetParam()); }
+  Kernels kernels() const { return std::get<1>(GetParam()); }
+  Result placed(const Where& where) const { return run_placed(family(), where, kernels()); }
+  Result whole() const {
+    return placed([](const auto&, TensorId) { return kCpu; });
+  }
+};
 
 TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
-  const Expected expected = read_expected(GetParam());
-  const Result result = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  const Expected expected = read_expected(family());
+  const Result result = this->whole();
   ASSERT_EQ(result.logits.size(), expected.logits.size());
   for (std::size_t row = 0; row < expected.logits.size(); ++row) {
     ASSERT_EQ(result.logits[row].size(), expected.logits[row].size());
@@ -98,8 +111,8 @@ TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
 }
 
 TEST_P(Families, ComputeTheSameBitsWithLayersSpreadOverDevices) {
-  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
-  const Result spread = run_placed(GetParam(), [](const ModelTensor& tensor, TensorId) {
+  const Result whole = this->whole();
+  const Result spread = placed([](const ModelTensor& tensor, TensorId) {
     return static_cast<std::uint32_t>(layer_of(tensor) + 1) % 3;  // 0: 0, 1: 1, 2: cpu, rest: 0
   });
   EXPECT_EQ(spread.logits, whole.logits);
@@ -108,10 +121,9 @@ TEST_P(Families, ComputeTheSameBitsWithLayersSpreadOverDevices) {
 }
 
 TEST_P(Families, ComputeTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbour) {
-  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  const Result whole = this->whole();
   for (const std::uint32_t shift : {0u, 1u, 2u}) {
-    const Result odd =
-        run_placed(GetParam(), [&](const ModelTensor&, TensorId id) { return (id + shift) % 4; });
+    const Result odd = placed([&](const ModelTensor&, TensorId id) { return (id + shift) % 4; });
     EXPECT_EQ(odd.logits, whole.logits);
     EXPECT_EQ(odd.report.new_ids, whole.report.new_ids);
     EXPECT_GT(odd.report.hops, 10u);
@@ -119,20 +131,62 @@ TEST_P(Families, ComputeTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbou
 }
 
 TEST_P(Families, RunFromTheDiskHoldingOneModuleAtATime) {
-  const Model model = open_made(GetParam());
+  const Model model = open_made(family());
   const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kDisk; });
   const MadeLoad loaded(model.tree, plan);
-  const Result result = run_made(model, plan, loaded, options_for(read_expected(GetParam())));
-  const Result whole = run_placed(GetParam(), [](const auto&, TensorId) { return kCpu; });
+  RunOptions options = options_for(read_expected(family()));
+  options.kernels = kernels();
+  const Result result = run_made(model, plan, loaded, options);
+  const Result whole = this->whole();
   EXPECT_EQ(result.logits, whole.logits);
   EXPECT_EQ(result.report.new_ids, whole.report.new_ids);
   EXPECT_GT(loaded.fetched(), model.tree.facts.layers.size() * 8);
   EXPECT_LE(loaded.live_blocks_at_most(), 2u);  // a weight and its bias
 }
 
-INSTANTIATE_TEST_SUITE_P(Run, Families,
-                         ::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
-                         [](const auto& family) { return family.param; });
+INSTANTIATE_TEST_SUITE_P(
+    Run, Families,
+    ::testing::Combine(::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
+                       ::testing::Values(Kernels::kOwn, Kernels::kReference)),
+    [](const auto& test) {
+      return std::get<0>(test.param) +
+             (std::get<1>(test.param) == Kernels::kOwn ? "_own" : "_reference");
+    });
+
+// The same bits, whatever of a prompt is computed together.
+TEST(OwnKernels, GiveTheSameLogitsForAPromptAtOnceAndTokenByToken) {
+  for (const std::string& name : data_names("tests/exec/data", "/expected.txt")) {
+    const Model model = open_made(name);
+    const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });
+    const MadeLoad loaded(model.tree, plan);
+    ASSERT_EQ(why_not_compiled(model, plan, loaded), "");
+    const Recipe recipe = make_recipe(model);
+    const auto prompt = read_expected(name).prompt;
+    const auto size = static_cast<std::int64_t>(prompt.size());
+    const auto at_once = make_compiled_decoder(recipe, model, plan, loaded, size, nullptr);
+    const auto in_parts = make_compiled_decoder(recipe, model, plan, loaded, size, nullptr);
+    std::vector<float> all;
+    at_once->forward(prompt, [&](std::span<const float> rows) {
+      all.insert(all.end(), rows.begin(), rows.end());
+    });
+    const auto width = static_cast<std::size_t>(at_once->logits_width());
+    for (std::size_t i = 0; i < prompt.size(); ++i) {
+      const auto logits = in_parts->forward(std::span(prompt).subspan(i, 1), nullptr);
+      EXPECT_TRUE(std::equal(logits.begin(), logits.end(), all.begin() + i * width))
+          << name << ", position " << i;
+    }
+  }
+}
+
+TEST(OwnKernels, SayWhyTheyCannotCompute) {
+  const Model model = open_made("llama");
+  const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });
+  const MadeLoad loaded(model.tree, plan);
+  RunOptions options = options_for(read_expected("llama"));
+  EXPECT_EQ(run(model, plan, loaded, options).kernels, instruction_set().name);
+  options.kernels = Kernels::kReference;
+  EXPECT_EQ(run(model, plan, loaded, options).kernels, "libtorch: asked for");
+}
 
 // One model on the CPU, for tests that do not depend on the family.
 class Executor : public ::testing::Test {

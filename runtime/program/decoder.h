@@ -2,16 +2,10 @@
 // activation moves when the device changes. This header does not include torch.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
 #include <vector>
-
-#include "berth/load.h"
-#include "berth/plan.h"
-#include "runtime/exec/family.h"
 
 namespace berth {
 
@@ -22,12 +16,6 @@ using OnLogits = std::function<void(std::span<const float> rows)>;
 // For use by one thread.
 class Decoder {
  public:
-  // `capacity` is how many positions the KV cache has, which the first pass allocates. `cancel`
-  // (may be null) is looked at before every layer. All arguments but `capacity` must outlive the
-  // decoder. Throws Error for weights that are missing or whose dtype cannot be computed with.
-  static std::unique_ptr<Decoder> make(const Recipe& recipe, const Model& model, const Plan& plan,
-                                       const LoadedModel& loaded, std::int64_t capacity,
-                                       const std::atomic<bool>* cancel);
   virtual ~Decoder() = default;
 
   virtual std::int64_t logits_width()

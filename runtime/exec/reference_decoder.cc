@@ -1,4 +1,4 @@
-#include "runtime/exec/decoder.h"
+#include "runtime/exec/reference_decoder.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/embedding.h>
@@ -170,9 +170,10 @@ std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids, con
 
 }  // namespace
 
-std::unique_ptr<Decoder> Decoder::make(const Recipe& recipe, const Model& model, const Plan& plan,
-                                       const LoadedModel& loaded, std::int64_t capacity,
-                                       const std::atomic<bool>* cancel) {
+std::unique_ptr<Decoder> make_reference_decoder(const Recipe& recipe, const Model& model,
+                                                const Plan& plan, const LoadedModel& loaded,
+                                                std::int64_t capacity,
+                                                const std::atomic<bool>* cancel) {
   return std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel);
 }
 

@@ -1,4 +1,4 @@
-#include "runtime/exec/family.h"
+#include "runtime/program/family.h"
 
 #include <algorithm>
 #include <array>

@@ -6,7 +6,7 @@
 #include "berth/error.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/config.h"
-#include "runtime/exec/family.h"
+#include "runtime/program/family.h"
 
 namespace berth {
 namespace {

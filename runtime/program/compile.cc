@@ -1,0 +1,334 @@
+#include "runtime/program/compile.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "berth/error.h"
+
+namespace berth {
+namespace {
+
+Gate gate_of(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return Gate::kSilu;
+    case Activation::kGelu:
+      return Gate::kGelu;
+    case Activation::kGeluTanh:
+      return Gate::kGeluTanh;
+    case Activation::kRelu:
+      break;
+  }
+  return Gate::kRelu;
+}
+
+std::shared_ptr<const RotaryTable> make_rotary_table(const Rotary& rotary, std::size_t positions) {
+  auto table = std::make_shared<RotaryTable>();
+  table->half = rotary.inverse_frequency.size();
+  table->cosine.reserve(positions * table->half);
+  table->sine.reserve(positions * table->half);
+  for (std::size_t p = 0; p < positions; ++p) {
+    for (const float frequency : rotary.inverse_frequency) {
+      const float angle = static_cast<float>(p) * frequency;
+      table->cosine.push_back(std::cos(angle));
+      table->sine.push_back(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+// Writes steps one after another, and keeps account of the device where the activations are, so
+// that every step knows how often it moves one to another device.
+class Compiler {
+ public:
+  Compiler(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
+           std::optional<DType> kv_dtype)
+      : recipe_(recipe), family_(*recipe.family), weights_(weights), capacity_(capacity) {
+    const DType dtype = kv_dtype.value_or(weights.dtype(name_of(family_.embedding)));
+    const std::optional<CacheFormat> format = cache_format(dtype);
+    if (!format) {
+      throw Error("a KV cache of " + std::string(dtype_name(dtype)) + " cannot be computed with");
+    }
+    cache_format_ = *format;
+    if (recipe.rotary) rotary_ = make_rotary_table(*recipe.rotary, capacity);
+  }
+
+  Program compile() {
+    embed();
+    for (const LayerRecipe& layer : recipe_.layers) {
+      half(layer, family_.attention_norm, family_.attention_out_norm, [&] { attention(layer); });
+      half(layer, family_.feed_forward_norm, family_.feed_forward_out_norm,
+           [&] { feed_forward(layer); });
+    }
+    head();
+    return std::move(program_);
+  }
+
+ private:
+  static std::string name_of(std::string_view module) { return std::string(module) + ".weight"; }
+
+  template <class Made>
+  Made& emit() {
+    auto step = std::make_unique<Made>();
+    Made& made = *step;
+    made.hops = std::exchange(pending_hops_, 0);
+    (in_head_ ? program_.head : program_.body).push_back(std::move(step));
+    return made;
+  }
+
+  // An activation, or a small tensor of a module, goes from one device to another. The step that is
+  // emitted next counts it.
+  DeviceIndex hop(DeviceIndex from, DeviceIndex to) {
+    if (from != to) ++pending_hops_;
+    return to;
+  }
+
+  void embed() {
+    const std::string table = name_of(family_.embedding);
+    at_ = weights_.device(table);
+    std::optional<StoredMatrix> positions;
+    if (!family_.positions.empty()) {
+      positions = weights_.matrix(name_of(family_.positions));
+      hop(weights_.device(name_of(family_.positions)), at_);
+    }
+    auto& step = emit<EmbedStep>();
+    step.table = weights_.matrix(table);
+    step.positions = positions;
+    // transformers rounds the factor to the dtype before it multiplies.
+    step.scale = rounded(static_cast<float>(recipe_.embedding_scale), weights_.dtype(table));
+    program_.hidden = step.table.columns();
+  }
+
+  static float rounded(float value, DType dtype) {
+    if (dtype == DType::kF32) return value;
+    const CacheFormat format = dtype == DType::kF16 ? CacheFormat::kF16 : CacheFormat::kBF16;
+    std::byte stored[2];
+    store_vector(format, std::span(&value, 1), stored);
+    load_vector(format, stored, std::span(&value, 1));
+    return value;
+  }
+
+  NormWeights norm_weights(const std::string& module, Norm kind) {
+    NormWeights norm;
+    norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;
+    norm.weight = weights_.floats(module + ".weight");
+    norm.epsilon = static_cast<float>(recipe_.norm_eps);
+    if (kind == Norm::kLayer) {
+      norm.bias = weights_.floats(module + ".bias");
+      hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
+    }
+    if (kind == Norm::kRmsPlusOne) {
+      for (float& weight : norm.weight) weight += 1;
+    }
+    return norm;
+  }
+
+  // to = norm(from), on the device of the norm.
+  void norm(const std::string& module, Buffer from, Buffer to) {
+    at_ = hop(at_, weights_.device(module + ".weight"));
+    NormWeights own = norm_weights(module, family_.norm);
+    auto& step = emit<NormStep>();
+    step.norm = std::move(own);
+    step.from = from;
+    step.to = to;
+  }
+
+  // A matrix of a module with its bias, whose products begin at `offset`.
+  ProductPart part(const std::string& module, std::size_t offset) {
+    ProductPart made;
+    made.weights = weights_.matrix(module + ".weight");
+    made.offset = offset;
+    if (weights_.has(module + ".bias")) {
+      made.bias = weights_.floats(module + ".bias");
+      hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
+    }
+    return made;
+  }
+
+  // One product; the activations are on its device before and after it.
+  void product(const std::string& module, bool transposed, Buffer from, Buffer to) {
+    at_ = hop(at_, weights_.device(module + ".weight"));
+    ProductPart one = part(module, 0);
+    auto& step = emit<ProductStep>();
+    step.width = transposed ? one.weights.columns() : one.weights.rows();
+    std::vector<ProductPart> parts;
+    parts.push_back(std::move(one));
+    step.products = Products(std::move(parts), transposed);
+    step.from = from;
+    step.to = to;
+  }
+
+  // Products of one input with several modules, side by side. Each result is on the device of its
+  // module, from where it goes to that of modules[together].
+  void products(const std::vector<std::string>& modules, std::size_t together, Buffer from,
+                Buffer to) {
+    std::vector<ProductPart> parts;
+    std::size_t width = 0;
+    for (const std::string& module : modules) {
+      hop(at_, weights_.device(module + ".weight"));
+      parts.push_back(part(module, width));
+      width += parts.back().weights.rows();
+    }
+    const DeviceIndex end = weights_.device(modules[together] + ".weight");
+    for (const std::string& module : modules) hop(weights_.device(module + ".weight"), end);
+    at_ = end;
+    auto& step = emit<ProductStep>();
+    step.products = Products(std::move(parts));
+    step.from = from;
+    step.to = to;
+    step.width = width;
+  }
+
+  // Half of a layer: stream += out_norm(block(norm(stream))). The stream goes to the device of the
+  // norm, and from there to the one where the block ends.
+  template <class Block>
+  void half(const LayerRecipe& layer, std::string_view norm_name, std::string_view out_norm,
+            const Block& block) {
+    norm(in(layer, norm_name), Buffer::kStream, Buffer::kInput);
+    const DeviceIndex stream = at_;
+    block();
+    if (!out_norm.empty()) norm(in(layer, out_norm), Buffer::kChange, Buffer::kChange);
+    hop(stream, at_);
+    emit<AddStep>().width = program_.hidden;
+  }
+
+  static std::string in(const LayerRecipe& layer, std::string_view module) {
+    return layer.name + "." + std::string(module);
+  }
+
+  void attention(const LayerRecipe& layer) {
+    if (!family_.fused_qkv.empty()) {
+      product(in(layer, family_.fused_qkv), family_.transposed_weights, Buffer::kInput,
+              Buffer::kHeads);
+    } else {
+      products({in(layer, family_.query), in(layer, family_.key), in(layer, family_.value)}, 1,
+               Buffer::kInput, Buffer::kHeads);
+    }
+    NormWeights query_norm, key_norm;
+    if (!family_.query_norm.empty()) {
+      query_norm = head_norm(in(layer, family_.query), in(layer, family_.query_norm));
+      key_norm = head_norm(in(layer, family_.key), in(layer, family_.key_norm));
+    }
+    auto& step = emit<AttentionStep>();
+    step.heads = static_cast<std::size_t>(recipe_.heads);
+    step.kv_heads = static_cast<std::size_t>(recipe_.kv_heads);
+    step.head_dim = static_cast<std::size_t>(recipe_.head_dim);
+    step.query_norm = std::move(query_norm);
+    step.key_norm = std::move(key_norm);
+    step.rotary = rotary_;
+    step.settings.heads = step.heads;
+    step.settings.scale = static_cast<float>(layer.attention_scale);
+    step.settings.softcap = static_cast<float>(recipe_.attention_softcap);
+    step.settings.window = layer.window;
+    step.format = cache_format_;
+    step.capacity = layer.window > 0 ? std::min<std::size_t>(layer.window, capacity_) : capacity_;
+    product(in(layer, family_.attention_out), family_.transposed_weights, Buffer::kAttended,
+            Buffer::kChange);
+  }
+
+  // A norm of heads that may stand on another device than the product before it: to there and back.
+  NormWeights head_norm(const std::string& module, const std::string& norm) {
+    const DeviceIndex own = weights_.device(norm + ".weight");
+    hop(weights_.device(module + ".weight"), own);
+    hop(own, at_);
+    return norm_weights(norm, family_.norm);
+  }
+
+  void feed_forward(const LayerRecipe& layer) {
+    switch (family_.feed_forward) {
+      case FeedForward::kPlain:
+        product(in(layer, family_.up), family_.transposed_weights, Buffer::kInput, Buffer::kWide);
+        gate(false);
+        break;
+      case FeedForward::kGated:
+        products({in(layer, family_.gate), in(layer, family_.up)}, 1, Buffer::kInput,
+                 Buffer::kWide);
+        gate(true);
+        break;
+      case FeedForward::kFusedGated:
+        product(in(layer, family_.up), false, Buffer::kInput, Buffer::kWide);
+        gate(true);
+        break;
+      case FeedForward::kExperts:
+        experts(layer);
+        return;
+    }
+    product(in(layer, family_.down), family_.transposed_weights, Buffer::kGated, Buffer::kChange);
+  }
+
+  void gate(bool gated) {
+    const auto& before = static_cast<const ProductStep&>(*program_.body.back());
+    auto& step = emit<GateStep>();
+    step.gate = gate_of(recipe_.activation);
+    step.gated = gated;
+    step.width = gated ? before.width / 2 : before.width;
+  }
+
+  void experts(const LayerRecipe& layer) {
+    product(layer.name + ".mlp.gate", false, Buffer::kInput, Buffer::kRouter);
+    const DeviceIndex home = at_;
+    auto& step = emit<ExpertsStep>();
+    step.gate = gate_of(recipe_.activation);
+    step.picked = static_cast<std::size_t>(recipe_.experts_per_token);
+    for (std::int64_t e = 0; e < recipe_.experts; ++e) {
+      const std::string module = layer.name + ".mlp.experts." + std::to_string(e) + ".";
+      step.experts.push_back(expert(module, home));
+    }
+    at_ = home;
+  }
+
+  Expert expert(const std::string& module, DeviceIndex home) {
+    Expert made;
+    const std::string gate = module + std::string(family_.gate);
+    const std::string up = module + std::string(family_.up);
+    const std::string down = module + std::string(family_.down);
+    const std::uint64_t before = std::exchange(pending_hops_, 0);
+    hop(home, weights_.device(gate + ".weight"));
+    hop(home, weights_.device(up + ".weight"));
+    hop(weights_.device(gate + ".weight"), weights_.device(up + ".weight"));
+    hop(weights_.device(up + ".weight"), weights_.device(down + ".weight"));
+    hop(weights_.device(down + ".weight"), home);
+    std::vector<ProductPart> in, out;
+    in.push_back(part(gate, 0));
+    in.push_back(part(up, in.front().weights.rows()));
+    out.push_back(part(down, 0));
+    made.in = Products(std::move(in));
+    made.out = Products(std::move(out));
+    made.hops = std::exchange(pending_hops_, before);
+    return made;
+  }
+
+  void head() {
+    in_head_ = true;
+    norm(std::string(family_.final_norm), Buffer::kStream, Buffer::kInput);
+    std::string module(family_.head);
+    if (!weights_.has(name_of(module))) module = family_.embedding;
+    product(module, false, Buffer::kInput, Buffer::kLogits);
+    program_.vocabulary = static_cast<const ProductStep&>(*program_.head.back()).width;
+    if (recipe_.logit_softcap <= 0) return;
+    auto& step = emit<CapStep>();
+    step.softcap = static_cast<float>(recipe_.logit_softcap);
+    step.width = program_.vocabulary;
+  }
+
+  const Recipe& recipe_;
+  const Family& family_;
+  const ProgramWeights& weights_;
+  std::size_t capacity_;
+  CacheFormat cache_format_ = CacheFormat::kF32;
+  std::shared_ptr<const RotaryTable> rotary_;
+  Program program_;
+  bool in_head_ = false;
+  DeviceIndex at_ = 0;  // where the activations are
+  std::uint64_t pending_hops_ = 0;
+};
+
+}  // namespace
+
+Program compile(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
+                std::optional<DType> kv_dtype) {
+  return Compiler(recipe, weights, capacity, kv_dtype).compile();
+}
+
+}  // namespace berth

@@ -1,0 +1,262 @@
+#include "runtime/program/steps.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "cuda/cast.h"
+
+namespace berth {
+namespace {
+
+// Rows of float work are divided among the threads where there are enough of them.
+template <class Work>
+void for_rows(Pass& pass, const Work& work) {
+  const std::size_t rows = pass.rows();
+  if (rows < 8) {
+    for (std::size_t row = 0; row < rows; ++row) work(row);
+    return;
+  }
+  pass.team.run([&](std::size_t thread, std::size_t threads) {
+    for (std::size_t row = rows * thread / threads; row < rows * (thread + 1) / threads; ++row) {
+      work(row);
+    }
+  });
+}
+
+FloatFormat float_format(MatrixFormat format) {
+  return format == MatrixFormat::kF32   ? FloatFormat::kF32
+         : format == MatrixFormat::kF16 ? FloatFormat::kF16
+                                        : FloatFormat::kBF16;
+}
+
+void read_row(const Matrix& matrix, std::size_t row, float* out) {
+  const std::size_t bytes = stored_row_bytes(matrix.format, matrix.columns);
+  cast_on_host(matrix.data + row * bytes, float_format(matrix.format), out, FloatFormat::kF32,
+               matrix.columns);
+}
+
+}  // namespace
+
+float* Pass::need(Buffer buffer, std::size_t width, std::size_t rows) {
+  std::vector<float>& memory = buffers[static_cast<std::size_t>(buffer)];
+  if (memory.size() < width * rows) memory.resize(width * rows);
+  return memory.data();
+}
+
+void EmbedStep::run(Pass& pass) {
+  HostBlock block, positions_block;
+  const Matrix rows = table.resident(block);
+  const Matrix learned = positions ? positions->resident(positions_block) : Matrix{};
+  float* const stream = pass.need(Buffer::kStream, rows.columns);
+  std::vector<float> position(positions ? rows.columns : 0);
+  for (std::size_t i = 0; i < pass.rows(); ++i) {
+    float* const out = stream + i * rows.columns;
+    read_row(rows, static_cast<std::size_t>(pass.ids[i]), out);
+    if (scale != 1) {
+      for (std::size_t c = 0; c < rows.columns; ++c) out[c] *= scale;
+    }
+    if (!positions) continue;
+    read_row(learned, pass.first + i, position.data());
+    for (std::size_t c = 0; c < rows.columns; ++c) out[c] += position[c];
+  }
+}
+
+void NormWeights::apply(const float* x, float* out) const {
+  if (kind == NormKind::kRms) {
+    rms_norm(x, weight.data(), weight.size(), epsilon, out);
+  } else {
+    layer_norm(x, weight.data(), bias.data(), weight.size(), epsilon, out);
+  }
+}
+
+void NormStep::run(Pass& pass) {
+  const float* const x = pass.of(from);
+  float* const out = from == to ? pass.of(to) : pass.need(to, norm.width());
+  for_rows(pass,
+           [&](std::size_t row) { norm.apply(x + row * norm.width(), out + row * norm.width()); });
+}
+
+Products::Products(std::vector<ProductPart> parts, bool transposed)
+    : parts_(std::move(parts)), transposed_(transposed) {
+  products_.reserve(parts_.size());
+}
+
+std::size_t Products::columns() const {
+  const StoredMatrix& first = parts_.front().weights;
+  return transposed_ ? first.rows() : first.columns();
+}
+
+// Whether two neighbouring parts are computed in one go. Of the disk tier, no more than one matrix
+// is in memory at a time.
+bool Products::together(const ProductPart& left, const ProductPart& right) {
+  return left.weights.format() == right.weights.format() && !left.weights.on_disk() &&
+         !right.weights.on_disk();
+}
+
+void Products::run(Pass& pass, const float* from, std::size_t rows, float* to, std::size_t width) {
+  std::optional<MatrixFormat> set_for;
+  for (std::size_t next = 0; next < parts_.size();) {
+    const ProductPart& first = parts_[next];
+    const MatrixFormat format = first.weights.format();
+    HostBlock block;
+    products_.clear();
+    do {
+      const ProductPart& part = parts_[next++];
+      products_.push_back({part.weights.resident(block),
+                           part.bias.empty() ? nullptr : part.bias.data(), to + part.offset,
+                           width});
+    } while (next < parts_.size() && together(first, parts_[next]));
+    if (set_for != format) {
+      pass.activations.set(std::span(from, rows * columns()), columns(), format,
+                           ActivationBits::k16);
+      set_for = format;
+    }
+    if (!transposed_) {
+      multiply(products_, pass.activations, pass.team);
+    } else {
+      for (const Product& product : products_) {
+        multiply_transposed(product, pass.activations, pass.team);
+      }
+    }
+  }
+}
+
+void ProductStep::run(Pass& pass) {
+  float* const out = pass.need(to, width);
+  products.run(pass, pass.of(from), pass.rows(), out, width);
+}
+
+void AttentionStep::run(Pass& pass) {
+  const std::size_t width = (heads + 2 * kv_heads) * head_dim;
+  float* const rows = pass.of(Buffer::kHeads);
+  const std::size_t bytes = cache_vector_bytes(format, head_dim);
+  const std::size_t position_bytes = kv_heads * bytes;
+  cache.resize(2 * capacity * position_bytes);
+  CacheView view;
+  view.format = format;
+  view.kv_heads = kv_heads;
+  view.key_dim = view.value_dim = head_dim;
+  view.capacity = capacity;
+  view.keys = cache.data();
+  view.values = cache.data() + capacity * position_bytes;
+  // A prompt may be longer than what is kept.
+  const bool overflows = pass.rows() > 1 && pass.first + pass.rows() > capacity;
+  if (overflows) {
+    fresh.resize(2 * pass.rows() * position_bytes);
+    view.fresh_first = pass.first;
+    view.fresh_keys = fresh.data();
+    view.fresh_values = fresh.data() + pass.rows() * position_bytes;
+  }
+  for_rows(pass, [&](std::size_t row) {
+    const std::size_t position = pass.first + row;
+    float* const own = rows + row * width;
+    for (std::size_t head = 0; head < heads + kv_heads; ++head) {
+      float* const x = own + head * head_dim;
+      const NormWeights& norm = head < heads ? query_norm : key_norm;
+      if (norm.width() > 0) norm.apply(x, x);
+      if (rotary != nullptr) {
+        const std::size_t at = position * rotary->half;
+        rotate(rotary->cosine.data() + at, rotary->sine.data() + at, rotary->half, x);
+      }
+    }
+    for (std::size_t head = 0; head < kv_heads; ++head) {
+      const float* key = own + (heads + head) * head_dim;
+      store_vector(format, std::span(key, head_dim), view.key(position, head));
+      store_vector(format, std::span(key + kv_heads * head_dim, head_dim),
+                   view.value(position, head));
+    }
+  });
+  float* const out = pass.need(Buffer::kAttended, heads * head_dim);
+  attend(view, settings, pass.first, pass.rows(), rows, width, out, pass.attention_space,
+         pass.team);
+  if (!overflows) return;
+  const std::size_t kept = std::min(pass.rows(), capacity);
+  for (std::size_t row = pass.rows() - kept; row < pass.rows(); ++row) {
+    const std::size_t place = (pass.first + row) % capacity * position_bytes;
+    std::copy_n(view.fresh_keys + row * position_bytes, position_bytes, view.keys + place);
+    std::copy_n(view.fresh_values + row * position_bytes, position_bytes, view.values + place);
+  }
+}
+
+void GateStep::run(Pass& pass) {
+  const float* const wide = pass.of(Buffer::kWide);
+  float* const out = pass.need(Buffer::kGated, width);
+  const std::size_t stride = gated ? 2 * width : width;
+  for_rows(pass, [&](std::size_t row) {
+    const float* const x = wide + row * stride;
+    activate(gate, x, gated ? x + width : nullptr, width, out + row * width);
+  });
+}
+
+void AddStep::run(Pass& pass) {
+  float* const stream = pass.of(Buffer::kStream);
+  const float* const change = pass.of(Buffer::kChange);
+  for (std::size_t i = 0; i < pass.rows() * width; ++i) stream[i] += change[i];
+}
+
+// The experts with the highest scores; of equal ones, those with the lower numbers.
+void ExpertsStep::pick(const float* scores, std::size_t row) {
+  const std::size_t count = experts.size();
+  const float most = *std::max_element(scores, scores + count);
+  for (std::size_t e = 0; e < count; ++e) probability_[e] = std::exp(scores[e] - most);
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(picked),
+                    order_.end(), [&](std::size_t a, std::size_t b) {
+                      return std::pair(-scores[a], a) < std::pair(-scores[b], b);
+                    });
+  float total = 0;
+  for (std::size_t i = 0; i < picked; ++i) total += probability_[order_[i]];
+  for (std::size_t i = 0; i < picked; ++i) {
+    shares_[order_[i]].push_back({row, probability_[order_[i]] / total});
+  }
+}
+
+void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> shares,
+                          float* change) const {
+  const std::size_t hidden = expert.in.columns();
+  const std::size_t width = expert.out.columns();
+  const float* const input = pass.of(Buffer::kInput);
+  float* const rows = pass.need(Buffer::kPicked, hidden, shares.size());
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    std::copy_n(input + shares[i].row * hidden, hidden, rows + i * hidden);
+  }
+  float* const wide = pass.need(Buffer::kWide, 2 * width, shares.size());
+  expert.in.run(pass, rows, shares.size(), wide, 2 * width);
+  float* const gated = pass.need(Buffer::kGated, width, shares.size());
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    const float* const x = wide + i * 2 * width;
+    activate(gate, x, x + width, width, gated + i * width);
+  }
+  expert.out.run(pass, gated, shares.size(), rows, hidden);
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    float* const sum = change + shares[i].row * hidden;
+    for (std::size_t c = 0; c < hidden; ++c) sum[c] += shares[i].weight * rows[i * hidden + c];
+  }
+}
+
+void ExpertsStep::run(Pass& pass) {
+  shares_.resize(experts.size());
+  probability_.resize(experts.size());
+  order_.resize(experts.size());
+  for (std::vector<Share>& own : shares_) own.clear();
+  const float* const router = pass.of(Buffer::kRouter);
+  for (std::size_t row = 0; row < pass.rows(); ++row) pick(router + row * experts.size(), row);
+  const std::size_t hidden = experts.front().in.columns();
+  float* const change = pass.need(Buffer::kChange, hidden);
+  std::fill_n(change, pass.rows() * hidden, 0.0F);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    if (shares_[e].empty()) continue;
+    pass.hops += experts[e].hops;
+    compute(pass, experts[e], shares_[e], change);
+  }
+}
+
+void CapStep::run(Pass& pass) {
+  float* const logits = pass.of(Buffer::kLogits);
+  for (std::size_t i = 0; i < pass.rows() * width; ++i) {
+    logits[i] = softcap * std::tanh(logits[i] / softcap);
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,202 @@
+// The steps of a program. A pass through a model runs one after another; each holds the weights
+// that it computes with, and works on the buffers of the pass.
+//
+// Activations are float32 in all buffers. What enters a product with bfloat16 weights is rounded to
+// bfloat16 first, as in transformers; nothing else is rounded.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "runtime/kernels/activations.h"
+#include "runtime/kernels/attention.h"
+#include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/product.h"
+#include "runtime/kernels/team.h"
+#include "runtime/program/weights.h"
+
+namespace berth {
+
+/// What a pass works on: [rows, width] each, row by row.
+enum class Buffer : std::uint8_t {
+  kStream,    // the residual stream
+  kInput,     // the stream after a norm
+  kHeads,     // query, key and value of each row, side by side
+  kAttended,  // what attention gives
+  kWide,      // gate and up, side by side
+  kGated,     // gate times up
+  kChange,    // what is added to the stream
+  kRouter,    // scores of experts
+  kPicked,    // the rows that one expert computes
+  kLogits,
+};
+
+/// One pass: some tokens of one sequence.
+struct Pass {
+  explicit Pass(ThreadTeam& threads) : team(threads) {}
+
+  /// Memory for `width` floats a row, or for `rows` rows. What was in it may be lost.
+  float* need(Buffer buffer, std::size_t width) { return need(buffer, width, rows()); }
+  float* need(Buffer buffer, std::size_t width, std::size_t rows);
+  float* of(Buffer buffer) { return buffers[static_cast<std::size_t>(buffer)].data(); }
+  std::size_t rows() const { return ids.size(); }
+
+  ThreadTeam& team;
+  std::span<const std::int64_t> ids;
+  std::size_t first = 0;  // position of the first row
+  std::uint64_t hops = 0;
+  Activations activations;
+  std::vector<float> attention_space;
+  std::array<std::vector<float>, 10> buffers;
+};
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual void run(Pass& pass) = 0;
+
+  /// How many times the step moves an activation to another device.
+  std::uint64_t hops = 0;
+};
+
+/// kStream = scale x the rows of `table` that the ids name, plus the learned positions if any.
+struct EmbedStep final : Step {
+  void run(Pass& pass) override;
+  StoredMatrix table;
+  std::optional<StoredMatrix> positions;
+  float scale = 1;
+};
+
+enum class NormKind : std::uint8_t { kRms, kLayer };
+struct NormWeights {
+  NormKind kind = NormKind::kRms;
+  std::vector<float> weight;  // with 1 added where the family does so
+  std::vector<float> bias;    // of kLayer
+  float epsilon = 0;
+
+  std::size_t width() const { return weight.size(); }
+  void apply(const float* x, float* out) const;
+};
+
+/// to = norm(from). The two may be the same.
+struct NormStep final : Step {
+  void run(Pass& pass) override;
+  NormWeights norm;
+  Buffer from = Buffer::kStream;
+  Buffer to = Buffer::kInput;
+};
+
+/// A matrix whose products are the columns from `offset` on of where they go.
+struct ProductPart {
+  StoredMatrix weights;
+  std::vector<float> bias;  // empty: none
+  std::size_t offset = 0;
+};
+
+/// Products of the same activations with several matrices.
+class Products {
+ public:
+  Products() = default;
+  /// `transposed`: the matrices are [columns, rows].
+  explicit Products(std::vector<ProductPart> parts, bool transposed = false);
+
+  /// How many activations a row has.
+  std::size_t columns() const;
+  std::size_t rows_of(std::size_t part) const { return parts_[part].weights.rows(); }
+  /// `from` is [rows, columns()], `to` [rows, width].
+  void run(Pass& pass, const float* from, std::size_t rows, float* to, std::size_t width);
+
+ private:
+  static bool together(const ProductPart& left, const ProductPart& right);
+
+  std::vector<ProductPart> parts_;
+  bool transposed_ = false;
+  std::vector<Product> products_;  // of those that are computed together
+};
+
+/// to = from x weights^T, or from x weights where they are transposed.
+struct ProductStep final : Step {
+  void run(Pass& pass) override;
+  Products products;
+  Buffer from = Buffer::kInput;
+  Buffer to = Buffer::kChange;
+  std::size_t width = 0;  // of `to`
+};
+
+/// The angles of rotary embedding for all positions.
+struct RotaryTable {
+  std::size_t half = 0;       // pairs of dimensions that rotate
+  std::vector<float> cosine;  // [positions, half]
+  std::vector<float> sine;
+};
+
+/// kAttended = attention of kHeads over the layer's cache, after norms of heads and rotation.
+struct AttentionStep final : Step {
+  void run(Pass& pass) override;
+  std::size_t heads = 0;
+  std::size_t kv_heads = 0;
+  std::size_t head_dim = 0;
+  NormWeights query_norm, key_norm;           // no weights: none
+  std::shared_ptr<const RotaryTable> rotary;  // null: none
+  AttentionSettings settings;
+  CacheFormat format = CacheFormat::kF32;
+  std::size_t capacity = 0;  // positions that the cache keeps
+  std::vector<std::byte> cache;
+  std::vector<std::byte> fresh;  // positions of this pass that have no place in the cache yet
+};
+
+/// kGated = gate(kWide) x the columns from `width` on, or gate(kWide) where it is not `gated`.
+struct GateStep final : Step {
+  void run(Pass& pass) override;
+  Gate gate = Gate::kSilu;
+  bool gated = true;
+  std::size_t width = 0;
+};
+
+/// kStream += kChange.
+struct AddStep final : Step {
+  void run(Pass& pass) override;
+  std::size_t width = 0;
+};
+
+struct Expert {
+  Products in;   // gate and up
+  Products out;  // down
+  std::uint64_t hops = 0;
+};
+
+/// kChange = for each row the results of the experts with the highest scores in kRouter, weighted
+/// by their probabilities, which are scaled to add up to 1. Experts are computed and added in the
+/// order of their numbers; those that no row picked are not touched.
+struct ExpertsStep final : Step {
+  void run(Pass& pass) override;
+  std::vector<Expert> experts;
+  std::size_t picked = 0;  // of each row
+  Gate gate = Gate::kSilu;
+
+ private:
+  struct Share {
+    std::size_t row;
+    float weight;
+  };
+  void pick(const float* scores, std::size_t row);
+  void compute(Pass& pass, Expert& expert, std::span<const Share> shares, float* change) const;
+
+  std::vector<std::vector<Share>> shares_;  // of each expert
+  std::vector<float> probability_;
+  std::vector<std::size_t> order_;
+};
+
+/// kLogits = softcap x tanh(kLogits / softcap).
+struct CapStep final : Step {
+  void run(Pass& pass) override;
+  float softcap = 0;
+  std::size_t width = 0;
+};
+
+}  // namespace berth

@@ -1,0 +1,103 @@
+#include "runtime/program/weights.h"
+
+#include <algorithm>
+
+#include "berth/error.h"
+#include "cuda/cast.h"
+#include "planner/base/quote.h"
+
+namespace berth {
+namespace {
+
+std::optional<FloatFormat> float_format(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return FloatFormat::kF32;
+    case DType::kF16:
+      return FloatFormat::kF16;
+    case DType::kBF16:
+      return FloatFormat::kBF16;
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+Matrix StoredMatrix::resident(HostBlock& block) const {
+  Matrix matrix = matrix_;
+  if (matrix.data == nullptr) {
+    block = loaded_->fetch(id_);
+    matrix.data = block.data.get();
+  }
+  return matrix;
+}
+
+ProgramWeights::ProgramWeights(const ModelTree& tree, const Plan& plan, const LoadedModel& loaded)
+    : tree_(tree), plan_(plan), loaded_(loaded) {
+  for (TensorId id = 0; id < tree.tensors.size(); ++id) {
+    if (!tree.tensors[id].buffer) ids_.emplace(tree.tensors[id].name, id);
+  }
+  // As the planner counts: what it names, else the first GPU that holds weights, else the CPU.
+  std::optional<DeviceIndex> gpu, cpu;
+  for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
+    const DeviceLedger& device = plan.devices[i];
+    if (is_gpu(device.kind) && device.weights > 0 && !gpu) gpu = i;
+    if (device.kind == DeviceKind::kCpu && !cpu) cpu = i;
+  }
+  disk_runner_ =
+      plan.disk_runner < plan.devices.size() ? plan.disk_runner : gpu.value_or(cpu.value_or(0));
+}
+
+TensorId ProgramWeights::id(const std::string& name) const {
+  const auto found = ids_.find(name);
+  if (found == ids_.end()) throw Error("the model has no tensor " + quote(name));
+  return found->second;
+}
+
+DeviceIndex ProgramWeights::device(const std::string& name) const {
+  const DeviceIndex own = loaded_.tensor(id(name)).device;
+  const bool disk = own < plan_.devices.size() && plan_.devices[own].kind == DeviceKind::kDisk;
+  return disk ? disk_runner_ : own;
+}
+
+StoredMatrix ProgramWeights::matrix(const std::string& name) const {
+  const TensorId tensor = id(name);
+  const Shape& shape = tree_.tensors[tensor].shape;
+  if (shape.size() != 2) throw Error("tensor " + quote(name) + " is no matrix");
+  const LoadedTensor& loaded = loaded_.tensor(tensor);
+  return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data}, loaded_, tensor};
+}
+
+std::vector<float> ProgramWeights::floats(const std::string& name) const {
+  const TensorId tensor = id(name);
+  const LoadedTensor& loaded = loaded_.tensor(tensor);
+  std::uint64_t count = 1;
+  for (const std::uint64_t size : tree_.tensors[tensor].shape) count *= size;
+  HostBlock block;
+  if (loaded.data == nullptr) block = loaded_.fetch(tensor);
+  std::vector<float> values(count);
+  cast_on_host(loaded.data != nullptr ? loaded.data : block.data.get(), *float_format(loaded.dtype),
+               values.data(), FloatFormat::kF32, count);
+  return values;
+}
+
+DType ProgramWeights::dtype(const std::string& name) const { return tree_.tensors[id(name)].dtype; }
+
+std::string ProgramWeights::why_not() const {
+  for (const auto& [name, id] : ids_) {
+    const LoadedTensor& tensor = loaded_.tensor(id);
+    for (const DType dtype : {tree_.tensors[id].dtype, tensor.dtype}) {
+      if (!float_format(dtype)) {
+        return "tensor " + quote(name) + " is " + std::string(dtype_name(dtype));
+      }
+    }
+    if (tensor.device < plan_.devices.size() && is_gpu(plan_.devices[tensor.device].kind) &&
+        !tensor.emulated && tensor.data != nullptr) {
+      return "weights are on a GPU";
+    }
+  }
+  return "";
+}
+
+}  // namespace berth
