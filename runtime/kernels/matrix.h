@@ -5,11 +5,13 @@
 //
 // - as stored: row by row, as safetensors and GGUF files have it;
 // - tiled: 16 rows at a time, so that one vector register holds the same few elements of all of
-//   them. A format with blocks keeps its numbers: tiling moves bits and changes none. Each block
-//   of 16 rows begins with their scales, followed by their minima where the format has them, and
-//   then by the elements, four of a row beside four of the next.
+//   them. A format with blocks keeps its numbers: tiling moves bits and changes none, and takes no
+//   more memory. Each block of 16 rows begins with their scales, followed by their minima where the
+//   format has them, and then by the elements, four of a row beside four of the next.
 //
-// Formats with blocks are computed on as tiles, plain ones as stored.
+// Formats with blocks are computed on as tiles, plain ones as stored. Rows of a format with blocks
+// that are not tiled yet, such as those of a file that is mapped, are tiled each time they are
+// used, which takes several times as long.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +20,7 @@
 
 #include "berth/tensor.h"
 #include "runtime/kernels/matrix_format.h"
+#include "runtime/kernels/team.h"
 
 namespace berth {
 
@@ -30,25 +33,25 @@ std::size_t block_elements(MatrixFormat format);
 /// Bytes of one row as it is stored.
 std::size_t stored_row_bytes(MatrixFormat format, std::size_t columns);
 
-/// Bytes of 16 rows as a tile. Where it is not 16 times stored_row_bytes() (Q4_K, Q5_K), the 6-bit
-/// scales take a byte each.
-std::size_t tile_bytes(MatrixFormat format, std::size_t columns);
-
-/// Bytes of a whole matrix in the form that is computed on. The last tile is filled up with rows of
-/// zeros.
-std::size_t matrix_bytes(MatrixFormat format, std::size_t rows, std::size_t columns);
-
 /// Makes one tile of up to 16 rows: `rows` of them as stored, one after another. What is missing to
-/// 16 becomes zero. `tile` has tile_bytes(format, columns) bytes; the two must not overlap.
+/// 16 becomes zero. `tile` has 16 x stored_row_bytes() bytes; the two must not overlap.
 void make_tile(MatrixFormat format, const std::byte* stored, std::size_t rows, std::size_t columns,
                std::byte* tile);
 
-/// A matrix that somebody else owns, in the form that is computed on.
+/// A matrix that somebody else owns.
 struct Matrix {
   MatrixFormat format = MatrixFormat::kF32;
   std::size_t rows = 0;
   std::size_t columns = 0;
   const std::byte* data = nullptr;
+  std::size_t tiled_rows = 0;  // the first rows, a multiple of 16; the others are as stored
 };
+
+/// Tiles all whole groups of 16 rows of a matrix in place; `matrix.data` points to memory that may
+/// be written. Does nothing for plain formats and for rows that are tiled.
+void tile_in_place(Matrix& matrix, ThreadTeam& team);
+
+/// One row in float32: `out` has `columns` elements.
+void read_row(const Matrix& matrix, std::size_t row, float* out);
 
 }  // namespace berth

@@ -1,6 +1,7 @@
 #include "runtime/kernels/product.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace berth {
 namespace {
@@ -36,13 +37,14 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
               const InstructionSet& set) {
   const MatrixFormat format = products.front().weights.format;
   const ProductLoop loop = set.products(format, x.bits());
-  const std::size_t bytes = tile_bytes(format, x.columns());
+  const std::size_t bytes = kTileRows * stored_row_bytes(format, x.columns());
   const std::size_t at_once = positions_at_once(x, format);
   std::size_t tiles = 0;
   for (const Product& product : products) tiles += tiles_of(product.weights);
   team.run([&](std::size_t thread, std::size_t threads) {
     const std::size_t begin = tiles * thread / threads;
     const std::size_t end = tiles * (thread + 1) / threads;
+    thread_local std::vector<std::byte> made;  // a tile of rows that are as stored
     for (std::size_t first = 0; first < x.positions(); first += at_once) {
       const std::size_t count = std::min(at_once, x.positions() - first);
       std::size_t before = 0;
@@ -54,8 +56,14 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
           const std::size_t row = tile * kTileRows;
           const std::size_t rows = std::min(kTileRows, product.weights.rows - row);
           float* const out = product.out + first * product.stride + row;
-          loop({product.weights.data + tile * bytes, rows, x.columns(), x.blocks(first),
-                x.floats(first), x.bf16(first), x.padded_columns(), count, out, product.stride});
+          const std::byte* weights = product.weights.data + tile * bytes;
+          if (is_tiled(format) && row >= product.weights.tiled_rows) {
+            made.resize(bytes);
+            make_tile(format, weights, rows, x.columns(), made.data());
+            weights = made.data();
+          }
+          loop({weights, rows, x.columns(), x.blocks(first), x.floats(first), x.bf16(first),
+                x.padded_columns(), count, out, product.stride});
           if (product.bias != nullptr)
             add_bias(product.bias + row, rows, count, out, product.stride);
         }

@@ -86,6 +86,34 @@ BERTH_INLINE Groups load_groups(const std::byte* at) {
   return groups;
 }
 
+// Scales of scales: of 32 elements each, or of 16.
+struct SixBitScales {
+  SixteenBytes scale[8];
+  SixteenBytes minimum[8];
+};
+struct EightBitScales {
+  SixteenSignedBytes scale[16];
+};
+
+template <MatrixFormat kFormat>
+BERTH_INLINE auto load_scales(const std::byte* at) {
+  if constexpr (kFormat == MatrixFormat::kQ6_K) {
+    return load<EightBitScales>(at);
+  } else {  // as ggml packs them: get_scale_min_k4
+    SixBitScales out;
+    for (int j = 0; j < 4; ++j) {
+      const auto first = load<SixteenBytes>(at + j * kTileRows);
+      const auto second = load<SixteenBytes>(at + (j + 4) * kTileRows);
+      const auto third = load<SixteenBytes>(at + (j + 8) * kTileRows);
+      out.scale[j] = first & 63;
+      out.minimum[j] = second & 63;
+      out.scale[j + 4] = (third & 15) | (first >> 6 << 4);
+      out.minimum[j + 4] = (third >> 4) | (second >> 6 << 4);
+    }
+    return out;
+  }
+}
+
 // Adds the products of 32 / kParts columns, which share the scales, to the sums of 16 rows.
 template <MatrixFormat kFormat, int kPlanes, int kParts>
 BERTH_INLINE Floats add_part(const Groups& groups, int part, const ActivationBlock& x,
@@ -134,21 +162,17 @@ BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const
     }
     return;
   }
-  using Scales =
-      std::conditional_t<kFormat == MatrixFormat::kQ6_K, SixteenSignedBytes, SixteenBytes>;
-  const std::byte* const scales = entry;
-  const std::byte* const minima = scales + 8 * kParts * kTileRows;
-  entry = kShape.has_minimum ? minima + 8 * kTileRows : minima;
+  const auto scales = load_scales<kFormat>(entry);
+  entry += kFormat == MatrixFormat::kQ6_K ? 16 * kTileRows : 12 * kTileRows;
   for (int b = 0; b < 8; ++b, entry += element_bytes<kFormat>()) {
     const Groups groups = load_groups<kFormat>(entry);
     Floats least{};
     if constexpr (kShape.has_minimum) {
-      least =
-          -minimum * __builtin_convertvector(load<SixteenBytes>(minima + b * kTileRows), Floats);
+      least = -minimum * __builtin_convertvector(scales.minimum[b], Floats);
     }
     for (int part = 0; part < kParts; ++part) {
-      const Scales own = load<Scales>(scales + (b * kParts + part) * kTileRows);
-      const Floats scaled = scale * __builtin_convertvector(own, Floats);
+      const Floats scaled =
+          scale * __builtin_convertvector(scales.scale[b * kParts + part], Floats);
       for (int p = 0; p < kPositions; ++p) {
         sums[p] = add_part<kFormat, kPlanes, kParts>(groups, part, x[p][block + b], scaled, least,
                                                      sums[p]);

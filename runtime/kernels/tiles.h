@@ -1,7 +1,9 @@
 // How the tiles of each format lie in memory. Only this room includes it.
 //
-// A tile of a format with blocks of 32 (or 256) elements is one entry below for each 32 (or 256)
-// columns. In all of them rows vary fastest where there is one number for each row.
+// A tile of a format with blocks of 32 (or 256) elements is one entry for each 32 (or 256) columns:
+// scales (f16), minima (f16, where the format has them), scales of scales (of 256 elements: 12
+// bytes of 6-bit numbers, or 16 of 8 bits), elements. Rows vary fastest where each row has a
+// number.
 //
 // Elements come as words: four neighbouring elements of a row, a byte each. A group is the same
 // word of all 16 rows, 64 bytes. Where an element takes 4 bits, two groups share 64 bytes: the low
@@ -46,12 +48,12 @@ constexpr TileShape tile_shape(MatrixFormat format) {
     case MatrixFormat::kQ5_1:
       return {32, 32, 2 * kHalfBytes + kNibbleBytes + kFifthBitBytes, 0, true};
     case MatrixFormat::kQ4_K:
-      return {256, 32, 2 * kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes), 0, true};
+      return {256, 32, 2 * kHalfBytes + 12 * kTileRows + 8 * kNibbleBytes, 0, true};
     case MatrixFormat::kQ5_K:
-      return {256, 32, 2 * kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes + kFifthBitBytes), 0,
+      return {256, 32, 2 * kHalfBytes + 12 * kTileRows + 8 * (kNibbleBytes + kFifthBitBytes), 0,
               true};
     case MatrixFormat::kQ6_K:
-      return {256, 16, kHalfBytes + 8 * (2 * kTileRows + kNibbleBytes + kUpperBitsBytes), 32,
+      return {256, 16, kHalfBytes + 16 * kTileRows + 8 * (kNibbleBytes + kUpperBitsBytes), 32,
               false};
     default:
       return {1, 1, 0, 0, false};

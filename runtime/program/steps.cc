@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "cuda/cast.h"
-
 namespace berth {
 namespace {
 
@@ -22,18 +20,6 @@ void for_rows(Pass& pass, const Work& work) {
       work(row);
     }
   });
-}
-
-FloatFormat float_format(MatrixFormat format) {
-  return format == MatrixFormat::kF32   ? FloatFormat::kF32
-         : format == MatrixFormat::kF16 ? FloatFormat::kF16
-                                        : FloatFormat::kBF16;
-}
-
-void read_row(const Matrix& matrix, std::size_t row, float* out) {
-  const std::size_t bytes = stored_row_bytes(matrix.format, matrix.columns);
-  cast_on_host(matrix.data + row * bytes, float_format(matrix.format), out, FloatFormat::kF32,
-               matrix.columns);
 }
 
 }  // namespace

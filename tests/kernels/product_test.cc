@@ -66,22 +66,21 @@ Weights random_weights(MatrixFormat format, std::size_t rows, std::size_t column
     const std::size_t blocks = rows * columns / block_size(id).elements;
     const auto stored = random_blocks(format, blocks, random);
     dequantize_reference(stored.data(), id, out.floats.data(), FloatFormat::kF32, blocks);
-    out.data.resize(matrix_bytes(format, rows, columns));
-    for (std::size_t r = 0; r < rows; r += kTileRows) {
-      make_tile(format, stored.data() + r * stored_row_bytes(format, columns),
-                std::min(kTileRows, rows - r), columns,
-                out.data.data() + r / kTileRows * tile_bytes(format, columns));
-    }
+    out.data = stored;
   } else {
     for (float& value : out.floats) value = random_float(random);
     const FloatFormat to = format == MatrixFormat::kF32   ? FloatFormat::kF32
                            : format == MatrixFormat::kF16 ? FloatFormat::kF16
                                                           : FloatFormat::kBF16;
-    out.data.resize(matrix_bytes(format, rows, columns));
+    out.data.resize(rows * stored_row_bytes(format, columns));
     cast_reference(out.floats.data(), FloatFormat::kF32, out.data.data(), to, out.floats.size());
     cast_reference(out.data.data(), to, out.floats.data(), FloatFormat::kF32, out.floats.size());
   }
   out.matrix = {format, rows, columns, out.data.data()};
+  if (random() % 4 != 0) {  // else as a mapped file would be
+    ThreadTeam team(2);
+    tile_in_place(out.matrix, team);
+  }
   return out;
 }
 
@@ -176,6 +175,20 @@ TEST_P(Products, HasTheSameBitsOnEveryInstructionSet) {
         format() == MatrixFormat::kBF16 && std::string(set.name).find("BF16") != std::string::npos;
     if (own_order) continue;
     EXPECT_EQ(products(weights, x, team_, set), expected) << set.name;
+  }
+}
+
+// Of tiles, of the rows that are left over, and of rows as stored.
+TEST_P(Products, ReadRowsAsTheyWereStored) {
+  const std::size_t rows = 37, columns = 512;
+  Weights weights = random_weights(format(), rows, columns, random_);
+  for (const bool tiled : {false, true}) {
+    if (tiled) tile_in_place(weights.matrix, team_);
+    std::vector<float> row(columns);
+    for (std::size_t r = 0; r < rows; ++r) {
+      read_row(weights.matrix, r, row.data());
+      ASSERT_TRUE(std::equal(row.begin(), row.end(), weights.floats.begin() + r * columns)) << r;
+    }
   }
 }
 
