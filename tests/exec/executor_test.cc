@@ -10,7 +10,6 @@
 
 #include "berth/error.h"
 #include "berth/planner.h"
-#include "made_model.h"
 #include "planner/model/template/complete.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/logits_file.h"
@@ -19,6 +18,7 @@
 #include "runtime/program/family.h"
 #include "tests/data_names.h"
 #include "tests/error_of.h"
+#include "tests/program/made_model.h"
 
 namespace berth::testing {
 namespace {
@@ -152,31 +152,6 @@ INSTANTIATE_TEST_SUITE_P(
       return std::get<0>(test.param) +
              (std::get<1>(test.param) == Kernels::kOwn ? "_own" : "_reference");
     });
-
-// The same bits, whatever of a prompt is computed together.
-TEST(OwnKernels, GiveTheSameLogitsForAPromptAtOnceAndTokenByToken) {
-  for (const std::string& name : data_names("tests/exec/data", "/expected.txt")) {
-    const Model model = open_made(name);
-    const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });
-    const MadeLoad loaded(model.tree, plan);
-    ASSERT_EQ(why_not_compiled(model, plan, loaded), "");
-    const Recipe recipe = make_recipe(model);
-    const auto prompt = read_expected(name).prompt;
-    const auto size = static_cast<std::int64_t>(prompt.size());
-    const auto at_once = make_compiled_decoder(recipe, model, plan, loaded, size, nullptr);
-    const auto in_parts = make_compiled_decoder(recipe, model, plan, loaded, size, nullptr);
-    std::vector<float> all;
-    at_once->forward(prompt, [&](std::span<const float> rows) {
-      all.insert(all.end(), rows.begin(), rows.end());
-    });
-    const auto width = static_cast<std::size_t>(at_once->logits_width());
-    for (std::size_t i = 0; i < prompt.size(); ++i) {
-      const auto logits = in_parts->forward(std::span(prompt).subspan(i, 1), nullptr);
-      EXPECT_TRUE(std::equal(logits.begin(), logits.end(), all.begin() + i * width))
-          << name << ", position " << i;
-    }
-  }
-}
 
 TEST(OwnKernels, SayWhyTheyCannotCompute) {
   const Model model = open_made("llama");

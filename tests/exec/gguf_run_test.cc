@@ -12,12 +12,12 @@
 
 #include "berth/loader.h"
 #include "berth/planner.h"
-#include "made_model.h"
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/tree/config.h"
 #include "runtime/exec/executor.h"
 #include "runtime/load/environment.h"
 #include "tests/model/gguf_writer.h"
+#include "tests/program/made_model.h"
 
 namespace berth::testing {
 namespace {

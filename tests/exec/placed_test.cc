@@ -7,7 +7,7 @@
 
 #include "berth/error.h"
 #include "berth/planner.h"
-#include "made_model.h"
+#include "tests/program/made_model.h"
 
 namespace berth::testing {
 namespace {

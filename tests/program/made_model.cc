@@ -1,4 +1,4 @@
-#include "made_model.h"
+#include "tests/program/made_model.h"
 
 #include <cstring>
 #include <fstream>

@@ -10,7 +10,6 @@
 #include "berth/model.h"
 #include "berth/plan.h"
 #include "berth/planner.h"
-#include "runtime/exec/executor.h"
 
 namespace berth::testing {
 

@@ -1,0 +1,115 @@
+// What compiled programs compute, against transformers, with the weights on any devices. Nothing
+// here needs libtorch, so sanitizers watch it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "berth/error.h"
+#include "runtime/program/compiled_decoder.h"
+#include "tests/data_names.h"
+#include "tests/error_of.h"
+#include "tests/program/made_model.h"
+
+namespace berth::testing {
+namespace {
+
+class Programs : public ::testing::TestWithParam<std::string> {
+ protected:
+  Programs() : model_(open_made(GetParam())), expected_(read_expected(GetParam())) {}
+
+  // The logits of all positions of the prompt, which is computed `at_once` positions at a time.
+  std::vector<float> logits(const Where& where, std::size_t at_once) {
+    const Plan plan = made_plan(model_.tree, where);
+    const MadeLoad loaded(model_.tree, plan);
+    EXPECT_EQ(why_not_compiled(model_, plan, loaded), "");
+    const Recipe recipe = make_recipe(model_);
+    const std::span<const std::int64_t> prompt(expected_.prompt);
+    const auto decoder = make_compiled_decoder(recipe, model_, plan, loaded,
+                                               static_cast<std::int64_t>(prompt.size()), nullptr);
+    std::vector<float> all;
+    for (std::size_t begin = 0; begin < prompt.size(); begin += at_once) {
+      const auto part = prompt.subspan(begin, std::min(at_once, prompt.size() - begin));
+      const std::vector<float> last = decoder->forward(part, [&](std::span<const float> rows) {
+        all.insert(all.end(), rows.begin(), rows.end());
+      });
+      EXPECT_TRUE(std::equal(last.begin(), last.end(), all.end() - decoder->logits_width()));
+    }
+    hops_ = decoder->hops();
+    live_blocks_ = loaded.live_blocks_at_most();
+    return all;
+  }
+
+  Model model_;
+  Expected expected_;
+  std::uint64_t hops_ = 0;
+  std::size_t live_blocks_ = 0;
+};
+
+std::uint32_t on_cpu(const ModelTensor&, TensorId) { return kCpu; }
+
+TEST_P(Programs, GiveTheLogitsOfTransformers) {
+  const std::vector<float> found = logits(on_cpu, expected_.prompt.size());
+  std::size_t at = 0;
+  for (const std::vector<float>& row : expected_.logits) {
+    for (const float wanted : row) {
+      ASSERT_LT(at, found.size());
+      ASSERT_NEAR(found[at++], wanted, 1e-4);
+    }
+  }
+  EXPECT_EQ(at, found.size());
+  EXPECT_EQ(hops_, 0u);
+}
+
+// Whatever is computed together: the whole prompt, parts of it, or one token after another.
+TEST_P(Programs, GiveTheSameBitsHoweverAPromptIsDivided) {
+  const std::vector<float> whole = logits(on_cpu, expected_.prompt.size());
+  for (const std::size_t at_once : {1, 2, 3, 7}) {
+    EXPECT_EQ(logits(on_cpu, at_once), whole) << at_once << " at a time";
+  }
+}
+
+TEST_P(Programs, GiveTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbour) {
+  const std::vector<float> whole = logits(on_cpu, 4);
+  const auto scattered = [](const ModelTensor&, TensorId id) { return id % 4; };
+  EXPECT_EQ(logits(scattered, 4), whole);
+  EXPECT_GT(hops_, 10u);
+  const auto on_disk = [](const ModelTensor&, TensorId) { return kDisk; };
+  EXPECT_EQ(logits(on_disk, 4), whole);
+  EXPECT_LE(live_blocks_, 2u);  // the embedding and learned positions
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Programs,
+                         ::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
+                         [](const auto& family) { return family.param; });
+
+TEST(Program, StopsWhenCancelled) {
+  const Model model = open_made("llama");
+  const Plan plan = made_plan(model.tree, on_cpu);
+  const MadeLoad loaded(model.tree, plan);
+  const Recipe recipe = make_recipe(model);
+  const std::atomic<bool> cancel{true};
+  const auto decoder = make_compiled_decoder(recipe, model, plan, loaded, 8, &cancel);
+  const std::vector<std::int64_t> ids{1, 2};
+  EXPECT_EQ(error_of([&] { decoder->forward(ids, nullptr); }), "interrupted while computing");
+}
+
+TEST(Program, SaysWhatItCannotComputeWith) {
+  const Model model = open_made("llama");
+  Plan plan = made_plan(model.tree, on_cpu);
+  const MadeLoad loaded(model.tree, plan);
+  const Recipe recipe = make_recipe(model);
+  plan.workload.kv_dtype = DType::kI32;
+  EXPECT_EQ(error_of([&] { make_compiled_decoder(recipe, model, plan, loaded, 8, nullptr); }),
+            "a KV cache of I32 cannot be computed with");
+  Model other = open_made("llama");
+  other.tree.tensors[3].dtype = DType::kF64;
+  EXPECT_EQ(why_not_compiled(other, plan, loaded),
+            "tensor '" + std::string(other.tree.tensors[3].name) + "' is F64");
+}
+
+}  // namespace
+}  // namespace berth::testing
