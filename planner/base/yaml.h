@@ -6,10 +6,9 @@
 // Duplicate keys are errors too. Not thread-safe; values are views, cheap to copy.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,11 +22,11 @@ namespace berth {
 struct YamlNode;
 struct YamlDocument;
 
-// A node together with where it came from: "devices[1]" in "deploy.yaml".
+// A node of a document. It knows where it stands: "devices[1]" in "deploy.yaml". What an alias
+// stands for is where its anchor is.
 struct YamlValue {
   std::shared_ptr<const YamlDocument> document;  // owns the node
   const YamlNode* node;
-  std::string field;
 
   bool is_scalar() const;
   bool is_list() const;
@@ -65,12 +64,18 @@ class YamlMap {
 
  private:
   struct Entry {
-    const YamlNode* value = nullptr;
+    std::string_view name;  // the text of `key`
+    std::size_t position;   // in the file
+    const YamlNode* key;
+    const YamlNode* value;
     bool asked = false;
   };
 
+  Entry* find(std::string_view key);            // nullptr if there is none
+  std::vector<const Entry*> not_asked() const;  // in file order
+
   YamlValue value_;
-  std::map<std::string, Entry, std::less<>> entries_;
+  std::vector<Entry> entries_;      // by name
   std::vector<std::string> known_;  // asked for by name, for hints
 };
 

@@ -1,7 +1,5 @@
 #include "planner/machine/machine_writer.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "planner/base/join.h"
+#include "planner/base/yaml_quote.h"
 #include "planner/machine/sizes.h"
 
 namespace berth {
@@ -51,20 +50,14 @@ std::string shortest(double number) {
   return error == std::errc() ? std::string(text.data(), end) : "0";
 }
 
-std::string quoted(const std::string& text) {
-  YAML::Emitter out;
-  out << YAML::DoubleQuoted << text;
-  return out.c_str();
-}
-
 std::string device_name(const Device& device) {
   const bool plain = device.name == "cpu" || device.name == "disk";
-  return plain ? device.name : quoted(device.name);
+  return plain ? device.name : yaml_quote(device.name);
 }
 
 std::string device_name(const Machine& machine, const std::string& name) {
   const Device* device = machine.find(name);
-  return device ? device_name(*device) : quoted(name);
+  return device ? device_name(*device) : yaml_quote(name);
 }
 
 // The line of a device. Keys that people do not edit come last.
@@ -81,8 +74,8 @@ std::string device_line(const Device& device) {
     if (rate >= 1) rates.push_back(dtype + ": " + bandwidth(rate));
   }
   if (!rates.empty()) line += ", matvec: {" + join(rates, ", ") + "}";
-  if (!device.description.empty()) line += ", description: " + quoted(device.description);
-  if (!device.uuid.empty()) line += ", uuid: " + quoted(device.uuid);
+  if (!device.description.empty()) line += ", description: " + yaml_quote(device.description);
+  if (!device.uuid.empty()) line += ", uuid: " + yaml_quote(device.uuid);
   return line + "}  # " + format_size(device.capacity) + "\n";
 }
 
@@ -100,15 +93,15 @@ std::string write_machine(const Machine& machine) {
   std::string text;
   if (machine.calibrated) {
     const Calibrated& from = *machine.calibrated;
-    text += "calibrated: {date: " + quoted(from.date) + ", host: " + quoted(from.host) +
-            ", berth: " + quoted(from.berth);
+    text += "calibrated: {date: " + yaml_quote(from.date) + ", host: " + yaml_quote(from.host) +
+            ", berth: " + yaml_quote(from.berth);
     if (from.threads > 0) text += ", threads: " + std::to_string(from.threads);
     text += "}\n";
   }
   if (machine.price) {
     const Price& price = *machine.price;
     const std::string currency = price.currency.empty() ? "" : " " + price.currency;
-    text += "price: " + quoted(shortest(price.an_hour) + currency + "/h") + "\n";
+    text += "price: " + yaml_quote(shortest(price.an_hour) + currency + "/h") + "\n";
   }
   text += "devices:\n";
   for (const Device& device : machine.devices) text += device_line(device);

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "berth/error.h"
+#include "planner/base/yaml_quote.h"
 #include "tests/failing_new.h"
 
 namespace berth {
@@ -94,7 +95,8 @@ TEST(Yaml, ListsKnownKeysWhereNoneIsNear) {
 }
 
 TEST(Yaml, DoesNotTakeALackOfMemoryForAnErrorInTheFile) {
-  const std::string text = "a: 1\nlist: [x, y, z]\n";
+  std::string text = "list: &l [x, y, z]\nsame: *l\n";
+  for (int i = 0; i < 200; ++i) text += "key" + std::to_string(i) + ": a longer text than most\n";
   std::size_t refused = 0;
   bool blamed = false;
   for (int after = 0; after < 300; ++after) {
@@ -168,6 +170,32 @@ TEST(Yaml, NamesTheLineOfBadSyntax) {
   EXPECT_THAT(parse_message("a: 1\nb: [1, 2\nc: 3\n"), StartsWith("f.yaml:3: not valid YAML: "));
   EXPECT_THAT(parse_message("a: 1\nb: *nobody\n"), StartsWith("f.yaml:2: not valid YAML: "));
   EXPECT_THAT(parse_message("{a: 1} ]\n"), StartsWith("f.yaml:1: "));
+  EXPECT_EQ(parse_message("a: 1\nb: [1, 2\nc]: 3 }\n"),
+            "f.yaml:3: not valid YAML: mapping values are not allowed in this context");
+  EXPECT_EQ(parse_message("a:\n  - [1,\n     2}\n"),
+            "f.yaml:3: not valid YAML: did not find expected ',' or ']' while parsing a flow "
+            "sequence that begins on line 2");
+  for (const char* text : {"a: [\xc3\xa9", "a: [1\n", "a: [1\r\n", "a: [1\r",
+                           "\xef\xbb\xbf"
+                           "a: [1\n"})
+    EXPECT_EQ(parse_message(text),
+              "f.yaml:1: not valid YAML: did not find expected ',' or ']' while parsing a flow "
+              "sequence")
+        << text;
+  EXPECT_EQ(parse_message("a: 1\nb"),
+            "f.yaml:2: not valid YAML: could not find expected ':' while scanning a simple key");
+  EXPECT_EQ(parse_message("a:\n\tb: 1\n"),
+            "f.yaml:2: not valid YAML: found character that cannot start any token (a tab) while "
+            "scanning for the next token");
+  EXPECT_EQ(parse_message("\xef\xbb\xbf"
+                          "a: \xc3\xa9\nb: @c\n"),
+            "f.yaml:2: not valid YAML: found character that cannot start any token ('@') while "
+            "scanning for the next token");
+  EXPECT_EQ(parse_message("a: 1\nb: \xc2\x80\n"),
+            "f.yaml:2: not valid YAML: control characters are not allowed");
+  EXPECT_EQ(parse_message("a: 1\n" + std::string(1025, 'k') + ": 2\n"),
+            "f.yaml:2: not valid YAML: could not find expected ':' while scanning a simple key");
+  EXPECT_EQ(parse_message(std::string(1024, 'k') + ": 2\n"), "no error");
 }
 
 TEST(Yaml, RefusesASecondDocument) {
@@ -199,6 +227,17 @@ TEST(Yaml, RefusesAliasesThatExplode) {
   EXPECT_THAT(parse_message(bomb.str()), HasSubstr("once aliases are expanded"));
 }
 
+// libyaml compares each with all others.
+TEST(Yaml, RefusesManyTagDirectives) {
+  const auto text = [](int directives) {
+    std::string lines;
+    for (int i = 0; i < directives; ++i) lines += "%TAG !" + std::to_string(i) + "! tag:x\n";
+    return lines + "---\na: 1\n";
+  };
+  EXPECT_EQ(parse_message(text(64)), "no error");
+  EXPECT_EQ(parse_message(text(65)), "f.yaml: more than 64 %TAG directives");
+}
+
 TEST(Yaml, CountsTheDepthThatAliasesAdd) {
   std::ostringstream text;
   text << "a0: &a0 [x]\n";
@@ -211,8 +250,48 @@ TEST(Yaml, RefusesAnAliasInsideItsOwnAnchor) {
 }
 
 TEST(Yaml, ReadsAliasesAsTheNodeTheyStandFor) {
-  YamlMap map = map_of("a: &x [1, 2]\nb: *x\n");
+  YamlMap map = map_of("a: &x [1, 2]\nb: *x\nc: &x 3\nd: *x\n");
   EXPECT_EQ(map.require("b").as_list().at(1).as_integer(), 2);
+  EXPECT_EQ(map.require("d").as_integer(), 3) << "the last one of that name";
+  EXPECT_EQ(parse_message("a: &x [&x 1, *x]\n"), "no error");
+  EXPECT_EQ(parse_message("a: &x 1\nb: &x [*x]\n"), "f.yaml:2: an alias inside its own anchor");
+  EXPECT_EQ(parse_message("a: 1\nb: *x\n"), "f.yaml:2: not valid YAML: no anchor is called 'x'");
+}
+
+TEST(Yaml, NamesTheAliasAndOfWhatIsInItThePlaceOfItsAnchor) {
+  YamlMap map = map_of("a: &x [one]\nb: &y two\nc: {d: *x, e: [*y]}\n");
+  YamlMap inner(map.require("c"));
+  EXPECT_EQ(message_of([&] { inner.require("d").as_integer(); }),
+            "f.yaml:1: c.d: expected a whole number, found a list");
+  EXPECT_EQ(message_of([&] { inner.require("d").as_list()[0].as_integer(); }),
+            "f.yaml:1: a[0]: expected a whole number, found 'one'");
+  EXPECT_EQ(message_of([&] { inner.require("e").as_list()[0].as_integer(); }),
+            "f.yaml:2: c.e[0]: expected a whole number, found 'two'");
+}
+
+// Null, as YAML's core schema has it, is only a plain scalar without a tag.
+TEST(Yaml, KnowsNullsAndTexts) {
+  for (const char* null : {"", "~", "null", "Null", "NULL", "&a", "&a ~", "# none"})
+    EXPECT_FALSE(map_of(std::string("a: ") + null).get("a")) << null;
+  for (const char* text : {"'~'", "\"\"", "nULL", "!!str", "!!str null", "! ''"})
+    EXPECT_TRUE(map_of(std::string("a: ") + text).get("a")) << text;
+  for (const char* text :
+       {"'5'", "\"5\"", "|-\n 5", ">-\n 5", "!!str 5", "!!str '5'", "! 5", "! '5'"})
+    EXPECT_THAT(message_of([&] { map_of(std::string("a: ") + text).require("a").as_integer(); }),
+                HasSubstr("found text in quotes, '5'"))
+        << text;
+  EXPECT_EQ(map_of("a: !!int '5'").require("a").as_integer(), 5);
+}
+
+TEST(Yaml, CountsLinesOfEveryEnding) {
+  for (const char* end : {"\n", "\r\n", "\r"}) {
+    const std::string text = std::string("\xef\xbb\xbf# one") + end + end + "a: >-" + end + "  b" +
+                             end + "  c" + end + "d: [e," + end + " f]" + end;
+    YamlMap map = map_of(text);
+    EXPECT_EQ(map.require("a").as_text(), "b c");
+    EXPECT_EQ(message_of([&] { map.require("d").as_list().at(1).as_integer(); }),
+              "f.yaml:7: d[1]: expected a whole number, found 'f'");
+  }
 }
 
 TEST(Yaml, RefusesBytesThatAreNoText) {
@@ -252,6 +331,21 @@ TEST(Yaml, NamesAnAbsentFileAFolderAndAHugeFile) {
   std::filesystem::resize_file(huge, (4u << 20) + 1);
   EXPECT_THAT(message_of([&] { read_yaml_file(huge); }), HasSubstr("larger than 4 MiB"));
   std::filesystem::remove_all(folder);
+}
+
+TEST(Yaml, QuotesAnyTextOnOneLine) {
+  EXPECT_EQ(yaml_quote("a \"b\" \\ 'c': {d} # \xc3\xa9"),
+            "\"a \\\"b\\\" \\\\ 'c': {d} # \xc3\xa9\"");
+  EXPECT_EQ(yaml_quote("\xff"), "\"\xef\xbf\xbd\"") << "no UTF-8";
+  std::string all;
+  for (int c = 0; c < 128; ++c) all += static_cast<char>(c);
+  for (const std::string& text :
+       {all, std::string(), std::string("~"), std::string("a ") + std::string(500, ' ') + "b",
+        std::string("\xc2\x80 \xc2\x85 \xe2\x80\xa8 \xef\xbb\xbf \xef\xbf\xbf \xf0\x9f\x8e\x89")}) {
+    const std::string quoted = yaml_quote(text);
+    EXPECT_EQ(quoted.find('\n'), std::string::npos);
+    EXPECT_EQ(map_of("{a: " + quoted + ", b: 1}").require("a").as_text(), text);
+  }
 }
 
 // Whatever the bytes are, reading gives a value that can be walked, or throws Error.
