@@ -115,8 +115,9 @@ TEST_P(Family, KnowsWhatEachLayerKeeps) {
   }
   static const std::set<std::string_view> kEncoders = {"big_bird", "deberta-v2", "electra",
                                                        "ernie",    "longformer", "mpnet"};
-  const bool encoder =
-      tree.model_type.find("bert") != tree.model_type.npos || kEncoders.contains(tree.model_type);
+  const bool encoder = tree.model_type.find("bert") != tree.model_type.npos ||
+                       kEncoders.contains(tree.model_type) ||
+                       tree.modules.front().cls.ends_with("EncoderModel");
   EXPECT_EQ(all > 0, !encoder);
 }
 
@@ -183,6 +184,31 @@ TEST_P(Family, FindsWhatACheckpointCallsOtherwise) {
   EXPECT_EQ(model.tree.bytes(), model.checkpoint->bytes());
   EXPECT_EQ(model.tree.parameters(),
             open_model(folder() / "config.json", std::nullopt).tree.parameters());
+}
+
+// The sizes are DeepSeek-V4-Flash's, its class's defaults. Three kinds of layers keep a window of
+// 128 keys of 512 elements; CSA also an entry of 512 and one of 128 for every 4 positions, HCA one
+// of 512 for every 128 (modeling_deepseek_v4.py of transformers 5.24).
+TEST(DeepseekV4, KeepsEntriesOfSeveralPositionsBesideItsWindow) {
+  test::TempFolder made;
+  made.write("config.json",
+             R"({"model_type":"deepseek_v4","num_hidden_layers":3,"compress_ratios":[0,4,128]})");
+  const ModelTree tree = open_model(made / "config.json", std::nullopt).tree;
+  ASSERT_EQ(tree.facts.layers.size(), 3u);
+  Workload workload;
+  workload.context = 1 << 20;
+  workload.kv_dtype = DType::kBF16;
+  const auto kept = [&](std::size_t layer) {
+    return (kv_cache_bytes(tree.facts.layers[layer], workload) -
+            tree.facts.layers[layer].state_bytes) /
+           2;
+  };
+  EXPECT_EQ(kept(0), 128u * 512);
+  EXPECT_EQ(kept(1), 128u * 512 + (1u << 20) / 4 * (512 + 128));
+  EXPECT_EQ(kept(2), 128u * 512 + (1u << 20) / 128 * 512);
+  // Keys and gates of positions that no entry has yet, in both series; and the last window's.
+  EXPECT_EQ(tree.facts.layers[1].state_bytes, (4 * 4 + 2) * (512u + 128) * 4);
+  EXPECT_EQ(tree.facts.layers[2].state_bytes, 2 * 128 * 512u * 4);
 }
 
 std::string test_name(const ::testing::TestParamInfo<std::string>& info) {

@@ -92,9 +92,15 @@ NO_MAPS = {"xlm-roberta", "longcat_flash", "longformer"}
 OWN_CLASSES = {"Dropout", "LayerNorm"}  # without tensors, but named as they are
 
 
+APART = {"KimiLinearForCausalLM", "BailingHybridForCausalLM", "OlmoHybridForCausalLM"}
+
+
 def tree_lines(model, fused):
     for name, module in model.named_modules():
         if ".experts." in name:
+            continue
+        if name.endswith(".conv1d") and type(model).__name__ in APART:  # one matrix here, three in its checkpoints
+            yield from kernels_apart(name, module, model.get_submodule(name.rsplit(".", 1)[0]))
             continue
         if name.endswith(".attn.k_proj") and "Kimi" in type(model).__name__:  # its checkpoints store one matrix
             yield from fused_attention(name.rsplit(".", 1)[0], module)
@@ -119,6 +125,13 @@ def fused_attention(name, key):
     rows, columns = key.weight.shape
     yield f"  weight\t{[3 * rows, columns]}\tparameter"
     yield f"  bias\t{[3 * rows]}\tparameter"
+
+
+def kernels_apart(name, kernel, attention):
+    for letter in "qkv":
+        rows = getattr(attention, f"{letter}_proj").weight.shape[0]
+        yield f"{name.removesuffix('conv1d')}{letter}_conv1d\tConv1d"
+        yield f"  weight\t{[rows, *kernel.weight.shape[1:]]}\tparameter"
 
 
 def identities(model):

@@ -279,3 +279,107 @@ for family, prefix in dict(electra="Electra", mpnet="MPNet", albert="Albert", er
     first = CASES.setdefault(family, [dict(ENCODER, architectures=[prefix + "ForMaskedLM"])])[0]
     CASES[family] += [dict(first, architectures=[prefix + head]) for head in HEADS[:3]]
 CASES["megatron-bert"] += [dict(CASES["megatron-bert"][0], architectures=["MegatronBertForSequenceClassification"])]
+
+LATENTS = dict(TINY, num_key_value_heads=4, q_lora_rank=24, kv_lora_rank=18, qk_nope_head_dim=8, qk_rope_head_dim=4,
+               v_head_dim=13, moe_intermediate_size=24, n_group=1, topk_group=1)
+FULL, LINEAR_LAYER = "full_attention", "linear_attention"
+CASES |= {
+    "lfm2_moe": [dict(TINY, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, layer_types=["conv", FULL, "conv"]),
+                 dict(TINY, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, num_dense_layers=1, conv_bias=True,
+                      use_expert_bias=False, conv_L_cache=4, tie_word_embeddings=False, layer_types=[FULL, "conv", FULL])],
+    "bamba": [dict(TINY, mamba_n_heads=8, mamba_d_state=10, attn_layer_indices=[1]),
+              dict(TINY, mamba_n_heads=8, mamba_d_state=12, mamba_n_groups=2, mamba_d_conv=3, mamba_conv_bias=False,
+                   mamba_proj_bias=True, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
+                   attn_layer_indices=[0, 2])],
+    "olmo_hybrid": [dict(TINY, num_hidden_layers=5, linear_key_head_dim=12, linear_value_head_dim=12),
+                    dict(TINY, num_hidden_layers=3, rope_parameters=dict(rope_type="default", rope_theta=None)),
+                    dict(TINY, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=10,
+                         linear_value_head_dim=14, linear_conv_kernel_dim=3, attention_bias=True, tie_word_embeddings=True,
+                         rope_parameters=dict(rope_type="default", rope_theta=700.0)),
+                    dict(TINY, layer_types=[FULL, LINEAR_LAYER, FULL])],
+    "kimi_linear": [dict(LATENTS, num_hidden_layers=5, q_lora_rank=None, num_experts=4, num_experts_per_token=2,
+                         num_shared_experts=2, model_max_length=256,
+                         linear_attn_config=dict(full_attn_layers=[2, 5], kda_layers=[1, 3, 4], head_dim=12, num_heads=3,
+                                                 short_conv_kernel_size=3)),
+                    dict(LATENTS, num_hidden_layers=5, num_experts=4, num_experts_per_token=2, linear_head_dim=12,
+                         linear_num_heads=3, attention_bias=True, first_k_dense_replace=2),
+                    dict(LATENTS, num_experts=4, num_experts_per_token=2, linear_head_dim=12, linear_num_heads=3,
+                         layer_types=[FULL, LINEAR_LAYER, FULL], mlp_layer_types=["sparse", "dense", "sparse"])],
+    "bailing_hybrid": [dict(LATENTS, num_hidden_layers=5, q_lora_rank=None, num_experts=4, num_experts_per_token=2,
+                            num_shared_experts=2, model_max_length=256, head_dim=12, layer_group_size=2),
+                       dict(LATENTS, num_experts=4, num_experts_per_token=2, head_dim=12, short_conv_kernel_size=3,
+                            attention_bias=True, layer_types=[FULL, LINEAR_LAYER, FULL],
+                            mlp_layer_types=["sparse", "dense", "sparse"])],
+    "mistral4": [dict(LATENTS, n_routed_experts=4, num_experts_per_tok=2, architectures=["Mistral4ForCausalLM"]),
+                 dict(LATENTS, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=2, first_k_dense_replace=1,
+                      q_lora_rank=None, attention_bias=True, tie_word_embeddings=True, architectures=["Mistral4ForCausalLM"])],
+}
+
+SPEAKS = dict(d_model=40, d_kv=12, d_ff=72, num_layers=2, num_decoder_layers=3, num_heads=4, vocab_size=160,
+              relative_attention_num_buckets=9)
+GATED = dict(SPEAKS, feed_forward_proj="gated-gelu")
+for family, prefix in dict(mt5="MT5", umt5="UMT5").items():
+    CASES[family] = [dict(SPEAKS, architectures=[prefix + GENERATES], feed_forward_proj="relu"),
+                     dict(GATED, architectures=[prefix + GENERATES])]
+    CASES[family] += [dict(GATED, architectures=[prefix + bare]) for bare in ("EncoderModel", "Model")]
+CASES |= {
+    "internlm3": [dict(TINY, head_dim=20), dict(TINY, qkv_bias=True, bias=True, tie_word_embeddings=True)],
+    "iquestcoder": [dict(TINY, head_dim=20), dict(TINY, attention_bias=True, mlp_bias=True, tie_word_embeddings=True)],
+    "hyperclovax": [TINY, dict(TINY, head_dim=20, use_post_norm=False, attention_bias=True, mlp_bias=True,
+                               tie_word_embeddings=True)],
+    "ministral": [dict(TINY, head_dim=20, sliding_window=8, layer_types=[FULL, "sliding_attention", FULL]),
+                  dict(TINY, head_dim=20, sliding_window=8, tie_word_embeddings=True)],
+    "gpt_bigcode": [dict(vocab_size=160, n_positions=50, n_embd=64, n_layer=3, n_head=4),
+                    dict(vocab_size=160, n_positions=50, n_embd=64, n_layer=3, n_head=4, n_inner=100, multi_query=False,
+                         tie_word_embeddings=False)],
+}
+ROUTES = dict(num_experts_per_tok=2, moe_intermediate_size=24)
+CASES |= {
+    "deepseek_v4": [dict(vocab_size=160, hidden_size=64, moe_intermediate_size=24, num_hidden_layers=5, num_attention_heads=4,
+                         head_dim=20, q_lora_rank=28, n_routed_experts=5, num_experts_per_tok=2, o_groups=2, o_lora_rank=18,
+                         index_n_heads=3, index_head_dim=12, index_topk=4, sliding_window=8, hc_mult=3, qk_rope_head_dim=4,
+                         num_hash_layers=1, architectures=["DeepseekV4ForCausalLM"], **more)
+                    for more in (dict(), dict(compress_ratios=[0, 4, 128, 4, 0], compress_rate_csa=5, compress_rate_hca=7,
+                                              mlp_bias=True, tie_word_embeddings=True),
+                                 dict(layer_types=["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention",
+                                                   "compressed_sparse_attention", "sliding_attention"],
+                                      mlp_layer_types=["moe", "hash_moe", "moe", "moe", "moe"], partial_rotary_factor=0.5,
+                                      compress_rates=dict(compressed_sparse_attention=3, heavily_compressed_attention=6)))],
+    "internvl": [sees("InternVL", QWEN2, dict(EYES, image_size=[28, 42], patch_size=[7, 14])),
+                 sees("InternVL", dict(QWEN2, model_type="qwen3", head_dim=20), dict(
+                     EYES, use_qk_norm=True, attention_bias=True, norm_type="rms_norm", use_mask_token=True, use_mean_pooling=False,
+                     use_absolute_position_embeddings=False), downsample_ratio=0.25, tie_word_embeddings=False)],
+    "mellum": [dict(TINY, **ROUTES, num_experts=5, head_dim=20),
+               dict(TINY, **ROUTES, num_local_experts=5, head_dim=20, attention_bias=True, tie_word_embeddings=True, sliding_window=8,
+                    layer_types=[FULL, "sliding_attention", FULL], mlp_layer_types=["dense", "sparse", "sparse"])],
+    "laguna": [dict(TINY, **ROUTES, num_experts=5, head_dim=20, shared_expert_intermediate_size=28),
+               dict(TINY, **ROUTES, num_experts=5, head_dim=20, gating="per-element", attention_bias=True, tie_word_embeddings=True,
+                    sliding_window=8, layer_types=[FULL, "sliding_attention", FULL], num_attention_heads_per_layer=[4, 6, 2],
+                    mlp_layer_types=["sparse", "dense", "sparse"])],
+    "axk1": [dict(LATENTS, n_routed_experts=5, num_experts_per_tok=2),
+             dict(LATENTS, n_routed_experts=5, num_experts_per_tok=2, num_hidden_layers=5, first_k_dense_replace=2, moe_layer_freq=2,
+                  n_shared_experts=2, attention_bias=True, tie_word_embeddings=True)],
+    "sarvam_mla": [dict({k: v for k, v in LATENTS.items() if k != "q_lora_rank"}, num_experts=5, num_experts_per_tok=2),
+                   dict(LATENTS, num_experts=5, num_experts_per_tok=2, num_shared_experts=2, first_k_dense_replace=2,
+                        attention_bias=True, tie_word_embeddings=True)],
+}
+CASES |= {
+    "vipllava": [sees("VipLlava", LLAMA, CLIP), sees("VipLlava", LLAMA, CLIP, vision_feature_layer=[-2, -1]),
+                 sees("VipLlava", LLAMA, CLIP, vision_feature_layer=-2)],
+    "voxtral": [dict(architectures=["Voxtral" + GENERATES], text_config=dict(LLAMA, head_dim=20),
+                     audio_config=dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
+                                       num_mel_bins=20, max_source_positions=30))],
+    "lighton_ocr": [sees("LightOnOcr", dict(QWEN2, model_type="qwen3", head_dim=20), dict(EYES, model_type="pixtral")),
+                    sees("LightOnOcr", dict(QWEN2, model_type="qwen3", head_dim=20), dict(EYES, model_type="pixtral", patch_size=5),
+                         spatial_merge_size=3, tie_word_embeddings=False)],
+    "deepseek_vl": [sees("DeepseekVL", LLAMA, SIGLIP), sees("DeepseekVL", QWEN2, dict(SIGLIP, vision_use_head=False),
+                                                            tie_word_embeddings=False)],
+    "video_llava": [sees("VideoLlava", LLAMA, CLIP), sees("VideoLlava", LLAMA, SIGLIP, multimodal_projector_bias=False)],
+    "paddleocr_vl": [sees("PaddleOCRVL", dict(TINY, head_dim=20), EYES),
+                     sees("PaddleOCRVL", dict(TINY, head_dim=20, use_bias=True, tie_word_embeddings=False),
+                          dict(EYES, spatial_merge_size=3), tie_word_embeddings=False)],
+    "glm_ocr": [sees("GlmOcr", dict(TINY, head_dim=20), dict(GLM_EYES, temporal_patch_size=3)),
+                sees("GlmOcr", dict(TINY, tie_word_embeddings=True), dict(GLM_EYES, attention_bias=False, spatial_merge_size=3))],
+}
+CASES["gpt_neo"] += [dict(vocab_size=160, max_position_embeddings=64, hidden_size=64, num_layers=3, num_heads=4, attention_types=[[["global"], 3]])]
+CASES["cohere2_moe"] += [dict(TINY, num_hidden_layers=5, num_experts=4, num_experts_per_tok=2, head_dim=16, sliding_window=8)]

@@ -64,7 +64,7 @@ bool is_one_of(std::string_view name, Names names) {
 std::string_view last_of(std::string_view name) { return name.substr(name.rfind('.') + 1); }
 
 constexpr std::string_view kLinearKeyDim[] = {"linear_key_head_dim", "linear_head_k_dim",
-                                              "linear_attn_config.head_dim"};
+                                              "linear_head_dim", "linear_attn_config.head_dim"};
 constexpr std::string_view kLinearKeyHeads[] = {"linear_num_key_heads", "linear_num_k_heads"};
 constexpr std::string_view kStateDim[] = {"ssm_state_size",  "mamba_d_state", "state_size",
                                           "mamba_state_dim", "d_state",       "ssm_cfg.d_state"};
@@ -149,6 +149,7 @@ class Scan {
     } else {
       scan_attention(at);
     }
+    if (name == "compressor" || name == "indexer") scan_compressor(at);
     for (const ModuleId id : module.children) visit(id);
   }
 
@@ -278,6 +279,16 @@ class Scan {
     } else if (conv == 0 || is_gated(at)) {
       found_.state_told = false;  // a convolution alone has been counted
     }
+  }
+
+  // DeepSeek-V4 makes an entry of several positions, and has a bias for each of these. Until there
+  // are as many, their keys and gates wait; of the last entry some may count once more.
+  void scan_compressor(ModuleId at) {
+    const ModelTensor* bias = tensor(at, "position_bias");
+    if (bias == nullptr) bias = tensor(at, "ape");
+    if (bias == nullptr || bias->shape.size() != 2) return;
+    found_.compresses = true;
+    found_.state_bytes += (2 * bias->shape[0] + 1) * bias->shape[1] * element_bytes_;
   }
 
   // Whether a recurrence stands beside the convolution.

@@ -37,6 +37,7 @@ struct BlockFound {
   bool state_told = true;      // shapes and config tell how large that is
   bool state_guessed = false;  // ... only with a guess at the size of its heads or groups
   std::uint64_t state_bytes = 0;
+  bool compresses = false;  // it keeps entries that are made of several positions each
 };
 
 // `element_bytes`: of the dtype that the model computes in; states of recurrences are float32, as

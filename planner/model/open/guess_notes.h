@@ -16,6 +16,7 @@ struct GuessCounts {
   std::size_t unnamed = 0;         // no tensors are called as keys are
   bool by_config = false;          // ... and the config tells the size of their keys
   std::size_t unlike = 0;          // fuse keys with queries, where other layers do not
+  std::size_t compressed = 0;      // keep entries that are made of several positions each
   std::size_t borrowed = 0;        // attend without keys of their own
   std::size_t unknown_states = 0;  // keep a state whose size is not told
   std::size_t guessed_states = 0;  // keep one whose division into heads or groups is not told

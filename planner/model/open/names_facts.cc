@@ -216,6 +216,10 @@ class NamedFacts {
 
   void fill_keys(std::size_t i, LayerFacts& layer, const BlockFound& found, const LayerSaid& said) {
     if (found.recurrent) fill_state(layer, found);
+    if (found.compresses) {
+      layer.state_bytes = found.state_bytes;
+      ++counts_.compressed;
+    }
     if (found.cross != 0) layer.cross_elements = found.cross * source_positions();
     if (said.shares) {
       const auto other = like(i);

@@ -142,6 +142,10 @@ class QuantizationReader {
     out_.skips_head = !names("ignored_layers", out_.skipped) && !named;
     out_.dtypes = fp8_dtypes_;
     add_rule(scheme);
+    // DeepSeek-V4 may pack its experts in FP4, and says so here or beside the other settings.
+    std::string experts = word("expert_dtype");
+    if (experts.empty()) experts = config_.text("expert_dtype").value_or("fp8");
+    out_.known = experts == "fp8";
   }
 
   std::uint64_t block_size(const std::vector<ModelConfig::Value>& list, std::size_t at) const {

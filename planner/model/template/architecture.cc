@@ -392,7 +392,9 @@ std::unique_ptr<Architecture> find_architecture(std::string_view model_type, std
   if (!plain(model_type)) return nullptr;
   const fs::path folder = find_config_dir() / "architectures";
   std::vector<std::string> names{std::string(model_type)};
-  if (plain(inner)) names.insert(names.begin(), names[0] + "+" + std::string(inner));
+  for (const std::string_view part : {inner, cls}) {
+    if (plain(part)) names.insert(names.begin(), std::string(model_type) + "+" + std::string(part));
+  }
   for (const std::string& name : names) {
     std::error_code ignored;
     if (!fs::exists(folder / (name + ".yaml"), ignored)) continue;

@@ -23,7 +23,7 @@ void CheckedLists::check_all() const {
   for (const std::string_view key : kOtherIndexLists) indices(key, 0);
   for (const IndexList& list : kIndexLists) indices(list.key, list.first);
   for (const WordList& list : kWordLists) words(list);
-  check_words("mlp_layer_types", {"sparse", "dense"});
+  check_words("mlp_layer_types", {"sparse", "dense", "moe", "hash_moe"});
   letters("hybrid_override_pattern", kHybridLetters, false);
   letters("sliding_window_pattern", kWindowLetters, true);
   for (const Interval& row : kIntervals) {
