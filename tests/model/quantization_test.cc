@@ -353,6 +353,19 @@ TEST(QuantisedErrors, NameAMethodThatIsNotKnown) {
   }
 }
 
+// DeepSeek-V4 has experts in FP4 beside weights in FP8; to count them as FP8 would be double.
+TEST(QuantisedErrors, SayThatFp8WithExpertsOfAnotherDtypeIsNotKnown) {
+  TempFolder folder;
+  const auto error = [&](const std::string& experts) {
+    folder.write(
+        "config.json",
+        small_config(R"({"quant_method":"fp8","weight_block_size":[16,16])" + experts + "}"));
+    return open_error(folder / "config.json");
+  };
+  EXPECT_THAT(error(R"(,"expert_dtype":"fp4")"), HasSubstr("is not one that Berth knows"));
+  EXPECT_EQ(error(R"(,"expert_dtype":"fp8")"), error(""));
+}
+
 TEST(QuantisedErrors, SayThatAMethodIsNotKnown) {
   TempFolder folder;
   folder.write("config.json", small_config(R"({"quant_method":"hqq"})"));

@@ -34,6 +34,17 @@ TEST(RefusedConfigs, LayersOfAnUnknownKind) {
               HasSubstr("layer_types: 'sliding_attention' is none of linear_attention, full_"));
 }
 
+TEST(RefusedConfigs, KindsOfFeedForwardBlocksOfAnotherFamily) {
+  for (const std::string family : {"hy_v3", "mimo_v2_flash", "glm4_moe_lite", "laguna"}) {
+    EXPECT_THAT(error_of(R"({"model_type":")" + family +
+                         R"(","num_hidden_layers":2,"mlp_layer_types":["dense","hash_moe"]})"),
+                HasSubstr("mlp_layer_types: 'hash_moe' is none of sparse, dense"));
+  }
+  EXPECT_THAT(error_of(R"({"model_type":"deepseek_v4","num_hidden_layers":1,
+                           "compress_ratios":[7]})"),
+              HasSubstr("compress_ratios"));
+}
+
 TEST(RefusedConfigs, ListsThatAreShorterThanTheModel) {
   EXPECT_THAT(error_of(R"({"model_type":"lfm2","num_hidden_layers":3,
                            "layer_types":["conv","full_attention"]})"),
