@@ -83,7 +83,8 @@ struct Architecture {
 // `architectures` names it: the template's own class; its base without a head, such as LlamaModel;
 // or one with another of the template's heads. Any other name stands for the template's own class.
 // `inner`: the model_type of its text_config. A family may have a template of its own for either:
-// "t5+T5EncoderModel", "mistral3+ministral3". Throws Error (file, line, field) if the template is not well-formed.
+// "t5+T5EncoderModel", "mistral3+ministral3". Throws Error (file, line, field) if the template is
+// not well-formed.
 std::unique_ptr<Architecture> find_architecture(std::string_view model_type,
                                                 std::string_view cls = "",
                                                 std::string_view inner = "");
