@@ -32,8 +32,7 @@ std::vector<std::string> guess_notes(const GuessCounts& counts) {
       "attention to all positions");
   add(counts.compressed, "",
       " keep entries that are made of several positions each, and nothing says of how many: "
-      "counted "
-      "as if of one");
+      "counted as if of one");
   add(counts.borrowed, "",
       " attend without keys of their own: a KV cache is counted as in the layer next to them");
   add(counts.unknown_states, "what ",
