@@ -70,6 +70,9 @@ TEST(Expression, DividesDownward) {
   EXPECT_EQ(integer("-7 % 2"), 1);
   EXPECT_EQ(integer("6 / 2"), 3);
   EXPECT_EQ(integer("int(7 / 2)"), 3);
+  EXPECT_EQ(integer("isqrt(16)"), 4);
+  EXPECT_EQ(integer("isqrt(24)"), 4);
+  EXPECT_EQ(integer("isqrt(9223372036854775807)"), 3037000499);
   EXPECT_EQ(integer("int(size * factor)"), 192);
 }
 
@@ -139,6 +142,7 @@ TEST(Expression, RefusesToOverflow) {
   EXPECT_THAT(error_of("size // 0"), HasSubstr("division by zero"));
   EXPECT_THAT(error_of("size % 0"), HasSubstr("division by zero"));
   EXPECT_THAT(error_of("int(1.0 / 0.0)"), HasSubstr("division by zero"));
+  EXPECT_THAT(error_of("isqrt(0 - 1)"), HasSubstr("not a whole number"));
 }
 
 TEST(Expression, RefusesOtherTypes) {

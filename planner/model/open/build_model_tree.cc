@@ -14,6 +14,7 @@
 #include "planner/model/open/prediction.h"
 #include "planner/model/open/unstored.h"
 #include "planner/model/quant/quantization.h"
+#include "planner/model/template/default_sizes.h"
 #include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/tree_builder.h"
 
@@ -142,6 +143,8 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
       }
     } else {
       quantize_tree(skeleton.built.tree, quantization, *config, dtype);
+      std::string sizes = default_sizes(*config, architecture, skeleton.built.fallbacks);
+      if (!sizes.empty()) skeleton.built.tree.notes.push_back(std::move(sizes));
     }
     tree = std::move(skeleton.built.tree);
     if (!quantization.note.empty()) tree.notes.push_back(std::move(quantization.note));

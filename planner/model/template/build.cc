@@ -54,7 +54,8 @@ class TemplateBuilder : public Scope {
       for (const std::string& glob : architecture_.ignored) ignored_.push_back(filled(glob));
       for (const std::string& glob : architecture_.predicted) predicted_.push_back(filled(glob));
     });
-    return {std::move(tree_), std::move(ignored_), std::move(predicted_), NameTable(0)};
+    return {std::move(tree_), std::move(ignored_), std::move(predicted_), NameTable(0),
+            std::move(fallbacks_)};
   }
 
   // Throws Error with the config's file, what is being built, and the template.
@@ -75,6 +76,15 @@ class TemplateBuilder : public Scope {
     }
     const ModelConfig::Value* value = config_.find(name);
     return value != nullptr ? converted(*value) : ExprValue(Null{std::string(name)});
+  }
+
+  // A null counts as absent where nothing (0, false) takes its place. transformers refuses any
+  // other.
+  void fall_back(const std::string& name, const ExprValue& value) override {
+    const auto* size = std::get_if<std::int64_t>(&value);
+    if (size == nullptr ? value != ExprValue(true) : *size == 0) return;
+    if (config_.is_null(name)) throw Error(name + ": null, but the model needs a value");
+    if (size != nullptr) fallbacks_.emplace(name, *size);
   }
 
   bool has(std::string_view name) override {
@@ -345,6 +355,7 @@ class TemplateBuilder : public Scope {
   ModelTree tree_;
   std::vector<std::string> ignored_;
   std::vector<std::string> predicted_;
+  Fallbacks fallbacks_;
   std::string where_;  // what is being built, for messages
 
   std::vector<std::pair<std::string, std::int64_t>> loops_;

@@ -11,6 +11,7 @@
 #include "berth/model.h"
 #include "planner/checkpoint/name_table.h"
 #include "planner/model/template/architecture.h"
+#include "planner/model/template/default_sizes.h"
 #include "planner/model/tree/config.h"
 
 namespace berth {
@@ -20,6 +21,7 @@ struct BuiltTree {
   std::vector<std::string> ignored;    // globs of stored names that the model does not use
   std::vector<std::string> predicted;  // globs of those of multi-token prediction
   NameTable by_name{0};                // the persistent tensors; index_names() fills it
+  Fallbacks fallbacks;                 // what its expressions had for absent keys
 };
 
 // Gives a NameTable the name of a tensor by its number.

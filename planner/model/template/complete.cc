@@ -51,7 +51,9 @@ class ConfigScope : public Scope {
     }
     return list_.empty() ? nullptr : &list_;
   }
-  bool has(std::string_view name) override { return config_.has(name); }
+  bool has(std::string_view name) override {
+    return config_.has(name) || !config_.keys(std::string(name) + ".").empty();
+  }
 
   bool saw_null() const { return saw_null_; }
 
@@ -83,18 +85,22 @@ void name_aliases(ModelConfig& config, const Architecture& architecture) {
   }
 }
 
-// A null stands for "none" only where the family can do without a value.
-void check_null(const ModelConfig& config, const Architecture& architecture,
-                const std::string& key) {
+// A null stands for "none" only where the family can do without a value. Of a flag it is false, as
+// for Python.
+void check_null(ModelConfig& config, const Architecture& architecture, const std::string& key) {
+  if (config.has(key)) return;
   const auto& nullable = architecture.nullable;
-  if (config.has(key) || std::ranges::find(nullable, key) != nullable.end()) return;
-  fail_null(config, architecture, key);
+  if (std::ranges::find(nullable, key) == nullable.end()) fail_null(config, architecture, key);
+  const std::string& value = architecture.defaults.find(key)->second.text();
+  if (value == "true" || value == "false") config.set(key, false);
 }
 
 void set_value(ModelConfig& config, const std::string& key, const ExprValue& value) {
   std::visit(
       [&config, &key](const auto& held) {
-        if constexpr (!std::is_same_v<std::decay_t<decltype(held)>, Null>) config.set(key, held);
+        if constexpr (!std::is_same_v<std::decay_t<decltype(held)>, Null>) {
+          config.set_default(key, held);
+        }
       },
       value);
 }

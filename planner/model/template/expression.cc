@@ -38,12 +38,20 @@ class Evaluator {
         return value(node.operands[truth(value(node.operands[0])) ? 1 : 2]);
       case Op::kCoalesce: {
         ExprValue left = value(node.operands[0]);
-        return std::holds_alternative<Null>(left) ? value(node.operands[1]) : left;
+        const auto* null = std::get_if<Null>(&left);
+        if (null == nullptr) return left;
+        ExprValue right = value(node.operands[1]);
+        if (expression_.nodes_[node.operands[1]].op == Op::kLiteral) {
+          scope_.fall_back(null->name, right);
+        }
+        return right;
       }
       case Op::kNegate:
         return arithmetic(Op::kSubtract, std::int64_t{0}, value(node.operands[0]));
       case Op::kInt:
         return truncated(value(node.operands[0]));
+      case Op::kIsqrt:
+        return root(value(node.operands[0]));
       case Op::kHas:
         return scope_.has(node.name);
       case Op::kOneOf:
@@ -165,6 +173,14 @@ class Evaluator {
     if (number == nullptr) fail_type(v, "a number");
     if (!(std::abs(*number) < 9e18)) fail("a number is out of range");
     return static_cast<std::int64_t>(*number);
+  }
+
+  ExprValue root(const ExprValue& v) const {
+    const auto* whole = std::get_if<std::int64_t>(&v);
+    if (whole == nullptr || *whole < 0) fail_type(v, "a whole number");
+    auto out = static_cast<std::int64_t>(std::sqrt(static_cast<double>(*whole)));
+    while (out > 0 && out > *whole / out) --out;  // a double rounds large squares
+    return out;
   }
 
   ExprValue arithmetic(Op op, const ExprValue& a, const ExprValue& b) const {

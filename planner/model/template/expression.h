@@ -8,8 +8,9 @@
 // point, and 'strings'. A list can only be used by its name: list[i], list[i].key for one of
 // objects, len(list), contains(list, x), has(x), which is false only where the config has nothing
 // of this name. A string that a name stands for is a list of its letters there. The functions are
-// min, max, int, which rounds toward zero, and one_of(x, 'a|b'), which is x and an error if that is
-// neither. Integer arithmetic is exact or throws Error; // rounds down. A dotted name is one name.
+// min, max, int, which rounds toward zero, isqrt, the root of a whole number, rounded down, and
+// one_of(x, 'a|b'), which is x and an error if that is neither. Integer arithmetic is exact or
+// throws Error; // rounds down. A dotted name is one name.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +38,9 @@ class Scope {
   virtual const std::vector<ExprValue>* list_of(std::string_view name) = 0;
   // Whether a value, a list or an object of this name is there; a default is not.
   virtual bool has(std::string_view name) = 0;
+  // Told that `name` was absent and that an expression has a value written out for it: `name ?? 4`.
+  // May throw Error.
+  virtual void fall_back(const std::string& /*name*/, const ExprValue& /*value*/) {}
 };
 
 // A parsed expression. It does not change, and is cheap to evaluate often.
@@ -81,6 +85,7 @@ class Expression {
     kMin,
     kMax,
     kInt,
+    kIsqrt,
     kLen,
     kContains,
     kHas,

@@ -215,6 +215,10 @@ class ExpressionParser {
       return node;
     }
     const Index first = conditional();
+    if (function == "isqrt") {
+      expect(")");
+      return add(Op::kIsqrt, first);
+    }
     if (function == "int") {
       expect(")");
       return add(Op::kInt, first);

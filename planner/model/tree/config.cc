@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -39,6 +40,7 @@ class ConfigReader {
     if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
       fail("the file goes on after its closing '}'");
     }
+    forget_outer_sizes();
     promote("text_config.", "");
     settle_rope();
     rename("torch_dtype", "dtype");
@@ -211,6 +213,17 @@ class ConfigReader {
     }
   }
 
+  // transformers hands the nested config to the text model, so its sizes and its class's defaults
+  // count, and not what some configs say beside it (PaliGemma's).
+  void forget_outer_sizes() {
+    static constexpr const char* kSizes[] = {
+        "hidden_size",         "intermediate_size", "num_hidden_layers", "num_attention_heads",
+        "num_key_value_heads", "head_dim",          "vocab_size"};
+    const auto nested = [this](const char* key) { return says(std::string("text_config.") + key); };
+    if (std::ranges::none_of(kSizes, nested)) return;
+    for (const char* key : kSizes) erase(key);
+  }
+
   void rename(const std::string& from, const std::string& to) {
     if (says(from) && !says(to)) copy(from, to);
   }
@@ -333,6 +346,13 @@ std::vector<ModelConfig::Value> ModelConfig::list(std::string_view key) const {
   if (find(key) != nullptr) throw Error(position_of(key) + ": not a list");
   return {};
 }
+
+void ModelConfig::set_default(std::string_view key, Value value) {
+  set(key, std::move(value));
+  defaults_.emplace(key);
+}
+
+bool ModelConfig::is_default(std::string_view key) const { return defaults_.contains(key); }
 
 std::int64_t ModelConfig::require_integer(std::string_view key) const {
   if (const auto value = integer(key)) return *value;

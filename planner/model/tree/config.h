@@ -23,7 +23,7 @@ namespace berth {
 // replaces `rope_parameters`; `rope_theta` and `partial_rotary_factor` beside it count where it has
 // none; `original_max_position_embeddings` beside it wins; `rope_type` wins over the older `type`.
 // `torch_dtype` answers under "dtype". The keys of a nested `text_config` also answer at the top if
-// the top lacks them.
+// the top lacks them; its sizes do so in any case.
 // What a family's configuration class adds to a config.json is filled in by complete_config().
 class ModelConfig {
  public:
@@ -52,6 +52,9 @@ class ModelConfig {
 
   // For whoever completes a config before others read it.
   void set(std::string_view key, Value value);
+  // The same for a key that the file leaves out, with what the family's configuration class has.
+  void set_default(std::string_view key, Value value);
+  bool is_default(std::string_view key) const;
   // Takes over all keys of `other`, each with `prefix` before it. What this has already stays.
   void adopt(const std::string& prefix, const ModelConfig& other);
 
@@ -66,6 +69,7 @@ class ModelConfig {
   std::map<std::string, Value, std::less<>> values_;              // flattened, dotted keys
   std::map<std::string, std::vector<Value>, std::less<>> lists_;  // flattened, dotted keys
   std::set<std::string, std::less<>> nulls_;                      // flattened, dotted keys
+  std::set<std::string, std::less<>> defaults_;                   // keys of set_default()
   std::string model_type_;
   std::string source_;
   std::map<std::string, std::string, std::less<>> adopted_;  // by prefix: the source of its keys
