@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,12 +15,13 @@
 namespace berth::test {
 
 struct DefaultCase {
-  std::string name;                // "llama: -rms_norm_eps"
-  std::string config;              // the text of config.json
-  std::vector<std::string> keys;   // those that were changed
-  std::vector<std::string> lines;  // what transformers makes of it, sorted
-  std::vector<std::string> base;   // what it makes of the family's first case
-  bool fails = false;              // it refuses the config
+  std::string name;                  // "llama: -rms_norm_eps"
+  std::string config;                // the text of config.json
+  std::vector<std::string> keys;     // those that were changed
+  std::vector<std::string> lines;    // what transformers makes of it, sorted
+  std::vector<std::string> base;     // what it makes of the family's first case
+  std::vector<std::string> telling;  // some of its tensors, to show how they differ
+  bool fails = false;                // it refuses the config
 
   bool has(const std::string& line) const {
     return std::find(lines.begin(), lines.end(), line) != lines.end();
@@ -28,13 +30,25 @@ struct DefaultCase {
 
 using ConfigKeys = std::vector<std::pair<std::string, std::string>>;  // key and value as JSON
 
+// A key "vision_config.depth" stands in an object of its own.
 inline std::string config_text(const ConfigKeys& keys) {
-  std::string text = "{";
+  std::string text;
+  std::vector<std::pair<std::string, std::string>> objects;  // name, and what is in it
   for (const auto& [key, value] : keys) {
-    if (text.size() > 1) text += ", ";
-    text.append("\"").append(key).append("\": ").append(value);
+    const std::size_t dot = key.find('.');
+    const std::string object = key.substr(0, dot == key.npos ? 0 : dot);
+    auto inside = std::find_if(objects.begin(), objects.end(),
+                               [&](const auto& entry) { return entry.first == object; });
+    if (inside == objects.end()) inside = objects.insert(inside, {object, ""});
+    if (!inside->second.empty()) inside->second += ", ";
+    inside->second.append("\"").append(dot == key.npos ? key : key.substr(dot + 1));
+    inside->second.append("\": ").append(value);
   }
-  return text + "}";
+  for (const auto& [object, inside] : objects) {
+    if (!text.empty()) text += ", ";
+    text += object.empty() ? inside : "\"" + object + "\": {" + inside + "}";
+  }
+  return "{" + text + "}";
 }
 
 // "case<TAB>-KEY<TAB>KEY=VALUE"
@@ -54,23 +68,57 @@ inline DefaultCase changed_case(const std::string& family, ConfigKeys keys, std:
   return out;
 }
 
+inline std::string kind_of(const std::string& line) { return line.substr(0, line.find(' ')); }
+
+// Applies a line below a case: what the model has (" +", " ~" and in the first case " ") or lacks.
+inline void apply_line(DefaultCase& one, const std::string& line) {
+  const auto drop_kind = [&one](const std::string& kind) {
+    std::erase_if(one.lines, [&](const std::string& other) { return kind_of(other) == kind; });
+  };
+  if (line == " fails") {
+    one.fails = true;
+  } else if (line == " too large" || line == " run fails") {
+    drop_kind("keeps");
+    drop_kind("window");
+    if (line == " run fails") one.lines.push_back(line.substr(1));
+  } else if (line.starts_with(" -")) {
+    std::erase(one.lines, line.substr(2));
+  } else if (line.starts_with(" ~")) {
+    one.telling.push_back(line.substr(2));
+  } else if (line.starts_with(" +")) {
+    const std::string kind = kind_of(line.substr(2));
+    if (kind == "parameters" || kind == "tensors" || kind == "positions") drop_kind(kind);
+    one.lines.push_back(line.substr(2));
+  } else {
+    one.lines.push_back(line.substr(1));
+  }
+}
+
 inline std::vector<DefaultCase> read_default_cases(const std::filesystem::path& file) {
   std::ifstream in(file);
+  const std::string family = file.stem().string();
   ConfigKeys keys;
   std::vector<DefaultCase> cases;
+  std::size_t first = 0;  // of those that the lines below belong to
   for (std::string line; std::getline(in, line);) {
     if (line.starts_with("= ")) {
       const std::size_t tab = line.find('\t');
       keys.emplace_back(line.substr(2, tab - 2), line.substr(tab + 1));
-    } else if (line.starts_with("case")) {
-      cases.push_back(changed_case(file.stem().string(), keys, line));
-      cases.back().lines = cases.front().lines;
-    } else if (line == " fails") {
-      cases.back().fails = true;
-    } else if (line.starts_with(" -")) {
-      std::erase(cases.back().lines, line.substr(2));
+    } else if (line.starts_with("case") || line.starts_with("each")) {
+      first = cases.size();
+      std::vector<std::string> changes{line};
+      if (line.starts_with("each")) {
+        changes.clear();
+        for (std::size_t at = line.find('\t'); at != line.npos; at = line.find('\t', at + 1)) {
+          changes.push_back("case" + line.substr(at, line.find('\t', at + 1) - at));
+        }
+      }
+      for (const std::string& change : changes) {
+        cases.push_back(changed_case(family, keys, change));
+        cases.back().lines = cases.front().lines;
+      }
     } else {
-      cases.back().lines.push_back(line.substr(line.starts_with(" +") ? 2 : 1));
+      for (std::size_t i = first; i < cases.size(); ++i) apply_line(cases[i], line);
     }
   }
   for (DefaultCase& one : cases) {
@@ -84,7 +132,7 @@ inline std::vector<std::string> default_families() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(
            std::filesystem::path(BERTH_SOURCE_DIR) / "tests/model/data/defaults")) {
-    names.push_back(entry.path().stem().string());
+    if (entry.path().extension() == ".txt") names.push_back(entry.path().stem().string());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -99,10 +147,9 @@ inline std::vector<DefaultCase> default_cases(const std::string& family) {
 class FoldedLines {
  public:
   void add(const std::string& head, std::size_t layer, const std::string& tail) {
-    const auto same = [&](const Group& g) { return g.head == head && g.tail == tail; };
-    auto group = std::find_if(groups_.begin(), groups_.end(), same);
-    if (group == groups_.end()) group = groups_.insert(group, {head, tail, {}});
-    group->layers.push_back(layer);
+    const auto [known, fresh] = numbers_.emplace(std::pair(head, tail), groups_.size());
+    if (fresh) groups_.push_back({head, tail, {}});
+    groups_[known->second].layers.push_back(layer);
   }
 
   std::vector<std::string> take() const {
@@ -127,6 +174,7 @@ class FoldedLines {
     std::vector<std::size_t> layers;
   };
   std::vector<Group> groups_;
+  std::map<std::pair<std::string, std::string>, std::size_t> numbers_;  // of groups_
 };
 
 }  // namespace berth::test

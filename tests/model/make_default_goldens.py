@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Write data/defaults/FAMILY.txt: what transformers makes of a config.json that leaves a key out.
 
-usage: make_default_goldens.py [FAMILY ...]     with torch and transformers 5.24.0
+usage: make_default_goldens.py [FAMILY ...]     with torch and transformers 5.24.0; Gemma 3n also with timm
 
-A file begins with a whole config.json, "= KEY<TAB>VALUE". Every "case" changes it: "-KEY" leaves a
-key out, "KEY=VALUE" sets it, null included. The first case changes nothing; it is followed by all
-lines that describe the model. Below each other case are the lines that it adds ("+") and the lines
-of the first case that it lacks ("-"). "fails" stands alone: transformers refuses the config.
+A file begins with a whole config.json, "= KEY<TAB>VALUE"; the keys of a nested config are dotted. The
+first "case" changes nothing and is followed by all lines that describe the model. Every other one
+changes the config: "-KEY" leaves a key out, "KEY=VALUE" sets it, null included. Below it are the lines
+that it adds ("+") and the lines of the first case that it lacks ("-"); of "parameters", "tensors" and
+"positions" the added line replaces the other. "each" stands for one case for each of its words, all
+with the same outcome. "fails" stands alone: transformers refuses the config.
 
   tensor NAME SHAPE            {1-3} in a name stands for these layers
   parameters N                 tied ones once
@@ -15,7 +17,19 @@ of the first case that it lacks ("-"). "fails" stands alone: transformers refuse
   positions N
   run ...                      what a family that Berth runs computes with: see run_lines()
   run fails                    the model can be made and not be run
+
+The families of BASES have their lines in full. Those of family_cases.py have these instead:
+
+  tensors HASH                 of the sorted "tensor" lines: FNV-1a of 64 bits
+  keeps {LAYERS} N             bytes after 18 positions of 2 sequences in bfloat16, as in cache.txt
+  window {LAYERS} N            of the layer's cache (0: all)
+  ~tensor NAME SHAPE           one of those that a case adds, to show what is different
+  too large                    beside other lines: such a model was not run, so that what its layers
+                               keep was not recorded; nor was it where one has "run fails"
+Nothing is recorded of what a layer keeps where a model has no cache or cannot be run on tokens alone:
+encoders, and models with an encoder.
 """
+import dataclasses
 import json
 import math
 import os
@@ -23,9 +37,12 @@ import sys
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedConfig
 from transformers.initialization import no_init_weights
 
+import family_cases
+import make_goldens
+import more_family_cases
 from make_goldens import CASES
 
 transformers.logging.set_verbosity_error()
@@ -354,14 +371,15 @@ def described(family, values):
     return {"lines": lines, "why": why}
 
 
+def case_word(key, value):
+    return f"-{key}" if value is LEFT_OUT else f"{key}={json.dumps(changed({}, {key: value})[key])}"
+
+
 def case_line(change):
-    words = []
-    for key, value in change.items():
-        words.append(f"-{key}" if value is LEFT_OUT else f"{key}={json.dumps(changed({}, {key: value})[key])}")
-    return "\t".join(["case", *words])
+    return "\t".join(["case", *(case_word(key, value) for key, value in change.items())])
 
 
-def write(family, out):
+def write_in_full(family, out):
     base = base_config(family)
     for key, value in base.items():
         print(f"= {key}\t{json.dumps(value)}", file=out)
@@ -387,13 +405,268 @@ def write(family, out):
             print(family, case_line(change), found.get("fails") or found["why"], sep="\n  ")
 
 
+# ---- The other families: a base is made from the first config of family_cases.py, and recorded briefly.
+
+OTHER = {"qwen2_5_vl": 1, "gemma4": 2}  # whose first config is not the one to begin with
+BRIEF = {family: configs[OTHER.get(family, 0)] for family, configs in (family_cases.CASES | more_family_cases.CASES).items()
+         if family not in BASES}
+# What the config lacks: keys that are null by default, or that no other value can be guessed for.
+WINDOW = dict(sliding_window=8)
+MORE = {
+    "arcee": dict(head_dim=20), "codegen": dict(n_inner=100), "gptj": dict(n_inner=100),
+    "gpt_neo": dict(intermediate_size=100), "t5": dict(num_decoder_layers=3, feed_forward_proj="gated-gelu"),
+    "gemma4_text": dict(num_experts=4, top_k_experts=2, moe_intermediate_size=24),
+    "smollm3": WINDOW, "starcoder2": WINDOW, "phimoe": WINDOW, "minimax": WINDOW, "ministral3": WINDOW,
+    "doge": WINDOW, "jamba": dict(mamba_dt_rank=5), "falcon_h1": dict(mamba_d_head=8),
+    "nemotron_h": dict(moe_latent_size=32), "phi": dict(hidden_size=128),
+    "gemma4": {"text_config.global_head_dim": 24},
+    "longcat_flash": dict(ffn_hidden_size=112, expert_ffn_hidden_size=24, moe_topk=2, zero_expert_num=3),
+    "granitemoehybrid": dict(mamba_d_head=16, position_embedding_type="rope"),
+    "mllama": {"text_config.cross_attention_layers": [1, 2],
+               "vision_config.supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]]},
+}
+# What transformers makes of a null here (most are refused), no template does.
+UNLIKE = {"glm4v_moe": ["text_config.partial_rotary_factor=null"],
+          "gemma4": ["vision_config.use_clipped_linears=null", "vision_config.standardize=null"],
+          "llama4": ["text_config.tie_word_embeddings=null"],
+          "gemma3n": ["audio_config.conf_attention_context_right=null"],
+          "qwen3_vl": ["vision_config.deepstack_visual_indexes=null"],
+          "qwen3_vl_moe": ["vision_config.deepstack_visual_indexes=null"]}
+LARGE = 4_000_000  # parameters; a larger model is not run
+EXPERTS = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts", "experts_per_token")
+CLASS_KEYS = {f.name for f in dataclasses.fields(PreTrainedConfig)}
+PLAIN = (bool, int, float)
+AS_THEY_ARE = ("heads", "time_reduction", "legacy")  # no value but the default goes with the other keys
+
+
+def matters(key):
+    return key not in (IRRELEVANT | CLASS_KEYS) - {"qk_head_dim"} and not any(
+        word in key for word in ("dropout", "pdrop", "token_id", "token_index", "initializer", "_coef", "layerdrop", "_init_"))
+
+
+def parts_of(config):
+    """The config itself as "", and each nested one by its key."""
+    yield "", config
+    for key in sorted(config.sub_configs):
+        if isinstance(getattr(config, key, None), PreTrainedConfig):
+            yield key + ".", getattr(config, key)
+
+
+def nested(flat):
+    """{"text_config.hidden_size": 64} as {"text_config": {"hidden_size": 64}}"""
+    whole = {}
+    for key, value in flat.items():
+        head, dot, tail = key.partition(".")
+        if dot:
+            whole.setdefault(head, {})[tail] = value
+        else:
+            whole[key] = value
+    return whole
+
+
+def flattened(values, inner):
+    return {**{k: v for k, v in values.items() if k not in inner},
+            **{f"{key}.{k}": v for key in inner for k, v in values.get(key, {}).items()}}
+
+
+def config_of(values):
+    values = json.loads(json.dumps(values))
+    kind = values.pop("model_type")
+    return AutoConfig.for_model(family_cases.CLASSES.get(kind, kind), **values)
+
+
+def said_and_default(values):
+    """A whole config, flat: what `values` says, and the default of every other key unless that is null.
+    And the keys that are null by default."""
+    config = config_of(values)
+    inner = [prefix[:-1] for prefix, _ in parts_of(config) if prefix]
+    flat = flattened(values, inner)
+    nulls = []
+    for prefix, part in parts_of(config):
+        if prefix:
+            flat.setdefault(prefix + "model_type", part.model_type)
+        for field in dataclasses.fields(part):
+            key = prefix + field.name
+            if key in flat or field.name in inner or not matters(field.name) or field.name == "rope_parameters":
+                continue
+            if any(alias in flat for alias in (prefix + a for a, k in part.attribute_map.items() if k == field.name)):
+                continue
+            value = field.default if field.default is not dataclasses.MISSING else None
+            if field.default_factory is not dataclasses.MISSING:
+                value = field.default_factory()
+            if value is None:
+                nulls.append(key)
+            else:
+                flat[key] = json.loads(json.dumps(value))
+    return flat, nulls
+
+
+def model_of(values, known=None):
+    """The config, and the model unless the config is `known` already."""
+    config = config_of(values)
+    if known is not None and config.to_json_string(use_diff=False) == known:
+        return config, None
+    return config, make_goldens.build(config, values.get("architectures", [None])[0])
+
+
+def whole_tensor_lines(model, family):
+    """As tree_lines(), of the tensors that make_goldens.py lists."""
+    entries, module = [], ""
+    for line in make_goldens.tree_lines(model, family not in make_goldens.FUSED):
+        words = line.removeprefix("  ").split("\t")
+        if not line.startswith("  "):
+            module = words[0]
+            continue
+        parts = (f"{module}.{words[0]}" if module else words[0]).split(".")
+        at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+        if at is None:
+            entries.append((f"tensor {'.'.join(parts)}", None, " " + words[1]))
+        else:
+            entries.append((f"tensor {'.'.join(parts[:at])}.", int(parts[at]), f".{'.'.join(parts[at + 1:])} {words[1]}"))
+    return sorted(folded(entries))
+
+
+def hashed(lines):
+    value = 0xCBF29CE484222325
+    for byte in "".join(line + "\n" for line in lines).encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
+def kept_lines(model, config):
+    """What each layer keeps. The values of the weights do not matter, so they are zeros."""
+    model = model.to(torch.bfloat16).to_empty(device="cpu").eval()
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data.zero_()
+    ids = torch.full((make_goldens.BATCH, make_goldens.POSITIONS), 3)
+    with torch.no_grad():
+        out = model(input_ids=ids, use_cache=True)
+    cache = out.get("past_key_values") or out.get("cache_params")
+    sizes = [make_goldens.layer_bytes(layer) for layer in cache.layers]
+    windows = [getattr(layer, "sliding_window", None) or 0 for layer in cache.layers]
+    for i, state in enumerate(getattr(cache, "linear_cache", [])):
+        sizes[i] += state.nbytes if isinstance(state, torch.Tensor) else 0
+    if config.model_type == "longcat_flash":
+        sizes = [a + b for a, b in zip(sizes[::2], sizes[1::2], strict=True)]
+        windows = windows[::2]
+    yield from folded([("keeps ", i, f" {n}") for i, n in enumerate(sizes)])
+    yield from folded([("window ", i, f" {n}") for i, n in enumerate(windows)])
+
+
+def described_briefly(family, values, with_cache, first=None):
+    """Of a config that transformers completes to the same as the first one, `first` again."""
+    try:
+        config, model = model_of(values, first and first["config"])
+    except Exception as error:
+        return {"fails": f"{type(error).__name__}: {error}"}
+    if model is None:
+        return first
+    tensors = whole_tensor_lines(model, family)
+    count = sum(p.numel() for p in model.parameters()) - make_goldens.identities(model)
+    lines = [f"parameters {count}", f"tensors {hashed(tensors)}"]
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if isinstance(positions, int):
+        lines.append(f"positions {positions}")
+    chosen = next((getattr(text, key) for key in EXPERTS if getattr(text, key, None) is not None), None)
+    if chosen is not None and any(".experts" in name for name, _ in model.named_modules()):
+        lines += sorted({f"experts of a token {n}" for n in (chosen if isinstance(chosen, list) else [chosen])})
+    completed = config.to_json_string(use_diff=False)
+    why = "too large" if count > LARGE else None
+    if with_cache and not why:
+        try:
+            config._experts_implementation = "eager"
+            lines += kept_lines(model, config)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+    return {"lines": lines, "tensors": tensors, "why": why if with_cache else None, "config": completed}
+
+
+def others(value):
+    """Values of the same type that may be valid in place of a default."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [2 * value or 1, value - 1, value + 1] if value > 0 else [1]
+    return [value / 2]
+
+
+def varied(family, flat, fixed):
+    """Gives every key that has its default another value, if that makes another model."""
+    found = described_briefly(family, nested(flat), True)
+    if "fails" in found:
+        raise ValueError(f"{family}: {found['fails']}")
+    if why := found["why"]:
+        print(family, "has no cache here:", why)
+    with_cache = why is None
+    for key in sorted(flat, key=lambda k: not isinstance(flat[k], bool)):
+        if key in fixed or not isinstance(flat[key], PLAIN) or key.rpartition(".")[2].endswith(AS_THEY_ARE):
+            continue
+        for value in others(flat[key]):
+            other = described_briefly(family, nested({**flat, key: value}), with_cache)
+            if "fails" in other or other["why"]:
+                continue
+            if other["lines"] != found["lines"]:
+                flat, found = {**flat, key: value}, other
+                break
+    return flat, found, with_cache
+
+
+def outcome(found, first):
+    if "fails" in found:
+        return (" fails",)
+    lines = found["lines"]
+    whole = [line for line in first["lines"] if not found["why"] or not line.startswith(("keeps", "window"))]
+    single = ("parameters", "tensors", "positions")
+    kinds = {line.split()[0] for line in lines}
+    out = [f" -{line}" for line in whole if line not in lines and
+           (line.split()[0] not in single or line.split()[0] not in kinds)]
+    out += [f" +{line}" for line in lines if line not in whole]
+    if found["why"]:
+        out.append(" too large" if found["why"] == "too large" else " run fails")
+    return tuple(out)
+
+
+def telling(found, first):
+    new = [line for line in found.get("tensors", []) if line not in set(first.get("tensors", []))]
+    return [f" ~{line}" for line in new[:1] + new[1:][-1:] if len(line) < 100]
+
+
+def write_briefly(family, out):
+    values = {**BRIEF[family], "model_type": family}
+    for key, value in family_cases.TOKENS.items():
+        values.setdefault(key, value)
+    flat, nulls = said_and_default({**values, "dtype": "bfloat16"})
+    flat |= MORE.get(family, {})
+    nulls = [key for key in nulls if key not in flat]
+    fixed = set(flattened(values, [k for k, v in values.items() if isinstance(v, dict)])) | set(MORE.get(family, {}))
+    flat, first, with_cache = varied(family, flat, fixed)
+    for key, value in flat.items():
+        print(f"= {key}\t{json.dumps(value)}", file=out)
+    print("case", *(" " + line for line in first["lines"]), sep="\n", file=out)
+    keys = [k for k in flat if matters(k.rpartition(".")[2]) and k.rpartition(".")[2] != "model_type"]
+    groups, shown = {}, {}
+    for key, value in [(k, LEFT_OUT) for k in keys] + [(k, None) for k in keys + nulls]:
+        if case_word(key, value) in UNLIKE.get(family, []):
+            continue
+        found = described_briefly(family, nested({k: v for k, v in {**flat, key: value}.items() if v is not LEFT_OUT}),
+                                  with_cache, first)
+        after = outcome(found, first)
+        groups.setdefault(after, []).append(case_word(key, value))
+        shown.setdefault(after, telling(found, first))
+        if why := found.get("fails") or found["why"]:
+            print("  ", case_word(key, value), why.replace("\n", " ")[:200])
+    for after, words in groups.items():
+        print("\t".join(["each", *words]), *after, *shown[after], sep="\n", file=out)
+
+
 def main():
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "defaults")
     os.makedirs(root, exist_ok=True)
-    for family in sys.argv[1:] or BASES:
+    for family in sys.argv[1:] or [*BASES, *BRIEF]:
         with open(os.path.join(root, f"{family}.txt"), "w") as out:
-            write(family, out)
-        print(family, os.path.getsize(out.name))
+            (write_in_full if family in BASES else write_briefly)(family, out)
+        print(family, os.path.getsize(out.name), flush=True)
 
 
 if __name__ == "__main__":
