@@ -12,8 +12,9 @@
 namespace berth {
 
 // Which share of its random or many instances a test tries: all of them (1), but under a sanitizer,
-// which makes each ten times as slow, one in 24. What a sanitizer finds there it finds in a few.
-#ifdef BERTH_SANITIZED
+// which makes each ten times as slow, one in 24. What a sanitizer finds there it finds in a few,
+// and coverage (BERTH_FEW_INSTANCES) counts no more lines in more of them.
+#if defined(BERTH_SANITIZED) || defined(BERTH_FEW_INSTANCES)
 inline constexpr int kInstanceShare = 24;
 #else
 inline constexpr int kInstanceShare = 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "planner/base/digits.h"
 #include "planner/model/tree/text_keys.h"
 
 namespace berth {
@@ -28,10 +29,6 @@ bool is_size(std::string_view key) {
          std::ranges::any_of(kSizes, [last](KeyNames names) {
            return std::ranges::find(names, last) != names.end();
          });
-}
-
-bool is_number(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
 }  // namespace
