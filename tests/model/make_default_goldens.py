@@ -425,18 +425,22 @@ MORE = {
     "mllama": {"text_config.cross_attention_layers": [1, 2],
                "vision_config.supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]]},
 }
-# What transformers makes of a null here (most are refused), no template does.
+# What transformers makes of these (it refuses most of them), no template does.
 UNLIKE = {"glm4v_moe": ["text_config.partial_rotary_factor=null"],
           "gemma4": ["vision_config.use_clipped_linears=null", "vision_config.standardize=null"],
           "llama4": ["text_config.tie_word_embeddings=null"],
+          "deepseek_v4": ["num_hash_layers=null"], "mellum": ["num_mtp_layers=null"],
+          # These contradict the lists of layers beside them.
+          "gpt_neo": ["-num_layers"], "kimi_linear": ["-num_hidden_layers", "linear_attn_config=null"],
           "gemma3n": ["audio_config.conf_attention_context_right=null"],
           "qwen3_vl": ["vision_config.deepstack_visual_indexes=null"],
           "qwen3_vl_moe": ["vision_config.deepstack_visual_indexes=null"]}
+NOT_RUN = {"deepseek_v4"}  # keeps compressed positions, which are no tensors of a plain layer
 LARGE = 4_000_000  # parameters; a larger model is not run
 EXPERTS = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts", "experts_per_token")
 CLASS_KEYS = {f.name for f in dataclasses.fields(PreTrainedConfig)}
 PLAIN = (bool, int, float)
-AS_THEY_ARE = ("heads", "time_reduction", "legacy")  # no value but the default goes with the other keys
+AS_THEY_ARE = ("heads", "time_reduction", "legacy", "add_cross_attention")  # no value but the default goes with the other keys
 
 
 def matters(key):
@@ -489,6 +493,8 @@ def said_and_default(values):
             key = prefix + field.name
             if key in flat or field.name in inner or not matters(field.name) or field.name == "rope_parameters":
                 continue
+            if prefix + part.attribute_map.get(field.name, "") in flat:
+                continue  # another name of a key that is there
             if any(alias in flat for alias in (prefix + a for a, k in part.attribute_map.items() if k == field.name)):
                 continue
             value = field.default if field.default is not dataclasses.MISSING else None
@@ -596,9 +602,12 @@ def varied(family, flat, fixed):
     found = described_briefly(family, nested(flat), True)
     if "fails" in found:
         raise ValueError(f"{family}: {found['fails']}")
-    if why := found["why"]:
+    why = "not run" if family in NOT_RUN else found["why"]
+    if why:
         print(family, "has no cache here:", why)
     with_cache = why is None
+    if family in NOT_RUN:
+        found = described_briefly(family, nested(flat), False)
     for key in sorted(flat, key=lambda k: not isinstance(flat[k], bool)):
         if key in fixed or not isinstance(flat[key], PLAIN) or key.rpartition(".")[2].endswith(AS_THEY_ARE):
             continue
