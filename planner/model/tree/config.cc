@@ -43,6 +43,7 @@ class ConfigReader {
     forget_outer_sizes();
     promote("text_config.", "");
     settle_rope();
+    expand_attention_types();
     rename("torch_dtype", "dtype");
     config_.model_type_ = config_.text("model_type").value_or("");
     return std::move(config_);
@@ -126,6 +127,7 @@ class ConfigReader {
     ondemand::array array;
     if (auto error = value.get_array().get(array)) fail(key, error);
     std::vector<Value> list;
+    std::vector<std::string> keys;  // of the scalars
     bool scalars = true;
     std::size_t number = 0;
     for (auto result : array) {
@@ -135,6 +137,7 @@ class ConfigReader {
       if (auto error = result.get(element)) fail(element_key, error);
       if (const auto no_json = no_json_number(element)) {
         list.emplace_back(*no_json);
+        keys.push_back(element_key);
         continue;
       }
       if (auto error = element.type().get(type)) fail(element_key, error);
@@ -143,11 +146,39 @@ class ConfigReader {
         read_value(element, element_key, depth + 1);
       } else if (auto scalar = read_scalar(element, type, element_key)) {
         list.push_back(std::move(*scalar));
+        keys.push_back(element_key);
       } else {
         scalars = false;
       }
     }
-    if (scalars) config_.lists_.insert_or_assign(key, std::move(list));
+    if (scalars) {
+      config_.lists_.insert_or_assign(key, std::move(list));
+      return;
+    }
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      config_.values_.insert_or_assign(keys[i], std::move(list[i]));
+    }
+  }
+
+  // GPT-Neo's [[["global", "local"], 12]]: kinds of layers, and how often they come one after
+  // another. `attention_types.layers` becomes the kind of each layer.
+  void expand_attention_types() {
+    constexpr std::int64_t kMostLayers = 100'000;
+    std::vector<Value> layers;
+    for (std::size_t i = 0;; ++i) {
+      const std::string entry = "attention_types." + std::to_string(i);
+      const std::vector<Value>* kinds = config_.find_list(entry + ".0");
+      const std::optional<std::int64_t> times = config_.integer(entry + ".1");
+      if (kinds == nullptr || !times) break;
+      if (*times < 0 || *times > kMostLayers / std::max<std::int64_t>(1, std::ssize(*kinds))) {
+        fail(entry + ": " + std::to_string(*times) + " times is no number of layers");
+      }
+      for (std::int64_t n = 0; n < *times; ++n) {
+        layers.insert(layers.end(), kinds->begin(), kinds->end());
+      }
+    }
+    if (!layers.empty())
+      config_.lists_.insert_or_assign("attention_types.layers", std::move(layers));
   }
 
   std::optional<Value> read_scalar(ondemand::value& value, ondemand::json_type type,
