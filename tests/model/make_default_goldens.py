@@ -430,8 +430,10 @@ UNLIKE = {"glm4v_moe": ["text_config.partial_rotary_factor=null"],
           "gemma4": ["vision_config.use_clipped_linears=null", "vision_config.standardize=null"],
           "llama4": ["text_config.tie_word_embeddings=null"],
           "deepseek_v4": ["num_hash_layers=null"], "mellum": ["num_mtp_layers=null"],
+          # Its default is no number of experts, which transformers cannot build; checkpoints of that kind are dense.
+          "dots1": ["-n_routed_experts", "n_routed_experts=null"],
           # These contradict the lists of layers beside them.
-          "gpt_neo": ["-num_layers"], "kimi_linear": ["-num_hidden_layers", "linear_attn_config=null"],
+          "kimi_linear": ["-num_hidden_layers", "linear_attn_config=null"],
           "gemma3n": ["audio_config.conf_attention_context_right=null"],
           "qwen3_vl": ["vision_config.deepstack_visual_indexes=null"],
           "qwen3_vl_moe": ["vision_config.deepstack_visual_indexes=null"]}
