@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <system_error>
 
 namespace berth {
@@ -27,8 +28,7 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint
   return value.load(std::memory_order_acquire);
 }
 
-// The processors that this process may run on.
-std::vector<int> processors() {
+std::vector<int> allowed_processors() {
   std::vector<int> allowed;
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -42,9 +42,14 @@ std::vector<int> processors() {
 
 }  // namespace
 
+std::size_t ThreadTeam::processors() {
+  const std::size_t allowed = allowed_processors().size();
+  return std::max<std::size_t>(1, allowed > 0 ? allowed : std::thread::hardware_concurrency());
+}
+
 ThreadTeam::ThreadTeam(std::size_t threads) {
-  const std::vector<int> cpus = processors();
-  if (threads == 0) threads = cpus.empty() ? std::thread::hardware_concurrency() : cpus.size();
+  const std::vector<int> cpus = allowed_processors();
+  if (threads == 0) threads = processors();
   for (std::size_t i = 1; i < threads; ++i) {
     try {
       workers_.emplace_back([this, i] { serve(i); });

@@ -26,6 +26,8 @@ class ThreadTeam {
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   std::size_t size() const { return workers_.size() + 1; }
+  /// How many processors the process may run on: at least 1.
+  static std::size_t processors();
 
   /// Runs work(i, size()) for every i below size(), work(0, size()) on the caller's thread, and
   /// returns when all have ended. `work` must not throw. For one caller at a time.
