@@ -291,6 +291,13 @@ std::size_t running_threads() {
   return threads;
 }
 
+bool Held::operator==(const Held& other) const {
+  const std::uint64_t apart = std::max(mapped_mebibytes, other.mapped_mebibytes) -
+                              std::min(mapped_mebibytes, other.mapped_mebibytes);
+  return threads == other.threads && descriptors == other.descriptors &&
+         shard_mappings == other.shard_mappings && apart < 8;
+}
+
 std::ostream& operator<<(std::ostream& out, const Held& held) {
   return out << held.threads << " threads, " << held.descriptors << " descriptors, "
              << held.shard_mappings << " mapped shards, " << held.mapped_mebibytes << " MiB mapped";
@@ -314,7 +321,7 @@ Held held() {
     bytes += size;
   }
 #ifndef BERTH_SANITIZED
-  held.mapped_mebibytes = bytes >> 23 << 3;  // sanitizers map memory of their own as they go
+  held.mapped_mebibytes = bytes >> 20;  // sanitizers map memory of their own as they go
 #endif
   return held;
 }

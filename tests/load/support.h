@@ -82,9 +82,10 @@ struct Held {
   std::size_t threads = 0;
   std::size_t descriptors = 0;
   std::size_t shard_mappings = 0;      // of .safetensors files
-  std::uint64_t mapped_mebibytes = 0;  // address space, to 8 MiB: allocators keep some for later
+  std::uint64_t mapped_mebibytes = 0;  // address space
 
-  bool operator==(const Held&) const = default;
+  // Allocators keep some memory for later: less than 8 MiB of difference is none.
+  bool operator==(const Held& other) const;
 };
 std::ostream& operator<<(std::ostream& out, const Held& held);
 Held held();
