@@ -28,12 +28,22 @@ Bits get(const std::byte* from, std::size_t i) {
   return bits;
 }
 
-// ggml's quantize_row_q8_0_ref: the largest of 32 becomes 127.
+// ggml's quantize_row_q8_0_ref: the largest of 32 becomes 127. Where one of them is NaN or
+// infinite, the scale is NaN, and so are all 32: integers could not say it.
 void store_q8_0(std::span<const float> values, std::byte* to) {
   for (std::size_t b = 0; b < values.size() / kQ8Elements; ++b, to += kQ8Bytes) {
     const float* from = values.data() + b * kQ8Elements;
     float most = 0;
-    for (std::size_t i = 0; i < kQ8Elements; ++i) most = std::max(most, std::fabs(from[i]));
+    bool finite = true;
+    for (std::size_t i = 0; i < kQ8Elements; ++i) {
+      most = std::max(most, std::fabs(from[i]));
+      finite = finite && std::isfinite(from[i]);
+    }
+    if (!finite) {
+      put(to, 0, float_to_f16(std::numeric_limits<float>::quiet_NaN()));
+      std::fill_n(to + 2, kQ8Elements, std::byte{0});
+      continue;
+    }
     const float scale = most / 127;
     const float inverse = scale > 0 ? 1 / scale : 0;
     put(to, 0, float_to_f16(scale));
