@@ -42,21 +42,12 @@ Placement::Placement(const Plan& plan, const ModelTree& tree, const LoadedModel&
       real[tensor.device] = true;
     }
   }
-  std::optional<DeviceIndex> gpu;
-  std::optional<DeviceIndex> cpu;
   for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
     const DeviceLedger& device = plan.devices[i];
     const bool is_real_gpu = device.kind == DeviceKind::kCuda && real[i];
     if (is_real_gpu) open_torch_cuda();
     devices_.push_back(is_real_gpu ? cuda_device(device.name) : at::Device(c10::DeviceType::CPU));
-    if (is_gpu(device.kind) && device.weights > 0 && !gpu) gpu = i;
-    if (device.kind == DeviceKind::kCpu && !cpu) cpu = i;
-  }
-  for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
-    const bool disk = plan.devices[i].kind == DeviceKind::kDisk;
-    const DeviceIndex runner =
-        plan.disk_runner < plan.devices.size() ? plan.disk_runner : gpu.value_or(cpu.value_or(i));
-    compute_.push_back(disk ? runner : i);
+    compute_.push_back(device.kind == DeviceKind::kDisk ? disk_runner(plan) : i);
   }
 }
 

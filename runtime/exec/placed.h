@@ -15,10 +15,9 @@
 
 #include "berth/load.h"
 #include "berth/plan.h"
+#include "runtime/program/weights.h"
 
 namespace berth {
-
-using DeviceIndex = std::uint32_t;  // into Plan::devices
 
 struct Placed {
   at::Tensor value;

@@ -24,6 +24,17 @@ std::optional<FloatFormat> float_format(DType dtype) {
 
 }  // namespace
 
+DeviceIndex disk_runner(const Plan& plan) {
+  if (plan.disk_runner < plan.devices.size()) return plan.disk_runner;
+  std::optional<DeviceIndex> gpu, cpu;
+  for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
+    const DeviceLedger& device = plan.devices[i];
+    if (is_gpu(device.kind) && device.weights > 0 && !gpu) gpu = i;
+    if (device.kind == DeviceKind::kCpu && !cpu) cpu = i;
+  }
+  return gpu.value_or(cpu.value_or(0));
+}
+
 Matrix StoredMatrix::resident(HostBlock& block) const {
   Matrix matrix = matrix_;
   if (matrix.data == nullptr) {
@@ -38,15 +49,7 @@ ProgramWeights::ProgramWeights(const ModelTree& tree, const Plan& plan, const Lo
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
     if (!tree.tensors[id].buffer) ids_.emplace(tree.tensors[id].name, id);
   }
-  // As the planner counts: what it names, else the first GPU that holds weights, else the CPU.
-  std::optional<DeviceIndex> gpu, cpu;
-  for (DeviceIndex i = 0; i < plan.devices.size(); ++i) {
-    const DeviceLedger& device = plan.devices[i];
-    if (is_gpu(device.kind) && device.weights > 0 && !gpu) gpu = i;
-    if (device.kind == DeviceKind::kCpu && !cpu) cpu = i;
-  }
-  disk_runner_ =
-      plan.disk_runner < plan.devices.size() ? plan.disk_runner : gpu.value_or(cpu.value_or(0));
+  disk_runner_ = disk_runner(plan);
 }
 
 TensorId ProgramWeights::id(const std::string& name) const {

@@ -17,6 +17,10 @@ namespace berth {
 
 using DeviceIndex = std::uint32_t;  // into Plan::devices
 
+/// The device that computes with tensors of the disk tier: the one that the plan names, else the
+/// first GPU that holds weights, else the CPU.
+DeviceIndex disk_runner(const Plan& plan);
+
 /// A matrix that is in memory, or is read from the disk tier for each use.
 class StoredMatrix {
  public:
