@@ -5,6 +5,7 @@
 #include <string>
 
 #include "berth/error.h"
+#include "runtime/program/builder.h"
 
 namespace berth {
 namespace {
@@ -38,13 +39,11 @@ std::shared_ptr<const RotaryTable> make_rotary_table(const Rotary& rotary, std::
   return table;
 }
 
-// Writes steps one after another, and keeps account of the device where the activations are, so
-// that every step knows how often it moves one to another device.
-class Compiler {
+class Compiler : public Builder {
  public:
   Compiler(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
            std::optional<DType> kv_dtype)
-      : recipe_(recipe), family_(*recipe.family), weights_(weights), capacity_(capacity) {
+      : Builder(recipe, weights), capacity_(capacity) {
     const DType dtype = kv_dtype.value_or(weights.dtype(name_of(family_.embedding)));
     const std::optional<CacheFormat> format = cache_format(dtype);
     if (!format) {
@@ -66,24 +65,6 @@ class Compiler {
   }
 
  private:
-  static std::string name_of(std::string_view module) { return std::string(module) + ".weight"; }
-
-  template <class Made>
-  Made& emit() {
-    auto step = std::make_unique<Made>();
-    Made& made = *step;
-    made.hops = std::exchange(pending_hops_, 0);
-    (in_head_ ? program_.head : program_.body).push_back(std::move(step));
-    return made;
-  }
-
-  // An activation, or a small tensor of a module, goes from one device to another. The step that is
-  // emitted next counts it.
-  DeviceIndex hop(DeviceIndex from, DeviceIndex to) {
-    if (from != to) ++pending_hops_;
-    return to;
-  }
-
   void embed() {
     const std::string table = name_of(family_.embedding);
     at_ = weights_.device(table);
@@ -107,77 +88,6 @@ class Compiler {
     store_vector(format, std::span(&value, 1), stored);
     load_vector(format, stored, std::span(&value, 1));
     return value;
-  }
-
-  NormWeights norm_weights(const std::string& module, Norm kind) {
-    NormWeights norm;
-    norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;
-    norm.weight = weights_.floats(module + ".weight");
-    norm.epsilon = static_cast<float>(recipe_.norm_eps);
-    if (kind == Norm::kLayer) {
-      norm.bias = weights_.floats(module + ".bias");
-      hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
-    }
-    if (kind == Norm::kRmsPlusOne) {
-      for (float& weight : norm.weight) weight += 1;
-    }
-    return norm;
-  }
-
-  // to = norm(from), on the device of the norm.
-  void norm(const std::string& module, Buffer from, Buffer to) {
-    at_ = hop(at_, weights_.device(module + ".weight"));
-    NormWeights own = norm_weights(module, family_.norm);
-    auto& step = emit<NormStep>();
-    step.norm = std::move(own);
-    step.from = from;
-    step.to = to;
-  }
-
-  // A matrix of a module with its bias, whose products begin at `offset`.
-  ProductPart part(const std::string& module, std::size_t offset) {
-    ProductPart made;
-    made.weights = weights_.matrix(module + ".weight");
-    made.offset = offset;
-    if (weights_.has(module + ".bias")) {
-      made.bias = weights_.floats(module + ".bias");
-      hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
-    }
-    return made;
-  }
-
-  // One product; the activations are on its device before and after it.
-  void product(const std::string& module, bool transposed, Buffer from, Buffer to) {
-    at_ = hop(at_, weights_.device(module + ".weight"));
-    ProductPart one = part(module, 0);
-    auto& step = emit<ProductStep>();
-    step.width = transposed ? one.weights.columns() : one.weights.rows();
-    std::vector<ProductPart> parts;
-    parts.push_back(std::move(one));
-    step.products = Products(std::move(parts), transposed);
-    step.from = from;
-    step.to = to;
-  }
-
-  // Products of one input with several modules, side by side. Each result is on the device of its
-  // module, from where it goes to that of modules[together].
-  void products(const std::vector<std::string>& modules, std::size_t together, Buffer from,
-                Buffer to) {
-    std::vector<ProductPart> parts;
-    std::size_t width = 0;
-    for (const std::string& module : modules) {
-      hop(at_, weights_.device(module + ".weight"));
-      parts.push_back(part(module, width));
-      width += parts.back().weights.rows();
-    }
-    const DeviceIndex end = weights_.device(modules[together] + ".weight");
-    for (const std::string& module : modules) hop(weights_.device(module + ".weight"), end);
-    at_ = end;
-    auto& step = emit<ProductStep>();
-    step.products = Products(std::move(parts));
-    step.from = from;
-    step.to = to;
-    step.width = width;
   }
 
   // Half of a layer: stream += out_norm(block(norm(stream))). The stream goes to the device of the
@@ -312,16 +222,9 @@ class Compiler {
     step.width = program_.vocabulary;
   }
 
-  const Recipe& recipe_;
-  const Family& family_;
-  const ProgramWeights& weights_;
   std::size_t capacity_;
   CacheFormat cache_format_ = CacheFormat::kF32;
   std::shared_ptr<const RotaryTable> rotary_;
-  Program program_;
-  bool in_head_ = false;
-  DeviceIndex at_ = 0;  // where the activations are
-  std::uint64_t pending_hops_ = 0;
 };
 
 }  // namespace

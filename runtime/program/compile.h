@@ -2,23 +2,15 @@
 // left to look up while tokens are made.
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <vector>
+#include <cstddef>
+#include <optional>
 
 #include "berth/plan.h"
 #include "runtime/program/family.h"
-#include "runtime/program/steps.h"
+#include "runtime/program/program.h"
 #include "runtime/program/weights.h"
 
 namespace berth {
-
-struct Program {
-  std::vector<std::unique_ptr<Step>> body;  // from ids to the stream after the last layer
-  std::vector<std::unique_ptr<Step>> head;  // from the stream to logits
-  std::size_t hidden = 0;                   // width of the stream
-  std::size_t vocabulary = 0;               // logits of a position
-};
 
 /// `capacity`: how many positions the KV cache has. Where `kv_dtype` is empty, keys and values are
 /// kept in the dtype of the embedding. Throws Error for tensors that are missing and for a dtype of

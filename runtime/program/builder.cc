@@ -1,0 +1,72 @@
+#include "runtime/program/builder.h"
+
+namespace berth {
+
+NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
+  NormWeights norm;
+  norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;
+  norm.weight = weights_.floats(module + ".weight");
+  norm.epsilon = static_cast<float>(recipe_.norm_eps);
+  if (kind == Norm::kLayer) {
+    norm.bias = weights_.floats(module + ".bias");
+    hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
+  }
+  if (kind == Norm::kRmsPlusOne) {
+    for (float& weight : norm.weight) weight += 1;
+  }
+  return norm;
+}
+
+void Builder::norm(const std::string& module, Buffer from, Buffer to) {
+  at_ = hop(at_, weights_.device(module + ".weight"));
+  NormWeights own = norm_weights(module, family_.norm);
+  auto& step = emit<NormStep>();
+  step.norm = std::move(own);
+  step.from = from;
+  step.to = to;
+}
+
+ProductPart Builder::part(const std::string& module, std::size_t offset) {
+  ProductPart made;
+  made.weights = weights_.matrix(module + ".weight");
+  made.offset = offset;
+  if (weights_.has(module + ".bias")) {
+    made.bias = weights_.floats(module + ".bias");
+    hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
+  }
+  return made;
+}
+
+void Builder::product(const std::string& module, bool transposed, Buffer from, Buffer to) {
+  at_ = hop(at_, weights_.device(module + ".weight"));
+  ProductPart one = part(module, 0);
+  auto& step = emit<ProductStep>();
+  step.width = transposed ? one.weights.columns() : one.weights.rows();
+  std::vector<ProductPart> parts;
+  parts.push_back(std::move(one));
+  step.products = Products(std::move(parts), transposed);
+  step.from = from;
+  step.to = to;
+}
+
+std::size_t Builder::products(const std::vector<std::string>& modules, std::size_t together,
+                              Buffer from, Buffer to) {
+  std::vector<ProductPart> parts;
+  std::size_t width = 0;
+  for (const std::string& module : modules) {
+    hop(at_, weights_.device(module + ".weight"));
+    parts.push_back(part(module, width));
+    width += parts.back().weights.rows();
+  }
+  const DeviceIndex end = weights_.device(modules[together] + ".weight");
+  for (const std::string& module : modules) hop(weights_.device(module + ".weight"), end);
+  at_ = end;
+  auto& step = emit<ProductStep>();
+  step.products = Products(std::move(parts));
+  step.from = from;
+  step.to = to;
+  step.width = width;
+  return width;
+}
+
+}  // namespace berth
