@@ -1,6 +1,14 @@
 #include "runtime/program/builder.h"
 
+#include "planner/base/join.h"
+
 namespace berth {
+namespace {
+
+// "q_proj" of "model.layers.0.self_attn.q_proj".
+std::string last_word(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+}  // namespace
 
 NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
   NormWeights norm;
@@ -41,6 +49,7 @@ void Builder::product(const std::string& module, bool transposed, Buffer from, B
   at_ = hop(at_, weights_.device(module + ".weight"));
   ProductPart one = part(module, 0);
   auto& step = emit<ProductStep>();
+  step.modules = last_word(module);
   step.width = transposed ? one.weights.columns() : one.weights.rows();
   std::vector<ProductPart> parts;
   parts.push_back(std::move(one));
@@ -63,6 +72,7 @@ std::size_t Builder::products(const std::vector<std::string>& modules, std::size
   at_ = end;
   auto& step = emit<ProductStep>();
   step.products = Products(std::move(parts));
+  step.modules = join(modules, ", ", last_word);
   step.from = from;
   step.to = to;
   step.width = width;

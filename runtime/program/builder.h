@@ -27,12 +27,17 @@ class Builder {
   const ProgramWeights& weights() const { return weights_; }
   DeviceIndex at() const { return at_; }  // where the activations are
 
+  /// Layers begin one after another; what is emitted before the first is part of none.
+  void begin_layer() { ++layer_; }
+
   /// Appends a step. All hops since the last one are its own.
   template <class Made>
   Made& emit() {
     auto step = std::make_unique<Made>();
     Made& made = *step;
     made.hops = std::exchange(pending_hops_, 0);
+    made.layer = in_head_ ? Step::kNoLayer : layer_;
+    made.device = at_;
     (in_head_ ? program_.head : program_.body).push_back(std::move(step));
     return made;
   }
@@ -67,6 +72,7 @@ class Builder {
   const ProgramWeights& weights_;
   Program program_;
   bool in_head_ = false;
+  std::int32_t layer_ = Step::kNoLayer;
   DeviceIndex at_ = 0;
   std::uint64_t pending_hops_ = 0;
 };

@@ -56,6 +56,7 @@ class Compiler : public Builder {
   Program compile() {
     embed();
     for (const LayerRecipe& layer : recipe_.layers) {
+      begin_layer();
       half(layer, family_.attention_norm, family_.attention_out_norm, [&] { attention(layer); });
       half(layer, family_.feed_forward_norm, family_.feed_forward_out_norm,
            [&] { feed_forward(layer); });

@@ -11,6 +11,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/kernels/activations.h"
@@ -59,14 +61,21 @@ class Step {
  public:
   virtual ~Step() = default;
   virtual void run(Pass& pass) = 0;
+  /// What it does, in a word or two, or the modules that it computes: for profiles.
+  virtual std::string_view name() const = 0;
 
   /// How many times the step moves an activation to another device.
   std::uint64_t hops = 0;
+  std::int32_t layer = kNoLayer;  // whose part it is
+  DeviceIndex device = 0;         // where its result is
+
+  static constexpr std::int32_t kNoLayer = -1;
 };
 
 /// kStream = scale x the rows of `table` that the ids name, plus the learned positions if any.
 struct EmbedStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "embedding"; }
   StoredMatrix table;
   std::optional<StoredMatrix> positions;
   float scale = 1;
@@ -86,6 +95,7 @@ struct NormWeights {
 /// to = norm(from). The two may be the same.
 struct NormStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "norm"; }
   NormWeights norm;
   Buffer from = Buffer::kStream;
   Buffer to = Buffer::kInput;
@@ -122,6 +132,8 @@ class Products {
 /// to = from x weights^T, or from x weights where they are transposed.
 struct ProductStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return modules; }
+  std::string modules;  // those whose weights it computes with, such as "gate_proj, up_proj"
   Products products;
   Buffer from = Buffer::kInput;
   Buffer to = Buffer::kChange;
@@ -138,6 +150,7 @@ struct RotaryTable {
 /// kAttended = attention of kHeads over the layer's cache, after norms of heads and rotation.
 struct AttentionStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "attention"; }
   std::size_t heads = 0;
   std::size_t kv_heads = 0;
   std::size_t head_dim = 0;
@@ -153,6 +166,7 @@ struct AttentionStep final : Step {
 /// kGated = gate(kWide) x the columns from `width` on, or gate(kWide) where it is not `gated`.
 struct GateStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "gate"; }
   Gate gate = Gate::kSilu;
   bool gated = true;
   std::size_t width = 0;
@@ -161,6 +175,7 @@ struct GateStep final : Step {
 /// kStream += kChange.
 struct AddStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "add"; }
   std::size_t width = 0;
 };
 
@@ -175,6 +190,7 @@ struct Expert {
 /// order of their numbers; those that no row picked are not touched.
 struct ExpertsStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "experts"; }
   std::vector<Expert> experts;
   std::size_t picked = 0;  // of each row
   Gate gate = Gate::kSilu;
@@ -195,6 +211,7 @@ struct ExpertsStep final : Step {
 /// kLogits = softcap x tanh(kLogits / softcap).
 struct CapStep final : Step {
   void run(Pass& pass) override;
+  std::string_view name() const override { return "softcap"; }
   float softcap = 0;
   std::size_t width = 0;
 };
