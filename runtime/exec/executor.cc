@@ -17,7 +17,7 @@
 #include "runtime/exec/reference_decoder.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/program/compiled_decoder.h"
-#include "runtime/program/family.h"
+#include "runtime/program/recipe.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/tokenizer_config.h"
 
@@ -85,7 +85,7 @@ std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* 
 
 // The size of the vocabulary: the rows of the embedding.
 std::int64_t vocabulary_of(const Model& model, const Recipe& recipe) {
-  const std::string name = std::string(recipe.family->embedding) + ".weight";
+  const std::string name = std::string(recipe.family->ends.embedding) + ".weight";
   for (const ModelTensor& tensor : model.tree.tensors) {
     if (tensor.name == name && tensor.shape.size() == 2) {
       return static_cast<std::int64_t>(tensor.shape[0]);

@@ -44,7 +44,7 @@ Placed Operations::normalize(const Placed& input, const std::string& module) {
   const Placed weight = weights_.get(module + ".weight");
   require_together({&input, &weight});
   const std::int64_t width = input.value.size(-1);
-  if (recipe_.family->norm == Norm::kLayer) {
+  if (recipe_.family->norms.kind == Norm::kLayer) {
     const Placed bias = weight_of(module + ".bias", weight.device);
     return {at::layer_norm(input.value.to(weight.value.scalar_type()), {width}, weight.value,
                            bias.value, recipe_.norm_eps),
@@ -53,7 +53,7 @@ Placed Operations::normalize(const Placed& input, const std::string& module) {
   const at::Tensor wide = input.value.to(at::kFloat);
   const at::Tensor scaled =
       wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + recipe_.norm_eps);
-  if (recipe_.family->norm == Norm::kRmsPlusOne) {
+  if (recipe_.family->norms.kind == Norm::kRmsPlusOne) {
     return {scaled * (1.0 + weight.value.to(at::kFloat)), weight.device};
   }
   return {weight.value * scaled.to(input.value.scalar_type()), weight.device};
@@ -88,17 +88,18 @@ Placed Operations::split_heads(const Placed& projected, const std::string& head_
   return heads;
 }
 
-Heads Operations::project_heads(const std::string& layer, const Placed& input) {
-  const Family& family = *recipe_.family;
-  const auto name = [&](std::string_view suffix) {
-    return suffix.empty() ? std::string() : layer + "." + std::string(suffix);
+Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
+  const AttentionModules& names = recipe_.family->attention;
+  const bool transposed = recipe_.family->transposed_weights;
+  const auto norm_of = [&](std::string_view name) {
+    return name.empty() ? std::string() : layer.module(name);
   };
-  if (family.fused_qkv.empty()) {
-    const Placed query = linear(input, name(family.query), family.transposed_weights);
-    const Placed key = linear(input, name(family.key), family.transposed_weights);
-    const Placed value = linear(input, name(family.value), family.transposed_weights);
-    Heads heads{split_heads(query, name(family.query_norm)),
-                split_heads(key, name(family.key_norm)), split_heads(value, "")};
+  if (names.fused.empty()) {
+    const Placed query = linear(input, layer.module(names.query), transposed);
+    const Placed key = linear(input, layer.module(names.key), transposed);
+    const Placed value = linear(input, layer.module(names.value), transposed);
+    Heads heads{split_heads(query, norm_of(names.query_norm)),
+                split_heads(key, norm_of(names.key_norm)), split_heads(value, "")};
     // Where a device map put them on different devices, attention is computed on that of the keys.
     const DeviceIndex device = key.device;
     heads.query = placement_.move(heads.query, device);
@@ -106,7 +107,7 @@ Heads Operations::project_heads(const std::string& layer, const Placed& input) {
     heads.value = placement_.move(heads.value, device);
     return heads;
   }
-  const Placed fused = linear(input, name(family.fused_qkv), family.transposed_weights);
+  const Placed fused = linear(input, layer.module(names.fused), transposed);
   const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
   const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
   const auto part = [&](std::int64_t begin, std::int64_t width) {
@@ -116,10 +117,12 @@ Heads Operations::project_heads(const std::string& layer, const Placed& input) {
           part(query_width + kv_width, kv_width)};
 }
 
-const Operations::Angles& Operations::angles(DeviceIndex device, std::int64_t capacity) {
-  const auto known = angles_.find(device);
+const Operations::Angles& Operations::angles(DeviceIndex device, std::size_t rotary,
+                                             std::int64_t capacity) {
+  const std::pair key(device, rotary);
+  const auto known = angles_.find(key);
   if (known != angles_.end()) return known->second;
-  const auto& frequencies = recipe_.rotary->inverse_frequency;
+  const auto& frequencies = recipe_.rotaries[rotary].inverse_frequency;
   const at::Tensor frequency =
       at::from_blob(const_cast<float*>(frequencies.data()),
                     {1, static_cast<std::int64_t>(frequencies.size())}, at::kFloat);
@@ -128,7 +131,7 @@ const Operations::Angles& Operations::angles(DeviceIndex device, std::int64_t ca
   const at::Tensor angle = at::cat({half, half}, 1);
   const auto target = placement_.torch_device(device);
   return angles_
-      .emplace(device, Angles{angle.cos().to(target, dtype_), angle.sin().to(target, dtype_)})
+      .emplace(key, Angles{angle.cos().to(target, dtype_), angle.sin().to(target, dtype_)})
       .first->second;
 }
 
@@ -148,17 +151,18 @@ at::Tensor Operations::rotated(const at::Tensor& heads, const Angles& angles,
   return rest == 0 ? turned : at::cat({turned, heads.narrow(2, rotating, rest)}, 2);
 }
 
-void Operations::rotate(Heads& heads, std::int64_t position, std::int64_t capacity) {
+void Operations::rotate(Heads& heads, std::size_t rotary, std::int64_t position,
+                        std::int64_t capacity) {
   require_together({&heads.query, &heads.key});
-  const Angles& here = angles(heads.key.device, capacity);
+  const Angles& here = angles(heads.key.device, rotary, capacity);
   heads.query.value = rotated(heads.query.value, here, position);
   heads.key.value = rotated(heads.key.value, here, position);
 }
 
-Placed Operations::join_heads(const std::string& layer, const Placed& heads) {
+Placed Operations::join_heads(const LayerRecipe& layer, const Placed& heads) {
   const std::int64_t positions = heads.value.size(1);
   const Placed joined{heads.value.transpose(0, 1).reshape({positions, -1}), heads.device};
-  return linear(joined, layer + "." + std::string(recipe_.family->attention_out),
+  return linear(joined, layer.module(recipe_.family->attention.out),
                 recipe_.family->transposed_weights);
 }
 
@@ -186,26 +190,27 @@ Placed Operations::gated(const Placed& input, const std::string& gate, const std
   return linear({opened.value * wide.value, wide.device}, down, false);
 }
 
-Placed Operations::feed_forward(const std::string& layer, const Placed& input) {
-  const Family& family = *recipe_.family;
-  const auto name = [&](std::string_view suffix) { return layer + "." + std::string(suffix); };
-  switch (family.feed_forward) {
+Placed Operations::feed_forward(const LayerRecipe& layer, const Placed& input) {
+  if (layer.experts) return experts(layer, input);
+  const FeedForwardModules& names = recipe_.family->feed_forward;
+  const bool transposed = recipe_.family->transposed_weights;
+  const std::string up = layer.module(names.block, names.up);
+  const std::string down = layer.module(names.block, names.down);
+  switch (names.kind) {
     case FeedForward::kPlain: {
-      Placed wide = linear(input, name(family.up), family.transposed_weights);
+      Placed wide = linear(input, up, transposed);
       wide.value = activate(wide.value);
-      return linear(wide, name(family.down), family.transposed_weights);
+      return linear(wide, down, transposed);
     }
     case FeedForward::kGated:
-      return gated(input, name(family.gate), name(family.up), name(family.down));
+      return gated(input, layer.module(names.block, names.gate), up, down);
     case FeedForward::kFusedGated: {
-      const Placed both = linear(input, name(family.up), false);
+      const Placed both = linear(input, up, false);
       const std::int64_t width = both.value.size(1) / 2;
       const at::Tensor wide =
           activate(both.value.narrow(1, 0, width)) * both.value.narrow(1, width, width);
-      return linear({wide, both.device}, name(family.down), false);
+      return linear({wide, both.device}, down, false);
     }
-    case FeedForward::kExperts:
-      return experts(layer, input);
   }
   throw Error("internal error: an unknown feed-forward");
 }
@@ -213,26 +218,26 @@ Placed Operations::feed_forward(const std::string& layer, const Placed& input) {
 // Each position goes through the experts that the router scores highest. Their results are weighted
 // by their probabilities, scaled so that those of the picked experts add up to 1. Only experts that
 // some position picked are run.
-Placed Operations::experts(const std::string& layer, const Placed& input) {
-  const Placed router = linear(input, layer + ".mlp.gate", false);
+Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
+  const MixtureModules& names = recipe_.family->mixture;
+  const Placed router = linear(input, layer.module(names.router), false);
   const at::Tensor probability = at::softmax(router.value, -1, at::kFloat);
-  auto [weight, picked] = at::topk(probability, recipe_.experts_per_token, -1);
+  auto [weight, picked] = at::topk(probability, recipe_.routing.picked, -1);
   weight = weight / weight.sum(-1, /*keepdim=*/true);
   const Placed here = placement_.move(input, router.device);
   // Shares and sums are kept in float32, as transformers keeps them.
   const auto wide = c10::promoteTypes(dtype_, at::kFloat);
   const Placed sum{at::zeros_like(here.value, here.value.options().dtype(wide)), here.device};
   const Placed shares{weight, router.device};
-  for (std::int64_t expert = 0; expert < recipe_.experts; ++expert) {
+  for (std::int64_t expert = 0; expert < recipe_.routing.experts; ++expert) {
     const at::Tensor chosen = picked.eq(expert).nonzero();  // rows of (position, rank)
     if (chosen.size(0) == 0) continue;
     const at::Tensor position = chosen.select(1, 0);
     const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);
-    const std::string module = layer + ".mlp.experts." + std::to_string(expert) + ".";
-    const Family& family = *recipe_.family;
+    const std::string module = layer.module(names.experts, std::to_string(expert)) + ".";
     const Placed rows{here.value.index_select(0, position), here.device};
-    Placed result = gated(rows, module + std::string(family.gate), module + std::string(family.up),
-                          module + std::string(family.down));
+    Placed result = gated(rows, module + std::string(names.gate), module + std::string(names.up),
+                          module + std::string(names.down));
     result = placement_.move(result, sum.device);
     require_together({&sum, &result, &shares});
     sum.value.index_add_(0, position, (result.value * share).to(wide));

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
-#include <unordered_map>
+#include <utility>
 
 #include "runtime/exec/placed.h"
 #include "runtime/exec/weights.h"
-#include "runtime/program/family.h"
+#include "runtime/program/recipe.h"
 
 namespace berth {
 
@@ -26,22 +27,22 @@ class Operations {
       : weights_(weights),
         placement_(placement),
         recipe_(recipe),
-        dtype_(weights.dtype(std::string(recipe.family->embedding) + ".weight")) {}
+        dtype_(weights.dtype(std::string(recipe.family->ends.embedding) + ".weight")) {}
 
   Placed add(const Placed& left, const Placed& right) const;
   Placed norm(const Placed& input, const std::string& module);
   // input x weight^T, plus the bias where the model has one. `transposed`: the weight is [in, out].
   Placed linear(const Placed& input, const std::string& module, bool transposed);
 
-  // Computes query, key and value of a layer, whose full name is `layer`.
-  Heads project_heads(const std::string& layer, const Placed& input);
-  // Applies the rotary embedding to query and key, whose first position is `position`. `capacity`
-  // is how many positions there may be in all.
-  void rotate(Heads& heads, std::int64_t position, std::int64_t capacity);
+  // Computes query, key and value of a layer.
+  Heads project_heads(const LayerRecipe& layer, const Placed& input);
+  // Applies a rotary embedding (an index into Recipe::rotaries) to query and key, whose first
+  // position is `position`. `capacity` is how many positions there may be in all.
+  void rotate(Heads& heads, std::size_t rotary, std::int64_t position, std::int64_t capacity);
   // Puts heads side by side again, and computes the layer's output projection of attention.
-  Placed join_heads(const std::string& layer, const Placed& heads);
+  Placed join_heads(const LayerRecipe& layer, const Placed& heads);
 
-  Placed feed_forward(const std::string& layer, const Placed& input);
+  Placed feed_forward(const LayerRecipe& layer, const Placed& input);
 
  private:
   struct Angles {
@@ -53,16 +54,16 @@ class Operations {
   Placed split_heads(const Placed& projected, const std::string& head_norm);
   Placed gated(const Placed& input, const std::string& gate, const std::string& up,
                const std::string& down);
-  Placed experts(const std::string& layer, const Placed& input);
+  Placed experts(const LayerRecipe& layer, const Placed& input);
   at::Tensor activate(const at::Tensor& input) const;
-  const Angles& angles(DeviceIndex device, std::int64_t capacity);
+  const Angles& angles(DeviceIndex device, std::size_t rotary, std::int64_t capacity);
   at::Tensor rotated(const at::Tensor& heads, const Angles& angles, std::int64_t position) const;
 
   const Weights& weights_;
   Placement& placement_;
   const Recipe& recipe_;
   at::ScalarType dtype_;  // of all activations, in whatever dtype the weights are
-  std::unordered_map<DeviceIndex, Angles> angles_;
+  std::map<std::pair<DeviceIndex, std::size_t>, Angles> angles_;  // by device and rotary embedding
 };
 
 }  // namespace berth

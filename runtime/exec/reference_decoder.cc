@@ -31,8 +31,8 @@ class PlacedDecoder final : public Decoder {
         placement_(plan, model.tree, loaded),
         weights_(model.tree, plan, loaded, placement_),
         operations_(weights_, placement_, recipe),
-        embedding_(std::string(family_.embedding) + ".weight"),
-        head_(std::string(family_.head) + ".weight"),
+        embedding_(std::string(family_.ends.embedding) + ".weight"),
+        head_(std::string(family_.ends.head) + ".weight"),
         capacity_(capacity),
         cancel_(cancel),
         cache_dtype_(plan.workload.kv_dtype ? scalar_type(*plan.workload.kv_dtype) : std::nullopt),
@@ -83,8 +83,8 @@ Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
     hidden.value =
         hidden.value * at::empty({}, hidden.value.options()).fill_(recipe_.embedding_scale);
   }
-  if (!family_.positions.empty()) {
-    const Placed learned = weights_.get(std::string(family_.positions) + ".weight");
+  if (!family_.ends.positions.empty()) {
+    const Placed learned = weights_.get(std::string(family_.ends.positions) + ".weight");
     const auto count = static_cast<std::int64_t>(ids.size());
     const Placed rows{learned.value.narrow(0, positions_, count), learned.device};
     hidden = operations_.add(hidden, placement_.move(rows, hidden.device));
@@ -105,14 +105,14 @@ Placed PlacedDecoder::residual_block(const Placed& stream, const std::string& no
 
 Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   const LayerRecipe& recipe = recipe_.layers[layer];
-  Heads heads = operations_.project_heads(recipe.name, input);
-  if (recipe_.rotary) operations_.rotate(heads, positions_, capacity_);
+  Heads heads = operations_.project_heads(recipe, input);
+  if (recipe.rotary) operations_.rotate(heads, *recipe.rotary, positions_, capacity_);
   KvCache& cache = caches_[layer];
   const auto window = static_cast<std::int64_t>(std::min<std::uint64_t>(recipe.window, capacity_));
   cache.append(heads.key, heads.value, {window > 0 ? window : capacity_, cache_dtype_});
   const Placed attended =
       cache.attend(heads.query, {recipe.attention_scale, recipe_.attention_softcap, recipe.window});
-  return operations_.join_heads(recipe.name, attended);
+  return operations_.join_heads(recipe, attended);
 }
 
 std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
@@ -141,16 +141,17 @@ std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids, con
     const auto name = [&](std::string_view suffix) {
       return suffix.empty() ? std::string() : prefix + std::string(suffix);
     };
-    hidden = residual_block(hidden, name(family_.attention_norm), name(family_.attention_out_norm),
-                            [&](const Placed& input) { return attention(layer, input); });
-    hidden = residual_block(hidden, name(family_.feed_forward_norm),
-                            name(family_.feed_forward_out_norm), [&](const Placed& input) {
-                              return operations_.feed_forward(recipe_.layers[layer].name, input);
+    hidden =
+        residual_block(hidden, name(family_.norms.attention), name(family_.norms.attention_out),
+                       [&](const Placed& input) { return attention(layer, input); });
+    hidden = residual_block(hidden, name(family_.norms.feed_forward),
+                            name(family_.norms.feed_forward_out), [&](const Placed& input) {
+                              return operations_.feed_forward(recipe_.layers[layer], input);
                             });
   }
   check_cancel();
   positions_ += count;
-  const std::string norm(family_.final_norm);
+  const std::string norm(family_.ends.final_norm);
   hidden = operations_.norm(placement_.move(hidden, weights_.device(norm + ".weight")), norm);
   hidden = placement_.move(hidden, weights_.device(head_));
   const auto rows = [&](std::int64_t begin, std::int64_t number) {

@@ -10,7 +10,7 @@
 #include "berth/model.h"
 #include "berth/plan.h"
 #include "runtime/program/decoder.h"
-#include "runtime/program/family.h"
+#include "runtime/program/recipe.h"
 
 namespace berth {
 

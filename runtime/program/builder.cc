@@ -27,7 +27,7 @@ NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
 
 void Builder::norm(const std::string& module, Buffer from, Buffer to) {
   at_ = hop(at_, weights_.device(module + ".weight"));
-  NormWeights own = norm_weights(module, family_.norm);
+  NormWeights own = norm_weights(module, family_.norms.kind);
   auto& step = emit<NormStep>();
   step.norm = std::move(own);
   step.from = from;

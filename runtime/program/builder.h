@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/program/family.h"
 #include "runtime/program/program.h"
+#include "runtime/program/recipe.h"
 #include "runtime/program/steps.h"
 #include "runtime/program/weights.h"
 

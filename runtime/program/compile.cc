@@ -44,21 +44,23 @@ class Compiler : public Builder {
   Compiler(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
            std::optional<DType> kv_dtype)
       : Builder(recipe, weights), capacity_(capacity) {
-    const DType dtype = kv_dtype.value_or(weights.dtype(name_of(family_.embedding)));
+    const DType dtype = kv_dtype.value_or(weights.dtype(name_of(family_.ends.embedding)));
     const std::optional<CacheFormat> format = cache_format(dtype);
     if (!format) {
       throw Error("a KV cache of " + std::string(dtype_name(dtype)) + " cannot be computed with");
     }
     cache_format_ = *format;
-    if (recipe.rotary) rotary_ = make_rotary_table(*recipe.rotary, capacity);
+    for (const Rotary& rotary : recipe.rotaries) {
+      rotaries_.push_back(make_rotary_table(rotary, capacity));
+    }
   }
 
   Program compile() {
     embed();
     for (const LayerRecipe& layer : recipe_.layers) {
       begin_layer();
-      half(layer, family_.attention_norm, family_.attention_out_norm, [&] { attention(layer); });
-      half(layer, family_.feed_forward_norm, family_.feed_forward_out_norm,
+      half(layer, family_.norms.attention, family_.norms.attention_out, [&] { attention(layer); });
+      half(layer, family_.norms.feed_forward, family_.norms.feed_forward_out,
            [&] { feed_forward(layer); });
     }
     head();
@@ -67,12 +69,12 @@ class Compiler : public Builder {
 
  private:
   void embed() {
-    const std::string table = name_of(family_.embedding);
+    const std::string table = name_of(family_.ends.embedding);
     at_ = weights_.device(table);
     std::optional<StoredMatrix> positions;
-    if (!family_.positions.empty()) {
-      positions = weights_.matrix(name_of(family_.positions));
-      hop(weights_.device(name_of(family_.positions)), at_);
+    if (!family_.ends.positions.empty()) {
+      positions = weights_.matrix(name_of(family_.ends.positions));
+      hop(weights_.device(name_of(family_.ends.positions)), at_);
     }
     auto& step = emit<EmbedStep>();
     step.table = weights_.matrix(table);
@@ -96,30 +98,27 @@ class Compiler : public Builder {
   template <class Block>
   void half(const LayerRecipe& layer, std::string_view norm_name, std::string_view out_norm,
             const Block& block) {
-    norm(in(layer, norm_name), Buffer::kStream, Buffer::kInput);
+    norm(layer.module(norm_name), Buffer::kStream, Buffer::kInput);
     const DeviceIndex stream = at_;
     block();
-    if (!out_norm.empty()) norm(in(layer, out_norm), Buffer::kChange, Buffer::kChange);
+    if (!out_norm.empty()) norm(layer.module(out_norm), Buffer::kChange, Buffer::kChange);
     hop(stream, at_);
     emit<AddStep>().width = program_.hidden;
   }
 
-  static std::string in(const LayerRecipe& layer, std::string_view module) {
-    return layer.name + "." + std::string(module);
-  }
-
   void attention(const LayerRecipe& layer) {
-    if (!family_.fused_qkv.empty()) {
-      product(in(layer, family_.fused_qkv), family_.transposed_weights, Buffer::kInput,
+    const AttentionModules& names = family_.attention;
+    if (!names.fused.empty()) {
+      product(layer.module(names.fused), family_.transposed_weights, Buffer::kInput,
               Buffer::kHeads);
     } else {
-      products({in(layer, family_.query), in(layer, family_.key), in(layer, family_.value)}, 1,
+      products({layer.module(names.query), layer.module(names.key), layer.module(names.value)}, 1,
                Buffer::kInput, Buffer::kHeads);
     }
     NormWeights query_norm, key_norm;
-    if (!family_.query_norm.empty()) {
-      query_norm = head_norm(in(layer, family_.query), in(layer, family_.query_norm));
-      key_norm = head_norm(in(layer, family_.key), in(layer, family_.key_norm));
+    if (!names.query_norm.empty()) {
+      query_norm = head_norm(layer.module(names.query), layer.module(names.query_norm));
+      key_norm = head_norm(layer.module(names.key), layer.module(names.key_norm));
     }
     auto& step = emit<AttentionStep>();
     step.heads = static_cast<std::size_t>(recipe_.heads);
@@ -127,14 +126,14 @@ class Compiler : public Builder {
     step.head_dim = static_cast<std::size_t>(recipe_.head_dim);
     step.query_norm = std::move(query_norm);
     step.key_norm = std::move(key_norm);
-    step.rotary = rotary_;
+    if (layer.rotary) step.rotary = rotaries_[*layer.rotary];
     step.settings.heads = step.heads;
     step.settings.scale = static_cast<float>(layer.attention_scale);
     step.settings.softcap = static_cast<float>(recipe_.attention_softcap);
     step.settings.window = layer.window;
     step.format = cache_format_;
     step.capacity = layer.window > 0 ? std::min<std::size_t>(layer.window, capacity_) : capacity_;
-    product(in(layer, family_.attention_out), family_.transposed_weights, Buffer::kAttended,
+    product(layer.module(names.out), family_.transposed_weights, Buffer::kAttended,
             Buffer::kChange);
   }
 
@@ -143,29 +142,24 @@ class Compiler : public Builder {
     const DeviceIndex own = weights_.device(norm + ".weight");
     hop(weights_.device(module + ".weight"), own);
     hop(own, at_);
-    return norm_weights(norm, family_.norm);
+    return norm_weights(norm, family_.norms.kind);
   }
 
   void feed_forward(const LayerRecipe& layer) {
-    switch (family_.feed_forward) {
-      case FeedForward::kPlain:
-        product(in(layer, family_.up), family_.transposed_weights, Buffer::kInput, Buffer::kWide);
-        gate(false);
-        break;
-      case FeedForward::kGated:
-        products({in(layer, family_.gate), in(layer, family_.up)}, 1, Buffer::kInput,
-                 Buffer::kWide);
-        gate(true);
-        break;
-      case FeedForward::kFusedGated:
-        product(in(layer, family_.up), false, Buffer::kInput, Buffer::kWide);
-        gate(true);
-        break;
-      case FeedForward::kExperts:
-        experts(layer);
-        return;
+    if (layer.experts) {
+      experts(layer);
+      return;
     }
-    product(in(layer, family_.down), family_.transposed_weights, Buffer::kGated, Buffer::kChange);
+    const FeedForwardModules& names = family_.feed_forward;
+    const std::string up = layer.module(names.block, names.up);
+    if (names.kind == FeedForward::kGated) {
+      products({layer.module(names.block, names.gate), up}, 1, Buffer::kInput, Buffer::kWide);
+    } else {
+      product(up, family_.transposed_weights, Buffer::kInput, Buffer::kWide);
+    }
+    gate(names.kind != FeedForward::kPlain);
+    product(layer.module(names.block, names.down), family_.transposed_weights, Buffer::kGated,
+            Buffer::kChange);
   }
 
   void gate(bool gated) {
@@ -177,23 +171,23 @@ class Compiler : public Builder {
   }
 
   void experts(const LayerRecipe& layer) {
-    product(layer.name + ".mlp.gate", false, Buffer::kInput, Buffer::kRouter);
+    const MixtureModules& names = family_.mixture;
+    product(layer.module(names.router), false, Buffer::kInput, Buffer::kRouter);
     const DeviceIndex home = at_;
     auto& step = emit<ExpertsStep>();
     step.gate = gate_of(recipe_.activation);
-    step.picked = static_cast<std::size_t>(recipe_.experts_per_token);
-    for (std::int64_t e = 0; e < recipe_.experts; ++e) {
-      const std::string module = layer.name + ".mlp.experts." + std::to_string(e) + ".";
-      step.experts.push_back(expert(module, home));
+    step.picked = static_cast<std::size_t>(recipe_.routing.picked);
+    for (std::int64_t e = 0; e < recipe_.routing.experts; ++e) {
+      step.experts.push_back(expert(layer.module(names.experts, std::to_string(e)) + ".", home));
     }
     at_ = home;
   }
 
   Expert expert(const std::string& module, DeviceIndex home) {
     Expert made;
-    const std::string gate = module + std::string(family_.gate);
-    const std::string up = module + std::string(family_.up);
-    const std::string down = module + std::string(family_.down);
+    const std::string gate = module + std::string(family_.mixture.gate);
+    const std::string up = module + std::string(family_.mixture.up);
+    const std::string down = module + std::string(family_.mixture.down);
     const std::uint64_t before = std::exchange(pending_hops_, 0);
     hop(home, weights_.device(gate + ".weight"));
     hop(home, weights_.device(up + ".weight"));
@@ -212,9 +206,9 @@ class Compiler : public Builder {
 
   void head() {
     in_head_ = true;
-    norm(std::string(family_.final_norm), Buffer::kStream, Buffer::kInput);
-    std::string module(family_.head);
-    if (!weights_.has(name_of(module))) module = family_.embedding;
+    norm(std::string(family_.ends.final_norm), Buffer::kStream, Buffer::kInput);
+    std::string module(family_.ends.head);
+    if (!weights_.has(name_of(module))) module = family_.ends.embedding;
     product(module, false, Buffer::kInput, Buffer::kLogits);
     program_.vocabulary = static_cast<const ProductStep&>(*program_.head.back()).width;
     if (recipe_.logit_softcap <= 0) return;
@@ -225,7 +219,7 @@ class Compiler : public Builder {
 
   std::size_t capacity_;
   CacheFormat cache_format_ = CacheFormat::kF32;
-  std::shared_ptr<const RotaryTable> rotary_;
+  std::vector<std::shared_ptr<const RotaryTable>> rotaries_;  // as in Recipe::rotaries
 };
 
 }  // namespace

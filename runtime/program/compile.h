@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "berth/plan.h"
-#include "runtime/program/family.h"
 #include "runtime/program/program.h"
+#include "runtime/program/recipe.h"
 #include "runtime/program/weights.h"
 
 namespace berth {

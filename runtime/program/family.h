@@ -1,16 +1,15 @@
-// What a model computes, as data: one table holds the differences between model families, and a
-// recipe is what a config.json makes of a row of it. Defaults are not here: the config that comes
-// with a Model is complete. Does not include torch.
+// What model families compute, as data: a row for each, in groups. The defaults of the groups are
+// Llama's, so that a row says how its family differs. Does not include torch.
+//
+// Names are those of the module tree; names of modules within a layer are without the layer's own
+// name. An empty name stands for a module that the family does not have, and an empty key for a
+// setting that it does not know. What config.json decides is no difference between families: it is
+// read from the config, or from the tree, which has a bias or a norm where the config says so.
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <string>
+#include <span>
 #include <string_view>
-#include <vector>
-
-#include "berth/model.h"
-#include "planner/model/tree/config.h"
 
 namespace berth {
 
@@ -21,85 +20,81 @@ enum class Norm : std::uint8_t {
 };
 
 enum class FeedForward : std::uint8_t {
-  kPlain,       // down(act(up(x)))
-  kGated,       // down(act(gate(x)) * up(x))
-  kFusedGated,  // the same, gate and up in one matrix, gate first
-  kExperts      // a router picks some of many gated ones
+  kPlain,      // down(act(up(x)))
+  kGated,      // down(act(gate(x)) * up(x))
+  kFusedGated  // the same, gate and up in one matrix, gate first
 };
 
-enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
-
-// One row of the table. Names are those of the module tree; names of modules within a layer are
-// without the layer's own name. An empty name stands for a module that the family does not have,
-// and an empty key for a setting that it does not know.
-struct Family {
-  std::string_view model_type;
-  std::string_view embedding;
+/// What is around the layers.
+struct Ends {
+  std::string_view embedding = "model.embed_tokens";
   std::string_view positions;  // the learned position embedding; empty: rotary
-  std::string_view final_norm;
-  std::string_view head;
-  Norm norm;
-  std::string_view norm_eps_key;
-  std::string_view kv_heads_key;  // empty: as many as query heads
-  bool partial_rotary;            // partial_rotary_factor counts; else whole heads rotate
-  bool layer_types;               // `layer_types` says which layers have a window
-  bool scales_scores;             // knows scale_attn_weights and scale_attn_by_inverse_layer_idx
-  std::string_view query_scalar_key;  // what scores are scaled by; empty: the head's size
-  std::string_view attention_cap_key, logit_cap_key;
+  std::string_view final_norm = "model.norm";
+  std::string_view head = "lm_head";
+  bool root_scale = false;  // embeddings are scaled by the root of the stream's width
+  std::string_view logit_cap_key;
+};
 
-  std::string_view attention_norm;
-  std::string_view query, key, value;     // either three matrices
-  std::string_view fused_qkv;             // or one, with query, key and value in this order
-  std::string_view query_norm, key_norm;  // of each head
+struct Norms {
+  Norm kind = Norm::kRms;
+  std::string_view epsilon_key = "rms_norm_eps";
+  // Of a layer: before a block, and after it, before the residual is added.
+  std::string_view attention = "input_layernorm";
   std::string_view attention_out;
-  std::string_view attention_out_norm;  // before the residual is added
-
-  std::string_view feed_forward_norm;
-  FeedForward feed_forward;
-  std::string_view gate, up, down;  // kFusedGated: `up` holds both; kExperts: of one expert
-  std::string_view feed_forward_out_norm;
-
-  std::string_view activation_key;
-  bool transposed_weights;  // as in GPT-2's Conv1D: [in, out] instead of [out, in]
+  std::string_view feed_forward = "post_attention_layernorm";
+  std::string_view feed_forward_out;
 };
 
-// Rotary embedding: the angles of position p are p x inverse_frequency.
-struct Rotary {
-  std::vector<float> inverse_frequency;  // half as many as there are dimensions that rotate
+struct AttentionModules {
+  std::string_view kv_heads_key = "num_key_value_heads";  // empty: as many as query heads
+  std::string_view query = "self_attn.q_proj";            // either three matrices
+  std::string_view key = "self_attn.k_proj";
+  std::string_view value = "self_attn.v_proj";
+  std::string_view fused;                 // or one, with query, key and value in this order
+  std::string_view query_norm, key_norm;  // of each head
+  std::string_view out = "self_attn.o_proj";
+  bool layer_types = false;    // `layer_types` says which layers have a window
+  bool scales_scores = false;  // knows scale_attn_weights and scale_attn_by_inverse_layer_idx
+  std::string_view query_scalar_key;  // what scores are scaled by; empty: the head's size
+  std::string_view cap_key;           // of scores
 };
 
-struct LayerRecipe {
-  std::string name;          // "model.layers.3"
-  std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
-  double attention_scale = 1;
+struct RotaryKind {
+  bool partial = false;  // partial_rotary_factor counts; else whole heads rotate
 };
 
-// All that the code needs to know to compute a model: its family, and every figure.
-struct Recipe {
-  const Family* family = nullptr;
-  std::vector<LayerRecipe> layers;
-  std::int64_t heads = 0;
-  std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;
-  double norm_eps = 0;
-  Activation activation = Activation::kSilu;
-  std::optional<Rotary> rotary;
-  double embedding_scale = 1;
-  double attention_softcap = 0;  // 0: none
-  double logit_softcap = 0;      // 0: none
-  std::int64_t experts = 0;
-  std::int64_t experts_per_token = 0;
-  std::uint64_t max_positions = 0;  // 0: unknown
+/// The feed-forward block of a layer without experts.
+struct FeedForwardModules {
+  FeedForward kind = FeedForward::kGated;
+  std::string_view activation_key = "hidden_act";
+  std::string_view block = "mlp";
+  std::string_view gate = "gate_proj";  // in the block, as the next two
+  std::string_view up = "up_proj";      // kFusedGated: holds both
+  std::string_view down = "down_proj";
 };
 
-// The recipe for a model. Throws Error where it cannot be run: it has no config.json, its
-// model_type is not in the table (the message lists those that are), or a field of config.json asks
-// for something that is not computed here.
-Recipe make_recipe(const Model& model);
+/// The block of a layer with experts, which a router picks some of for each position.
+struct MixtureModules {
+  std::string_view router;  // empty: the family has no experts
+  std::string_view experts = "mlp.experts";
+  std::string_view gate = "gate_proj";  // of one expert, as the next two
+  std::string_view up = "up_proj";
+  std::string_view down = "down_proj";
+};
 
-// The rotary frequencies that `rope_parameters` asks for, of type default, linear or llama3;
-// formulas are those of transformers (modeling_rope_utils.py). Throws Error for other types, and
-// where transformers cannot compute with the settings either.
-Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t head_dim);
+/// One row of the table.
+struct Family {
+  std::string_view model_type = "llama";
+  Ends ends;
+  Norms norms;
+  AttentionModules attention;
+  RotaryKind rotary;
+  FeedForwardModules feed_forward;
+  MixtureModules mixture;
+  bool transposed_weights = false;  // as in GPT-2's Conv1D: [in, out] instead of [out, in]
+};
+
+/// The table.
+std::span<const Family> families();
 
 }  // namespace berth

@@ -1,12 +1,11 @@
-// The frequencies of rotary embeddings, computed in float32 as transformers does.
+// Frequencies are computed in float32, as in transformers.
+#include "runtime/program/rotary.h"
 
 #include <cmath>
 #include <numbers>
 
 #include "berth/error.h"
 #include "planner/base/quote.h"
-#include "planner/model/tree/config.h"
-#include "runtime/program/family.h"
 
 namespace berth {
 namespace {
@@ -50,10 +49,10 @@ void refuse_nested(const ModelConfig& config) {
 std::int64_t rotary_dimensions(const ModelConfig& config, const Family& family,
                                std::int64_t head_dim, bool scaled) {
   const char* key = "rope_parameters.partial_rotary_factor";
-  const double partial = scaled || family.partial_rotary ? config.number(key).value_or(1.0) : 1.0;
+  const double partial = scaled || family.rotary.partial ? config.number(key).value_or(1.0) : 1.0;
   const auto dimensions = static_cast<std::int64_t>(static_cast<double>(head_dim) * partial);
   const bool fits =
-      family.partial_rotary ? dimensions > 0 && dimensions <= head_dim : dimensions == head_dim;
+      family.rotary.partial ? dimensions > 0 && dimensions <= head_dim : dimensions == head_dim;
   if (fits && dimensions % 2 == 0) return dimensions;
   throw Error(config.source() + ": " + key + ": " + std::to_string(dimensions) + " of " +
               std::to_string(head_dim) + " dimensions cannot be rotated in a " +
@@ -63,7 +62,7 @@ std::int64_t rotary_dimensions(const ModelConfig& config, const Family& family,
 }  // namespace
 
 Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t head_dim) {
-  if (family.layer_types) refuse_nested(config);
+  if (family.attention.layer_types) refuse_nested(config);
   const std::string type = config.text("rope_parameters.rope_type").value_or("default");
   if (type != "default" && type != "linear" && type != "llama3") {
     throw Error(config.source() + ": rope_parameters.rope_type: " + quote(type) +

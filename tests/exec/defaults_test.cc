@@ -8,7 +8,7 @@
 
 #include "berth/error.h"
 #include "planner/model/open/build_model_tree.h"
-#include "runtime/program/family.h"
+#include "runtime/program/recipe.h"
 #include "tests/model/default_cases.h"
 
 namespace berth {
@@ -77,9 +77,11 @@ Lines described(const Model& model) {
     activation += " " + number(activated(recipe.activation, x));
   }
   lines.push_back(activation);
-  if (recipe.rotary) lines.push_back(frequencies(recipe.rotary->inverse_frequency));
-  if (recipe.experts > 0) {
-    lines.push_back(fmt::format("run experts {} of {}", recipe.experts_per_token, recipe.experts));
+  for (const Rotary& rotary : recipe.rotaries) {
+    lines.push_back(frequencies(rotary.inverse_frequency));
+  }
+  if (recipe.routing.experts > 0) {
+    lines.push_back(fmt::format("run experts {} of {}", recipe.routing.picked, recipe.routing.experts));
   }
   FoldedLines folded;
   for (std::size_t i = 0; i < recipe.layers.size(); ++i) {

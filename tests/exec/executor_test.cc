@@ -15,7 +15,7 @@
 #include "runtime/exec/logits_file.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/program/compiled_decoder.h"
-#include "runtime/program/family.h"
+#include "runtime/program/recipe.h"
 #include "tests/data_names.h"
 #include "tests/error_of.h"
 #include "tests/program/made_model.h"

@@ -1,0 +1,186 @@
+#include "runtime/program/recipe.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "berth/error.h"
+#include "planner/base/join.h"
+#include "planner/base/quote.h"
+#include "planner/model/tree/config.h"
+
+namespace berth {
+namespace {
+
+const Family& find_family(const ModelConfig& config) {
+  for (const Family& family : families()) {
+    if (family.model_type == config.model_type()) return family;
+  }
+  throw Error(config.source() + ": model_type " + quote(config.model_type()) +
+              " cannot be run (these can: " + join(families(), ", ", &Family::model_type) + ")");
+}
+
+[[noreturn]] void fail(const ModelConfig& config, std::string_view key, const std::string& what) {
+  throw Error(config.source() + ": " + std::string(key) + ": " + what);
+}
+
+std::string require_text(const ModelConfig& config, std::string_view key) {
+  const auto value = config.text(key);
+  if (!value) fail(config, key, "missing");
+  return *value;
+}
+
+Activation find_activation(const ModelConfig& config, const Family& family) {
+  const std::string name = require_text(config, family.feed_forward.activation_key);
+  if (name == "silu" || name == "swish") return Activation::kSilu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
+    return Activation::kGeluTanh;  // three names of one formula
+  }
+  if (name == "relu") return Activation::kRelu;
+  fail(config, family.feed_forward.activation_key,
+       quote(name) + " cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh and relu can)");
+}
+
+// Throws Error for fields that change what a model computes in ways that the code here cannot.
+void refuse_unsupported(const ModelConfig& config, const ModelTree& tree) {
+  for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
+    if (config.boolean(key).value_or(false)) {
+      throw Error(config.source() + ": " + key + ": true cannot be run");
+    }
+  }
+  const bool packed = std::any_of(
+      tree.tensors.begin(), tree.tensors.end(),
+      [](const ModelTensor& tensor) { return !tensor.buffer && !is_convertible(tensor.dtype); });
+  if (!tree.quantization.empty() && packed) {
+    throw Error(config.source() + ": " + tree.quantization +
+                " weights cannot be run as they are stored; --dequantize makes plain ones of them");
+  }
+}
+
+std::int64_t require_positive(const ModelConfig& config, std::string_view key, std::int64_t value) {
+  if (value > 0) return value;
+  fail(config, key, "must be positive, not " + std::to_string(value));
+}
+
+// A cap on scores or logits; 0 where there is none, which a null says too.
+double cap(const ModelConfig& config, std::string_view key) {
+  const auto value = key.empty() ? std::nullopt : config.number(key);
+  if (!value) return 0;
+  if (!(*value > 0)) fail(config, key, "must be positive, or null for none");
+  return *value;
+}
+
+double attention_scale(const ModelConfig& config, const Family& family, std::int64_t head_dim,
+                       std::size_t layer) {
+  auto dimensions = static_cast<double>(head_dim);
+  if (!family.attention.query_scalar_key.empty()) {
+    dimensions = config.require_number(family.attention.query_scalar_key);
+    if (!(dimensions > 0)) fail(config, family.attention.query_scalar_key, "must be positive");
+  }
+  if (!family.attention.scales_scores) return 1 / std::sqrt(dimensions);
+  double scale =
+      config.boolean("scale_attn_weights").value_or(true) ? 1 / std::sqrt(dimensions) : 1;
+  if (config.boolean("scale_attn_by_inverse_layer_idx").value_or(false)) {
+    scale /= static_cast<double>(layer + 1);
+  }
+  return scale;
+}
+
+// Throws Error where `layer_types` asks for attention of another kind than the layers have.
+void check_layer_types(const ModelConfig& config, const Family& family,
+                       const std::vector<LayerFacts>& layers) {
+  const auto* types = config.find_list("layer_types");
+  for (std::size_t i = 0; types != nullptr && i < std::min(types->size(), layers.size()); ++i) {
+    const auto* name = std::get_if<std::string>(&(*types)[i]);
+    const bool slides = name != nullptr && *name == "sliding_attention";
+    const std::string layer = "layer " + std::to_string(i);
+    if (slides && layers[i].window == 0) {
+      fail(config, "layer_types",
+           layer +
+               " is 'sliding_attention', but sliding_window is missing, or switched off by "
+               "use_sliding_window");
+    }
+    if (family.attention.layer_types && !slides && (name == nullptr || *name != "full_attention")) {
+      fail(config, "layer_types",
+           layer + " is neither 'full_attention' nor 'sliding_attention', so it cannot be run");
+    }
+  }
+}
+
+void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
+  const Family& family = *recipe.family;
+  const std::string_view kv_key =
+      family.attention.kv_heads_key.empty() ? "num_attention_heads" : family.attention.kv_heads_key;
+  recipe.heads = require_positive(config, "num_attention_heads",
+                                  config.require_integer("num_attention_heads"));
+  recipe.kv_heads = require_positive(config, kv_key, config.integer(kv_key).value_or(recipe.heads));
+  if (recipe.heads % recipe.kv_heads != 0) {
+    fail(config, kv_key,
+         std::to_string(recipe.kv_heads) + " does not divide " + std::to_string(recipe.heads) +
+             " heads");
+  }
+  // The architecture template knows how each family finds head_dim, and the size of the KV cache
+  // shows it.
+  recipe.head_dim = require_positive(
+      config, "head_dim",
+      static_cast<std::int64_t>(tree.facts.layers.front().kv_elements) / (2 * recipe.kv_heads));
+}
+
+void set_routing(const ModelConfig& config, const LayerFacts& layer, Routing& routing) {
+  routing.experts = static_cast<std::int64_t>(layer.experts);
+  routing.picked = static_cast<std::int64_t>(layer.experts_per_token);
+  if (routing.picked <= 0 || routing.picked > routing.experts) {
+    fail(config, "num_experts_per_tok",
+         std::to_string(routing.picked) + " of " + std::to_string(routing.experts) + " experts");
+  }
+}
+
+}  // namespace
+
+Recipe make_recipe(const Model& model) {
+  if (!model.config) {
+    // The last note says what weights without a config are, and what makes a model of them.
+    const bool noted = model.checkpoint && !model.checkpoint->notes.empty();
+    throw Error(model.path.string() + ": cannot be run without a config.json" +
+                (noted ? " (" + model.checkpoint->notes.back() + ")" : ""));
+  }
+  const ModelConfig& config = *model.config;
+  const ModelTree& tree = model.tree;
+  Recipe recipe;
+  recipe.family = &find_family(config);
+  const Family& family = *recipe.family;
+  refuse_unsupported(config, tree);
+  if (tree.find_module(family.ends.head) == nullptr) {
+    throw Error(config.source() +
+                ": architectures: " + quote(std::string(tree.modules.front().cls)) +
+                " has no head (" + std::string(family.ends.head) +
+                ") that gives logits of tokens, so it cannot be run");
+  }
+  if (tree.facts.layers.empty()) throw Error(config.source() + ": the model has no layers");
+  set_heads(config, tree, recipe);
+  recipe.norm_eps = config.require_number(family.norms.epsilon_key);
+  recipe.activation = find_activation(config, family);
+  if (family.ends.positions.empty()) {
+    recipe.rotaries.push_back(make_rotary(config, family, recipe.head_dim));
+  }
+  check_layer_types(config, family, tree.facts.layers);
+  for (const LayerFacts& layer : tree.facts.layers) {
+    LayerRecipe made;
+    made.name = tree.modules[layer.module].name;
+    made.window = layer.window;
+    made.attention_scale = attention_scale(config, family, recipe.head_dim, recipe.layers.size());
+    if (!recipe.rotaries.empty()) made.rotary = 0;
+    made.experts = layer.experts > 0;
+    if (made.experts) set_routing(config, layer, recipe.routing);
+    recipe.layers.push_back(std::move(made));
+  }
+  if (family.ends.root_scale) {
+    recipe.embedding_scale = std::sqrt(static_cast<double>(tree.facts.hidden));
+  }
+  recipe.attention_softcap = cap(config, family.attention.cap_key);
+  recipe.logit_softcap = cap(config, family.ends.logit_cap_key);
+  recipe.max_positions = tree.facts.max_positions;
+  return recipe;
+}
+
+}  // namespace berth

@@ -1,0 +1,59 @@
+// What a config.json makes of a family's row: all figures that the code needs to compute a model.
+// Defaults are not here: the config that comes with a Model is complete. Does not include torch.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "berth/model.h"
+#include "runtime/program/family.h"
+#include "runtime/program/rotary.h"
+
+namespace berth {
+
+enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
+
+struct LayerRecipe {
+  std::string name;          // "model.layers.3"
+  std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
+  double attention_scale = 1;
+  std::optional<std::size_t> rotary;  // into Recipe::rotaries; nothing: no rotation
+  bool experts = false;               // else its feed-forward block is the same for all positions
+
+  /// The full name of a module of the layer, or of one of its blocks.
+  std::string module(std::string_view own) const { return name + "." + std::string(own); }
+  std::string module(std::string_view block, std::string_view own) const {
+    return module(block) + "." + std::string(own);
+  }
+};
+
+/// How a router picks experts for a position.
+struct Routing {
+  std::int64_t experts = 0;
+  std::int64_t picked = 0;  // of them, for each position
+};
+
+struct Recipe {
+  const Family* family = nullptr;
+  std::vector<LayerRecipe> layers;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  double norm_eps = 0;
+  Activation activation = Activation::kSilu;
+  std::vector<Rotary> rotaries;
+  double embedding_scale = 1;
+  double attention_softcap = 0;  // 0: none
+  double logit_softcap = 0;      // 0: none
+  Routing routing;
+  std::uint64_t max_positions = 0;  // 0: unknown
+};
+
+// The recipe for a model. Throws Error where it cannot be run: it has no config.json, its
+// model_type is not in the table (the message lists those that are), or a field of config.json asks
+// for something that is not computed here.
+Recipe make_recipe(const Model& model);
+
+}  // namespace berth
