@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kQ8Elements = 32;
 constexpr std::size_t kQ8Bytes = 34;
 constexpr std::size_t kQueriesAtOnce = 32;
+constexpr std::size_t kHeadsAtOnce = 16;
+constexpr std::size_t kFewHeads = 4;  // fewer share too little of the work of reading keys
 
 template <class Bits>
 void put(std::byte* to, std::size_t i, Bits bits) {
@@ -226,31 +228,42 @@ void load_elements(CacheFormat format, const std::byte* from, std::size_t count,
 void attend(const CacheView& cache, const AttentionSettings& settings, std::size_t first,
             std::size_t count, const float* queries, std::size_t query_stride, float* out,
             std::vector<float>& space, ThreadTeam& team, const InstructionSet& set) {
-  // A piece of work is one KV head and some neighbouring queries.
+  // A piece of work is some neighbouring queries and some heads that share a KV head: no more heads
+  // than the threads need to have something to do each, or than a cache holds.
   const std::size_t runs = (count + kQueriesAtOnce - 1) / kQueriesAtOnce;
-  const std::size_t jobs = runs * cache.kv_heads;
-  const std::size_t rows = std::min(kQueriesAtOnce, count) * (settings.heads / cache.kv_heads);
+  const std::size_t group = settings.heads / cache.kv_heads;
+  std::size_t heads = std::min(group, kHeadsAtOnce);
+  while (heads > kFewHeads && runs * cache.kv_heads * (group / heads) < team.size()) heads /= 2;
+  const std::size_t parts = (group + heads - 1) / heads;
+  const std::size_t jobs = runs * cache.kv_heads * parts;
+  const std::size_t rows = std::min(kQueriesAtOnce, count) * heads;
+  const bool own_values = cache.values != nullptr;
   const std::size_t key_dim = padded_to_lanes(cache.key_dim);
   const std::size_t value_dim = padded_to_lanes(cache.value_dim);
-  const std::size_t each = (kKeysAtOnce + rows) * (key_dim + value_dim) + 2 * rows;
+  const std::size_t each = kKeysAtOnce * (key_dim + (own_values ? value_dim : 0)) +
+                           rows * (key_dim + value_dim) + 2 * rows;
   space.resize(each * team.size());
   std::atomic<std::size_t> next = 0;
   team.run([&](std::size_t thread, std::size_t) {
     float* at = space.data() + each * thread;
     const auto take = [&](std::size_t count_of) { return std::exchange(at, at + count_of); };
-    const AttentionSpace own{take(kKeysAtOnce * key_dim),
-                             take(kKeysAtOnce * value_dim),
-                             take(rows * key_dim),
-                             take(rows * value_dim),
-                             take(rows),
-                             take(rows)};
+    AttentionSpace own;
+    own.keys = take(kKeysAtOnce * key_dim);
+    own.values = own_values ? take(kKeysAtOnce * value_dim) : own.keys;
+    own.queries = take(rows * key_dim);
+    own.sums = take(rows * value_dim);
+    own.most = take(rows);
+    own.total = take(rows);
     // From the last queries on: they see most, so what is left at the end is short.
     for (std::size_t job = next++; job < jobs; job = next++) {
-      const std::size_t run = runs - 1 - job / cache.kv_heads;
+      const std::size_t run = runs - 1 - job / (cache.kv_heads * parts);
       const std::size_t begin = run * kQueriesAtOnce;
-      set.attention({cache, settings, first, begin, std::min(kQueriesAtOnce, count - begin),
-                     job % cache.kv_heads, queries, query_stride, out},
-                    own);
+      const std::size_t kv_head = job / parts % cache.kv_heads;
+      const std::size_t head = job % parts * heads;
+      set.attention(
+          {cache, settings, first, begin, std::min(kQueriesAtOnce, count - begin), kv_head,
+           kv_head * group + head, std::min(heads, group - head), queries, query_stride, out},
+          own);
     }
   });
 }

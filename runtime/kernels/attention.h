@@ -46,7 +46,7 @@ struct CacheView {
   std::size_t value_dim = 0;
   std::size_t capacity = 0;  // positions
   std::byte* keys = nullptr;
-  std::byte* values = nullptr;
+  std::byte* values = nullptr;  // null: a value is the first value_dim elements of its key
   std::size_t fresh_first = static_cast<std::size_t>(-1);
   std::byte* fresh_keys = nullptr;
   std::byte* fresh_values = nullptr;
@@ -58,6 +58,7 @@ struct CacheView {
                : fresh_keys + ((position - fresh_first) * kv_heads + head) * bytes;
   }
   std::byte* value(std::size_t position, std::size_t head) const {
+    if (values == nullptr) return key(position, head);
     const std::size_t bytes = cache_vector_bytes(format, value_dim);
     return position < fresh_first
                ? values + (position % capacity * kv_heads + head) * bytes

@@ -1,5 +1,5 @@
-// A piece of the work of attend(): one KV head, and some neighbouring positions. Only this room
-// includes it.
+// A piece of the work of attend(): some neighbouring positions, and some neighbouring heads that
+// share a KV head. Only this room includes it.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +21,18 @@ struct AttentionJob {
   std::size_t begin;  // the first query of this piece
   std::size_t count;  // its queries
   std::size_t kv_head;
+  std::size_t head;   // the first head of this piece
+  std::size_t heads;  // its heads
   const float* queries;
   std::size_t query_stride;
   float* out;
 };
 
 // Memory that a thread uses again for one piece after another. "Rows" are the queries of a piece
-// times the heads that share the KV head.
+// times its heads. Where values are the beginnings of keys, `values` is `keys`.
 struct AttentionSpace {
   float* keys;     // [kKeysAtOnce, key_dim], padded
-  float* values;   // [kKeysAtOnce, value_dim], padded
+  float* values;   // [kKeysAtOnce, value_dim], padded, or what `keys` has
   float* queries;  // [rows, key_dim], padded
   float* sums;     // [rows, value_dim], padded
   float* most;     // [rows]: the largest score so far

@@ -63,7 +63,8 @@ struct Row {
 };
 
 void add_keys(const Row& row, const AttentionSettings& settings, const AttentionSpace& space,
-              std::size_t key_dim, std::size_t value_dim, std::size_t begin, std::size_t end) {
+              std::size_t key_dim, std::size_t value_dim, std::size_t value_stride,
+              std::size_t begin, std::size_t end) {
   float scores[kKeysAtOnce];
   for (float& score : scores) score = -__builtin_inff();
   float most = row.most;
@@ -92,7 +93,7 @@ void add_keys(const Row& row, const AttentionSettings& settings, const Attention
   for (std::size_t i = 0; i < value_dim; i += kLanes) {
     Floats sums = load<Floats>(row.sums + i) * rescale;
     for (std::size_t k = begin; k < end; ++k) {
-      sums = fma(broadcast(weight[k]), load<Floats>(space.values + k * value_dim + i), sums);
+      sums = fma(broadcast(weight[k]), load<Floats>(space.values + k * value_stride + i), sums);
     }
     std::memcpy(row.sums + i, &sums, sizeof sums);
   }
@@ -103,22 +104,22 @@ void add_keys(const Row& row, const AttentionSettings& settings, const Attention
 void BERTH_LOOPS(attention)(const AttentionJob& job, const AttentionSpace& space) {
   const CacheView& cache = job.cache;
   const AttentionSettings& settings = job.settings;
-  const std::size_t group = settings.heads / cache.kv_heads;
-  const std::size_t rows = job.count * group;
+  const std::size_t heads = job.heads;
+  const std::size_t rows = job.count * heads;
   const std::size_t key_dim = padded_to_lanes(cache.key_dim);
   const std::size_t value_dim = padded_to_lanes(cache.value_dim);
-  const auto head_of = [&](std::size_t row) {
-    return (job.begin + row / group) * settings.heads + job.kv_head * group + row % group;
-  };
+  const bool own_values = cache.values != nullptr;
+  const std::size_t value_stride = own_values ? value_dim : key_dim;
   for (std::size_t row = 0; row < rows; ++row) {
-    const float* query = job.queries + (job.begin + row / group) * job.query_stride +
-                         (job.kv_head * group + row % group) * cache.key_dim;
+    const std::size_t head = job.head + row % heads;
+    const float* query =
+        job.queries + (job.begin + row / heads) * job.query_stride + head * cache.key_dim;
     for (std::size_t i = 0; i < key_dim; ++i) {
       space.queries[row * key_dim + i] = i < cache.key_dim ? query[i] : 0;
     }
     for (std::size_t i = 0; i < value_dim; ++i) space.sums[row * value_dim + i] = 0;
     const bool sink = settings.sinks != nullptr;
-    space.most[row] = sink ? settings.sinks[job.kv_head * group + row % group] : -__builtin_inff();
+    space.most[row] = sink ? settings.sinks[head] : -__builtin_inff();
     space.total[row] = sink ? 1 : 0;
   }
   const auto first_seen = [&](std::size_t position) {
@@ -137,21 +138,23 @@ void BERTH_LOOPS(attention)(const AttentionJob& job, const AttentionSpace& space
           (fresh ? p - cache.fresh_first : p % cache.capacity) * cache.kv_heads + job.kv_head;
       load_cached(cache.format, (fresh ? cache.fresh_keys : cache.keys) + place * key_bytes,
                   cache.key_dim, space.keys + (p - block) * key_dim);
+      if (!own_values) continue;
       load_cached(cache.format, (fresh ? cache.fresh_values : cache.values) + place * value_bytes,
                   cache.value_dim, space.values + (p - block) * value_dim);
     }
     for (std::size_t row = 0; row < rows; ++row) {
-      const std::size_t position = job.first + job.begin + row / group;
+      const std::size_t position = job.first + job.begin + row / heads;
       const std::size_t from = greatest(block, first_seen(position));
       const std::size_t to = least(end, position + 1);
       if (from >= to) continue;
       add_keys({space.queries + row * key_dim, space.sums + row * value_dim, space.most[row],
                 space.total[row]},
-               settings, space, key_dim, value_dim, from - block, to - block);
+               settings, space, key_dim, value_dim, value_stride, from - block, to - block);
     }
   }
   for (std::size_t row = 0; row < rows; ++row) {
-    float* out = job.out + head_of(row) * cache.value_dim;
+    const std::size_t place = (job.begin + row / heads) * settings.heads + job.head + row % heads;
+    float* out = job.out + place * cache.value_dim;
     const float* sums = space.sums + row * value_dim;
     for (std::size_t i = 0; i < cache.value_dim; ++i) out[i] = sums[i] / space.total[row];
   }

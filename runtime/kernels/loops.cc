@@ -14,11 +14,12 @@ namespace berth {
   void attention_##set(const AttentionJob& job, const AttentionSpace& space); \
   void rms_norm_##set(const NormJob& job);                                    \
   void layer_norm_##set(const NormJob& job);                                  \
-  void activate_##set(const ActivateJob& job);
+  void activate_##set(const ActivateJob& job);                                \
+  void delta_rule_##set(const DeltaJob& job);
 
 #define BERTH_LOOPS_OF(set)                                                            \
   products_##set, transposed_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
-      activate_##set
+      activate_##set, delta_rule_##set
 
 BERTH_DECLARE_LOOPS(portable)
 #ifdef BERTH_X86_KERNELS

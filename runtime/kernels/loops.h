@@ -68,6 +68,27 @@ struct ActivateJob {
 };
 using ActivateLoop = void (*)(const ActivateJob& job);
 
+// The gated delta rule for `columns` columns of the state of one head. Pointers are those of the
+// first position.
+inline constexpr std::size_t kDeltaColumns = 64;
+struct DeltaJob {
+  const float* queries;
+  const float* keys;
+  const float* values;
+  std::size_t stride;  // of the three
+  const float* decay;
+  const float* strength;
+  std::size_t heads;  // the stride of the two
+  std::size_t count;  // positions
+  std::size_t key_dim;
+  std::size_t state_stride;
+  std::size_t columns;  // kDeltaColumns at most
+  float* state;
+  float* out;
+  std::size_t out_stride;
+};
+using DeltaLoop = void (*)(const DeltaJob& job);
+
 struct InstructionSet {
   const char* name;
   bool (*supported)();
@@ -77,6 +98,7 @@ struct InstructionSet {
   NormLoop rms_norm;
   NormLoop layer_norm;
   ActivateLoop activate;
+  DeltaLoop delta_rule;
 };
 
 /// From the best to the plainest; the last one runs on every processor.

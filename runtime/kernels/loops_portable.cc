@@ -1,5 +1,6 @@
 #define BERTH_LOOPS(name) name##_portable
 #include "runtime/kernels/attention_loops.h"
+#include "runtime/kernels/delta_rule_loops.h"
 #include "runtime/kernels/elementwise_loops.h"
 #include "runtime/kernels/product_loops.h"
 #include "runtime/kernels/transposed_loops.h"

@@ -141,6 +141,37 @@ TEST_P(Attention, OfAPositionDependsOnNothingElse) {
   }
 }
 
+// As latent attention has it: one KV head for many heads, whose pieces differ with the threads.
+TEST_P(Attention, TakesValuesFromTheBeginningsOfKeys) {
+  const bool q8 = format() == CacheFormat::kQ8_0;
+  const Shape shape{1, 40, q8 ? 96u : 27u, q8 ? 64u : 18u, 80};
+  Cache cache(format(), shape);
+  std::vector<float> key(shape.key_dim);
+  for (std::size_t p = 0; p < shape.capacity; ++p) {
+    cache.append(p, random_);
+    load_vector(format(), cache.view().key(p, 0), key);
+    store_vector(format(), std::span(key).first(shape.value_dim), cache.view().value(p, 0));
+  }
+  CacheView latent = cache.view();
+  latent.values = nullptr;
+  const AttentionSettings settings{shape.group, 0.2F, 0, 0, nullptr};
+  ThreadTeam alone(1), five(5);
+  for (const std::size_t count : {std::size_t{1}, std::size_t{40}}) {
+    const auto queries = random_floats(count * shape.group * shape.key_dim, random_);
+    const std::size_t stride = shape.group * shape.key_dim;
+    const std::size_t first = shape.capacity - count;
+    std::vector<float> apart(count * shape.group * shape.value_dim), found(apart.size());
+    attend(cache.view(), settings, first, count, queries.data(), stride, apart.data(), space_,
+           alone);
+    for (ThreadTeam* team : {&alone, &five}) {
+      attend(latent, settings, first, count, queries.data(), stride, found.data(), space_, *team);
+      EXPECT_EQ(found, apart) << team->size() << " threads";
+    }
+    attend_reference(latent, settings, first, count, queries.data(), found.data());
+    for (std::size_t i = 0; i < apart.size(); ++i) ASSERT_NEAR(found[i], apart[i], 1e-5);
+  }
+}
+
 TEST_P(Attention, OverCachedVectorsThatAreNoNumbersIsNone) {
   const Shape shape = shapes()[0];
   Cache cache(format(), shape);
