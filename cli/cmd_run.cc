@@ -82,6 +82,19 @@ std::string dequantization_note(const ModelTree& tree) {
                      format_size(stored), format_size(bytes));
 }
 
+// Whether packed weights would go to a GPU that is there, where no kernel computes with them yet.
+bool packed_on_gpu(const Options& options, const Planned& planned) {
+  const ModelTree& tree = planned.model.tree;
+  const bool emulate = options.settings.emulate.value_or(false);
+  for (TensorId id = 0; id < planned.plan.tensor_device.size(); ++id) {
+    const std::uint32_t device = planned.plan.tensor_device[id];
+    if (device >= planned.plan.devices.size() || !is_block_format(tree.tensors[id].dtype)) continue;
+    if (!is_gpu(planned.plan.devices[device].kind)) continue;
+    if (!emulate || loader_library().cuda_device_count() > 0) return true;
+  }
+  return false;
+}
+
 // A plan that the run will keep to, where it fits. Where the user left the context or the length of
 // the prompt open, they are large enough for the run. Throws Error, before any weight is read,
 // where the run cannot be done.
@@ -97,6 +110,12 @@ Planned plan_run(const Options& options) {
     if (!settings.context && positions > kDefaultContext) workload.context = positions;
     if (!settings.prompt_tokens) workload.prompt_tokens = std::max(workload.prompt_tokens, prompt);
     plan_opened(planned);
+  }
+  if (!options.plan && !options.settings.dequantize && packed_on_gpu(options, planned)) {
+    write_stderr("note: weights that go to a GPU are dequantised: its kernels take plain ones\n");
+    Options plain = options;
+    plain.settings.dequantize = true;
+    return plan_run(plain);
   }
   if (planned.plan.fits()) executor_library().check_workload(planned.plan, positions);
   return planned;

@@ -38,6 +38,7 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
   load.io = settings.io.value_or(load.io);
   load.staging = planned.plan.staging;
   load.emulate = emulate;
+  load.tile = options.command == Command::kRun;
   load.machine = now;
   if (settings.checksums || settings.verify.value_or(false)) {
     load.verify =

@@ -8,6 +8,7 @@
 
 #include "berth/error.h"
 #include "berth/planner.h"
+#include "cli/process/runtime_library.h"
 #include "cli/process/terminal.h"
 #include "cli/report/plan_file.h"
 #include "planner/base/digits.h"
@@ -167,6 +168,11 @@ void count_checkpoint_space(const Checkpoint& checkpoint, Machine& machine) {
   }
 }
 
+bool is_packed(const ModelTree& tree) {
+  return std::any_of(tree.tensors.begin(), tree.tensors.end(),
+                     [](const ModelTensor& tensor) { return is_block_format(tensor.dtype); });
+}
+
 std::map<DType, std::uint64_t> bytes_by_dtype(const ModelTree& tree) {
   std::map<DType, std::uint64_t> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
@@ -203,6 +209,12 @@ std::optional<DType> dtype_to_run(const ModelTree& tree) {
       ->first;
 }
 
+// Whether quantised weights are to become plain ones, where the user says so.
+std::optional<Dequantize> asked_for_plain(const Options& options) {
+  if (!options.settings.dequantize) return std::nullopt;
+  return *options.settings.dequantize ? Dequantize::kYes : Dequantize::kNo;
+}
+
 // The model as if its weights were stored in another precision. Of the checkpoint nothing is left
 // but what it says of shapes.
 Model open_made_anew(const Options& options, const Precision& precision) {
@@ -223,10 +235,32 @@ Model open_made_anew(const Options& options, const Precision& precision) {
   return model;
 }
 
-// Opens the model. Where the user gave no dtype and a run needs another one, chooses it and says so
-// on stderr.
-Model open_for(const Options& options, std::optional<DType> dtype, Dequantize dequantize,
+// The model with its weights as they are stored, for a run that nobody asked for another form of
+// them. Nothing where no kernel computes with that form, and where it cannot be opened so.
+std::optional<Model> open_to_run_as_stored(const Options& options, Prediction prediction) {
+  if (options.settings.kernels == Kernels::kReference) return std::nullopt;
+  try {
+    Model model = open_model(options.model, std::nullopt, Dequantize::kNo, prediction);
+    const std::string why = executor_library().why_not_as_stored(model);
+    if (why.empty()) return model;
+    write_stderr("note: the weights are not run as they are stored: " + why + "\n");
+  } catch (const Error&) {
+    // Opening it in another form says what is wrong with it, if anything is.
+  }
+  return std::nullopt;
+}
+
+// Opens the model; `asked` is nothing where nobody said whether quantised weights are to become
+// plain ones. Where the user gave no dtype and a run needs another one, chooses it and says so on
+// stderr.
+Model open_for(const Options& options, std::optional<DType> dtype, std::optional<Dequantize> asked,
                Prediction prediction) {
+  if (options.command == Command::kRun && !dtype && !asked) {
+    if (std::optional<Model> stored = open_to_run_as_stored(options, prediction)) {
+      return std::move(*stored);
+    }
+  }
+  const Dequantize dequantize = asked.value_or(wants_plain(options));
   Model model = open_model(options.model, dtype, dequantize, prediction);
   if (options.command == Command::kRun && !model.components.empty()) {
     throw Error(
@@ -246,7 +280,8 @@ Model open_for(const Options& options, std::optional<DType> dtype, Dequantize de
 
 }  // namespace
 
-// A run needs plain weights; other commands take quantised ones as they are, unless asked.
+// A run whose kernels cannot compute with quantised weights as they are stored needs plain ones;
+// other commands take them as they are, unless asked.
 Dequantize wants_plain(const Options& options) {
   const bool plain = options.settings.dequantize.value_or(options.command == Command::kRun);
   return plain ? Dequantize::kYes : Dequantize::kNo;
@@ -265,16 +300,21 @@ std::string stored_name(const ModelTree& tree) {
 Model open_to_plan(const Options& options) {
   const DTypeChoice choice = options.settings.dtype.value_or(DTypeChoice{});
   if (choice.made_anew != nullptr) return open_made_anew(options, *choice.made_anew);
-  return open_for(options, choice.dtype, wants_plain(options), wants_prediction(options));
+  return open_for(options, choice.dtype, asked_for_plain(options), wants_prediction(options));
 }
 
 PlanningTask ask_for(const Options& options, const Model& model) {
   const Settings& settings = options.settings;
   std::vector<std::string> notes;
   Request request = make_request(settings, notes);
-  // A run keeps keys and values in the dtype that it computes with.
-  if (options.command == Command::kRun && !request.workload.kv_dtype) {
-    request.workload.kv_dtype = most_common_dtype(model.tree);
+  // A run keeps keys and values in the dtype that it computes with; beside packed weights in
+  // float16, as llama.cpp does. And it wants packed weights in tiles, which mapped ones are not.
+  if (options.command == Command::kRun) {
+    const bool packed = is_packed(model.tree);
+    if (!request.workload.kv_dtype) {
+      request.workload.kv_dtype = packed ? DType::kF16 : most_common_dtype(model.tree);
+    }
+    if (packed && !settings.cpu_memory) request.cpu_memory = CpuMemory::kPrivate;
   }
   PlanningTask task;
   task.machine = choose_machine(options, model, request, task.probed, notes);
@@ -303,9 +343,9 @@ Planned make_planned(const Options& options) {
     const Settings& settings = options.settings;
     const PlanFile file = read_plan_file(*options.plan);
     const std::optional<DType> dtype = settings.dtype ? settings.dtype->dtype : file.dtype;
-    const Dequantize dequantize = file.dequantize ? Dequantize::kYes : wants_plain(options);
+    const auto asked = file.dequantize ? Dequantize::kYes : asked_for_plain(options);
     const Prediction prediction = file.mtp ? Prediction::kLoaded : wants_prediction(options);
-    Planned planned{open_for(options, dtype, dequantize, prediction), {}, {}, {}, {}};
+    Planned planned{open_for(options, dtype, asked, prediction), {}, {}, {}, {}};
     planned.plan = adopt_plan(file, planned.model.tree, settings);
     return planned;
   }

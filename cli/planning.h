@@ -10,7 +10,7 @@
 namespace berth {
 
 // Whether quantised weights are turned into plain ones. --dequantize decides; where it is not
-// given, only a run turns them.
+// given, only a run turns them, and that only where it cannot compute with them as they are stored.
 Dequantize wants_plain(const Options& options);
 
 // What a plan of a model is made from besides its tree.

@@ -45,6 +45,31 @@ struct ReorderBox {
 // the stretch cuts, for each dimension.
 std::vector<ReorderBox> boxes_of(const Reorder& order, std::size_t at, std::size_t bytes);
 
+// Calls work(from, to, bytes) for every unit of `boxes`: its offset in the stretch and in the whole
+// tensor, in bytes.
+template <typename Work>
+void for_each_unit(const std::vector<ReorderBox>& boxes, const Work& work) {
+  for (const ReorderBox& box : boxes) {
+    std::vector<std::size_t> index(box.dims.size());
+    std::size_t from = box.from;
+    std::size_t to = box.to;
+    for (bool more = true; more;) {
+      work(from, to, box.unit);
+      more = false;
+      for (std::size_t k = box.dims.size(); k-- > 0 && !more;) {
+        const ReorderDim& dim = box.dims[k];
+        more = ++index[k] < dim.size;
+        from += dim.from;
+        to += dim.to;
+        if (more) break;
+        from -= index[k] * dim.from;
+        to -= index[k] * dim.to;
+        index[k] = 0;
+      }
+    }
+  }
+}
+
 // Copies the stored bytes [at, at + bytes), which are at `from`, to where they belong in the whole
 // tensor, which begins at `to`. Any alignment will do, and the stretch may begin or end within a
 // unit.

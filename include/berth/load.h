@@ -48,6 +48,11 @@ struct LoadOptions {
   std::uint64_t staging = 128ull << 20;
   // Keeps tensors of devices that this machine lacks in host memory. Default: they are an Error.
   bool emulate = false;
+  // Puts matrices in block formats that go to host memory (private, or of devices that are
+  // emulated) into tiles while they are read, and those on disk when they are fetched:
+  // LoadedTensor::tiled_rows. A run wants that; mapped ones stay as they are stored. Default: none
+  // is tiled.
+  bool tile = false;
   // A file that `berth checksum` wrote: every tensor is compared with it as it is read, mapped ones
   // before load() returns, those on disk when they are fetched. Default: none, nothing is compared.
   std::filesystem::path verify;
@@ -123,6 +128,9 @@ struct LoadedTensor {
   bool emulated = false;
   std::byte* data = nullptr;  // read-only memory where the CPU memory mode is mmap
   std::uint64_t bytes = 0;
+  // The first rows of a matrix, a multiple of 16, that stand in tiles (LoadOptions::tile): the same
+  // bytes in another order, as runtime/kernels/matrix.h says. Of a tensor on disk: once fetched.
+  std::uint64_t tiled_rows = 0;
 };
 
 // Host memory that frees itself, and outlives the LoadedModel; of a tensor fetched from the disk.

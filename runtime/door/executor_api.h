@@ -14,12 +14,13 @@
 
 namespace berth {
 
-inline constexpr int kExecutorApiVersion = 3;
+inline constexpr int kExecutorApiVersion = 4;
 inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {
   int version = kExecutorApiVersion;
   std::uint64_t (*check_run)(const Model&, const RunOptions&) = nullptr;
+  std::string (*why_not_as_stored)(const Model&) = nullptr;
   void (*check_workload)(const Plan&, std::uint64_t positions) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
   ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate

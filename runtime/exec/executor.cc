@@ -16,6 +16,7 @@
 #include "runtime/exec/plain_errors.h"
 #include "runtime/exec/reference_decoder.h"
 #include "runtime/kernels/loops.h"
+#include "runtime/program/as_stored.h"
 #include "runtime/program/compiled_decoder.h"
 #include "runtime/program/recipe.h"
 #include "runtime/text/tokenizer.h"
@@ -126,9 +127,20 @@ struct Prepared {
   std::vector<std::int64_t> end_of_text;
 };
 
+// Throws Error where the weights, as they will be loaded, cannot be computed with.
+void check_weights(const Model& model, const Recipe& recipe, Kernels kernels) {
+  const std::string why = why_not_as_stored(model.tree, *recipe.family);
+  if (why.empty() && (kernels == Kernels::kOwn || !needs_own_kernels(model.tree))) return;
+  const std::string form = model.tree.quantization.empty() ? "the" : model.tree.quantization;
+  throw Error(model.config->source() + ": " + form + " weights cannot be run as they are stored (" +
+              (why.empty() ? "--kernels reference computes with plain weights of one dtype" : why) +
+              "); --dequantize, or --dtype, makes plain ones of them");
+}
+
 Prepared prepare(const Model& model, const RunOptions& options) {
   Prepared prepared;
   prepared.recipe = make_recipe(model);
+  check_weights(model, prepared.recipe, options.kernels);
   prepared.tokenizer = read_tokenizer(model, options);
   if (options.stop_at_end_of_text) prepared.end_of_text = end_of_text(model);
   prepared.prompt_ids = prompt_of(options, prepared.tokenizer.get());
@@ -174,6 +186,15 @@ class TextStream {
 
 }  // namespace
 
+std::string why_not_as_stored(const Model& model) {
+  if (!model.config) return "";
+  try {
+    return why_not_as_stored(model.tree, *make_recipe(model).family);
+  } catch (const Error&) {
+    return "";  // whatever the form of the weights, it cannot be run
+  }
+}
+
 std::uint64_t check_run(const Model& model, const RunOptions& options) {
   return positions_of(prepare(model, options), options);
 }
@@ -209,8 +230,13 @@ RunReport generate(const Model& model, const Plan& plan, const LoadedModel& load
   report.prompt_ids = prepared.prompt_ids;
   const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
 
-  const std::string why_not =
-      options.kernels == Kernels::kReference ? "asked for" : why_not_compiled(model, plan, loaded);
+  const std::string why_not = options.kernels == Kernels::kReference
+                                  ? "asked for"
+                                  : why_not_compiled(prepared.recipe, model, plan, loaded);
+  if (!why_not.empty() && needs_own_kernels(model.tree)) {
+    throw Error("libtorch cannot compute with the weights as they are stored (" + why_not +
+                "); --dequantize, or --dtype, makes plain ones of them");
+  }
   report.kernels = why_not.empty() ? instruction_set().name : "libtorch: " + why_not;
   const auto make = why_not.empty() ? make_compiled_decoder : make_reference_decoder;
   const auto decoder = make(prepared.recipe, model, plan, loaded,

@@ -48,6 +48,11 @@ struct RunReport {
 // many positions of KV cache the run needs: the last new token is never fed back, so it needs none.
 std::uint64_t check_run(const Model& model, const RunOptions& options);
 
+// Empty where the kernels of this project can compute with the model's weights as they will be
+// loaded, on host memory; else why they cannot, in a few words. Needs no weights. Says nothing of
+// whether the model can be run otherwise.
+std::string why_not_as_stored(const Model& model);
+
 // Throws Error where a run with `positions` positions would not keep to the plan's workload: one
 // sequence, Workload::context positions (0: not limited), and a KV cache of a dtype that can be
 // computed with. Needs no weights either.

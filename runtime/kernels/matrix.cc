@@ -82,9 +82,9 @@ Block unpack(MatrixFormat format, const Byte* stored) {
       for (std::size_t p = 0; p < 4; ++p) {
         Byte* q = block.q + 64 * p;
         low_then_high(rest + 44 + 32 * p, 32, q);
-        for (std::size_t i = 0; i < 64; ++i) {
-          const std::size_t bit = 2 * p + i / 32;
-          q[i] |= static_cast<Byte>((rest[12 + i % 32] >> bit & 1) << 4);
+        for (std::size_t i = 0; i < 32; ++i) {
+          q[i] |= static_cast<Byte>((rest[12 + i] >> 2 * p & 1) << 4);
+          q[32 + i] |= static_cast<Byte>((rest[12 + i] >> (2 * p + 1) & 1) << 4);
         }
       }
       break;
@@ -122,13 +122,9 @@ std::size_t element_bytes(MatrixFormat format) {
          (format == MatrixFormat::kQ6_K ? kUpperBitsBytes : 0);
 }
 
-// Writes 32 elements of one row.
+// Writes 32 elements of one row, of a format with blocks of 256.
 void put_elements(MatrixFormat format, const Byte* q, std::size_t row, Byte* out) {
   Byte* const own = out + 4 * row;
-  if (format == MatrixFormat::kQ8_0) {
-    for (std::size_t j = 0; j < 8; ++j) put_word(own + j * kGroupBytes, word_at(q + 4 * j));
-    return;
-  }
   for (std::size_t j = 0; j < 4; ++j) {
     put_word(own + j * kGroupBytes,
              bits_of_each(word_at(q + 4 * j), 15) | bits_of_each(word_at(q + 4 * j + 16), 15) << 4);
@@ -147,7 +143,7 @@ void put_elements(MatrixFormat format, const Byte* q, std::size_t row, Byte* out
   }
 }
 
-// The opposite.
+// The opposite, for all formats with blocks.
 void get_elements(MatrixFormat format, const Byte* in, std::size_t row, Byte* q) {
   const Byte* const own = in + 4 * row;
   for (std::size_t j = 0; j < 8; ++j) {
@@ -172,7 +168,7 @@ std::size_t scale_bytes(MatrixFormat format) {
   return format == MatrixFormat::kQ6_K ? 16 : 12;
 }
 
-// Writes one block of one row to its entry of a tile.
+// Writes one block of 256 elements of one row to its entry of a tile.
 void put_block(MatrixFormat format, const Block& block, std::size_t row, Byte* entry) {
   const TileShape shape = tile_shape(format);
   put_half(entry, row, block.scale);
@@ -189,7 +185,7 @@ void put_block(MatrixFormat format, const Block& block, std::size_t row, Byte* e
   }
 }
 
-// The opposite.
+// The opposite, for all formats with blocks.
 Block get_block(MatrixFormat format, const Byte* entry, std::size_t row) {
   const TileShape shape = tile_shape(format);
   Block block;
@@ -206,6 +202,46 @@ Block get_block(MatrixFormat format, const Byte* entry, std::size_t row) {
     get_elements(format, entry, row, block.q + e);
   }
   return block;
+}
+
+// The four lowest bits of `bits`, one in each byte.
+std::uint32_t bit_in_each(std::uint32_t bits) { return ((bits & 15) * 0x00204081u) & 0x01010101u; }
+
+// Moves a stored block of 32 elements of one row to its entry of a tile, a word at a time. Its
+// nibbles are stored in the order that tiles have.
+void move_small_block(MatrixFormat format, const Byte* stored, std::size_t row, Byte* entry) {
+  put_half(entry, row, bits_at(stored));
+  stored += 2;
+  entry += kHalfBytes;
+  if (tile_shape(format).has_minimum) {
+    put_half(entry, row, bits_at(stored));
+    stored += 2;
+    entry += kHalfBytes;
+  }
+  entry += 4 * row;
+  if (format == MatrixFormat::kQ8_0) {
+    for (std::size_t j = 0; j < 8; ++j) {
+      put_word(entry + j * kGroupBytes, word_at(stored + 4 * j) ^ 0x80808080u);  // + 128
+    }
+    return;
+  }
+  if (has_fifth_bit(format)) {
+    const std::uint32_t bits = word_at(stored);
+    std::uint32_t fifth = 0;
+    for (std::size_t j = 0; j < 8; ++j) fifth |= bit_in_each(bits >> 4 * j) << j;
+    put_word(entry + kNibbleBytes, fifth);
+    stored += 4;
+  }
+  for (std::size_t j = 0; j < 4; ++j) put_word(entry + j * kGroupBytes, word_at(stored + 4 * j));
+}
+
+// Moves a stored block of one row to its entry of a tile.
+void move_block(MatrixFormat format, const Byte* stored, std::size_t row, Byte* entry) {
+  if (tile_shape(format).unit == 32) {
+    move_small_block(format, stored, row, entry);
+  } else {
+    put_block(format, unpack(format, stored), row, entry);
+  }
 }
 
 // Elements in float32, by ggml's formulas: each product and each sum is rounded.
@@ -268,7 +304,7 @@ void make_tile(MatrixFormat format, const std::byte* stored, std::size_t rows, s
     Byte* entry = reinterpret_cast<Byte*>(tile) + block * shape.bytes;
     for (std::size_t row = 0; row < rows; ++row) {
       const std::byte* from = stored + row * row_bytes + block * block_bytes;
-      put_block(format, unpack(format, reinterpret_cast<const Byte*>(from)), row, entry);
+      move_block(format, reinterpret_cast<const Byte*>(from), row, entry);
     }
   }
 }
@@ -287,6 +323,32 @@ void tile_in_place(Matrix& matrix, ThreadTeam& team) {
     }
   });
   matrix.tiled_rows = matrix.rows / kTileRows * kTileRows;
+}
+
+void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t at,
+                  std::size_t bytes, std::byte* matrix) {
+  const std::size_t row_bytes = stored_row_bytes(shape.format, shape.columns);
+  const std::size_t tiled_bytes = shape.tiled_rows() * row_bytes;
+  if (at + bytes > tiled_bytes) {  // the last rows stay as they are stored
+    const std::size_t skipped = at < tiled_bytes ? tiled_bytes - at : 0;
+    std::memcpy(matrix + at + skipped, stored + skipped, bytes - skipped);
+    bytes = skipped;
+  }
+  const TileShape tile = tile_shape(shape.format);
+  const std::size_t block_bytes = stored_block(shape.format).bytes;
+  const std::size_t blocks = row_bytes / block_bytes;
+  const std::size_t first = at / block_bytes;
+  std::size_t row = first / blocks;
+  std::size_t block = first % blocks;
+  for (std::size_t done = 0; done < bytes; done += block_bytes) {
+    std::byte* const own = matrix + row / kTileRows * kTileRows * row_bytes + block * tile.bytes;
+    const auto* const from = reinterpret_cast<const Byte*>(stored + done);
+    move_block(shape.format, from, row % kTileRows, reinterpret_cast<Byte*>(own));
+    if (++block == blocks) {
+      block = 0;
+      ++row;
+    }
+  }
 }
 
 void read_row(const Matrix& matrix, std::size_t row, float* out) {

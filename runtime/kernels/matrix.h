@@ -51,6 +51,22 @@ struct Matrix {
 /// be written. Does nothing for plain formats and for rows that are tiled.
 void tile_in_place(Matrix& matrix, ThreadTeam& team);
 
+/// A matrix that is tiled piece by piece while it is read.
+struct MatrixShape {
+  MatrixFormat format = MatrixFormat::kF32;
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+
+  /// How many of the rows become tiles: all whole groups of 16, in formats that have tiles.
+  std::size_t tiled_rows() const { return is_tiled(format) ? rows / kTileRows * kTileRows : 0; }
+};
+
+/// Puts the bytes [at, at + bytes) of a stored matrix, whole blocks, where the same matrix has them
+/// when it is tiled: `matrix` has as many bytes as the stored one. No byte of a tile belongs to two
+/// rows or to two blocks, so several threads may do this for different stretches of one matrix.
+void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t at,
+                  std::size_t bytes, std::byte* matrix);
+
 /// One row in float32: `out` has `columns` elements.
 void read_row(const Matrix& matrix, std::size_t row, float* out);
 

@@ -84,6 +84,19 @@ void in_steps(const CopyJob& job, std::uint64_t most, const Work& work) {
   for (std::uint64_t at = 0; at < job.bytes; at += step) work(at, std::min(step, job.bytes - at));
 }
 
+// Tiles a stretch of a matrix. Where its rows are stored in another order, the stretch goes piece
+// by piece to the rows that it belongs to.
+void tile_on_host(const CopyJob& job, std::byte* to) {
+  if (!job.reorders()) {
+    tile_stretch(*job.matrix, job.from, job.at, job.bytes, to);
+    return;
+  }
+  for_each_unit(boxes_of(reorder_of(job), job.at, job.bytes),
+                [&](std::size_t from, std::size_t at, std::size_t bytes) {
+                  tile_stretch(*job.matrix, job.from + from, at, bytes, to);
+                });
+}
+
 class HostSink final : public DeviceSink {
  public:
   explicit HostSink(HostArena arena) : arena_(std::make_shared<HostArena>(std::move(arena))) {}
@@ -228,7 +241,9 @@ void copy_on_host(const CopyJob& job, std::byte* to) {
                        float_format(job.dtype));
     return;
   }
-  if (!job.reorders()) {
+  if (job.matrix) {
+    tile_on_host(job, to);
+  } else if (!job.reorders()) {
     convert_on_host(job.from, job.bytes, job.stored, to, job.dtype);
   } else if (job.stored == job.dtype) {
     reorder_on_host(job.from, job.at, job.bytes, reorder_of(job), to);

@@ -14,14 +14,16 @@
 
 #include "berth/checkpoint.h"
 #include "cuda/cast.h"
+#include "runtime/kernels/matrix.h"
 
 namespace berth {
 
 class WeightTables;
 
 // One copy into a sink's memory: `bytes` bytes of whole `stored` elements at `from` become elements
-// of `dtype`, `to` bytes from the beginning of that memory. Where `form` reorders, or `tables` are
-// given, the bytes are a stretch of a stored tensor, and `to` is where the whole tensor begins.
+// of `dtype`, `to` bytes from the beginning of that memory. Where `form` reorders, or `tables` or a
+// `matrix` are given, the bytes are a stretch of a stored tensor, and `to` is where the whole
+// tensor begins.
 struct CopyJob {
   const std::byte* from = nullptr;
   std::uint64_t bytes = 0;
@@ -31,10 +33,13 @@ struct CopyJob {
   const StoredForm* form = nullptr;      // null: the elements stay in their order
   std::uint64_t at = 0;                  // offset of `from` in the stored tensor, in bytes
   const WeightTables* tables = nullptr;  // where the bytes are packed values: those of the weight
+  const MatrixShape* matrix = nullptr;   // where they are to be tiled; for host memory only
 
   bool reorders() const { return form != nullptr && form->reorders(); }
   // Whether the bytes are only copied.
-  bool as_it_is() const { return stored == dtype && !reorders() && tables == nullptr; }
+  bool as_it_is() const {
+    return stored == dtype && !reorders() && tables == nullptr && matrix == nullptr;
+  }
 };
 
 // The functions throw Error where the device fails, except drain().
@@ -79,9 +84,9 @@ struct SinkNeeds {
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                            std::uint64_t slot_bytes, SinkNeeds needs);
 
-// Does one job on the host: a memcpy, a cast or a dequantisation, the first two also with elements
-// put in another order. `to` is where the first element goes; of a job that reorders or dequantises
-// it is where the whole tensor begins. job.to is not looked at.
+// Does one job on the host: a memcpy, a cast, a tiling or a dequantisation, all but the last also
+// with elements put in another order. `to` is where the first element goes; of a job that reorders,
+// tiles or dequantises it is where the whole tensor begins. job.to is not looked at.
 void copy_on_host(const CopyJob& job, std::byte* to);
 
 // Subtracts 1 from each of the F32 values in `bytes` bytes at `values`, in place: for tensors that

@@ -17,6 +17,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
                std::span<const std::unique_ptr<DeviceSink>> sinks,
                const std::vector<bool>& emulated, WrapReader wrap_reader)
     : destinations_(schedule.destinations),
+      tiled_(schedule.tiled),
       mappings_(std::move(mappings)),
       mapped_(schedule.mapped),
       wrap_reader_(std::move(wrap_reader)) {
@@ -46,6 +47,7 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
     loaded.device = plan.tensor_device[id];
     loaded.bytes = destination.bytes;
+    if (destination.matrix != kNone) loaded.tiled_rows = tiled_[destination.matrix].tiled_rows();
     if (destination.device == kNone) continue;
     if (destination.kind == DestinationKind::kDisk && tensor.dequantization != kNone) {
       packed_[id] = {id, destination.source, model.tree.quantized->weights[tensor.dequantization],
@@ -146,7 +148,8 @@ HostBlock Loaded::fetch(TensorId id) const {
   const TensorInfo& info = checkpoint_.tensors[destination.source];
   Fetching file(*this);
   const StoredForm* form = checkpoint_.form_of(info);
-  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr;
+  const MatrixShape* matrix = destination.matrix == kNone ? nullptr : &tiled_[destination.matrix];
+  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr && matrix == nullptr;
   HostBlock block;
   block.bytes = destination.bytes;
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + quote(info.name));
@@ -163,10 +166,11 @@ HostBlock Loaded::fetch(TensorId id) const {
       const std::uint64_t stop = std::min(info.end, at + step);
       file.read_next(destination.source, at, stop, stored.data());
       if (form != nullptr && form->plus_one) subtract_one(stored.data(), stop - at);
-      const CopyJob job{stored.data(), stop - at,      0, info.dtype, wanted.dtype,
-                        form,          at - info.begin};
+      const CopyJob job{stored.data(), stop - at,       0,       info.dtype, wanted.dtype,
+                        form,          at - info.begin, nullptr, matrix};
       copy_on_host(job, to);
-      if (!job.reorders()) to += converted_bytes(stop - at, info.dtype, wanted.dtype);
+      if (!job.reorders() && matrix == nullptr)
+        to += converted_bytes(stop - at, info.dtype, wanted.dtype);
       at = stop;
     }
   }

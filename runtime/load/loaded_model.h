@@ -64,6 +64,7 @@ class Loaded final : public LoadedModel {
   // The model's checkpoint. Its tensors are kept only where some of them stayed on disk.
   Checkpoint checkpoint_;
   std::map<TensorId, PackedWeight> packed_;  // tensors on disk that fetch() dequantises
+  std::vector<MatrixShape> tiled_;           // which Destination::matrix indexes
   std::vector<QuantScheme> schemes_;         // of the weights in packed_
   std::vector<std::shared_ptr<void>> memory_;
   std::vector<HostRegistration> locked_;  // after memory_, so released before it

@@ -128,6 +128,8 @@ class Loading {
     options.cold = [this](std::uint32_t shard) {
       return is_cold(model_.checkpoint->shards[shard], systems_[shard], options_.io);
     };
+    options.tile = options_.tile;
+    options.in_host_memory = [this](std::uint32_t device) { return ordinal_[device] < 0; };
     schedule_ = make_schedule(model_, plan_, options);
     slot_bytes_ = slot_bytes(options.chunk_bytes);
     table_share_ = table_share(options_.staging, schedule_.largest_tables);

@@ -33,6 +33,7 @@ struct Demand {
   DType dtype;
   TensorId tensor;
   std::uint32_t dequantization;  // ModelTensor::dequantization
+  std::uint32_t matrix;          // Destination::matrix
 
   auto key() const { return std::tuple(source, device, dtype); }
 };
@@ -100,20 +101,40 @@ class Builder {
     Destination& at = schedule_.destinations[id];
     at = {DestinationKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
+    const bool map = mappable(info, tensor, device);
+    if (!map) at.matrix = tiled_matrix(info, tensor, device);
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
       // A tensor that is only cast is written to the offload file once. Others stay in their shard;
       // those that are dequantised or put in another order are so at each fetch.
       const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
       at.kind = cast ? DestinationKind::kOffload : DestinationKind::kDisk;
       if (at.kind == DestinationKind::kOffload)
-        demands_.push_back({source, device, tensor.dtype, id, kNone});
-    } else if (mappable(info, tensor, device)) {
+        demands_.push_back({source, device, tensor.dtype, id, kNone, kNone});
+    } else if (map) {
       at.kind = DestinationKind::kMapped;
       at.offset = info.begin;
       schedule_.mapped.push_back({info.shard, info.begin, info.end});
     } else {
-      demands_.push_back({source, device, tensor.dtype, id, tensor.dequantization});
+      demands_.push_back({source, device, tensor.dtype, id, tensor.dequantization, at.matrix});
     }
+  }
+
+  // Adds the shape of a matrix that is to be tiled, and returns its index; kNone for other tensors.
+  std::uint32_t tiled_matrix(const TensorInfo& info, const ModelTensor& tensor,
+                             std::uint32_t device) {
+    const DeviceKind kind = plan_.devices[device].kind;
+    const bool host = options_.in_host_memory
+                          ? options_.in_host_memory(device)
+                          : kind == DeviceKind::kCpu || kind == DeviceKind::kDisk;
+    const auto format = matrix_format(tensor.dtype);
+    if (!options_.tile || !host || !format || tensor.dtype != info.dtype ||
+        tensor.dequantization != kNone || tensor.shape.size() != 2) {
+      return kNone;
+    }
+    const MatrixShape shape{*format, tensor.shape[0], tensor.shape[1]};
+    if (shape.tiled_rows() == 0) return kNone;
+    schedule_.tiled.push_back(shape);
+    return static_cast<std::uint32_t>(schedule_.tiled.size() - 1);
   }
 
   bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
@@ -161,7 +182,7 @@ class Builder {
     const bool single = demands_[last - 1].key() == demand.key();
     const bool in_place = single && !overlaps_[first] && demand.dequantization == kNone &&
                           plan_.devices[demand.device].kind == DeviceKind::kCpu &&
-                          info.dtype == demand.dtype && info.form == 0 &&
+                          info.dtype == demand.dtype && info.form == 0 && demand.matrix == kNone &&
                           info.begin % alignment(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
     if (demand.dequantization != kNone && info.bytes() > 0) add_weight(demand);
@@ -224,6 +245,7 @@ class Builder {
                     info.dtype,
                     demand.dtype,
                     model_.checkpoint->form_of(info)};
+    segment.matrix = demand.matrix;
     if (demand.dequantization != kNone) {
       segment.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
     }
@@ -335,7 +357,8 @@ class Builder {
       schedule_.segments.push_back(clipped);
       return;
     }
-    if (segment.form != nullptr && segment.form->reorders()) {
+    const bool reorders = segment.form != nullptr && segment.form->reorders();
+    if (reorders || segment.matrix != kNone) {
       clipped.at = clipped.from - segment.from;
     } else {
       clipped.to =

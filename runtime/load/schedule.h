@@ -21,6 +21,7 @@
 #include "berth/plan.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/reader.h"
+#include "runtime/kernels/matrix.h"
 #include "runtime/quant/weight_tables.h"
 
 namespace berth {
@@ -38,12 +39,14 @@ struct Destination {
   std::uint32_t source = kNone;  // index into Checkpoint::tensors
   std::uint32_t device = kNone;  // index into Plan::devices
   std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;  // that it takes in memory; of a tensor on disk: once it is fetched
+  std::uint64_t bytes = 0;       // that it takes in memory; of a tensor on disk: once it is fetched
+  std::uint32_t matrix = kNone;  // where it is tiled: index into Schedule::tiled
 };
 
 // Bytes of a staged chunk that are bound for one destination: file bytes [from, from + bytes)
-// become elements of `dtype`, `to` bytes into the memory of `device`. Where they are reordered or
-// dequantised, `to` is where the whole tensor begins, because they may belong anywhere in it.
+// become elements of `dtype`, `to` bytes into the memory of `device`. Where they are reordered,
+// tiled or dequantised, `to` is where the whole tensor begins, because they may belong anywhere in
+// it.
 struct Segment {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
@@ -52,11 +55,14 @@ struct Segment {
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
   const StoredForm* form = nullptr;  // belongs to the model's checkpoint; null: elements as stored
-  std::uint64_t at = 0;          // where the form reorders: offset of `from` in the stored tensor
+  std::uint64_t at = 0;  // where it is reordered or tiled: offset of `from` in the stored tensor
   std::uint32_t weight = kNone;  // where it is dequantised: index into Schedule::weights
+  std::uint32_t matrix = kNone;  // where it is tiled: index into Schedule::tiled
 
   // Whether the bytes are only copied.
-  bool as_it_is() const { return stored == dtype && form == nullptr && weight == kNone; }
+  bool as_it_is() const {
+    return stored == dtype && form == nullptr && weight == kNone && matrix == kNone;
+  }
 };
 
 // File bytes [begin, end) of a shard, which are read at once, by one thread.
@@ -88,6 +94,7 @@ struct Schedule {
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
   std::vector<PackedWeight> weights;       // to be dequantised, in the order of their segments
   std::vector<QuantScheme> schemes;        // which PackedWeight::made.scheme indexes
+  std::vector<MatrixShape> tiled;          // matrices that are tiled
   std::uint64_t largest_tables = 0;        // the largest PackedWeight::made.table_bytes
   std::uint64_t bytes_to_read = 0;         // sum of all chunks and of the parts of weights
   std::uint64_t staged_chunks = 0;
@@ -107,6 +114,10 @@ struct ScheduleOptions {
   // Whether a shard is on the disk rather than in the page cache; then its chunks are kColdChunk at
   // most. Asked once for each shard that is read. Default: none is on the disk.
   std::function<bool(std::uint32_t)> cold;
+  bool tile = false;  // as LoadOptions::tile
+  // Whether a device is one whose weights are in host memory, so that they can be tiled. Default:
+  // the CPU and the disk are.
+  std::function<bool(std::uint32_t)> in_host_memory;
   // For memory whose layout is given: the offset in it, in bytes, where a staged tensor goes. No
   // two tensors may overlap there. Default: one after another, aligned.
   std::function<std::uint64_t(TensorId)> destination_offset;

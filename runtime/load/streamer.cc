@@ -90,7 +90,8 @@ class Streamer {
       for (const Segment& other : segments) {
         if (other.device != segment.device || other.weight != kNone) continue;
         jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
-                        other.dtype, other.form, other.at});
+                        other.dtype, other.form, other.at, nullptr,
+                        other.matrix == kNone ? nullptr : &schedule_.tiled[other.matrix]});
       }
       copy(*sink, jobs, slot, chunk.shard, segment.from);
     }

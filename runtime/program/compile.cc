@@ -85,7 +85,7 @@ class Compiler : public Builder {
   }
 
   static float rounded(float value, DType dtype) {
-    if (dtype == DType::kF32) return value;
+    if (dtype != DType::kF16 && dtype != DType::kBF16) return value;
     const CacheFormat format = dtype == DType::kF16 ? CacheFormat::kF16 : CacheFormat::kBF16;
     std::byte stored[2];
     store_vector(format, std::span(&value, 1), stored);

@@ -4,6 +4,7 @@
 
 #include "berth/error.h"
 #include "planner/machine/cgroup.h"
+#include "runtime/program/as_stored.h"
 #include "runtime/program/compile.h"
 
 namespace berth {
@@ -92,8 +93,10 @@ class CompiledDecoder final : public Decoder {
 
 }  // namespace
 
-std::string why_not_compiled(const Model& model, const Plan& plan, const LoadedModel& loaded) {
-  return ProgramWeights(model.tree, plan, loaded).why_not();
+std::string why_not_compiled(const Recipe& recipe, const Model& model, const Plan& plan,
+                             const LoadedModel& loaded) {
+  const std::string why = why_not_as_stored(model.tree, *recipe.family);
+  return why.empty() ? ProgramWeights(model.tree, plan, loaded).why_not_in_host_memory() : why;
 }
 
 std::unique_ptr<Decoder> make_compiled_decoder(const Recipe& recipe, const Model& model,

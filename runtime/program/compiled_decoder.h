@@ -13,7 +13,8 @@
 namespace berth {
 
 /// Empty where make_compiled_decoder() can run the model as it was loaded; else why it cannot.
-std::string why_not_compiled(const Model& model, const Plan& plan, const LoadedModel& loaded);
+std::string why_not_compiled(const Recipe& recipe, const Model& model, const Plan& plan,
+                             const LoadedModel& loaded);
 
 /// `capacity` is how many positions the KV cache has. `cancel` (may be null) is looked at before
 /// every step. All arguments but `capacity` must outlive the decoder. A prompt is computed 256

@@ -42,18 +42,11 @@ Activation find_activation(const ModelConfig& config, const Family& family) {
 }
 
 // Throws Error for fields that change what a model computes in ways that the code here cannot.
-void refuse_unsupported(const ModelConfig& config, const ModelTree& tree) {
+void refuse_unsupported(const ModelConfig& config) {
   for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
     if (config.boolean(key).value_or(false)) {
       throw Error(config.source() + ": " + key + ": true cannot be run");
     }
-  }
-  const bool packed = std::any_of(
-      tree.tensors.begin(), tree.tensors.end(),
-      [](const ModelTensor& tensor) { return !tensor.buffer && !is_convertible(tensor.dtype); });
-  if (!tree.quantization.empty() && packed) {
-    throw Error(config.source() + ": " + tree.quantization +
-                " weights cannot be run as they are stored; --dequantize makes plain ones of them");
   }
 }
 
@@ -149,7 +142,7 @@ Recipe make_recipe(const Model& model) {
   Recipe recipe;
   recipe.family = &find_family(config);
   const Family& family = *recipe.family;
-  refuse_unsupported(config, tree);
+  refuse_unsupported(config);
   if (tree.find_module(family.ends.head) == nullptr) {
     throw Error(config.source() +
                 ": architectures: " + quote(std::string(tree.modules.front().cls)) +

@@ -69,12 +69,18 @@ StoredMatrix ProgramWeights::matrix(const std::string& name) const {
   const Shape& shape = tree_.tensors[tensor].shape;
   if (shape.size() != 2) throw Error("tensor " + quote(name) + " is no matrix");
   const LoadedTensor& loaded = loaded_.tensor(tensor);
-  return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data}, loaded_, tensor};
+  return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows},
+          loaded_,
+          tensor};
 }
 
 std::vector<float> ProgramWeights::floats(const std::string& name) const {
   const TensorId tensor = id(name);
   const LoadedTensor& loaded = loaded_.tensor(tensor);
+  if (!float_format(loaded.dtype)) {
+    throw Error("tensor " + quote(name) + " is " + std::string(dtype_name(loaded.dtype)) +
+                ", which only matrices can be");
+  }
   std::uint64_t count = 1;
   for (const std::uint64_t size : tree_.tensors[tensor].shape) count *= size;
   HostBlock block;
@@ -87,14 +93,9 @@ std::vector<float> ProgramWeights::floats(const std::string& name) const {
 
 DType ProgramWeights::dtype(const std::string& name) const { return tree_.tensors[id(name)].dtype; }
 
-std::string ProgramWeights::why_not() const {
+std::string ProgramWeights::why_not_in_host_memory() const {
   for (const auto& [name, id] : ids_) {
     const LoadedTensor& tensor = loaded_.tensor(id);
-    for (const DType dtype : {tree_.tensors[id].dtype, tensor.dtype}) {
-      if (!float_format(dtype)) {
-        return "tensor " + quote(name) + " is " + std::string(dtype_name(dtype));
-      }
-    }
     if (tensor.device < plan_.devices.size() && is_gpu(plan_.devices[tensor.device].kind) &&
         !tensor.emulated && tensor.data != nullptr) {
       return "weights are on a GPU";

@@ -57,8 +57,8 @@ class ProgramWeights {
   std::vector<float> floats(const std::string& name) const;
   DType dtype(const std::string& name) const;
 
-  /// Empty where this room can compute with all tensors as they are placed; else why it cannot.
-  std::string why_not() const;
+  /// Empty where all tensors are in host memory or on the disk; else which are not.
+  std::string why_not_in_host_memory() const;
 
  private:
   TensorId id(const std::string& name) const;

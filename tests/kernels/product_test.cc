@@ -193,6 +193,27 @@ TEST_P(Products, ReadRowsAsTheyWereStored) {
 }
 
 // 16-bit activations err by 1.5e-5 of the largest of 32, so a product by little more than that.
+TEST_P(Products, TilesOfStretchesAreThoseOfTheWhole) {
+  const std::size_t columns = 3 * std::max<std::size_t>(32, block_elements(format()));
+  for (const std::size_t rows : {5, 16, 40}) {
+    Weights weights = random_weights(format(), rows, columns, random_);
+    weights.matrix.tiled_rows = 0;
+    const std::vector<std::byte> stored = weights.data;
+    const MatrixShape shape{format(), rows, columns};
+    tile_in_place(weights.matrix, team_);
+    EXPECT_EQ(shape.tiled_rows(), is_tiled(format()) ? rows / 16 * 16 : 0);
+    const std::size_t block = stored_row_bytes(format(), block_elements(format()));
+    std::vector<std::byte> made(stored.size(), std::byte{0xAA});
+    for (std::size_t at = 0; at < stored.size();) {
+      const std::size_t bytes =
+          std::min(stored.size() - at, block * (1 + random_() % (2 * columns / 32)));
+      tile_stretch(shape, stored.data() + at, at, bytes, made.data());
+      at += bytes;
+    }
+    EXPECT_EQ(made, weights.data);
+  }
+}
+
 TEST_P(Products, OfSixteenBitActivationsIsCloseToTheExactOne) {
   const std::size_t rows = 64, columns = 2048;
   const Weights weights = random_weights(format(), rows, columns, random_);

@@ -25,8 +25,8 @@ class Programs : public ::testing::TestWithParam<std::string> {
   std::vector<float> logits(const Where& where, std::size_t at_once) {
     const Plan plan = made_plan(model_.tree, where);
     const MadeLoad loaded(model_.tree, plan);
-    EXPECT_EQ(why_not_compiled(model_, plan, loaded), "");
     const Recipe recipe = make_recipe(model_);
+    EXPECT_EQ(why_not_compiled(recipe, model_, plan, loaded), "");
     const std::span<const std::int64_t> prompt(expected_.prompt);
     const auto decoder = make_compiled_decoder(recipe, model_, plan, loaded,
                                                static_cast<std::int64_t>(prompt.size()), nullptr);
@@ -107,8 +107,9 @@ TEST(Program, SaysWhatItCannotComputeWith) {
             "a KV cache of I32 cannot be computed with");
   Model other = open_made("llama");
   other.tree.tensors[3].dtype = DType::kF64;
-  EXPECT_EQ(why_not_compiled(other, plan, loaded),
-            "tensor '" + std::string(other.tree.tensors[3].name) + "' is F64");
+  EXPECT_EQ(why_not_compiled(recipe, other, plan, loaded),
+            "tensor '" + std::string(other.tree.tensors[3].name) +
+                "' is F64, which has no kernel here");
 }
 
 }  // namespace
