@@ -1,7 +1,6 @@
 #include "runtime/kernels/attention.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -243,8 +242,7 @@ void attend(const CacheView& cache, const AttentionSettings& settings, std::size
   const std::size_t each = kKeysAtOnce * (key_dim + (own_values ? value_dim : 0)) +
                            rows * (key_dim + value_dim) + 2 * rows;
   space.resize(each * team.size());
-  std::atomic<std::size_t> next = 0;
-  team.run([&](std::size_t thread, std::size_t) {
+  team.run(jobs, [&](std::size_t job, std::size_t thread) {
     float* at = space.data() + each * thread;
     const auto take = [&](std::size_t count_of) { return std::exchange(at, at + count_of); };
     AttentionSpace own;
@@ -255,16 +253,14 @@ void attend(const CacheView& cache, const AttentionSettings& settings, std::size
     own.most = take(rows);
     own.total = take(rows);
     // From the last queries on: they see most, so what is left at the end is short.
-    for (std::size_t job = next++; job < jobs; job = next++) {
-      const std::size_t run = runs - 1 - job / (cache.kv_heads * parts);
-      const std::size_t begin = run * kQueriesAtOnce;
-      const std::size_t kv_head = job / parts % cache.kv_heads;
-      const std::size_t head = job % parts * heads;
-      set.attention(
-          {cache, settings, first, begin, std::min(kQueriesAtOnce, count - begin), kv_head,
-           kv_head * group + head, std::min(heads, group - head), queries, query_stride, out},
-          own);
-    }
+    const std::size_t run = runs - 1 - job / (cache.kv_heads * parts);
+    const std::size_t begin = run * kQueriesAtOnce;
+    const std::size_t kv_head = job / parts % cache.kv_heads;
+    const std::size_t head = job % parts * heads;
+    set.attention(
+        {cache, settings, first, begin, std::min(kQueriesAtOnce, count - begin), kv_head,
+         kv_head * group + head, std::min(heads, group - head), queries, query_stride, out},
+        own);
   });
 }
 

@@ -315,9 +315,10 @@ void tile_in_place(Matrix& matrix, ThreadTeam& team) {
   const std::size_t first = matrix.tiled_rows / kTileRows;
   const std::size_t tiles = matrix.rows / kTileRows - first;
   auto* const data = const_cast<std::byte*>(matrix.data) + first * bytes;
-  team.run([&](std::size_t thread, std::size_t threads) {
+  const std::size_t parts = team.parts(tiles, 1);
+  team.run(parts, [&](std::size_t part, std::size_t) {
     std::vector<std::byte> stored(bytes);
-    for (std::size_t t = tiles * thread / threads; t < tiles * (thread + 1) / threads; ++t) {
+    for (std::size_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
       std::memcpy(stored.data(), data + t * bytes, bytes);
       make_tile(matrix.format, stored.data(), kTileRows, matrix.columns, data + t * bytes);
     }

@@ -6,6 +6,9 @@
 namespace berth {
 namespace {
 
+// Weights that take a thread a microsecond or so: fewer are not worth a hand-over.
+constexpr std::size_t kLeastBytes = 32u << 10;
+
 // Positions whose activations stay in the processor's second cache while the weights go by.
 std::size_t positions_at_once(const Activations& x, MatrixFormat format) {
   constexpr std::size_t kCache = 512u << 10;
@@ -41,9 +44,10 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
   const std::size_t at_once = positions_at_once(x, format);
   std::size_t tiles = 0;
   for (const Product& product : products) tiles += tiles_of(product.weights);
-  team.run([&](std::size_t thread, std::size_t threads) {
-    const std::size_t begin = tiles * thread / threads;
-    const std::size_t end = tiles * (thread + 1) / threads;
+  const std::size_t parts = team.parts(tiles, kLeastBytes / bytes);
+  team.run(parts, [&](std::size_t part, std::size_t) {
+    const std::size_t begin = tiles * part / parts;
+    const std::size_t end = tiles * (part + 1) / parts;
     thread_local std::vector<std::byte> made;  // a tile of rows that are as stored
     for (std::size_t first = 0; first < x.positions(); first += at_once) {
       const std::size_t count = std::min(at_once, x.positions() - first);
@@ -80,17 +84,14 @@ void multiply_transposed(const Product& product, const Activations& x, ThreadTea
   const Matrix& weights = product.weights;
   const TransposedLoop loop = set.transposed(weights.format);
   const std::size_t parts = (weights.columns + kColumns - 1) / kColumns;
-  team.run([&](std::size_t thread, std::size_t threads) {
-    for (std::size_t part = parts * thread / threads; part < parts * (thread + 1) / threads;
-         ++part) {
-      const std::size_t column = part * kColumns;
-      const std::size_t count = std::min(kColumns, weights.columns - column);
-      float* const out = product.out + column;
-      loop({weights.data, weights.rows, weights.columns, column, count, x.floats(0),
-            x.padded_columns(), x.positions(), out, product.stride});
-      if (product.bias != nullptr) {
-        add_bias(product.bias + column, count, x.positions(), out, product.stride);
-      }
+  team.run(parts, [&](std::size_t part, std::size_t) {
+    const std::size_t column = part * kColumns;
+    const std::size_t count = std::min(kColumns, weights.columns - column);
+    float* const out = product.out + column;
+    loop({weights.data, weights.rows, weights.columns, column, count, x.floats(0),
+          x.padded_columns(), x.positions(), out, product.stride});
+    if (product.bias != nullptr) {
+      add_bias(product.bias + column, count, x.positions(), out, product.stride);
     }
   });
 }

@@ -40,6 +40,22 @@ std::vector<int> allowed_processors() {
   return allowed;
 }
 
+// The word that says what is to be done: 20 bits for the next part, 20 for how many there are, and
+// the rest for the round.
+struct State {
+  State(std::uint32_t round_, std::size_t parts_, std::size_t next_)
+      : round(round_), parts(parts_), next(next_) {}
+  explicit State(std::uint64_t word)
+      : round(word >> 40),
+        parts(word >> 20 & ThreadTeam::kMostParts),
+        next(word & ThreadTeam::kMostParts) {}
+  std::uint64_t word() const { return round << 40 | parts << 20 | next; }
+
+  std::uint64_t round;
+  std::uint64_t parts;
+  std::uint64_t next;
+};
+
 }  // namespace
 
 std::size_t ThreadTeam::processors() {
@@ -71,16 +87,41 @@ ThreadTeam::~ThreadTeam() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadTeam::run(const Work& work) {
-  if (!workers_.empty()) {
-    work_ = &work;
-    running_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
+std::size_t ThreadTeam::parts(std::size_t units, std::size_t least) const {
+  constexpr std::size_t kPerThread = 8;
+  const std::size_t most = std::min(kMostParts, workers_.empty() ? 1 : kPerThread * size());
+  return std::clamp<std::size_t>(units / std::max<std::size_t>(1, least), 1, most);
+}
+
+void ThreadTeam::run(std::size_t parts, const Work& work) {
+  if (workers_.empty() || parts <= 1) {
+    for (std::size_t part = 0; part < parts; ++part) work(part, 0);
+    return;
   }
-  work(0, size());
-  for (std::uint32_t left = running_.load(std::memory_order_acquire); left != 0;) {
-    left = wait_for_change(running_, left);
+  work_ = &work;
+  left_.store(static_cast<std::uint32_t>(parts), std::memory_order_relaxed);
+  const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+  state_.store(State{round, parts, 0}.word(), std::memory_order_release);
+  round_.store(round, std::memory_order_release);
+  round_.notify_all();
+  take_parts(0);
+  for (std::uint32_t left = left_.load(std::memory_order_acquire); left != 0;) {
+    left = wait_for_change(left_, left);
+  }
+}
+
+// A thread that comes late finds either parts of the work that is being done now, or none.
+void ThreadTeam::take_parts(std::size_t thread) {
+  for (std::uint64_t word = state_.load(std::memory_order_acquire);;) {
+    const State state(word);
+    if (state.next >= state.parts) return;
+    if (!state_.compare_exchange_weak(word, word + 1, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+      continue;
+    }
+    (*work_)(state.next, thread);
+    if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
+    word = state_.load(std::memory_order_acquire);
   }
 }
 
@@ -88,8 +129,7 @@ void ThreadTeam::serve(std::size_t thread) {
   for (std::uint32_t round = 0;;) {
     round = wait_for_change(round_, round);
     if (ended_) return;
-    (*work_)(thread, size());
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    take_parts(thread);
   }
 }
 

@@ -15,10 +15,9 @@ void for_rows(Pass& pass, const Work& work) {
     for (std::size_t row = 0; row < rows; ++row) work(row);
     return;
   }
-  pass.team.run([&](std::size_t thread, std::size_t threads) {
-    for (std::size_t row = rows * thread / threads; row < rows * (thread + 1) / threads; ++row) {
-      work(row);
-    }
+  const std::size_t parts = pass.team.parts(rows, 4);
+  pass.team.run(parts, [&](std::size_t part, std::size_t) {
+    for (std::size_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) work(row);
   });
 }
 

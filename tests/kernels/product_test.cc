@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cuda/block_format.h"
@@ -255,20 +257,45 @@ TEST_P(Products, OfActivationsThatAreNoNumbersIsNone) {
 INSTANTIATE_TEST_SUITE_P(Formats, Products, ::testing::Range(0, 11),
                          [](const auto& test) { return std::string(kNames[test.param]); });
 
-TEST(ThreadTeam, RunsEveryThreadOnceARound) {
-  constexpr int kRounds = 1000 / kInstanceShare;
+TEST(ThreadTeam, RunsEveryPartOnce) {
+  constexpr std::size_t kRounds = 1000 / kInstanceShare;
   for (const std::size_t threads : {1, 2, 5}) {
     ThreadTeam team(threads);
     ASSERT_EQ(team.size(), threads);
-    std::vector<int> rounds(threads, 0);
-    for (int round = 0; round < kRounds; ++round) {
-      team.run([&](std::size_t thread, std::size_t of) {
-        ASSERT_EQ(of, threads);
-        ++rounds[thread];
+    for (std::size_t round = 0; round < kRounds; ++round) {
+      std::vector<int> runs(round % 23, 0);
+      std::vector<std::atomic<int>> busy(threads);
+      team.run(runs.size(), [&](std::size_t part, std::size_t thread) {
+        ASSERT_EQ(busy.at(thread)++, 0);
+        ++runs.at(part);
+        --busy[thread];
       });
+      ASSERT_EQ(runs, std::vector<int>(round % 23, 1));
     }
-    EXPECT_EQ(rounds, std::vector<int>(threads, kRounds));
   }
+}
+
+// While a thread is held up, the others do all that it has not begun.
+TEST(ThreadTeam, WaitsForNobodyWhoHasNotBegun) {
+  ThreadTeam team(2);
+  std::atomic<bool> held = true;
+  std::atomic<int> others = 0;
+  team.run(10, [&](std::size_t part, std::size_t) {
+    if (part != 0) {
+      if (++others == 9) held = false;
+    }
+    while (part == 0 && held) std::this_thread::yield();
+  });
+  EXPECT_EQ(others, 9);
+}
+
+TEST(ThreadTeam, CutsWorkIntoPartsThatAreWorthIt) {
+  const ThreadTeam one(1), two(2);
+  EXPECT_EQ(one.parts(1000, 1), 1);
+  EXPECT_EQ(two.parts(1000, 1), 16);
+  EXPECT_EQ(two.parts(10, 4), 2);
+  EXPECT_EQ(two.parts(3, 4), 1);
+  EXPECT_EQ(two.parts(0, 0), 1);
 }
 
 }  // namespace
