@@ -321,8 +321,10 @@ TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {
 TEST_F(Executor, SaysHowQuantisedWeightsCanBeRun) {
   model_.tree.quantization = "GPTQ 4-bit";
   model_.tree.tensors[3].dtype = DType::kI32;
-  EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run as they are stored; "
-                                 "--dequantize makes plain ones of them"));
+  EXPECT_THAT(error(), HasSubstr("GPTQ 4-bit weights cannot be run as they are stored (tensor '" +
+                                 std::string(model_.tree.tensors[3].name) +
+                                 "' is I32, which has no kernel here); --dequantize, or --dtype, "
+                                 "makes plain ones of them"));
 }
 
 TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {
