@@ -307,12 +307,12 @@ PlanningTask ask_for(const Options& options, const Model& model) {
   const Settings& settings = options.settings;
   std::vector<std::string> notes;
   Request request = make_request(settings, notes);
-  // A run keeps keys and values in the dtype that it computes with; beside packed weights in
-  // float16, as llama.cpp does. And it wants packed weights in tiles, which mapped ones are not.
+  // A run keeps keys and values in the dtype that it computes with: beside packed weights that is
+  // float32. And it wants packed weights in tiles, which mapped ones are not.
   if (options.command == Command::kRun) {
     const bool packed = is_packed(model.tree);
     if (!request.workload.kv_dtype) {
-      request.workload.kv_dtype = packed ? DType::kF16 : most_common_dtype(model.tree);
+      request.workload.kv_dtype = packed ? DType::kF32 : most_common_dtype(model.tree);
     }
     if (packed && !settings.cpu_memory) request.cpu_memory = CpuMemory::kPrivate;
   }

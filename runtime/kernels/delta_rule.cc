@@ -9,19 +9,17 @@ void delta_rule(const LinearHeads& heads, const DeltaInputs& inputs, float* stat
   // A piece of work is some columns of the state of one head: no column depends on another.
   const std::size_t parts = (heads.value_dim + kDeltaColumns - 1) / kDeltaColumns;
   const std::size_t jobs = heads.value_heads * parts;
-  team.run([&](std::size_t thread, std::size_t threads) {
-    for (std::size_t job = jobs * thread / threads; job < jobs * (thread + 1) / threads; ++job) {
-      const std::size_t head = job / parts;
-      const std::size_t column = job % parts * kDeltaColumns;
-      const std::size_t key_head = head / (heads.value_heads / heads.key_heads);
-      const float* const queries = inputs.rows + key_head * heads.key_dim;
-      const std::size_t value = head * heads.value_dim + column;
-      set.delta_rule(
-          {queries, queries + heads.keys(), inputs.rows + 2 * heads.keys() + value, inputs.stride,
-           inputs.decay + head, inputs.strength + head, heads.value_heads, inputs.count,
-           heads.key_dim, heads.value_dim, std::min(kDeltaColumns, heads.value_dim - column),
-           state + head * heads.key_dim * heads.value_dim + column, out + value, heads.values()});
-    }
+  team.run(jobs, [&](std::size_t job, std::size_t) {
+    const std::size_t head = job / parts;
+    const std::size_t column = job % parts * kDeltaColumns;
+    const std::size_t key_head = head / (heads.value_heads / heads.key_heads);
+    const float* const queries = inputs.rows + key_head * heads.key_dim;
+    const std::size_t value = head * heads.value_dim + column;
+    set.delta_rule(
+        {queries, queries + heads.keys(), inputs.rows + 2 * heads.keys() + value, inputs.stride,
+         inputs.decay + head, inputs.strength + head, heads.value_heads, inputs.count,
+         heads.key_dim, heads.value_dim, std::min(kDeltaColumns, heads.value_dim - column),
+         state + head * heads.key_dim * heads.value_dim + column, out + value, heads.values()});
   });
 }
 

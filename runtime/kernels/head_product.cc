@@ -44,9 +44,10 @@ template <class Work>
 void for_heads(const HeadRows& own, std::size_t positions, std::size_t size, std::size_t width,
                const HeadVectors<const float>& x, const HeadVectors<float>& out, ThreadTeam& team,
                const Work& work) {
-  team.run([&](std::size_t thread, std::size_t threads) {
+  const std::size_t parts = team.parts(own.heads, 1);
+  team.run(parts, [&](std::size_t part, std::size_t) {
     Space& space = space_of_thread();
-    for (std::size_t head = own.heads * thread / threads; head < own.heads * (thread + 1) / threads;
+    for (std::size_t head = own.heads * part / parts; head < own.heads * (part + 1) / parts;
          ++head) {
       const Matrix rows = rows_of(own, head, space.dequantised);
       space.gathered.resize(positions * size);

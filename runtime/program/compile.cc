@@ -44,7 +44,8 @@ class Compiler : public Builder {
   Compiler(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
            std::optional<DType> kv_dtype)
       : Builder(recipe, weights), capacity_(capacity) {
-    const DType dtype = kv_dtype.value_or(weights.dtype(name_of(family_.ends.embedding)));
+    const DType stored = weights.dtype(name_of(family_.ends.embedding));
+    const DType dtype = kv_dtype.value_or(is_block_format(stored) ? DType::kF32 : stored);
     const std::optional<CacheFormat> format = cache_format(dtype);
     if (!format) {
       throw Error("a KV cache of " + std::string(dtype_name(dtype)) + " cannot be computed with");
