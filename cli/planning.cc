@@ -235,12 +235,22 @@ Model open_made_anew(const Options& options, const Precision& precision) {
   return model;
 }
 
+// Throws Error for a model that a run cannot be of.
+void require_language_model(const Options& options, const Model& model) {
+  if (options.command != Command::kRun || model.components.empty()) return;
+  throw Error(
+      fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
+                  "language models only",
+                  options.model.string(), model.tree.model_type));
+}
+
 // The model with its weights as they are stored, for a run that nobody asked for another form of
 // them. Nothing where no kernel computes with that form, and where it cannot be opened so.
 std::optional<Model> open_to_run_as_stored(const Options& options, Prediction prediction) {
   if (options.settings.kernels == Kernels::kReference) return std::nullopt;
   try {
     Model model = open_model(options.model, std::nullopt, Dequantize::kNo, prediction);
+    if (!model.components.empty()) return std::nullopt;
     const std::string why = executor_library().why_not_as_stored(model);
     if (why.empty()) return model;
     write_stderr("note: the weights are not run as they are stored: " + why + "\n");
@@ -262,12 +272,7 @@ Model open_for(const Options& options, std::optional<DType> dtype, std::optional
   }
   const Dequantize dequantize = asked.value_or(wants_plain(options));
   Model model = open_model(options.model, dtype, dequantize, prediction);
-  if (options.command == Command::kRun && !model.components.empty()) {
-    throw Error(
-        fmt::format("{}: is a pipeline of diffusers ({}): Berth plans and loads it, but runs "
-                    "language models only",
-                    options.model.string(), model.tree.model_type));
-  }
+  require_language_model(options, model);
   if (options.command != Command::kRun || dtype || !model.checkpoint) return model;
   const WholeFormat* const whole = whole_format(model.checkpoint->format);
   if (whole == nullptr || !whole->mixes_floats) return model;

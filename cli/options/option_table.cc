@@ -187,10 +187,10 @@ constexpr OptionRow kOptions[] = {
      .key = "dequantize",
      .commands = kPlanning,
      .group = kPlacement,
-     .help = "quantised weights become plain ones of --dtype as they are loaded (run: always)",
+     .help = "quantised weights become plain ones of --dtype as they are loaded",
      .guide = "quantised weights become plain ones of `--dtype` as they are loaded, "
               "[by format](#model-what-can-be-named)",
-     .otherwise = "off; on for `run`",
+     .otherwise = "off; a `run` turns those that no kernel computes with",
      .value = on<&Settings::dequantize>()},
     {.flag = "--mtp",
      .key = "mtp",

@@ -13,6 +13,7 @@
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "tests/cli/berth_process.h"
 #include "tests/model/quantized_layers.h"
+#include "tests/program/packed_model.h"
 
 namespace berth::testing {
 namespace {
@@ -152,7 +153,32 @@ TEST_F(DequantizeProcess, RunSaysWhatToDoWhereItMayNot) {
   std::ofstream(file) << "model: quantised\ndequantize: false\nrun: {prompt_ids: [1]}\n";
   const Answer answer = berth({"run", file});
   EXPECT_EQ(answer.exit_code, 1);
-  EXPECT_THAT(answer.talk, HasSubstr("FP8 weights cannot be run as they are stored; --dequantize"));
+  EXPECT_THAT(answer.talk, HasSubstr("FP8 weights cannot be run as they are stored (tensor "));
+}
+
+// Packed weights are run as they are stored unless asked otherwise, and say the same.
+TEST_F(DequantizeProcess, RunTakesBlocksAsTheyAreStored) {
+  const std::string file = folder_.path() / "model.gguf";
+  PackedModel(kPackedFormats[1], false).write(file);
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"run", file, "--prompt-ids", "1,5,9,33", "-n", "6"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return berth(arguments);
+  };
+  const Answer stored = run({});
+  ASSERT_EQ(stored.exit_code, 0) << stored.talk;
+  EXPECT_THAT(stored.talk, Not(HasSubstr("note:")));
+  EXPECT_THAT(stored.talk, Not(HasSubstr("libtorch")));
+  const Answer plain = run({"--dtype", "float32"});
+  ASSERT_EQ(plain.exit_code, 0) << plain.talk;
+  EXPECT_EQ(stored.out, plain.out);
+  const Answer reference = run({"--kernels", "reference", "--dtype", "float32"});
+  ASSERT_EQ(reference.exit_code, 0) << reference.talk;
+  EXPECT_EQ(stored.out, reference.out);
+  EXPECT_THAT(reference.talk, HasSubstr("libtorch: asked for"));
+  const Answer emulated = run({"--max-memory", "0=150KiB,cpu=1GiB", "--emulate"});
+  ASSERT_EQ(emulated.exit_code, 0) << emulated.talk;
+  EXPECT_EQ(stored.out, emulated.out);
 }
 
 }  // namespace
