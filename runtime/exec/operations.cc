@@ -9,8 +9,10 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
@@ -18,6 +20,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "berth/error.h"
 
@@ -92,7 +95,7 @@ Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
   const AttentionModules& names = recipe_.family->attention;
   const bool transposed = recipe_.family->transposed_weights;
   const auto norm_of = [&](std::string_view name) {
-    return name.empty() ? std::string() : layer.module(name);
+    return layer.head_norms ? layer.module(name) : std::string();
   };
   if (names.fused.empty()) {
     const Placed query = linear(input, layer.module(names.query), transposed);
@@ -191,8 +194,22 @@ Placed Operations::gated(const Placed& input, const std::string& gate, const std
 }
 
 Placed Operations::feed_forward(const LayerRecipe& layer, const Placed& input) {
-  if (layer.experts) return experts(layer, input);
-  const FeedForwardModules& names = recipe_.family->feed_forward;
+  if (!layer.experts) return feed_forward(layer, recipe_.family->feed_forward, input);
+  const Placed sum = experts(layer, input);
+  if (!layer.shared) return sum;
+  const MixtureModules& names = recipe_.family->mixture;
+  Placed shared = feed_forward(layer, names.shared, input);
+  if (!names.shared_gate.empty()) {
+    Placed gate = linear(input, layer.module(names.shared_gate), false);
+    gate.value = at::sigmoid(gate.value);
+    gate = placement_.move(gate, shared.device);
+    shared.value = gate.value * shared.value;
+  }
+  return add(sum, placement_.move(shared, sum.device));
+}
+
+Placed Operations::feed_forward(const LayerRecipe& layer, const FeedForwardModules& names,
+                                const Placed& input) {
   const bool transposed = recipe_.family->transposed_weights;
   const std::string up = layer.module(names.block, names.up);
   const std::string down = layer.module(names.block, names.down);
@@ -215,22 +232,58 @@ Placed Operations::feed_forward(const LayerRecipe& layer, const Placed& input) {
   throw Error("internal error: an unknown feed-forward");
 }
 
-// Each position goes through the experts that the router scores highest. Their results are weighted
-// by their probabilities, scaled so that those of the picked experts add up to 1. Only experts that
-// some position picked are run.
-Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
+// The experts that the router picks for each position, [positions, picked], and their shares, in
+// float32.
+Operations::Picked Operations::route(const LayerRecipe& layer, const Placed& input) {
+  const Routing& routing = recipe_.routing;
   const MixtureModules& names = recipe_.family->mixture;
   const Placed router = linear(input, layer.module(names.router), false);
-  const at::Tensor probability = at::softmax(router.value, -1, at::kFloat);
-  auto [weight, picked] = at::topk(probability, recipe_.routing.picked, -1);
-  weight = weight / weight.sum(-1, /*keepdim=*/true);
-  const Placed here = placement_.move(input, router.device);
-  // Shares and sums are kept in float32, as transformers keeps them.
+  const bool sigmoid = routing.score == RouterScore::kSigmoid;
+  const at::Tensor wide = router.value.to(at::kFloat);
+  const at::Tensor scores = sigmoid ? at::sigmoid(wide) : at::softmax(wide, -1);
+  at::Tensor choice = scores;
+  if (!names.correction.empty()) {
+    const Placed correction = weight_of(layer.module(names.correction), router.device);
+    choice = choice + correction.value.to(at::kFloat).reshape({1, -1});
+  }
+  if (routing.picked_groups < routing.groups) {
+    const auto groups = static_cast<std::int64_t>(routing.groups);
+    const at::Tensor members = choice.view({choice.size(0), groups, -1});
+    const auto best =
+        std::min<std::int64_t>(static_cast<std::int64_t>(routing.best_of_group), members.size(2));
+    const at::Tensor sums = std::get<0>(at::topk(members, best, -1)).sum(-1);
+    const at::Tensor kept =
+        std::get<1>(at::topk(sums, static_cast<std::int64_t>(routing.picked_groups), -1));
+    const at::Tensor dropped =
+        at::ones_like(sums, sums.options().dtype(at::kBool)).scatter(1, kept, false);
+    choice = members.masked_fill(dropped.unsqueeze(2), -std::numeric_limits<double>::infinity())
+                 .view({choice.size(0), -1});
+  }
+  Picked picked;
+  picked.device = router.device;
+  picked.experts = std::get<1>(at::topk(choice, static_cast<std::int64_t>(routing.picked), -1));
+  picked.shares = scores.gather(1, picked.experts);
+  if (routing.normalized) {
+    const at::Tensor sum = picked.shares.sum(-1, /*keepdim=*/true);
+    picked.shares = picked.shares / (sigmoid ? sum + 1e-20 : sum);
+  }
+  if (routing.scale != 1) picked.shares = picked.shares * routing.scale;
+  return picked;
+}
+
+// The results of the experts of each position, weighted by their shares. Only experts that some
+// position picked are run.
+Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
+  const MixtureModules& names = recipe_.family->mixture;
+  const Picked picked = route(layer, input);
+  const Placed here = placement_.move(input, picked.device);
+  // Sums are kept in float32, as transformers keeps them.
   const auto wide = c10::promoteTypes(dtype_, at::kFloat);
   const Placed sum{at::zeros_like(here.value, here.value.options().dtype(wide)), here.device};
-  const Placed shares{weight, router.device};
-  for (std::int64_t expert = 0; expert < recipe_.routing.experts; ++expert) {
-    const at::Tensor chosen = picked.eq(expert).nonzero();  // rows of (position, rank)
+  const Placed shares{picked.shares, picked.device};
+  for (std::size_t expert = 0; expert < recipe_.routing.experts; ++expert) {
+    const at::Tensor chosen =
+        picked.experts.eq(static_cast<std::int64_t>(expert)).nonzero();  // (position, rank)
     if (chosen.size(0) == 0) continue;
     const at::Tensor position = chosen.select(1, 0);
     const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);

@@ -54,6 +54,14 @@ class Operations {
   Placed split_heads(const Placed& projected, const std::string& head_norm);
   Placed gated(const Placed& input, const std::string& gate, const std::string& up,
                const std::string& down);
+  struct Picked {
+    at::Tensor experts;  // [positions, picked]
+    at::Tensor shares;   // likewise
+    DeviceIndex device = 0;
+  };
+  Placed feed_forward(const LayerRecipe& layer, const FeedForwardModules& names,
+                      const Placed& input);
+  Picked route(const LayerRecipe& layer, const Placed& input);
   Placed experts(const LayerRecipe& layer, const Placed& input);
   at::Tensor activate(const at::Tensor& input) const;
   const Angles& angles(DeviceIndex device, std::size_t rotary, std::int64_t capacity);

@@ -36,7 +36,7 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
     : tree_(tree), plan_(plan), loaded_(loaded), placement_(placement) {
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
     const ModelTensor& tensor = tree.tensors[id];
-    if (tensor.buffer) continue;
+    if (!tensor.persistent) continue;
     if (!scalar_type(tensor.dtype)) {
       throw Error("tensor " + quote(tensor.name) + " is " + std::string(dtype_name(tensor.dtype)) +
                   ", and no model can be run in that dtype (F32, F16, BF16 and F64 can be used)");

@@ -6,6 +6,7 @@
 
 #include "berth/error.h"
 #include "runtime/program/builder.h"
+#include "runtime/program/experts_step.h"
 
 namespace berth {
 namespace {
@@ -117,7 +118,7 @@ class Compiler : public Builder {
                Buffer::kInput, Buffer::kHeads);
     }
     NormWeights query_norm, key_norm;
-    if (!names.query_norm.empty()) {
+    if (layer.head_norms) {
       query_norm = head_norm(layer.module(names.query), layer.module(names.query_norm));
       key_norm = head_norm(layer.module(names.key), layer.module(names.key_norm));
     }
@@ -149,9 +150,13 @@ class Compiler : public Builder {
   void feed_forward(const LayerRecipe& layer) {
     if (layer.experts) {
       experts(layer);
-      return;
+    } else {
+      feed_forward(layer, family_.feed_forward, Buffer::kChange);
     }
-    const FeedForwardModules& names = family_.feed_forward;
+  }
+
+  // to = the block's result for kInput.
+  void feed_forward(const LayerRecipe& layer, const FeedForwardModules& names, Buffer to) {
     const std::string up = layer.module(names.block, names.up);
     if (names.kind == FeedForward::kGated) {
       products({layer.module(names.block, names.gate), up}, 1, Buffer::kInput, Buffer::kWide);
@@ -159,8 +164,7 @@ class Compiler : public Builder {
       product(up, family_.transposed_weights, Buffer::kInput, Buffer::kWide);
     }
     gate(names.kind != FeedForward::kPlain);
-    product(layer.module(names.block, names.down), family_.transposed_weights, Buffer::kGated,
-            Buffer::kChange);
+    product(layer.module(names.block, names.down), family_.transposed_weights, Buffer::kGated, to);
   }
 
   void gate(bool gated) {
@@ -173,15 +177,44 @@ class Compiler : public Builder {
 
   void experts(const LayerRecipe& layer) {
     const MixtureModules& names = family_.mixture;
+    const DeviceIndex input = at_;
+    if (layer.shared) feed_forward(layer, names.shared, Buffer::kShared);
+    const DeviceIndex shared = at_;
+    at_ = input;
     product(layer.module(names.router), false, Buffer::kInput, Buffer::kRouter);
     const DeviceIndex home = at_;
+    std::vector<float> correction;
+    if (!names.correction.empty()) {
+      const std::string tensor = layer.module(names.correction);
+      correction = weights_.floats(tensor);
+      hop(weights_.device(tensor), home);
+    }
     auto& step = emit<ExpertsStep>();
     step.gate = gate_of(recipe_.activation);
-    step.picked = static_cast<std::size_t>(recipe_.routing.picked);
-    for (std::int64_t e = 0; e < recipe_.routing.experts; ++e) {
+    step.router = Router(recipe_.routing, std::move(correction));
+    for (std::size_t e = 0; e < recipe_.routing.experts; ++e) {
       step.experts.push_back(expert(layer.module(names.experts, std::to_string(e)) + ".", home));
     }
-    at_ = home;
+    if (layer.shared) add_shared(layer, {input, shared, home});
+  }
+
+  // Where the input of a layer with experts is, and the results of its two blocks.
+  struct MixtureDevices {
+    DeviceIndex input, shared, experts;
+  };
+
+  // kChange += kShared, times its gate. The sum is made where the experts' results are.
+  void add_shared(const LayerRecipe& layer, const MixtureDevices& devices) {
+    const std::string_view gate = family_.mixture.shared_gate;
+    if (!gate.empty()) {
+      at_ = devices.input;
+      product(layer.module(gate), false, Buffer::kInput, Buffer::kShareGate);
+      hop(at_, devices.shared);
+    }
+    at_ = hop(devices.shared, devices.experts);
+    auto& step = emit<AddSharedStep>();
+    step.gated = !gate.empty();
+    step.width = program_.hidden;
   }
 
   Expert expert(const std::string& module, DeviceIndex home) {

@@ -43,6 +43,38 @@ constexpr Family mixtral() {
   return family;
 }
 
+constexpr Family qwen2_moe() {
+  Family family = like(qwen2(), "qwen2_moe");
+  family.mixture.router = "mlp.gate";
+  family.mixture.normalize_key = "norm_topk_prob";
+  family.mixture.shared.block = "mlp.shared_expert";
+  family.mixture.shared_gate = "mlp.shared_expert_gate";
+  return family;
+}
+
+constexpr Family qwen3_moe() {
+  Family family = like(qwen3(), "qwen3_moe");
+  family.attention.layer_types = false;
+  family.mixture.router = "mlp.gate";
+  family.mixture.normalize_key = "norm_topk_prob";
+  return family;
+}
+
+constexpr Family glm4_moe() {
+  Family family = like(qwen3(), "glm4_moe");
+  family.attention.layer_types = false;
+  family.rotary.partial = true;
+  family.mixture.router = "mlp.gate";
+  family.mixture.shared.block = "mlp.shared_experts";
+  family.mixture.score = RouterScore::kSigmoid;
+  family.mixture.correction = "mlp.gate.e_score_correction_bias";
+  family.mixture.normalize_key = "norm_topk_prob";
+  family.mixture.groups_key = "n_group";
+  family.mixture.picked_groups_key = "topk_group";
+  family.mixture.scale_key = "routed_scaling_factor";
+  return family;
+}
+
 constexpr Family gemma2() {
   Family family = like(kLlama, "gemma2");
   family.ends.root_scale = true;
@@ -80,7 +112,10 @@ constexpr Family gpt2() {
 }
 
 constexpr std::array kFamilies{
-    gpt2(), kLlama, like(kLlama, "mistral"), qwen2(), qwen3(), phi3(), mixtral(), gemma2(),
+    gpt2(),     kLlama,      like(kLlama, "mistral"),
+    qwen2(),    qwen3(),     phi3(),
+    mixtral(),  qwen2_moe(), qwen3_moe(),
+    glm4_moe(), gemma2(),
 };
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include <span>
 #include <string_view>
 
+#include "runtime/program/routing.h"
+
 namespace berth {
 
 enum class Norm : std::uint8_t {
@@ -73,13 +75,23 @@ struct FeedForwardModules {
   std::string_view down = "down_proj";
 };
 
-/// The block of a layer with experts, which a router picks some of for each position.
+/// The block of a layer with experts, of which a router picks some for each position.
 struct MixtureModules {
   std::string_view router;  // empty: the family has no experts
   std::string_view experts = "mlp.experts";
   std::string_view gate = "gate_proj";  // of one expert, as the next two
   std::string_view up = "up_proj";
   std::string_view down = "down_proj";
+  // Beside the experts, for all positions; no block: none. Its gate is one number a position, whose
+  // sigmoid it is multiplied by.
+  FeedForwardModules shared{.block = ""};
+  std::string_view shared_gate;
+
+  RouterScore score = RouterScore::kSoftmax;
+  std::string_view correction;     // a tensor that is added to scores while experts are compared
+  std::string_view normalize_key;  // empty: shares add up to 1
+  std::string_view groups_key, picked_groups_key;
+  std::string_view scale_key;
 };
 
 /// One row of the table.

@@ -119,13 +119,42 @@ void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe)
       static_cast<std::int64_t>(tree.facts.layers.front().kv_elements) / (2 * recipe.kv_heads));
 }
 
-void set_routing(const ModelConfig& config, const LayerFacts& layer, Routing& routing) {
-  routing.experts = static_cast<std::int64_t>(layer.experts);
-  routing.picked = static_cast<std::int64_t>(layer.experts_per_token);
-  if (routing.picked <= 0 || routing.picked > routing.experts) {
-    fail(config, "num_experts_per_tok",
-         std::to_string(routing.picked) + " of " + std::to_string(routing.experts) + " experts");
+// A count that must be at least 1; 1 where the family does not know the key.
+std::size_t count_of(const ModelConfig& config, std::string_view key) {
+  if (key.empty()) return 1;
+  return static_cast<std::size_t>(require_positive(config, key, config.require_integer(key)));
+}
+
+Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
+                     const LayerFacts& layer) {
+  Routing routing;
+  routing.score = mixture.score;
+  routing.experts = layer.experts;
+  routing.picked = layer.experts_per_token;
+  const std::string experts = std::to_string(routing.experts) + " experts";
+  if (routing.picked == 0 || routing.picked > routing.experts) {
+    fail(config, "num_experts_per_tok", std::to_string(routing.picked) + " of " + experts);
   }
+  routing.groups = count_of(config, mixture.groups_key);
+  routing.picked_groups = count_of(config, mixture.picked_groups_key);
+  if (routing.experts % routing.groups != 0) {
+    fail(config, mixture.groups_key,
+         std::to_string(routing.groups) + " groups do not divide " + experts);
+  }
+  if (routing.picked_groups > routing.groups) {
+    fail(config, mixture.picked_groups_key,
+         std::to_string(routing.picked_groups) + " of " + std::to_string(routing.groups) +
+             " groups");
+  }
+  if (routing.picked > routing.picked_groups * (routing.experts / routing.groups)) {
+    fail(config, "num_experts_per_tok",
+         std::to_string(routing.picked) + " are more than the picked groups have");
+  }
+  if (!mixture.normalize_key.empty()) {
+    routing.normalized = config.boolean(mixture.normalize_key).value_or(false);
+  }
+  if (!mixture.scale_key.empty()) routing.scale = config.require_number(mixture.scale_key);
+  return routing;
 }
 
 }  // namespace
@@ -163,8 +192,15 @@ Recipe make_recipe(const Model& model) {
     made.window = layer.window;
     made.attention_scale = attention_scale(config, family, recipe.head_dim, recipe.layers.size());
     if (!recipe.rotaries.empty()) made.rotary = 0;
+    const std::string_view head_norm = family.attention.query_norm;
+    made.head_norms = !head_norm.empty() && tree.find_module(made.module(head_norm)) != nullptr;
     made.experts = layer.experts > 0;
-    if (made.experts) set_routing(config, layer, recipe.routing);
+    if (made.experts) {
+      if (family.mixture.router.empty()) fail(config, "num_experts", "cannot be run");
+      recipe.routing = make_routing(config, family.mixture, layer);
+      const std::string_view shared = family.mixture.shared.block;
+      made.shared = !shared.empty() && tree.find_module(made.module(shared)) != nullptr;
+    }
     recipe.layers.push_back(std::move(made));
   }
   if (family.ends.root_scale) {

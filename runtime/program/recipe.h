@@ -10,6 +10,7 @@
 #include "berth/model.h"
 #include "runtime/program/family.h"
 #include "runtime/program/rotary.h"
+#include "runtime/program/routing.h"
 
 namespace berth {
 
@@ -20,19 +21,15 @@ struct LayerRecipe {
   std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
   double attention_scale = 1;
   std::optional<std::size_t> rotary;  // into Recipe::rotaries; nothing: no rotation
+  bool head_norms = false;            // queries and keys are normalized
   bool experts = false;               // else its feed-forward block is the same for all positions
+  bool shared = false;                // a block for all positions stands beside the experts
 
   /// The full name of a module of the layer, or of one of its blocks.
   std::string module(std::string_view own) const { return name + "." + std::string(own); }
   std::string module(std::string_view block, std::string_view own) const {
     return module(block) + "." + std::string(own);
   }
-};
-
-/// How a router picks experts for a position.
-struct Routing {
-  std::int64_t experts = 0;
-  std::int64_t picked = 0;  // of them, for each position
 };
 
 struct Recipe {

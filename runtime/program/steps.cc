@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace berth {
 namespace {
@@ -178,63 +177,6 @@ void AddStep::run(Pass& pass) {
   float* const stream = pass.of(Buffer::kStream);
   const float* const change = pass.of(Buffer::kChange);
   for (std::size_t i = 0; i < pass.rows() * width; ++i) stream[i] += change[i];
-}
-
-// The experts with the highest scores; of equal ones, those with the lower numbers.
-void ExpertsStep::pick(const float* scores, std::size_t row) {
-  const std::size_t count = experts.size();
-  const float most = *std::max_element(scores, scores + count);
-  for (std::size_t e = 0; e < count; ++e) probability_[e] = std::exp(scores[e] - most);
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(picked),
-                    order_.end(), [&](std::size_t a, std::size_t b) {
-                      return std::pair(-scores[a], a) < std::pair(-scores[b], b);
-                    });
-  float total = 0;
-  for (std::size_t i = 0; i < picked; ++i) total += probability_[order_[i]];
-  for (std::size_t i = 0; i < picked; ++i) {
-    shares_[order_[i]].push_back({row, probability_[order_[i]] / total});
-  }
-}
-
-void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> shares,
-                          float* change) const {
-  const std::size_t hidden = expert.in.columns();
-  const std::size_t width = expert.out.columns();
-  const float* const input = pass.of(Buffer::kInput);
-  float* const rows = pass.need(Buffer::kPicked, hidden, shares.size());
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    std::copy_n(input + shares[i].row * hidden, hidden, rows + i * hidden);
-  }
-  float* const wide = pass.need(Buffer::kWide, 2 * width, shares.size());
-  expert.in.run(pass, rows, shares.size(), wide, 2 * width);
-  float* const gated = pass.need(Buffer::kGated, width, shares.size());
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    const float* const x = wide + i * 2 * width;
-    activate(gate, x, x + width, width, gated + i * width);
-  }
-  expert.out.run(pass, gated, shares.size(), rows, hidden);
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    float* const sum = change + shares[i].row * hidden;
-    for (std::size_t c = 0; c < hidden; ++c) sum[c] += shares[i].weight * rows[i * hidden + c];
-  }
-}
-
-void ExpertsStep::run(Pass& pass) {
-  shares_.resize(experts.size());
-  probability_.resize(experts.size());
-  order_.resize(experts.size());
-  for (std::vector<Share>& own : shares_) own.clear();
-  const float* const router = pass.of(Buffer::kRouter);
-  for (std::size_t row = 0; row < pass.rows(); ++row) pick(router + row * experts.size(), row);
-  const std::size_t hidden = experts.front().in.columns();
-  float* const change = pass.need(Buffer::kChange, hidden);
-  std::fill_n(change, pass.rows() * hidden, 0.0F);
-  for (std::size_t e = 0; e < experts.size(); ++e) {
-    if (shares_[e].empty()) continue;
-    pass.hops += experts[e].hops;
-    compute(pass, experts[e], shares_[e], change);
-  }
 }
 
 void CapStep::run(Pass& pass) {

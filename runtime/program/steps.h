@@ -26,16 +26,19 @@ namespace berth {
 
 /// What a pass works on: [rows, width] each, row by row.
 enum class Buffer : std::uint8_t {
-  kStream,    // the residual stream
-  kInput,     // the stream after a norm
-  kHeads,     // query, key and value of each row, side by side
-  kAttended,  // what attention gives
-  kWide,      // gate and up, side by side
-  kGated,     // gate times up
-  kChange,    // what is added to the stream
-  kRouter,    // scores of experts
-  kPicked,    // the rows that one expert computes
+  kStream,     // the residual stream
+  kInput,      // the stream after a norm
+  kHeads,      // query, key and value of each row, side by side
+  kAttended,   // what attention gives
+  kWide,       // gate and up, side by side
+  kGated,      // gate times up
+  kChange,     // what is added to the stream
+  kRouter,     // scores of experts
+  kPicked,     // the rows that one expert computes
+  kShared,     // what all rows go through beside their experts
+  kShareGate,  // one number a row: how much of kShared counts
   kLogits,
+  kCount
 };
 
 /// One pass: some tokens of one sequence.
@@ -54,7 +57,7 @@ struct Pass {
   std::uint64_t hops = 0;
   Activations activations;
   std::vector<float> attention_space;
-  std::array<std::vector<float>, 10> buffers;
+  std::array<std::vector<float>, static_cast<std::size_t>(Buffer::kCount)> buffers;
 };
 
 class Step {
@@ -177,35 +180,6 @@ struct AddStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "add"; }
   std::size_t width = 0;
-};
-
-struct Expert {
-  Products in;   // gate and up
-  Products out;  // down
-  std::uint64_t hops = 0;
-};
-
-/// kChange = for each row the results of the experts with the highest scores in kRouter, weighted
-/// by their probabilities, which are scaled to add up to 1. Experts are computed and added in the
-/// order of their numbers; those that no row picked are not touched.
-struct ExpertsStep final : Step {
-  void run(Pass& pass) override;
-  std::string_view name() const override { return "experts"; }
-  std::vector<Expert> experts;
-  std::size_t picked = 0;  // of each row
-  Gate gate = Gate::kSilu;
-
- private:
-  struct Share {
-    std::size_t row;
-    float weight;
-  };
-  void pick(const float* scores, std::size_t row);
-  void compute(Pass& pass, Expert& expert, std::span<const Share> shares, float* change) const;
-
-  std::vector<std::vector<Share>> shares_;  // of each expert
-  std::vector<float> probability_;
-  std::vector<std::size_t> order_;
 };
 
 /// kLogits = softcap x tanh(kLogits / softcap).

@@ -47,7 +47,7 @@ Matrix StoredMatrix::resident(HostBlock& block) const {
 ProgramWeights::ProgramWeights(const ModelTree& tree, const Plan& plan, const LoadedModel& loaded)
     : tree_(tree), plan_(plan), loaded_(loaded) {
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
-    if (!tree.tensors[id].buffer) ids_.emplace(tree.tensors[id].name, id);
+    if (tree.tensors[id].persistent) ids_.emplace(tree.tensors[id].name, id);
   }
   disk_runner_ = disk_runner(plan);
 }

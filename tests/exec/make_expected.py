@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes data/NAME/{config.json, expected.txt}: what transformers computes for tiny models.
 
-Needs torch and transformers 5.23.0; the tests themselves do not. Weights are a function of a
+Needs torch and transformers 5.24.0; the tests themselves do not. Weights are a function of a
 tensor's name and an element's index, which made_model.cc computes alike, so none are stored.
 expected.txt: prompt ids, 8 greedy ids, then the logits of each prompt position, a line each.
 """
 import json
 import os
+import sys
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ PROMPT = [1, 17, 43, 4, 50, 62, 31, 8, 8, 20, 2, 45]
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, vocab_size=64, max_position_embeddings=40, dtype="float32",
              bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
 
 
 def rope(kind="default", **more):
@@ -41,6 +44,23 @@ MODELS = {
                  rope_parameters=rope(partial_rotary_factor=0.5)),
     "mixtral": dict(SMALL, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2,
                     sliding_window=None, rope_parameters=rope()),
+    "qwen2_moe": dict(SMALL, **MOE, model_type="qwen2_moe", shared_expert_intermediate_size=20,
+                      norm_topk_prob=False, use_sliding_window=True, sliding_window=5,
+                      layer_types=["full_attention", "sliding_attention", "full_attention"],
+                      mlp_only_layers=[2], rope_parameters=rope()),
+    "qwen3_moe": dict(SMALL, **MOE, model_type="qwen3_moe", head_dim=16, attention_bias=True,
+                      norm_topk_prob=True, decoder_sparse_step=2, rope_parameters=rope()),
+    "qwen3_moe_window": dict(SMALL, **MOE, model_type="qwen3_moe", norm_topk_prob=False,
+                             use_sliding_window=True, sliding_window=6, tie_word_embeddings=True,
+                             rope_parameters=rope()),
+    "glm4_moe": dict(SMALL, model_type="glm4_moe", head_dim=16, attention_bias=True, use_qk_norm=True,
+                     n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2, n_group=4,
+                     topk_group=2, moe_intermediate_size=20, first_k_dense_replace=1,
+                     routed_scaling_factor=1.5, norm_topk_prob=True,
+                     rope_parameters=rope(partial_rotary_factor=0.5)),
+    "glm4_moe_plain": dict(SMALL, model_type="glm4_moe", n_routed_experts=4, num_experts_per_tok=2,
+                           moe_intermediate_size=20, first_k_dense_replace=2, norm_topk_prob=False,
+                           rope_parameters=rope(partial_rotary_factor=0.5)),
     "gemma2": dict(SMALL, model_type="gemma2", head_dim=16, query_pre_attn_scalar=24,
                    sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                    hidden_activation="gelu_pytorch_tanh", rope_parameters=rope(),
@@ -66,23 +86,34 @@ def made(name, shape):
     return torch.from_numpy(x.reshape(shape).copy())
 
 
-def fill(model):
+def fill(model, family):
+    """The tree keeps experts apart, as checkpoints do, unless the family stores them in one tensor."""
     state = {}
-    for name, parameter in model.named_parameters():
-        if name.endswith("mlp.experts.gate_up_proj"):  # the tree keeps experts apart, as stored
-            base, (n, wide, hidden) = name[: -len("gate_up_proj")], parameter.shape
-            value = torch.stack([torch.cat([made(f"{base}{e}.{w}.weight", (wide // 2, hidden))
-                                            for w in ("w1", "w3")]) for e in range(n)])
-        elif name.endswith("mlp.experts.down_proj"):
-            base, shape = name[: -len("down_proj")], parameter.shape
-            value = torch.stack([made(f"{base}{e}.w2.weight", shape[1:]) for e in range(shape[0])])
+    gate, up, down = ("w1", "w3", "w2") if family == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+    for name, value in model.state_dict().items():
+        base, _, last = name.rpartition(".")
+        if base.endswith("mlp.experts") and last == "gate_up_proj":
+            n, wide, hidden = value.shape
+            state[name] = torch.stack([torch.cat([made(f"{base}.{e}.{w}.weight", (wide // 2, hidden))
+                                                  for w in (gate, up)]) for e in range(n)])
+        elif base.endswith("mlp.experts") and last == "down_proj":
+            state[name] = torch.stack([made(f"{base}.{e}.{down}.weight", value.shape[1:])
+                                       for e in range(value.shape[0])])
         else:
-            value = made(name, parameter.shape)
-        state[name] = value
-    model.load_state_dict(state, strict=False)
+            state[name] = made(name, value.shape)
+    if model.config.tie_word_embeddings:
+        state["lm_head.weight"] = state[first_tied(model)]
+    model.load_state_dict(state)
 
 
-for name, fields in MODELS.items():
+def first_tied(model):
+    embedding = model.get_input_embeddings().weight
+    return next(name for name, parameter in model.named_parameters() if parameter is embedding)
+
+
+names = sys.argv[1:] or list(MODELS)
+for name in names:
+    fields = MODELS[name]
     folder = os.path.join(HERE, name)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "config.json"), "w") as f:
@@ -90,7 +121,7 @@ for name, fields in MODELS.items():
         f.write("\n")
     config = transformers.AutoConfig.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    fill(model.float().eval())
+    fill(model.float().eval(), config.model_type)
     ids = list(PROMPT)
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0]

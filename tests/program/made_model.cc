@@ -50,7 +50,7 @@ Plan made_plan(const ModelTree& tree, const Where& where) {
     plan.devices.push_back(device);
   }
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
-    const std::uint32_t device = tree.tensors[id].buffer ? kNone : where(tree.tensors[id], id);
+    const std::uint32_t device = !tree.tensors[id].persistent ? kNone : where(tree.tensors[id], id);
     plan.tensor_device.push_back(device);
     if (device != kNone) plan.devices[device].weights += tree.tensors[id].bytes();
   }
@@ -68,7 +68,7 @@ MadeLoad::MadeLoad(const ModelTree& tree, const Plan& plan)
     loaded.rank = tensor.shape.size();
     loaded.device = plan.tensor_device[id];
     loaded.bytes = tensor.bytes();
-    if (!tensor.buffer && loaded.device != kDisk) {
+    if (tensor.persistent && loaded.device != kDisk) {
       memory_[id] = bytes_of(tensor);
       loaded.data = memory_[id].data();
       loaded.emulated = plan.devices[loaded.device].kind == DeviceKind::kCuda;
