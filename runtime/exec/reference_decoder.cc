@@ -45,7 +45,8 @@ class PlacedDecoder final : public Decoder {
   }
   std::uint64_t hops() const override { return placement_.hops(); }
 
-  std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) override;
+  using Decoder::forward;
+  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
 
  private:
   Placed embed(std::span<const std::int64_t> ids);
@@ -126,7 +127,9 @@ std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
   return {begin, begin + values.numel()};
 }
 
-std::vector<float> PlacedDecoder::forward(std::span<const std::int64_t> ids, const OnLogits& all) {
+std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnLogits& all) {
+  if (feeds.size() != 1) throw Error("internal error: libtorch's decoder runs one sequence");
+  const std::span<const std::int64_t> ids = feeds.front().ids;
   const c10::InferenceMode inference;
   const auto count = static_cast<std::int64_t>(ids.size());
   if (count == 0 || positions_ + count > capacity_) {

@@ -14,9 +14,10 @@
 
 namespace berth {
 
-// `capacity` is how many positions the KV cache has, which the first pass allocates. `cancel` (may
-// be null) is looked at before every layer. All arguments but `capacity` must outlive the decoder.
-// Throws Error for weights that are missing or whose dtype cannot be computed with.
+// The decoder runs one sequence. `capacity` is how many positions the KV cache has, which the first
+// pass allocates. `cancel` (may be null) is looked at before every layer. All arguments but
+// `capacity` must outlive the decoder. Throws Error for weights that are missing or whose dtype
+// cannot be computed with.
 std::unique_ptr<Decoder> make_reference_decoder(const Recipe& recipe, const Model& model,
                                                 const Plan& plan, const LoadedModel& loaded,
                                                 std::int64_t capacity,

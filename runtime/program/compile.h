@@ -13,8 +13,8 @@
 namespace berth {
 
 /// `capacity`: how many positions the KV cache has. Where `kv_dtype` is empty, keys and values are
-/// kept in the dtype of the embedding, beside packed weights in float32. Throws Error for tensors that are missing and for a dtype of
-/// the cache that it cannot have.
+/// kept in the dtype of the embedding, beside packed weights in float32. Throws Error for tensors
+/// that are missing and for a dtype of the cache that it cannot have.
 Program compile(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
                 std::optional<DType> kv_dtype);
 

@@ -37,45 +37,90 @@ class CompiledDecoder final : public Decoder {
   }
   std::uint64_t hops() const override { return pass_.hops; }
 
-  std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) override {
-    if (ids.empty() || positions_ + ids.size() > capacity_) {
-      throw Error("internal error: " + std::to_string(ids.size()) + " ids after " +
-                  std::to_string(positions_) + " of " + std::to_string(capacity_) + " positions");
-    }
-    for (std::size_t begin = 0; begin < ids.size(); begin += kPositionsAtOnce) {
-      const auto part = ids.subspan(begin, std::min(kPositionsAtOnce, ids.size() - begin));
-      pass_.ids = part;
-      pass_.first = positions_;
+  using Decoder::forward;
+  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+    check(feeds);
+    std::vector<float> last;
+    last.reserve(feeds.size() * program_.vocabulary);
+    feed_ = 0;
+    taken_ = 0;
+    while (feed_ < feeds.size()) {
+      take_rows(feeds);
+      pass_.begin(ids_);
       pass_.hops = 0;
       run(program_.body);
-      positions_ += part.size();
-      const bool last = begin + part.size() == ids.size();
-      if (!all && !last) continue;
-      if (!all) keep_last_row();
+      if (!all) keep_last_rows();
+      if (pass_.rows() == 0) continue;
       run(program_.head);
-      if (all) all(logits().first(pass_.rows() * program_.vocabulary));
+      if (all) all(logits());
+      const std::span<const float> found = logits();
+      for (std::size_t i = 0; i < last_rows_.size(); ++i) {
+        const std::size_t row = all ? last_rows_[i] : i;
+        const auto own = found.subspan(row * program_.vocabulary, program_.vocabulary);
+        last.insert(last.end(), own.begin(), own.end());
+      }
     }
-    const auto row =
-        logits().subspan((pass_.rows() - 1) * program_.vocabulary, program_.vocabulary);
-    return {row.begin(), row.end()};
+    return last;
   }
 
  private:
+  void check(std::span<const Feed> feeds) {
+    for (const Feed& feed : feeds) {
+      if (feed.sequence >= positions_.size()) positions_.resize(feed.sequence + 1);
+      const std::size_t before = positions_[feed.sequence];
+      if (!feed.ids.empty() && before + feed.ids.size() <= capacity_) continue;
+      throw Error("internal error: " + std::to_string(feed.ids.size()) + " ids after " +
+                  std::to_string(before) + " of " + std::to_string(capacity_) + " positions");
+    }
+  }
+
+  // Fills the next pass with what is left of the feeds.
+  void take_rows(std::span<const Feed> feeds) {
+    ids_.clear();
+    sequences_.clear();
+    last_rows_.clear();
+    while (feed_ < feeds.size() && ids_.size() < kPositionsAtOnce) {
+      const Feed& feed = feeds[feed_];
+      const auto part = feed.ids.subspan(
+          taken_, std::min(kPositionsAtOnce - ids_.size(), feed.ids.size() - taken_));
+      std::size_t& position = positions_[feed.sequence];
+      sequences_.push_back({feed.sequence, position, ids_.size(), part.size()});
+      ids_.insert(ids_.end(), part.begin(), part.end());
+      position += part.size();
+      taken_ += part.size();
+      if (taken_ < feed.ids.size()) return;
+      last_rows_.push_back(ids_.size() - 1);
+      taken_ = 0;
+      ++feed_;
+    }
+  }
+
   void run(const std::vector<std::unique_ptr<Step>>& steps) {
     for (const std::unique_ptr<Step>& step : steps) {
       if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
         throw Interrupted("interrupted while computing");
       }
-      step->run(pass_);
+      if (step->by_sequence()) {
+        for (const SequenceRows& rows : sequences_) {
+          pass_.show(rows);
+          step->run(pass_);
+        }
+        pass_.show_all();
+      } else {
+        step->run(pass_);
+      }
       pass_.hops += step->hops;
     }
   }
 
-  // Only the last row is wanted: the head sees no others.
-  void keep_last_row() {
+  // Only the last rows of sequences are wanted: the head sees no others.
+  void keep_last_rows() {
     float* const stream = pass_.of(Buffer::kStream);
-    std::copy_n(stream + (pass_.rows() - 1) * program_.hidden, program_.hidden, stream);
-    pass_.ids = pass_.ids.last(1);
+    for (std::size_t i = 0; i < last_rows_.size(); ++i) {
+      std::copy_n(stream + last_rows_[i] * program_.hidden, program_.hidden,
+                  stream + i * program_.hidden);
+    }
+    pass_.begin(std::span(ids_).first(last_rows_.size()));
   }
 
   std::span<const float> logits() {
@@ -88,7 +133,14 @@ class CompiledDecoder final : public Decoder {
   Pass pass_;
   std::size_t capacity_;
   const std::atomic<bool>* cancel_;
-  std::size_t positions_ = 0;
+  std::vector<std::size_t> positions_;  // of each sequence: how many are computed
+
+  // Of the pass.
+  std::vector<std::int64_t> ids_;
+  std::vector<SequenceRows> sequences_;
+  std::vector<std::size_t> last_rows_;  // that end a feed
+  std::size_t feed_ = 0;                // the next feed, and how many of its ids are taken
+  std::size_t taken_ = 0;
 };
 
 }  // namespace

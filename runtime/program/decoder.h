@@ -13,6 +13,12 @@ namespace berth {
 // numbers.
 using OnLogits = std::function<void(std::span<const float> rows)>;
 
+// Tokens of one sequence that a pass computes.
+struct Feed {
+  std::size_t sequence = 0;
+  std::span<const std::int64_t> ids;
+};
+
 // For use by one thread.
 class Decoder {
  public:
@@ -21,11 +27,17 @@ class Decoder {
   virtual std::int64_t logits_width()
       const = 0;  // how many logits a position has: the rows of the head
 
-  // Runs the tokens `ids`, each less than the number of rows of the embedding, at the positions
-  // that follow those of earlier calls. Returns the logits of the last one, in float32. `all`,
-  // where it is not empty, is called with the logits of every position of `ids`. Throws Interrupted
+  // Runs tokens of some sequences, each sequence at most once and each id less than the number of
+  // rows of the embedding, at the positions that follow those of the sequence's earlier ones.
+  // Returns the logits of the last token of each, [feeds, logits_width()], in float32. `all`, where
+  // it is not empty, is called with the logits of every token, in their order. Throws Interrupted
   // when cancelled.
-  virtual std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) = 0;
+  virtual std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) = 0;
+  // The same for tokens of the first sequence.
+  std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) {
+    const Feed feed{0, ids};
+    return forward(std::span(&feed, 1), all);
+  }
 
   // How many times the last pass moved an activation from one device to another.
   virtual std::uint64_t hops() const = 0;

@@ -22,10 +22,32 @@ void for_rows(Pass& pass, const Work& work) {
 
 }  // namespace
 
+void Pass::show_all() {
+  ids = all_ids_;
+  begin_ = first = sequence = 0;
+}
+
+void Pass::show(const SequenceRows& rows) {
+  ids = all_ids_.subspan(rows.row, rows.rows);
+  begin_ = rows.row;
+  first = rows.position;
+  sequence = rows.sequence;
+}
+
+float* Pass::need(Buffer buffer, std::size_t width) {
+  return need(buffer, width, all_ids_.size()) + begin_ * width;
+}
+
 float* Pass::need(Buffer buffer, std::size_t width, std::size_t rows) {
-  std::vector<float>& memory = buffers[static_cast<std::size_t>(buffer)];
-  if (memory.size() < width * rows) memory.resize(width * rows);
-  return memory.data();
+  Rows& memory = buffers_[static_cast<std::size_t>(buffer)];
+  memory.width = width;
+  if (memory.values.size() < width * rows) memory.values.resize(width * rows);
+  return memory.values.data();
+}
+
+float* Pass::of(Buffer buffer) {
+  Rows& memory = buffers_[static_cast<std::size_t>(buffer)];
+  return memory.values.data() + begin_ * memory.width;
 }
 
 void EmbedStep::run(Pass& pass) {
@@ -116,6 +138,7 @@ void AttentionStep::run(Pass& pass) {
   float* const rows = pass.of(Buffer::kHeads);
   const std::size_t bytes = cache_vector_bytes(format, head_dim);
   const std::size_t position_bytes = kv_heads * bytes;
+  std::vector<std::byte>& cache = caches[pass.sequence];
   cache.resize(2 * capacity * position_bytes);
   CacheView view;
   view.format = format;

@@ -41,23 +41,66 @@ enum class Buffer : std::uint8_t {
   kCount
 };
 
-/// One pass: some tokens of one sequence.
-struct Pass {
+/// Consecutive rows of a pass: tokens of one sequence.
+struct SequenceRows {
+  std::size_t sequence = 0;
+  std::size_t position = 0;  // of the first row in the sequence
+  std::size_t row = 0;       // the first
+  std::size_t rows = 0;
+};
+
+/// One pass: some tokens of some sequences. A step sees all rows of it, or, where it keeps
+/// something of each sequence, those of one sequence after the other.
+class Pass {
+ public:
   explicit Pass(ThreadTeam& threads) : team(threads) {}
 
-  /// Memory for `width` floats a row, or for `rows` rows. What was in it may be lost.
-  float* need(Buffer buffer, std::size_t width) { return need(buffer, width, rows()); }
+  /// Sets the tokens of the pass, and shows all of them. `all` must live until the next call.
+  void begin(std::span<const std::int64_t> all) {
+    all_ids_ = all;
+    show_all();
+  }
+  void show_all();
+  void show(const SequenceRows& rows);
+
+  /// Memory for `width` floats a row. What was in it may be lost.
+  float* need(Buffer buffer, std::size_t width);
+  /// Memory for `rows` rows that are not those of the pass, for a step's own use.
   float* need(Buffer buffer, std::size_t width, std::size_t rows);
-  float* of(Buffer buffer) { return buffers[static_cast<std::size_t>(buffer)].data(); }
+  /// What need() gave for the rows that are shown.
+  float* of(Buffer buffer);
   std::size_t rows() const { return ids.size(); }
 
   ThreadTeam& team;
-  std::span<const std::int64_t> ids;
-  std::size_t first = 0;  // position of the first row
+  std::span<const std::int64_t> ids;  // of the rows that are shown
+  std::size_t first = 0;     // position of the first of them, where they are one sequence's
+  std::size_t sequence = 0;  // likewise: its number
   std::uint64_t hops = 0;
   Activations activations;
   std::vector<float> attention_space;
-  std::array<std::vector<float>, static_cast<std::size_t>(Buffer::kCount)> buffers;
+
+ private:
+  struct Rows {
+    std::vector<float> values;
+    std::size_t width = 0;
+  };
+
+  std::span<const std::int64_t> all_ids_;
+  std::size_t begin_ = 0;  // the first row that is shown
+  std::array<Rows, static_cast<std::size_t>(Buffer::kCount)> buffers_;
+};
+
+/// Something of each sequence that a step keeps from pass to pass.
+template <class State>
+class OfEachSequence {
+ public:
+  State& operator[](std::size_t sequence) {
+    if (sequence >= states_.size()) states_.resize(sequence + 1);
+    return states_[sequence];
+  }
+
+ private:
+  std::vector<State> states_;
 };
 
 class Step {
@@ -66,6 +109,8 @@ class Step {
   virtual void run(Pass& pass) = 0;
   /// What it does, in a word or two, or the modules that it computes: for profiles.
   virtual std::string_view name() const = 0;
+  /// Whether run() is called for the rows of each sequence: Pass::first and Pass::sequence.
+  virtual bool by_sequence() const { return false; }
 
   /// How many times the step moves an activation to another device.
   std::uint64_t hops = 0;
@@ -79,6 +124,7 @@ class Step {
 struct EmbedStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "embedding"; }
+  bool by_sequence() const override { return positions.has_value(); }
   StoredMatrix table;
   std::optional<StoredMatrix> positions;
   float scale = 1;
@@ -154,6 +200,7 @@ struct RotaryTable {
 struct AttentionStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "attention"; }
+  bool by_sequence() const override { return true; }
   std::size_t heads = 0;
   std::size_t kv_heads = 0;
   std::size_t head_dim = 0;
@@ -162,7 +209,7 @@ struct AttentionStep final : Step {
   AttentionSettings settings;
   CacheFormat format = CacheFormat::kF32;
   std::size_t capacity = 0;  // positions that the cache keeps
-  std::vector<std::byte> cache;
+  OfEachSequence<std::vector<std::byte>> caches;
   std::vector<std::byte> fresh;  // positions of this pass that have no place in the cache yet
 };
 

@@ -82,6 +82,54 @@ TEST_P(Programs, GiveTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbour) 
   EXPECT_LE(live_blocks_, 2u);  // the embedding and learned positions
 }
 
+// Sequences of different lengths, in one pass and then token by token, some of which have ended.
+TEST_P(Programs, GiveSequencesTheSameBitsTogetherAsAlone) {
+  const Plan plan = made_plan(model_.tree, on_cpu);
+  const MadeLoad loaded(model_.tree, plan);
+  const Recipe recipe = make_recipe(model_);
+  std::vector<std::vector<std::int64_t>> sequences(3, expected_.prompt);
+  std::reverse(sequences[1].begin(), sequences[1].end());
+  sequences[2].resize(2);
+  const auto decoder = [&] {
+    return make_compiled_decoder(recipe, model_, plan, loaded,
+                                 static_cast<std::int64_t>(expected_.prompt.size() + 3), nullptr);
+  };
+  const std::vector<std::int64_t> more{3, 1, 2};
+  std::vector<std::vector<float>> alone;
+  for (const auto& ids : sequences) {
+    const auto own = decoder();
+    std::vector<float> logits = own->forward(ids, nullptr);
+    for (const std::int64_t& id : more) {
+      const auto next = own->forward({&id, 1}, nullptr);
+      logits.insert(logits.end(), next.begin(), next.end());
+    }
+    alone.push_back(std::move(logits));
+  }
+  const auto together = decoder();
+  const auto width = static_cast<std::ptrdiff_t>(together->logits_width());
+  const auto expect_as_alone = [&](const std::vector<float>& found,
+                                   const std::vector<std::size_t>& of, std::ptrdiff_t step) {
+    ASSERT_EQ(found.size(), of.size() * static_cast<std::size_t>(width));
+    auto at = found.begin();
+    for (const std::size_t sequence : of) {
+      EXPECT_TRUE(std::equal(at, at + width, alone[sequence].begin() + step * width))
+          << "sequence " << sequence << ", step " << step;
+      at += width;
+    }
+  };
+  std::vector<Feed> feeds;
+  for (std::size_t i = 0; i < sequences.size(); ++i) feeds.push_back({i, sequences[i]});
+  expect_as_alone(together->forward(feeds, nullptr), {0, 1, 2}, 0);
+  for (Feed& feed : feeds) feed.ids = std::span(more).first(1);
+  expect_as_alone(together->forward(feeds, nullptr), {0, 1, 2}, 1);
+  feeds.erase(feeds.begin() + 1);
+  for (std::size_t step = 1; step < more.size(); ++step) {
+    for (Feed& feed : feeds) feed.ids = std::span(more).subspan(step, 1);
+    expect_as_alone(together->forward(feeds, nullptr), {0, 2},
+                    static_cast<std::ptrdiff_t>(step + 1));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Programs,
                          ::testing::ValuesIn(data_names("tests/exec/data", "/expected.txt")),
                          [](const auto& family) { return family.param; });
@@ -107,9 +155,9 @@ TEST(Program, SaysWhatItCannotComputeWith) {
             "a KV cache of I32 cannot be computed with");
   Model other = open_made("llama");
   other.tree.tensors[3].dtype = DType::kF64;
-  EXPECT_EQ(why_not_compiled(recipe, other, plan, loaded),
-            "tensor '" + std::string(other.tree.tensors[3].name) +
-                "' is F64, which has no kernel here");
+  EXPECT_EQ(
+      why_not_compiled(recipe, other, plan, loaded),
+      "tensor '" + std::string(other.tree.tensors[3].name) + "' is F64, which has no kernel here");
 }
 
 }  // namespace
