@@ -31,9 +31,7 @@ Placed Operations::add(const Placed& left, const Placed& right) const {
   return {left.value + right.value, left.device};
 }
 
-// A smaller tensor of a module, brought to the device of its weight: a device map may have put it
-// on another one.
-Placed Operations::weight_of(const std::string& name, DeviceIndex device) {
+Placed Operations::weight_on(const std::string& name, DeviceIndex device) {
   return placement_.move(weights_.get(name), device);
 }
 
@@ -48,7 +46,7 @@ Placed Operations::normalize(const Placed& input, const std::string& module) {
   require_together({&input, &weight});
   const std::int64_t width = input.value.size(-1);
   if (recipe_.family->norms.kind == Norm::kLayer) {
-    const Placed bias = weight_of(module + ".bias", weight.device);
+    const Placed bias = weight_on(module + ".bias", weight.device);
     return {at::layer_norm(input.value.to(weight.value.scalar_type()), {width}, weight.value,
                            bias.value, recipe_.norm_eps),
             weight.device};
@@ -70,7 +68,7 @@ Placed Operations::linear(const Placed& input, const std::string& module, bool t
   const std::string bias_name = module + ".bias";
   at::Tensor bias;
   if (weights_.has(bias_name)) {
-    bias = weight_of(bias_name, weight.device).value.to(weight.value.scalar_type());
+    bias = weight_on(bias_name, weight.device).value.to(weight.value.scalar_type());
   }
   at::Tensor y;
   if (!transposed) {
@@ -98,16 +96,26 @@ Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
     return layer.head_norms ? layer.module(name) : std::string();
   };
   if (names.fused.empty()) {
-    const Placed query = linear(input, layer.module(names.query), transposed);
+    Placed query = linear(input, layer.module(names.query), transposed);
+    Placed gate;
+    if (names.gated) {  // behind the query of each head
+      const at::Tensor both = query.value.view({query.value.size(0), recipe_.heads, -1});
+      const auto half = [&](std::int64_t begin) {
+        return both.narrow(2, begin, recipe_.head_dim).reshape({both.size(0), -1});
+      };
+      gate = {half(recipe_.head_dim), query.device};
+      query.value = half(0);
+    }
     const Placed key = linear(input, layer.module(names.key), transposed);
     const Placed value = linear(input, layer.module(names.value), transposed);
     Heads heads{split_heads(query, norm_of(names.query_norm)),
-                split_heads(key, norm_of(names.key_norm)), split_heads(value, "")};
+                split_heads(key, norm_of(names.key_norm)), split_heads(value, ""), gate};
     // Where a device map put them on different devices, attention is computed on that of the keys.
     const DeviceIndex device = key.device;
     heads.query = placement_.move(heads.query, device);
     heads.key = placement_.move(heads.key, device);
     heads.value = placement_.move(heads.value, device);
+    if (names.gated) heads.gate = placement_.move(heads.gate, device);
     return heads;
   }
   const Placed fused = linear(input, layer.module(names.fused), transposed);
@@ -116,8 +124,10 @@ Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
   const auto part = [&](std::int64_t begin, std::int64_t width) {
     return split_heads({fused.value.narrow(1, begin, width), fused.device}, "");
   };
-  return {part(0, query_width), part(query_width, kv_width),
-          part(query_width + kv_width, kv_width)};
+  return {part(0, query_width),
+          part(query_width, kv_width),
+          part(query_width + kv_width, kv_width),
+          {}};
 }
 
 const Operations::Angles& Operations::angles(DeviceIndex device, std::size_t rotary,
@@ -162,9 +172,13 @@ void Operations::rotate(Heads& heads, std::size_t rotary, std::int64_t position,
   heads.key.value = rotated(heads.key.value, here, position);
 }
 
-Placed Operations::join_heads(const LayerRecipe& layer, const Placed& heads) {
+Placed Operations::join_heads(const LayerRecipe& layer, const Placed& heads, const Placed& gate) {
   const std::int64_t positions = heads.value.size(1);
-  const Placed joined{heads.value.transpose(0, 1).reshape({positions, -1}), heads.device};
+  Placed joined{heads.value.transpose(0, 1).reshape({positions, -1}), heads.device};
+  if (gate.value.defined()) {
+    require_together({&joined, &gate});
+    joined.value = joined.value * gate.value.sigmoid();
+  }
   return linear(joined, layer.module(recipe_.family->attention.out),
                 recipe_.family->transposed_weights);
 }
@@ -243,7 +257,7 @@ Operations::Picked Operations::route(const LayerRecipe& layer, const Placed& inp
   const at::Tensor scores = sigmoid ? at::sigmoid(wide) : at::softmax(wide, -1);
   at::Tensor choice = scores;
   if (!names.correction.empty()) {
-    const Placed correction = weight_of(layer.module(names.correction), router.device);
+    const Placed correction = weight_on(layer.module(names.correction), router.device);
     choice = choice + correction.value.to(at::kFloat).reshape({1, -1});
   }
   if (routing.picked_groups < routing.groups) {

@@ -18,6 +18,7 @@ struct Heads {
   Placed query;
   Placed key;
   Placed value;
+  Placed gate;  // of the result: [positions, heads x head size]; undefined where there is none
 };
 
 // Modules are given by their full names in the module tree. Activations are [positions, width].
@@ -29,6 +30,12 @@ class Operations {
         recipe_(recipe),
         dtype_(weights.dtype(std::string(recipe.family->ends.embedding) + ".weight")) {}
 
+  const Recipe& recipe() const { return recipe_; }
+  bool has(const std::string& tensor) const { return weights_.has(tensor); }
+  Placed move(const Placed& tensor, DeviceIndex device) { return placement_.move(tensor, device); }
+  // A smaller tensor of a module, brought to `device`: a device map may have put it on another one.
+  Placed weight_on(const std::string& name, DeviceIndex device);
+
   Placed add(const Placed& left, const Placed& right) const;
   Placed norm(const Placed& input, const std::string& module);
   // input x weight^T, plus the bias where the model has one. `transposed`: the weight is [in, out].
@@ -39,17 +46,18 @@ class Operations {
   // Applies a rotary embedding (an index into Recipe::rotaries) to query and key, whose first
   // position is `position`. `capacity` is how many positions there may be in all.
   void rotate(Heads& heads, std::size_t rotary, std::int64_t position, std::int64_t capacity);
-  // Puts heads side by side again, and computes the layer's output projection of attention.
-  Placed join_heads(const LayerRecipe& layer, const Placed& heads);
+  // Puts the heads that attention gave side by side again, multiplies them with the sigmoid of
+  // `gate` if there is one, and computes the layer's output projection.
+  Placed join_heads(const LayerRecipe& layer, const Placed& heads, const Placed& gate);
 
   Placed feed_forward(const LayerRecipe& layer, const Placed& input);
+  at::Tensor activate(const at::Tensor& input) const;
 
  private:
   struct Angles {
     at::Tensor cosine;  // [capacity, rotating dimensions]
     at::Tensor sine;
   };
-  Placed weight_of(const std::string& name, DeviceIndex device);
   Placed normalize(const Placed& input, const std::string& module);
   Placed split_heads(const Placed& projected, const std::string& head_norm);
   Placed gated(const Placed& input, const std::string& gate, const std::string& up,
@@ -63,7 +71,6 @@ class Operations {
                       const Placed& input);
   Picked route(const LayerRecipe& layer, const Placed& input);
   Placed experts(const LayerRecipe& layer, const Placed& input);
-  at::Tensor activate(const at::Tensor& input) const;
   const Angles& angles(DeviceIndex device, std::size_t rotary, std::int64_t capacity);
   at::Tensor rotated(const at::Tensor& heads, const Angles& angles, std::int64_t position) const;
 

@@ -12,6 +12,7 @@
 
 #include "berth/error.h"
 #include "runtime/exec/attention.h"
+#include "runtime/exec/linear_attention.h"
 #include "runtime/exec/operations.h"
 #include "runtime/exec/placed.h"
 #include "runtime/exec/weights.h"
@@ -36,7 +37,8 @@ class PlacedDecoder final : public Decoder {
         capacity_(capacity),
         cancel_(cancel),
         cache_dtype_(plan.workload.kv_dtype ? scalar_type(*plan.workload.kv_dtype) : std::nullopt),
-        caches_(recipe.layers.size()) {
+        caches_(recipe.layers.size()),
+        states_(recipe.layers.size()) {
     if (!weights_.has(head_)) head_ = embedding_;
   }
 
@@ -50,6 +52,7 @@ class PlacedDecoder final : public Decoder {
 
  private:
   Placed embed(std::span<const std::int64_t> ids);
+  Placed mix(std::size_t layer, const Placed& input);
   Placed attention(std::size_t layer, const Placed& input);
   Placed residual_block(const Placed& stream, const std::string& norm, const std::string& out_norm,
                         const std::function<Placed(const Placed&)>& block);
@@ -71,6 +74,7 @@ class PlacedDecoder final : public Decoder {
   const std::atomic<bool>* cancel_;
   std::optional<at::ScalarType> cache_dtype_;
   std::vector<KvCache> caches_;
+  std::vector<LinearState> states_;  // of the layers with linear attention
   std::int64_t positions_ = 0;
 };
 
@@ -104,6 +108,17 @@ Placed PlacedDecoder::residual_block(const Placed& stream, const std::string& no
   return operations_.add(placement_.move(here, change.device), change);
 }
 
+Placed PlacedDecoder::mix(std::size_t layer, const Placed& input) {
+  const LayerRecipe& recipe = recipe_.layers[layer];
+  switch (recipe.mixing) {
+    case Mixing::kAttention:
+      return attention(layer, input);
+    case Mixing::kLinear:
+      return linear_attention(operations_, recipe, input, states_[layer]);
+  }
+  throw Error("internal error: an unknown kind of layer");
+}
+
 Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   const LayerRecipe& recipe = recipe_.layers[layer];
   Heads heads = operations_.project_heads(recipe, input);
@@ -113,7 +128,7 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   cache.append(heads.key, heads.value, {window > 0 ? window : capacity_, cache_dtype_});
   const Placed attended =
       cache.attend(heads.query, {recipe.attention_scale, recipe_.attention_softcap, recipe.window});
-  return operations_.join_heads(recipe, attended);
+  return operations_.join_heads(recipe, attended, heads.gate);
 }
 
 std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
@@ -146,7 +161,7 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
     };
     hidden =
         residual_block(hidden, name(family_.norms.attention), name(family_.norms.attention_out),
-                       [&](const Placed& input) { return attention(layer, input); });
+                       [&](const Placed& input) { return mix(layer, input); });
     hidden = residual_block(hidden, name(family_.norms.feed_forward),
                             name(family_.norms.feed_forward_out), [&](const Placed& input) {
                               return operations_.feed_forward(recipe_.layers[layer], input);

@@ -10,6 +10,20 @@ std::string last_word(const std::string& module) { return module.substr(module.r
 
 }  // namespace
 
+Gate gate_of(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return Gate::kSilu;
+    case Activation::kGelu:
+      return Gate::kGelu;
+    case Activation::kGeluTanh:
+      return Gate::kGeluTanh;
+    case Activation::kRelu:
+      break;
+  }
+  return Gate::kRelu;
+}
+
 NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
   NormWeights norm;
   norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;

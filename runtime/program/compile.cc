@@ -7,23 +7,11 @@
 #include "berth/error.h"
 #include "runtime/program/builder.h"
 #include "runtime/program/experts_step.h"
+#include "runtime/program/gated_attention.h"
+#include "runtime/program/linear_attention.h"
 
 namespace berth {
 namespace {
-
-Gate gate_of(Activation activation) {
-  switch (activation) {
-    case Activation::kSilu:
-      return Gate::kSilu;
-    case Activation::kGelu:
-      return Gate::kGelu;
-    case Activation::kGeluTanh:
-      return Gate::kGeluTanh;
-    case Activation::kRelu:
-      break;
-  }
-  return Gate::kRelu;
-}
 
 std::shared_ptr<const RotaryTable> make_rotary_table(const Rotary& rotary, std::size_t positions) {
   auto table = std::make_shared<RotaryTable>();
@@ -52,6 +40,7 @@ class Compiler : public Builder {
       throw Error("a KV cache of " + std::string(dtype_name(dtype)) + " cannot be computed with");
     }
     cache_format_ = *format;
+    state_format_ = *cache_format(weights.dtype(name_of(family_.ends.embedding)));
     for (const Rotary& rotary : recipe.rotaries) {
       rotaries_.push_back(make_rotary_table(rotary, capacity));
     }
@@ -61,7 +50,7 @@ class Compiler : public Builder {
     embed();
     for (const LayerRecipe& layer : recipe_.layers) {
       begin_layer();
-      half(layer, family_.norms.attention, family_.norms.attention_out, [&] { attention(layer); });
+      half(layer, family_.norms.attention, family_.norms.attention_out, [&] { mix(layer); });
       half(layer, family_.norms.feed_forward, family_.norms.feed_forward_out,
            [&] { feed_forward(layer); });
     }
@@ -108,6 +97,17 @@ class Compiler : public Builder {
     emit<AddStep>().width = program_.hidden;
   }
 
+  void mix(const LayerRecipe& layer) {
+    switch (layer.mixing) {
+      case Mixing::kAttention:
+        attention(layer);
+        return;
+      case Mixing::kLinear:
+        compile_linear_attention(*this, layer, state_format_);
+        return;
+    }
+  }
+
   void attention(const LayerRecipe& layer) {
     const AttentionModules& names = family_.attention;
     if (!names.fused.empty()) {
@@ -115,7 +115,14 @@ class Compiler : public Builder {
               Buffer::kHeads);
     } else {
       products({layer.module(names.query), layer.module(names.key), layer.module(names.value)}, 1,
-               Buffer::kInput, Buffer::kHeads);
+               Buffer::kInput, names.gated ? Buffer::kWide : Buffer::kHeads);
+    }
+    if (names.gated) {
+      hop(weights_.device(name_of(layer.module(names.query))), at_);  // the gates
+      auto& split = emit<SplitGateStep>();
+      split.heads = static_cast<std::size_t>(recipe_.heads);
+      split.head_dim = static_cast<std::size_t>(recipe_.head_dim);
+      split.kv_width = static_cast<std::size_t>(2 * recipe_.kv_heads * recipe_.head_dim);
     }
     NormWeights query_norm, key_norm;
     if (layer.head_norms) {
@@ -135,6 +142,9 @@ class Compiler : public Builder {
     step.settings.window = layer.window;
     step.format = cache_format_;
     step.capacity = layer.window > 0 ? std::min<std::size_t>(layer.window, capacity_) : capacity_;
+    if (names.gated) {
+      emit<GateAttendedStep>().width = static_cast<std::size_t>(recipe_.heads * recipe_.head_dim);
+    }
     product(layer.module(names.out), family_.transposed_weights, Buffer::kAttended,
             Buffer::kChange);
   }
@@ -253,6 +263,7 @@ class Compiler : public Builder {
 
   std::size_t capacity_;
   CacheFormat cache_format_ = CacheFormat::kF32;
+  CacheFormat state_format_ = CacheFormat::kF32;  // the model's own: of inputs of convolutions
   std::vector<std::shared_ptr<const RotaryTable>> rotaries_;  // as in Recipe::rotaries
 };
 

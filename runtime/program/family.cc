@@ -90,6 +90,16 @@ constexpr Family gemma2() {
   return family;
 }
 
+// Layers with linear attention beside those with attention; config.json says which.
+constexpr Family qwen3_5_text() {
+  Family family = like(qwen3(), "qwen3_5_text");
+  family.norms.kind = Norm::kRmsPlusOne;
+  family.attention.layer_types = false;
+  family.attention.gated = true;
+  family.rotary.partial = true;
+  return family;
+}
+
 constexpr Family gpt2() {
   Family family = like(kLlama, "gpt2");
   family.ends.embedding = "transformer.wte";
@@ -115,7 +125,7 @@ constexpr std::array kFamilies{
     gpt2(),     kLlama,      like(kLlama, "mistral"),
     qwen2(),    qwen3(),     phi3(),
     mixtral(),  qwen2_moe(), qwen3_moe(),
-    glm4_moe(), gemma2(),
+    glm4_moe(), gemma2(),    qwen3_5_text(),
 };
 
 }  // namespace

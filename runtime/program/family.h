@@ -59,6 +59,7 @@ struct AttentionModules {
   bool scales_scores = false;  // knows scale_attn_weights and scale_attn_by_inverse_layer_idx
   std::string_view query_scalar_key;  // what scores are scaled by; empty: the head's size
   std::string_view cap_key;           // of scores
+  bool gated = false;  // the query's matrix makes a gate for each head, too, behind its query
 };
 
 struct RotaryKind {

@@ -114,9 +114,15 @@ void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe)
   }
   // The architecture template knows how each family finds head_dim, and the size of the KV cache
   // shows it.
-  recipe.head_dim = require_positive(
-      config, "head_dim",
-      static_cast<std::int64_t>(tree.facts.layers.front().kv_elements) / (2 * recipe.kv_heads));
+  const auto& layers = tree.facts.layers;
+  const auto with_cache =
+      std::ranges::find_if(layers, [](const LayerFacts& layer) { return layer.kv_elements > 0; });
+  if (with_cache == layers.end()) {
+    throw Error(config.source() + ": no layer has a KV cache, so the model cannot be run");
+  }
+  recipe.head_dim =
+      require_positive(config, "head_dim",
+                       static_cast<std::int64_t>(with_cache->kv_elements) / (2 * recipe.kv_heads));
 }
 
 // A count that must be at least 1; 1 where the family does not know the key.
@@ -200,6 +206,10 @@ Recipe make_recipe(const Model& model) {
       recipe.routing = make_routing(config, family.mixture, layer);
       const std::string_view shared = family.mixture.shared.block;
       made.shared = !shared.empty() && tree.find_module(made.module(shared)) != nullptr;
+    }
+    if (tree.find_module(made.module(kLinearBlock)) != nullptr) {
+      made.mixing = Mixing::kLinear;
+      recipe.linear = read_linear_sizes(config);
     }
     recipe.layers.push_back(std::move(made));
   }

@@ -9,6 +9,7 @@
 
 #include "berth/model.h"
 #include "runtime/program/family.h"
+#include "runtime/program/mixing.h"
 #include "runtime/program/rotary.h"
 #include "runtime/program/routing.h"
 
@@ -20,6 +21,7 @@ struct LayerRecipe {
   std::string name;          // "model.layers.3"
   std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
   double attention_scale = 1;
+  Mixing mixing = Mixing::kAttention;
   std::optional<std::size_t> rotary;  // into Recipe::rotaries; nothing: no rotation
   bool head_norms = false;            // queries and keys are normalized
   bool experts = false;               // else its feed-forward block is the same for all positions
@@ -45,7 +47,8 @@ struct Recipe {
   double attention_softcap = 0;  // 0: none
   double logit_softcap = 0;      // 0: none
   Routing routing;
-  std::uint64_t max_positions = 0;  // 0: unknown
+  std::optional<LinearSizes> linear;  // of the layers with linear attention
+  std::uint64_t max_positions = 0;    // 0: unknown
 };
 
 // The recipe for a model. Throws Error where it cannot be run: it has no config.json, its

@@ -4,52 +4,6 @@
 #include <cmath>
 
 namespace berth {
-namespace {
-
-// Rows of float work are divided among the threads where there are enough of them.
-template <class Work>
-void for_rows(Pass& pass, const Work& work) {
-  const std::size_t rows = pass.rows();
-  if (rows < 8) {
-    for (std::size_t row = 0; row < rows; ++row) work(row);
-    return;
-  }
-  const std::size_t parts = pass.team.parts(rows, 4);
-  pass.team.run(parts, [&](std::size_t part, std::size_t) {
-    for (std::size_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) work(row);
-  });
-}
-
-}  // namespace
-
-void Pass::show_all() {
-  ids = all_ids_;
-  begin_ = first = sequence = 0;
-}
-
-void Pass::show(const SequenceRows& rows) {
-  ids = all_ids_.subspan(rows.row, rows.rows);
-  begin_ = rows.row;
-  first = rows.position;
-  sequence = rows.sequence;
-}
-
-float* Pass::need(Buffer buffer, std::size_t width) {
-  return need(buffer, width, all_ids_.size()) + begin_ * width;
-}
-
-float* Pass::need(Buffer buffer, std::size_t width, std::size_t rows) {
-  Rows& memory = buffers_[static_cast<std::size_t>(buffer)];
-  memory.width = width;
-  if (memory.values.size() < width * rows) memory.values.resize(width * rows);
-  return memory.values.data();
-}
-
-float* Pass::of(Buffer buffer) {
-  Rows& memory = buffers_[static_cast<std::size_t>(buffer)];
-  return memory.values.data() + begin_ * memory.width;
-}
-
 void EmbedStep::run(Pass& pass) {
   HostBlock block, positions_block;
   const Matrix rows = table.resident(block);

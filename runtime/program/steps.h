@@ -5,7 +5,6 @@
 // bfloat16 first, as in transformers; nothing else is rounded.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -15,93 +14,14 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/kernels/activations.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/product.h"
 #include "runtime/kernels/team.h"
+#include "runtime/program/pass.h"
 #include "runtime/program/weights.h"
 
 namespace berth {
-
-/// What a pass works on: [rows, width] each, row by row.
-enum class Buffer : std::uint8_t {
-  kStream,     // the residual stream
-  kInput,      // the stream after a norm
-  kHeads,      // query, key and value of each row, side by side
-  kAttended,   // what attention gives
-  kWide,       // gate and up, side by side
-  kGated,      // gate times up
-  kChange,     // what is added to the stream
-  kRouter,     // scores of experts
-  kPicked,     // the rows that one expert computes
-  kShared,     // what all rows go through beside their experts
-  kShareGate,  // one number a row: how much of kShared counts
-  kLogits,
-  kCount
-};
-
-/// Consecutive rows of a pass: tokens of one sequence.
-struct SequenceRows {
-  std::size_t sequence = 0;
-  std::size_t position = 0;  // of the first row in the sequence
-  std::size_t row = 0;       // the first
-  std::size_t rows = 0;
-};
-
-/// One pass: some tokens of some sequences. A step sees all rows of it, or, where it keeps
-/// something of each sequence, those of one sequence after the other.
-class Pass {
- public:
-  explicit Pass(ThreadTeam& threads) : team(threads) {}
-
-  /// Sets the tokens of the pass, and shows all of them. `all` must live until the next call.
-  void begin(std::span<const std::int64_t> all) {
-    all_ids_ = all;
-    show_all();
-  }
-  void show_all();
-  void show(const SequenceRows& rows);
-
-  /// Memory for `width` floats a row. What was in it may be lost.
-  float* need(Buffer buffer, std::size_t width);
-  /// Memory for `rows` rows that are not those of the pass, for a step's own use.
-  float* need(Buffer buffer, std::size_t width, std::size_t rows);
-  /// What need() gave for the rows that are shown.
-  float* of(Buffer buffer);
-  std::size_t rows() const { return ids.size(); }
-
-  ThreadTeam& team;
-  std::span<const std::int64_t> ids;  // of the rows that are shown
-  std::size_t first = 0;     // position of the first of them, where they are one sequence's
-  std::size_t sequence = 0;  // likewise: its number
-  std::uint64_t hops = 0;
-  Activations activations;
-  std::vector<float> attention_space;
-
- private:
-  struct Rows {
-    std::vector<float> values;
-    std::size_t width = 0;
-  };
-
-  std::span<const std::int64_t> all_ids_;
-  std::size_t begin_ = 0;  // the first row that is shown
-  std::array<Rows, static_cast<std::size_t>(Buffer::kCount)> buffers_;
-};
-
-/// Something of each sequence that a step keeps from pass to pass.
-template <class State>
-class OfEachSequence {
- public:
-  State& operator[](std::size_t sequence) {
-    if (sequence >= states_.size()) states_.resize(sequence + 1);
-    return states_[sequence];
-  }
-
- private:
-  std::vector<State> states_;
-};
 
 class Step {
  public:

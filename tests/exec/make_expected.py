@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Writes data/NAME/{config.json, expected.txt}: what transformers computes for tiny models.
 
+usage: make_expected.py [NAME ...]
+
 Needs torch and transformers 5.24.0; the tests themselves do not. Weights are a function of a
 tensor's name and an element's index, which made_model.cc computes alike, so none are stored.
 expected.txt: prompt ids, 8 greedy ids, then the logits of each prompt position, a line each.
@@ -65,6 +67,11 @@ MODELS = {
                    sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                    hidden_activation="gelu_pytorch_tanh", rope_parameters=rope(),
                    layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "qwen3_5_text": dict(SMALL, model_type="qwen3_5_text", head_dim=16,
+                         rope_parameters=rope(partial_rotary_factor=0.5), linear_num_key_heads=2,
+                         linear_num_value_heads=6, linear_key_head_dim=8, linear_value_head_dim=5,
+                         linear_conv_kernel_dim=3,
+                         layer_types=["linear_attention", "full_attention", "linear_attention"]),
 }
 
 
