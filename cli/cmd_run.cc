@@ -23,8 +23,8 @@ namespace {
 RunOptions run_options(const Options& options) {
   const Settings& settings = options.settings;
   RunOptions run;
-  run.prompt = settings.prompt;
-  run.prompt_ids = settings.prompt_ids.value_or(std::vector<std::int64_t>{});
+  run.prompts = settings.prompts.value_or(run.prompts);
+  run.prompt_ids = settings.prompt_ids.value_or(run.prompt_ids);
   run.new_tokens = settings.tokens.value_or(run.new_tokens);
   // If the user asked for a number of tokens, exactly that many are generated. If not, the text
   // may end sooner, where the model ends it. The setting stop_at_eos overrides both.
@@ -34,36 +34,69 @@ RunOptions run_options(const Options& options) {
   return run;
 }
 
+std::string rate(std::uint64_t tokens, double seconds) {
+  if (tokens == 0 || seconds <= 0) return "";
+  return fmt::format(" ({:.1f} tokens/s)", static_cast<double>(tokens) / seconds);
+}
+
 std::string run_summary(const Plan& plan, const RunReport& report) {
-  std::string out = fmt::format("prompt      {} tokens in {:.3f} s", report.prompt_ids.size(),
-                                report.prefill_seconds);
-  if (report.prefill_seconds > 0) {
-    out += fmt::format(" ({:.1f} tokens/s)",
-                       static_cast<double>(report.prompt_ids.size()) / report.prefill_seconds);
+  std::uint64_t prompt = 0;
+  std::uint64_t made = 0;
+  std::uint64_t after_first = 0;  // the first new token of a sequence comes out of its prompt
+  for (const Generated& sequence : report.sequences) {
+    prompt += sequence.prompt_ids.size();
+    made += sequence.new_ids.size();
+    after_first += sequence.new_ids.empty() ? 0 : sequence.new_ids.size() - 1;
   }
-  out += fmt::format("\nnew         {} tokens", report.new_ids.size());
-  // The first new token comes out of the prefill.
-  if (report.new_ids.size() > 1 && report.decode_seconds > 0) {
-    out += fmt::format(" ({:.1f} tokens/s)",
-                       static_cast<double>(report.new_ids.size() - 1) / report.decode_seconds);
-  }
-  out += fmt::format("\nkernels     {}", report.kernels);
-  out += fmt::format("\nhops        {} between devices, each forward pass\n", report.hops);
+  const std::string of =
+      report.sequences.size() == 1 ? "" : fmt::format(" of {} sequences", report.sequences.size());
+  std::string out = fmt::format("prompt      {} tokens{} in {:.3f} s{}\n", prompt, of,
+                                report.prefill_seconds, rate(prompt, report.prefill_seconds));
+  out += fmt::format("new         {} tokens{}{}\n", made, of,
+                     rate(after_first, report.decode_seconds));
+  out += fmt::format("kernels     {}\n", report.kernels);
+  out += fmt::format("hops        {} between devices, each forward pass\n", report.hops);
   return out + device_spread(plan);
 }
 
-void write_answer(const RunReport& report) {
-  JsonWriter json;
+void write_sequence(JsonWriter& json, const Generated& sequence) {
   json.begin_object();
   json.key("prompt_ids").begin_array();
-  for (const std::int64_t id : report.prompt_ids) json.value(id);
+  for (const std::int64_t id : sequence.prompt_ids) json.value(id);
   json.end_array();
   json.key("new_ids").begin_array();
-  for (const std::int64_t id : report.new_ids) json.value(id);
+  for (const std::int64_t id : sequence.new_ids) json.value(id);
   json.end_array();
-  json.member("text", report.text);
+  json.member("text", sequence.text);
   json.end_object();
+}
+
+void write_json(const RunReport& report) {
+  JsonWriter json;
+  if (report.sequences.size() == 1) {
+    write_sequence(json, report.sequences.front());
+  } else {
+    json.begin_object();
+    json.key("sequences").begin_array();
+    for (const Generated& sequence : report.sequences) write_sequence(json, sequence);
+    json.end_array();
+    json.end_object();
+  }
   write_stdout(json.take());
+}
+
+// The text of a single sequence was written while it was made.
+void write_answer(const RunReport& report) {
+  const bool several = report.sequences.size() > 1;
+  for (std::size_t i = 0; i < report.sequences.size(); ++i) {
+    const Generated& sequence = report.sequences[i];
+    if (several) write_stdout(fmt::format("[{}] ", i + 1));
+    if (sequence.text.empty()) {  // no tokenizer: ids
+      write_stdout(fmt::format("{}\n", fmt::join(sequence.new_ids, ",")));
+    } else {
+      write_stdout(several ? sequence.text + "\n" : "\n");
+    }
+  }
 }
 
 // What a run does to quantised weights without being asked.
@@ -109,6 +142,8 @@ Planned plan_run(const Options& options) {
     const std::uint64_t prompt = positions + 1 - std::max<std::uint64_t>(1, run.new_tokens);
     if (!settings.context && positions > kDefaultContext) workload.context = positions;
     if (!settings.prompt_tokens) workload.prompt_tokens = std::max(workload.prompt_tokens, prompt);
+    const std::size_t prompts = std::max(run.prompts.size(), run.prompt_ids.size());
+    if (!settings.batch) workload.batch = prompts;
     plan_opened(planned);
   }
   if (!options.plan && !options.settings.dequantize && packed_on_gpu(options, planned)) {
@@ -117,7 +152,7 @@ Planned plan_run(const Options& options) {
     plain.settings.dequantize = true;
     return plan_run(plain);
   }
-  if (planned.plan.fits()) executor_library().check_workload(planned.plan, positions);
+  if (planned.plan.fits()) executor_library().check_workload(planned.plan, run, positions);
   return planned;
 }
 
@@ -128,7 +163,9 @@ RunReport load_and_run(const Options& options, const Planned& planned,
                                : short_load_report(loaded->report()));
   RunOptions run = run_options(options);
   run.cancel = cancel;
-  if (!options.json) run.on_text = [](const std::string& piece) { write_stdout(piece); };
+  if (!options.json && planned.plan.workload.batch == 1) {
+    run.on_text = [](std::size_t, const std::string& piece) { write_stdout(piece); };
+  }
   return executor_library().run(planned.model, planned.plan, *loaded, run);
 }
 
@@ -136,7 +173,7 @@ RunReport load_and_run(const Options& options, const Planned& planned,
 
 int cmd_run(const Options& options) {
   const Settings& settings = options.settings;
-  if (!settings.prompt && !settings.prompt_ids) {
+  if (!settings.prompts && !settings.prompt_ids) {
     throw UsageError("berth run needs --prompt TEXT or --prompt-ids 1,2,3");
   }
   const Planned planned = plan_run(options);
@@ -156,11 +193,9 @@ int cmd_run(const Options& options) {
   const RunReport report =
       interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });
   if (options.json) {
-    write_answer(report);
-  } else if (report.text.empty()) {
-    write_stdout(fmt::format("{}\n", fmt::join(report.new_ids, ",")));  // no tokenizer: ids
+    write_json(report);
   } else {
-    write_stdout("\n");
+    write_answer(report);
   }
   write_stderr(run_summary(planned.plan, report));
   return kExitDone;

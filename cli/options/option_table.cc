@@ -439,20 +439,23 @@ constexpr OptionRow kOptions[] = {
      .commands = kRun,
      .group = kGeneration,
      .shape = "TEXT",
-     .help = "the text to go on from",
+     .help = "the text to go on from; several: as many sequences at once",
      .guide =
-         "the text to go on from; needs a `tokenizer.json` of the BPE kind, byte-level or "
+         "the text to go on from; given several times, as many sequences at once; needs a "
+         "`tokenizer.json` of the BPE kind, byte-level or "
          "SentencePiece's (Llama-2, Mistral, Phi-3, Gemma), or a GGUF file that has one inside",
      .otherwise = "this or ids are needed",
-     .value = value<&Settings::prompt, text_from, text_in>()},
+     .value = list<&Settings::prompts, text_from, texts_in>()},
     {.flag = "--prompt-ids",
      .key = "run.prompt_ids",
      .commands = kRun,
      .group = kGeneration,
      .shape = "LIST",
      .help = "the same as ids: 504,3575,282",
-     .guide = "the same as token ids: `504,3575,282`; no tokenizer is needed",
-     .value = value<&Settings::prompt_ids, ids_from, ids_in>(),
+     .guide =
+         "the same as token ids: `504,3575,282`; no tokenizer is needed. In a deployment file: "
+         "a list, or a list of lists",
+     .value = list<&Settings::prompt_ids, ids_from, id_lists_in>(),
      .excludes = {"--prompt"}},
     {.flag = "-n",
      .key = "run.n",
@@ -507,7 +510,8 @@ constexpr OptionRow kOptions[] = {
      .commands = kRun,
      .group = kOutput,
      .help = "{\"prompt_ids\", \"new_ids\", \"text\"} on stdout",
-     .guide = "write `{\"prompt_ids\", \"new_ids\", \"text\"}` instead of the text",
+     .guide = "write `{\"prompt_ids\", \"new_ids\", \"text\"}` instead of the text; of several "
+              "sequences a list of these, `{\"sequences\": [...]}`",
      .otherwise = "the text alone",
      .value = flag_switch<&Options::json>()},
     {.flag = "--print-device-map",

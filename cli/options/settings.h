@@ -82,8 +82,8 @@ struct Settings {
   std::optional<std::filesystem::path> offload_folder;
 
   // What is generated.
-  std::optional<std::string> prompt;
-  std::optional<std::vector<std::int64_t>> prompt_ids;
+  std::optional<std::vector<std::string>> prompts;
+  std::optional<std::vector<std::vector<std::int64_t>>> prompt_ids;
   std::optional<std::uint64_t> tokens;  // -n
   std::optional<std::filesystem::path> logits;
   std::optional<bool> stop_at_eos;

@@ -152,13 +152,35 @@ std::vector<Override> overrides_in(const YamlValue& value, const std::filesystem
   return overrides;
 }
 
-std::vector<std::int64_t> ids_in(const YamlValue& value, const std::filesystem::path&) {
+std::vector<std::string> texts_in(const YamlValue& value, const std::filesystem::path&) {
+  if (!value.is_list()) return {value.as_text()};
+  std::vector<std::string> texts;
+  for (const YamlValue& text : value.as_list()) texts.push_back(text.as_text());
+  if (texts.empty()) value.fail("an empty list: nothing to go on from");
+  return texts;
+}
+
+namespace {
+
+std::vector<std::int64_t> ids_in(const YamlValue& value) {
   std::vector<std::int64_t> ids;
   for (const YamlValue& id : value.as_list()) {
     if (id.as_integer() < 0) id.fail("a token id is never negative");
     ids.push_back(id.as_integer());
   }
+  if (ids.empty()) value.fail("an empty list: nothing to go on from");
   return ids;
+}
+
+}  // namespace
+
+std::vector<std::vector<std::int64_t>> id_lists_in(const YamlValue& value,
+                                                   const std::filesystem::path&) {
+  const auto& entries = value.as_list();
+  if (entries.empty() || !entries.front().is_list()) return {ids_in(value)};
+  std::vector<std::vector<std::int64_t>> lists;
+  for (const YamlValue& entry : entries) lists.push_back(ids_in(entry));
+  return lists;
 }
 
 }  // namespace berth

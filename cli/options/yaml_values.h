@@ -70,6 +70,10 @@ std::vector<std::filesystem::path> machines_in(const YamlValue& value,
 std::vector<const Precision*> precisions_in(const YamlValue& value,
                                             const std::filesystem::path& folder);
 // [504, 3575, 282].
-std::vector<std::int64_t> ids_in(const YamlValue& value, const std::filesystem::path& folder);
+// One list of ids, or a list of such lists.
+std::vector<std::vector<std::int64_t>> id_lists_in(const YamlValue& value,
+                                                   const std::filesystem::path& folder);
+// One text, or a list of texts.
+std::vector<std::string> texts_in(const YamlValue& value, const std::filesystem::path& folder);
 
 }  // namespace berth

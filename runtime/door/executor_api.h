@@ -21,7 +21,7 @@ struct ExecutorApi {
   int version = kExecutorApiVersion;
   std::uint64_t (*check_run)(const Model&, const RunOptions&) = nullptr;
   std::string (*why_not_as_stored)(const Model&) = nullptr;
-  void (*check_workload)(const Plan&, std::uint64_t positions) = nullptr;
+  void (*check_workload)(const Plan&, const RunOptions&, std::uint64_t positions) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
   ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
   void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler

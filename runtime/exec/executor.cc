@@ -15,6 +15,7 @@
 #include "runtime/exec/logits_file.h"
 #include "runtime/exec/plain_errors.h"
 #include "runtime/exec/reference_decoder.h"
+#include "runtime/kernels/attention.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/program/as_stored.h"
 #include "runtime/program/compiled_decoder.h"
@@ -46,10 +47,10 @@ std::unique_ptr<Tokenizer> read_tokenizer(const Model& model, const RunOptions& 
                  : Tokenizer::read(json->from, steps_of(model));
     }
   } catch (const Error&) {
-    if (options.prompt) throw;
+    if (!options.prompts.empty()) throw;
     return nullptr;
   }
-  if (!options.prompt) return nullptr;
+  if (options.prompts.empty()) return nullptr;
   throw Error((folder_of(model) / "tokenizer.json").string() +
               ": missing; a text prompt needs it, --prompt-ids does not");
 }
@@ -78,10 +79,18 @@ std::vector<std::int64_t> end_of_text(const Model& model) {
   return ids_of(*model.config, "eos_token_id");
 }
 
-std::vector<std::int64_t> prompt_of(const RunOptions& options, const Tokenizer* tokenizer) {
-  auto ids = options.prompt ? tokenizer->encode_prompt(*options.prompt) : options.prompt_ids;
-  if (ids.empty()) throw Error("the prompt is empty: nothing to continue");
-  return ids;
+std::vector<std::vector<std::int64_t>> prompts_of(const RunOptions& options,
+                                                  const Tokenizer* tokenizer) {
+  auto prompts = options.prompt_ids;
+  for (const std::string& text : options.prompts) prompts.push_back(tokenizer->encode_prompt(text));
+  const bool empty = std::any_of(prompts.begin(), prompts.end(),
+                                 [](const std::vector<std::int64_t>& ids) { return ids.empty(); });
+  if (empty || prompts.empty()) throw Error("the prompt is empty: nothing to continue");
+  if (prompts.size() > 1 && options.logits_file) {
+    throw Error("a file of logits takes those of one prompt, and there are " +
+                std::to_string(prompts.size()));
+  }
+  return prompts;
 }
 
 // The size of the vocabulary: the rows of the embedding.
@@ -111,7 +120,7 @@ void check_prompt(const std::vector<std::int64_t>& ids, std::uint64_t new_tokens
   }
 }
 
-std::int64_t greedy(const std::vector<float>& logits) {
+std::int64_t greedy(std::span<const float> logits) {
   const auto best = std::max_element(logits.begin(), logits.end());  // of equal ones, the first
   if (std::any_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); })) {
     throw Error("the logits are not numbers: the weights hold NaN, or overflow in their dtype");
@@ -123,7 +132,7 @@ std::int64_t greedy(const std::vector<float>& logits) {
 struct Prepared {
   Recipe recipe;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::vector<std::int64_t> prompt_ids;
+  std::vector<std::vector<std::int64_t>> prompts;
   std::vector<std::int64_t> end_of_text;
 };
 
@@ -143,22 +152,29 @@ Prepared prepare(const Model& model, const RunOptions& options) {
   check_weights(model, prepared.recipe, options.kernels);
   prepared.tokenizer = read_tokenizer(model, options);
   if (options.stop_at_end_of_text) prepared.end_of_text = end_of_text(model);
-  prepared.prompt_ids = prompt_of(options, prepared.tokenizer.get());
+  prepared.prompts = prompts_of(options, prepared.tokenizer.get());
   if (options.new_tokens > 1u << 30) throw Error("more than 2^30 new tokens were asked for");
-  check_prompt(prepared.prompt_ids, options.new_tokens, vocabulary_of(model, prepared.recipe),
-               prepared.recipe);
+  const std::int64_t vocabulary = vocabulary_of(model, prepared.recipe);
+  for (const std::vector<std::int64_t>& ids : prepared.prompts) {
+    check_prompt(ids, options.new_tokens, vocabulary, prepared.recipe);
+  }
   return prepared;
 }
 
 // The last new token is never fed back, so it needs no position in the KV cache.
 std::uint64_t positions_of(const Prepared& prepared, const RunOptions& options) {
-  return prepared.prompt_ids.size() + std::max<std::uint64_t>(options.new_tokens, 1) - 1;
+  std::size_t longest = 0;
+  for (const std::vector<std::int64_t>& ids : prepared.prompts) {
+    longest = std::max(longest, ids.size());
+  }
+  return longest + std::max<std::uint64_t>(options.new_tokens, 1) - 1;
 }
 
 // The text of the new ids. It is handed out as whole characters.
 class TextStream {
  public:
-  TextStream(const Tokenizer* tokenizer, const RunOptions& options) : options_(options) {
+  TextStream(const Tokenizer* tokenizer, std::size_t sequence, const RunOptions& options)
+      : sequence_(sequence), options_(options) {
     if (tokenizer != nullptr) growing_ = tokenizer->grow(/*keep_special=*/false);
   }
 
@@ -175,9 +191,10 @@ class TextStream {
   void emit(const std::string& text) {
     if (text.empty()) return;
     text_ += text;
-    if (options_.on_text) options_.on_text(text);
+    if (options_.on_text) options_.on_text(sequence_, text);
   }
 
+  std::size_t sequence_;
   const RunOptions& options_;
   std::unique_ptr<GrowingText> growing_;  // null without a tokenizer
   Utf8Stream characters_;
@@ -199,11 +216,17 @@ std::uint64_t check_run(const Model& model, const RunOptions& options) {
   return positions_of(prepare(model, options), options);
 }
 
-void check_workload(const Plan& plan, std::uint64_t positions) {
+void check_workload(const Plan& plan, const RunOptions& options, std::uint64_t positions) {
   const Workload& workload = plan.workload;
-  if (workload.batch > 1) {
+  const std::size_t prompts = std::max(options.prompts.size(), options.prompt_ids.size());
+  if (prompts > workload.batch) {
     throw Error("the plan is for " + std::to_string(workload.batch) +
-                " sequences at once, and a run computes one: plan with --batch 1");
+                " sequences at once, and there are " + std::to_string(prompts) +
+                " prompts: plan with --batch " + std::to_string(prompts));
+  }
+  if (workload.batch > 1 && options.logits_file) {
+    throw Error("a file of logits takes those of one sequence, and the plan is for " +
+                std::to_string(workload.batch) + ": plan with --batch 1");
   }
   if (workload.context > 0 && positions > workload.context) {
     throw Error("the prompt and the new tokens need " + std::to_string(positions) +
@@ -211,60 +234,139 @@ void check_workload(const Plan& plan, std::uint64_t positions) {
                 ": plan with --context " + std::to_string(positions) +
                 ", or ask for fewer tokens with -n");
   }
-  if (workload.kv_dtype && !can_cache(*workload.kv_dtype)) {
+  if (!workload.kv_dtype) return;
+  const bool own = options.kernels == Kernels::kOwn;
+  if (own ? !cache_format(*workload.kv_dtype) : !can_cache(*workload.kv_dtype)) {
     throw Error("the plan keeps the KV cache in " + kv_dtype_name(*workload.kv_dtype) +
-                ", which a run cannot do: plan with --kv-dtype float32, float16 or bfloat16");
+                ", which a run cannot do: plan with --kv-dtype float32, float16" +
+                (own ? ", bfloat16, q8_0, fp8 or fp8_e5m2" : " or bfloat16"));
   }
 }
 
 namespace {
 
-RunReport generate(const Model& model, const Plan& plan, const LoadedModel& loaded,
-                   const RunOptions& options) {
-  const Prepared prepared = prepare(model, options);
-  const std::uint64_t positions = positions_of(prepared, options);
-  check_workload(plan, positions);
-  const Tokenizer* tokenizer = prepared.tokenizer.get();
-  const auto& ends = prepared.end_of_text;
-  RunReport report;
-  report.prompt_ids = prepared.prompt_ids;
-  const auto prompt_size = static_cast<std::int64_t>(report.prompt_ids.size());
+// Several sequences by decoders that run one each.
+class DecoderOfEach final : public Decoder {
+ public:
+  explicit DecoderOfEach(std::vector<std::unique_ptr<Decoder>> decoders)
+      : decoders_(std::move(decoders)) {}
 
+  std::int64_t logits_width() const override { return decoders_.front()->logits_width(); }
+  std::uint64_t hops() const override { return hops_; }
+  using Decoder::forward;
+  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+    std::vector<float> last;
+    hops_ = 0;
+    for (const Feed& feed : feeds) {
+      Decoder& decoder = *decoders_.at(feed.sequence);
+      const std::vector<float> own = decoder.forward(feed.ids, all);
+      last.insert(last.end(), own.begin(), own.end());
+      hops_ += decoder.hops();
+    }
+    return last;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Decoder>> decoders_;
+  std::uint64_t hops_ = 0;
+};
+
+// The decoder of a run; says in `kernels` what computes.
+std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& model,
+                                      const Plan& plan, const LoadedModel& loaded,
+                                      const RunOptions& options, std::string& kernels) {
+  const auto positions = static_cast<std::int64_t>(positions_of(prepared, options));
   const std::string why_not = options.kernels == Kernels::kReference
                                   ? "asked for"
                                   : why_not_compiled(prepared.recipe, model, plan, loaded);
-  if (!why_not.empty() && needs_own_kernels(model.tree)) {
+  if (why_not.empty()) {
+    kernels = instruction_set().name;
+    return make_compiled_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel);
+  }
+  kernels = "libtorch: " + why_not;
+  if (needs_own_kernels(model.tree)) {
     throw Error("libtorch cannot compute with the weights as they are stored (" + why_not +
                 "); --dequantize, or --dtype, makes plain ones of them");
   }
-  report.kernels = why_not.empty() ? instruction_set().name : "libtorch: " + why_not;
-  const auto make = why_not.empty() ? make_compiled_decoder : make_reference_decoder;
-  const auto decoder = make(prepared.recipe, model, plan, loaded,
-                            static_cast<std::int64_t>(positions), options.cancel);
+  std::vector<std::unique_ptr<Decoder>> decoders;
+  for (std::uint64_t i = 0; i < plan.workload.batch; ++i) {
+    decoders.push_back(
+        make_reference_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel));
+  }
+  return std::make_unique<DecoderOfEach>(std::move(decoders));
+}
+
+// The sequences of a run, token by token.
+class Generation {
+ public:
+  Generation(const Prepared& prepared, std::size_t sequences, const RunOptions& options)
+      : options_(options), ends_(prepared.end_of_text) {
+    for (std::size_t i = 0; i < sequences; ++i) {
+      generated_.push_back({prepared.prompts[i % prepared.prompts.size()], {}, ""});
+      texts_.push_back(std::make_unique<TextStream>(prepared.tokenizer.get(), i, options));
+    }
+    for (std::size_t i = 0; i < sequences; ++i) feeds_.push_back({i, generated_[i].prompt_ids});
+  }
+
+  // What is to be computed next: the prompts, then the newest token of each sequence that goes on.
+  std::span<const Feed> feeds() const { return feeds_; }
+
+  // Takes what was computed of feeds(): [feeds, width].
+  void take(std::span<const float> logits, std::size_t width) {
+    std::vector<Feed> next;
+    for (std::size_t i = 0; i < feeds_.size() && options_.new_tokens > 0; ++i) {
+      const std::size_t sequence = feeds_[i].sequence;
+      std::vector<std::int64_t>& ids = generated_[sequence].new_ids;
+      ids.push_back(greedy(logits.subspan(i * width, width)));
+      texts_[sequence]->add(ids.back());
+      const bool ended = std::find(ends_.begin(), ends_.end(), ids.back()) != ends_.end();
+      if (!ended && ids.size() < options_.new_tokens) {
+        next.push_back({sequence, std::span(ids).last(1)});
+      }
+    }
+    feeds_ = std::move(next);
+  }
+
+  std::vector<Generated> finish() {
+    for (std::size_t i = 0; i < generated_.size(); ++i) generated_[i].text = texts_[i]->finish();
+    return std::move(generated_);
+  }
+
+ private:
+  const RunOptions& options_;
+  const std::vector<std::int64_t>& ends_;
+  std::vector<Generated> generated_;
+  std::vector<std::unique_ptr<TextStream>> texts_;
+  std::vector<Feed> feeds_;
+};
+
+RunReport generate(const Model& model, const Plan& plan, const LoadedModel& loaded,
+                   const RunOptions& options) {
+  const Prepared prepared = prepare(model, options);
+  check_workload(plan, options, positions_of(prepared, options));
+  RunReport report;
+  const auto decoder = make_decoder(prepared, model, plan, loaded, options, report.kernels);
+  const auto width = static_cast<std::size_t>(decoder->logits_width());
 
   std::optional<LogitsFile> logits_file;
   OnLogits on_logits;
   if (options.logits_file) {
-    logits_file.emplace(*options.logits_file, static_cast<std::uint64_t>(prompt_size),
-                        static_cast<std::uint64_t>(decoder->logits_width()));
+    logits_file.emplace(*options.logits_file, prepared.prompts.front().size(), width);
     on_logits = [&](std::span<const float> rows) { logits_file->append(rows); };
   }
+  Generation generation(prepared, plan.workload.batch, options);
   const auto prefill_start = Clock::now();
-  std::vector<float> logits = decoder->forward(report.prompt_ids, on_logits);
+  std::vector<float> logits = decoder->forward(generation.feeds(), on_logits);
   report.prefill_seconds = seconds_since(prefill_start);
   if (logits_file) logits_file->finish();
 
-  TextStream text(tokenizer, options);
   const auto decode_start = Clock::now();
-  while (report.new_ids.size() < options.new_tokens) {
-    const std::int64_t id = greedy(logits);
-    report.new_ids.push_back(id);
-    text.add(id);
-    if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
-    if (report.new_ids.size() < options.new_tokens) logits = decoder->forward({&id, 1}, nullptr);
+  for (generation.take(logits, width); !generation.feeds().empty();
+       generation.take(logits, width)) {
+    logits = decoder->forward(generation.feeds(), nullptr);
   }
   report.decode_seconds = seconds_since(decode_start);
-  report.text = text.finish();
+  report.sequences = generation.finish();
   report.hops = decoder->hops();
   return report;
 }

@@ -122,13 +122,15 @@ TEST(Options, RefusePrioritiesAndPatternsThatMeanNothing) {
 
 TEST(Options, TakeAPromptAsItIs) {
   for (const char* prompt : {"", " ", "-x", "--json", "[1]", "%%", "a,b", "\"q\"", "\u00e9"}) {
-    EXPECT_EQ(options_of({"run", "m", "--prompt", prompt}).settings.prompt, prompt);
+    EXPECT_EQ(options_of({"run", "m", "--prompt", prompt}).settings.prompts,
+              std::vector<std::string>{prompt});
   }
 }
 
 TEST(Options, ReadPromptIdsAndCounts) {
   const Options options = options_of({"run", "m", "--prompt-ids", "504,3575, 282", "-n", "0"});
-  EXPECT_EQ(*options.settings.prompt_ids, (std::vector<std::int64_t>{504, 3575, 282}));
+  EXPECT_EQ(*options.settings.prompt_ids,
+            (std::vector<std::vector<std::int64_t>>{{504, 3575, 282}}));
   EXPECT_EQ(options.settings.tokens, 0u);
 }
 

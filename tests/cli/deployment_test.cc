@@ -79,7 +79,7 @@ run: {prompt: "Once upon a time", n: 5, logits: out.safetensors, stop_at_eos: tr
   EXPECT_EQ(settings.prompt_tokens, 100u);
   EXPECT_EQ(settings.new_tokens, 0u);
   EXPECT_EQ(settings.kv_dtype, DType::kF16);
-  EXPECT_EQ(settings.prompt, "Once upon a time");
+  EXPECT_EQ(settings.prompts, std::vector<std::string>{"Once upon a time"});
   EXPECT_EQ(settings.tokens, 5u);
   EXPECT_EQ(settings.logits, "deployments/out.safetensors");
   EXPECT_EQ(settings.stop_at_eos, true);

@@ -300,7 +300,7 @@ TEST(OptionTable, AFlagsValueTakesThePlaceOfTheFiles) {
   flags.settings.staging = 5;
   flags.settings.overrides = std::vector<Override>{{"b", "0"}};
   flags.settings.batch = 9;
-  flags.settings.prompt = "flag";
+  flags.settings.prompts = {"flag"};
   const Settings merged = merge(flags.settings, file);
   EXPECT_EQ(std::get<std::filesystem::path>(*merged.machine), "2x4090");
   EXPECT_EQ(merged.dequantize, false);
@@ -310,7 +310,7 @@ TEST(OptionTable, AFlagsValueTakesThePlaceOfTheFiles) {
   EXPECT_EQ(merged.overrides->at(0).match, "b");
   EXPECT_EQ(merged.batch, 9u);
   EXPECT_EQ(merged.context, 7u);
-  EXPECT_EQ(merged.prompt, "flag");
+  EXPECT_EQ(merged.prompts, std::vector<std::string>{"flag"});
   EXPECT_EQ(merged.tokens, 4u);
 }
 

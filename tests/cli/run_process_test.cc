@@ -35,10 +35,20 @@ TEST_F(RunCommand, EndsWithinItsContextOrIsRefused) {
   EXPECT_EQ(refused.out, "");
 }
 
-TEST_F(RunCommand, ComputesOneSequence) {
-  const Answer refused = run({"--batch", "2", "-n", "2"});
+TEST_F(RunCommand, ComputesSeveralSequencesAtOnce) {
+  const std::string alone = run({"-n", "2"}).out;
+  const std::string other = berth({"run", model_, "--prompt-ids", "9", "-n", "2"}).out;
+  const Answer both = run({"--prompt-ids", "9", "-n", "2"});
+  ASSERT_EQ(both.exit_code, 0) << both.talk;
+  EXPECT_EQ(both.out, "[1] " + alone + "[2] " + other);
+  EXPECT_THAT(both.talk, HasSubstr("new         4 tokens of 2 sequences"));
+  const Answer again = run({"--batch", "2", "-n", "2"});
+  EXPECT_EQ(again.out, "[1] " + alone + "[2] " + alone);
+  EXPECT_THAT(run({"--prompt-ids", "9", "--json", "-n", "2"}).out,
+              HasSubstr("{\n  \"sequences\": [\n    {\n      \"prompt_ids\": ["));
+  const Answer refused = run({"--prompt-ids", "9", "--batch", "1", "-n", "2"});
   EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_THAT(refused.talk, HasSubstr("--batch 1"));
+  EXPECT_THAT(refused.talk, HasSubstr("there are 2 prompts: plan with --batch 2"));
   EXPECT_THAT(refused.talk, Not(HasSubstr("loaded in")));
 }
 
@@ -53,9 +63,11 @@ TEST_F(RunCommand, KeepsToAPlanMadeEarlier) {
   EXPECT_EQ(run({"--plan", saved, "-n", "6"}).exit_code, 0);
   EXPECT_THAT(run({"--plan", saved, "-n", "7"}).talk, HasSubstr("the plan has 8"));
   plan({"--batch", "3"});
-  EXPECT_THAT(run({"--plan", saved, "-n", "2"}).talk, HasSubstr("for 3 sequences at once"));
+  EXPECT_THAT(run({"--plan", saved, "-n", "2"}).talk, HasSubstr("tokens of 3 sequences"));
   plan({"--kv-dtype", "float8_e5m2"});
-  EXPECT_THAT(run({"--plan", saved, "-n", "2"}).talk, HasSubstr("KV cache in float8_e5m2"));
+  EXPECT_EQ(run({"--plan", saved, "-n", "2"}).exit_code, 0);
+  const Answer refused = run({"--plan", saved, "-n", "2", "--kernels", "reference"});
+  EXPECT_THAT(refused.talk, HasSubstr("KV cache in float8_e5m2"));
 }
 
 TEST_F(RunCommand, TakesTheContextThatItNeedsWhereNoneIsSaid) {

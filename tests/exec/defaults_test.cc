@@ -81,7 +81,8 @@ Lines described(const Model& model) {
     lines.push_back(frequencies(rotary.inverse_frequency));
   }
   if (recipe.routing.experts > 0) {
-    lines.push_back(fmt::format("run experts {} of {}", recipe.routing.picked, recipe.routing.experts));
+    lines.push_back(
+        fmt::format("run experts {} of {}", recipe.routing.picked, recipe.routing.experts));
   }
   FoldedLines folded;
   for (std::size_t i = 0; i < recipe.layers.size(); ++i) {

@@ -50,7 +50,7 @@ struct Result {
 
 RunOptions options_for(const Expected& expected) {
   RunOptions options;
-  options.prompt_ids = expected.prompt;
+  options.prompt_ids = {expected.prompt};
   options.new_tokens = expected.greedy.size();
   options.stop_at_end_of_text = false;
   return options;
@@ -106,7 +106,7 @@ TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
       EXPECT_NEAR(result.logits[row][i], expected.logits[row][i], 1e-4) << row << ", " << i;
     }
   }
-  EXPECT_THAT(result.report.new_ids, ElementsAreArray(expected.greedy));
+  EXPECT_THAT(result.report.sequences[0].new_ids, ElementsAreArray(expected.greedy));
   EXPECT_EQ(result.report.hops, 0u);
 }
 
@@ -116,7 +116,7 @@ TEST_P(Families, ComputeTheSameBitsWithLayersSpreadOverDevices) {
     return static_cast<std::uint32_t>(layer_of(tensor) + 1) % 3;  // 0: 0, 1: 1, 2: cpu, rest: 0
   });
   EXPECT_EQ(spread.logits, whole.logits);
-  EXPECT_EQ(spread.report.new_ids, whole.report.new_ids);
+  EXPECT_EQ(spread.report.sequences[0].new_ids, whole.report.sequences[0].new_ids);
   EXPECT_EQ(spread.report.hops, 3u);  // 0 -> 1 -> cpu -> 0; the last layer stays with the head
 }
 
@@ -125,7 +125,7 @@ TEST_P(Families, ComputeTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbou
   for (const std::uint32_t shift : {0u, 1u, 2u}) {
     const Result odd = placed([&](const ModelTensor&, TensorId id) { return (id + shift) % 4; });
     EXPECT_EQ(odd.logits, whole.logits);
-    EXPECT_EQ(odd.report.new_ids, whole.report.new_ids);
+    EXPECT_EQ(odd.report.sequences[0].new_ids, whole.report.sequences[0].new_ids);
     EXPECT_GT(odd.report.hops, 10u);
   }
 }
@@ -139,7 +139,7 @@ TEST_P(Families, RunFromTheDiskHoldingOneModuleAtATime) {
   const Result result = run_made(model, plan, loaded, options);
   const Result whole = this->whole();
   EXPECT_EQ(result.logits, whole.logits);
-  EXPECT_EQ(result.report.new_ids, whole.report.new_ids);
+  EXPECT_EQ(result.report.sequences[0].new_ids, whole.report.sequences[0].new_ids);
   EXPECT_GT(loaded.fetched(), model.tree.facts.layers.size() * 8);
   EXPECT_LE(loaded.live_blocks_at_most(), 2u);  // a weight and its bias
 }
@@ -194,26 +194,27 @@ class Executor : public ::testing::Test {
 };
 
 TEST_F(Executor, GivesTheSameIdsOneByOneAsFromALongerPrompt) {
-  options_.prompt_ids.insert(options_.prompt_ids.end(), expected_.greedy.begin(),
-                             expected_.greedy.begin() + 4);
+  std::vector<std::int64_t>& ids = options_.prompt_ids[0];
+  ids.insert(ids.end(), expected_.greedy.begin(), expected_.greedy.begin() + 4);
   options_.new_tokens = 4;
-  EXPECT_THAT(go().new_ids, ElementsAreArray(expected_.greedy.begin() + 4, expected_.greedy.end()));
+  EXPECT_THAT(go().sequences[0].new_ids,
+              ElementsAreArray(expected_.greedy.begin() + 4, expected_.greedy.end()));
 }
 
 TEST_F(Executor, ComputesThePromptAloneWhereNoNewTokenIsAskedFor) {
   options_.new_tokens = 0;
   const Result result = run_made(model_, plan_, loaded_, options_);
-  EXPECT_TRUE(result.report.new_ids.empty());
+  EXPECT_TRUE(result.report.sequences[0].new_ids.empty());
   EXPECT_EQ(result.logits.size(), expected_.prompt.size());
 }
 
 TEST_F(Executor, StopsAtTheEndOfTextOnlyWhereAskedTo) {
   set_config("\"eos_token_id\": 2", "\"eos_token_id\": [63, 31]");
-  EXPECT_EQ(go().new_ids.size(), expected_.greedy.size());
+  EXPECT_EQ(go().sequences[0].new_ids.size(), expected_.greedy.size());
   options_.stop_at_end_of_text = true;
-  EXPECT_THAT(go().new_ids, ElementsAreArray({5, 31}));
+  EXPECT_THAT(go().sequences[0].new_ids, ElementsAreArray({5, 31}));
   set_config("\"eos_token_id\": 2", "\"eos_token_id\": 5");
-  EXPECT_THAT(go().new_ids, ElementsAreArray({5}));
+  EXPECT_THAT(go().sequences[0].new_ids, ElementsAreArray({5}));
 }
 
 TEST_F(Executor, LetsTheGenerationConfigSayWhereTextEnds) {
@@ -221,28 +222,28 @@ TEST_F(Executor, LetsTheGenerationConfigSayWhereTextEnds) {
   std::ofstream(folder.path() / "generation_config.json") << R"({"eos_token_id": [31]})";
   model_.path = folder.path();
   options_.stop_at_end_of_text = true;
-  EXPECT_THAT(go().new_ids, ElementsAreArray({5, 31}));
+  EXPECT_THAT(go().sequences[0].new_ids, ElementsAreArray({5, 31}));
 }
 
 TEST_F(Executor, RefusesPromptsThatCannotBeRun) {
   options_.prompt_ids = {};
   EXPECT_THAT(error(), HasSubstr("prompt is empty"));
-  options_.prompt_ids = {1, 64};
+  options_.prompt_ids = {{1, 64}};
   EXPECT_THAT(error(), HasSubstr("prompt id 64 at position 1 is outside the model's vocabulary"));
-  options_.prompt_ids = {-1};
+  options_.prompt_ids = {{-1}};
   EXPECT_THAT(error(), HasSubstr("prompt id -1"));
-  options_.prompt_ids.assign(12, 1);
+  options_.prompt_ids = {std::vector<std::int64_t>(12, 1)};
   options_.new_tokens = 29;
   EXPECT_THAT(error(), HasSubstr("12 tokens and 29 new ones are more than the model's 40"));
   options_.new_tokens = 28;
-  EXPECT_EQ(go().new_ids.size(), 28u);
+  EXPECT_EQ(go().sequences[0].new_ids.size(), 28u);
 }
 
 TEST_F(Executor, SaysBeforeWeightsAreLoadedThatItCannotRun) {
   EXPECT_NO_THROW(check_run(model_, options_));
-  options_.prompt_ids = {64};
+  options_.prompt_ids = {{64}};
   EXPECT_THROW(check_run(model_, options_), Error);
-  options_.prompt_ids = {1};
+  options_.prompt_ids = {{1}};
   set_config("\"mistral\"", "\"mamba\"");
   EXPECT_THROW(check_run(model_, options_), Error);
 }
@@ -251,20 +252,52 @@ TEST_F(Executor, KeepsToTheWorkloadOfItsPlan) {
   const std::uint64_t positions = check_run(model_, options_);
   EXPECT_EQ(positions, expected_.prompt.size() + expected_.greedy.size() - 1);
   plan_.workload.context = positions;
-  EXPECT_EQ(go().new_ids, expected_.greedy);
-  EXPECT_NO_THROW(check_workload(plan_, positions));
+  EXPECT_EQ(go().sequences[0].new_ids, expected_.greedy);
+  EXPECT_NO_THROW(check_workload(plan_, options_, positions));
   plan_.workload.context = positions - 1;
   const std::string needed = std::to_string(positions) +
                              " positions of KV cache, and the plan has " +
                              std::to_string(positions - 1) + ": plan with --context";
   EXPECT_THAT(error(), HasSubstr(needed));
-  EXPECT_THROW(check_workload(plan_, positions), Error);
+  EXPECT_THROW(check_workload(plan_, options_, positions), Error);
   plan_.workload = {};
-  plan_.workload.batch = 2;
-  EXPECT_THAT(error(), HasSubstr("for 2 sequences at once, and a run computes one"));
-  plan_.workload = {};
+  options_.prompt_ids.push_back({1});
+  EXPECT_THAT(error(), HasSubstr("for 1 sequences at once, and there are 2 prompts: plan with "
+                                 "--batch 2"));
+  options_.prompt_ids.pop_back();
+  plan_.workload.kv_dtype = DType::kQ4_0;
+  EXPECT_THAT(error(), HasSubstr("in q4_0, which a run cannot do: plan with --kv-dtype float32, "
+                                 "float16, bfloat16, q8_0, fp8 or fp8_e5m2"));
   plan_.workload.kv_dtype = DType::kF8E4M3;
-  EXPECT_THAT(error(), HasSubstr("keeps the KV cache in float8_e4m3fn"));
+  EXPECT_EQ(error(), "no error");
+  options_.kernels = Kernels::kReference;
+  EXPECT_THAT(error(), HasSubstr("in float8_e4m3fn, which a run cannot do"));
+}
+
+// Several sequences, one of them twice because the plan is for more than there are prompts.
+TEST_F(Executor, GivesSequencesTheSameIdsTogetherAsAlone) {
+  options_.prompt_ids.push_back({3, 9, 1});
+  plan_.workload.batch = 3;
+  set_config("\"eos_token_id\": 2", "\"eos_token_id\": 31");
+  options_.stop_at_end_of_text = true;
+  for (const Kernels kernels : {Kernels::kOwn, Kernels::kReference}) {
+    options_.kernels = kernels;
+    const RunReport together = go();
+    ASSERT_EQ(together.sequences.size(), 3u);
+    EXPECT_EQ(together.sequences[2].new_ids, together.sequences[0].new_ids);
+    for (std::size_t i = 0; i < 2; ++i) {
+      RunOptions alone = options_;
+      alone.prompt_ids = {options_.prompt_ids[i]};
+      Plan plan = plan_;
+      plan.workload.batch = 1;
+      const RunReport report = run(model_, plan, loaded_, alone);
+      EXPECT_EQ(together.sequences[i].new_ids, report.sequences[0].new_ids);
+      EXPECT_EQ(together.sequences[i].prompt_ids, options_.prompt_ids[i]);
+    }
+  }
+  EXPECT_THAT(go().sequences[0].new_ids, ElementsAreArray({5, 31}));
+  options_.logits_file = "logits";
+  EXPECT_THAT(error(), HasSubstr("takes those of one prompt, and there are 2"));
 }
 
 // A model without a window, so that the prompt's own keys are read from the cache, too.
@@ -288,7 +321,8 @@ TEST_F(LlamaExecutor, KeepsTheCacheInTheDtypeOfThePlan) {
 }
 
 TEST_F(Executor, NeedsATokenizerForText) {
-  options_.prompt = "Hello";
+  options_.prompt_ids = {};
+  options_.prompts = {"Hello"};
   EXPECT_THAT(error(), HasSubstr("tokenizer.json: missing"));
 }
 
@@ -312,7 +346,7 @@ TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {
         << "\"]}";
     const Model model = open_model(folder.path() / "config.json", std::nullopt);
     RunOptions options;
-    options.prompt_ids = {1};
+    options.prompt_ids = {{1}};
     EXPECT_THAT(error_of([&] { check_run(model, options); }),
                 HasSubstr("architectures: '" + std::string(cls) + "' has no head"));
   }
@@ -335,7 +369,7 @@ TEST_F(Executor, RefusesDtypesThatCannotBeComputedWith) {
 
 TEST_F(Executor, SaysThatLogitsAreNotNumbers) {
   loaded_.set_first(0, std::nanf(""));
-  options_.prompt_ids = {0};
+  options_.prompt_ids = {{0}};
   EXPECT_THAT(error(), HasSubstr("not numbers"));
 }
 

@@ -318,7 +318,7 @@ TEST_P(GgufRun, HoldsTheSameWeightsAndComputesTheSame) {
   const MadeLoad made_load(reference.tree, reference_plan);
   const Expected expected = read_expected(family.name);
   RunOptions options;
-  options.prompt_ids = expected.prompt;
+  options.prompt_ids = {expected.prompt};
   options.new_tokens = 3;
   options.stop_at_end_of_text = false;
   options.logits_file = folder / "made.safetensors";

@@ -38,12 +38,12 @@ class PackedRun : public ::testing::TestWithParam<PackedFormat> {
       tiled_ += loaded->tensor(id).tiled_rows > 0;
     }
     RunOptions options;
-    options.prompt_ids = {1, 5, 9, 33, 74, 2, 5};
+    options.prompt_ids = {{1, 5, 9, 33, 74, 2, 5}};
     options.new_tokens = 4;
     options.stop_at_end_of_text = false;
     options.kernels = kernels;
     options.logits_file = folder_.path() / "logits.safetensors";
-    new_ids_ = run(model, plan, *loaded, options).new_ids;
+    new_ids_ = run(model, plan, *loaded, options).sequences[0].new_ids;
     return read_logits(*options.logits_file);
   }
 
@@ -97,7 +97,7 @@ TEST_P(PackedRun, IsRefusedWhereNoKernelComputes) {
   const Model stored = open_model(written(false), std::nullopt);
   EXPECT_EQ(why_not_as_stored(stored), "");
   RunOptions options;
-  options.prompt_ids = {1};
+  options.prompt_ids = {{1}};
   options.kernels = Kernels::kReference;
   EXPECT_THAT(error_of([&] { check_run(stored, options); }),
               HasSubstr("cannot be run as they are stored (--kernels reference computes with plain "
