@@ -153,7 +153,7 @@ class Calibrating {
     compute.weights =
         measured_.ram ? measured_.ram->bytes : std::min(std::uint64_t{1} << 30, available() / 4);
     compute.cancel = cancel_;
-    measured_.compute = executor_library().measure_compute(compute);
+    measured_.compute = reference_library().measure_compute(compute);
     take(measured_.compute->notes);
   }
 

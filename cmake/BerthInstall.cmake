@@ -21,8 +21,9 @@ install(TARGETS berth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_machine berth_planner
   berth_loader
   EXPORT berth ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(TARGET berth_executor)
-  install(TARGETS berth_executor LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS berth_executor LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET berth_reference)
+  install(TARGETS berth_reference LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/berth DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}

@@ -55,12 +55,19 @@ const LoaderApi& loader_library() {
 }
 
 const ExecutorApi& executor_library() {
-  static const ExecutorApi& api = []() -> const ExecutorApi& {
+  static const ExecutorApi& api =
+      open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
+  return api;
+}
+
+const ReferenceApi& reference_library() {
+  static const ReferenceApi& api = []() -> const ReferenceApi& {
     // libtorch's threads spin in their barriers for milliseconds by default, which costs a factor
-    // of ten where other work shares the cores. libgomp reads this once, when it is loaded. A
-    // command opens this library before it loads weights, so no other thread calls getenv() now.
+    // of ten where other work shares the cores. libgomp reads this once, when it is loaded. No
+    // thread of ours calls getenv() now.
     ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
-    return open_library<ExecutorApi>("libberth_executor.so", kExecutorDoor, kExecutorApiVersion);
+    return open_library<ReferenceApi>("libberth_reference.so", kReferenceDoor,
+                                      kReferenceApiVersion);
   }();
   return api;
 }

@@ -9,8 +9,7 @@
 #pragma once
 
 #include "berth/plan.h"
-#include "runtime/exec/compute_rates.h"
-#include "runtime/exec/executor.h"
+#include "runtime/generate/executor.h"
 
 namespace berth {
 
@@ -23,7 +22,6 @@ struct ExecutorApi {
   std::string (*why_not_as_stored)(const Model&) = nullptr;
   void (*check_workload)(const Plan&, const RunOptions&, std::uint64_t positions) = nullptr;
   RunReport (*run)(const Model&, const Plan&, const LoadedModel&, const RunOptions&) = nullptr;
-  ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
   void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler
 };
 

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "berth/error.h"
-#include "runtime/exec/weights.h"
 
 namespace berth {
 
@@ -17,7 +16,5 @@ void with_plain_errors(const std::function<void()>& compute) {
     throw Error("computing failed: " + text.substr(0, text.find('\n')));
   }
 }
-
-bool can_cache(DType dtype) { return scalar_type(dtype).has_value(); }
 
 }  // namespace berth

@@ -3,15 +3,10 @@
 
 #include <functional>
 
-#include "berth/tensor.h"
-
 namespace berth {
 
 // Calls `compute`. An exception of libtorch becomes an Error of one line: its text
 // goes on with a stack of some kilobytes, which helps nobody who runs a model.
 void with_plain_errors(const std::function<void()>& compute);
-
-// Whether keys and values can be kept in this dtype.
-bool can_cache(DType dtype);
 
 }  // namespace berth

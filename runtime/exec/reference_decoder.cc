@@ -15,6 +15,7 @@
 #include "runtime/exec/linear_attention.h"
 #include "runtime/exec/operations.h"
 #include "runtime/exec/placed.h"
+#include "runtime/exec/plain_errors.h"
 #include "runtime/exec/weights.h"
 
 namespace berth {
@@ -187,13 +188,35 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
   return {block.end() - width, block.end()};
 }
 
+// Turns errors of libtorch into Berth's own.
+class WithPlainErrors final : public Decoder {
+ public:
+  explicit WithPlainErrors(std::unique_ptr<Decoder> decoder) : decoder_(std::move(decoder)) {}
+
+  std::int64_t logits_width() const override { return decoder_->logits_width(); }
+  std::uint64_t hops() const override { return decoder_->hops(); }
+  using Decoder::forward;
+  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+    std::vector<float> logits;
+    with_plain_errors([&] { logits = decoder_->forward(feeds, all); });
+    return logits;
+  }
+
+ private:
+  std::unique_ptr<Decoder> decoder_;
+};
+
 }  // namespace
 
 std::unique_ptr<Decoder> make_reference_decoder(const Recipe& recipe, const Model& model,
                                                 const Plan& plan, const LoadedModel& loaded,
                                                 std::int64_t capacity,
                                                 const std::atomic<bool>* cancel) {
-  return std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel);
+  std::unique_ptr<Decoder> decoder;
+  with_plain_errors([&] {
+    decoder = std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel);
+  });
+  return std::make_unique<WithPlainErrors>(std::move(decoder));
 }
 
 }  // namespace berth

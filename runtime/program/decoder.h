@@ -2,12 +2,19 @@
 // activation moves when the device changes. This header does not include torch.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 namespace berth {
+
+struct Model;
+struct Plan;
+struct Recipe;
+class LoadedModel;
 
 // Called with the logits of consecutive positions: one or more whole rows, each of logits_width()
 // numbers.
@@ -42,5 +49,13 @@ class Decoder {
   // How many times the last pass moved an activation from one device to another.
   virtual std::uint64_t hops() const = 0;
 };
+
+// Makes a decoder. `capacity` is how many positions the KV cache has; `cancel` (may be null) is
+// looked at while computing. All arguments but `capacity` must outlive the decoder. Throws Error
+// for weights that are missing or cannot be computed with.
+using MakeDecoder = std::unique_ptr<Decoder> (*)(const Recipe& recipe, const Model& model,
+                                                 const Plan& plan, const LoadedModel& loaded,
+                                                 std::int64_t capacity,
+                                                 const std::atomic<bool>* cancel);
 
 }  // namespace berth

@@ -1,6 +1,6 @@
 // What run() computes, against transformers, with the weights on any devices.
 
-#include "runtime/exec/executor.h"
+#include "runtime/generate/executor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,8 @@
 #include "berth/planner.h"
 #include "planner/model/template/complete.h"
 #include "planner/model/tree/config.h"
-#include "runtime/exec/logits_file.h"
+#include "runtime/exec/reference_decoder.h"
+#include "runtime/generate/logits_file.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/program/compiled_decoder.h"
 #include "runtime/program/recipe.h"
@@ -53,6 +54,7 @@ RunOptions options_for(const Expected& expected) {
   options.prompt_ids = {expected.prompt};
   options.new_tokens = expected.greedy.size();
   options.stop_at_end_of_text = false;
+  options.open_reference = [] { return &make_reference_decoder; };
   return options;
 }
 

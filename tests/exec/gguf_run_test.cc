@@ -14,7 +14,8 @@
 #include "berth/planner.h"
 #include "planner/model/open/build_model_tree.h"
 #include "planner/model/tree/config.h"
-#include "runtime/exec/executor.h"
+#include "runtime/exec/reference_decoder.h"
+#include "runtime/generate/executor.h"
 #include "runtime/load/environment.h"
 #include "tests/model/gguf_writer.h"
 #include "tests/program/made_model.h"
@@ -321,6 +322,7 @@ TEST_P(GgufRun, HoldsTheSameWeightsAndComputesTheSame) {
   options.prompt_ids = {expected.prompt};
   options.new_tokens = 3;
   options.stop_at_end_of_text = false;
+  options.open_reference = [] { return &make_reference_decoder; };
   options.logits_file = folder / "made.safetensors";
   run(reference, reference_plan, made_load, options);
   options.logits_file = folder / "gguf.safetensors";

@@ -7,7 +7,8 @@
 
 #include "berth/loader.h"
 #include "berth/planner.h"
-#include "runtime/exec/executor.h"
+#include "runtime/exec/reference_decoder.h"
+#include "runtime/generate/executor.h"
 #include "runtime/load/environment.h"
 #include "tests/cli/temporary_folder.h"
 #include "tests/error_of.h"
@@ -41,6 +42,7 @@ class PackedRun : public ::testing::TestWithParam<PackedFormat> {
     options.prompt_ids = {{1, 5, 9, 33, 74, 2, 5}};
     options.new_tokens = 4;
     options.stop_at_end_of_text = false;
+    options.open_reference = [] { return &make_reference_decoder; };
     options.kernels = kernels;
     options.logits_file = folder_.path() / "logits.safetensors";
     new_ids_ = run(model, plan, *loaded, options).sequences[0].new_ids;

@@ -1,4 +1,4 @@
-#include "runtime/exec/executor.h"
+#include "runtime/generate/executor.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,9 +12,7 @@
 #include "planner/model/open/companions.h"
 #include "planner/model/tree/config.h"
 #include "planner/plan/kv_cache.h"
-#include "runtime/exec/logits_file.h"
-#include "runtime/exec/plain_errors.h"
-#include "runtime/exec/reference_decoder.h"
+#include "runtime/generate/logits_file.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/program/as_stored.h"
@@ -236,7 +234,7 @@ void check_workload(const Plan& plan, const RunOptions& options, std::uint64_t p
   }
   if (!workload.kv_dtype) return;
   const bool own = options.kernels == Kernels::kOwn;
-  if (own ? !cache_format(*workload.kv_dtype) : !can_cache(*workload.kv_dtype)) {
+  if (own ? !cache_format(*workload.kv_dtype) : !is_convertible(*workload.kv_dtype)) {
     throw Error("the plan keeps the KV cache in " + kv_dtype_name(*workload.kv_dtype) +
                 ", which a run cannot do: plan with --kv-dtype float32, float16" +
                 (own ? ", bfloat16, q8_0, fp8 or fp8_e5m2" : " or bfloat16"));
@@ -288,10 +286,13 @@ std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& mod
     throw Error("libtorch cannot compute with the weights as they are stored (" + why_not +
                 "); --dequantize, or --dtype, makes plain ones of them");
   }
+  if (!options.open_reference) {
+    throw Error("libtorch's decoder would have to compute, and is not here: " + why_not);
+  }
+  const MakeDecoder make = options.open_reference();
   std::vector<std::unique_ptr<Decoder>> decoders;
   for (std::uint64_t i = 0; i < plan.workload.batch; ++i) {
-    decoders.push_back(
-        make_reference_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel));
+    decoders.push_back(make(prepared.recipe, model, plan, loaded, positions, options.cancel));
   }
   return std::make_unique<DecoderOfEach>(std::move(decoders));
 }
@@ -340,8 +341,10 @@ class Generation {
   std::vector<Feed> feeds_;
 };
 
-RunReport generate(const Model& model, const Plan& plan, const LoadedModel& loaded,
-                   const RunOptions& options) {
+}  // namespace
+
+RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
+              const RunOptions& options) {
   const Prepared prepared = prepare(model, options);
   check_workload(plan, options, positions_of(prepared, options));
   RunReport report;
@@ -368,15 +371,6 @@ RunReport generate(const Model& model, const Plan& plan, const LoadedModel& load
   report.decode_seconds = seconds_since(decode_start);
   report.sequences = generation.finish();
   report.hops = decoder->hops();
-  return report;
-}
-
-}  // namespace
-
-RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
-              const RunOptions& options) {
-  RunReport report;
-  with_plain_errors([&] { report = generate(model, plan, loaded, options); });
   return report;
 }
 

@@ -1,7 +1,8 @@
 // Runs a model that was loaded: greedy decoding of one or several sequences with a KV cache, each
 // layer on the device where the plan placed it.
 //
-// This header does not include torch; the implementation is the only room of the project that does.
+// The kernels of the project compute where they can. Where they cannot, or where it is asked for,
+// libtorch does, whose decoder is opened then.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "berth/load.h"
 #include "berth/plan.h"
 #include "runtime/kernels/choice.h"
+#include "runtime/program/decoder.h"
 
 namespace berth {
 
@@ -26,6 +28,8 @@ struct RunOptions {
   std::uint64_t new_tokens = 20;    // -n: at most so many, of each sequence
   bool stop_at_end_of_text = true;  // stop at the model's eos token
   Kernels kernels = Kernels::kOwn;
+  // Opens libtorch's decoder; throws Error where that cannot be. Empty: there is none.
+  std::function<MakeDecoder()> open_reference;
   // A safetensors file to write, with one tensor `logits` [positions of the prompt, vocabulary]
   // F32.
   std::optional<std::filesystem::path> logits_file;

@@ -1,4 +1,4 @@
-#include "runtime/exec/logits_file.h"
+#include "runtime/generate/logits_file.h"
 
 #include <bit>
 #include <string>
