@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cuda/cast_bits.h"
+#include "runtime/kernels/tiles.h"
 
 namespace berth {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
 constexpr float kMost8 = 127;
 
-ActivationBlock make_block(const float* values, ActivationBits bits) {
+ActivationBlock make_block(const float* values, ActivationBits bits, const TileShape& shape) {
   ActivationBlock block{};
   float most = 0;
   bool finite = true;
@@ -28,15 +29,17 @@ ActivationBlock make_block(const float* values, ActivationBits bits) {
   block.scale = most / limit;
   if (block.scale == 0) return block;  // all zero, or too small to tell
   const float inverse = 1 / block.scale;
-  for (int i = 0; i < 32; ++i) {
+  std::int32_t sums[2] = {};
+  for (std::size_t i = 0; i < 32; ++i) {
     // The division of a denormal scale may round up: stay within the planes.
     const float rounded = std::nearbyintf(std::clamp(values[i] * inverse, -limit, limit));
     const auto q = static_cast<std::int32_t>(rounded);
     block.low[i] = static_cast<std::int8_t>(q);
     block.high[i] = static_cast<std::int8_t>((q - block.low[i]) >> 8);
-    block.sums[i / 16] += q;
+    sums[i / shape.scaled] += q;
   }
-  block.total = block.scale * static_cast<float>(block.sums[0] + block.sums[1]);
+  block.total = block.scale * static_cast<float>(sums[0] + sums[1]);
+  for (int i = 0; i < 2; ++i) block.offsets[i] = -shape.bias * sums[i];
   return block;
 }
 
@@ -47,14 +50,14 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   columns_ = columns;
   positions_ = values.size() / columns;
   bits_ = bits;
-  padded_ = (columns + 31) / 32 * 32;
+  padded_ = ((columns + 31) / 32 | 1) * 32;
   blocks_.clear();
   floats_.clear();
   bf16_.clear();
   if (is_tiled(format)) {
     blocks_.resize(positions_ * (columns / 32));
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      blocks_[i] = make_block(values.data() + 32 * i, bits);
+      blocks_[i] = make_block(values.data() + 32 * i, bits, tile_shape(format));
     }
     return;
   }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -21,10 +22,24 @@ enum class ActivationBits : std::uint8_t { k8, k16 };
 /// with 8 bits scale x low[i].
 struct ActivationBlock {
   float scale;
-  float total;           // scale x the sum of the integers
-  std::int32_t sums[2];  // of the integers 0 to 15 and 16 to 31
+  float total;  // scale x the sum of the integers
+  // Minus the bias of the weights' codes (tiles.h) times the sum of the integers that share a scale
+  // of the weights: of all 32, or of 0 to 15 and of 16 to 31. Sums of products begin with it.
+  std::int32_t offsets[2];
   std::int8_t high[32];  // not used with 8 bits
   std::int8_t low[32];
+};
+
+/// Memory that begins with a cache line: registers are loaded from one line each.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), kLine));
+  }
+  void deallocate(T* at, std::size_t) { ::operator delete(at, kLine); }
+  bool operator==(const LineAllocator&) const = default;
 };
 
 /// The activations of some positions, made ready for products with matrices of one format.
@@ -52,6 +67,8 @@ class Activations {
   const std::uint16_t* bf16(std::size_t position) const {
     return bf16_.empty() ? nullptr : bf16_.data() + position * padded_;
   }
+  /// From a position to the next: a multiple of 32, and an odd one, so that the same columns of
+  /// neighbouring positions do not compete for the same lines of a cache.
   std::size_t padded_columns() const { return padded_; }
 
  private:
@@ -60,8 +77,8 @@ class Activations {
   std::size_t padded_ = 0;
   ActivationBits bits_ = ActivationBits::k16;
   std::vector<ActivationBlock> blocks_;
-  std::vector<float> floats_;
-  std::vector<std::uint16_t> bf16_;
+  std::vector<float, LineAllocator<float>> floats_;
+  std::vector<std::uint16_t, LineAllocator<std::uint16_t>> bf16_;
 };
 
 }  // namespace berth

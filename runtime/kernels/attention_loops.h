@@ -30,8 +30,8 @@ BERTH_INLINE Floats cached(CacheFormat format, const std::byte* from, std::size_
       const std::byte* block = from + at / 32 * 34;
       std::uint16_t scale;
       std::memcpy(&scale, block, sizeof scale);
-      const auto bytes = load<SixteenSignedBytes>(block + 2 + at % 32);
-      return f16_to_float(scale) * __builtin_convertvector(bytes, Floats);
+      const auto* const bytes = reinterpret_cast<const std::int8_t*>(block + 2 + at % 32);
+      return f16_to_float(scale) * signed_bytes(bytes);
     }
     default:
       break;

@@ -4,114 +4,216 @@
 #pragma once
 
 #include "runtime/kernels/loops.h"
+#include "runtime/kernels/matrix_format.h"
 #include "runtime/kernels/vector_ops.h"
 
 namespace berth {
 namespace {
 
-// Products of 32 columns of one row. A row that ends within them was filled up with zeros.
+// How a format is loaded, kColumns columns at a time, and what is added to 16 sums. A row that ends
+// within them was filled up with zeros.
 struct F32Row {
   static constexpr std::size_t kBytes = 4;
+  static constexpr std::size_t kColumns = 16;
   using Activation = float;
+  using Loaded = Floats;
   static const float* activations(const ProductJob& job) { return job.floats; }
-  BERTH_INLINE static Floats add(const std::byte* row, const float* x, Floats sums) {
-    sums = fma(load<Floats>(row), load<Floats>(x), sums);
-    return fma(load<Floats>(row + 64), load<Floats>(x + 16), sums);
+  BERTH_INLINE static Floats weights(const std::byte* at) { return load<Floats>(at); }
+  BERTH_INLINE static Floats values(const float* at) { return load<Floats>(at); }
+  BERTH_INLINE static Floats add(Floats weight, Floats value, Floats sums) {
+    return fma(weight, value, sums);
   }
 };
-struct F16Row {
+struct F16Row : F32Row {
   static constexpr std::size_t kBytes = 2;
-  using Activation = float;
-  static const float* activations(const ProductJob& job) { return job.floats; }
-  BERTH_INLINE static Floats add(const std::byte* row, const float* x, Floats sums) {
-    sums = fma(halves(row), load<Floats>(x), sums);
-    return fma(halves(row + 32), load<Floats>(x + 16), sums);
-  }
+  BERTH_INLINE static Floats weights(const std::byte* at) { return halves(at); }
 };
 // Both sides are bf16, so their products are exact in f32.
 struct BF16Row {
   static constexpr std::size_t kBytes = 2;
+  static constexpr std::size_t kColumns = 32;
   using Activation = std::uint16_t;
   static const std::uint16_t* activations(const ProductJob& job) { return job.bf16; }
-  BERTH_INLINE static Floats add(const std::byte* row, const std::uint16_t* x, Floats sums) {
 #if defined(__AVX512BF16__)
+  using Loaded = __m512bh;
+  BERTH_INLINE static Loaded weights(const void* at) { return load<Loaded>(at); }
+  BERTH_INLINE static Floats add(Loaded weight, Loaded value, Floats sums) {
     return reinterpret_cast<Floats>(
-        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sums), load<__m512bh>(row), load<__m512bh>(x)));
-#else
-    const Ints left = load<Ints>(row);
-    const Ints right = load<Ints>(x);
-    const Ints upper = broadcast(static_cast<std::int32_t>(0xFFFF0000));
-    sums = fma(reinterpret_cast<Floats>(left << 16), reinterpret_cast<Floats>(right << 16), sums);
-    return fma(reinterpret_cast<Floats>(left & upper), reinterpret_cast<Floats>(right & upper),
-               sums);
-#endif
+        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sums), weight, value));
   }
+#else
+  struct Loaded {
+    Floats even;
+    Floats odd;
+  };
+  BERTH_INLINE static Loaded weights(const void* at) {
+    const Ints pairs = load<Ints>(at);
+    const Ints upper = broadcast(static_cast<std::int32_t>(0xFFFF0000));
+    return {reinterpret_cast<Floats>(pairs << 16), reinterpret_cast<Floats>(pairs & upper)};
+  }
+  BERTH_INLINE static Floats add(Loaded weight, Loaded value, Floats sums) {
+    return fma(weight.odd, value.odd, fma(weight.even, value.even, sums));
+  }
+#endif
+  BERTH_INLINE static Loaded values(const void* at) { return weights(at); }
 };
 
-template <class Row, int kRows, int kPositions>
-BERTH_INLINE void row_block(const ProductJob& job, std::size_t row, std::size_t first) {
+// Several positions are computed together, up to eight, with 2 KiB of each row at a time: so the
+// activations stay in the first cache, and a weight that came from memory serves all positions.
+// Sums are kept in memory between these columns. Rows are taken in groups that fit the second
+// cache.
+constexpr int kPositionsAtOnce = 8;
+template <class Row>
+constexpr std::size_t kColumnsAtOnce = 2048 / Row::kBytes;
+constexpr std::size_t kGroup = 128u << 10;  // bytes
+using RowSums = Floats[kTileRows][kPositionsAtOnce];
+
+// The rows and columns that are added next. `weights` and `values` begin at their first column.
+// `next` are weights that will be wanted later: as many bytes of them are fetched as are used here,
+// one after another, because that is what processors then go on with by themselves.
+template <class Row>
+struct RowBlock {
+  const std::byte* weights;
+  std::size_t row_bytes;
+  const std::byte* next;
+  const typename Row::Activation* values;
+  std::size_t values_stride;
+  std::size_t columns;
+};
+
+// Adds to the sums of kRows rows and of kPositions positions, `first` and those after it, in
+// registers.
+template <class Row, int kRows, int kPositions, bool kPrefetch = true>
+BERTH_INLINE void add_columns(const RowBlock<Row>& block, Floats (*to)[kPositionsAtOnce],
+                              std::size_t first) {
   constexpr std::size_t kStep = 32;
-  constexpr std::size_t kAhead = 3072;  // bytes: what processors fetch by themselves is too late
-  const std::size_t row_bytes = job.columns * Row::kBytes;
-  const std::byte* const rows = job.weights + row * row_bytes;
-  const auto* const values = Row::activations(job) + first * job.padded_columns;
   Floats sums[kRows][kPositions];
   for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPositions; ++p) sums[r][p] = Floats{};
+    for (int p = 0; p < kPositions; ++p) sums[r][p] = to[r][first + p];
   }
   const auto step = [&](const std::byte* const(&at)[kRows], std::size_t column)
       __attribute__((always_inline)) {
-    for (int r = 0; r < kRows; ++r) {
+    for (std::size_t part = 0; part < kStep; part += Row::kColumns) {
+      typename Row::Loaded values[kPositions];
       for (int p = 0; p < kPositions; ++p) {
-        sums[r][p] = Row::add(at[r], values + p * job.padded_columns + column, sums[r][p]);
+        values[p] = Row::values(block.values + p * block.values_stride + column + part);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const auto weights = Row::weights(at[r] + part * Row::kBytes);
+        for (int p = 0; p < kPositions; ++p) sums[r][p] = Row::add(weights, values[p], sums[r][p]);
       }
     }
   };
   const std::byte* at[kRows];
   std::size_t column = 0;
-  for (; column + kStep <= job.columns; column += kStep) {
-    for (int r = 0; r < kRows; ++r) {
-      at[r] = rows + r * row_bytes + column * Row::kBytes;
-      if constexpr (kRows == 1 && kPositions == 1) {
-        for (std::size_t line = 0; line < kStep * Row::kBytes; line += 64) {
-          __builtin_prefetch(at[r] + kAhead + line);
-        }
+  for (; column + kStep <= block.columns; column += kStep) {
+    const std::size_t offset = column * Row::kBytes;
+    for (int r = 0; r < kRows; ++r) at[r] = block.weights + r * block.row_bytes + offset;
+    if constexpr (kPrefetch) {
+      for (std::size_t line = 0; line < kRows * kStep * Row::kBytes; line += 64) {
+        __builtin_prefetch(block.next + kRows * offset + line, 0, 2);  // to the second cache
       }
     }
     step(at, column);
   }
-  if (column < job.columns) {
+  if (column < block.columns) {
     std::byte last[kRows][kStep * Row::kBytes] = {};
     for (int r = 0; r < kRows; ++r) {
-      std::memcpy(last[r], rows + r * row_bytes + column * Row::kBytes,
-                  (job.columns - column) * Row::kBytes);
+      std::memcpy(last[r], block.weights + r * block.row_bytes + column * Row::kBytes,
+                  (block.columns - column) * Row::kBytes);
       at[r] = last[r];
     }
     step(at, column);
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPositions; ++p) {
-      job.out[(first + p) * job.stride + row + r] = sum_of(sums[r][p]);
+    for (int p = 0; p < kPositions; ++p) to[r][first + p] = sums[r][p];
+  }
+}
+
+// As many positions at a time as there are registers for.
+template <class Row, int kRows>
+BERTH_INLINE void add_positions(const RowBlock<Row>& block, std::size_t positions,
+                                Floats (*to)[kPositionsAtOnce]) {
+  RowBlock<Row> part = block;
+  std::size_t p = 0;
+  const auto advance = [&](std::size_t count) __attribute__((always_inline)) {
+    p += count;
+    part.values += count * part.values_stride;
+    part.next = part.weights;  // they are fetched once
+  };
+#if defined(__AVX512F__)
+  if (positions == 8) {
+    add_columns<Row, kRows, 8>(part, to, p);
+    return;
+  }
+  if (p + 4 <= positions) {
+    add_columns<Row, kRows, 4>(part, to, p);
+    advance(4);
+  }
+#endif
+  for (; p + 2 <= positions; advance(2)) add_columns<Row, kRows, 2>(part, to, p);
+  if (p < positions) add_columns<Row, kRows, 1>(part, to, p);
+}
+
+// Lane sums of one position. Weights are used from end to end: a processor fetches them by itself.
+template <class Row>
+BERTH_INLINE void one_position(const ProductJob& job, const typename Row::Activation* values,
+                               RowSums& sums) {
+  const std::size_t row_bytes = job.columns * Row::kBytes;
+  for (std::size_t row = 0; row < job.rows; ++row) {
+    const std::byte* const weights = job.weights + row * row_bytes;
+    add_columns<Row, 1, 1, false>({weights, row_bytes, weights, values, 0, job.columns}, sums + row,
+                                  0);
+  }
+}
+
+// Lane sums of several positions.
+template <class Row>
+BERTH_INLINE void some_positions(const ProductJob& job, const typename Row::Activation* values,
+                                 std::size_t positions, RowSums& sums) {
+  const std::size_t row_bytes = job.columns * Row::kBytes;
+  const std::size_t fit = kGroup / (row_bytes + 1) / 2 * 2;
+  const std::size_t together = fit < 2 ? 2 : fit < kTileRows ? fit : kTileRows;
+  for (std::size_t first = 0; first < job.rows; first += together) {
+    const std::size_t end = job.rows - first < together ? job.rows : first + together;
+    const std::byte* next = job.weights + end * row_bytes;
+    for (std::size_t column = 0; column < job.columns; column += kColumnsAtOnce<Row>) {
+      const std::size_t left = job.columns - column;
+      const std::size_t count = left < kColumnsAtOnce<Row> ? left : kColumnsAtOnce<Row>;
+      for (std::size_t row = first; row < end; row += 2) {
+        const std::byte* const weights = job.weights + row * row_bytes + column * Row::kBytes;
+        const RowBlock<Row> block{weights,         row_bytes,          next,
+                                  values + column, job.padded_columns, count};
+        if (row + 2 <= end) {
+          add_positions<Row, 2>(block, positions, sums + row);
+        } else {
+          add_positions<Row, 1>(block, positions, sums + row);
+        }
+        next += 2 * count * Row::kBytes;
+      }
     }
   }
 }
 
-template <class Row, int kRows>
-BERTH_INLINE void rows_of(const ProductJob& job, std::size_t row) {
-  std::size_t p = 0;
-  for (; p + 4 <= job.positions; p += 4) row_block<Row, kRows, 4>(job, row, p);
-  for (; p < job.positions; ++p) row_block<Row, kRows, 1>(job, row, p);
-}
-
 template <class Row>
 void row_loop(const ProductJob& job) {
-  std::size_t row = 0;
-  // One position waits for memory alone, which is quickest where it is read from end to end.
-  while (job.positions > 1 && row + 4 <= job.rows) {
-    rows_of<Row, 4>(job, row);
-    row += 4;
+  for (std::size_t first = 0; first < job.positions; first += kPositionsAtOnce) {
+    const std::size_t left = job.positions - first;
+    const std::size_t count = left < kPositionsAtOnce ? left : kPositionsAtOnce;
+    const auto* const values = Row::activations(job) + first * job.padded_columns;
+    RowSums sums = {};
+    if (count == 1) {
+      one_position<Row>(job, values, sums);
+    } else {
+      some_positions<Row>(job, values, count, sums);
+    }
+    for (std::size_t p = 0; p < count; ++p) {
+      Floats lanes[kTileRows];
+      for (std::size_t r = 0; r < kTileRows; ++r) lanes[r] = sums[r][p];
+      const Floats totals = sums_of(lanes);
+      std::memcpy(job.out + (first + p) * job.stride, &totals, job.rows * sizeof(float));
+    }
   }
-  for (; row < job.rows; ++row) rows_of<Row, 1>(job, row);
 }
 
 }  // namespace

@@ -64,8 +64,14 @@ constexpr std::size_t element_bytes() {
   }
 }
 
-template <MatrixFormat kFormat>
+template <MatrixFormat kFormat, int kPositions>
 BERTH_INLINE Groups load_groups(const std::byte* at) {
+  constexpr std::size_t kAhead = 4096;  // bytes: the processor alone stops at the end of a page
+  if constexpr (kPositions > 1) {
+    for (std::size_t line = 0; line < element_bytes<kFormat>(); line += 64) {
+      __builtin_prefetch(at + kAhead + line);
+    }
+  }
   Groups groups;
   if constexpr (kFormat == MatrixFormat::kQ8_0) {
     for (int g = 0; g < 8; ++g) groups.word[g] = load<Bytes>(at + g * kGroupBytes);
@@ -79,41 +85,50 @@ BERTH_INLINE Groups load_groups(const std::byte* at) {
   return groups;
 }
 
-// Scales of scales: of 32 elements each, or of 16.
+// Scales of scales of 256 elements: of 32 elements each with their minima, or of 16 elements each.
+// 16 rows of each.
 struct SixBitScales {
-  SixteenBytes scale[8];
-  SixteenBytes minimum[8];
+  std::uint8_t scale[8 * kTileRows];
+  std::uint8_t minimum[8 * kTileRows];
 };
 struct EightBitScales {
-  SixteenSignedBytes scale[16];
+  std::int8_t scale[16 * kTileRows];
 };
+
+BERTH_INLINE Floats scales_of(const SixBitScales& scales, int index) {
+  return unsigned_bytes(scales.scale + index * kTileRows);
+}
+BERTH_INLINE Floats scales_of(const EightBitScales& scales, int index) {
+  return signed_bytes(scales.scale + index * kTileRows);
+}
 
 template <MatrixFormat kFormat>
 BERTH_INLINE auto load_scales(const std::byte* at) {
   if constexpr (kFormat == MatrixFormat::kQ6_K) {
     return load<EightBitScales>(at);
   } else {  // as ggml packs them: get_scale_min_k4
+    const auto first = load<Bytes>(at);
+    const auto second = load<Bytes>(at + 4 * kTileRows);
+    const auto third = load<Bytes>(at + 8 * kTileRows);
+    const Bytes six_bits = Bytes{} + std::uint8_t{63};
+    const Bytes four_bits = Bytes{} + std::uint8_t{15};
     SixBitScales out;
-    for (int j = 0; j < 4; ++j) {
-      const auto first = load<SixteenBytes>(at + j * kTileRows);
-      const auto second = load<SixteenBytes>(at + (j + 4) * kTileRows);
-      const auto third = load<SixteenBytes>(at + (j + 8) * kTileRows);
-      out.scale[j] = first & 63;
-      out.minimum[j] = second & 63;
-      out.scale[j + 4] = (third & 15) | (first >> 6 << 4);
-      out.minimum[j + 4] = (third >> 4) | (second >> 6 << 4);
-    }
+    constexpr int kFour = 4 * kTileRows;
+    store(first & six_bits, out.scale);
+    store(second & six_bits, out.minimum);
+    store((third & four_bits) | shift_right<2>(first, 48), out.scale + kFour);
+    store(shift_right<4>(third, 15) | shift_right<2>(second, 48), out.minimum + kFour);
     return out;
   }
 }
 
-// Adds the products of 32 / kParts columns, which share the scales, to the sums of 16 rows.
+// The products of 32 / kParts columns, which share a scale, with one position: to be multiplied by
+// the scale of each row.
 template <MatrixFormat kFormat, int kPlanes, int kParts>
-BERTH_INLINE Floats add_part(const Groups& groups, int part, const ActivationBlock& x,
-                             Floats scales, Floats minima, Floats sums) {
-  constexpr TileShape kShape = tile_shape(kFormat);
+BERTH_INLINE Floats products_of(const Groups& groups, int part, const ActivationBlock& x) {
   constexpr int kWords = 8 / kParts;
   Ints low{};
+  if constexpr (tile_shape(kFormat).bias != 0) low = broadcast(x.offsets[part]);
   Ints high{};
   for (int j = part * kWords; j < (part + 1) * kWords; ++j) {
     std::int32_t word;
@@ -125,52 +140,57 @@ BERTH_INLINE Floats add_part(const Groups& groups, int part, const ActivationBlo
     }
   }
   if constexpr (kPlanes == 2) low += high << 8;
-  if constexpr (kShape.bias != 0) {
-    const std::int32_t total = kParts == 2 ? x.sums[part] : x.sums[0] + x.sums[1];
-    low -= kShape.bias * total;
-  }
-  sums = fma(to_floats(low) * x.scale, scales, sums);
-  if constexpr (kShape.has_minimum) sums = fma(minima, broadcast(x.total), sums);
-  return sums;
+  return to_floats(low) * x.scale;
 }
 
-// One entry of a tile, for kPositions positions. `block`: the number of its first 32 columns.
+// One entry of 32 columns, for kPositions positions. `block`: the number of these columns.
 template <MatrixFormat kFormat, int kPlanes, int kPositions>
 BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
                             std::size_t block, Floats (&sums)[kPositions]) {
-  constexpr TileShape kShape = tile_shape(kFormat);
-  constexpr bool kNested = kShape.unit == 256;  // scales of scales
-  constexpr int kParts = kShape.scaled == 16 ? 2 : 1;
+  constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
   const Floats scale = halves(entry);
-  entry += kHalfBytes;
-  Floats minimum{};
-  if constexpr (kShape.has_minimum) {
-    minimum = halves(entry);
-    entry += kHalfBytes;
+  const Floats minimum = kHasMinimum ? halves(entry + kHalfBytes) : Floats{};
+  const Groups groups =
+      load_groups<kFormat, kPositions>(entry + (kHasMinimum ? 2 : 1) * kHalfBytes);
+  for (int p = 0; p < kPositions; ++p) {
+    const ActivationBlock& own = x[p][block];
+    sums[p] = fma(products_of<kFormat, kPlanes, 1>(groups, 0, own), scale, sums[p]);
+    if constexpr (kHasMinimum) sums[p] = fma(minimum, broadcast(own.total), sums[p]);
   }
-  if constexpr (!kNested) {
-    const Groups groups = load_groups<kFormat>(entry);
-    for (int p = 0; p < kPositions; ++p) {
-      sums[p] = add_part<kFormat, kPlanes, 1>(groups, 0, x[p][block], scale, minimum, sums[p]);
-    }
-    return;
-  }
-  const auto scales = load_scales<kFormat>(entry);
-  entry += kFormat == MatrixFormat::kQ6_K ? 16 * kTileRows : 12 * kTileRows;
-  for (int b = 0; b < 8; ++b, entry += element_bytes<kFormat>()) {
-    const Groups groups = load_groups<kFormat>(entry);
-    Floats least{};
-    if constexpr (kShape.has_minimum) {
-      least = -minimum * __builtin_convertvector(scales.minimum[b], Floats);
-    }
+}
+
+// One entry of 256 columns, whose scales have scales: these multiply the sums of the whole entry.
+template <MatrixFormat kFormat, int kPlanes, int kPositions>
+BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
+                             std::size_t block, Floats (&sums)[kPositions]) {
+  constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
+  constexpr int kParts = 32 / tile_shape(kFormat).scaled;
+  const std::byte* at = entry + (kHasMinimum ? 2 : 1) * kHalfBytes;
+  const auto scales = load_scales<kFormat>(at);
+  at += (kHasMinimum ? 12 : 16) * kTileRows;
+  Floats scaled[kPositions] = {};
+  Floats least[kPositions] = {};
+  for (int b = 0; b < 8; ++b, at += element_bytes<kFormat>()) {
+    const Groups groups = load_groups<kFormat, kPositions>(at);
     for (int part = 0; part < kParts; ++part) {
-      const Floats scaled =
-          scale * __builtin_convertvector(scales.scale[b * kParts + part], Floats);
+      const Floats scale = scales_of(scales, b * kParts + part);
       for (int p = 0; p < kPositions; ++p) {
-        sums[p] = add_part<kFormat, kPlanes, kParts>(groups, part, x[p][block + b], scaled, least,
-                                                     sums[p]);
+        scaled[p] = fma(products_of<kFormat, kPlanes, kParts>(groups, part, x[p][block + b]), scale,
+                        scaled[p]);
       }
     }
+    if constexpr (kHasMinimum) {
+      const Floats minimum = unsigned_bytes(scales.minimum + b * kTileRows);
+      for (int p = 0; p < kPositions; ++p) {
+        least[p] = fma(minimum, broadcast(x[p][block + b].total), least[p]);
+      }
+    }
+  }
+  const Floats scale = halves(entry);
+  for (int p = 0; p < kPositions; ++p) sums[p] = fma(scale, scaled[p], sums[p]);
+  if constexpr (kHasMinimum) {
+    const Floats minimum = -halves(entry + kHalfBytes);
+    for (int p = 0; p < kPositions; ++p) sums[p] = fma(minimum, least[p], sums[p]);
   }
 }
 
@@ -185,7 +205,11 @@ void tile_positions(const ProductJob& job, std::size_t first) {
   }
   const std::byte* entry = job.weights;
   for (std::size_t column = 0; column < job.columns; column += kShape.unit, entry += kShape.bytes) {
-    add_entry<kFormat, kPlanes>(entry, blocks, column / 32, sums);
+    if constexpr (kShape.unit == 256) {
+      add_nested<kFormat, kPlanes>(entry, blocks, column / 32, sums);
+    } else {
+      add_entry<kFormat, kPlanes>(entry, blocks, column / 32, sums);
+    }
   }
   for (int p = 0; p < kPositions; ++p) {
     std::memcpy(job.out + (first + p) * job.stride, &sums[p], job.rows * sizeof(float));
@@ -195,6 +219,7 @@ void tile_positions(const ProductJob& job, std::size_t first) {
 template <MatrixFormat kFormat, int kPlanes>
 void tile_loop(const ProductJob& job) {
   std::size_t p = 0;
+  for (; p + 8 <= job.positions; p += 8) tile_positions<kFormat, kPlanes, 8>(job, p);
   for (; p + 4 <= job.positions; p += 4) tile_positions<kFormat, kPlanes, 4>(job, p);
   for (; p + 2 <= job.positions; p += 2) tile_positions<kFormat, kPlanes, 2>(job, p);
   if (p < job.positions) tile_positions<kFormat, kPlanes, 1>(job, p);

@@ -24,8 +24,6 @@ using Floats = float __attribute__((vector_size(64)));
 using Ints = std::int32_t __attribute__((vector_size(64)));
 using Words = std::uint16_t __attribute__((vector_size(64)));
 using Bytes = std::uint8_t __attribute__((vector_size(64)));
-using SixteenBytes = std::uint8_t __attribute__((vector_size(16)));
-using SixteenSignedBytes = std::int8_t __attribute__((vector_size(16)));
 
 constexpr int kLanes = 16;
 
@@ -34,6 +32,11 @@ BERTH_INLINE Vector load(const void* from) {
   Vector out;
   std::memcpy(&out, from, sizeof out);
   return out;
+}
+
+template <class Vector>
+BERTH_INLINE void store(Vector vector, void* to) {
+  std::memcpy(to, &vector, sizeof vector);
 }
 
 BERTH_INLINE Floats broadcast(float value) { return Floats{} + value; }
@@ -91,6 +94,40 @@ BERTH_INLINE Floats halves(const std::byte* from) {
 #endif
 }
 
+// Sixteen unsigned or signed bytes. (Compilers convert vectors of bytes one by one.)
+BERTH_INLINE Floats unsigned_bytes(const std::uint8_t* from) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return to_floats(reinterpret_cast<Ints>(_mm512_maskz_cvtepu8_epi32(0xFFFF, bytes)));
+#elif defined(__AVX2__)
+  __m256i out[2];
+  for (int i = 0; i < 2; ++i) {
+    out[i] = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8 * i)));
+  }
+  return to_floats(load<Ints>(out));
+#else
+  Floats out;
+  for (int i = 0; i < kLanes; ++i) out[i] = static_cast<float>(from[i]);
+  return out;
+#endif
+}
+BERTH_INLINE Floats signed_bytes(const std::int8_t* from) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return to_floats(reinterpret_cast<Ints>(_mm512_maskz_cvtepi8_epi32(0xFFFF, bytes)));
+#elif defined(__AVX2__)
+  __m256i out[2];
+  for (int i = 0; i < 2; ++i) {
+    out[i] = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8 * i)));
+  }
+  return to_floats(load<Ints>(out));
+#else
+  Floats out;
+  for (int i = 0; i < kLanes; ++i) out[i] = static_cast<float>(from[i]);
+  return out;
+#endif
+}
+
 // To each of 16 sums, four products of unsigned and signed bytes are added. Exact.
 BERTH_INLINE Ints dot4(Ints sums, Bytes left, Ints right) {
 #if defined(__AVX512VNNI__)
@@ -134,6 +171,39 @@ BERTH_INLINE float sum_of(Floats lanes) {
     for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
   }
   return sums[0];
+}
+
+// The same of 16 vectors at once: each output is one of their sums.
+BERTH_INLINE Floats sums_of(const Floats (&lanes)[kLanes]) {
+#if defined(__AVX512F__)
+  Floats by_8[8], by_4[4], by_2[2];
+  for (int i = 0; i < 8; ++i) {
+    const Floats a = lanes[2 * i], b = lanes[2 * i + 1];
+    by_8[i] =
+        __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+        __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const Floats a = by_8[2 * i], b = by_8[2 * i + 1];
+    by_4[i] =
+        __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+        __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Floats a = by_4[2 * i], b = by_4[2 * i + 1];
+    by_2[i] =
+        __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+        __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+  }
+  return __builtin_shufflevector(by_2[0], by_2[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24,
+                                 26, 28, 30) +
+         __builtin_shufflevector(by_2[0], by_2[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25,
+                                 27, 29, 31);
+#else
+  float sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) sums[i] = sum_of(lanes[i]);
+  return load<Floats>(sums);
+#endif
 }
 
 }  // namespace
