@@ -11,7 +11,8 @@
 
 namespace berth {
 
-// Products of at most 16 rows with some positions: out[position * stride + row] for each.
+// Products of some rows with some positions: out[position * stride + row] for each. Tiles give at
+// most 16 rows at a time, plain formats any number.
 struct ProductJob {
   const std::byte* weights;
   std::size_t rows;

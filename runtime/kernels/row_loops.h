@@ -196,7 +196,7 @@ BERTH_INLINE void some_positions(const ProductJob& job, const typename Row::Acti
 }
 
 template <class Row>
-void row_loop(const ProductJob& job) {
+BERTH_INLINE void sixteen_rows(const ProductJob& job) {
   for (std::size_t first = 0; first < job.positions; first += kPositionsAtOnce) {
     const std::size_t left = job.positions - first;
     const std::size_t count = left < kPositionsAtOnce ? left : kPositionsAtOnce;
@@ -213,6 +213,17 @@ void row_loop(const ProductJob& job) {
       const Floats totals = sums_of(lanes);
       std::memcpy(job.out + (first + p) * job.stride, &totals, job.rows * sizeof(float));
     }
+  }
+}
+
+template <class Row>
+void row_loop(const ProductJob& job) {
+  ProductJob part = job;
+  for (std::size_t row = 0; row < job.rows; row += kTileRows) {
+    part.weights = job.weights + row * job.columns * Row::kBytes;
+    part.rows = job.rows - row < kTileRows ? job.rows - row : kTileRows;
+    part.out = job.out + row;
+    sixteen_rows<Row>(part);
   }
 }
 

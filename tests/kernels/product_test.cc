@@ -164,6 +164,23 @@ TEST_P(Products, OfAPositionDependsOnNothingElse) {
   }
 }
 
+// Products of heads call the loops of plain formats with all rows of a head at once.
+TEST_P(Products, LoopsOfPlainFormatsTakeAnyNumberOfRows) {
+  if (is_tiled(format())) GTEST_SKIP() << "tiles have 16 rows";
+  const std::size_t rows = 53, columns = 96, positions = 11;
+  const Weights weights = random_weights(format(), rows, columns, random_);
+  Activations x;
+  x.set(random_activations(positions * columns, random_), columns, format(), ActivationBits::k16);
+  for (const InstructionSet& set : instruction_sets()) {
+    if (!set.supported()) continue;
+    std::vector<float> found(positions * rows);
+    set.products(format(),
+                 x.bits())({weights.data.data(), rows, columns, nullptr, x.floats(0), x.bf16(0),
+                            x.padded_columns(), positions, found.data(), rows});
+    EXPECT_EQ(found, products(weights, x, team_, set)) << set.name;
+  }
+}
+
 // bf16 has an instruction of its own, which rounds in another way.
 TEST_P(Products, HasTheSameBitsOnEveryInstructionSet) {
   const std::size_t rows = 37, columns = 768, positions = 5;
