@@ -31,6 +31,7 @@ RunOptions run_options(const Options& options) {
   run.stop_at_end_of_text = settings.stop_at_eos.value_or(!settings.tokens.has_value());
   run.logits_file = settings.logits;
   run.kernels = settings.kernels.value_or(run.kernels);
+  run.activations = settings.activations.value_or(run.activations);
   run.open_reference = [] { return reference_library().make_decoder; };
   return run;
 }

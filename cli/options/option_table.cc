@@ -497,6 +497,20 @@ constexpr OptionRow kOptions[] = {
      .otherwise = "`own`",
      .choices = kernels_names,
      .value = value<&Settings::kernels, kernels_from>()},
+    {.flag = "--activations",
+     .key = "run.activations",
+     .commands = kRun,
+     .group = kGeneration,
+     .shape = "WHICH",
+     .help = "integers that activations become beside packed weights: {}",
+     .guide =
+         "what activations become beside packed weights: {}. `int24` gives the logits of the "
+         "dequantised weights, to float32's precision; `int16` leaves up to 4e-4 of the largest, "
+         "`int8`, which llama.cpp has, a hundred times as much. Fewer bits are quicker from "
+         "about eight positions at once on",
+     .otherwise = "`int24`",
+     .choices = activations_names,
+     .value = value<&Settings::activations, activations_from>()},
 
     // What is written, and where.
     {.flag = "--json",

@@ -88,6 +88,7 @@ struct Settings {
   std::optional<std::filesystem::path> logits;
   std::optional<bool> stop_at_eos;
   std::optional<Kernels> kernels;
+  std::optional<ActivationBits> activations;
 };
 
 }  // namespace berth

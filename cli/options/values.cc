@@ -126,6 +126,12 @@ Kernels kernels_from(std::string_view text) {
   return *kernels;
 }
 
+ActivationBits activations_from(std::string_view text) {
+  const std::optional<ActivationBits> bits = find_activations(text);
+  if (!bits) fail_choice(text, "a form of activations", activations_names());
+  return *bits;
+}
+
 std::uint64_t staging_from(std::string_view text) {
   const std::uint64_t bytes = parse_size(text);
   if (bytes < kLeastStaging) {

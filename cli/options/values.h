@@ -22,6 +22,7 @@ DType kv_dtype_from(std::string_view text);  // any name of planner/plan/kv_cach
 CpuMemory cpu_memory_from(std::string_view text);
 IoEngine io_engine_from(std::string_view text);
 Kernels kernels_from(std::string_view text);
+ActivationBits activations_from(std::string_view text);
 
 // A size of at least what a load needs to move anything, 256 KiB.
 std::uint64_t staging_from(std::string_view text);

@@ -279,7 +279,8 @@ std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& mod
                                   : why_not_compiled(prepared.recipe, model, plan, loaded);
   if (why_not.empty()) {
     kernels = instruction_set().name;
-    return make_compiled_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel);
+    return make_compiled_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel,
+                                 options.activations);
   }
   kernels = "libtorch: " + why_not;
   if (needs_own_kernels(model.tree)) {

@@ -28,6 +28,7 @@ struct RunOptions {
   std::uint64_t new_tokens = 20;    // -n: at most so many, of each sequence
   bool stop_at_end_of_text = true;  // stop at the model's eos token
   Kernels kernels = Kernels::kOwn;
+  ActivationBits activations = ActivationBits::k24;  // beside packed weights, by own kernels
   // Opens libtorch's decoder; throws Error where that cannot be. Empty: there is none.
   std::function<MakeDecoder()> open_reference;
   // A safetensors file to write, with one tensor `logits` [positions of the prompt, vocabulary]

@@ -12,6 +12,7 @@ namespace {
 
 constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
 constexpr float kMost8 = 127;
+constexpr float kRestParts = 254;  // what is left, half a step at most, fits a signed byte
 
 ActivationBlock make_block(const float* values, ActivationBits bits, const TileShape& shape) {
   ActivationBlock block{};
@@ -25,21 +26,31 @@ ActivationBlock make_block(const float* values, ActivationBits bits, const TileS
     block.scale = block.total = std::numeric_limits<float>::quiet_NaN();
     return block;
   }
-  const float limit = bits == ActivationBits::k16 ? kMost16 : kMost8;
+  const float limit = bits == ActivationBits::k8 ? kMost8 : kMost16;
   block.scale = most / limit;
   if (block.scale == 0) return block;  // all zero, or too small to tell
   const float inverse = 1 / block.scale;
+  if (bits == ActivationBits::k24) block.rest_scale = block.scale / kRestParts;
   std::int32_t sums[2] = {};
+  std::int32_t rests[2] = {};
   for (std::size_t i = 0; i < 32; ++i) {
     // The division of a denormal scale may round up: stay within the planes.
-    const float rounded = std::nearbyintf(std::clamp(values[i] * inverse, -limit, limit));
+    const float exact = std::clamp(values[i] * inverse, -limit, limit);
+    const float rounded = std::nearbyintf(exact);
     const auto q = static_cast<std::int32_t>(rounded);
     block.low[i] = static_cast<std::int8_t>(q);
     block.high[i] = static_cast<std::int8_t>((q - block.low[i]) >> 8);
     sums[i / shape.scaled] += q;
+    if (bits != ActivationBits::k24) continue;
+    block.rest[i] = static_cast<std::int8_t>(std::nearbyintf((exact - rounded) * kRestParts));
+    rests[i / shape.scaled] += block.rest[i];
   }
-  block.total = block.scale * static_cast<float>(sums[0] + sums[1]);
-  for (int i = 0; i < 2; ++i) block.offsets[i] = -shape.bias * sums[i];
+  block.total = block.scale * static_cast<float>(sums[0] + sums[1]) +
+                block.rest_scale * static_cast<float>(rests[0] + rests[1]);
+  for (int i = 0; i < 2; ++i) {
+    block.offsets[i] = -shape.bias * sums[i];
+    block.rest_offsets[i] = -shape.bias * rests[i];
+  }
   return block;
 }
 

@@ -1,9 +1,9 @@
 // Activations in the forms that products read: what stands beside a matrix in a product.
 //
-// Beside formats with blocks, activations are integers. 32 neighbouring ones share a scale: the
-// largest of them becomes 32,639 (or 127), the others are rounded to nearest. 16-bit integers are
-// two planes of 8 bits, because processors multiply bytes: value = 256 x high + low. They err by
-// about 1.5e-5 of the largest value among 32, 8-bit ones by 4e-3.
+// Beside formats with blocks, activations are integers, because processors multiply bytes. 32
+// neighbouring ones share a scale; planes of 8 bits make up a value. One plane errs by up to 4e-3
+// of the largest value among the 32, two by 1.5e-5, three by 6e-8, which is what float32 does. A
+// model multiplies such errors: of SmolLM2's logits, two planes left 1e-4 to 3.5e-4 of the largest.
 #pragma once
 
 #include <cstddef>
@@ -12,22 +12,24 @@
 #include <span>
 #include <vector>
 
+#include "runtime/kernels/choice.h"
 #include "runtime/kernels/matrix.h"
 
 namespace berth {
 
-enum class ActivationBits : std::uint8_t { k8, k16 };
-
-/// 32 neighbouring activations of one position: activation i is scale x (256 high[i] + low[i]), or
-/// with 8 bits scale x low[i].
+/// 32 neighbouring activations of one position. With 8 bits activation i is scale x low[i], with 16
+/// scale x (256 high[i] + low[i]), with 24 that plus rest_scale x rest[i].
 struct ActivationBlock {
   float scale;
-  float total;  // scale x the sum of the integers
+  float rest_scale;
+  float total;  // the sum of the activations
   // Minus the bias of the weights' codes (tiles.h) times the sum of the integers that share a scale
   // of the weights: of all 32, or of 0 to 15 and of 16 to 31. Sums of products begin with it.
   std::int32_t offsets[2];
-  std::int8_t high[32];  // not used with 8 bits
+  std::int32_t rest_offsets[2];
+  std::int8_t high[32];
   std::int8_t low[32];
+  std::int8_t rest[32];
 };
 
 /// Memory that begins with a cache line: registers are loaded from one line each.

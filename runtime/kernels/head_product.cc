@@ -54,7 +54,7 @@ void for_heads(const HeadRows& own, std::size_t positions, std::size_t size, std
       for (std::size_t p = 0; p < positions; ++p) {
         std::copy_n(x.of(p, head), size, space.gathered.data() + p * size);
       }
-      space.x.set(space.gathered, size, rows.format, ActivationBits::k16);
+      space.x.set(space.gathered, size, rows.format, ActivationBits::k24);
       space.result.resize(positions * width);
       work(rows, space.x, space.result.data());
       for (std::size_t p = 0; p < positions; ++p) {

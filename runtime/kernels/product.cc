@@ -21,8 +21,9 @@ double activation(const Activations& x, MatrixFormat format, std::size_t p, std:
   if (!is_tiled(format)) return x.floats(p)[column];
   const ActivationBlock& block = x.blocks(p)[column / 32];
   const int low = block.low[column % 32];
-  const int high = x.bits() == ActivationBits::k16 ? block.high[column % 32] : 0;
-  return static_cast<double>(block.scale) * (256 * high + low);
+  const int high = block.high[column % 32] * (x.bits() == ActivationBits::k8 ? 0 : 256);
+  return static_cast<double>(block.scale) * (high + low) +
+         static_cast<double>(block.rest_scale) * block.rest[column % 32];
 }
 
 std::size_t tiles_of(const Matrix& matrix) { return (matrix.rows + kTileRows - 1) / kTileRows; }

@@ -9,12 +9,13 @@ namespace berth {
 namespace {
 
 template <MatrixFormat kFormat>
-constexpr ProductLoop kTile[2] = {tile_loop<kFormat, 1>, tile_loop<kFormat, 2>};
+constexpr ProductLoop kTile[3] = {tile_loop<kFormat, 1>, tile_loop<kFormat, 2>,
+                                  tile_loop<kFormat, 3>};
 
 }  // namespace
 
 ProductLoop BERTH_LOOPS(products)(MatrixFormat format, ActivationBits bits) {
-  const std::size_t planes = bits == ActivationBits::k16 ? 1 : 0;
+  const auto planes = static_cast<std::size_t>(bits);
   switch (format) {
     case MatrixFormat::kF32:
       return row_loop<F32Row>;

@@ -128,19 +128,29 @@ template <MatrixFormat kFormat, int kPlanes, int kParts>
 BERTH_INLINE Floats products_of(const Groups& groups, int part, const ActivationBlock& x) {
   constexpr int kWords = 8 / kParts;
   Ints low{};
-  if constexpr (tile_shape(kFormat).bias != 0) low = broadcast(x.offsets[part]);
+  Ints rest{};
+  if constexpr (tile_shape(kFormat).bias != 0) {
+    low = broadcast(x.offsets[part]);
+    if constexpr (kPlanes == 3) rest = broadcast(x.rest_offsets[part]);
+  }
   Ints high{};
   for (int j = part * kWords; j < (part + 1) * kWords; ++j) {
     std::int32_t word;
     std::memcpy(&word, x.low + 4 * j, sizeof word);
     low = dot4(low, groups.word[j], broadcast(word));
-    if constexpr (kPlanes == 2) {
+    if constexpr (kPlanes >= 2) {
       std::memcpy(&word, x.high + 4 * j, sizeof word);
       high = dot4(high, groups.word[j], broadcast(word));
     }
+    if constexpr (kPlanes == 3) {
+      std::memcpy(&word, x.rest + 4 * j, sizeof word);
+      rest = dot4(rest, groups.word[j], broadcast(word));
+    }
   }
-  if constexpr (kPlanes == 2) low += high << 8;
-  return to_floats(low) * x.scale;
+  if constexpr (kPlanes >= 2) low += high << 8;
+  const Floats products = to_floats(low) * x.scale;
+  if constexpr (kPlanes < 3) return products;
+  return fma(to_floats(rest), broadcast(x.rest_scale), products);
 }
 
 // One entry of 32 columns, for kPositions positions. `block`: the number of these columns.

@@ -24,13 +24,16 @@ std::size_t threads_to_use() {
 class CompiledDecoder final : public Decoder {
  public:
   CompiledDecoder(const Recipe& recipe, const Model& model, const Plan& plan,
-                  const LoadedModel& loaded, std::size_t capacity, const std::atomic<bool>* cancel)
+                  const LoadedModel& loaded, std::size_t capacity, const std::atomic<bool>* cancel,
+                  ActivationBits bits)
       : weights_(model.tree, plan, loaded),
         program_(compile(recipe, weights_, capacity, plan.workload.kv_dtype)),
         team_(threads_to_use()),
         pass_(team_),
         capacity_(capacity),
-        cancel_(cancel) {}
+        cancel_(cancel) {
+    pass_.bits = bits;
+  }
 
   std::int64_t logits_width() const override {
     return static_cast<std::int64_t>(program_.vocabulary);
@@ -154,9 +157,10 @@ std::string why_not_compiled(const Recipe& recipe, const Model& model, const Pla
 std::unique_ptr<Decoder> make_compiled_decoder(const Recipe& recipe, const Model& model,
                                                const Plan& plan, const LoadedModel& loaded,
                                                std::int64_t capacity,
-                                               const std::atomic<bool>* cancel) {
+                                               const std::atomic<bool>* cancel,
+                                               ActivationBits bits) {
   return std::make_unique<CompiledDecoder>(recipe, model, plan, loaded,
-                                           static_cast<std::size_t>(capacity), cancel);
+                                           static_cast<std::size_t>(capacity), cancel, bits);
 }
 
 }  // namespace berth

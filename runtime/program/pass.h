@@ -66,6 +66,7 @@ class Pass {
   std::size_t sequence = 0;  // likewise: its number
   std::uint64_t hops = 0;
   Activations activations;
+  ActivationBits bits = ActivationBits::k24;  // beside packed weights
   std::vector<float> attention_space;
 
  private:

@@ -68,8 +68,7 @@ void Products::run(Pass& pass, const float* from, std::size_t rows, float* to, s
                            width});
     } while (next < parts_.size() && together(first, parts_[next]));
     if (set_for != format) {
-      pass.activations.set(std::span(from, rows * columns()), columns(), format,
-                           ActivationBits::k16);
+      pass.activations.set(std::span(from, rows * columns()), columns(), format, pass.bits);
       set_for = format;
     }
     if (!transposed_) {

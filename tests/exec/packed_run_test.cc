@@ -44,6 +44,7 @@ class PackedRun : public ::testing::TestWithParam<PackedFormat> {
     options.stop_at_end_of_text = false;
     options.open_reference = [] { return &make_reference_decoder; };
     options.kernels = kernels;
+    options.activations = activations_;
     options.logits_file = folder_.path() / "logits.safetensors";
     new_ids_ = run(model, plan, *loaded, options).sequences[0].new_ids;
     return read_logits(*options.logits_file);
@@ -56,6 +57,7 @@ class PackedRun : public ::testing::TestWithParam<PackedFormat> {
   }
 
   TemporaryFolder folder_;
+  ActivationBits activations_ = ActivationBits::k24;
   std::size_t tiled_ = 0;
   std::vector<std::int64_t> new_ids_;
 };
@@ -93,6 +95,26 @@ TEST_P(PackedRun, GivesTheLogitsOfTheDequantisedFormWhereverWeightsAre) {
     EXPECT_EQ(tiled_, 2 * PackedModel::kLayers)
         << "rotary rows are put in order, so they are not mapped";
   }
+}
+
+TEST_P(PackedRun, TradesExactnessForSpeedOnlyWhereAskedTo) {
+  const Model stored = open_model(written(false), std::nullopt);
+  const Logits exact = logits(stored, on_cpu, Kernels::kOwn, true);
+  activations_ = ActivationBits::k16;
+  const Logits sixteen = logits(stored, on_cpu, Kernels::kOwn, true);
+  activations_ = ActivationBits::k8;
+  const Logits eight = logits(stored, on_cpu, Kernels::kOwn, true);
+  const auto error = [&](const Logits& found) {
+    float most = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      for (std::size_t k = 0; k < found[i].size(); ++k) {
+        most = std::max(most, std::fabs(found[i][k] - exact[i][k]));
+      }
+    }
+    return most;
+  };
+  EXPECT_GT(error(sixteen), 0);
+  EXPECT_GT(error(eight), 10 * error(sixteen));
 }
 
 TEST_P(PackedRun, IsRefusedWhereNoKernelComputes) {

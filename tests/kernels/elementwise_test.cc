@@ -134,7 +134,7 @@ TEST(TransposedProducts, AreTheFormulaWithABias) {
         cast_reference(stored.data(), to, weights.data(), FloatFormat::kF32, weights.size());
         const auto bias = random_floats(columns, 1, random);
         Activations x;
-        x.set(random_floats(positions * rows, 1, random), rows, format, ActivationBits::k16);
+        x.set(random_floats(positions * rows, 1, random), rows, format, ActivationBits::k24);
         std::vector<float> out(positions * columns);
         multiply_transposed(
             {{format, rows, columns, stored.data()}, bias.data(), out.data(), columns}, x, team,
@@ -171,7 +171,7 @@ TEST(Products, OfSeveralMatricesAreThoseOfEach) {
   }
   Activations x;
   x.set(random_floats(positions * columns, 1, random), columns, MatrixFormat::kF32,
-        ActivationBits::k16);
+        ActivationBits::k24);
   ThreadTeam three(3), alone(1);
   multiply(products, x, three);
   for (Product& product : products) {
