@@ -491,9 +491,8 @@ constexpr OptionRow kOptions[] = {
      .group = kGeneration,
      .shape = "WHICH",
      .help = "what computes: {}",
-     .guide = "what computes: {}; `own` are Berth's kernels, on weights of float32, float16 and "
-              "bfloat16 in host memory, `reference` is libtorch, which also takes over what they "
-              "cannot",
+     .guide = "what computes: {}; `own` are Berth's kernels, on weights in host memory, "
+              "`reference` is libtorch, which also takes over what they cannot",
      .otherwise = "`own`",
      .choices = kernels_names,
      .value = value<&Settings::kernels, kernels_from>()},
