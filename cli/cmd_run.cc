@@ -138,6 +138,7 @@ Planned plan_run(const Options& options) {
   Planned planned = options.plan ? make_planned(options) : open_planned(options);
   const RunOptions run = run_options(options);
   const std::uint64_t positions = executor_library().check_run(planned.model, run);
+  if (run.kernels == Kernels::kReference) reference_library();  // or it is missing, before a load
   if (!options.plan) {
     const Settings& settings = options.settings;
     Workload& workload = planned.request.workload;

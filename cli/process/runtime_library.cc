@@ -23,7 +23,7 @@ std::filesystem::path find_library(const std::string& name) {
     if (std::filesystem::exists(candidate, error)) return candidate.lexically_normal();
   }
   throw Error(fmt::format(
-      "{} is neither beside {} nor in ../lib: this berth was built to plan only (configure with "
+      "{} is neither beside {} nor in ../lib: this berth was built without it (configure with "
       "-DBERTH_RUNTIME=ON)",
       name, self.string()));
 }
