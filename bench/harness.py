@@ -77,7 +77,7 @@ def peer_python():
 def peer_versions():
     """{package: version} of everything that the tables name."""
     names = ["torch", "transformers", "accelerate", "safetensors", "fastsafetensors",
-             "runai-model-streamer", "instanttensor"]
+             "runai-model-streamer", "instanttensor", "llama-cpp-python"]
     code = ("import json, importlib.metadata as m\nout = {}\nfor n in " + repr(names) +
             ":\n try: out[n] = m.version(n).split('+')[0]\n except m.PackageNotFoundError: pass\n"
             "print(json.dumps(out))")
