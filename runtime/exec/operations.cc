@@ -15,6 +15,7 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/ScalarType.h>
@@ -31,33 +32,54 @@ Placed Operations::add(const Placed& left, const Placed& right) const {
   return {left.value + right.value, left.device};
 }
 
+Placed Operations::add_change(const Placed& stream, const Placed& change) const {
+  if (recipe_.residual_scale == 1) return add(stream, change);
+  return add(stream, {change.value * recipe_.residual_scale, change.device});
+}
+
 Placed Operations::weight_on(const std::string& name, DeviceIndex device) {
   return placement_.move(weights_.get(name), device);
 }
 
 Placed Operations::norm(const Placed& input, const std::string& module) {
-  Placed result = normalize(placement_.move(input, weights_.device(module + ".weight")), module);
+  const std::string weight = module + ".weight";
+  const DeviceIndex device = weights_.has(weight) ? weights_.device(weight) : input.device;
+  Placed result = normalize(placement_.move(input, device), module);
   result.value = result.value.to(dtype_);
   return result;
 }
 
+// A norm without weights is one whose weights change nothing.
 Placed Operations::normalize(const Placed& input, const std::string& module) {
-  const Placed weight = weights_.get(module + ".weight");
-  require_together({&input, &weight});
   const std::int64_t width = input.value.size(-1);
+  at::Tensor weight, bias;
+  if (weights_.has(module + ".weight")) {
+    const Placed own = weights_.get(module + ".weight");
+    require_together({&input, &own});
+    weight = own.value;
+  }
   if (recipe_.family->norms.kind == Norm::kLayer) {
-    const Placed bias = weight_on(module + ".bias", weight.device);
-    return {at::layer_norm(input.value.to(weight.value.scalar_type()), {width}, weight.value,
-                           bias.value, recipe_.norm_eps),
-            weight.device};
+    const at::ScalarType dtype = weight.defined() ? weight.scalar_type() : at::kFloat;
+    if (weights_.has(module + ".bias")) {
+      bias = weight_on(module + ".bias", input.device).value.reshape({-1});
+    }
+    // Each head may have weights of its own.
+    if (weight.defined() && weight.dim() > 1) {
+      const at::Tensor plain =
+          at::layer_norm(input.value.to(dtype), {width}, {}, {}, recipe_.norm_eps);
+      return {plain * weight, input.device};
+    }
+    return {at::layer_norm(input.value.to(dtype), {width}, weight, bias, recipe_.norm_eps),
+            input.device};
   }
   const at::Tensor wide = input.value.to(at::kFloat);
   const at::Tensor scaled =
       wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + recipe_.norm_eps);
+  if (!weight.defined()) return {scaled, input.device};
   if (recipe_.family->norms.kind == Norm::kRmsPlusOne) {
-    return {scaled * (1.0 + weight.value.to(at::kFloat)), weight.device};
+    return {scaled * (1.0 + weight.to(at::kFloat)), input.device};
   }
-  return {weight.value * scaled.to(input.value.scalar_type()), weight.device};
+  return {weight * scaled.to(input.value.scalar_type()), input.device};
 }
 
 Placed Operations::linear(const Placed& input, const std::string& module, bool transposed) {
@@ -79,97 +101,147 @@ Placed Operations::linear(const Placed& input, const std::string& module, bool t
   return {y.to(dtype_), weight.device};
 }
 
-// Reshapes [positions, heads x head size] to [heads, positions, head size], and normalizes each
-// head where the family does that.
-Placed Operations::split_heads(const Placed& projected, const std::string& head_norm) {
-  Placed heads{projected.value.view({projected.value.size(0), -1, recipe_.head_dim}),
-               projected.device};
-  if (!head_norm.empty()) heads = norm(heads, head_norm);
-  heads.value = heads.value.transpose(0, 1);
-  return heads;
+// Reshapes [positions, heads x head size] to [positions, heads, head size].
+Placed Operations::split_heads(const Placed& projected) const {
+  return {projected.value.view({projected.value.size(0), -1, recipe_.head_dim}), projected.device};
+}
+
+Placed Operations::norm_heads(const LayerRecipe& layer, std::string_view name,
+                              const Placed& heads) {
+  const std::string module = layer.module(name);
+  switch (recipe_.family->attention.head_norm) {
+    case HeadNorm::kEach:
+    case HeadNorm::kOwn:
+      return norm(heads, module);
+    case HeadNorm::kWhole: {
+      Placed whole = norm({heads.value.flatten(1), heads.device}, module);
+      whole.value = whole.value.view(heads.value.sizes());
+      return whole;
+    }
+    case HeadNorm::kModule:
+      break;
+  }
+  std::vector<at::Tensor> each;
+  for (std::int64_t head = 0; head < heads.value.size(1); ++head) {
+    const Placed one{heads.value.select(1, head), heads.device};
+    const Placed normed = norm(one, module + ".norms." + std::to_string(head));
+    each.push_back(placement_.move(normed, heads.device).value);
+  }
+  return {at::stack(each, 1), heads.device};
 }
 
 Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
   const AttentionModules& names = recipe_.family->attention;
   const bool transposed = recipe_.family->transposed_weights;
-  const auto norm_of = [&](std::string_view name) {
-    return layer.head_norms ? layer.module(name) : std::string();
-  };
+  Heads heads;
   if (names.fused.empty()) {
     Placed query = linear(input, layer.module(names.query), transposed);
-    Placed gate;
     if (names.gated) {  // behind the query of each head
       const at::Tensor both = query.value.view({query.value.size(0), recipe_.heads, -1});
       const auto half = [&](std::int64_t begin) {
         return both.narrow(2, begin, recipe_.head_dim).reshape({both.size(0), -1});
       };
-      gate = {half(recipe_.head_dim), query.device};
+      heads.gate = {half(recipe_.head_dim), query.device};
       query.value = half(0);
     }
-    const Placed key = linear(input, layer.module(names.key), transposed);
-    const Placed value = linear(input, layer.module(names.value), transposed);
-    Heads heads{split_heads(query, norm_of(names.query_norm)),
-                split_heads(key, norm_of(names.key_norm)), split_heads(value, ""), gate};
-    // Where a device map put them on different devices, attention is computed on that of the keys.
-    const DeviceIndex device = key.device;
-    heads.query = placement_.move(heads.query, device);
-    heads.key = placement_.move(heads.key, device);
-    heads.value = placement_.move(heads.value, device);
-    if (names.gated) heads.gate = placement_.move(heads.gate, device);
-    return heads;
+    heads.query = split_heads(query);
+    heads.key = split_heads(linear(input, layer.module(names.key), transposed));
+    heads.value = split_heads(linear(input, layer.module(names.value), transposed));
+  } else {
+    const Placed fused = linear(input, layer.module(names.fused), transposed);
+    const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
+    const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
+    const auto part = [&](std::int64_t begin, std::int64_t width) {
+      return split_heads({fused.value.narrow(1, begin, width).contiguous(), fused.device});
+    };
+    heads = {part(0, query_width),
+             part(query_width, kv_width),
+             part(query_width + kv_width, kv_width),
+             {}};
   }
-  const Placed fused = linear(input, layer.module(names.fused), transposed);
-  const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
-  const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
-  const auto part = [&](std::int64_t begin, std::int64_t width) {
-    return split_heads({fused.value.narrow(1, begin, width), fused.device}, "");
-  };
-  return {part(0, query_width),
-          part(query_width, kv_width),
-          part(query_width + kv_width, kv_width),
-          {}};
+  // Where a device map put them on different devices, attention is computed on that of the keys.
+  const DeviceIndex device = heads.key.device;
+  if (layer.head_norms && !names.norm_after_rotation) {
+    heads.query = norm_heads(layer, names.query_norm, heads.query);
+    heads.key = norm_heads(layer, names.key_norm, heads.key);
+  }
+  for (Placed* one : {&heads.query, &heads.key, &heads.value}) {
+    *one = placement_.move(*one, device);
+    if (recipe_.clip > 0) one->value = one->value.clamp(-recipe_.clip, recipe_.clip);
+    one->value = one->value.transpose(0, 1);
+  }
+  if (names.gated) heads.gate = placement_.move(heads.gate, device);
+  return heads;
 }
 
-const Operations::Angles& Operations::angles(DeviceIndex device, std::size_t rotary,
-                                             std::int64_t capacity) {
-  const std::pair key(device, rotary);
-  const auto known = angles_.find(key);
-  if (known != angles_.end()) return known->second;
-  const auto& frequencies = recipe_.rotaries[rotary].inverse_frequency;
+void Operations::norm_rotated(const LayerRecipe& layer, Heads& heads) {
+  const AttentionModules& names = recipe_.family->attention;
+  if (!layer.head_norms || !names.norm_after_rotation) return;
+  const auto normed = [&](const Placed& rotated, std::string_view name) {
+    const Placed split{rotated.value.transpose(0, 1), rotated.device};
+    Placed result = placement_.move(norm_heads(layer, name, split), rotated.device);
+    result.value = result.value.transpose(0, 1);
+    return result;
+  };
+  heads.query = normed(heads.query, names.query_norm);
+  heads.key = normed(heads.key, names.key_norm);
+}
+
+// Angles of `count` positions from `first` on, of a pass that ends at `length`.
+Operations::Angles Operations::make_angles(const Rotary& rotary, std::int64_t first,
+                                           std::int64_t count, std::int64_t length,
+                                           at::Device device) const {
+  const auto frequencies = rotary.frequencies(static_cast<std::uint64_t>(length));
   const at::Tensor frequency =
       at::from_blob(const_cast<float*>(frequencies.data()),
                     {1, static_cast<std::int64_t>(frequencies.size())}, at::kFloat);
-  const at::Tensor position = at::arange(capacity, at::kFloat).unsqueeze(1);
-  const at::Tensor half = position * frequency;
-  const at::Tensor angle = at::cat({half, half}, 1);
-  const auto target = placement_.torch_device(device);
-  return angles_
-      .emplace(key, Angles{angle.cos().to(target, dtype_), angle.sin().to(target, dtype_)})
-      .first->second;
+  const at::Tensor half = at::arange(first, first + count, at::kFloat).unsqueeze(1) * frequency;
+  const at::Tensor angle =
+      rotary.neighbours ? half.repeat_interleave(2, 1) : at::cat({half, half}, 1);
+  return {(angle.cos() * rotary.factor).to(device, dtype_),
+          (angle.sin() * rotary.factor).to(device, dtype_)};
 }
 
-// Rotates pairs of dimensions: i and i + n/2, where the first n dimensions rotate. The others stay
-// as they are.
-at::Tensor Operations::rotated(const at::Tensor& heads, const Angles& angles,
-                               std::int64_t position) const {
-  const std::int64_t rotating = angles.cosine.size(1);
+Operations::Angles Operations::angles(DeviceIndex device, std::size_t rotary, std::int64_t position,
+                                      std::int64_t count, std::int64_t capacity) {
+  const Rotary& own = recipe_.rotaries[rotary];
+  const at::Device target = placement_.torch_device(device);
+  if (own.trained > 0) return make_angles(own, position, count, position + count, target);
+  Angles& all = angles_[{device, rotary}];
+  if (!all.cosine.defined()) all = make_angles(own, 0, capacity, capacity, target);
+  return {all.cosine.narrow(0, position, count), all.sine.narrow(0, position, count)};
+}
+
+namespace {
+
+// Rotates pairs of the first n dimensions: neighbours, or i and i + n/2. The others stay as they
+// are.
+at::Tensor rotated(const at::Tensor& heads, const at::Tensor& cosine, const at::Tensor& sine,
+                   bool neighbours) {
+  const std::int64_t rotating = cosine.size(1);
   const std::int64_t half = rotating / 2;
   const std::int64_t rest = heads.size(2) - rotating;
-  const at::Tensor cosine = angles.cosine.narrow(0, position, heads.size(1));
-  const at::Tensor sine = angles.sine.narrow(0, position, heads.size(1));
   const at::Tensor turning = heads.narrow(2, 0, rotating);
-  const at::Tensor swapped =
-      at::cat({turning.narrow(2, half, half).neg(), turning.narrow(2, 0, half)}, 2);
+  at::Tensor swapped;
+  if (neighbours) {
+    const at::Tensor pairs = turning.unflatten(2, {half, 2});
+    swapped = at::stack({pairs.select(3, 1).neg(), pairs.select(3, 0)}, 3).flatten(2);
+  } else {
+    swapped = at::cat({turning.narrow(2, half, half).neg(), turning.narrow(2, 0, half)}, 2);
+  }
   const at::Tensor turned = turning * cosine + swapped * sine;
   return rest == 0 ? turned : at::cat({turned, heads.narrow(2, rotating, rest)}, 2);
 }
 
+}  // namespace
+
 void Operations::rotate(Heads& heads, std::size_t rotary, std::int64_t position,
                         std::int64_t capacity) {
   require_together({&heads.query, &heads.key});
-  const Angles& here = angles(heads.key.device, rotary, capacity);
-  heads.query.value = rotated(heads.query.value, here, position);
-  heads.key.value = rotated(heads.key.value, here, position);
+  const bool neighbours = recipe_.rotaries[rotary].neighbours;
+  const Angles here = angles(heads.key.device, rotary, position, heads.key.value.size(1), capacity);
+  heads.query.value = rotated(heads.query.value, here.cosine, here.sine, neighbours);
+  heads.key.value = rotated(heads.key.value, here.cosine, here.sine, neighbours);
 }
 
 Placed Operations::join_heads(const LayerRecipe& layer, const Placed& heads, const Placed& gate) {

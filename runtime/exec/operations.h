@@ -37,6 +37,8 @@ class Operations {
   Placed weight_on(const std::string& name, DeviceIndex device);
 
   Placed add(const Placed& left, const Placed& right) const;
+  // stream + change times the factor of the family.
+  Placed add_change(const Placed& stream, const Placed& change) const;
   Placed norm(const Placed& input, const std::string& module);
   // input x weight^T, plus the bias where the model has one. `transposed`: the weight is [in, out].
   Placed linear(const Placed& input, const std::string& module, bool transposed);
@@ -44,8 +46,11 @@ class Operations {
   // Computes query, key and value of a layer.
   Heads project_heads(const LayerRecipe& layer, const Placed& input);
   // Applies a rotary embedding (an index into Recipe::rotaries) to query and key, whose first
-  // position is `position`. `capacity` is how many positions there may be in all.
+  // position is `position` and which are the last of their pass. `capacity` is how many positions
+  // there may be in all.
   void rotate(Heads& heads, std::size_t rotary, std::int64_t position, std::int64_t capacity);
+  // Normalizes queries and keys once they are rotated, where the layer does that.
+  void norm_rotated(const LayerRecipe& layer, Heads& heads);
   // Puts the heads that attention gave side by side again, multiplies them with the sigmoid of
   // `gate` if there is one, and computes the layer's output projection.
   Placed join_heads(const LayerRecipe& layer, const Placed& heads, const Placed& gate);
@@ -55,11 +60,13 @@ class Operations {
 
  private:
   struct Angles {
-    at::Tensor cosine;  // [capacity, rotating dimensions]
+    at::Tensor cosine;  // [positions, rotating dimensions]
     at::Tensor sine;
   };
   Placed normalize(const Placed& input, const std::string& module);
-  Placed split_heads(const Placed& projected, const std::string& head_norm);
+  Placed split_heads(const Placed& projected) const;
+  // `heads` is [positions, heads, head size].
+  Placed norm_heads(const LayerRecipe& layer, std::string_view name, const Placed& heads);
   Placed gated(const Placed& input, const std::string& gate, const std::string& up,
                const std::string& down);
   struct Picked {
@@ -71,8 +78,10 @@ class Operations {
                       const Placed& input);
   Picked route(const LayerRecipe& layer, const Placed& input);
   Placed experts(const LayerRecipe& layer, const Placed& input);
-  const Angles& angles(DeviceIndex device, std::size_t rotary, std::int64_t capacity);
-  at::Tensor rotated(const at::Tensor& heads, const Angles& angles, std::int64_t position) const;
+  Angles make_angles(const Rotary& rotary, std::int64_t first, std::int64_t count,
+                     std::int64_t length, at::Device device) const;
+  Angles angles(DeviceIndex device, std::size_t rotary, std::int64_t position, std::int64_t count,
+                std::int64_t capacity);
 
   const Weights& weights_;
   Placement& placement_;

@@ -55,7 +55,13 @@ class PlacedDecoder final : public Decoder {
   Placed embed(std::span<const std::int64_t> ids);
   Placed mix(std::size_t layer, const Placed& input);
   Placed attention(std::size_t layer, const Placed& input);
-  Placed residual_block(const Placed& stream, const std::string& norm, const std::string& out_norm,
+  // Of a block: its norms, which may be missing, and where it is computed.
+  struct BlockNames {
+    std::string norm, out_norm, home;
+  };
+  Placed at_norm(const Placed& stream, const std::string& norm, const std::string& home);
+  Placed both_blocks(std::size_t layer, const Placed& stream);
+  Placed residual_block(const Placed& stream, const BlockNames& names,
                         const std::function<Placed(const Placed&)>& block);
   std::vector<float> logits(const Placed& hidden);
   void check_cancel() const {
@@ -85,9 +91,11 @@ Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
   const Placed table = weights_.get(embedding_);
   Placed hidden{at::embedding(table.value, host.to(table.value.device())), table.device};
   if (recipe_.embedding_scale != 1) {
-    // transformers rounds the factor to the dtype before it multiplies.
+    // transformers rounds the first of these factors to the dtype before it multiplies.
     hidden.value =
-        hidden.value * at::empty({}, hidden.value.options()).fill_(recipe_.embedding_scale);
+        family_.ends.root_scale
+            ? hidden.value * at::empty({}, hidden.value.options()).fill_(recipe_.embedding_scale)
+            : hidden.value * recipe_.embedding_scale;
   }
   if (!family_.ends.positions.empty()) {
     const Placed learned = weights_.get(std::string(family_.ends.positions) + ".weight");
@@ -98,15 +106,37 @@ Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
   return hidden;
 }
 
+// Moves the stream to where the norm of a block is, or to the block's home where it has none.
+Placed PlacedDecoder::at_norm(const Placed& stream, const std::string& norm,
+                              const std::string& home) {
+  const std::string& module = weights_.has(norm + ".weight") ? norm : home;
+  return placement_.move(stream, weights_.device(module + ".weight"));
+}
+
 // One half of a layer: stream + out_norm(block(norm(stream))). The stream is moved to the device of
 // the norm, and the sum is made on the device where the block ended.
-Placed PlacedDecoder::residual_block(const Placed& stream, const std::string& norm,
-                                     const std::string& out_norm,
+Placed PlacedDecoder::residual_block(const Placed& stream, const BlockNames& names,
                                      const std::function<Placed(const Placed&)>& block) {
-  const Placed here = placement_.move(stream, weights_.device(norm + ".weight"));
-  Placed change = block(operations_.norm(here, norm));
-  if (!out_norm.empty()) change = operations_.norm(change, out_norm);
-  return operations_.add(placement_.move(here, change.device), change);
+  const Placed here = at_norm(stream, names.norm, names.home);
+  Placed change = block(names.norm.empty() ? here : operations_.norm(here, names.norm));
+  if (!names.out_norm.empty()) change = operations_.norm(change, names.out_norm);
+  return operations_.add_change(placement_.move(here, change.device), change);
+}
+
+// A layer whose blocks see the same stream.
+Placed PlacedDecoder::both_blocks(std::size_t layer, const Placed& stream) {
+  const LayerRecipe& recipe = recipe_.layers[layer];
+  const std::string norm = recipe.module(family_.norms.attention);
+  const std::string second = recipe.module(family_.norms.feed_forward);
+  const Placed here = at_norm(stream, norm, attention_home(family_, recipe));
+  Placed input = operations_.norm(here, norm);
+  const Placed attended = attention(layer, input);
+  if (!family_.norms.feed_forward.empty() && weights_.has(second + ".weight")) {
+    input = operations_.norm(here, second);
+  }
+  const Placed sum = operations_.add_change(placement_.move(here, attended.device), attended);
+  const Placed change = operations_.feed_forward(recipe, input);
+  return operations_.add_change(placement_.move(sum, change.device), change);
 }
 
 Placed PlacedDecoder::mix(std::size_t layer, const Placed& input) {
@@ -124,6 +154,7 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   const LayerRecipe& recipe = recipe_.layers[layer];
   Heads heads = operations_.project_heads(recipe, input);
   if (recipe.rotary) operations_.rotate(heads, *recipe.rotary, positions_, capacity_);
+  operations_.norm_rotated(recipe, heads);
   KvCache& cache = caches_[layer];
   const auto window = static_cast<std::int64_t>(std::min<std::uint64_t>(recipe.window, capacity_));
   cache.append(heads.key, heads.value, {window > 0 ? window : capacity_, cache_dtype_});
@@ -135,6 +166,7 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
 std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
   const Placed result = operations_.linear(hidden, head_.substr(0, head_.rfind('.')), false);
   at::Tensor values = result.value;
+  if (recipe_.logit_scale != 1) values = values * recipe_.logit_scale;
   if (recipe_.logit_softcap > 0) {
     values = (values / recipe_.logit_softcap).tanh() * recipe_.logit_softcap;
   }
@@ -156,22 +188,28 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
   Placed hidden = embed(ids);
   for (std::size_t layer = 0; layer < recipe_.layers.size(); ++layer) {
     check_cancel();
-    const std::string prefix = recipe_.layers[layer].name + ".";
-    const auto name = [&](std::string_view suffix) {
-      return suffix.empty() ? std::string() : prefix + std::string(suffix);
+    if (recipe_.parallel) {
+      hidden = both_blocks(layer, hidden);
+      continue;
+    }
+    const LayerRecipe& recipe = recipe_.layers[layer];
+    const auto name = [&](std::string_view module) {
+      return module.empty() ? std::string() : recipe.module(module);
     };
-    hidden =
-        residual_block(hidden, name(family_.norms.attention), name(family_.norms.attention_out),
-                       [&](const Placed& input) { return mix(layer, input); });
-    hidden = residual_block(hidden, name(family_.norms.feed_forward),
-                            name(family_.norms.feed_forward_out), [&](const Placed& input) {
-                              return operations_.feed_forward(recipe_.layers[layer], input);
-                            });
+    const Norms& norms = family_.norms;
+    hidden = residual_block(
+        hidden, {name(norms.attention), name(norms.attention_out), attention_home(family_, recipe)},
+        [&](const Placed& input) { return mix(layer, input); });
+    hidden = residual_block(
+        hidden,
+        {name(norms.feed_forward), name(norms.feed_forward_out),
+         feed_forward_home(family_, recipe)},
+        [&](const Placed& input) { return operations_.feed_forward(recipe, input); });
   }
   check_cancel();
   positions_ += count;
   const std::string norm(family_.ends.final_norm);
-  hidden = operations_.norm(placement_.move(hidden, weights_.device(norm + ".weight")), norm);
+  hidden = operations_.norm(hidden, norm);
   hidden = placement_.move(hidden, weights_.device(head_));
   const auto rows = [&](std::int64_t begin, std::int64_t number) {
     return Placed{hidden.value.narrow(0, begin, number), hidden.device};

@@ -26,4 +26,13 @@ void rotate(const float* cosine, const float* sine, std::size_t half, float* hea
   }
 }
 
+void rotate_neighbours(const float* cosine, const float* sine, std::size_t half, float* head) {
+  for (std::size_t i = 0; i < half; ++i) {
+    const float first = head[2 * i];
+    const float second = head[2 * i + 1];
+    head[2 * i] = first * cosine[i] - second * sine[i];
+    head[2 * i + 1] = second * cosine[i] + first * sine[i];
+  }
+}
+
 }  // namespace berth

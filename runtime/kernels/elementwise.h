@@ -34,5 +34,7 @@ void activate(Gate gate, const float* x, const float* up, std::size_t count, flo
 /// sines are given (Su et al., "RoFormer", arXiv 2104.09864, with the halves as transformers lays
 /// them). Further dimensions stay as they are.
 void rotate(const float* cosine, const float* sine, std::size_t half, float* head);
+/// The same with other pairs: 2i and 2i + 1.
+void rotate_neighbours(const float* cosine, const float* sine, std::size_t half, float* head);
 
 }  // namespace berth

@@ -24,14 +24,20 @@ Gate gate_of(Activation activation) {
   return Gate::kRelu;
 }
 
-NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
+NormWeights Builder::norm_weights(const std::string& module, Norm kind, std::size_t width) {
   NormWeights norm;
   norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;
-  norm.weight = weights_.floats(module + ".weight");
   norm.epsilon = static_cast<float>(recipe_.norm_eps);
-  if (kind == Norm::kLayer) {
+  if (has_norm(module)) {
+    norm.weight = weights_.floats(module + ".weight");
+  } else {
+    norm.weight.assign(width, kind == Norm::kRmsPlusOne ? 0.0F : 1.0F);
+  }
+  if (kind == Norm::kLayer && weights_.has(module + ".bias")) {
     norm.bias = weights_.floats(module + ".bias");
     hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
+  } else if (kind == Norm::kLayer) {
+    norm.bias.assign(norm.weight.size(), 0.0F);
   }
   if (kind == Norm::kRmsPlusOne) {
     for (float& weight : norm.weight) weight += 1;
@@ -40,8 +46,8 @@ NormWeights Builder::norm_weights(const std::string& module, Norm kind) {
 }
 
 void Builder::norm(const std::string& module, Buffer from, Buffer to) {
-  at_ = hop(at_, weights_.device(module + ".weight"));
-  NormWeights own = norm_weights(module, family_.norms.kind);
+  if (has_norm(module)) at_ = hop(at_, weights_.device(module + ".weight"));
+  NormWeights own = norm_weights(module, family_.norms.kind, program_.hidden);
   auto& step = emit<NormStep>();
   step.norm = std::move(own);
   step.from = from;

@@ -54,8 +54,11 @@ class Builder {
   /// The activations go to `device`.
   void move_to(DeviceIndex device) { at_ = hop(at_, device); }
 
-  NormWeights norm_weights(const std::string& module, Norm kind);
-  /// to = norm(from), on the device of the norm.
+  /// Whether a norm has weights: some have none, and stand for a norm by itself.
+  bool has_norm(const std::string& module) const { return weights_.has(module + ".weight"); }
+  /// The weights of a norm of `width` elements, or as many as the model has for it.
+  NormWeights norm_weights(const std::string& module, Norm kind, std::size_t width = 0);
+  /// to = norm(from), of the width of the stream, on the device of the norm.
   void norm(const std::string& module, Buffer from, Buffer to);
 
   /// A matrix of a module with its bias, whose products begin at `offset`.

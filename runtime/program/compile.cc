@@ -13,21 +13,6 @@
 namespace berth {
 namespace {
 
-std::shared_ptr<const RotaryTable> make_rotary_table(const Rotary& rotary, std::size_t positions) {
-  auto table = std::make_shared<RotaryTable>();
-  table->half = rotary.inverse_frequency.size();
-  table->cosine.reserve(positions * table->half);
-  table->sine.reserve(positions * table->half);
-  for (std::size_t p = 0; p < positions; ++p) {
-    for (const float frequency : rotary.inverse_frequency) {
-      const float angle = static_cast<float>(p) * frequency;
-      table->cosine.push_back(std::cos(angle));
-      table->sine.push_back(std::sin(angle));
-    }
-  }
-  return table;
-}
-
 class Compiler : public Builder {
  public:
   Compiler(const Recipe& recipe, const ProgramWeights& weights, std::size_t capacity,
@@ -42,7 +27,7 @@ class Compiler : public Builder {
     cache_format_ = *format;
     state_format_ = *cache_format(weights.dtype(name_of(family_.ends.embedding)));
     for (const Rotary& rotary : recipe.rotaries) {
-      rotaries_.push_back(make_rotary_table(rotary, capacity));
+      angles_.push_back(std::make_shared<RotaryAngles>(rotary, capacity));
     }
   }
 
@@ -50,9 +35,14 @@ class Compiler : public Builder {
     embed();
     for (const LayerRecipe& layer : recipe_.layers) {
       begin_layer();
-      half(layer, family_.norms.attention, family_.norms.attention_out, [&] { mix(layer); });
+      if (recipe_.parallel) {
+        both_blocks(layer);
+        continue;
+      }
+      half(layer, family_.norms.attention, family_.norms.attention_out,
+           attention_home(family_, layer), [&] { mix(layer); });
       half(layer, family_.norms.feed_forward, family_.norms.feed_forward_out,
-           [&] { feed_forward(layer); });
+           feed_forward_home(family_, layer), [&] { feed_forward(layer); });
     }
     head();
     return std::move(program_);
@@ -70,8 +60,9 @@ class Compiler : public Builder {
     auto& step = emit<EmbedStep>();
     step.table = weights_.matrix(table);
     step.positions = positions;
-    // transformers rounds the factor to the dtype before it multiplies.
-    step.scale = rounded(static_cast<float>(recipe_.embedding_scale), weights_.dtype(table));
+    step.scale = static_cast<float>(recipe_.embedding_scale);
+    // transformers rounds this factor to the dtype before it multiplies.
+    if (family_.ends.root_scale) step.scale = rounded(step.scale, weights_.dtype(table));
     program_.hidden = step.table.columns();
   }
 
@@ -84,17 +75,54 @@ class Compiler : public Builder {
     return value;
   }
 
+  // What a block gets: the norm of the stream, or the stream itself where there is none. A norm
+  // without weights is computed at `home`.
+  void begin_block(const LayerRecipe& layer, std::string_view norm_name, const std::string& home) {
+    input_ = norm_name.empty() ? Buffer::kStream : Buffer::kInput;
+    if (norm_name.empty() || !has_norm(layer.module(norm_name))) {
+      move_to(weights_.device(name_of(home)));
+    }
+    if (!norm_name.empty()) norm(layer.module(norm_name), Buffer::kStream, Buffer::kInput);
+  }
+
   // Half of a layer: stream += out_norm(block(norm(stream))). The stream goes to the device of the
   // norm, and from there to the one where the block ends.
   template <class Block>
   void half(const LayerRecipe& layer, std::string_view norm_name, std::string_view out_norm,
-            const Block& block) {
-    norm(layer.module(norm_name), Buffer::kStream, Buffer::kInput);
+            const std::string& home, const Block& block) {
+    begin_block(layer, norm_name, home);
     const DeviceIndex stream = at_;
     block();
     if (!out_norm.empty()) norm(layer.module(out_norm), Buffer::kChange, Buffer::kChange);
+    add(stream);
+  }
+
+  // stream += change, which is where the activations are.
+  void add(DeviceIndex stream) {
     hop(stream, at_);
-    emit<AddStep>().width = program_.hidden;
+    auto& step = emit<AddStep>();
+    step.scale = static_cast<float>(recipe_.residual_scale);
+    step.width = program_.hidden;
+  }
+
+  // A layer whose blocks see the same stream: stream += attention(norm(stream)) +
+  // feed_forward(norm(stream)), with norms of their own or with the same one.
+  void both_blocks(const LayerRecipe& layer) {
+    begin_block(layer, family_.norms.attention, attention_home(family_, layer));
+    const DeviceIndex stream = at_;
+    attention(layer);
+    const DeviceIndex attended = at_;
+    at_ = stream;
+    const std::string_view second = family_.norms.feed_forward;
+    if (!second.empty() && has_norm(layer.module(second))) {
+      begin_block(layer, second, feed_forward_home(family_, layer));
+    }
+    const DeviceIndex input = at_;
+    at_ = attended;
+    add(stream);
+    at_ = input;
+    feed_forward(layer);
+    add(attended);
   }
 
   void mix(const LayerRecipe& layer) {
@@ -111,11 +139,10 @@ class Compiler : public Builder {
   void attention(const LayerRecipe& layer) {
     const AttentionModules& names = family_.attention;
     if (!names.fused.empty()) {
-      product(layer.module(names.fused), family_.transposed_weights, Buffer::kInput,
-              Buffer::kHeads);
+      product(layer.module(names.fused), family_.transposed_weights, input_, Buffer::kHeads);
     } else {
       products({layer.module(names.query), layer.module(names.key), layer.module(names.value)}, 1,
-               Buffer::kInput, names.gated ? Buffer::kWide : Buffer::kHeads);
+               input_, names.gated ? Buffer::kWide : Buffer::kHeads);
     }
     if (names.gated) {
       hop(weights_.device(name_of(layer.module(names.query))), at_);  // the gates
@@ -124,10 +151,10 @@ class Compiler : public Builder {
       split.head_dim = static_cast<std::size_t>(recipe_.head_dim);
       split.kv_width = static_cast<std::size_t>(2 * recipe_.kv_heads * recipe_.head_dim);
     }
-    NormWeights query_norm, key_norm;
+    HeadNorms query_norm, key_norm;
     if (layer.head_norms) {
-      query_norm = head_norm(layer.module(names.query), layer.module(names.query_norm));
-      key_norm = head_norm(layer.module(names.key), layer.module(names.key_norm));
+      query_norm = head_norms(layer, names.query_norm);
+      key_norm = head_norms(layer, names.key_norm);
     }
     auto& step = emit<AttentionStep>();
     step.heads = static_cast<std::size_t>(recipe_.heads);
@@ -135,7 +162,9 @@ class Compiler : public Builder {
     step.head_dim = static_cast<std::size_t>(recipe_.head_dim);
     step.query_norm = std::move(query_norm);
     step.key_norm = std::move(key_norm);
-    if (layer.rotary) step.rotary = rotaries_[*layer.rotary];
+    step.norm_after_rotation = names.norm_after_rotation;
+    step.clip = static_cast<float>(recipe_.clip);
+    if (layer.rotary) step.rotary = angles_[*layer.rotary];
     step.settings.heads = step.heads;
     step.settings.scale = static_cast<float>(layer.attention_scale);
     step.settings.softcap = static_cast<float>(recipe_.attention_softcap);
@@ -149,12 +178,39 @@ class Compiler : public Builder {
             Buffer::kChange);
   }
 
-  // A norm of heads that may stand on another device than the product before it: to there and back.
-  NormWeights head_norm(const std::string& module, const std::string& norm) {
-    const DeviceIndex own = weights_.device(norm + ".weight");
-    hop(weights_.device(module + ".weight"), own);
-    hop(own, at_);
-    return norm_weights(norm, family_.norms.kind);
+  // Norms of heads, which may stand on another device than the heads: to there and back.
+  HeadNorms head_norms(const LayerRecipe& layer, std::string_view name) {
+    const std::string module = layer.module(name);
+    const auto head_dim = static_cast<std::size_t>(recipe_.head_dim);
+    HeadNorms made;
+    if (family_.attention.head_norm == HeadNorm::kModule) {
+      for (std::size_t head = 0; has_norm(module + ".norms." + std::to_string(head)); ++head) {
+        made.norms.push_back(head_norm(module + ".norms." + std::to_string(head)));
+      }
+      return made;
+    }
+    made.norms.push_back(head_norm(module));
+    if (family_.attention.head_norm != HeadNorm::kOwn) return made;
+    const NormWeights all = std::move(made.norms.front());
+    made.norms.assign(all.width() / head_dim, all);
+    for (std::size_t head = 0; head < made.norms.size(); ++head) {
+      const auto own = [&](const std::vector<float>& of_all) {
+        const auto begin = of_all.begin() + static_cast<std::ptrdiff_t>(head * head_dim);
+        return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(head_dim));
+      };
+      made.norms[head].weight = own(all.weight);
+      if (!all.bias.empty()) made.norms[head].bias = own(all.bias);
+    }
+    return made;
+  }
+
+  NormWeights head_norm(const std::string& module) {
+    if (has_norm(module)) {
+      const DeviceIndex own = weights_.device(module + ".weight");
+      hop(at_, own);
+      hop(own, at_);
+    }
+    return norm_weights(module, family_.norms.kind, static_cast<std::size_t>(recipe_.head_dim));
   }
 
   void feed_forward(const LayerRecipe& layer) {
@@ -165,13 +221,13 @@ class Compiler : public Builder {
     }
   }
 
-  // to = the block's result for kInput.
+  // to = the block's result for the input.
   void feed_forward(const LayerRecipe& layer, const FeedForwardModules& names, Buffer to) {
     const std::string up = layer.module(names.block, names.up);
     if (names.kind == FeedForward::kGated) {
-      products({layer.module(names.block, names.gate), up}, 1, Buffer::kInput, Buffer::kWide);
+      products({layer.module(names.block, names.gate), up}, 1, input_, Buffer::kWide);
     } else {
-      product(up, family_.transposed_weights, Buffer::kInput, Buffer::kWide);
+      product(up, family_.transposed_weights, input_, Buffer::kWide);
     }
     gate(names.kind != FeedForward::kPlain);
     product(layer.module(names.block, names.down), family_.transposed_weights, Buffer::kGated, to);
@@ -191,7 +247,7 @@ class Compiler : public Builder {
     if (layer.shared) feed_forward(layer, names.shared, Buffer::kShared);
     const DeviceIndex shared = at_;
     at_ = input;
-    product(layer.module(names.router), false, Buffer::kInput, Buffer::kRouter);
+    product(layer.module(names.router), false, input_, Buffer::kRouter);
     const DeviceIndex home = at_;
     std::vector<float> correction;
     if (!names.correction.empty()) {
@@ -201,6 +257,7 @@ class Compiler : public Builder {
     }
     auto& step = emit<ExpertsStep>();
     step.gate = gate_of(recipe_.activation);
+    step.from = input_;
     step.router = Router(recipe_.routing, std::move(correction));
     for (std::size_t e = 0; e < recipe_.routing.experts; ++e) {
       step.experts.push_back(expert(layer.module(names.experts, std::to_string(e)) + ".", home));
@@ -218,7 +275,7 @@ class Compiler : public Builder {
     const std::string_view gate = family_.mixture.shared_gate;
     if (!gate.empty()) {
       at_ = devices.input;
-      product(layer.module(gate), false, Buffer::kInput, Buffer::kShareGate);
+      product(layer.module(gate), false, input_, Buffer::kShareGate);
       hop(at_, devices.shared);
     }
     at_ = hop(devices.shared, devices.experts);
@@ -255,16 +312,18 @@ class Compiler : public Builder {
     if (!weights_.has(name_of(module))) module = family_.ends.embedding;
     product(module, false, Buffer::kInput, Buffer::kLogits);
     program_.vocabulary = static_cast<const ProductStep&>(*program_.head.back()).width;
-    if (recipe_.logit_softcap <= 0) return;
-    auto& step = emit<CapStep>();
+    if (recipe_.logit_softcap <= 0 && recipe_.logit_scale == 1) return;
+    auto& step = emit<LogitsStep>();
+    step.scale = static_cast<float>(recipe_.logit_scale);
     step.softcap = static_cast<float>(recipe_.logit_softcap);
     step.width = program_.vocabulary;
   }
 
   std::size_t capacity_;
   CacheFormat cache_format_ = CacheFormat::kF32;
-  CacheFormat state_format_ = CacheFormat::kF32;  // the model's own: of inputs of convolutions
-  std::vector<std::shared_ptr<const RotaryTable>> rotaries_;  // as in Recipe::rotaries
+  CacheFormat state_format_ = CacheFormat::kF32;       // the model's own: of inputs of convolutions
+  Buffer input_ = Buffer::kInput;                      // of the block that is being written
+  std::vector<std::shared_ptr<RotaryAngles>> angles_;  // as in Recipe::rotaries
 };
 
 }  // namespace

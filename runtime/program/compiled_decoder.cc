@@ -87,7 +87,8 @@ class CompiledDecoder final : public Decoder {
       const auto part = feed.ids.subspan(
           taken_, std::min(kPositionsAtOnce - ids_.size(), feed.ids.size() - taken_));
       std::size_t& position = positions_[feed.sequence];
-      sequences_.push_back({feed.sequence, position, ids_.size(), part.size()});
+      const std::size_t length = position + feed.ids.size() - taken_;
+      sequences_.push_back({feed.sequence, position, ids_.size(), part.size(), length});
       ids_.insert(ids_.end(), part.begin(), part.end());
       position += part.size();
       taken_ += part.size();

@@ -75,15 +75,23 @@ constexpr Family glm4_moe() {
   return family;
 }
 
-constexpr Family gemma2() {
-  Family family = like(kLlama, "gemma2");
+constexpr Family gemma() {
+  Family family = like(kLlama, "gemma");
   family.ends.root_scale = true;
-  family.ends.logit_cap_key = "final_logit_softcapping";
   family.norms.kind = Norm::kRmsPlusOne;
+  family.feed_forward.gelu_is_tanh = true;
+  return family;
+}
+
+constexpr Family gemma2() {
+  Family family = like(gemma(), "gemma2");
+  family.feed_forward.gelu_is_tanh = false;
+  family.ends.logit_cap_key = "final_logit_softcapping";
   family.norms.attention_out = "post_attention_layernorm";
   family.norms.feed_forward = "pre_feedforward_layernorm";
   family.norms.feed_forward_out = "post_feedforward_layernorm";
   family.attention.layer_types = true;
+  family.attention.needs_window = true;
   family.attention.query_scalar_key = "query_pre_attn_scalar";
   family.attention.cap_key = "attn_logit_softcapping";
   family.feed_forward.activation_key = "hidden_activation";
@@ -97,6 +105,167 @@ constexpr Family qwen3_5_text() {
   family.attention.layer_types = false;
   family.attention.gated = true;
   family.rotary.partial = true;
+  return family;
+}
+
+constexpr Family gemma3_text() {
+  Family family = like(gemma2(), "gemma3_text");
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.rotary.by_layer_type = true;
+  return family;
+}
+
+// The text model within Gemma 3 with its vision tower.
+constexpr Family gemma3() {
+  Family family = like(gemma3_text(), "gemma3");
+  family.ends.embedding = "model.language_model.embed_tokens";
+  family.ends.final_norm = "model.language_model.norm";
+  return family;
+}
+
+// Norms have neither weights nor a setting.
+constexpr Family olmo() {
+  Family family = like(kLlama, "olmo");
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "";
+  family.norms.epsilon = 1e-5;
+  family.attention.clip_key = "clip_qkv";
+  return family;
+}
+
+constexpr Family olmo2() {
+  Family family = like(kLlama, "olmo2");
+  family.norms.attention = "";
+  family.norms.attention_out = "post_attention_layernorm";
+  family.norms.feed_forward = "";
+  family.norms.feed_forward_out = "post_feedforward_layernorm";
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.attention.head_norm = HeadNorm::kWhole;
+  return family;
+}
+
+constexpr Family olmo3() {
+  Family family = like(olmo2(), "olmo3");
+  family.attention.layer_types = true;
+  family.attention.needs_window = true;
+  family.rotary.by_layer_type = true;
+  return family;
+}
+
+constexpr Family exaone4() {
+  Family family = like(olmo2(), "exaone4");
+  family.attention.head_norm = HeadNorm::kEach;
+  family.attention.layer_types = true;
+  family.rotary.rotates = Rotates::kWindowedIfSet;
+  return family;
+}
+
+constexpr Family granite() {
+  Family family = like(kLlama, "granite");
+  family.ends.embedding_scale_key = "embedding_multiplier";
+  family.ends.logit_divisor_key = "logits_scaling";
+  family.residual.scale_key = "residual_multiplier";
+  family.attention.scale_key = "attention_multiplier";
+  return family;
+}
+
+constexpr Family cohere() {
+  Family family = like(kLlama, "cohere");
+  family.ends.logit_scale_key = "logit_scale";
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "layer_norm_eps";
+  family.norms.feed_forward = "";
+  family.residual.parallel = true;
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.attention.head_norm = HeadNorm::kOwn;
+  family.rotary.neighbours = true;
+  return family;
+}
+
+constexpr Family cohere2() {
+  Family family = like(cohere(), "cohere2");
+  family.attention.layer_types = true;
+  family.attention.needs_window = true;
+  family.rotary.rotates = Rotates::kWindowed;
+  return family;
+}
+
+constexpr Family smollm3() {
+  Family family = like(kLlama, "smollm3");
+  family.attention.layer_types = true;
+  family.rotary.rotates = Rotates::kListed;
+  return family;
+}
+
+// Llama whose pairs of rotating dimensions are neighbours.
+constexpr Family with_neighbours(std::string_view model_type) {
+  Family family = like(kLlama, model_type);
+  family.rotary.neighbours = true;
+  return family;
+}
+
+constexpr Family glm() {
+  Family family = with_neighbours("glm");
+  family.rotary.partial = true;
+  family.feed_forward.kind = FeedForward::kFusedGated;
+  family.feed_forward.up = "gate_up_proj";
+  return family;
+}
+
+constexpr Family glm4() {
+  Family family = like(glm(), "glm4");
+  family.norms.attention_out = "post_self_attn_layernorm";
+  family.norms.feed_forward_out = "post_mlp_layernorm";
+  return family;
+}
+
+constexpr Family starcoder2() {
+  Family family = like(kLlama, "starcoder2");
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "norm_epsilon";
+  family.feed_forward.kind = FeedForward::kPlain;
+  family.feed_forward.up = "c_fc";
+  family.feed_forward.down = "c_proj";
+  return family;
+}
+
+constexpr Family stablelm() {
+  Family family = like(kLlama, "stablelm");
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "layer_norm_eps";
+  family.residual.parallel_key = "use_parallel_residual";
+  family.attention.query_norm = "self_attn.q_layernorm";
+  family.attention.key_norm = "self_attn.k_layernorm";
+  family.attention.head_norm = HeadNorm::kModule;
+  family.rotary.partial = true;
+  return family;
+}
+
+constexpr Family phi() {
+  Family family = like(kLlama, "phi");
+  family.ends.final_norm = "model.final_layernorm";
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "layer_norm_eps";
+  family.norms.feed_forward = "";
+  family.residual.parallel = true;
+  family.attention.query_norm = "self_attn.q_layernorm";
+  family.attention.key_norm = "self_attn.k_layernorm";
+  family.attention.out = "self_attn.dense";
+  family.rotary.partial = true;
+  family.feed_forward.kind = FeedForward::kPlain;
+  family.feed_forward.up = "fc1";
+  family.feed_forward.down = "fc2";
+  return family;
+}
+
+constexpr Family hunyuan_v1_dense() {
+  Family family = like(kLlama, "hunyuan_v1_dense");
+  family.attention.query_norm = "self_attn.query_layernorm";
+  family.attention.key_norm = "self_attn.key_layernorm";
+  family.attention.norm_after_rotation = true;
   return family;
 }
 
@@ -122,10 +291,39 @@ constexpr Family gpt2() {
 }
 
 constexpr std::array kFamilies{
-    gpt2(),     kLlama,      like(kLlama, "mistral"),
-    qwen2(),    qwen3(),     phi3(),
-    mixtral(),  qwen2_moe(), qwen3_moe(),
-    glm4_moe(), gemma2(),    qwen3_5_text(),
+    gpt2(),
+    kLlama,
+    like(kLlama, "mistral"),
+    like(qwen2(), "ministral"),
+    like(kLlama, "seed_oss"),
+    qwen2(),
+    qwen3(),
+    phi(),
+    phi3(),
+    gemma(),
+    gemma2(),
+    gemma3_text(),
+    gemma3(),
+    olmo(),
+    olmo2(),
+    olmo3(),
+    exaone4(),
+    granite(),
+    cohere(),
+    cohere2(),
+    smollm3(),
+    glm(),
+    glm4(),
+    with_neighbours("ernie4_5"),
+    with_neighbours("helium"),
+    hunyuan_v1_dense(),
+    starcoder2(),
+    stablelm(),
+    mixtral(),
+    qwen2_moe(),
+    qwen3_moe(),
+    glm4_moe(),
+    qwen3_5_text(),
 };
 
 }  // namespace

@@ -18,7 +18,23 @@ namespace berth {
 enum class Norm : std::uint8_t {
   kRms,         // x / rms(x), in the activations' dtype, times w
   kRmsPlusOne,  // x / rms(x) times (1 + w), all in float32
-  kLayer        // mean and variance, with a bias
+  kLayer        // mean and variance, with a bias where the model has one
+};
+
+/// What the norms of queries and keys are made for.
+enum class HeadNorm : std::uint8_t {
+  kEach,    // each head, all with the same weights
+  kOwn,     // each head, with weights of its own: [heads, head size]
+  kModule,  // the same, in a list of modules called `norms`
+  kWhole    // all heads of a position at once
+};
+
+/// Which layers rotate queries and keys.
+enum class Rotates : std::uint8_t {
+  kAll,
+  kWindowed,       // those with a window
+  kWindowedIfSet,  // the same, or all where sliding_window is null
+  kListed          // those for which no_rope_layers has 1, by default all but every so many
 };
 
 enum class FeedForward : std::uint8_t {
@@ -34,12 +50,16 @@ struct Ends {
   std::string_view final_norm = "model.norm";
   std::string_view head = "lm_head";
   bool root_scale = false;  // embeddings are scaled by the root of the stream's width
+  std::string_view embedding_scale_key;
+  std::string_view logit_scale_key;    // logits are multiplied by it
+  std::string_view logit_divisor_key;  // logits are divided by it
   std::string_view logit_cap_key;
 };
 
 struct Norms {
   Norm kind = Norm::kRms;
   std::string_view epsilon_key = "rms_norm_eps";
+  double epsilon = 0;  // where there is no key for it
   // Of a layer: before a block, and after it, before the residual is added.
   std::string_view attention = "input_layernorm";
   std::string_view attention_out;
@@ -47,29 +67,46 @@ struct Norms {
   std::string_view feed_forward_out;
 };
 
+/// How the blocks of a layer and the residual stream come together.
+struct Residual {
+  bool parallel = false;          // both blocks see the same stream; a norm that is missing in the
+                                  // layer's second half is the first one's
+  std::string_view parallel_key;  // or the config says so
+  std::string_view scale_key;     // of what is added
+};
+
 struct AttentionModules {
   std::string_view kv_heads_key = "num_key_value_heads";  // empty: as many as query heads
   std::string_view query = "self_attn.q_proj";            // either three matrices
   std::string_view key = "self_attn.k_proj";
   std::string_view value = "self_attn.v_proj";
-  std::string_view fused;                 // or one, with query, key and value in this order
-  std::string_view query_norm, key_norm;  // of each head
+  std::string_view fused;  // or one, with query, key and value in this order
+  std::string_view query_norm, key_norm;
+  HeadNorm head_norm = HeadNorm::kEach;
+  bool norm_after_rotation = false;
+  std::string_view clip_key;  // queries, keys and values stay within plus and minus this
   std::string_view out = "self_attn.o_proj";
   bool layer_types = false;    // `layer_types` says which layers have a window
+  bool needs_window = false;   // transformers cannot run it without sliding_window
   bool scales_scores = false;  // knows scale_attn_weights and scale_attn_by_inverse_layer_idx
-  std::string_view query_scalar_key;  // what scores are scaled by; empty: the head's size
-  std::string_view cap_key;           // of scores
-  bool gated = false;  // the query's matrix makes a gate for each head, too, behind its query
+  std::string_view scale_key;  // of scores; empty: one over the root of the next, or of head size
+  std::string_view query_scalar_key;
+  std::string_view cap_key;  // of scores
+  bool gated = false;        // the query's matrix makes a gate for each head, too, behind its query
 };
 
 struct RotaryKind {
-  bool partial = false;  // partial_rotary_factor counts; else whole heads rotate
+  bool partial = false;        // partial_rotary_factor counts; else whole heads rotate
+  bool neighbours = false;     // dimensions 2i and 2i + 1 make a pair; else i and i + half
+  bool by_layer_type = false;  // layers with a window have settings of their own
+  Rotates rotates = Rotates::kAll;
 };
 
 /// The feed-forward block of a layer without experts.
 struct FeedForwardModules {
   FeedForward kind = FeedForward::kGated;
   std::string_view activation_key = "hidden_act";
+  bool gelu_is_tanh = false;  // "gelu" means its approximation
   std::string_view block = "mlp";
   std::string_view gate = "gate_proj";  // in the block, as the next two
   std::string_view up = "up_proj";      // kFusedGated: holds both
@@ -100,6 +137,7 @@ struct Family {
   std::string_view model_type = "llama";
   Ends ends;
   Norms norms;
+  Residual residual;
   AttentionModules attention;
   RotaryKind rotary;
   FeedForwardModules feed_forward;

@@ -4,7 +4,7 @@ namespace berth {
 
 void Pass::show_all() {
   ids = all_ids_;
-  begin_ = first = sequence = 0;
+  begin_ = first = sequence = length = 0;
 }
 
 void Pass::show(const SequenceRows& rows) {
@@ -12,6 +12,7 @@ void Pass::show(const SequenceRows& rows) {
   begin_ = rows.row;
   first = rows.position;
   sequence = rows.sequence;
+  length = rows.length;
 }
 
 float* Pass::need(Buffer buffer, std::size_t width) {

@@ -36,6 +36,7 @@ struct SequenceRows {
   std::size_t position = 0;  // of the first row in the sequence
   std::size_t row = 0;       // the first
   std::size_t rows = 0;
+  std::size_t length = 0;  // positions of the sequence, once all that is fed to it now is computed
 };
 
 /// One pass: some tokens of some sequences. A step sees all rows of it, or, where it keeps
@@ -64,6 +65,7 @@ class Pass {
   std::span<const std::int64_t> ids;  // of the rows that are shown
   std::size_t first = 0;     // position of the first of them, where they are one sequence's
   std::size_t sequence = 0;  // likewise: its number
+  std::size_t length = 0;    // likewise: SequenceRows::length
   std::uint64_t hops = 0;
   Activations activations;
   ActivationBits bits = ActivationBits::k24;  // beside packed weights

@@ -32,9 +32,9 @@ std::string require_text(const ModelConfig& config, std::string_view key) {
 Activation find_activation(const ModelConfig& config, const Family& family) {
   const std::string name = require_text(config, family.feed_forward.activation_key);
   if (name == "silu" || name == "swish") return Activation::kSilu;
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
-    return Activation::kGeluTanh;  // three names of one formula
+  if (name == "gelu" && !family.feed_forward.gelu_is_tanh) return Activation::kGelu;
+  if (name == "gelu" || name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
+    return Activation::kGeluTanh;  // names of one formula
   }
   if (name == "relu") return Activation::kRelu;
   fail(config, family.feed_forward.activation_key,
@@ -65,6 +65,9 @@ double cap(const ModelConfig& config, std::string_view key) {
 
 double attention_scale(const ModelConfig& config, const Family& family, std::int64_t head_dim,
                        std::size_t layer) {
+  if (!family.attention.scale_key.empty()) {
+    return config.require_number(family.attention.scale_key);
+  }
   auto dimensions = static_cast<double>(head_dim);
   if (!family.attention.query_scalar_key.empty()) {
     dimensions = config.require_number(family.attention.query_scalar_key);
@@ -97,6 +100,78 @@ void check_layer_types(const ModelConfig& config, const Family& family,
       fail(config, "layer_types",
            layer + " is neither 'full_attention' nor 'sliding_attention', so it cannot be run");
     }
+  }
+}
+
+// A family whose layers alternate by default cannot do without a window.
+void require_window(const ModelConfig& config, const Family& family) {
+  if (!family.attention.needs_window || config.integer("sliding_window").value_or(0) > 0) return;
+  if (config.find_list("layer_types") != nullptr) return;  // check_layer_types() knows better
+  fail(config, "sliding_window", "missing, and a " + config.model_type() + " model needs one");
+}
+
+// Whether a layer rotates queries and keys.
+bool rotates(const ModelConfig& config, const Family& family, std::uint64_t window,
+             std::size_t layer) {
+  switch (family.rotary.rotates) {
+    case Rotates::kAll:
+      return true;
+    case Rotates::kWindowed:
+      return window > 0;
+    case Rotates::kWindowedIfSet:
+      return window > 0 || !config.has("sliding_window");
+    case Rotates::kListed:
+      break;
+  }
+  const auto* listed = config.find_list("no_rope_layers");
+  if (listed == nullptr || listed->empty()) {
+    const auto every = config.require_integer("no_rope_layer_interval");
+    require_positive(config, "no_rope_layer_interval", every);
+    return (layer + 1) % static_cast<std::size_t>(every) != 0;
+  }
+  const ModelConfig::Value& value = listed->at(layer);
+  const auto* number = std::get_if<std::int64_t>(&value);
+  const auto* flag = std::get_if<bool>(&value);
+  if (number == nullptr && flag == nullptr) fail(config, "no_rope_layers", "holds no numbers");
+  return number != nullptr ? *number != 0 : *flag;
+}
+
+// A factor that config.json has for the family; 1 where it does not know one.
+double factor(const ModelConfig& config, std::string_view key) {
+  return key.empty() ? 1 : config.require_number(key);
+}
+
+void set_factors(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
+  const Family& family = *recipe.family;
+  recipe.norm_eps = family.norms.epsilon_key.empty()
+                        ? family.norms.epsilon
+                        : config.require_number(family.norms.epsilon_key);
+  recipe.embedding_scale = family.ends.root_scale
+                               ? std::sqrt(static_cast<double>(tree.facts.hidden))
+                               : factor(config, family.ends.embedding_scale_key);
+  recipe.residual_scale = factor(config, family.residual.scale_key);
+  const double divisor = factor(config, family.ends.logit_divisor_key);
+  if (divisor == 0) fail(config, family.ends.logit_divisor_key, "must not be 0");
+  recipe.logit_scale = factor(config, family.ends.logit_scale_key) / divisor;
+  recipe.attention_softcap = cap(config, family.attention.cap_key);
+  recipe.logit_softcap = cap(config, family.ends.logit_cap_key);
+  recipe.clip = cap(config, family.attention.clip_key);
+  recipe.parallel = family.residual.parallel;
+  if (!family.residual.parallel_key.empty()) {
+    recipe.parallel = config.boolean(family.residual.parallel_key).value_or(false);
+  }
+}
+
+// One rotary embedding, or one for layers that see all positions and one for those with a window.
+void set_rotaries(const ModelConfig& config, Recipe& recipe) {
+  const Family& family = *recipe.family;
+  if (!family.ends.positions.empty()) return;
+  if (!family.rotary.by_layer_type) {
+    recipe.rotaries.push_back(make_rotary(config, family, recipe.head_dim, ""));
+    return;
+  }
+  for (const char* type : {"full_attention", "sliding_attention"}) {
+    recipe.rotaries.push_back(make_rotary(config, family, recipe.head_dim, type));
   }
 }
 
@@ -163,7 +238,45 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
   return routing;
 }
 
+// The recipe of the layer that comes after those that `recipe` has.
+LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const LayerFacts& facts,
+                       Recipe& recipe) {
+  const Family& family = *recipe.family;
+  const std::size_t number = recipe.layers.size();
+  LayerRecipe layer;
+  layer.name = tree.modules[facts.module].name;
+  layer.window = facts.window;
+  layer.attention_scale = attention_scale(config, family, recipe.head_dim, number);
+  if (!recipe.rotaries.empty() && rotates(config, family, facts.window, number)) {
+    layer.rotary = family.rotary.by_layer_type && facts.window > 0 ? 1 : 0;
+  }
+  const auto has = [&](std::string_view module) {
+    return !module.empty() && tree.find_module(layer.module(module)) != nullptr;
+  };
+  layer.head_norms = has(family.attention.query_norm);
+  if (has(kLinearBlock)) {
+    layer.mixing = Mixing::kLinear;
+    recipe.linear = read_linear_sizes(config);
+  }
+  layer.experts = facts.experts > 0;
+  if (!layer.experts) return layer;
+  if (family.mixture.router.empty()) fail(config, "num_experts", "experts cannot be run");
+  recipe.routing = make_routing(config, family.mixture, facts);
+  layer.shared = has(family.mixture.shared.block);
+  return layer;
+}
+
 }  // namespace
+
+std::string attention_home(const Family& family, const LayerRecipe& layer) {
+  const AttentionModules& names = family.attention;
+  return layer.module(names.fused.empty() ? names.key : names.fused);
+}
+
+std::string feed_forward_home(const Family& family, const LayerRecipe& layer) {
+  if (layer.experts) return layer.module(family.mixture.router);
+  return layer.module(family.feed_forward.block, family.feed_forward.up);
+}
 
 Recipe make_recipe(const Model& model) {
   if (!model.config) {
@@ -186,39 +299,21 @@ Recipe make_recipe(const Model& model) {
   }
   if (tree.facts.layers.empty()) throw Error(config.source() + ": the model has no layers");
   set_heads(config, tree, recipe);
-  recipe.norm_eps = config.require_number(family.norms.epsilon_key);
   recipe.activation = find_activation(config, family);
-  if (family.ends.positions.empty()) {
-    recipe.rotaries.push_back(make_rotary(config, family, recipe.head_dim));
-  }
+  set_factors(config, tree, recipe);
+  set_rotaries(config, recipe);
   check_layer_types(config, family, tree.facts.layers);
-  for (const LayerFacts& layer : tree.facts.layers) {
-    LayerRecipe made;
-    made.name = tree.modules[layer.module].name;
-    made.window = layer.window;
-    made.attention_scale = attention_scale(config, family, recipe.head_dim, recipe.layers.size());
-    if (!recipe.rotaries.empty()) made.rotary = 0;
-    const std::string_view head_norm = family.attention.query_norm;
-    made.head_norms = !head_norm.empty() && tree.find_module(made.module(head_norm)) != nullptr;
-    made.experts = layer.experts > 0;
-    if (made.experts) {
-      if (family.mixture.router.empty()) fail(config, "num_experts", "cannot be run");
-      recipe.routing = make_routing(config, family.mixture, layer);
-      const std::string_view shared = family.mixture.shared.block;
-      made.shared = !shared.empty() && tree.find_module(made.module(shared)) != nullptr;
-    }
-    if (tree.find_module(made.module(kLinearBlock)) != nullptr) {
-      made.mixing = Mixing::kLinear;
-      recipe.linear = read_linear_sizes(config);
-    }
-    recipe.layers.push_back(std::move(made));
+  require_window(config, family);
+  for (const LayerFacts& facts : tree.facts.layers) {
+    recipe.layers.push_back(make_layer(config, tree, facts, recipe));
   }
-  if (family.ends.root_scale) {
-    recipe.embedding_scale = std::sqrt(static_cast<double>(tree.facts.hidden));
-  }
-  recipe.attention_softcap = cap(config, family.attention.cap_key);
-  recipe.logit_softcap = cap(config, family.ends.logit_cap_key);
   recipe.max_positions = tree.facts.max_positions;
+  // Frequencies that grow with the length are for lengths beyond the model's.
+  for (const Rotary& rotary : recipe.rotaries) {
+    if (rotary.stretch <= 1) continue;
+    recipe.max_positions =
+        static_cast<std::uint64_t>(static_cast<double>(recipe.max_positions) * rotary.stretch);
+  }
   return recipe;
 }
 

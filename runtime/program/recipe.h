@@ -41,15 +41,24 @@ struct Recipe {
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
   double norm_eps = 0;
+  bool parallel = false;  // the two blocks of a layer see the same stream
   Activation activation = Activation::kSilu;
   std::vector<Rotary> rotaries;
   double embedding_scale = 1;
+  double residual_scale = 1;     // of what blocks add to the stream
+  double logit_scale = 1;        // before the cap
+  double clip = 0;               // of queries, keys and values; 0: none
   double attention_softcap = 0;  // 0: none
   double logit_softcap = 0;      // 0: none
   Routing routing;
   std::optional<LinearSizes> linear;  // of the layers with linear attention
   std::uint64_t max_positions = 0;    // 0: unknown
 };
+
+/// The full names of the modules where a layer's attention, and what comes after it, are computed.
+/// The stream goes there where no norm before it has a place of its own.
+std::string attention_home(const Family& family, const LayerRecipe& layer);
+std::string feed_forward_home(const Family& family, const LayerRecipe& layer);
 
 // The recipe for a model. Throws Error where it cannot be run: it has no config.json, its
 // model_type is not in the table (the message lists those that are), or a field of config.json asks

@@ -86,6 +86,37 @@ void ProductStep::run(Pass& pass) {
   products.run(pass, pass.of(from), pass.rows(), out, width);
 }
 
+void HeadNorms::apply(float* heads, std::size_t count, std::size_t head_dim) const {
+  if (norms.empty()) return;
+  if (norms.size() == 1 && norms.front().width() == count * head_dim) {
+    norms.front().apply(heads, heads);
+    return;
+  }
+  for (std::size_t head = 0; head < count; ++head) {
+    float* const own = heads + head * head_dim;
+    (norms.size() == 1 ? norms.front() : norms[head]).apply(own, own);
+  }
+}
+
+// Queries and keys of a position, as they are compared; `row` has its values behind them.
+void AttentionStep::prepare(std::size_t position, float* row) const {
+  const auto normalize = [&] {
+    query_norm.apply(row, heads, head_dim);
+    key_norm.apply(row + heads * head_dim, kv_heads, head_dim);
+  };
+  if (!norm_after_rotation) normalize();
+  if (clip > 0) {
+    const std::size_t width = (heads + 2 * kv_heads) * head_dim;
+    for (std::size_t i = 0; i < width; ++i) row[i] = std::clamp(row[i], -clip, clip);
+  }
+  if (rotary != nullptr) {
+    for (std::size_t head = 0; head < heads + kv_heads; ++head) {
+      rotary->turn(position, row + head * head_dim);
+    }
+  }
+  if (norm_after_rotation) normalize();
+}
+
 void AttentionStep::run(Pass& pass) {
   const std::size_t width = (heads + 2 * kv_heads) * head_dim;
   float* const rows = pass.of(Buffer::kHeads);
@@ -108,18 +139,11 @@ void AttentionStep::run(Pass& pass) {
     view.fresh_keys = fresh.data();
     view.fresh_values = fresh.data() + pass.rows() * position_bytes;
   }
+  if (rotary != nullptr) rotary->prepare(pass.first, pass.rows(), pass.length);
   for_rows(pass, [&](std::size_t row) {
     const std::size_t position = pass.first + row;
     float* const own = rows + row * width;
-    for (std::size_t head = 0; head < heads + kv_heads; ++head) {
-      float* const x = own + head * head_dim;
-      const NormWeights& norm = head < heads ? query_norm : key_norm;
-      if (norm.width() > 0) norm.apply(x, x);
-      if (rotary != nullptr) {
-        const std::size_t at = position * rotary->half;
-        rotate(rotary->cosine.data() + at, rotary->sine.data() + at, rotary->half, x);
-      }
-    }
+    prepare(position, own);
     for (std::size_t head = 0; head < kv_heads; ++head) {
       const float* key = own + (heads + head) * head_dim;
       store_vector(format, std::span(key, head_dim), view.key(position, head));
@@ -152,13 +176,16 @@ void GateStep::run(Pass& pass) {
 void AddStep::run(Pass& pass) {
   float* const stream = pass.of(Buffer::kStream);
   const float* const change = pass.of(Buffer::kChange);
-  for (std::size_t i = 0; i < pass.rows() * width; ++i) stream[i] += change[i];
+  for (std::size_t i = 0; i < pass.rows() * width; ++i) {
+    stream[i] += scale * change[i];
+  }
 }
 
-void CapStep::run(Pass& pass) {
+void LogitsStep::run(Pass& pass) {
   float* const logits = pass.of(Buffer::kLogits);
   for (std::size_t i = 0; i < pass.rows() * width; ++i) {
-    logits[i] = softcap * std::tanh(logits[i] / softcap);
+    logits[i] *= scale;
+    if (softcap > 0) logits[i] = softcap * std::tanh(logits[i] / softcap);
   }
 }
 

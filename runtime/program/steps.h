@@ -18,6 +18,7 @@
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/product.h"
 #include "runtime/kernels/team.h"
+#include "runtime/program/angles.h"
 #include "runtime/program/pass.h"
 #include "runtime/program/weights.h"
 
@@ -109,11 +110,11 @@ struct ProductStep final : Step {
   std::size_t width = 0;  // of `to`
 };
 
-/// The angles of rotary embedding for all positions.
-struct RotaryTable {
-  std::size_t half = 0;       // pairs of dimensions that rotate
-  std::vector<float> cosine;  // [positions, half]
-  std::vector<float> sine;
+/// The norms of all query or key heads of a position. No norms: none. One: for each head, or for
+/// all of them at once where it is as wide. Several: one for each head.
+struct HeadNorms {
+  std::vector<NormWeights> norms;
+  void apply(float* heads, std::size_t count, std::size_t head_dim) const;
 };
 
 /// kAttended = attention of kHeads over the layer's cache, after norms of heads and rotation.
@@ -124,13 +125,18 @@ struct AttentionStep final : Step {
   std::size_t heads = 0;
   std::size_t kv_heads = 0;
   std::size_t head_dim = 0;
-  NormWeights query_norm, key_norm;           // no weights: none
-  std::shared_ptr<const RotaryTable> rotary;  // null: none
+  HeadNorms query_norm, key_norm;
+  bool norm_after_rotation = false;
+  float clip = 0;                        // 0: none
+  std::shared_ptr<RotaryAngles> rotary;  // null: none
   AttentionSettings settings;
   CacheFormat format = CacheFormat::kF32;
   std::size_t capacity = 0;  // positions that the cache keeps
   OfEachSequence<std::vector<std::byte>> caches;
   std::vector<std::byte> fresh;  // positions of this pass that have no place in the cache yet
+
+ private:
+  void prepare(std::size_t position, float* row) const;
 };
 
 /// kGated = gate(kWide) x the columns from `width` on, or gate(kWide) where it is not `gated`.
@@ -142,18 +148,20 @@ struct GateStep final : Step {
   std::size_t width = 0;
 };
 
-/// kStream += kChange.
+/// kStream += scale x kChange.
 struct AddStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "add"; }
+  float scale = 1;
   std::size_t width = 0;
 };
 
-/// kLogits = softcap x tanh(kLogits / softcap).
-struct CapStep final : Step {
+/// kLogits = softcap x tanh(scale x kLogits / softcap), or scale x kLogits without a cap.
+struct LogitsStep final : Step {
   void run(Pass& pass) override;
-  std::string_view name() const override { return "softcap"; }
-  float softcap = 0;
+  std::string_view name() const override { return "logits"; }
+  float scale = 1;
+  float softcap = 0;  // 0: none
   std::size_t width = 0;
 };
 

@@ -114,12 +114,16 @@ TEST_P(Families, GiveTheLogitsAndIdsOfTransformers) {
 
 TEST_P(Families, ComputeTheSameBitsWithLayersSpreadOverDevices) {
   const Result whole = this->whole();
-  const Result spread = placed([](const ModelTensor& tensor, TensorId) {
-    return static_cast<std::uint32_t>(layer_of(tensor) + 1) % 3;  // 0: 0, 1: 1, 2: cpu, rest: 0
+  const auto device_of = [](int layer) { return static_cast<std::uint32_t>(layer + 1) % 3; };
+  const Result spread = placed([&](const ModelTensor& tensor, TensorId) {
+    return device_of(layer_of(tensor));  // 0: 0, 1: 1, 2: cpu, and so on; the rest: 0
   });
   EXPECT_EQ(spread.logits, whole.logits);
   EXPECT_EQ(spread.report.sequences[0].new_ids, whole.report.sequences[0].new_ids);
-  EXPECT_EQ(spread.report.hops, 3u);  // 0 -> 1 -> cpu -> 0; the last layer stays with the head
+  // From the embedding to the first layer and so on, and from the last one to the head.
+  const auto layers = static_cast<int>(open_made(family()).tree.facts.layers.size());
+  const std::uint64_t home = device_of(layers - 1) == device_of(-1) ? 0 : 1;
+  EXPECT_EQ(spread.report.hops, static_cast<std::uint64_t>(layers) + home);
 }
 
 TEST_P(Families, ComputeTheSameBitsWithEveryTensorOnAnotherDeviceThanItsNeighbour) {
@@ -334,8 +338,8 @@ TEST_F(Executor, NamesTheModelsItCanRunWhereItCannotRunOne) {
 }
 
 TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
-  set_config("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\", \"factor\": 4.0");
-  EXPECT_THAT(error(), HasSubstr("rope_type: 'yarn' cannot be run"));
+  set_config("\"rope_type\": \"default\"", "\"rope_type\": \"proportional\"");
+  EXPECT_THAT(error(), HasSubstr("rope_type: 'proportional' cannot be run"));
   set_config("\"vocab_size\": 64", "\"vocab_size\": 64, \"hidden_act\": \"mish\"");
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
 }
@@ -427,7 +431,7 @@ TEST(LogitsFile, IsNotThereUntilItIsFinished) {
 
 TEST(Rotary, BlendsTheFrequenciesOfLlama3BetweenLongAndShortWaves) {
   const Model model = open_made("llama3");
-  const Rotary rotary = make_rotary(*model.config, *make_recipe(model).family, 8);
+  const Rotary rotary = make_rotary(*model.config, *make_recipe(model).family, 8, "");
   // Wavelengths are 10^i x 2 pi positions. Frequencies of those over 16 are divided by eight, and
   // those under 4 are kept.
   ASSERT_EQ(rotary.inverse_frequency.size(), 4u);

@@ -25,7 +25,7 @@ MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
 
 
 def rope(kind="default", **more):
-    return dict(rope_type=kind, rope_theta=10000.0, **more)
+    return {"rope_type": kind, "rope_theta": 10000.0, **more}
 
 
 MODELS = {
@@ -63,6 +63,74 @@ MODELS = {
     "glm4_moe_plain": dict(SMALL, model_type="glm4_moe", n_routed_experts=4, num_experts_per_tok=2,
                            moe_intermediate_size=20, first_k_dense_replace=2, norm_topk_prob=False,
                            rope_parameters=rope(partial_rotary_factor=0.5)),
+    "gemma": dict(SMALL, model_type="gemma", head_dim=16, attention_bias=True, hidden_act="gelu",
+                  tie_word_embeddings=False, rope_parameters=rope()),
+    "gemma3_text": dict(SMALL, model_type="gemma3_text", num_hidden_layers=4, head_dim=16,
+                        query_pre_attn_scalar=24, sliding_window=4, final_logit_softcapping=3.0,
+                        hidden_activation="gelu_pytorch_tanh", sliding_window_pattern=3,
+                        rope_parameters=dict(full_attention=rope("linear", factor=2.0, rope_theta=700.0),
+                                             sliding_attention=rope(rope_theta=50.0))),
+    "gemma3_older": dict(SMALL, model_type="gemma3_text", head_dim=8, sliding_window=5,
+                         sliding_window_pattern=2, rope_theta=900.0, rope_local_base_freq=80.0,
+                         rope_scaling=dict(rope_type="linear", factor=4.0)),
+    "olmo": dict(SMALL, model_type="olmo", clip_qkv=0.4, attention_bias=True, rope_parameters=rope()),
+    "olmo2": dict(SMALL, model_type="olmo2", attention_bias=True, rope_parameters=rope()),
+    "olmo3": dict(SMALL, model_type="olmo3", num_hidden_layers=4, sliding_window=5, rope_theta=900.0,
+                  rope_scaling=rope("yarn", factor=4.0, original_max_position_embeddings=10,
+                                    attention_factor=1.3, rope_theta=900.0)),
+    "exaone4": dict(SMALL, model_type="exaone4", num_hidden_layers=4, sliding_window=5,
+                    sliding_window_pattern=3, rope_parameters=rope()),
+    "exaone4_plain": dict(SMALL, model_type="exaone4", head_dim=16, sliding_window=None,
+                          layer_types=["full_attention"] * 3, rope_parameters=rope()),
+    "granite": dict(SMALL, model_type="granite", attention_bias=True, mlp_bias=True,
+                    embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.4,
+                    attention_multiplier=0.3, tie_word_embeddings=True, rope_parameters=rope()),
+    "cohere": dict(SMALL, model_type="cohere", logit_scale=0.5, use_qk_norm=True, attention_bias=True,
+                   rope_parameters=rope()),
+    "cohere2": dict(SMALL, model_type="cohere2", num_hidden_layers=4, sliding_window=5,
+                    sliding_window_pattern=3, logit_scale=0.25, rope_parameters=rope()),
+    "smollm3": dict(SMALL, model_type="smollm3", num_hidden_layers=4, no_rope_layer_interval=2,
+                    use_sliding_window=True, sliding_window=5, attention_bias=True, mlp_bias=True,
+                    rope_parameters=rope()),
+    "smollm3_listed": dict(SMALL, model_type="smollm3", no_rope_layers=[0, 1, 1], rope_parameters=rope()),
+    "glm": dict(SMALL, model_type="glm", head_dim=16, rope_parameters=rope(partial_rotary_factor=0.5)),
+    "glm4": dict(SMALL, model_type="glm4", head_dim=16, attention_bias=False,
+                 rope_parameters=rope(partial_rotary_factor=0.25)),
+    "ernie4_5": dict(SMALL, model_type="ernie4_5", head_dim=16, use_bias=True, tie_word_embeddings=True,
+                     rope_parameters=rope()),
+    "helium": dict(SMALL, model_type="helium", head_dim=8, attention_bias=True, mlp_bias=True,
+                   rope_parameters=rope()),
+    "hunyuan_v1_dense": dict(SMALL, model_type="hunyuan_v1_dense", head_dim=16, attention_bias=True,
+                             rope_parameters=rope()),
+    "starcoder2": dict(SMALL, model_type="starcoder2", sliding_window=5, use_bias=True,
+                       hidden_act="gelu_pytorch_tanh", rope_parameters=rope()),
+    "stablelm": dict(SMALL, model_type="stablelm", use_qkv_bias=True, qk_layernorm=True,
+                     use_parallel_residual=True, rope_parameters=rope(partial_rotary_factor=0.5)),
+    "stablelm_serial": dict(SMALL, model_type="stablelm", rope_parameters=rope(partial_rotary_factor=0.25)),
+    "phi": dict(SMALL, model_type="phi", qk_layernorm=True, hidden_act="gelu_new",
+                rope_parameters=rope(partial_rotary_factor=0.5)),
+    "ministral": dict(SMALL, model_type="ministral", head_dim=16, sliding_window=5,
+                      layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+                      rope_parameters=rope()),
+    "seed_oss": dict(SMALL, model_type="seed_oss", head_dim=16, attention_bias=True,
+                     attention_out_bias=True, mlp_bias=True, rope_parameters=rope()),
+    "llama_yarn": dict(SMALL, model_type="llama", head_dim=16, rope_parameters=rope(
+        "yarn", factor=4.0, original_max_position_embeddings=10)),
+    "llama_yarn_settings": dict(SMALL, model_type="llama", head_dim=16, rope_parameters=rope(
+        "yarn", factor=8.0, original_max_position_embeddings=20, beta_fast=16.0, beta_slow=2.0,
+        mscale=0.7, mscale_all_dim=1.4, truncate=False)),
+    "llama_dynamic": dict(SMALL, model_type="llama", max_position_embeddings=8, rope_parameters=rope(
+        "dynamic", factor=4.0)),
+    "phi3_longrope": dict(SMALL, model_type="phi3", sliding_window=None,
+                          original_max_position_embeddings=30, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 3.0], partial_rotary_factor=0.5)),
+    "phi3_longrope_crossing": dict(SMALL, model_type="phi3", sliding_window=None,
+                                   original_max_position_embeddings=15, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 3.0], attention_factor=1.2,
+        partial_rotary_factor=0.5)),
+    "phi3_longrope_long": dict(SMALL, model_type="phi3", sliding_window=None,
+                               original_max_position_embeddings=10, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.5, 2.0, 4.0], long_factor=[2.0, 3.0, 5.0, 7.0])),
     "gemma2": dict(SMALL, model_type="gemma2", head_dim=16, query_pre_attn_scalar=24,
                    sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                    hidden_activation="gelu_pytorch_tanh", rope_parameters=rope(),
@@ -129,11 +197,11 @@ for name in names:
     config = transformers.AutoConfig.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     fill(model.float().eval(), config.model_type)
-    ids = list(PROMPT)
+    prompt = torch.tensor([PROMPT])
+    model.generation_config.eos_token_id = None
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
-        for _ in range(8):
-            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        logits = model(prompt).logits[0]
+        ids = model.generate(prompt, max_new_tokens=8, min_new_tokens=8, do_sample=False)[0].tolist()
     with open(os.path.join(folder, "expected.txt"), "w") as f:
         print(*ids[: len(PROMPT)], file=f)
         print(*ids[len(PROMPT):], file=f)

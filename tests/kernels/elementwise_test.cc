@@ -117,6 +117,18 @@ TEST(Rotation, TurnsPairsOfHalvesAndLeavesTheRest) {
   EXPECT_EQ(head[4], 5);
 }
 
+TEST(Rotation, TurnsPairsOfNeighboursAndLeavesTheRest) {
+  const float angle = 0.7F;
+  const float cosine[] = {1, std::cos(angle)}, sine[] = {0, std::sin(angle)};
+  float head[] = {1, 2, 3, 4, 5};
+  rotate_neighbours(cosine, sine, 2, head);
+  EXPECT_EQ(head[0], 1);
+  EXPECT_EQ(head[1], 2);
+  EXPECT_FLOAT_EQ(head[2], 3 * std::cos(angle) - 4 * std::sin(angle));
+  EXPECT_FLOAT_EQ(head[3], 4 * std::cos(angle) + 3 * std::sin(angle));
+  EXPECT_EQ(head[4], 5);
+}
+
 TEST(TransposedProducts, AreTheFormulaWithABias) {
   on_every_set([](const InstructionSet& set) {
     std::mt19937 random(5);

@@ -64,11 +64,20 @@ TEST_P(Programs, GiveTheLogitsOfTransformers) {
   EXPECT_EQ(hops_, 0u);
 }
 
+// Whether some angles of the prompt depend on how much of it is computed in one go, as they do in
+// transformers.
+bool depends_on_length(const Recipe& recipe, std::size_t length) {
+  return std::ranges::any_of(recipe.rotaries, [&](const Rotary& rotary) {
+    return rotary.trained > 0 && rotary.trained < length;
+  });
+}
+
 // Whatever is computed together: the whole prompt, parts of it, or one token after another.
 TEST_P(Programs, GiveTheSameBitsHoweverAPromptIsDivided) {
   const std::vector<float> whole = logits(on_cpu, expected_.prompt.size());
+  const bool depends = depends_on_length(make_recipe(model_), expected_.prompt.size());
   for (const std::size_t at_once : {1, 2, 3, 7}) {
-    EXPECT_EQ(logits(on_cpu, at_once), whole) << at_once << " at a time";
+    EXPECT_EQ(logits(on_cpu, at_once) == whole, !depends) << at_once << " at a time";
   }
 }
 
