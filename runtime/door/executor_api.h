@@ -13,7 +13,7 @@
 
 namespace berth {
 
-inline constexpr int kExecutorApiVersion = 4;
+inline constexpr int kExecutorApiVersion = 5;
 inline constexpr const char* kExecutorDoor = "berth_executor_api";
 
 struct ExecutorApi {

@@ -27,7 +27,8 @@ constexpr std::int64_t kLogitElements = 16
 class PlacedDecoder final : public Decoder {
  public:
   PlacedDecoder(const Recipe& recipe, const Model& model, const Plan& plan,
-                const LoadedModel& loaded, std::int64_t capacity, const std::atomic<bool>* cancel)
+                const LoadedModel& loaded, std::int64_t capacity, const std::atomic<bool>* cancel,
+                StepLog* log)
       : recipe_(recipe),
         family_(*recipe.family),
         placement_(plan, model.tree, loaded),
@@ -37,6 +38,7 @@ class PlacedDecoder final : public Decoder {
         head_(std::string(family_.ends.head) + ".weight"),
         capacity_(capacity),
         cancel_(cancel),
+        log_(log),
         cache_dtype_(plan.workload.kv_dtype ? scalar_type(*plan.workload.kv_dtype) : std::nullopt),
         caches_(recipe.layers.size()),
         states_(recipe.layers.size()) {
@@ -64,6 +66,13 @@ class PlacedDecoder final : public Decoder {
   Placed residual_block(const Placed& stream, const BlockNames& names,
                         const std::function<Placed(const Placed&)>& block);
   std::vector<float> logits(const Placed& hidden);
+  double started() const { return log_ != nullptr ? log_->now() : 0; }
+  // Logs a step of this pass that began at `begin`. Every pass has the same steps in one order.
+  void log_step(const char* name, std::int32_t layer, DeviceIndex device, double begin) {
+    if (log_ == nullptr) return;
+    if (step_ == log_->steps.size()) log_->steps.push_back({name, layer, device});
+    log_->add(step_++, begin);
+  }
   void check_cancel() const {
     if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
       throw Interrupted("interrupted while computing");
@@ -79,6 +88,8 @@ class PlacedDecoder final : public Decoder {
   std::string head_;
   std::int64_t capacity_;
   const std::atomic<bool>* cancel_;
+  StepLog* log_;
+  std::uint32_t step_ = 0;  // that the log gets next
   std::optional<at::ScalarType> cache_dtype_;
   std::vector<KvCache> caches_;
   std::vector<LinearState> states_;  // of the layers with linear attention
@@ -185,11 +196,17 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
                 std::to_string(positions_) + " of " + std::to_string(capacity_) + " positions");
   }
   placement_.reset_hops();
+  step_ = 0;
+  const double pass_began = started();
   Placed hidden = embed(ids);
+  log_step("embedding", -1, hidden.device, pass_began);
   for (std::size_t layer = 0; layer < recipe_.layers.size(); ++layer) {
     check_cancel();
+    const auto number = static_cast<std::int32_t>(layer);
+    double began = started();
     if (recipe_.parallel) {
       hidden = both_blocks(layer, hidden);
+      log_step("layer", number, hidden.device, began);
       continue;
     }
     const LayerRecipe& recipe = recipe_.layers[layer];
@@ -200,13 +217,17 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
     hidden = residual_block(
         hidden, {name(norms.attention), name(norms.attention_out), attention_home(family_, recipe)},
         [&](const Placed& input) { return mix(layer, input); });
+    log_step("attention", number, hidden.device, began);
+    began = started();
     hidden = residual_block(
         hidden,
         {name(norms.feed_forward), name(norms.feed_forward_out),
          feed_forward_home(family_, recipe)},
         [&](const Placed& input) { return operations_.feed_forward(recipe, input); });
+    log_step("feed-forward", number, hidden.device, began);
   }
   check_cancel();
+  const double head_began = started();
   positions_ += count;
   const std::string norm(family_.ends.final_norm);
   hidden = operations_.norm(hidden, norm);
@@ -214,15 +235,16 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
   const auto rows = [&](std::int64_t begin, std::int64_t number) {
     return Placed{hidden.value.narrow(0, begin, number), hidden.device};
   };
-  if (!all) return logits(rows(count - 1, 1));
   std::vector<float> block;
   const std::int64_t width = logits_width();
   const std::int64_t at_once = std::max<std::int64_t>(1, kLogitElements / width);
-  for (std::int64_t begin = 0; begin < count; begin += at_once) {
+  for (std::int64_t begin = all ? 0 : count - 1; begin < count; begin += at_once) {
     check_cancel();
     block = logits(rows(begin, std::min(at_once, count - begin)));
-    all(block);
+    if (all) all(block);
   }
+  log_step("head", -1, hidden.device, head_began);
+  if (log_ != nullptr) log_->add_pass(static_cast<std::uint64_t>(count), pass_began);
   return {block.end() - width, block.end()};
 }
 
@@ -249,10 +271,10 @@ class WithPlainErrors final : public Decoder {
 std::unique_ptr<Decoder> make_reference_decoder(const Recipe& recipe, const Model& model,
                                                 const Plan& plan, const LoadedModel& loaded,
                                                 std::int64_t capacity,
-                                                const std::atomic<bool>* cancel) {
+                                                const std::atomic<bool>* cancel, StepLog* log) {
   std::unique_ptr<Decoder> decoder;
   with_plain_errors([&] {
-    decoder = std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel);
+    decoder = std::make_unique<PlacedDecoder>(recipe, model, plan, loaded, capacity, cancel, log);
   });
   return std::make_unique<WithPlainErrors>(std::move(decoder));
 }

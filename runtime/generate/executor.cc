@@ -280,7 +280,7 @@ std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& mod
   if (why_not.empty()) {
     kernels = instruction_set().name;
     return make_compiled_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel,
-                                 options.activations);
+                                 options.activations, options.log);
   }
   kernels = "libtorch: " + why_not;
   if (needs_own_kernels(model.tree)) {
@@ -293,7 +293,8 @@ std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& mod
   const MakeDecoder make = options.open_reference();
   std::vector<std::unique_ptr<Decoder>> decoders;
   for (std::uint64_t i = 0; i < plan.workload.batch; ++i) {
-    decoders.push_back(make(prepared.recipe, model, plan, loaded, positions, options.cancel));
+    decoders.push_back(
+        make(prepared.recipe, model, plan, loaded, positions, options.cancel, options.log));
   }
   return std::make_unique<DecoderOfEach>(std::move(decoders));
 }
@@ -363,6 +364,7 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   std::vector<float> logits = decoder->forward(generation.feeds(), on_logits);
   report.prefill_seconds = seconds_since(prefill_start);
   if (logits_file) logits_file->finish();
+  if (options.log != nullptr) options.log->prompt_passes = options.log->passes.size();
 
   const auto decode_start = Clock::now();
   for (generation.take(logits, width); !generation.feeds().empty();

@@ -17,6 +17,7 @@
 #include "berth/plan.h"
 #include "runtime/kernels/choice.h"
 #include "runtime/program/decoder.h"
+#include "runtime/program/step_log.h"
 
 namespace berth {
 
@@ -34,6 +35,7 @@ struct RunOptions {
   // A safetensors file to write, with one tensor `logits` [positions of the prompt, vocabulary]
   // F32.
   std::optional<std::filesystem::path> logits_file;
+  StepLog* log = nullptr;  // gets the time of every step. Default: nothing is timed
   const std::atomic<bool>* cancel = nullptr;
   // Called with the next text of a sequence as soon as no later token can change it; each time it
   // is valid UTF-8.

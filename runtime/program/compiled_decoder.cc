@@ -25,14 +25,21 @@ class CompiledDecoder final : public Decoder {
  public:
   CompiledDecoder(const Recipe& recipe, const Model& model, const Plan& plan,
                   const LoadedModel& loaded, std::size_t capacity, const std::atomic<bool>* cancel,
-                  ActivationBits bits)
+                  ActivationBits bits, StepLog* log)
       : weights_(model.tree, plan, loaded),
         program_(compile(recipe, weights_, capacity, plan.workload.kv_dtype)),
         team_(threads_to_use()),
         pass_(team_),
         capacity_(capacity),
-        cancel_(cancel) {
+        cancel_(cancel),
+        log_(log) {
     pass_.bits = bits;
+    if (log_ == nullptr) return;
+    for (const auto* const steps : {&program_.body, &program_.head}) {
+      for (const std::unique_ptr<Step>& step : *steps) {
+        log_->steps.push_back({std::string(step->name()), step->layer, step->device});
+      }
+    }
   }
 
   std::int64_t logits_width() const override {
@@ -51,10 +58,12 @@ class CompiledDecoder final : public Decoder {
       take_rows(feeds);
       pass_.begin(ids_);
       pass_.hops = 0;
-      run(program_.body);
+      const double started = log_ != nullptr ? log_->now() : 0;
+      run(program_.body, 0);
       if (!all) keep_last_rows();
+      if (pass_.rows() > 0) run(program_.head, program_.body.size());
+      if (log_ != nullptr) log_->add_pass(ids_.size(), started);
       if (pass_.rows() == 0) continue;
-      run(program_.head);
       if (all) all(logits());
       const std::span<const float> found = logits();
       for (std::size_t i = 0; i < last_rows_.size(); ++i) {
@@ -99,11 +108,13 @@ class CompiledDecoder final : public Decoder {
     }
   }
 
-  void run(const std::vector<std::unique_ptr<Step>>& steps) {
+  // `number`: of the first of them in the log.
+  void run(const std::vector<std::unique_ptr<Step>>& steps, std::size_t number) {
     for (const std::unique_ptr<Step>& step : steps) {
       if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
         throw Interrupted("interrupted while computing");
       }
+      const double started = log_ != nullptr ? log_->now() : 0;
       if (step->by_sequence()) {
         for (const SequenceRows& rows : sequences_) {
           pass_.show(rows);
@@ -113,6 +124,7 @@ class CompiledDecoder final : public Decoder {
       } else {
         step->run(pass_);
       }
+      if (log_ != nullptr) log_->add(static_cast<std::uint32_t>(number++), started);
       pass_.hops += step->hops;
     }
   }
@@ -137,6 +149,7 @@ class CompiledDecoder final : public Decoder {
   Pass pass_;
   std::size_t capacity_;
   const std::atomic<bool>* cancel_;
+  StepLog* log_;
   std::vector<std::size_t> positions_;  // of each sequence: how many are computed
 
   // Of the pass.
@@ -158,10 +171,10 @@ std::string why_not_compiled(const Recipe& recipe, const Model& model, const Pla
 std::unique_ptr<Decoder> make_compiled_decoder(const Recipe& recipe, const Model& model,
                                                const Plan& plan, const LoadedModel& loaded,
                                                std::int64_t capacity,
-                                               const std::atomic<bool>* cancel,
-                                               ActivationBits bits) {
+                                               const std::atomic<bool>* cancel, ActivationBits bits,
+                                               StepLog* log) {
   return std::make_unique<CompiledDecoder>(recipe, model, plan, loaded,
-                                           static_cast<std::size_t>(capacity), cancel, bits);
+                                           static_cast<std::size_t>(capacity), cancel, bits, log);
 }
 
 }  // namespace berth

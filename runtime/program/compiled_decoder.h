@@ -10,6 +10,7 @@
 #include "runtime/kernels/choice.h"
 #include "runtime/program/decoder.h"
 #include "runtime/program/recipe.h"
+#include "runtime/program/step_log.h"
 
 namespace berth {
 
@@ -18,13 +19,14 @@ std::string why_not_compiled(const Recipe& recipe, const Model& model, const Pla
                              const LoadedModel& loaded);
 
 /// `capacity` is how many positions the KV cache has. `bits`: of activations beside packed weights.
-/// `cancel` (may be null) is looked at before every step. All arguments but `capacity` must outlive
-/// the decoder. A prompt is computed 256 positions at a time. Throws Error where tensors are
-/// missing.
+/// `cancel` (may be null) is looked at before every step. `log`, where it is not null, gets the
+/// time of every step. All arguments but `capacity` must outlive the decoder. A prompt is computed
+/// 256 positions at a time. Throws Error where tensors are missing.
 std::unique_ptr<Decoder> make_compiled_decoder(const Recipe& recipe, const Model& model,
                                                const Plan& plan, const LoadedModel& loaded,
                                                std::int64_t capacity,
                                                const std::atomic<bool>* cancel,
-                                               ActivationBits bits = ActivationBits::k24);
+                                               ActivationBits bits = ActivationBits::k24,
+                                               StepLog* log = nullptr);
 
 }  // namespace berth

@@ -14,6 +14,7 @@ namespace berth {
 struct Model;
 struct Plan;
 struct Recipe;
+struct StepLog;
 class LoadedModel;
 
 // Called with the logits of consecutive positions: one or more whole rows, each of logits_width()
@@ -51,11 +52,12 @@ class Decoder {
 };
 
 // Makes a decoder. `capacity` is how many positions the KV cache has; `cancel` (may be null) is
-// looked at while computing. All arguments but `capacity` must outlive the decoder. Throws Error
-// for weights that are missing or cannot be computed with.
+// looked at while computing; `log` (may be null) gets the time of every step. All arguments but
+// `capacity` must outlive the decoder. Throws Error for weights that are missing or cannot be
+// computed with.
 using MakeDecoder = std::unique_ptr<Decoder> (*)(const Recipe& recipe, const Model& model,
                                                  const Plan& plan, const LoadedModel& loaded,
                                                  std::int64_t capacity,
-                                                 const std::atomic<bool>* cancel);
+                                                 const std::atomic<bool>* cancel, StepLog* log);
 
 }  // namespace berth

@@ -159,6 +159,30 @@ INSTANTIATE_TEST_SUITE_P(
              (std::get<1>(test.param) == Kernels::kOwn ? "_own" : "_reference");
     });
 
+TEST(Reference, LogsTheHalvesOfItsLayers) {
+  const Model model = open_made("llama");
+  const Plan plan = made_plan(model.tree, [](const ModelTensor& tensor, TensorId) {
+    return layer_of(tensor) == 1 ? kGpu0 : kCpu;
+  });
+  const MadeLoad loaded(model.tree, plan);
+  RunOptions options = options_for(read_expected("llama"));
+  options.kernels = Kernels::kReference;
+  options.new_tokens = 3;
+  StepLog log;
+  options.log = &log;
+  run(model, plan, loaded, options);
+  const std::size_t layers = model.tree.decoder_layers();
+  ASSERT_EQ(log.steps.size(), 2 + 2 * layers);
+  EXPECT_EQ(log.events.size(), 3 * log.steps.size());
+  EXPECT_EQ(log.passes.size(), 3u);
+  EXPECT_EQ(log.steps[3].name, "attention");
+  EXPECT_EQ(log.steps[4].name, "feed-forward");
+  EXPECT_EQ(log.steps[4].layer, 1);
+  EXPECT_EQ(log.steps[4].device, kGpu0);
+  EXPECT_EQ(log.steps.back().name, "head");
+  EXPECT_EQ(log.steps.back().device, kCpu);
+}
+
 TEST(OwnKernels, SayWhyTheyCannotCompute) {
   const Model model = open_made("llama");
   const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });

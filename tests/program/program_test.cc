@@ -154,6 +154,60 @@ TEST(Program, StopsWhenCancelled) {
   EXPECT_EQ(error_of([&] { decoder->forward(ids, nullptr); }), "interrupted while computing");
 }
 
+TEST(Program, LogsItsStepsByLayerAndDevice) {
+  const Model model = open_made("llama");
+  // The second layer is on another device.
+  const Plan plan = made_plan(model.tree, [](const ModelTensor& tensor, TensorId) {
+    return std::string_view(tensor.name).find("layers.1.") != std::string_view::npos ? kGpu0 : kCpu;
+  });
+  const MadeLoad loaded(model.tree, plan);
+  const Recipe recipe = make_recipe(model);
+  StepLog log;
+  const auto decoder =
+      make_compiled_decoder(recipe, model, plan, loaded, 300, nullptr, ActivationBits::k24, &log);
+  const std::vector<std::int64_t> prompt(258, 1);
+  decoder->forward(prompt, nullptr);
+  decoder->forward(std::span(prompt).first(1), nullptr);
+
+  std::vector<std::string> second_layer;
+  for (const StepLog::Step& step : log.steps) {
+    if (step.layer != 1) continue;
+    EXPECT_EQ(step.device, kGpu0) << step.name;
+    second_layer.push_back(step.name);
+  }
+  EXPECT_EQ(second_layer, (std::vector<std::string>{"norm", "q_proj, k_proj, v_proj", "attention",
+                                                    "o_proj", "add", "norm", "gate_proj, up_proj",
+                                                    "gate", "down_proj", "add"}));
+  EXPECT_EQ(log.steps.front().name, "embedding");
+  EXPECT_EQ(log.steps.front().layer, -1);
+  EXPECT_EQ(log.steps.back().name, "lm_head");
+  EXPECT_EQ(log.steps.back().layer, -1);
+
+  ASSERT_EQ(log.passes.size(), 3u);  // 256 positions, 2, and one
+  EXPECT_EQ(log.passes[0].rows, 256u);
+  EXPECT_EQ(log.passes[1].rows, 2u);
+  EXPECT_EQ(log.passes[2].rows, 1u);
+  // The head runs for the last part of the prompt only.
+  const std::size_t body = log.steps.size() - 2;
+  EXPECT_EQ(log.events.size(), 3 * body + 2 * 2);
+  double before = 0;
+  for (const StepLog::Event& event : log.events) {
+    EXPECT_LE(before, event.begin);
+    EXPECT_LE(event.begin, event.end);
+    before = event.end;
+  }
+  EXPECT_LE(log.passes[0].begin, log.events.front().begin);
+  EXPECT_LE(before, log.passes[2].end);
+}
+
+TEST(StepLog, ForgetsWhatIsTooMuch) {
+  StepLog log;
+  log.events.resize(StepLog::kMostEvents);
+  log.add(0, 0);
+  EXPECT_EQ(log.events.size(), StepLog::kMostEvents);
+  EXPECT_EQ(log.forgotten, 1u);
+}
+
 TEST(Program, SaysWhatItCannotComputeWith) {
   const Model model = open_made("llama");
   Plan plan = made_plan(model.tree, on_cpu);
