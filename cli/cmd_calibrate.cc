@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 
 // Shares of the time. What a part leaves is not given to others: more of it changes little.
 constexpr double kRamShare = 0.15;
-constexpr double kComputeShare = 0.35;
+constexpr double kKernelShare = 0.35;
 constexpr double kDiskShare = 0.25;
 constexpr double kGpuShare = 0.25;
 
@@ -106,8 +106,7 @@ class Calibrating {
 
   Measurements run() {
     part("host RAM", kRamShare, [&](double seconds) { measure_ram(seconds); });
-    part("matrix products on the CPU", kComputeShare,
-         [&](double seconds) { measure_compute(seconds); });
+    part("the kernels on the CPU", kKernelShare, [&](double seconds) { measure_kernels(seconds); });
     part("the disk of " + target_.folder.string(), kDiskShare,
          [&](double seconds) { measure_disk(seconds); });
     part("GPUs", kGpuShare, [&](double seconds) { measure_gpus(seconds); });
@@ -146,15 +145,22 @@ class Calibrating {
     take(measured_.ram->notes);
   }
 
-  void measure_compute(double seconds) {
-    ComputeOptions compute;
-    compute.seconds = seconds;
+  void measure_kernels(double seconds) {
+    KernelOptions kernels;
+    kernels.seconds = seconds;
+    kernels.threads = here_.threads;
+    constexpr double kEnough = 3;  // seconds for matrices as large as those of models
+    if (seconds < kEnough) {
+      kernels.width = 1024;
+      measured_.notes.push_back(
+          "the kernels were measured with small matrices, in a hurry: for figures that hold take "
+          "--seconds 20 or more");
+    }
     // As many bytes as RAM was measured over: four times the caches, if that much is free.
-    compute.weights =
+    kernels.weights =
         measured_.ram ? measured_.ram->bytes : std::min(std::uint64_t{1} << 30, available() / 4);
-    compute.cancel = cancel_;
-    measured_.compute = reference_library().measure_compute(compute);
-    take(measured_.compute->notes);
+    kernels.cancel = cancel_;
+    measured_.kernels = loader_library().measure_kernels(kernels);
   }
 
   void measure_disk(double seconds) {
@@ -206,7 +212,7 @@ int cmd_calibrate(const Options& options) {
   const InterruptGuard interrupt;
   const Measurements measured =
       interrupt.run([&] { return Calibrating(options, target, machine, interrupt.flag()).run(); });
-  if (!measured.ram && !measured.compute && !measured.disk && measured.gpus.gpus.empty()) {
+  if (!measured.ram && !measured.kernels && !measured.disk && measured.gpus.gpus.empty()) {
     throw Error(fmt::format("nothing could be measured: {}", measured.notes.front()));
   }
   write_file(file, write_machine(measured_machine(measured, machine)));

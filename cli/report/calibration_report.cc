@@ -47,13 +47,40 @@ void add_ram(const RamFigures& ram, std::vector<Figure>& figures) {
   figures.push_back({"cpu", "RAM copy", ram.copy, Unit::kBytes, "read and written bytes, both"});
 }
 
-void add_compute(const ComputeRates& compute, std::vector<Figure>& figures) {
-  for (const auto& [dtype, rate] : compute.matvec)
-    figures.push_back({"cpu", "matrix-vector " + dtype, rate, Unit::kBytes,
-                       fmt::format("weights read by torch's linear, {} threads", compute.threads)});
-  for (const auto& [dtype, rate] : compute.matmul)
-    figures.push_back(
-        {"cpu", "matrix product " + dtype, rate, Unit::kFlops, "torch's linear, up to 512 rows"});
+std::string positions_text(std::uint32_t positions) {
+  return fmt::format("{} position{}", positions, positions == 1 ? "" : "s");
+}
+
+// Of many positions what is computed counts, not what is read.
+Figure product_figure(const KernelFigures& kernels, const std::string& format,
+                      std::uint32_t positions, double rate) {
+  const std::string what = fmt::format("{}, {}", format, positions_text(positions));
+  const std::string how = fmt::format("{} threads, {}", kernels.threads, kernels.instructions);
+  if (positions == KernelFigures::kPromptRows) {
+    return {"cpu", what, kernels.flops.at(format), Unit::kFlops, how};
+  }
+  return {"cpu", what, rate, Unit::kBytes, how};
+}
+
+void add_kernels(const KernelFigures& kernels, std::vector<Figure>& figures) {
+  for (const auto& [format, rates] : kernels.rates.products) {
+    for (const auto& [positions, rate] : rates)
+      figures.push_back(product_figure(kernels, format, positions, rate));
+  }
+  for (const auto& [format, starts] : kernels.rates.starts) {
+    for (const auto& [positions, seconds] : starts)
+      figures.push_back({"cpu", fmt::format("{}, {}, start", format, positions_text(positions)),
+                         seconds, Unit::kSeconds, "a product beside its weights"});
+  }
+}
+
+void add_attention(const KernelFigures& kernels, std::vector<Figure>& figures) {
+  figures.push_back({"cpu", "attention", kernels.rates.attention, Unit::kBytes,
+                     "KV cache read for one position, 4 heads to a KV head"});
+  figures.push_back({"cpu", "attention in prompts", kernels.rates.prompt_attention, Unit::kFlops,
+                     positions_text(KernelFigures::kPromptRows)});
+  figures.push_back({"cpu", "a layer beside its products", kernels.rates.layer, Unit::kSeconds,
+                     "norms, gate, attention of one position"});
 }
 
 void add_disk(const DiskFigures& disk, std::vector<Figure>& figures) {
@@ -83,10 +110,11 @@ void add_gpus(const MeasuredGpus& gpus, std::vector<Figure>& figures) {
   }
 }
 
+// All but those of products, which have a table of their own.
 std::vector<Figure> figures_of(const Measurements& measured) {
   std::vector<Figure> figures;
   if (measured.ram) add_ram(*measured.ram, figures);
-  if (measured.compute) add_compute(*measured.compute, figures);
+  if (measured.kernels) add_attention(*measured.kernels, figures);
   if (measured.disk) add_disk(*measured.disk, figures);
   add_gpus(measured.gpus, figures);
   return figures;
@@ -125,15 +153,19 @@ void take_gpus(const MeasuredGpus& gpus, Machine& machine) {
   }
 }
 
-// All processors of the machine were measured at once, each on memory of its own node. So each of
-// the `nodes` that have processors did its part.
+// All processors of the machine were measured at once, on memory of all nodes. So each of the
+// `nodes` that have processors did its part.
 void take_host(const Measurements& measured, double nodes, Device& device) {
   if (measured.ram) device.memory_bandwidth = measured.ram->read / nodes;
-  if (!measured.compute) return;
-  device.matvec = measured.compute->matvec;
-  for (auto& [dtype, rate] : device.matvec) rate /= nodes;
-  const auto flops = measured.compute->matmul.find("bfloat16");
-  if (flops != measured.compute->matmul.end()) device.flops = flops->second / nodes;
+  if (!measured.kernels) return;
+  device.kernels = measured.kernels->rates;
+  for (auto& [format, rates] : device.kernels.products) {
+    for (auto& [positions, rate] : rates) rate /= nodes;
+  }
+  device.kernels.attention /= nodes;
+  device.kernels.prompt_attention /= nodes;
+  const auto flops = measured.kernels->flops.find("bfloat16");
+  if (flops != measured.kernels->flops.end()) device.flops = flops->second / nodes;
 }
 
 }  // namespace
@@ -161,17 +193,47 @@ Machine measured_machine(const Measurements& measured, const Machine& probed) {
   return machine;
 }
 
+namespace {
+
+// A line for each format, a column for each number of positions.
+std::string products_table(const KernelFigures& kernels) {
+  std::vector<std::string> head{"WEIGHTS"};
+  for (const unsigned positions : KernelFigures::kRows) head.push_back(positions_text(positions));
+  head.emplace_back("START OF ONE");
+  Table table(head);
+  for (const auto& [format, rates] : kernels.rates.products) {
+    std::vector<std::string> line{format};
+    for (const auto& [positions, rate] : rates)
+      line.push_back(shown(product_figure(kernels, format, positions, rate)));
+    const auto starts = kernels.rates.starts.find(format);
+    const bool known = starts != kernels.rates.starts.end() && !starts->second.empty();
+    line.push_back(known ? fmt::format("{:.1f} us", starts->second.begin()->second * 1e6) : "-");
+    table.add(line);
+  }
+  return table.text();
+}
+
+}  // namespace
+
 std::string calibration_table(const Measurements& measured) {
   Table table({"DEVICE", "MEASURED", "RATE", "HOW"});
   for (const Figure& figure : figures_of(measured))
     table.add({figure.device, figure.what, shown(figure), figure.how});
-  return table.text();
+  std::string text = table.text();
+  if (!measured.kernels) return text;
+  const KernelFigures& kernels = *measured.kernels;
+  return text +
+         fmt::format("\nproducts on the cpu, computed by {} with {} threads\n",
+                     kernels.instructions, kernels.threads) +
+         products_table(kernels);
 }
 
 std::string calibration_json(const Measurements& measured, const std::string& file) {
   JsonWriter json;
+  std::vector<Figure> figures = figures_of(measured);
+  if (measured.kernels) add_kernels(*measured.kernels, figures);
   json.begin_object().key("figures").begin_array();
-  for (const Figure& figure : figures_of(measured)) {
+  for (const Figure& figure : figures) {
     json.begin_object();
     json.member("device", figure.device).member("what", figure.what);
     json.member("value", figure.value).member("unit", unit_name(figure.unit));

@@ -8,8 +8,8 @@
 #include "berth/machine.h"
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
+#include "runtime/calibrate/kernels.h"
 #include "runtime/calibrate/ram.h"
-#include "runtime/exec/compute_rates.h"
 
 namespace berth {
 
@@ -17,7 +17,7 @@ namespace berth {
 struct Measurements {
   Calibrated calibrated;
   std::optional<RamFigures> ram;
-  std::optional<ComputeRates> compute;
+  std::optional<KernelFigures> kernels;
   std::optional<DiskFigures> disk;
   MeasuredGpus gpus;
   std::vector<std::string> notes;  // includes the notes of the members above

@@ -27,6 +27,26 @@ constexpr bool is_gpu(DeviceKind kind) {
   return kind == DeviceKind::kCuda || kind == DeviceKind::kOther;
 }
 
+// What the kernels of `berth run` reach on a CPU, all its processors together. Parts that are not
+// known are empty or 0: then the rates of the Device stand for them.
+struct KernelRates {
+  // Figures for some numbers of positions that are computed at once. Between two numbers the time
+  // is interpolated.
+  using ByPositions = std::map<std::uint32_t, double>;
+  // By the name of the weights' format ("bfloat16", "q4_k").
+  using ByFormat = std::map<std::string, ByPositions, std::less<>>;
+
+  ByFormat products;     // bytes of weights that products read in a second
+  ByFormat starts;       // seconds that a product takes beside these: threads that begin and end
+                         // together, activations that are made ready
+  double attention = 0;  // bytes of a 16-bit KV cache that attention of one position reads in
+                         // a second
+  double prompt_attention = 0;  // FLOP/s of attention among the positions of a prompt
+  double layer = 0;             // seconds that a layer takes beside all these
+
+  bool operator==(const KernelRates&) const = default;
+};
+
 // Rates that are unknown are 0 until fill_defaults() has run, whose comment says the defaults.
 struct Device {
   // "0", "1", ... (GPUs, by CUDA ordinal), "cpu", "disk". If host RAM is on several NUMA nodes,
@@ -42,6 +62,7 @@ struct Device {
   // ("bfloat16"). This is what a token costs where computing, not memory, is the limit. Empty where
   // memory_bandwidth is the limit.
   std::map<std::string, double, std::less<>> matvec;
+  KernelRates kernels;      // of a CPU: they outrank the rates above
   std::string description;  // "NVIDIA H200", "" where unknown
   std::string uuid;         // of a GPU, "" where unknown
   std::string pci_bus_id;   // of a probed GPU

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "berth/machine.h"
 #include "berth/model.h"
@@ -43,6 +44,29 @@ Model open_model(const std::filesystem::path& path, std::optional<DType> dtype,
 // Throws Error for a request that makes no sense: an unknown device in a map or an override, a
 // device map that names no module of this model or leaves tensors uncovered.
 Plan make_plan(const ModelTree& tree, const Machine& machine, const Request& request);
+
+// What a run of a plan is expected to take, where everything is computed where it stands: a run
+// does not stream.
+struct Forecast {
+  struct Unit {
+    ModuleId module = kNone;   // such as a decoder layer
+    std::uint32_t device = 0;  // that computes it: an index into Plan::devices
+    double prefill_seconds = 0;
+    double seconds_per_token = 0;
+  };
+  Estimate estimate;
+  std::vector<Unit> units;  // in the order in which they run; a unit on two devices is there twice
+  double bytes_per_step =
+      0;  // of weights and KV cache that a decoding step reads, for all sequences
+  // The time that a step takes if every device reads its bytes at its memory's rate: nothing is
+  // quicker.
+  double limit_seconds_per_step = 0;
+};
+
+// The forecast for `workload`, with the tensors where `plan` has them. Nothing if `machine` lacks a
+// device of the plan, or nothing is known of the model's times.
+std::optional<Forecast> forecast(const ModelTree& tree, const Machine& machine, const Plan& plan,
+                                 const Workload& workload);
 
 // Compares a plan, perhaps made elsewhere or earlier, with what is free on `now`. Gives an empty
 // string if the plan still fits, else one sentence that names the device and what it lacks. With

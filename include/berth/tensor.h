@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -88,6 +89,10 @@ std::optional<DType> parse_dtype(std::string_view name);
 // "bfloat16": as torch and config.json spell it; empty for a type that torch does not have.
 std::string_view torch_dtype_name(DType dtype);
 std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat16", too
+
+// "bfloat16", "q4_k": as torch spells it, or else ggml in small letters. Machine files and reports
+// call the formats of weights so.
+std::string weight_format_name(DType dtype);
 
 // Elements that are stored together, and the bytes they take.
 struct DTypeBlock {

@@ -99,6 +99,17 @@ std::optional<DType> parse_torch_dtype(std::string_view name) {
   return row == kRows.end() ? std::nullopt : std::optional(row->dtype);
 }
 
+std::string weight_format_name(DType dtype) {
+  if (const std::string_view torch = torch_dtype_name(dtype); !torch.empty()) {
+    return std::string(torch);
+  }
+  std::string name(dtype_name(dtype));
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return name;
+}
+
 bool is_convertible(DType dtype) {
   return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF32 ||
          dtype == DType::kF64;

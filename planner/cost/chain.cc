@@ -85,6 +85,18 @@ void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32
   }
 }
 
+// Counts a matrix among the bytes of its format.
+void count_format(const ModelTensor& tensor, std::uint64_t bytes, bool expert, Chain& chain,
+                  Unit& unit) {
+  const std::string name = weight_format_name(tensor.dtype);
+  const auto known = std::ranges::find(chain.formats, name);
+  const auto format = static_cast<std::uint32_t>(known - chain.formats.begin());
+  if (known == chain.formats.end()) chain.formats.push_back(name);
+  auto entry = std::ranges::find(unit.formats, format, &FormatBytes::format);
+  if (entry == unit.formats.end()) entry = unit.formats.insert(entry, {format, 0, 0});
+  (expert ? entry->experts : entry->dense) += bytes;
+}
+
 // Fills the byte and parameter counts of every unit, and its anchor. `counted`: by TensorId,
 // whether a unit has counted that storage already; tied storage is in the first unit's `weights`
 // and in the others' `tied`.
@@ -113,7 +125,10 @@ void weigh(const ModelTree& tree, const ModelFacts& facts, Chain& chain,
         if (!tensor.shape.empty() && tensor.shape[0] > 0) {
           unit.row_bytes += bytes / tensor.shape[0];
         }
-      } else if (expert) {
+        continue;
+      }
+      if (tensor.shape.size() > 1) count_format(tensor, bytes, expert, chain, unit);
+      if (expert) {
         unit.expert_bytes += bytes;
         unit.expert_elements += elements_of(tensor);
       } else {
@@ -217,11 +232,11 @@ bool is_expert_tensor(const ModelTree& tree, TensorId tensor) {
 
 bool cost_alike(const Unit& a, const Unit& b) {
   const auto figures = [](const Unit& u) {
-    return std::tie(u.weights, u.tied, u.experts, u.computed, u.kv_bytes, u.kv_position,
-                    u.kv_window, u.kv_constant, u.activation, u.logits, u.dense_bytes,
-                    u.expert_bytes, u.row_bytes, u.elements, u.expert_elements, u.routed_prompt,
-                    u.routed_token, u.experts_fraction, u.expert_count, u.attention_width, u.block,
-                    u.head, u.prompt_only);
+    return std::tie(u.formats, u.products, u.expert_products, u.weights, u.tied, u.experts,
+                    u.computed, u.kv_bytes, u.kv_position, u.kv_window, u.kv_constant, u.activation,
+                    u.logits, u.dense_bytes, u.expert_bytes, u.row_bytes, u.elements,
+                    u.expert_elements, u.routed_prompt, u.routed_token, u.experts_fraction,
+                    u.expert_count, u.attention_width, u.block, u.head, u.prompt_only);
   };
   return a.tensors.empty() == b.tensors.empty() && figures(a) == figures(b);
 }
@@ -266,6 +281,11 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
   }
   std::vector<bool> counted(tree.tensors.size(), false);
   weigh(tree, facts, chain, counted);
+  for (Unit& unit : chain.units) unit.products = unit.formats.empty() ? 0 : 1;
+  if (workload.kv_dtype) {
+    const DTypeBlock block = dtype_block(*workload.kv_dtype);
+    chain.kv_element = static_cast<double>(block.bytes) / block.elements;
+  }
 
   // Where some layers keep keys and values, or states, those without keys and values don't attend.
   const bool nothing_kept = std::ranges::none_of(facts.layers, [](const LayerFacts& layer) {
@@ -277,6 +297,9 @@ Chain make_chain(const ModelTree& tree, const Workload& workload,
     if (id == kNone) continue;
     Unit& unit = chain.units[id];
     unit.block = true;
+    // Query, key and value; what attention gives; gate and up, or a router; down.
+    unit.products = unit.expert_bytes > 0 ? 3 : 4;
+    unit.expert_products = unit.expert_bytes > 0 ? 2 : 0;
     const LayerCache cache = layer_cache(layer, workload);
     unit.kv_bytes = cache.kept_bytes;
     unit.kv_window = cache.positions;

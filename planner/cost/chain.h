@@ -18,6 +18,15 @@
 
 namespace berth {
 
+// Bytes of a unit's matrices in one format of weights.
+struct FormatBytes {
+  std::uint32_t format = 0;   // index into Chain::formats
+  std::uint64_t dense = 0;    // of Unit::dense_bytes
+  std::uint64_t experts = 0;  // of Unit::expert_bytes
+
+  bool operator==(const FormatBytes&) const = default;
+};
+
 struct Unit {
   ModuleId module = kNone;
   std::vector<TensorId> tensors;  // all tensors of the unit
@@ -35,16 +44,21 @@ struct Unit {
   std::uint64_t dense_bytes = 0;  // bytes of weights that every token reads
   std::uint64_t expert_bytes = 0;  // bytes of weights of routed experts
   std::uint64_t row_bytes = 0;     // of an input embedding: bytes of the one row a token reads
-  double elements = 0;             // parameters that every token is multiplied with
-  double expert_elements = 0;      // parameters of all routed experts
-  double routed_prompt = 1;        // share of the experts that the whole prompt reads, 0 to 1
-  double routed_token = 1;         // share that one decoding step of the batch reads, 0 to 1
-  double experts_fraction = 0;     // experts that one token uses / all experts
-  std::uint64_t expert_count = 1;  // routed experts: they are read and streamed one by one
-  double attention_width = 0;      // hidden size where the unit attends, else 0
-  bool block = false;              // a decoder block
-  bool head = false;               // the output projection: it runs for a prompt's last position
-  bool prompt_only = false;        // of an encoder or a tower: no token runs it
+  // How many products one after another a pass makes with dense weights, those of one input being
+  // one product, and with the weights of one expert.
+  double products = 0;
+  double expert_products = 0;
+  std::vector<FormatBytes> formats;  // of matrices, so without norms and biases
+  double elements = 0;               // parameters that every token is multiplied with
+  double expert_elements = 0;        // parameters of all routed experts
+  double routed_prompt = 1;          // share of the experts that the whole prompt reads, 0 to 1
+  double routed_token = 1;           // share that one decoding step of the batch reads, 0 to 1
+  double experts_fraction = 0;       // experts that one token uses / all experts
+  std::uint64_t expert_count = 1;    // routed experts: they are read and streamed one by one
+  double attention_width = 0;        // hidden size where the unit attends, else 0
+  bool block = false;                // a decoder block
+  bool head = false;                 // the output projection: it runs for a prompt's last position
+  bool prompt_only = false;          // of an encoder or a tower: no token runs it
 };
 
 struct Chain {
@@ -56,7 +70,9 @@ struct Chain {
   std::vector<std::vector<std::uint32_t>> joined;  // groups of units that must share a device
   std::vector<std::vector<std::uint32_t>> tied;    // groups of units that share storage
   std::uint64_t activation_bytes = 2;              // width of an activation element
+  std::vector<std::string> formats;                // of matrices, as weight_format_name() says
   std::string weight_dtype;                        // torch's name of the dtype of most bytes
+  double kv_element = 2;                           // bytes of an element of the KV cache
   double hidden = 0;                               // width of what units hand on
   bool known = false;                              // whether the model's facts are known
 };

@@ -9,13 +9,24 @@
 // takes one pass over the bytes and the FLOPs of all its positions; the head runs for the last
 // position of each sequence only.
 //
+// Where the rates of a CPU's kernels were measured (Device::kernels), these decide instead of the
+// roofline: a token takes, for the matrices of each format, their bytes by the rate of that format
+// for as many positions as the batch has, and what each product takes beside them (product_time.h);
+// the elements of the KV cache by the rate of attention; and for a decoder block
+// KernelRates::layer. The prompt takes the same with all its positions at once, and the FLOPs of
+// its attention by their own rate. An expert is computed with the positions that pick it: batch x
+// k/E of all, divided by the share of the experts that are read. Formats without a measured rate
+// take their share of the roofline.
+//
 // Pieces on the disk are read, then run on the host or on a GPU (DiskRunner). Pieces in host RAM
 // may also be streamed to a GPU and run there; pricing.h says when. Activations hop between devices
 // over the quickest route (routes.h). All rates are the machine's; no constant here is fitted to
 // measurements. Device::flops is the rate for 16-bit models; float32 models compute at half of it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -58,6 +69,8 @@ class TimeModel {
   // The time of a piece that `device` (an index into Machine::devices) holds and computes. For the
   // disk: of reading the piece and running it on runs_on(device).
   Seconds piece(const Unit& unit, std::uint32_t device, const Share& share = {}) const;
+  // Bytes that a decoding step of the batch reads of a piece: weights, and KV cache if it attends.
+  double token_bytes(const Unit& unit, const Share& share) const;
   // The rates that decide piece(): for the prompt and for a token.
   std::pair<Limit, Limit> limits(const Unit& unit, std::uint32_t device, const Share& share) const;
   // The time of copying what the piece reads from the host to `gpu`: its weights, and for a token
@@ -80,11 +93,20 @@ class TimeModel {
 
  private:
   struct Work {
-    Seconds weights;  // not seconds: bytes of weights read
-    double kv = 0;    // bytes of KV cache that a token reads
-    Seconds flops;    // not seconds: FLOPs
+    Seconds weights;    // not seconds: bytes of weights read
+    double kv = 0;      // bytes of KV cache that a token reads
+    Seconds flops;      // not seconds: FLOPs, with those of attention
+    Seconds attention;  // not seconds: FLOPs of attention
   };
   Work work(const Unit& unit, const Share& share) const;
+  Seconds roofline(const Work& work, std::uint32_t device) const;
+  Seconds by_kernels(const Unit& unit, const Share& share, const Work& work,
+                     std::uint32_t device) const;
+  // What is known of a format on a device: null where nothing is.
+  struct FormatOn {
+    const KernelRates::ByPositions* rates = nullptr;
+    const KernelRates::ByPositions* starts = nullptr;
+  };
 
   const Machine& machine_;
   Workload workload_;
@@ -94,8 +116,11 @@ class TimeModel {
   std::uint32_t disk_gpu_ = kNone;
   DiskRunner disk_runner_;
   std::vector<std::uint32_t> streamers_;
-  std::vector<double> matvec_;     // by device: bytes of weights a second
-  std::vector<double> from_host_;  // by device: bytes a second
+  std::size_t formats_;               // of Chain::formats
+  double kv_element_;                 // bytes
+  std::vector<FormatOn> formats_on_;  // by device and format
+  std::vector<double> matvec_;        // by device: bytes of weights a second
+  std::vector<double> from_host_;     // by device: bytes a second
   std::vector<double> prefill_hop_, token_hop_;
 };
 

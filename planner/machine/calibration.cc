@@ -79,6 +79,7 @@ void take_rates(const Device& measured, Device& device) {
   if (measured.memory_bandwidth > 0) device.memory_bandwidth = measured.memory_bandwidth;
   if (measured.flops > 0) device.flops = measured.flops;
   if (!measured.matvec.empty()) device.matvec = measured.matvec;
+  if (measured.kernels != KernelRates{}) device.kernels = measured.kernels;
 }
 
 void take_link(const Link& measured, Machine& machine) {

@@ -30,6 +30,7 @@ constexpr std::uint64_t kMostDisk = std::uint64_t{1} << 60;
 
 constexpr std::size_t kMostText = 4096;  // bytes of a description; that of a disk is a path
 constexpr std::int64_t kMostThreads = 1 << 20;
+constexpr std::uint32_t kMostPositions = 1 << 20;  // that are computed at once
 
 // Runs one of the parsers of sizes.h on a value; adds file, line and field to its Error.
 template <class Parse>
@@ -106,22 +107,80 @@ std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
   return bytes;
 }
 
-// {bfloat16: 14GB/s, ...}. The names are torch's, as the planner looks them up.
+// Refuses a key that is no format of weights. The names are torch's, or else ggml's in small
+// letters, as the planner looks them up.
+void check_format(const YamlValue& value, const std::string& name) {
+  static const std::vector<std::string> kFormats{
+      "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int64",
+      "int32",   "int16",   "int8",    "uint8",    "q8_0",          "q4_0",        "q4_1",
+      "q5_0",    "q5_1",    "q2_k",    "q3_k",     "q4_k",          "q5_k",        "q6_k",
+      "iq4_nl",  "iq4_xs",  "mxfp4",   "nvfp4"};
+  if (std::find(kFormats.begin(), kFormats.end(), name) != kFormats.end()) return;
+  const auto hint = nearest(name, kFormats);
+  value.fail(quote(name) + " is no dtype (" +
+             (hint ? "did you mean " + quote(*hint) + "?" : "float32, bfloat16, q8_0, ...") + ")");
+}
+
+// {bfloat16: 14GB/s, ...}.
 std::map<std::string, double, std::less<>> read_matvec(const YamlValue& value) {
-  static const std::vector<std::string> kDTypes{
-      "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
-      "int64",   "int32",   "int16",   "int8",     "uint8"};
   std::map<std::string, double, std::less<>> rates;
   YamlMap map(value);
   for (const std::string& dtype : map.keys()) {
-    if (std::find(kDTypes.begin(), kDTypes.end(), dtype) == kDTypes.end()) {
-      const auto hint = nearest(dtype, kDTypes);
-      value.fail(quote(dtype) + " is no dtype (" +
-                 (hint ? "did you mean " + quote(*hint) + "?" : "float32, bfloat16, ...") + ")");
-    }
+    check_format(value, dtype);
     rates[dtype] = positive_rate(map.require(dtype), parse_bandwidth);
   }
   return rates;
+}
+
+// {1: 40GB/s, 8: 30GB/s}: by how many positions are computed at once. `read` reads a figure.
+template <class Read>
+KernelRates::ByPositions read_by_positions(const YamlValue& value, const Read& read) {
+  KernelRates::ByPositions figures;
+  YamlMap map(value);
+  for (const std::string& key : map.keys()) {
+    std::uint32_t positions = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), positions);
+    if (error != std::errc() || end != key.data() + key.size() || positions == 0 ||
+        positions > kMostPositions || key[0] == '0') {
+      value.fail(quote(key) + " is no number of positions (a whole number from 1 to " +
+                 std::to_string(kMostPositions) + ")");
+    }
+    figures[positions] = read(map.require(key));
+  }
+  if (figures.empty()) value.fail("needs a number of positions with its figure");
+  return figures;
+}
+
+template <class Read>
+KernelRates::ByFormat read_by_format(const YamlValue& value, const Read& read) {
+  KernelRates::ByFormat figures;
+  YamlMap formats(value);
+  for (const std::string& format : formats.keys()) {
+    check_format(value, format);
+    figures[format] = read_by_positions(formats.require(format), read);
+  }
+  return figures;
+}
+
+// {products: {...}, starts: {...}, attention: 10GB/s, prompt_attention: 50GFLOP/s, layer: 30us}.
+KernelRates read_kernels(const YamlValue& value) {
+  YamlMap map(value);
+  KernelRates kernels;
+  if (const auto products = map.get("products")) {
+    kernels.products = read_by_format(
+        *products, [](const YamlValue& rate) { return positive_rate(rate, parse_bandwidth); });
+  }
+  if (const auto starts = map.get("starts")) {
+    kernels.starts = read_by_format(
+        *starts, [](const YamlValue& seconds) { return parsed(seconds, parse_duration); });
+  }
+  if (const auto rate = map.get("attention"))
+    kernels.attention = positive_rate(*rate, parse_bandwidth);
+  if (const auto rate = map.get("prompt_attention"))
+    kernels.prompt_attention = positive_rate(*rate, parse_flops);
+  if (const auto seconds = map.get("layer")) kernels.layer = parsed(*seconds, parse_duration);
+  map.finish();
+  return kernels;
 }
 
 Device read_device(const YamlValue& value, const Machine& machine) {
@@ -147,6 +206,10 @@ Device read_device(const YamlValue& value, const Machine& machine) {
   if (const auto rates = map.get("matvec")) {
     if (device.kind == DeviceKind::kDisk) rates->fail("a disk computes nothing (leave it out)");
     device.matvec = read_matvec(*rates);
+  }
+  if (const auto kernels = map.get("kernels")) {
+    if (device.kind != DeviceKind::kCpu) kernels->fail("only a CPU has them (leave it out)");
+    device.kernels = read_kernels(*kernels);
   }
   if (const auto text = map.get("description"))
     device.description = printable(text->as_text(), kMostText);

@@ -60,6 +60,32 @@ std::string device_name(const Machine& machine, const std::string& name) {
   return device ? device_name(*device) : yaml_quote(name);
 }
 
+// {products: {bfloat16: {1: 20GB/s, ...}, ...}, ...}; "" where nothing is known. `indent`: of the
+// lines, since there are many.
+std::string kernels_text(const KernelRates& kernels, const std::string& indent) {
+  std::vector<std::string> parts;
+  const auto add = [&](const char* key, const KernelRates::ByFormat& figures, double least,
+                       std::string (*text)(double)) {
+    std::vector<std::string> formats;
+    for (const auto& [format, by_positions] : figures) {
+      std::vector<std::string> columns;
+      for (const auto& [positions, figure] : by_positions) {
+        if (figure >= least) columns.push_back(std::to_string(positions) + ": " + text(figure));
+      }
+      if (!columns.empty()) formats.push_back(format + ": {" + join(columns, ", ") + "}");
+    }
+    if (!formats.empty())
+      parts.push_back(std::string(key) + ": {" + join(formats, "," + indent + "  ") + "}");
+  };
+  add("products", kernels.products, 1, bandwidth);
+  add("starts", kernels.starts, 1e-9, duration);
+  if (kernels.attention >= 1) parts.push_back("attention: " + bandwidth(kernels.attention));
+  if (kernels.prompt_attention >= 1)
+    parts.push_back("prompt_attention: " + flops(kernels.prompt_attention));
+  if (kernels.layer > 0) parts.push_back("layer: " + duration(kernels.layer));
+  return parts.empty() ? "" : "{" + join(parts, "," + indent) + "}";
+}
+
 // The line of a device. Keys that people do not edit come last.
 std::string device_line(const Device& device) {
   std::string line = "  - {name: " + device_name(device) +
@@ -74,6 +100,8 @@ std::string device_line(const Device& device) {
     if (rate >= 1) rates.push_back(dtype + ": " + bandwidth(rate));
   }
   if (!rates.empty()) line += ", matvec: {" + join(rates, ", ") + "}";
+  if (const std::string text = kernels_text(device.kernels, "\n      "); !text.empty())
+    line += ",\n     kernels: " + text;
   if (!device.description.empty()) line += ", description: " + yaml_quote(device.description);
   if (!device.uuid.empty()) line += ", uuid: " + yaml_quote(device.uuid);
   return line + "}  # " + format_size(device.capacity) + "\n";

@@ -176,7 +176,7 @@ class Branching {
     const Space& q = judge_.space(b);
     if (p.bytes != q.bytes || p.weight_bytes != q.weight_bytes || judge_.loose(a) > 0 ||
         judge_.loose(b) > 0 || x.memory_bandwidth != y.memory_bandwidth || x.flops != y.flops ||
-        x.matvec != y.matvec) {
+        x.matvec != y.matvec || x.kernels != y.kernels) {
       return false;
     }
     for (std::uint32_t d = 0; d < used_.size(); ++d) {

@@ -8,30 +8,19 @@
 
 #include "berth/error.h"
 #include "planner/machine/sizes.h"
-#include "runtime/calibrate/crew.h"
+#include "runtime/calibrate/read_loop.h"
 #include "runtime/calibrate/repeat.h"
 #include "runtime/io/memory.h"
+#include "runtime/kernels/team.h"
 
 namespace berth {
 namespace {
 
-constexpr std::uint64_t kPage = 2u << 20;     // what slices are multiples of
-constexpr std::uint64_t kStep = 16 * kPage;   // bytes touched between two looks at the clock
+constexpr std::uint64_t kPart = 4u << 20;     // bytes that a thread takes at a time
 constexpr std::uint64_t kLeast = 256u << 20;  // bytes, where caches are small or unknown
 constexpr std::uint64_t kUnknownCaches = 64u << 20;
 constexpr std::size_t kMostPasses = 101;  // many short ones: other users of memory come and go
 constexpr double kTouchShare = 0.4;       // of the time: how much the first touching may take
-
-// Sums the words in eight chains, so that additions do not wait for each other. They are integers,
-// so the compiler may reorder the additions into vector instructions.
-std::uint64_t sum_words(const std::uint64_t* words, std::size_t count) {
-  std::uint64_t sums[8] = {};
-  for (std::size_t i = 0; i + 8 <= count; i += 8)
-    for (std::size_t j = 0; j < 8; ++j) sums[j] += words[i + j];
-  std::uint64_t sum = 0;
-  for (const std::uint64_t each : sums) sum += each;
-  return sum;
-}
 
 std::uint64_t read_size(const std::filesystem::path& file) {  // "32768K"
   std::ifstream stream(file);
@@ -49,34 +38,32 @@ std::string read_word(const std::filesystem::path& file) {
   return word;
 }
 
-// Slices of one buffer, one for each thread, of equal lengths that are whole huge pages.
-struct Slices {
-  std::byte* base = nullptr;
-  std::uint64_t stride = 0;  // bytes from one to the next
-  std::uint64_t bytes = 0;   // of each slice that are used
+// The seconds until all parts of a buffer have gone through `work`, which gets where a part begins.
+// Threads take parts in order, as those of a product do.
+template <class Work>
+double seconds_of(ThreadTeam& team, std::uint64_t bytes, const Work& work) {
+  const double start = steady_seconds();
+  team.run(bytes / kPart, [&](std::size_t part, std::size_t) { work(part * kPart); });
+  return steady_seconds() - start;
+}
 
-  std::byte* of(unsigned thread) const { return base + thread * stride; }
-};
-
-// Each thread writes to its slice, to the end or until the moment `until`. A virtual machine may
-// have to get the memory from its host first, at a rate that has nothing to do with RAM. Where that
-// takes too long, all slices are cut to the length that the slowest thread has reached.
-void touch(Crew& crew, Slices& slices, double until, const std::atomic<bool>* cancel) {
-  std::atomic<std::uint64_t> least{slices.bytes};
-  crew.run([&](unsigned thread) {
-    std::uint64_t done = 0;
-    while (done < slices.bytes) {
-      if (done > 0 && (steady_seconds() > until || (cancel && cancel->load()))) break;
-      const std::uint64_t step = std::min(kStep, slices.bytes - done);
-      std::memset(slices.of(thread) + done, 1 + static_cast<int>(thread % 100), step);
-      done += step;
+// Writes to the buffer, to the end or until the moment `until`, and returns how many bytes of it
+// were written. A virtual machine may have to get the memory from its host first, at a rate that
+// has nothing to do with RAM.
+std::uint64_t touch(ThreadTeam& team, std::byte* data, std::uint64_t bytes, double until,
+                    const std::atomic<bool>* cancel) {
+  std::atomic<std::uint64_t> least{bytes};
+  seconds_of(team, bytes, [&](std::uint64_t at) {
+    if (at == 0 || (steady_seconds() <= until && !(cancel && cancel->load()))) {
+      std::memset(data + at, 1 + static_cast<int>(at / kPart % 100), kPart);
+      return;
     }
     std::uint64_t seen = least.load();
-    while (done < seen && !least.compare_exchange_weak(seen, done)) {
+    while (at < seen && !least.compare_exchange_weak(seen, at)) {
     }
   });
-  slices.bytes = least;
   check_cancelled(cancel);
+  return least;
 }
 
 }  // namespace
@@ -109,17 +96,14 @@ RamFigures measure_ram(const RamOptions& options) {
   RamFigures figures;
   std::uint64_t caches = options.caches ? options.caches : last_level_caches();
   if (caches == 0) caches = kUnknownCaches;
-  Crew crew(std::max(1u, options.threads));
-  figures.threads = crew.size();
-  const std::uint64_t wanted = std::min(options.most, std::max(kLeast, 4 * caches));
-  Slices slices;
-  slices.bytes = slices.stride = wanted / crew.size() / kPage * kPage;
-  if (slices.bytes == 0)
-    throw Error("host RAM: " + format_size(wanted) + " is too little to measure with");
-  const HostArena memory(slices.stride * crew.size(), "measuring host RAM");
-  slices.base = memory.data();
-  touch(crew, slices, start + kTouchShare * options.seconds, options.cancel);
-  figures.bytes = slices.bytes * crew.size();
+  ThreadTeam team(std::max(1u, options.threads));
+  figures.threads = static_cast<unsigned>(team.size());
+  const std::uint64_t wanted = std::min(options.most, std::max(kLeast, 4 * caches)) / kPart * kPart;
+  if (wanted == 0)
+    throw Error("host RAM: " + format_size(options.most) + " is too little to measure with");
+  const HostArena memory(wanted, "measuring host RAM");
+  std::byte* const data = memory.data();
+  figures.bytes = touch(team, data, wanted, start + kTouchShare * options.seconds, options.cancel);
   if (figures.bytes < 4 * caches)
     figures.notes.push_back("host RAM was measured over " + format_size(figures.bytes) +
                             ", less than four times the caches' " + format_size(caches) +
@@ -131,19 +115,17 @@ RamFigures measure_ram(const RamOptions& options) {
   passes.seconds = (options.seconds - (steady_seconds() - start)) / 2;
   std::atomic<std::uint64_t> used{0};  // else the compiler would leave the reads out
   const std::vector<double> reads = repeat(passes, [&] {
-    return crew.run([&](unsigned thread) {
-      const auto* words = reinterpret_cast<const std::uint64_t*>(slices.of(thread));
-      used += sum_words(words, slices.bytes / sizeof(std::uint64_t));
-    });
+    return seconds_of(team, figures.bytes,
+                      [&](std::uint64_t at) { used += read_all(data + at, kPart); });
   });
-  const std::uint64_t half = slices.bytes / 2;
-  const std::vector<double> copies = repeat(passes, [&] {
-    return crew.run(
-        [&](unsigned thread) { std::memcpy(slices.of(thread) + half, slices.of(thread), half); });
+  const std::uint64_t half = figures.bytes / 2 / kPart * kPart;
+  const std::vector<double> copies = half == 0 ? std::vector<double>{} : repeat(passes, [&] {
+    return seconds_of(team, half,
+                      [&](std::uint64_t at) { std::memcpy(data + half + at, data + at, kPart); });
   });
   figures.passes = reads.size();
   figures.read = static_cast<double>(figures.bytes) / median(reads);
-  figures.copy = static_cast<double>(2 * half * crew.size()) / median(copies);
+  if (!copies.empty()) figures.copy = static_cast<double>(2 * half) / median(copies);
   return figures;
 }
 

@@ -1,11 +1,14 @@
 // Measures how fast this process reads and copies host memory, with all the CPUs that it may use.
 //
 // The method is STREAM's (J. McCalpin, https://www.cs.virginia.edu/stream/ref.html): the arrays are
-// at least four times as large as all last-level caches together, and each is first touched by the
-// thread that will use it. There are several passes, each timed from the moment when all threads
-// begin until the last one has ended. Two things differ. The result is the median of the passes and
-// not the best one, since a plan wants what is usual. And there are two kernels: a plain read,
-// because weights are read and not written, and STREAM's Copy.
+// at least four times as large as all last-level caches together, there are several passes, and
+// each is timed from the moment when all threads begin until the last one has ended. The buffer is
+// on huge pages. Three things differ. Threads are those that run models (ThreadTeam): pinned, and
+// each takes the next 4 MiB when it is free, so a processor that is busy otherwise slows a read
+// down as it slows a product down, and no product is quicker than this read. The result is the
+// median of the passes and not the best one, since a plan wants what is usual. And there are two
+// kernels: a plain read, because weights are read and not written, from four places at a time with
+// the widest loads that the processor has (read_loop.h); and STREAM's Copy.
 #pragma once
 
 #include <atomic>
@@ -27,9 +30,9 @@ struct RamOptions {
 };
 
 struct RamFigures {
-  double read = 0;          // bytes/s
-  double copy = 0;          // bytes/s; counts each byte twice, as read and as written
-  unsigned threads = 0;     // that ran
+  double read = 0;       // bytes/s
+  double copy = 0;       // bytes/s; counts each byte twice, as read and as written; 0: too little
+  unsigned threads = 0;  // that ran
   std::uint64_t bytes = 0;  // of the buffer
   std::size_t passes = 0;   // of the read
   std::vector<std::string> notes;

@@ -7,10 +7,12 @@
 #include "runtime/io/memory.h"
 
 const berth::LoaderApi* berth_loader_api() {
-  static const berth::LoaderApi api{
-      berth::kLoaderApiVersion, berth::load,          berth::load_naively, berth::host_memory,
-      berth::cuda_device_count, berth::measure_ram,   berth::measure_disk, berth::measure_gpus,
-      berth::make_gpu_bench,    berth::checksum_text, berth::convert,      berth::clear_leftovers,
-      berth::remove_unfinished};
+  static const berth::LoaderApi api{berth::kLoaderApiVersion, berth::load,
+                                    berth::load_naively,      berth::host_memory,
+                                    berth::cuda_device_count, berth::measure_ram,
+                                    berth::measure_kernels,   berth::measure_disk,
+                                    berth::measure_gpus,      berth::make_gpu_bench,
+                                    berth::checksum_text,     berth::convert,
+                                    berth::clear_leftovers,   berth::remove_unfinished};
   return &api;
 }

@@ -11,12 +11,13 @@
 #include "berth/loader.h"
 #include "runtime/calibrate/disk.h"
 #include "runtime/calibrate/gpus.h"
+#include "runtime/calibrate/kernels.h"
 #include "runtime/calibrate/ram.h"
 #include "runtime/load/naive.h"
 
 namespace berth {
 
-inline constexpr int kLoaderApiVersion = 4;
+inline constexpr int kLoaderApiVersion = 5;
 inline constexpr const char* kLoaderDoor = "berth_loader_api";
 
 struct LoaderApi {
@@ -26,6 +27,7 @@ struct LoaderApi {
   HostMemory (*host_memory)() = nullptr;
   int (*cuda_device_count)() = nullptr;                    // usable GPUs; 0 without a driver
   RamFigures (*measure_ram)(const RamOptions&) = nullptr;  // berth calibrate
+  KernelFigures (*measure_kernels)(const KernelOptions&) = nullptr;
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;
   MeasuredGpus (*measure_gpus)(GpuBench&, const GpuOptions&) = nullptr;
   std::unique_ptr<GpuBench> (*make_gpu_bench)() = nullptr;

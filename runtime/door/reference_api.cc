@@ -5,6 +5,6 @@
 
 const berth::ReferenceApi* berth_reference_api() {
   static const berth::ReferenceApi api{berth::kReferenceApiVersion, &berth::make_reference_decoder,
-                                       &berth::measure_compute, &berth::remove_unfinished};
+                                       &berth::remove_unfinished};
   return &api;
 }

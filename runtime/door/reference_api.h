@@ -3,18 +3,16 @@
 // to compute: it takes a few tenths of a second.
 #pragma once
 
-#include "runtime/exec/compute_rates.h"
 #include "runtime/program/decoder.h"
 
 namespace berth {
 
-inline constexpr int kReferenceApiVersion = 1;
+inline constexpr int kReferenceApiVersion = 2;
 inline constexpr const char* kReferenceDoor = "berth_reference_api";
 
 struct ReferenceApi {
   int version = kReferenceApiVersion;
   MakeDecoder make_decoder = nullptr;
-  ComputeRates (*measure_compute)(const ComputeOptions&) = nullptr;  // berth calibrate
   void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler
 };
 

@@ -17,9 +17,17 @@ Measurements made_up() {
   Measurements measured;
   measured.calibrated = {"2026-11-21", "node-7", "0.1.0", 2};
   measured.ram = RamFigures{20e9, 18e9, 2, 256u << 20, 9, {}};
-  measured.compute.emplace();
-  measured.compute->matvec = {{"bfloat16", 12e9}};
-  measured.compute->matmul = {{"bfloat16", 0.2e12}, {"float32", 0.08e12}};
+  measured.kernels.emplace();
+  KernelFigures& kernels = *measured.kernels;
+  kernels.rates.products = {{"bfloat16", {{1, 12e9}, {4, 11e9}, {8, 10e9}, {512, 0.4e9}}},
+                            {"q4_k", {{1, 18e9}, {4, 9e9}, {8, 6e9}, {512, 0.1e9}}}};
+  kernels.rates.starts = {{"q4_k", {{1, 5e-6}, {512, 1e-3}}}};
+  kernels.flops = {{"bfloat16", 0.2e12}, {"q4_k", 0.18e12}};
+  kernels.rates.attention = 7e9;
+  kernels.rates.prompt_attention = 50e9;
+  kernels.rates.layer = 30e-6;
+  kernels.instructions = "AVX2";
+  kernels.threads = 2;
   measured.disk.emplace();
   measured.disk->read = 3.4e9;
   for (int i = 0; i < 2; ++i) {
@@ -59,7 +67,7 @@ TEST(MeasuredMachine, HoldsNothingThatWasNotMeasured) {
   const Machine machine = measured_machine(made_up(), probed());
   EXPECT_EQ(machine.find("cpu")->memory_bandwidth, 20e9);
   EXPECT_EQ(machine.find("cpu")->flops, 0.2e12) << "16-bit";
-  EXPECT_EQ(machine.find("cpu")->matvec.at("bfloat16"), 12e9);
+  EXPECT_EQ(machine.find("cpu")->kernels, made_up().kernels->rates);
   EXPECT_EQ(machine.find("disk")->memory_bandwidth, 3.4e9);
   EXPECT_EQ(machine.find("0")->flops, 0) << "an estimate of probing is no measurement";
 
@@ -102,7 +110,11 @@ TEST(MeasuredMachine, DividesFiguresAmongNumaNodesWithProcessors) {
   for (const char* name : {"cpu", "cpu:1"}) {
     EXPECT_EQ(machine.find(name)->memory_bandwidth, 10e9) << name;
     EXPECT_EQ(machine.find(name)->flops, 0.1e12) << name;
-    EXPECT_EQ(machine.find(name)->matvec.at("bfloat16"), 6e9) << name;
+    const KernelRates& kernels = machine.find(name)->kernels;
+    EXPECT_EQ(kernels.products.at("q4_k").at(4), 4.5e9) << name;
+    EXPECT_EQ(kernels.attention, 3.5e9) << name;
+    EXPECT_EQ(kernels.prompt_attention, 25e9) << name;
+    EXPECT_EQ(kernels.layer, 30e-6) << name;
   }
   EXPECT_EQ(machine.find("cpu:2")->memory_bandwidth, 0) << "not measured";
   const Machine again = parse_machine(parse_yaml(write_machine(machine), "m.yaml"));
@@ -111,13 +123,19 @@ TEST(MeasuredMachine, DividesFiguresAmongNumaNodesWithProcessors) {
 
 TEST(CalibrationReport, ListsEveryFigure) {
   const std::string table = calibration_table(made_up());
-  for (const char* text : {"RAM read", "20.00 GB/s", "200.0 GFLOP/s", "matrix-vector bfloat16",
-                           "sequential read", "gpu 1", "to gpu 1", "9.0 us"})
+  for (const char* text : {"RAM read", "20.00 GB/s", "attention in prompts", "sequential read",
+                           "gpu 1", "to gpu 1", "9.0 us"})
     EXPECT_THAT(table, HasSubstr(text));
+  EXPECT_THAT(
+      table,
+      HasSubstr("\nproducts on the cpu, computed by AVX2 with 2 threads\n"
+                "WEIGHTS   1 position  4 positions  8 positions  512 positions  START OF ONE\n"
+                "bfloat16  12.00 GB/s   11.00 GB/s   10.00 GB/s  200.0 GFLOP/s  -\n"
+                "q4_k      18.00 GB/s    9.00 GB/s    6.00 GB/s  180.0 GFLOP/s  5.0 us\n"));
   simdjson::dom::parser parser;
   const std::string json = calibration_json(made_up(), "m.yaml");
   const simdjson::dom::element root = parser.parse(json).value();
-  EXPECT_EQ(root["figures"].get_array().size(), 18u);
+  EXPECT_EQ(root["figures"].get_array().size(), 28u);
   EXPECT_EQ(double(root["figures"].at(0)["value"]), 20e9);
   EXPECT_EQ(std::string_view(root["figures"].at(0)["unit"]), "B/s");
   EXPECT_EQ(std::string_view(root["notes"].at(0)), "a note");

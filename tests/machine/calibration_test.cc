@@ -52,6 +52,12 @@ Machine measured_on(const fs::path& folder) {
   machine.devices[2].memory_bandwidth = 21.34e9;
   machine.devices[2].flops = 0.5e12;
   machine.devices[2].matvec = {{"bfloat16", 12e9}, {"float32", 19e9}};
+  machine.devices[2].kernels.products = {{"bfloat16", {{1, 20e9}, {8, 12e9}, {512, 0.5e9}}},
+                                         {"q4_k", {{1, 18.5e9}}}};
+  machine.devices[2].kernels.starts = {{"bfloat16", {{1, 3e-6}, {8, 12.5e-6}}}};
+  machine.devices[2].kernels.attention = 7e9;
+  machine.devices[2].kernels.prompt_attention = 90e9;
+  machine.devices[2].kernels.layer = 31e-6;
   machine.devices[3].memory_bandwidth = 3.4e9;
   machine.links = {{"cpu", "0", 51e9, 9e-6},
                    {"0", "cpu", 52e9, 8e-6},
@@ -69,6 +75,7 @@ Machine probed_like(const Machine& measured) {
     one.capacity = 77;
     one.memory_bandwidth = one.flops = 1;
     one.matvec.clear();
+    one.kernels = {};
     one.probed = true;
   }
   machine.links = {{"cpu", "0", 2, 3}, {"1", "0", 5, 6}};
@@ -116,6 +123,7 @@ TEST_F(Calibration, IsReadBackAsItWasWritten) {
   machine.devices[0].reserve = 12345;
   const Machine again = read_back(machine);
   ASSERT_EQ(again.devices.size(), 4u);
+  EXPECT_DOUBLE_EQ(again.devices[2].kernels.starts.at("bfloat16").at(8), 12.5e-6);
   for (std::size_t i = 0; i < 4; ++i) {
     const Device &was = machine.devices[i], &is = again.devices[i];
     EXPECT_EQ(is.name, was.name);
@@ -125,6 +133,11 @@ TEST_F(Calibration, IsReadBackAsItWasWritten) {
     EXPECT_EQ(is.memory_bandwidth, was.memory_bandwidth);
     EXPECT_EQ(is.flops, was.flops);
     EXPECT_EQ(is.matvec, was.matvec);
+    EXPECT_EQ(is.kernels.products, was.kernels.products);
+    EXPECT_EQ(is.kernels.starts.size(), was.kernels.starts.size());
+    EXPECT_EQ(is.kernels.attention, was.kernels.attention);
+    EXPECT_EQ(is.kernels.prompt_attention, was.kernels.prompt_attention);
+    EXPECT_DOUBLE_EQ(is.kernels.layer, was.kernels.layer);
     EXPECT_EQ(is.description, was.description);
     EXPECT_EQ(is.uuid, was.uuid);
   }
@@ -192,6 +205,24 @@ TEST_F(Calibration, RefusesWhatIsWrongInItsKeys) {
   EXPECT_THAT(refusal(cpu + "uuid: GPU-1}\n"), HasSubstr("only GPUs have one"));
   EXPECT_THAT(refusal("devices: [{name: disk, capacity: 1GB, matvec: {float32: 1GB/s}}]\n"),
               HasSubstr("computes nothing"));
+  const std::string kernels = cpu + "kernels: ";
+  EXPECT_THAT(refusal(kernels + "{product: {}}}\n"), HasSubstr("did you mean 'products'?"));
+  EXPECT_THAT(refusal(kernels + "{products: {bfloat61: {1: 1GB/s}}}}\n"),
+              AllOf(StartsWith("m.yaml:2: "), HasSubstr("did you mean 'bfloat16'?")));
+  for (const char* positions : {"0", "-1", "1.5", "01", "many", "2000000"}) {
+    EXPECT_THAT(refusal(kernels + "{products: {q4_k: {" + positions + ": 1GB/s}}}}\n"),
+                HasSubstr("is no number of positions (a whole number from 1 to 1048576)"))
+        << positions;
+  }
+  EXPECT_THAT(refusal(kernels + "{products: {q4_k: {}}}}\n"),
+              HasSubstr("needs a number of positions"));
+  EXPECT_THAT(refusal(kernels + "{starts: {q4_k: {1: 1GB/s}}}}\n"), StartsWith("m.yaml:2: "));
+  EXPECT_THAT(refusal(kernels + "{products: {q4_k: {1: 1TFLOP/s}}}}\n"), HasSubstr("1TFLOP/s"));
+  EXPECT_THAT(refusal(kernels + "{attention: 0}}\n"), HasSubstr("too small"));
+  EXPECT_THAT(refusal(kernels + "{layer: 5}}\n"), HasSubstr("a unit is missing"));
+  EXPECT_THAT(refusal("devices: [{name: disk, capacity: 1GB, kernels: {layer: 1us}}]\n"),
+              HasSubstr("only a CPU has them"));
+  EXPECT_EQ(refusal(kernels + "{products: {q4_k: {1: 1GB/s}}, layer: 1us}}\n"), "accepted");
   const std::string good = "devices: [{name: cpu, capacity: 1GiB}]\n";
   EXPECT_THAT(refusal(good + "calibrated: {threads: 0}\n"), HasSubstr("at least 1"));
   EXPECT_THAT(refusal(good + "calibrated: {thread: 2}\n"), HasSubstr("did you mean 'threads'?"));
@@ -208,6 +239,7 @@ TEST_F(Calibration, ReplacesSpeedsAndNothingElseOfTheSameMachine) {
   EXPECT_EQ(machine.find("cpu")->memory_bandwidth, 21.34e9);
   EXPECT_EQ(machine.find("cpu")->flops, 0.5e12);
   EXPECT_EQ(machine.find("cpu")->matvec.at("float32"), 19e9);
+  EXPECT_EQ(machine.find("cpu")->kernels, measured.find("cpu")->kernels);
   EXPECT_EQ(machine.find("disk")->memory_bandwidth, 3.4e9);
   for (const Device& one : machine.devices) EXPECT_EQ(one.capacity, 77u) << "what is free now";
   EXPECT_EQ(machine.find_link("cpu", "0")->bandwidth, 51e9) << "in the place of an estimate";

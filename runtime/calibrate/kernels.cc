@@ -1,0 +1,241 @@
+#include "runtime/calibrate/kernels.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "berth/error.h"
+#include "berth/tensor.h"
+#include "planner/machine/sizes.h"
+#include "runtime/calibrate/repeat.h"
+#include "runtime/io/memory.h"
+#include "runtime/kernels/activations.h"
+#include "runtime/kernels/attention.h"
+#include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/product.h"
+#include "runtime/kernels/team.h"
+
+namespace berth {
+namespace {
+
+constexpr std::size_t kMostPasses = 51;
+// The bytes that all weights consist of. As float32 and bfloat16 they are 0.0115, as float16 1.06:
+// whatever format reads them finds ordinary numbers, so nothing is slowed down by odd ones.
+constexpr int kFill = 0x3C;
+
+// Attention as models of 1 to 8 billion parameters have it: four heads share a KV head.
+constexpr std::size_t kHeads = 32;
+constexpr std::size_t kKvHeads = 8;
+constexpr std::size_t kHeadSize = 64;
+constexpr std::size_t kPositions = 1024;
+
+class KernelBench {
+ public:
+  explicit KernelBench(const KernelOptions& options)
+      : options_(options),
+        team_(options.threads),
+        memory_(options.weights, "measuring the kernels"),
+        x_(std::size_t{KernelFigures::kPromptRows} * std::max(options.width, kHeads * kHeadSize),
+           0.5F),
+        out_(x_.size()) {
+    constexpr std::uint64_t kPart = 4u << 20;
+    const std::size_t parts = (memory_.bytes() + kPart - 1) / kPart;
+    team_.run(parts, [&](std::size_t part, std::size_t) {
+      const std::uint64_t begin = part * kPart;
+      std::memset(memory_.data() + begin, kFill, std::min(kPart, memory_.bytes() - begin));
+    });
+  }
+
+  KernelFigures measure() {
+    KernelFigures figures;
+    figures.instructions = instruction_set().name;
+    figures.threads = team_.size();
+    const std::vector<DType> formats = known_formats();
+    // One share a format and number of positions, and three for what is not a product.
+    constexpr std::size_t kOthers = 3;
+    left_ = formats.size() * std::size(KernelFigures::kRows) + kOthers;
+    end_ = steady_seconds() + options_.seconds;
+    for (const DType dtype : formats) measure_format(dtype, figures);
+    figures.rates.attention = attention_rate();
+    figures.rates.prompt_attention =
+        prompt_attention_flops() / next([&] { return attend(0, 0, KernelFigures::kPromptRows); });
+    figures.rates.layer = next([&] { return small_layers(); }) / kSmallLayers;
+    return figures;
+  }
+
+ private:
+  static std::vector<DType> known_formats() {
+    std::vector<DType> formats;
+    for (int i = 0; i <= static_cast<int>(DType::kQ1_0); ++i) {
+      const auto dtype = static_cast<DType>(i);
+      if (matrix_format(dtype)) formats.push_back(dtype);
+    }
+    return formats;
+  }
+
+  // The median of the seconds that `pass` returns, within the next share of the time.
+  double next(const std::function<double()>& pass) {
+    Repeat several;
+    several.seconds = (end_ - steady_seconds()) / static_cast<double>(left_--);
+    several.most = kMostPasses;
+    several.cancel = options_.cancel;
+    return median(repeat(several, pass));
+  }
+
+  // Matrices of one size, one behind the other in memory, that are multiplied in passes.
+  struct Row {
+    MatrixFormat format;
+    std::size_t height;
+    std::size_t width;
+    std::size_t matrices;
+    std::vector<double> seconds;  // of each pass
+    double bytes() const { return static_cast<double>(height * stored_row_bytes(format, width)); }
+    double a_product() const { return median(seconds) / static_cast<double>(matrices); }
+  };
+
+  // A product takes start + bytes / rate. Both follow from wide matrices and narrow ones, which
+  // take turns, so that what else runs slows both down. Where they do not tell, all time counts as
+  // the rate's.
+  void measure_format(DType dtype, KernelFigures& figures) {
+    const MatrixFormat format = *matrix_format(dtype);
+    const std::string name = weight_format_name(dtype);
+    for (const unsigned rows : KernelFigures::kRows) {
+      // Many positions take long, and use each weight so often that fewer weights will do.
+      const bool prompt = rows == KernelFigures::kPromptRows;
+      const std::size_t wide = options_.width;
+      const std::size_t narrow = std::max<std::size_t>(256, wide / 8);
+      Row large{format, prompt ? wide / 4 : wide, wide, 0, {}};
+      Row small{format, 2 * narrow, narrow, 0, {}};
+      for (Row* row : {&large, &small}) row->matrices = pieces(*row, rows);
+      next([&] {
+        for (Row* row : {&large, &small}) row->seconds.push_back(multiply_all(*row, rows));
+        return 0.0;
+      });
+      const double rate = (large.bytes() - small.bytes()) / (large.a_product() - small.a_product());
+      const double start = small.a_product() - small.bytes() / rate;
+      const double plain = large.bytes() / large.a_product();
+      const bool tells = rate > 0 && start > 0 && rate < 1.5 * plain;
+      figures.rates.products[name][rows] = tells ? rate : plain;
+      figures.rates.starts[name][rows] = tells ? start : 0;
+      if (!prompt) continue;
+      figures.flops[name] =
+          2.0 * rows * static_cast<double>(large.height * large.width) / large.a_product();
+    }
+  }
+
+  double multiply_all(const Row& row, std::size_t rows) {
+    const auto bytes = static_cast<std::size_t>(row.bytes());
+    const double start = steady_seconds();
+    for (std::size_t i = 0; i < row.matrices; ++i) {
+      multiply_one({row.format, row.height, row.width, memory_.data() + i * bytes, row.height},
+                   rows);
+    }
+    return steady_seconds() - start;
+  }
+
+  // How many matrices a pass may take, so that some passes fit into half of the next share of the
+  // time: at most as many as fit into the memory.
+  std::size_t pieces(Row row, unsigned rows) {
+    const bool prompt = rows == KernelFigures::kPromptRows;
+    const auto all = static_cast<std::size_t>(static_cast<double>(memory_.bytes()) / row.bytes());
+    row.matrices = 1;
+    return fitting(prompt ? 1 : std::max<std::size_t>(1, all), 0.5, multiply_all(row, rows));
+  }
+
+  // How many of `all` pieces of work, each of which takes `seconds`, a pass may do, so that some
+  // passes fit into `share` of the next share of the time.
+  std::size_t fitting(std::size_t all, double share, double seconds) const {
+    constexpr double kPasses = 4;
+    const double time = share * (end_ - steady_seconds()) / static_cast<double>(left_);
+    const double fit = time / kPasses / std::max(1e-7, seconds);
+    if (fit >= static_cast<double>(all)) return all;
+    return fit < 1 ? 1 : static_cast<std::size_t>(fit);
+  }
+
+  void multiply_one(const Matrix& weights, std::size_t rows) {
+    activations_.set(std::span(x_).first(rows * weights.columns), weights.columns, weights.format,
+                     ActivationBits::k24);
+    const Product product{weights, nullptr, out_.data(), weights.rows};
+    multiply({&product, 1}, activations_, team_);
+  }
+
+  static std::size_t layer_cache_bytes() {
+    return 2 * kPositions * kKvHeads * cache_vector_bytes(CacheFormat::kBF16, kHeadSize);
+  }
+  CacheView cache(std::size_t layer) const {
+    CacheView view;
+    view.format = CacheFormat::kBF16;
+    view.kv_heads = kKvHeads;
+    view.key_dim = view.value_dim = kHeadSize;
+    view.capacity = kPositions;
+    view.keys = memory_.data() + layer * layer_cache_bytes();
+    view.values = view.keys + layer_cache_bytes() / 2;
+    return view;
+  }
+
+  // The seconds that attention of some positions takes over the cache of a layer.
+  double attend(std::size_t layer, std::size_t first, std::size_t count) {
+    AttentionSettings settings;
+    settings.heads = kHeads;
+    settings.scale = 0.125F;
+    const double start = steady_seconds();
+    berth::attend(cache(layer), settings, first, count, x_.data(), kHeads * kHeadSize, out_.data(),
+                  space_, team_);
+    return steady_seconds() - start;
+  }
+  double attention_rate() {
+    const std::size_t layers =
+        fitting(memory_.bytes() / layer_cache_bytes(), 1, attend(0, kPositions - 1, 1));
+    const double seconds = next([&] {
+      double sum = 0;
+      for (std::size_t layer = 0; layer < layers; ++layer) sum += attend(layer, kPositions - 1, 1);
+      return sum;
+    });
+    return static_cast<double>(layers * layer_cache_bytes()) / seconds;
+  }
+  // 4 FLOPs for each pair of positions and channel: one product with the key, one with the value.
+  static double prompt_attention_flops() {
+    constexpr double kPairs = 0.5 * KernelFigures::kPromptRows * (KernelFigures::kPromptRows + 1);
+    return 4.0 * kHeads * kHeadSize * kPairs;
+  }
+
+  // What a layer of a small model computes beside products and attention.
+  static constexpr std::size_t kHidden = 1024;
+  static constexpr int kSmallLayers = 64;
+  double small_layers() {
+    const double start = steady_seconds();
+    for (int i = 0; i < kSmallLayers; ++i) {
+      for (int norm = 0; norm < 2; ++norm) {
+        rms_norm(x_.data(), x_.data(), kHidden, 1e-5F, out_.data());
+      }
+      activate(Gate::kSilu, out_.data(), out_.data() + 3 * kHidden, 3 * kHidden, out_.data());
+      attend(0, 0, 1);  // of the first position: nothing is read
+    }
+    return steady_seconds() - start;
+  }
+
+  const KernelOptions& options_;
+  ThreadTeam team_;
+  HostArena memory_;
+  std::vector<float> x_, out_;
+  std::vector<float> space_;
+  Activations activations_;
+  std::size_t left_ = 1;  // shares of the time
+  double end_ = 0;
+};
+
+}  // namespace
+
+KernelFigures measure_kernels(const KernelOptions& options) {
+  // One matrix of the widest format must fit, and the cache of one layer.
+  const std::uint64_t least = std::max<std::uint64_t>(8u << 20, 4 * options.width * options.width);
+  if (options.weights < least) {
+    throw Error("the kernels: " + format_size(options.weights) +
+                " is too little memory to measure with (" + format_size(least) + " are needed)");
+  }
+  return KernelBench(options).measure();
+}
+
+}  // namespace berth

@@ -1,0 +1,75 @@
+// Measuring the kernels: that all are measured, in all numbers of positions. Not how fast they are.
+#include "runtime/calibrate/kernels.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "berth/tensor.h"
+#include "runtime/calibrate/read_loop.h"
+#include "runtime/kernels/matrix.h"
+#include "tests/error_of.h"
+
+namespace berth::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+KernelOptions small() {
+  KernelOptions options;
+  options.seconds = 0.05;
+  options.weights = 8u << 20;
+  options.threads = 2;
+  options.width = 512;
+  return options;
+}
+
+TEST(KernelFigures, AreMeasuredInEveryFormatAndNumberOfPositions) {
+  const KernelFigures figures = measure_kernels(small());
+  std::size_t formats = 0;
+  for (int i = 0; i <= static_cast<int>(DType::kQ1_0); ++i) {
+    const auto dtype = static_cast<DType>(i);
+    if (!matrix_format(dtype)) continue;
+    ++formats;
+    const std::string name = weight_format_name(dtype);
+    ASSERT_TRUE(figures.rates.products.contains(name)) << name;
+    const auto& rates = figures.rates.products.at(name);
+    ASSERT_EQ(rates.size(), std::size(KernelFigures::kRows)) << name;
+    for (const unsigned rows : KernelFigures::kRows) EXPECT_GT(rates.at(rows), 0) << name << rows;
+    EXPECT_GT(figures.flops.at(name), 0) << name;
+    EXPECT_EQ(figures.rates.starts.at(name).size(), rates.size()) << name;
+    for (const auto& [rows, start] : figures.rates.starts.at(name)) EXPECT_GE(start, 0) << name;
+  }
+  EXPECT_GE(formats, 11u);
+  EXPECT_EQ(figures.rates.products.size(), formats);
+  EXPECT_GT(figures.rates.attention, 0);
+  EXPECT_GT(figures.rates.prompt_attention, 0);
+  EXPECT_GT(figures.rates.layer, 0);
+  EXPECT_EQ(figures.threads, 2u);
+  EXPECT_NE(figures.instructions, "");
+}
+
+TEST(KernelFigures, AreNotMeasuredWithTooLittleMemoryOrWhenCancelled) {
+  KernelOptions options = small();
+  options.weights = 1u << 20;
+  EXPECT_THAT(error_of([&] { measure_kernels(options); }),
+              HasSubstr("1.0 MiB is too little memory to measure with (8.0 MiB are needed)"));
+  const std::atomic<bool> cancel{true};
+  options = small();
+  options.cancel = &cancel;
+  EXPECT_THAT(error_of([&] { measure_kernels(options); }), HasSubstr("interrupted"));
+}
+
+TEST(ReadLoop, TouchesEveryByte) {
+  std::vector<std::byte> memory(4 * kReadUnit, std::byte{0});
+  EXPECT_EQ(read_all(memory.data(), memory.size()), 0u);
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    memory[i] = std::byte{1};
+    ASSERT_NE(read_all(memory.data(), memory.size()), 0u) << i;
+    memory[i] = std::byte{0};
+  }
+}
+
+}  // namespace
+}  // namespace berth::testing
