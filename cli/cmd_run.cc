@@ -13,9 +13,12 @@
 #include "cli/process/terminal.h"
 #include "cli/report/load_report.h"
 #include "cli/report/plan_report.h"
-#include "planner/base/json_writer.h"
+#include "cli/report/profile.h"
+#include "cli/report/run_report.h"
 #include "planner/base/output_file.h"
+#include "planner/machine/calibration.h"
 #include "planner/machine/sizes.h"
+#include "planner/model/open/companions.h"
 
 namespace berth {
 namespace {
@@ -34,57 +37,6 @@ RunOptions run_options(const Options& options) {
   run.activations = settings.activations.value_or(run.activations);
   run.open_reference = [] { return reference_library().make_decoder; };
   return run;
-}
-
-std::string rate(std::uint64_t tokens, double seconds) {
-  if (tokens == 0 || seconds <= 0) return "";
-  return fmt::format(" ({:.1f} tokens/s)", static_cast<double>(tokens) / seconds);
-}
-
-std::string run_summary(const Plan& plan, const RunReport& report) {
-  std::uint64_t prompt = 0;
-  std::uint64_t made = 0;
-  std::uint64_t after_first = 0;  // the first new token of a sequence comes out of its prompt
-  for (const Generated& sequence : report.sequences) {
-    prompt += sequence.prompt_ids.size();
-    made += sequence.new_ids.size();
-    after_first += sequence.new_ids.empty() ? 0 : sequence.new_ids.size() - 1;
-  }
-  const std::string of =
-      report.sequences.size() == 1 ? "" : fmt::format(" of {} sequences", report.sequences.size());
-  std::string out = fmt::format("prompt      {} tokens{} in {:.3f} s{}\n", prompt, of,
-                                report.prefill_seconds, rate(prompt, report.prefill_seconds));
-  out += fmt::format("new         {} tokens{}{}\n", made, of,
-                     rate(after_first, report.decode_seconds));
-  out += fmt::format("kernels     {}\n", report.kernels);
-  out += fmt::format("hops        {} between devices, each forward pass\n", report.hops);
-  return out + device_spread(plan);
-}
-
-void write_sequence(JsonWriter& json, const Generated& sequence) {
-  json.begin_object();
-  json.key("prompt_ids").begin_array();
-  for (const std::int64_t id : sequence.prompt_ids) json.value(id);
-  json.end_array();
-  json.key("new_ids").begin_array();
-  for (const std::int64_t id : sequence.new_ids) json.value(id);
-  json.end_array();
-  json.member("text", sequence.text);
-  json.end_object();
-}
-
-void write_json(const RunReport& report) {
-  JsonWriter json;
-  if (report.sequences.size() == 1) {
-    write_sequence(json, report.sequences.front());
-  } else {
-    json.begin_object();
-    json.key("sequences").begin_array();
-    for (const Generated& sequence : report.sequences) write_sequence(json, sequence);
-    json.end_array();
-    json.end_object();
-  }
-  write_stdout(json.take());
 }
 
 // The text of a single sequence was written while it was made.
@@ -159,13 +111,41 @@ Planned plan_run(const Options& options) {
   return planned;
 }
 
-RunReport load_and_run(const Options& options, const Planned& planned,
+bool uses_a_gpu(const Plan& plan) {
+  return std::any_of(plan.devices.begin(), plan.devices.end(), [](const DeviceLedger& device) {
+    return is_gpu(device.kind) && device.weights > 0;
+  });
+}
+
+// The machine that the run is on, with its speeds. A plan that was made earlier has none.
+Machine machine_here(const Planned& planned) {
+  if (!planned.machine.devices.empty()) return planned.machine;
+  Machine machine = probe_machine(folder_of(planned.model));
+  use_calibration(machine);
+  fill_defaults(machine);
+  return machine;
+}
+
+// Where steps are timed, a file for them; it can be written, or this throws Error.
+std::unique_ptr<OutputFile> profile_file(const Options& options, const Plan& plan) {
+  const Settings& settings = options.settings;
+  if (!settings.profile) return nullptr;
+  if (uses_a_gpu(plan) && !settings.emulate.value_or(false)) {
+    throw Error(
+        "--profile: weights are on a GPU, whose steps are not timed yet: keep them in host memory "
+        "(--exclude 0), or rehearse with --emulate");
+  }
+  return std::make_unique<OutputFile>(*settings.profile);
+}
+
+RunReport load_and_run(const Options& options, const Planned& planned, StepLog* log,
                        const std::atomic<bool>* cancel) {
   const std::unique_ptr<LoadedModel> loaded = load_by_plan(options, planned, cancel);
   write_stderr(options.verbose ? load_report(planned, loaded->report(), true)
                                : short_load_report(loaded->report()));
   RunOptions run = run_options(options);
   run.cancel = cancel;
+  run.log = log;
   if (!options.json && planned.plan.workload.batch == 1) {
     run.on_text = [](std::size_t, const std::string& piece) { write_stdout(piece); };
   }
@@ -192,15 +172,23 @@ int cmd_run(const Options& options) {
     write_stderr(verdict(planned, wants_colour(Stream::kStderr)));
     return kExitDoesNotFit;
   }
+  const std::unique_ptr<OutputFile> profile = profile_file(options, planned.plan);
+  StepLog log;
   const InterruptGuard interrupt;
-  const RunReport report =
-      interrupt.run([&] { return load_and_run(options, planned, interrupt.flag()); });
+  const RunReport report = interrupt.run(
+      [&] { return load_and_run(options, planned, profile ? &log : nullptr, interrupt.flag()); });
+  const bool emulated = settings.emulate.value_or(false) && uses_a_gpu(planned.plan);
+  const RunForecast forecast = forecast_of(planned, machine_here(planned), report, emulated);
+  if (profile) {
+    profile->write(profile_json(planned, forecast.forecast, log, decode_steps(report)));
+    profile->finish();
+  }
   if (options.json) {
-    write_json(report);
+    write_stdout(run_json(report, forecast));
   } else {
     write_answer(report);
   }
-  write_stderr(run_summary(planned.plan, report));
+  write_stderr(run_report(planned.plan, report, forecast));
   return kExitDone;
 }
 

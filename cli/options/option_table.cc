@@ -510,6 +510,16 @@ constexpr OptionRow kOptions[] = {
      .otherwise = "`int24`",
      .choices = activations_names,
      .value = value<&Settings::activations, activations_from>()},
+    {.flag = "--profile",
+     .key = "run.profile",
+     .commands = kRun,
+     .group = kGeneration,
+     .shape = "FILE",
+     .help = "time every step, and write a Chrome trace: measured beside planned",
+     .guide = "time every step, and write [a Chrome trace](guide.md#profiles): the steps by layer "
+              "and device beside the planned ones",
+     .otherwise = "nothing is timed",
+     .value = value<&Settings::profile, path_from, path_in>()},
 
     // What is written, and where.
     {.flag = "--json",
@@ -522,9 +532,9 @@ constexpr OptionRow kOptions[] = {
     {.flag = "--json",
      .commands = kRun,
      .group = kOutput,
-     .help = "{\"prompt_ids\", \"new_ids\", \"text\"} on stdout",
-     .guide = "write `{\"prompt_ids\", \"new_ids\", \"text\"}` instead of the text; of several "
-              "sequences a list of these, `{\"sequences\": [...]}`",
+     .help = "{\"prompt_ids\", \"new_ids\", \"text\", ...} on stdout",
+     .guide = "write [one JSON object](guide.md#json) instead of the text: ids, text, and what was "
+              "planned beside what was measured",
      .otherwise = "the text alone",
      .value = flag_switch<&Options::json>()},
     {.flag = "--print-device-map",

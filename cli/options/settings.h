@@ -89,6 +89,7 @@ struct Settings {
   std::optional<bool> stop_at_eos;
   std::optional<Kernels> kernels;
   std::optional<ActivationBits> activations;
+  std::optional<std::filesystem::path> profile;
 };
 
 }  // namespace berth

@@ -1,7 +1,9 @@
 // berth run as a process: what the plan promises, the run keeps, or it is refused before it loads.
 
 #include <gmock/gmock.h>
+#include <simdjson.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -68,6 +70,62 @@ TEST_F(RunCommand, KeepsToAPlanMadeEarlier) {
   EXPECT_EQ(run({"--plan", saved, "-n", "2"}).exit_code, 0);
   const Answer refused = run({"--plan", saved, "-n", "2", "--kernels", "reference"});
   EXPECT_THAT(refused.talk, HasSubstr("KV cache in float8_e5m2"));
+}
+
+TEST_F(RunCommand, SaysWhatWasPlannedBesideWhatWasMeasured) {
+  const Answer plain = run({"-n", "3"});
+  ASSERT_EQ(plain.exit_code, 0) << plain.talk;
+  for (const char* words : {"PLANNED", "MEASURED", "first token", "share of the limit",
+                            "uncalibrated: what is planned rests on default speeds"})
+    EXPECT_THAT(plain.talk, HasSubstr(words));
+  const Answer json = run({"-n", "3", "--json"});
+  simdjson::dom::parser parser;
+  const simdjson::dom::element root = parser.parse(json.out).value();
+  EXPECT_EQ(root["new_ids"].get_array().size(), 3u);
+  EXPECT_FALSE(bool(root["calibrated"]));
+  for (const char* key : {"first_token_seconds", "tokens_per_second", "share_of_limit"}) {
+    EXPECT_GT(double(root[key]["planned"]), 0) << key;
+    EXPECT_GT(double(root[key]["measured"]), 0) << key;
+  }
+  EXPECT_GT(double(root["bytes_per_token"]["planned"]), 0);
+  // A plan made earlier is compared with what this machine does.
+  const std::string saved = folder_.path() / "plan.json";
+  ASSERT_EQ(berth({"plan", model_, "--save", saved}).exit_code, 0);
+  const Answer earlier = run({"-n", "3", "--json", "--plan", saved});
+  ASSERT_EQ(earlier.exit_code, 0) << earlier.talk;
+  EXPECT_GT(double(parser.parse(earlier.out).value()["tokens_per_second"]["planned"]), 0);
+  // Emulated GPUs are none.
+  EXPECT_THAT(
+      run({"-n", "3", "--device-map", folder_.write("map.json", "{\"\": 0}"), "--emulate"}).talk,
+      HasSubstr("the plan's GPUs were emulated"));
+}
+
+TEST_F(RunCommand, WritesAProfileOfItsSteps) {
+  for (const char* kernels : {"own", "reference"}) {
+    const std::string file = folder_.path() / (std::string(kernels) + ".trace.json");
+    const Answer answer = run({"-n", "3", "--kernels", kernels, "--profile", file});
+    ASSERT_EQ(answer.exit_code, 0) << answer.talk;
+    simdjson::dom::parser parser;
+    const simdjson::dom::element root = parser.load(file).value();
+    std::map<std::string, int> names;  // of slices, by process
+    for (const simdjson::dom::element event : root["traceEvents"].get_array()) {
+      if (std::string_view(event["ph"]) != "X") continue;
+      const std::string process = std::to_string(std::int64_t(event["pid"]));
+      ++names[process + " " + std::string(std::string_view(event["name"]))];
+      EXPECT_GE(double(event["dur"]), 0);
+    }
+    EXPECT_EQ(names["1 prompt"], 1);
+    EXPECT_EQ(names["1 token"], 2);
+    EXPECT_EQ(names["1 layer 1"], 3) << "in every pass";
+    EXPECT_EQ(names["1 attention"], 3 * 2);
+    EXPECT_EQ(names["2 prompt"], 1);
+    EXPECT_EQ(names["2 token"], 2);
+    EXPECT_EQ(names["2 model.layers.1"], 3);
+  }
+  const Answer refused = run({"-n", "3", "--profile", folder_.path() / "none" / "trace.json"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.talk, HasSubstr("trace.json"));
+  EXPECT_THAT(refused.talk, Not(HasSubstr("loaded in"))) << "before the weights are loaded";
 }
 
 TEST_F(RunCommand, TakesTheContextThatItNeedsWhereNoneIsSaid) {
