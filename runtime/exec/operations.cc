@@ -351,10 +351,28 @@ Operations::Picked Operations::route(const LayerRecipe& layer, const Placed& inp
   picked.shares = scores.gather(1, picked.experts);
   if (routing.normalized) {
     const at::Tensor sum = picked.shares.sum(-1, /*keepdim=*/true);
-    picked.shares = picked.shares / (sigmoid ? sum + 1e-20 : sum);
+    const at::Tensor least = (sigmoid ? sum + 1e-20 : sum).clamp_min(routing.least_sum);
+    picked.shares = picked.shares / least;
   }
   if (routing.scale != 1) picked.shares = picked.shares * routing.scale;
   return picked;
+}
+
+// What one expert makes of its rows, where the matrices of all are in two tensors.
+Placed Operations::expert_of_all(const LayerRecipe& layer, std::int64_t expert,
+                                 const Placed& rows) {
+  const MixtureModules& names = recipe_.family->mixture;
+  const auto product = [&](const Placed& input, std::string_view tensor) {
+    const Placed all = weights_.get(layer.module(tensor));
+    const Placed here = placement_.move(input, all.device);
+    const at::Tensor weight = all.value.select(0, expert);
+    return Placed{at::linear(here.value.to(weight.scalar_type()), weight).to(dtype_), all.device};
+  };
+  const Placed both = product(rows, names.all_gate_up);
+  const std::int64_t width = both.value.size(1) / 2;
+  const at::Tensor wide =
+      activate(both.value.narrow(1, 0, width)) * both.value.narrow(1, width, width);
+  return product({wide, both.device}, names.all_down);
 }
 
 // The results of the experts of each position, weighted by their shares. Only experts that some
@@ -375,8 +393,10 @@ Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
     const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);
     const std::string module = layer.module(names.experts, std::to_string(expert)) + ".";
     const Placed rows{here.value.index_select(0, position), here.device};
-    Placed result = gated(rows, module + std::string(names.gate), module + std::string(names.up),
-                          module + std::string(names.down));
+    Placed result = names.all_gate_up.empty()
+                        ? gated(rows, module + std::string(names.gate),
+                                module + std::string(names.up), module + std::string(names.down))
+                        : expert_of_all(layer, static_cast<std::int64_t>(expert), rows);
     result = placement_.move(result, sum.device);
     require_together({&sum, &result, &shares});
     sum.value.index_add_(0, position, (result.value * share).to(wide));

@@ -49,6 +49,11 @@ class PlacedDecoder final : public Decoder {
     return static_cast<std::int64_t>(weights_.shape(head_)[0]);
   }
   std::uint64_t hops() const override { return placement_.hops(); }
+  void restart(std::size_t /*sequence*/) override {
+    caches_ = std::vector<KvCache>(caches_.size());
+    states_ = std::vector<LinearState>(states_.size());
+    positions_ = 0;
+  }
 
   using Decoder::forward;
   std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
@@ -255,6 +260,7 @@ class WithPlainErrors final : public Decoder {
 
   std::int64_t logits_width() const override { return decoder_->logits_width(); }
   std::uint64_t hops() const override { return decoder_->hops(); }
+  void restart(std::size_t sequence) override { decoder_->restart(sequence); }
   using Decoder::forward;
   std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
     std::vector<float> logits;

@@ -18,6 +18,7 @@
 #include "runtime/program/as_stored.h"
 #include "runtime/program/compiled_decoder.h"
 #include "runtime/program/recipe.h"
+#include "runtime/program/restarting_decoder.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/tokenizer_config.h"
 
@@ -251,6 +252,7 @@ class DecoderOfEach final : public Decoder {
 
   std::int64_t logits_width() const override { return decoders_.front()->logits_width(); }
   std::uint64_t hops() const override { return hops_; }
+  void restart(std::size_t sequence) override { decoders_.at(sequence)->restart(0); }
   using Decoder::forward;
   std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
     std::vector<float> last;
@@ -350,7 +352,10 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   const Prepared prepared = prepare(model, options);
   check_workload(plan, options, positions_of(prepared, options));
   RunReport report;
-  const auto decoder = make_decoder(prepared, model, plan, loaded, options, report.kernels);
+  auto decoder = make_decoder(prepared, model, plan, loaded, options, report.kernels);
+  if (const std::uint64_t length = prepared.recipe.restarts_after; length > 0) {
+    decoder = std::make_unique<RestartingDecoder>(std::move(decoder), length);
+  }
   const auto width = static_cast<std::size_t>(decoder->logits_width());
 
   std::optional<LogitsFile> logits_file;

@@ -260,7 +260,10 @@ class Compiler : public Builder {
     step.from = input_;
     step.router = Router(recipe_.routing, std::move(correction));
     for (std::size_t e = 0; e < recipe_.routing.experts; ++e) {
-      step.experts.push_back(expert(layer.module(names.experts, std::to_string(e)) + ".", home));
+      const bool apart = names.all_gate_up.empty();
+      step.experts.push_back(
+          apart ? expert(layer.module(names.experts, std::to_string(e)) + ".", home)
+                : expert_of_all(layer, e, home));
     }
     if (layer.shared) add_shared(layer, {input, shared, home});
   }
@@ -302,6 +305,21 @@ class Compiler : public Builder {
     made.in = Products(std::move(in));
     made.out = Products(std::move(out));
     made.hops = std::exchange(pending_hops_, before);
+    return made;
+  }
+
+  Expert expert_of_all(const LayerRecipe& layer, std::size_t number, DeviceIndex home) {
+    Expert made;
+    const std::string in = layer.module(family_.mixture.all_gate_up);
+    const std::string out = layer.module(family_.mixture.all_down);
+    const DeviceIndex first = weights_.device(in), second = weights_.device(out);
+    made.hops =
+        (home != first ? 1U : 0U) + (first != second ? 1U : 0U) + (second != home ? 1U : 0U);
+    std::vector<ProductPart> gate_up(1), down(1);
+    gate_up.front().weights = weights_.matrix(in, number);
+    down.front().weights = weights_.matrix(out, number);
+    made.in = Products(std::move(gate_up));
+    made.out = Products(std::move(down));
     return made;
   }
 

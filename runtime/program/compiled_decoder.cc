@@ -47,6 +47,11 @@ class CompiledDecoder final : public Decoder {
   }
   std::uint64_t hops() const override { return pass_.hops; }
 
+  void restart(std::size_t sequence) override {
+    if (sequence < positions_.size()) positions_[sequence] = 0;
+    for (const std::unique_ptr<Step>& step : program_.body) step->forget(sequence);
+  }
+
   using Decoder::forward;
   std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
     check(feeds);

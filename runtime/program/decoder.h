@@ -47,6 +47,9 @@ class Decoder {
     return forward(std::span(&feed, 1), all);
   }
 
+  // Forgets all tokens of a sequence, so that the next ones are its first again.
+  virtual void restart(std::size_t sequence) = 0;
+
   // How many times the last pass moved an activation from one device to another.
   virtual std::uint64_t hops() const = 0;
 };

@@ -28,6 +28,7 @@ constexpr Family qwen3() {
 constexpr Family phi3() {
   Family family = like(kLlama, "phi3");
   family.rotary.partial = true;
+  family.rotary.restarts = true;
   family.attention.fused = "self_attn.qkv_proj";
   family.feed_forward.kind = FeedForward::kFusedGated;
   family.feed_forward.up = "gate_up_proj";
@@ -60,10 +61,9 @@ constexpr Family qwen3_moe() {
   return family;
 }
 
-constexpr Family glm4_moe() {
-  Family family = like(qwen3(), "glm4_moe");
-  family.attention.layer_types = false;
-  family.rotary.partial = true;
+// DeepSeek-V3's routing beside attention of the usual kind.
+constexpr Family with_corrected_experts(Family family, std::string_view model_type) {
+  family.model_type = model_type;
   family.mixture.router = "mlp.gate";
   family.mixture.shared.block = "mlp.shared_experts";
   family.mixture.score = RouterScore::kSigmoid;
@@ -72,6 +72,24 @@ constexpr Family glm4_moe() {
   family.mixture.groups_key = "n_group";
   family.mixture.picked_groups_key = "topk_group";
   family.mixture.scale_key = "routed_scaling_factor";
+  return family;
+}
+
+constexpr Family glm4_moe() {
+  Family family = with_corrected_experts(qwen3(), "glm4_moe");
+  family.attention.layer_types = false;
+  family.rotary.partial = true;
+  return family;
+}
+
+constexpr Family minimax_m2() {
+  Family family = like(mixtral(), "minimax_m2");
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.attention.head_norm = HeadNorm::kWhole;
+  family.rotary.partial = true;
+  family.mixture.score = RouterScore::kSigmoid;
+  family.mixture.correction = "mlp.e_score_correction_bias";
   return family;
 }
 
@@ -269,6 +287,56 @@ constexpr Family hunyuan_v1_dense() {
   return family;
 }
 
+constexpr Family olmoe() {
+  Family family = like(kLlama, "olmoe");
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.attention.head_norm = HeadNorm::kWhole;
+  family.attention.clip_key = "clip_qkv";
+  family.mixture.router = "mlp.gate";
+  family.mixture.normalize_key = "norm_topk_prob";
+  return family;
+}
+
+constexpr Family flex_olmo() {
+  Family family = like(olmo2(), "flex_olmo");
+  family.mixture = olmoe().mixture;
+  return family;
+}
+
+constexpr Family granitemoe() {
+  Family family = like(granite(), "granitemoe");
+  family.mixture.router = "block_sparse_moe.router";
+  family.mixture.all_gate_up = "block_sparse_moe.experts.gate_up_proj";
+  family.mixture.all_down = "block_sparse_moe.experts.down_proj";
+  return family;
+}
+
+constexpr Family granitemoeshared() {
+  Family family = like(granitemoe(), "granitemoeshared");
+  family.mixture.shared.kind = FeedForward::kFusedGated;
+  family.mixture.shared.block = "shared_mlp";
+  family.mixture.shared.up = "input_linear";
+  family.mixture.shared.down = "output_linear";
+  return family;
+}
+
+constexpr Family ernie4_5_moe() {
+  Family family = with_neighbours("ernie4_5_moe");
+  family.mixture.router = "mlp.gate";
+  family.mixture.shared.block = "mlp.shared_experts";
+  family.mixture.correction = "mlp.gate.moe_statics.e_score_correction_bias";
+  family.mixture.least_sum_key = "moe_norm_min";
+  return family;
+}
+
+constexpr Family hunyuan_v1_moe() {
+  Family family = like(hunyuan_v1_dense(), "hunyuan_v1_moe");
+  family.mixture.router = "mlp.gate.wg";
+  family.mixture.shared.block = "mlp.shared_mlp";
+  return family;
+}
+
 constexpr Family gpt2() {
   Family family = like(kLlama, "gpt2");
   family.ends.embedding = "transformer.wte";
@@ -323,6 +391,15 @@ constexpr std::array kFamilies{
     qwen2_moe(),
     qwen3_moe(),
     glm4_moe(),
+    with_corrected_experts(qwen3(), "dots1"),
+    with_corrected_experts(kLlama, "solar_open"),
+    minimax_m2(),
+    olmoe(),
+    flex_olmo(),
+    granitemoe(),
+    granitemoeshared(),
+    ernie4_5_moe(),
+    hunyuan_v1_moe(),
     qwen3_5_text(),
 };
 

@@ -100,6 +100,7 @@ struct RotaryKind {
   bool neighbours = false;     // dimensions 2i and 2i + 1 make a pair; else i and i + half
   bool by_layer_type = false;  // layers with a window have settings of their own
   Rotates rotates = Rotates::kAll;
+  bool restarts = false;  // longrope: a sequence that becomes long is computed anew
 };
 
 /// The feed-forward block of a layer without experts.
@@ -120,6 +121,9 @@ struct MixtureModules {
   std::string_view gate = "gate_proj";  // of one expert, as the next two
   std::string_view up = "up_proj";
   std::string_view down = "down_proj";
+  // Or the matrices of all experts in two tensors: gate and up [experts, 2 x width, hidden], and
+  // down [experts, hidden, width].
+  std::string_view all_gate_up, all_down;
   // Beside the experts, for all positions; no block: none. Its gate is one number a position, whose
   // sigmoid it is multiplied by.
   FeedForwardModules shared{.block = ""};
@@ -130,6 +134,7 @@ struct MixtureModules {
   std::string_view normalize_key;  // empty: shares add up to 1
   std::string_view groups_key, picked_groups_key;
   std::string_view scale_key;
+  std::string_view least_sum_key;  // shares are divided by no less than this
 };
 
 /// One row of the table.

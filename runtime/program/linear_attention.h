@@ -26,6 +26,7 @@ struct LinearAttentionStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "linear attention"; }
   bool by_sequence() const override { return true; }
+  void forget(std::size_t sequence) override { memories[sequence] = {}; }
   LinearHeads heads;
   bool grouped = false;
   std::size_t kernel = 0;          // positions that the convolution sees

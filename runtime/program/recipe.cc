@@ -168,6 +168,10 @@ void set_rotaries(const ModelConfig& config, Recipe& recipe) {
   if (!family.ends.positions.empty()) return;
   if (!family.rotary.by_layer_type) {
     recipe.rotaries.push_back(make_rotary(config, family, recipe.head_dim, ""));
+    const Rotary& rotary = recipe.rotaries.back();
+    if (family.rotary.restarts && !rotary.long_frequency.empty()) {
+      recipe.restarts_after = rotary.trained;
+    }
     return;
   }
   for (const char* type : {"full_attention", "sliding_attention"}) {
@@ -235,6 +239,9 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
     routing.normalized = config.boolean(mixture.normalize_key).value_or(false);
   }
   if (!mixture.scale_key.empty()) routing.scale = config.require_number(mixture.scale_key);
+  if (!mixture.least_sum_key.empty()) {
+    routing.least_sum = config.require_number(mixture.least_sum_key);
+  }
   return routing;
 }
 
@@ -261,7 +268,12 @@ LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const L
   layer.experts = facts.experts > 0;
   if (!layer.experts) return layer;
   if (family.mixture.router.empty()) fail(config, "num_experts", "experts cannot be run");
-  recipe.routing = make_routing(config, family.mixture, facts);
+  const Routing routing = make_routing(config, family.mixture, facts);
+  if (recipe.routing.experts > 0 &&
+      (recipe.routing.experts != routing.experts || recipe.routing.picked != routing.picked)) {
+    fail(config, "num_experts", "layers with different numbers of experts cannot be run");
+  }
+  recipe.routing = routing;
   layer.shared = has(family.mixture.shared.block);
   return layer;
 }

@@ -51,6 +51,7 @@ struct Recipe {
   double attention_softcap = 0;  // 0: none
   double logit_softcap = 0;      // 0: none
   Routing routing;
+  std::uint64_t restarts_after = 0;   // positions: a sequence that grows beyond is computed anew
   std::optional<LinearSizes> linear;  // of the layers with linear attention
   std::uint64_t max_positions = 0;    // 0: unknown
 };

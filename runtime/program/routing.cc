@@ -65,7 +65,8 @@ std::span<const ExpertShare> Router::pick(const float* products) {
   for (std::size_t i = 0; i < routing_.picked; ++i) total += score_[order_[i]];
   // transformers adds this to the sum, which is nothing unless all scores are nothing.
   if (routing_.score == RouterScore::kSigmoid) total += 1e-20F;
-  const float scale = static_cast<float>(routing_.scale);
+  total = std::max(total, static_cast<float>(routing_.least_sum));
+  const auto scale = static_cast<float>(routing_.scale);
   shares_.clear();
   for (std::size_t i = 0; i < routing_.picked; ++i) {
     const float own = score_[order_[i]];

@@ -21,6 +21,7 @@ struct Routing {
   std::size_t picked_groups = 1;
   std::size_t best_of_group = 2;
   bool normalized = true;  // shares of the picked experts add up to 1
+  double least_sum = 0;    // what they are divided by for that is at least this
   double scale = 1;        // of all shares, in the end
 };
 

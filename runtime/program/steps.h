@@ -33,6 +33,9 @@ class Step {
   /// Whether run() is called for the rows of each sequence: Pass::first and Pass::sequence.
   virtual bool by_sequence() const { return false; }
 
+  /// Forgets what is kept of a sequence, unless its first positions replace that anyway.
+  virtual void forget(std::size_t /*sequence*/) {}
+
   /// How many times the step moves an activation to another device.
   std::uint64_t hops = 0;
   std::int32_t layer = kNoLayer;  // whose part it is

@@ -39,7 +39,7 @@ Matrix StoredMatrix::resident(HostBlock& block) const {
   Matrix matrix = matrix_;
   if (matrix.data == nullptr) {
     block = loaded_->fetch(id_);
-    matrix.data = block.data.get();
+    matrix.data = block.data.get() + offset_;
   }
   return matrix;
 }
@@ -72,6 +72,19 @@ StoredMatrix ProgramWeights::matrix(const std::string& name) const {
   return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows},
           loaded_,
           tensor};
+}
+
+StoredMatrix ProgramWeights::matrix(const std::string& name, std::size_t index) const {
+  const TensorId tensor = id(name);
+  const Shape& shape = tree_.tensors[tensor].shape;
+  if (shape.size() != 3) throw Error("tensor " + quote(name) + " holds no list of matrices");
+  const LoadedTensor& loaded = loaded_.tensor(tensor);
+  Matrix matrix{*matrix_format(loaded.dtype), shape[1], shape[2], nullptr};
+  const std::size_t offset = index * shape[1] * stored_row_bytes(matrix.format, shape[2]);
+  if (loaded.data != nullptr) {
+    matrix.data = static_cast<const std::byte*>(loaded.data) + offset;
+  }
+  return {matrix, loaded_, tensor, offset};
 }
 
 std::vector<float> ProgramWeights::floats(const std::string& name) const {

@@ -25,8 +25,9 @@ DeviceIndex disk_runner(const Plan& plan);
 class StoredMatrix {
  public:
   StoredMatrix() = default;
-  StoredMatrix(Matrix matrix, const LoadedModel& loaded, TensorId id)
-      : matrix_(matrix), loaded_(&loaded), id_(id) {}
+  /// `offset`: where the matrix begins in the bytes of the tensor.
+  StoredMatrix(Matrix matrix, const LoadedModel& loaded, TensorId id, std::size_t offset = 0)
+      : matrix_(matrix), loaded_(&loaded), id_(id), offset_(offset) {}
 
   std::size_t rows() const { return matrix_.rows; }
   std::size_t columns() const { return matrix_.columns; }
@@ -41,6 +42,7 @@ class StoredMatrix {
   Matrix matrix_;
   const LoadedModel* loaded_ = nullptr;
   TensorId id_ = kNone;
+  std::size_t offset_ = 0;
 };
 
 class ProgramWeights {
@@ -53,6 +55,8 @@ class ProgramWeights {
   /// Throws Error where the model has no such tensor, as do the others.
   DeviceIndex device(const std::string& name) const;
   StoredMatrix matrix(const std::string& name) const;
+  /// One of the matrices of a tensor [matrices, rows, columns], whose format has no blocks.
+  StoredMatrix matrix(const std::string& name, std::size_t index) const;
   /// All elements in float32.
   std::vector<float> floats(const std::string& name) const;
   DType dtype(const std::string& name) const;

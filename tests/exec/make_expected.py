@@ -63,6 +63,30 @@ MODELS = {
     "glm4_moe_plain": dict(SMALL, model_type="glm4_moe", n_routed_experts=4, num_experts_per_tok=2,
                            moe_intermediate_size=20, first_k_dense_replace=2, norm_topk_prob=False,
                            rope_parameters=rope(partial_rotary_factor=0.5)),
+    "dots1": dict(SMALL, model_type="dots1", head_dim=16, n_routed_experts=6, num_experts_per_tok=2,
+                  n_shared_experts=1, n_group=3, topk_group=2, moe_intermediate_size=20,
+                  first_k_dense_replace=1, routed_scaling_factor=2.5, norm_topk_prob=True,
+                  sliding_window=5, max_window_layers=1, attention_bias=True, rope_parameters=rope()),
+    "solar_open": dict(SMALL, model_type="solar_open", head_dim=16, n_routed_experts=4,
+                       num_experts_per_tok=2, n_shared_experts=1, moe_intermediate_size=20,
+                       routed_scaling_factor=1.5, attention_bias=True, rope_parameters=rope()),
+    "minimax_m2": dict(SMALL, model_type="minimax_m2", head_dim=16, num_local_experts=5,
+                       num_experts_per_tok=2, rotary_dim=8, rope_theta=10000.0),
+    "olmoe": dict(SMALL, model_type="olmoe", num_experts=5, num_experts_per_tok=2, clip_qkv=0.8,
+                  attention_bias=True, rope_parameters=rope()),
+    "flex_olmo": dict(SMALL, model_type="flex_olmo", num_experts=5, num_experts_per_tok=2,
+                      norm_topk_prob=True, rope_parameters=rope()),
+    "granitemoe": dict(SMALL, model_type="granitemoe", num_local_experts=5, num_experts_per_tok=2,
+                       embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.4,
+                       attention_multiplier=0.3, rope_parameters=rope()),
+    "granitemoeshared": dict(SMALL, model_type="granitemoeshared", num_local_experts=5,
+                             num_experts_per_tok=2, shared_intermediate_size=20,
+                             attention_multiplier=0.3, attention_bias=True, rope_parameters=rope()),
+    "ernie4_5_moe": dict(SMALL, model_type="ernie4_5_moe", moe_num_experts=5, moe_k=2,
+                         moe_intermediate_size=20, moe_num_shared_experts=2, moe_layer_start_index=1,
+                         use_bias=True, rope_parameters=rope()),
+    "hunyuan_v1_moe": dict(SMALL, model_type="hunyuan_v1_moe", head_dim=16, num_experts=5, moe_topk=2,
+                           rope_parameters=rope()),
     "gemma": dict(SMALL, model_type="gemma", head_dim=16, attention_bias=True, hidden_act="gelu",
                   tie_word_embeddings=False, rope_parameters=rope()),
     "gemma3_text": dict(SMALL, model_type="gemma3_text", num_hidden_layers=4, head_dim=16,
@@ -73,6 +97,11 @@ MODELS = {
     "gemma3_older": dict(SMALL, model_type="gemma3_text", head_dim=8, sliding_window=5,
                          sliding_window_pattern=2, rope_theta=900.0, rope_local_base_freq=80.0,
                          rope_scaling=dict(rope_type="linear", factor=4.0)),
+    "gemma3": dict(model_type="gemma3", tie_word_embeddings=True, dtype="float32", text_config=dict(
+        SMALL, model_type="gemma3_text", head_dim=16, sliding_window=5, sliding_window_pattern=2,
+        query_pre_attn_scalar=24), vision_config=dict(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        image_size=8, patch_size=4)),
     "olmo": dict(SMALL, model_type="olmo", clip_qkv=0.4, attention_bias=True, rope_parameters=rope()),
     "olmo2": dict(SMALL, model_type="olmo2", attention_bias=True, rope_parameters=rope()),
     "olmo3": dict(SMALL, model_type="olmo3", num_hidden_layers=4, sliding_window=5, rope_theta=900.0,
@@ -125,9 +154,9 @@ MODELS = {
                           original_max_position_embeddings=30, rope_parameters=rope(
         "longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 3.0], partial_rotary_factor=0.5)),
     "phi3_longrope_crossing": dict(SMALL, model_type="phi3", sliding_window=None,
-                                   original_max_position_embeddings=15, rope_parameters=rope(
-        "longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 3.0], attention_factor=1.2,
-        partial_rotary_factor=0.5)),
+                                   original_max_position_embeddings=13, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.5, 2.0, 4.0], long_factor=[0.1, 0.2, 7.0, 40.0],
+        attention_factor=3.0)),
     "phi3_longrope_long": dict(SMALL, model_type="phi3", sliding_window=None,
                                original_max_position_embeddings=10, rope_parameters=rope(
         "longrope", short_factor=[1.0, 1.5, 2.0, 4.0], long_factor=[2.0, 3.0, 5.0, 7.0])),
@@ -164,7 +193,7 @@ def made(name, shape):
 def fill(model, family):
     """The tree keeps experts apart, as checkpoints do, unless the family stores them in one tensor."""
     state = {}
-    gate, up, down = ("w1", "w3", "w2") if family == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+    gate, up, down = ("w1", "w3", "w2") if family in ("mixtral", "minimax_m2") else ("gate_proj", "up_proj", "down_proj")
     for name, value in model.state_dict().items():
         base, _, last = name.rpartition(".")
         if base.endswith("mlp.experts") and last == "gate_up_proj":
