@@ -6,6 +6,7 @@
 #include "cuda/dequant.h"
 #include "cuda/device.h"
 #include "cuda/gpu_bench.h"
+#include "cuda/packed_product.h"
 #include "cuda/read_words.h"
 #include "cuda/reorder.h"
 
@@ -82,6 +83,16 @@ void dequantize_on_device(const QuantLayout&, const QuantTables&, const void*, s
                           std::uint64_t, void*, FloatFormat, CudaStreamHandle) {
   refuse();
 }
+
+void multiply_packed_on_device(const PackedMatrix&, const PackedInput&, void*, const PackedOutput&,
+                               CudaStreamHandle) {
+  refuse();
+}
+void dequantize_rows_on_device(const PackedMatrix&, const std::int64_t*, std::size_t,
+                               const PackedOutput&, CudaStreamHandle) {
+  refuse();
+}
+bool has_packed_kernels(int) { return false; }
 
 void xor_words_on_device(const void*, std::size_t, std::uint32_t*, CudaStreamHandle) { refuse(); }
 
