@@ -16,6 +16,7 @@ from harness import Arm
 THREADS = os.cpu_count()
 READ_BYTES = 1 << 30   # of a plain read of memory
 FRESH = 2_000_000_000  # bytes primed before a process whose start is timed
+SAMPLE_MS = 0          # no samples of memory, which would take time from the arm
 CALIBRATION = h.WORK / "machine.yaml"
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "BERTH_MACHINE_FILE": ""}
 SCRIPTS = {TRANSFORMERS: "transformers_run.py", LLAMA: "llama_cpp_run.py"}
@@ -99,7 +100,7 @@ def berth_run(program, model, options, work):
         del environment["CUDA_VISIBLE_DEVICES"]
     prompt = ["--prompt", TEXT] if work is FIRST else ["--prompt-ids", work.ids, "--prefault"]
     run = h.run([h.berth_binary(), "run", model, *options, *prompt, "-n", str(work.new), "--json",
-                 *workload(work)], env=environment)
+                 *workload(work)], SAMPLE_MS, environment)
     if program == GPU and not re.search(r"^weights +100 % gpu", run.stderr, re.M):
         raise ValueError("not all weights were on the GPU")
     said = json.loads(run.stdout)
@@ -133,7 +134,7 @@ def peer_run(program, model, options, work):
     prompt = ["--text", TEXT, "--cold"] if work is FIRST else ["--ids", work.ids]
     run = h.run([h.peer_python(), h.ROOT / "bench/arms" / SCRIPTS[program], model, *options,
                  *prompt, "--batch", str(work.batch), "--new", str(work.new),
-                 "--threads", str(THREADS)], env=ENVIRONMENT)
+                 "--threads", str(THREADS)], SAMPLE_MS, ENVIRONMENT)
     said = json.loads(run.stdout.strip().splitlines()[-1])
     said.update(about_ids(said.pop("new_ids")))
     return run, said
