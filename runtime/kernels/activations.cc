@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cuda/cast_bits.h"
+#include "runtime/kernels/loops.h"
 #include "runtime/kernels/tiles.h"
 
 namespace berth {
@@ -12,9 +13,12 @@ namespace {
 
 constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
 constexpr float kMost8 = 127;
-constexpr float kRestParts = 254;  // what is left, half a step at most, fits a signed byte
 
-ActivationBlock make_block(const float* values, ActivationBits bits, const TileShape& shape) {
+float limit_of(ActivationBits bits) { return bits == ActivationBits::k8 ? kMost8 : kMost16; }
+
+}  // namespace
+
+ActivationBlock quantize_reference(const float* values, MatrixFormat format, ActivationBits bits) {
   ActivationBlock block{};
   float most = 0;
   bool finite = true;
@@ -26,9 +30,13 @@ ActivationBlock make_block(const float* values, ActivationBits bits, const TileS
     block.scale = block.total = std::numeric_limits<float>::quiet_NaN();
     return block;
   }
-  const float limit = bits == ActivationBits::k8 ? kMost8 : kMost16;
+  const TileShape shape = tile_shape(format);
+  const float limit = limit_of(bits);
   block.scale = most / limit;
-  if (block.scale == 0) return block;  // all zero, or too small to tell
+  if (block.scale < kLeastActivationScale) {  // all zero, or too small to tell
+    block.scale = 0;
+    return block;
+  }
   const float inverse = 1 / block.scale;
   if (bits == ActivationBits::k24) block.rest_scale = block.scale / kRestParts;
   std::int32_t sums[2] = {};
@@ -54,8 +62,6 @@ ActivationBlock make_block(const float* values, ActivationBits bits, const TileS
   return block;
 }
 
-}  // namespace
-
 void Activations::set(std::span<const float> values, std::size_t columns, MatrixFormat format,
                       ActivationBits bits) {
   columns_ = columns;
@@ -65,11 +71,12 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   blocks_.clear();
   floats_.clear();
   bf16_.clear();
-  if (is_tiled(format)) {
+  if (!takes_floats(format)) {
     blocks_.resize(positions_ * (columns / 32));
-    for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      blocks_[i] = make_block(values.data() + 32 * i, bits, tile_shape(format));
-    }
+    const TileShape shape = tile_shape(format);
+    instruction_set().quantize({values.data(), blocks_.size(), limit_of(bits),
+                                bits == ActivationBits::k24, shape.bias, shape.scaled,
+                                blocks_.data()});
     return;
   }
   floats_.assign(positions_ * padded_, 0);

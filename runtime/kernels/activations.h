@@ -12,25 +12,14 @@
 #include <span>
 #include <vector>
 
+#include "runtime/kernels/activation_block.h"
 #include "runtime/kernels/choice.h"
 #include "runtime/kernels/matrix.h"
 
 namespace berth {
 
-/// 32 neighbouring activations of one position. With 8 bits activation i is scale x low[i], with 16
-/// scale x (256 high[i] + low[i]), with 24 that plus rest_scale x rest[i].
-struct ActivationBlock {
-  float scale;
-  float rest_scale;
-  float total;  // the sum of the activations
-  // Minus the bias of the weights' codes (tiles.h) times the sum of the integers that share a scale
-  // of the weights: of all 32, or of 0 to 15 and of 16 to 31. Sums of products begin with it.
-  std::int32_t offsets[2];
-  std::int32_t rest_offsets[2];
-  std::int8_t high[32];
-  std::int8_t low[32];
-  std::int8_t rest[32];
-};
+/// The block of 32 values beside a format, by the formula. Tests compare with it.
+ActivationBlock quantize_reference(const float* values, MatrixFormat format, ActivationBits bits);
 
 /// Memory that begins with a cache line: registers are loaded from one line each.
 template <class T>
@@ -60,8 +49,8 @@ class Activations {
   const ActivationBlock* blocks(std::size_t position) const {
     return blocks_.empty() ? nullptr : blocks_.data() + position * (columns_ / 32);
   }
-  /// Beside plain formats: f32, filled up with zeros to padded_columns(). Beside BF16 they were
-  /// rounded to bf16, as transformers' are.
+  /// Beside formats that take floats: f32, filled up with zeros to padded_columns(). Beside BF16
+  /// they were rounded to bf16, as transformers' are.
   const float* floats(std::size_t position) const {
     return floats_.empty() ? nullptr : floats_.data() + position * padded_;
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/kernels/activations.h"
+
 namespace berth {
 namespace {
 

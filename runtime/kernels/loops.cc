@@ -11,15 +11,16 @@ namespace berth {
 #define BERTH_DECLARE_LOOPS(set)                                              \
   ProductLoop products_##set(MatrixFormat format, ActivationBits bits);       \
   TransposedLoop transposed_##set(MatrixFormat format);                       \
+  void quantize_##set(const QuantizeJob& job);                                \
   void attention_##set(const AttentionJob& job, const AttentionSpace& space); \
   void rms_norm_##set(const NormJob& job);                                    \
   void layer_norm_##set(const NormJob& job);                                  \
   void activate_##set(const ActivateJob& job);                                \
   void delta_rule_##set(const DeltaJob& job);
 
-#define BERTH_LOOPS_OF(set)                                                            \
-  products_##set, transposed_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
-      activate_##set, delta_rule_##set
+#define BERTH_LOOPS_OF(set)                                                          \
+  products_##set, transposed_##set, quantize_##set, attention_##set, rms_norm_##set, \
+      layer_norm_##set, activate_##set, delta_rule_##set
 
 BERTH_DECLARE_LOOPS(portable)
 #ifdef BERTH_X86_KERNELS

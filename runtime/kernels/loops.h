@@ -5,9 +5,10 @@
 #include <cstddef>
 #include <span>
 
-#include "runtime/kernels/activations.h"
+#include "runtime/kernels/activation_block.h"
 #include "runtime/kernels/attention_job.h"
-#include "runtime/kernels/matrix.h"
+#include "runtime/kernels/choice.h"
+#include "runtime/kernels/matrix_format.h"
 
 namespace berth {
 
@@ -24,6 +25,7 @@ struct ProductJob {
   std::size_t positions;
   float* out;
   std::size_t stride;
+  std::size_t group = 0;  // columns that share a scale, in grouped formats
 };
 
 // Plain values and pointers go to these functions: an inline function of a class would be compiled
@@ -57,6 +59,18 @@ struct NormJob {
   float* out;
 };
 using NormLoop = void (*)(const NormJob& job);
+
+// Activations as integers, for `count` blocks of 32 values.
+struct QuantizeJob {
+  const float* values;
+  std::size_t count;
+  float limit;         // what the largest value becomes
+  bool rests;          // whether there is a third plane
+  std::int32_t bias;   // of the weights' codes
+  std::size_t scaled;  // elements that share a scale of the weights
+  ActivationBlock* out;
+};
+using QuantizeLoop = void (*)(const QuantizeJob& job);
 
 enum class Gate : std::uint8_t;
 struct ActivateJob {
@@ -94,6 +108,7 @@ struct InstructionSet {
   bool (*supported)();
   ProductLoops products;
   TransposedLoops transposed;
+  QuantizeLoop quantize;
   AttentionLoop attention;
   NormLoop rms_norm;
   NormLoop layer_norm;

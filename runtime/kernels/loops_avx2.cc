@@ -3,4 +3,5 @@
 #include "runtime/kernels/delta_rule_loops.h"
 #include "runtime/kernels/elementwise_loops.h"
 #include "runtime/kernels/product_loops.h"
+#include "runtime/kernels/quantize_loops.h"
 #include "runtime/kernels/transposed_loops.h"

@@ -12,6 +12,9 @@
 // Formats with blocks are computed on as tiles, plain ones as stored. Rows of a format with blocks
 // that are not tiled yet, such as those of a file that is mapped, are tiled each time they are
 // used, which takes several times as long.
+//
+// Grouped formats are of weights that are stored in several tensors, such as codes, scales and zero
+// points. They exist as tiles only, the last one filled up with zeros: group_tiles.h makes them.
 #pragma once
 
 #include <cstddef>
@@ -45,7 +48,11 @@ struct Matrix {
   std::size_t columns = 0;
   const std::byte* data = nullptr;
   std::size_t tiled_rows = 0;  // the first rows, a multiple of 16; the others are as stored
+  std::size_t group = 0;       // columns that share a scale, in grouped formats
 };
+
+/// Bytes of 16 rows. `group`: as a Matrix has it.
+std::size_t tile_bytes(MatrixFormat format, std::size_t columns, std::size_t group);
 
 /// Tiles all whole groups of 16 rows of a matrix in place; `matrix.data` points to memory that may
 /// be written. Does nothing for plain formats and for rows that are tiled.

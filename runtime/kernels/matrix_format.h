@@ -18,10 +18,23 @@ enum class MatrixFormat : std::uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kMxfp4,
+  // Of weights that are stored in several tensors; group_tiles.h makes their tiles.
+  kU4,  // 4-bit codes with a scale and a zero point for each group of columns: GPTQ, AWQ and others
+  kF8E4M3,  // with a scale for each group of columns
+  kF8E5M2,
 };
 
 /// True of formats that are computed on as tiles.
 constexpr bool is_tiled(MatrixFormat format) { return format >= MatrixFormat::kQ8_0; }
+
+/// True of formats that exist as tiles only, and whose rows have scales for groups of columns.
+constexpr bool is_grouped(MatrixFormat format) { return format >= MatrixFormat::kU4; }
+
+/// True of formats beside which activations are f32; beside others they are integers.
+constexpr bool takes_floats(MatrixFormat format) {
+  return !is_tiled(format) || format >= MatrixFormat::kF8E4M3;
+}
 
 inline constexpr std::size_t kTileRows = 16;
 

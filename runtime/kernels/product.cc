@@ -12,13 +12,14 @@ constexpr std::size_t kLeastBytes = 32u << 10;
 // Positions whose activations stay in the processor's second cache while the weights go by.
 std::size_t positions_at_once(const Activations& x, MatrixFormat format) {
   constexpr std::size_t kCache = 512u << 10;
-  const std::size_t bytes =
-      is_tiled(format) ? x.columns() / 32 * sizeof(ActivationBlock) : x.padded_columns() * 4;
-  return std::max<std::size_t>(4, kCache / std::max<std::size_t>(1, bytes) / 4 * 4);
+  const std::size_t bytes = !takes_floats(format) ? x.columns() / 32 * sizeof(ActivationBlock)
+                            : format == MatrixFormat::kBF16 ? x.padded_columns() * 2
+                                                            : x.padded_columns() * 4;
+  return std::max<std::size_t>(8, kCache / std::max<std::size_t>(1, bytes) / 8 * 8);
 }
 
 double activation(const Activations& x, MatrixFormat format, std::size_t p, std::size_t column) {
-  if (!is_tiled(format)) return x.floats(p)[column];
+  if (takes_floats(format)) return x.floats(p)[column];
   const ActivationBlock& block = x.blocks(p)[column / 32];
   const int low = block.low[column % 32];
   const int high = block.high[column % 32] * (x.bits() == ActivationBits::k8 ? 0 : 256);
@@ -41,7 +42,8 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
               const InstructionSet& set) {
   const MatrixFormat format = products.front().weights.format;
   const ProductLoop loop = set.products(format, x.bits());
-  const std::size_t bytes = kTileRows * stored_row_bytes(format, x.columns());
+  const std::size_t group = products.front().weights.group;
+  const std::size_t bytes = tile_bytes(format, x.columns(), group);
   const std::size_t at_once = positions_at_once(x, format);
   std::size_t tiles = 0;
   for (const Product& product : products) tiles += tiles_of(product.weights);
@@ -62,13 +64,13 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
           const std::size_t rows = std::min(kTileRows, product.weights.rows - row);
           float* const out = product.out + first * product.stride + row;
           const std::byte* weights = product.weights.data + tile * bytes;
-          if (is_tiled(format) && row >= product.weights.tiled_rows) {
+          if (is_tiled(format) && !is_grouped(format) && row >= product.weights.tiled_rows) {
             made.resize(bytes);
             make_tile(format, weights, rows, x.columns(), made.data());
             weights = made.data();
           }
           loop({weights, rows, x.columns(), x.blocks(first), x.floats(first), x.bf16(first),
-                x.padded_columns(), count, out, product.stride});
+                x.padded_columns(), count, out, product.stride, group});
           if (product.bias != nullptr)
             add_bias(product.bias + row, rows, count, out, product.stride);
         }

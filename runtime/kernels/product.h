@@ -24,7 +24,8 @@ struct Product {
 };
 
 /// Computes all `products` with the same activations, which were set for the format and columns
-/// that their matrices share. Weights that hold NaN or infinity give what IEEE 754 says.
+/// that their matrices share; groups of columns are of the same size in all of them. Weights that
+/// hold NaN or infinity give what IEEE 754 says.
 void multiply(std::span<const Product> products, const Activations& x, ThreadTeam& team,
               const InstructionSet& set = instruction_set());
 

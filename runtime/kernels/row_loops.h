@@ -151,7 +151,10 @@ BERTH_INLINE void add_positions(const RowBlock<Row>& block, std::size_t position
     advance(4);
   }
 #endif
-  for (; p + 2 <= positions; advance(2)) add_columns<Row, kRows, 2>(part, to, p);
+  while (p + 2 <= positions) {
+    add_columns<Row, kRows, 2>(part, to, p);
+    advance(2);
+  }
   if (p < positions) add_columns<Row, kRows, 1>(part, to, p);
 }
 

@@ -3,7 +3,6 @@
 // sums are scaled and added to the row's float sum, in the order of the columns.
 #pragma once
 
-#include "runtime/kernels/activations.h"
 #include "runtime/kernels/loops.h"
 #include "runtime/kernels/tiles.h"
 #include "runtime/kernels/vector_ops.h"
@@ -82,6 +81,9 @@ BERTH_INLINE Groups load_groups(const std::byte* at) {
     add_fifth_bits(at + kNibbleBytes, groups);
   }
   if constexpr (kFormat == MatrixFormat::kQ6_K) add_upper_bits(at + kNibbleBytes, groups);
+  if constexpr (kFormat == MatrixFormat::kMxfp4) {
+    for (Bytes& word : groups.word) word = look_up(kE2M1Codes, word);
+  }
   return groups;
 }
 
@@ -158,10 +160,13 @@ template <MatrixFormat kFormat, int kPlanes, int kPositions>
 BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
                             std::size_t block, Floats (&sums)[kPositions]) {
   constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
-  const Floats scale = halves(entry);
+  constexpr bool kHasExponent = kFormat == MatrixFormat::kMxfp4;
+  constexpr std::size_t kScaleBytes = kHasExponent  ? kTileRows
+                                      : kHasMinimum ? 2 * kHalfBytes
+                                                    : kHalfBytes;
+  const Floats scale = kHasExponent ? half_powers(entry) : halves(entry);
   const Floats minimum = kHasMinimum ? halves(entry + kHalfBytes) : Floats{};
-  const Groups groups =
-      load_groups<kFormat, kPositions>(entry + (kHasMinimum ? 2 : 1) * kHalfBytes);
+  const Groups groups = load_groups<kFormat, kPositions>(entry + kScaleBytes);
   for (int p = 0; p < kPositions; ++p) {
     const ActivationBlock& own = x[p][block];
     sums[p] = fma(products_of<kFormat, kPlanes, 1>(groups, 0, own), scale, sums[p]);

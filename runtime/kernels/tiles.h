@@ -10,6 +10,15 @@
 // nibbles hold word j, the high ones word j + 4 of the same 32 elements. Fifth bits of 32 elements
 // are 64 bytes: bit j belongs to word j. Upper two bits of Q6_K are 128 bytes for 32 elements: bits
 // 2 (j % 4) and the next of half j / 4 belong to word j.
+//
+// MXFP4 has an exponent of 8 bits for each row instead of a scale. Its elements are codes; those of
+// a tile shape mean twice the value of a code, plus the bias.
+//
+// Grouped formats have an entry for each group of columns, all of which but the last are of one
+// size: scales (f32) of the rows, zero points (a byte) where the format has them, elements. Codes
+// of 4 bits lie as those of Q4_0. FP8 has the rows' bytes of a column, then those of the next, and
+// is filled up with zeros to a multiple of 4 columns; before its first entry is what the sums of
+// the rows begin with (f32): NaN where a row of E4M3 has one, whose code then means a number.
 #pragma once
 
 #include <cstddef>
@@ -35,6 +44,12 @@ struct TileShape {
   bool has_minimum;
 };
 
+inline constexpr std::size_t kGroupScaleBytes = 4 * kTileRows;  // an f32 for each row
+inline constexpr std::size_t kColumnsOfFloats = 4;              // that FP8 is filled up to
+
+// Twice the value of each code of E2M1, plus 12 (OCP Microscaling formats, 1.0).
+constexpr std::uint8_t kE2M1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 constexpr TileShape tile_shape(MatrixFormat format) {
   switch (format) {
     case MatrixFormat::kQ8_0:
@@ -55,6 +70,10 @@ constexpr TileShape tile_shape(MatrixFormat format) {
     case MatrixFormat::kQ6_K:
       return {256, 16, kHalfBytes + 16 * kTileRows + 8 * (kNibbleBytes + kUpperBitsBytes), 32,
               false};
+    case MatrixFormat::kMxfp4:
+      return {32, 32, kTileRows + kNibbleBytes, 12, false};
+    case MatrixFormat::kU4:
+      return {32, 32, 0, 0, false};
     default:
       return {1, 1, 0, 0, false};
   }

@@ -128,6 +128,65 @@ BERTH_INLINE Floats signed_bytes(const std::int8_t* from) {
 #endif
 }
 
+// For each of 64 indices below 16, the byte of a table.
+BERTH_INLINE Bytes look_up(const std::uint8_t (&table)[16], Bytes indices) {
+#if defined(__AVX512BW__)
+  const __m512i all = _mm512_maskz_broadcast_i32x4(
+      0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return reinterpret_cast<Bytes>(_mm512_shuffle_epi8(all, reinterpret_cast<__m512i>(indices)));
+#elif defined(__AVX2__)
+  const __m256i all =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  __m256i parts[2];
+  std::memcpy(parts, &indices, sizeof parts);
+  for (__m256i& part : parts) part = _mm256_shuffle_epi8(all, part);
+  return load<Bytes>(parts);
+#else
+  Bytes out;
+  for (std::size_t i = 0; i < sizeof out; ++i) out[i] = table[indices[i]];
+  return out;
+#endif
+}
+
+// Half the powers of two that 16 exponents of E8M0 mean (OCP Microscaling formats, 1.0): 2^(e-128).
+BERTH_INLINE Floats half_powers(const std::byte* exponents) {
+  const Ints e = __builtin_convertvector(
+      unsigned_bytes(reinterpret_cast<const std::uint8_t*>(exponents)), Ints);
+  const Ints normal = (e - 1) << 23;
+  const Ints denormal = e == 0 ? broadcast(0x00200000) : broadcast(0x00400000);
+  const Ints bits = e < 2 ? denormal : normal;
+  return reinterpret_cast<Floats>(e == 255 ? broadcast(0x7FC00000) : bits);
+}
+
+// 32 f16 as floats.
+struct TwoFloats {
+  Floats first;
+  Floats second;
+};
+BERTH_INLINE TwoFloats halves_of(Words words) {
+  std::byte bytes[sizeof words];
+  std::memcpy(bytes, &words, sizeof words);
+  return {halves(bytes), halves(bytes + sizeof words / 2)};
+}
+
+// 32 bytes, widened.
+BERTH_INLINE Words widened(const std::byte* from) {
+#if defined(__AVX512BW__)
+  return reinterpret_cast<Words>(_mm512_maskz_cvtepu8_epi16(
+      0xFFFFFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__)
+  __m256i out[2];
+  for (int i = 0; i < 2; ++i) {
+    out[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i));
+  }
+  return load<Words>(out);
+#else
+  Words out;
+  for (int i = 0; i < 32; ++i) out[i] = std::to_integer<std::uint16_t>(from[i]);
+  return out;
+#endif
+}
+
 // To each of 16 sums, four products of unsigned and signed bytes are added. Exact.
 BERTH_INLINE Ints dot4(Ints sums, Bytes left, Ints right) {
 #if defined(__AVX512VNNI__)
@@ -173,7 +232,30 @@ BERTH_INLINE float sum_of(Floats lanes) {
   return sums[0];
 }
 
-// The same of 16 vectors at once: each output is one of their sums.
+BERTH_INLINE std::int32_t sum_of(Ints lanes) {
+  std::int32_t sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += lanes[i];
+  return sum;
+}
+
+// The greatest of 16 lanes, none of which is NaN.
+BERTH_INLINE float greatest_of(Floats lanes) {
+  float most = lanes[0];
+  for (int i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
+  return most;
+}
+
+// The lowest byte of each lane.
+BERTH_INLINE void store_bytes(Ints values, std::int8_t* to) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                   _mm512_maskz_cvtepi32_epi8(0xFFFF, reinterpret_cast<__m512i>(values)));
+#else
+  for (int i = 0; i < kLanes; ++i) to[i] = static_cast<std::int8_t>(values[i]);
+#endif
+}
+
+// sum_of() of 16 vectors at once: each output is one of their sums.
 BERTH_INLINE Floats sums_of(const Floats (&lanes)[kLanes]) {
 #if defined(__AVX512F__)
   Floats by_8[8], by_4[4], by_2[2];

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "cuda/block_format.h"
 #include "cuda/cast.h"
+#include "runtime/kernels/tiles.h"
 #include "tests/instance_share.h"
 
 namespace berth {
@@ -108,6 +110,9 @@ class Products : public ::testing::TestWithParam<int> {
   ThreadTeam team_{2};
 };
 
+class PlainProducts : public Products {};
+class TiledProducts : public Products {};
+
 TEST_P(Products, IsTheFormulaOnEveryInstructionSet) {
   for (const std::size_t rows : {1, 7, 16, 37}) {
     for (const std::size_t blocks : {1, 2, 5}) {
@@ -166,8 +171,7 @@ TEST_P(Products, OfAPositionDependsOnNothingElse) {
 }
 
 // Products of heads call the loops of plain formats with all rows of a head at once.
-TEST_P(Products, LoopsOfPlainFormatsTakeAnyNumberOfRows) {
-  if (is_tiled(format())) GTEST_SKIP() << "tiles have 16 rows";
+TEST_P(PlainProducts, LoopsTakeAnyNumberOfRows) {
   const std::size_t rows = 53, columns = 96, positions = 11;
   const Weights weights = random_weights(format(), rows, columns, random_);
   Activations x;
@@ -279,8 +283,38 @@ TEST_P(Products, OfActivationsThatAreNoNumbersIsNone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Products, ::testing::Range(0, 11),
-                         [](const auto& test) { return std::string(kNames[test.param]); });
+// Of any size, at the ends of the range, of zeros, and of no numbers.
+TEST_P(TiledProducts, ActivationsAreTheFormulaOnEveryInstructionSet) {
+  constexpr std::size_t kCount = 64;
+  std::vector<float> values = random_activations(32 * kCount, random_);
+  for (std::size_t b = 0; b < kCount; ++b) {
+    const float size = std::ldexp(1.0F, static_cast<int>(b) * 4 - 140);  // denormal ones first
+    for (std::size_t i = 0; i < 32; ++i) values[32 * b + i] *= size;
+  }
+  std::fill_n(values.begin() + 64, 32, 0.0F);
+  values[33] = values[97] = 0;
+  values[40] = std::numeric_limits<float>::infinity();
+  values[120] = std::numeric_limits<float>::quiet_NaN();
+  const TileShape shape = tile_shape(format());
+  for (const ActivationBits bits : {ActivationBits::k8, ActivationBits::k16, ActivationBits::k24}) {
+    const float limit = bits == ActivationBits::k8 ? 127 : 32639;
+    const bool rests = bits == ActivationBits::k24;
+    for (const InstructionSet& set : instruction_sets()) {
+      if (!set.supported()) continue;
+      std::vector<ActivationBlock> found(kCount);
+      set.quantize({values.data(), kCount, limit, rests, shape.bias, shape.scaled, found.data()});
+      for (std::size_t b = 0; b < kCount; ++b) {
+        const ActivationBlock expected = quantize_reference(&values[32 * b], format(), bits);
+        EXPECT_EQ(std::memcmp(&found[b], &expected, sizeof expected), 0) << set.name << ' ' << b;
+      }
+    }
+  }
+}
+
+constexpr auto kNameOf = [](const auto& test) { return std::string(kNames[test.param]); };
+INSTANTIATE_TEST_SUITE_P(Formats, Products, ::testing::Range(0, 11), kNameOf);
+INSTANTIATE_TEST_SUITE_P(Formats, PlainProducts, ::testing::Range(0, 3), kNameOf);
+INSTANTIATE_TEST_SUITE_P(Formats, TiledProducts, ::testing::Range(3, 11), kNameOf);
 
 TEST(ThreadTeam, RunsEveryPartOnce) {
   constexpr std::size_t kRounds = 1000 / kInstanceShare;
