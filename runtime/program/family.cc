@@ -284,6 +284,7 @@ constexpr Family hunyuan_v1_dense() {
   family.attention.query_norm = "self_attn.query_layernorm";
   family.attention.key_norm = "self_attn.key_layernorm";
   family.attention.norm_after_rotation = true;
+  family.rotary.alpha = true;
   return family;
 }
 

@@ -100,6 +100,7 @@ struct RotaryKind {
   bool neighbours = false;     // dimensions 2i and 2i + 1 make a pair; else i and i + half
   bool by_layer_type = false;  // layers with a window have settings of their own
   Rotates rotates = Rotates::kAll;
+  bool alpha = false;     // of type dynamic with an `alpha`, frequencies are stretched once, by it
   bool restarts = false;  // longrope: a sequence that becomes long is computed anew
 };
 

@@ -229,6 +229,13 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
     for (float& frequency : rotary.inverse_frequency) frequency /= factor;
   } else if (type == "dynamic") {
     if (dimensions <= 2) settings.fail("rope_type", "'dynamic' needs more than 2 dimensions");
+    const double alpha = family.rotary.alpha ? settings.number("alpha").value_or(0) : 0;
+    if (alpha != 0) {
+      const auto size = static_cast<double>(dimensions);
+      rotary.inverse_frequency =
+          plain_frequencies(base * std::pow(alpha, size / (size - 2)), dimensions);
+      return rotary;
+    }
     rotary.trained = static_cast<std::uint64_t>(settings.most_positions());
     rotary.base = base;
     rotary.stretch = settings.require_positive("factor");

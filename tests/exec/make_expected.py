@@ -131,6 +131,8 @@ MODELS = {
                    rope_parameters=rope()),
     "hunyuan_v1_dense": dict(SMALL, model_type="hunyuan_v1_dense", head_dim=16, attention_bias=True,
                              rope_parameters=rope()),
+    "hunyuan_alpha": dict(SMALL, model_type="hunyuan_v1_dense", head_dim=16, max_position_embeddings=64,
+                          rope_parameters=rope("dynamic", factor=1.0, alpha=50.0)),
     "starcoder2": dict(SMALL, model_type="starcoder2", sliding_window=5, use_bias=True,
                        hidden_act="gelu_pytorch_tanh", rope_parameters=rope()),
     "stablelm": dict(SMALL, model_type="stablelm", use_qkv_bias=True, qk_layernorm=True,
