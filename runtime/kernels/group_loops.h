@@ -22,6 +22,7 @@ void code_positions(const ProductJob& job, std::size_t first) {
     x[p] = job.blocks + (first + p) * (job.columns / 32);
     sums[p] = Floats{};
   }
+  VectorProducts vectors;
   const std::byte* at = job.weights;
   for (std::size_t column = 0; column < job.columns; column += job.group) {
     const Floats scale = load<Floats>(at);
@@ -38,7 +39,7 @@ void code_positions(const ProductJob& job, std::size_t first) {
     for (std::size_t b = column / 32; b < end; ++b, at += kNibbleBytes) {
       const Groups groups = load_groups<MatrixFormat::kU4, kPositions>(at);
       for (int p = 0; p < kPositions; ++p) {
-        products[p] += products_of<MatrixFormat::kU4, kPlanes, 1>(groups, 0, x[p][b]);
+        products[p] += vectors.of<MatrixFormat::kU4, kPlanes, 1>(groups, 0, p, x[p][b]);
         totals[p] += x[p][b].total;
       }
     }

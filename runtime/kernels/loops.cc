@@ -1,10 +1,12 @@
 #include "runtime/kernels/loops.h"
 
+#include <algorithm>
+
 #ifdef BERTH_X86_KERNELS
 #include <cpuid.h>
-#endif
 
-#include <algorithm>
+#include "runtime/kernels/amx.h"
+#endif
 
 namespace berth {
 
@@ -18,9 +20,10 @@ namespace berth {
   void activate_##set(const ActivateJob& job);                                \
   void delta_rule_##set(const DeltaJob& job);
 
-#define BERTH_LOOPS_OF(set)                                                          \
-  products_##set, transposed_##set, quantize_##set, attention_##set, rms_norm_##set, \
-      layer_norm_##set, activate_##set, delta_rule_##set
+#define BERTH_LOOPS_BUT_PRODUCTS(set)                                                  \
+  transposed_##set, quantize_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
+      activate_##set, delta_rule_##set
+#define BERTH_LOOPS_OF(set) products_##set, BERTH_LOOPS_BUT_PRODUCTS(set)
 
 BERTH_DECLARE_LOOPS(portable)
 #ifdef BERTH_X86_KERNELS
@@ -46,10 +49,22 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+Amx amx() {
+  return has_avx512_bf16() ? amx_of_this_processor(products_avx512_bf16, quantize_avx512_bf16)
+                           : Amx::kNone;
+}
+ProductLoop products_with_amx(MatrixFormat format, ActivationBits bits) {
+  const ProductLoop loop = products_amx(format, bits);
+  return loop != nullptr ? loop : products_avx512_bf16(format, bits);
+}
 #endif
 
 constexpr InstructionSet kSets[] = {
 #ifdef BERTH_X86_KERNELS
+    {"AVX-512 with VNNI and BF16, and AMX", [] { return amx() == Amx::kReady; }, products_with_amx,
+     BERTH_LOOPS_BUT_PRODUCTS(avx512_bf16)},
+    {"AVX-512 with VNNI and BF16 (AMX gives other products here)",
+     [] { return amx() == Amx::kDisagrees; }, BERTH_LOOPS_OF(avx512_bf16)},
     {"AVX-512 with VNNI and BF16", has_avx512_bf16, BERTH_LOOPS_OF(avx512_bf16)},
     {"AVX-512 with VNNI", has_avx512, BERTH_LOOPS_OF(avx512)},
     {"AVX2", has_avx2, BERTH_LOOPS_OF(avx2)},

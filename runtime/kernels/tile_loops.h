@@ -124,41 +124,52 @@ BERTH_INLINE auto load_scales(const std::byte* at) {
   }
 }
 
-// The products of 32 / kParts columns, which share a scale, with one position: to be multiplied by
-// the scale of each row.
-template <MatrixFormat kFormat, int kPlanes, int kParts>
-BERTH_INLINE Floats products_of(const Groups& groups, int part, const ActivationBlock& x) {
-  constexpr int kWords = 8 / kParts;
-  Ints low{};
-  Ints rest{};
-  if constexpr (tile_shape(kFormat).bias != 0) {
-    low = broadcast(x.offsets[part]);
-    if constexpr (kPlanes == 3) rest = broadcast(x.rest_offsets[part]);
-  }
-  Ints high{};
-  for (int j = part * kWords; j < (part + 1) * kWords; ++j) {
-    std::int32_t word;
-    std::memcpy(&word, x.low + 4 * j, sizeof word);
-    low = dot4(low, groups.word[j], broadcast(word));
-    if constexpr (kPlanes >= 2) {
-      std::memcpy(&word, x.high + 4 * j, sizeof word);
-      high = dot4(high, groups.word[j], broadcast(word));
-    }
-    if constexpr (kPlanes == 3) {
-      std::memcpy(&word, x.rest + 4 * j, sizeof word);
-      rest = dot4(rest, groups.word[j], broadcast(word));
-    }
-  }
+// The products of 32 / kParts columns, which share a scale, with one position, from their sums by
+// plane: to be multiplied by the scale of each row.
+template <MatrixFormat kFormat, int kPlanes>
+BERTH_INLINE Floats joined(Ints low, Ints high, Ints rest, const ActivationBlock& x, int part) {
   if constexpr (kPlanes >= 2) low += high << 8;
+  if constexpr (tile_shape(kFormat).bias != 0) {
+    low += broadcast(x.offsets[part]);
+    if constexpr (kPlanes == 3) rest += broadcast(x.rest_offsets[part]);
+  }
   const Floats products = to_floats(low) * x.scale;
   if constexpr (kPlanes < 3) return products;
   return fma(to_floats(rest), broadcast(x.rest_scale), products);
 }
 
+// How 32 / kParts columns are multiplied: for each position in vectors, when it is asked for.
+struct VectorProducts {
+  template <int kPlanes, int kParts>
+  BERTH_INLINE void begin(const Groups&, int, std::size_t) {}
+
+  template <MatrixFormat kFormat, int kPlanes, int kParts>
+  BERTH_INLINE Floats of(const Groups& groups, int part, int, const ActivationBlock& x) {
+    constexpr int kWords = 8 / kParts;
+    Ints low{};
+    Ints high{};
+    Ints rest{};
+    for (int j = part * kWords; j < (part + 1) * kWords; ++j) {
+      std::int32_t word;
+      std::memcpy(&word, x.low + 4 * j, sizeof word);
+      low = dot4(low, groups.word[j], broadcast(word));
+      if constexpr (kPlanes >= 2) {
+        std::memcpy(&word, x.high + 4 * j, sizeof word);
+        high = dot4(high, groups.word[j], broadcast(word));
+      }
+      if constexpr (kPlanes == 3) {
+        std::memcpy(&word, x.rest + 4 * j, sizeof word);
+        rest = dot4(rest, groups.word[j], broadcast(word));
+      }
+    }
+    return joined<kFormat, kPlanes>(low, high, rest, x, part);
+  }
+};
+
 // One entry of 32 columns, for kPositions positions. `block`: the number of these columns.
-template <MatrixFormat kFormat, int kPlanes, int kPositions>
+template <MatrixFormat kFormat, int kPlanes, int kPositions, class Products>
 BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
-                            std::size_t block, Floats (&sums)[kPositions]) {
+                            std::size_t block, Floats (&sums)[kPositions], Products& products) {
   constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
   constexpr bool kHasExponent = kFormat == MatrixFormat::kMxfp4;
   constexpr std::size_t kScaleBytes = kHasExponent  ? kTileRows
@@ -167,17 +178,19 @@ BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const
   const Floats scale = kHasExponent ? half_powers(entry) : halves(entry);
   const Floats minimum = kHasMinimum ? halves(entry + kHalfBytes) : Floats{};
   const Groups groups = load_groups<kFormat, kPositions>(entry + kScaleBytes);
+  products.template begin<kPlanes, 1>(groups, 0, block);
   for (int p = 0; p < kPositions; ++p) {
     const ActivationBlock& own = x[p][block];
-    sums[p] = fma(products_of<kFormat, kPlanes, 1>(groups, 0, own), scale, sums[p]);
+    const Floats found = products.template of<kFormat, kPlanes, 1>(groups, 0, p, own);
+    sums[p] = fma(found, scale, sums[p]);
     if constexpr (kHasMinimum) sums[p] = fma(minimum, broadcast(own.total), sums[p]);
   }
 }
 
 // One entry of 256 columns, whose scales have scales: these multiply the sums of the whole entry.
-template <MatrixFormat kFormat, int kPlanes, int kPositions>
+template <MatrixFormat kFormat, int kPlanes, int kPositions, class Products>
 BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
-                             std::size_t block, Floats (&sums)[kPositions]) {
+                             std::size_t block, Floats (&sums)[kPositions], Products& products) {
   constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
   constexpr int kParts = 32 / tile_shape(kFormat).scaled;
   const std::byte* at = entry + (kHasMinimum ? 2 : 1) * kHalfBytes;
@@ -189,9 +202,11 @@ BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* cons
     const Groups groups = load_groups<kFormat, kPositions>(at);
     for (int part = 0; part < kParts; ++part) {
       const Floats scale = scales_of(scales, b * kParts + part);
+      products.template begin<kPlanes, kParts>(groups, part, block + b);
       for (int p = 0; p < kPositions; ++p) {
-        scaled[p] = fma(products_of<kFormat, kPlanes, kParts>(groups, part, x[p][block + b]), scale,
-                        scaled[p]);
+        const ActivationBlock& own = x[p][block + b];
+        const Floats found = products.template of<kFormat, kPlanes, kParts>(groups, part, p, own);
+        scaled[p] = fma(found, scale, scaled[p]);
       }
     }
     if constexpr (kHasMinimum) {
@@ -209,35 +224,44 @@ BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* cons
   }
 }
 
-template <MatrixFormat kFormat, int kPlanes, int kPositions>
-void tile_positions(const ProductJob& job, std::size_t first) {
+// The products of a tile with `count` positions, `first` and those after it.
+template <MatrixFormat kFormat, int kPlanes, int kPositions, class Products>
+BERTH_INLINE void tile_positions(const ProductJob& job, std::size_t first, std::size_t count,
+                                 Products& products) {
   constexpr TileShape kShape = tile_shape(kFormat);
   const ActivationBlock* blocks[kPositions];
   Floats sums[kPositions];
-  for (int p = 0; p < kPositions; ++p) {
-    blocks[p] = job.blocks + (first + p) * (job.columns / 32);
+  for (std::size_t p = 0; p < kPositions; ++p) {
+    const std::size_t own = p < count ? p : count - 1;  // what is too much is computed twice
+    blocks[p] = job.blocks + (first + own) * (job.columns / 32);
     sums[p] = Floats{};
   }
   const std::byte* entry = job.weights;
   for (std::size_t column = 0; column < job.columns; column += kShape.unit, entry += kShape.bytes) {
     if constexpr (kShape.unit == 256) {
-      add_nested<kFormat, kPlanes>(entry, blocks, column / 32, sums);
+      add_nested<kFormat, kPlanes>(entry, blocks, column / 32, sums, products);
     } else {
-      add_entry<kFormat, kPlanes>(entry, blocks, column / 32, sums);
+      add_entry<kFormat, kPlanes>(entry, blocks, column / 32, sums, products);
     }
   }
-  for (int p = 0; p < kPositions; ++p) {
+  for (std::size_t p = 0; p < count; ++p) {
     std::memcpy(job.out + (first + p) * job.stride, &sums[p], job.rows * sizeof(float));
   }
+}
+
+template <MatrixFormat kFormat, int kPlanes, int kPositions>
+void vector_positions(const ProductJob& job, std::size_t first) {
+  VectorProducts products;
+  tile_positions<kFormat, kPlanes, kPositions>(job, first, kPositions, products);
 }
 
 template <MatrixFormat kFormat, int kPlanes>
 void tile_loop(const ProductJob& job) {
   std::size_t p = 0;
-  for (; p + 8 <= job.positions; p += 8) tile_positions<kFormat, kPlanes, 8>(job, p);
-  for (; p + 4 <= job.positions; p += 4) tile_positions<kFormat, kPlanes, 4>(job, p);
-  for (; p + 2 <= job.positions; p += 2) tile_positions<kFormat, kPlanes, 2>(job, p);
-  if (p < job.positions) tile_positions<kFormat, kPlanes, 1>(job, p);
+  for (; p + 8 <= job.positions; p += 8) vector_positions<kFormat, kPlanes, 8>(job, p);
+  for (; p + 4 <= job.positions; p += 4) vector_positions<kFormat, kPlanes, 4>(job, p);
+  for (; p + 2 <= job.positions; p += 2) vector_positions<kFormat, kPlanes, 2>(job, p);
+  if (p < job.positions) vector_positions<kFormat, kPlanes, 1>(job, p);
 }
 
 }  // namespace
