@@ -84,20 +84,22 @@ class KernelBench {
     return median(repeat(several, pass));
   }
 
-  // Matrices of one size, one behind the other in memory, that are multiplied in passes.
+  // Matrices of one size, one behind the other in memory, that are multiplied in passes. What
+  // counts is the median of the products, not of the passes: most products are over before the
+  // kernel gives a processor to somebody else, a pass is not.
   struct Row {
     MatrixFormat format;
     std::size_t height;
     std::size_t width;
     std::size_t matrices;
-    std::vector<double> seconds;  // of each pass
+    std::vector<double> seconds;  // of each product
     double bytes() const { return static_cast<double>(height * stored_row_bytes(format, width)); }
-    double a_product() const { return median(seconds) / static_cast<double>(matrices); }
+    double a_product() const { return median(seconds); }
   };
 
   // A product takes start + bytes / rate. Both follow from wide matrices and narrow ones, which
-  // take turns, so that what else runs slows both down. Where they do not tell, all time counts as
-  // the rate's.
+  // take turns, so that what else runs slows both down. Where they do not tell, the wide ones
+  // alone are the rate.
   void measure_format(DType dtype, KernelFigures& figures) {
     const MatrixFormat format = *matrix_format(dtype);
     const std::string name = weight_format_name(dtype);
@@ -106,42 +108,35 @@ class KernelBench {
       const bool prompt = rows == KernelFigures::kPromptRows;
       const std::size_t wide = options_.width;
       const std::size_t narrow = std::max<std::size_t>(256, wide / 8);
-      Row large{format, prompt ? wide / 4 : wide, wide, 0, {}};
+      Row large{format, prompt ? wide / 16 : wide, wide, 0, {}};
       Row small{format, 2 * narrow, narrow, 0, {}};
       for (Row* row : {&large, &small}) row->matrices = pieces(*row, rows);
       next([&] {
-        for (Row* row : {&large, &small}) row->seconds.push_back(multiply_all(*row, rows));
+        for (Row* row : {&large, &small}) {
+          for (std::size_t i = 0; i < row->matrices; ++i) {
+            row->seconds.push_back(multiply_one(*row, i, rows));
+          }
+        }
         return 0.0;
       });
       const double rate = (large.bytes() - small.bytes()) / (large.a_product() - small.a_product());
-      const double start = small.a_product() - small.bytes() / rate;
       const double plain = large.bytes() / large.a_product();
-      const bool tells = rate > 0 && start > 0 && rate < 1.5 * plain;
-      figures.rates.products[name][rows] = tells ? rate : plain;
-      figures.rates.starts[name][rows] = tells ? start : 0;
+      const bool tells = rate > plain && rate < 1.5 * plain;
+      const double used = tells ? rate : plain;
+      figures.rates.products[name][rows] = used;
+      figures.rates.starts[name][rows] = std::max(0.0, small.a_product() - small.bytes() / used);
       if (!prompt) continue;
       figures.flops[name] =
           2.0 * rows * static_cast<double>(large.height * large.width) / large.a_product();
     }
   }
 
-  double multiply_all(const Row& row, std::size_t rows) {
-    const auto bytes = static_cast<std::size_t>(row.bytes());
-    const double start = steady_seconds();
-    for (std::size_t i = 0; i < row.matrices; ++i) {
-      multiply_one({row.format, row.height, row.width, memory_.data() + i * bytes, row.height},
-                   rows);
-    }
-    return steady_seconds() - start;
-  }
-
   // How many matrices a pass may take, so that some passes fit into half of the next share of the
   // time: at most as many as fit into the memory.
-  std::size_t pieces(Row row, unsigned rows) {
+  std::size_t pieces(const Row& row, unsigned rows) {
     const bool prompt = rows == KernelFigures::kPromptRows;
     const auto all = static_cast<std::size_t>(static_cast<double>(memory_.bytes()) / row.bytes());
-    row.matrices = 1;
-    return fitting(prompt ? 1 : std::max<std::size_t>(1, all), 0.5, multiply_all(row, rows));
+    return fitting(prompt ? 1 : std::max<std::size_t>(1, all), 0.5, multiply_one(row, 0, rows));
   }
 
   // How many of `all` pieces of work, each of which takes `seconds`, a pass may do, so that some
@@ -154,11 +149,16 @@ class KernelBench {
     return fit < 1 ? 1 : static_cast<std::size_t>(fit);
   }
 
-  void multiply_one(const Matrix& weights, std::size_t rows) {
-    activations_.set(std::span(x_).first(rows * weights.columns), weights.columns, weights.format,
+  // The seconds of the product with matrix `i`.
+  double multiply_one(const Row& row, std::size_t i, std::size_t rows) {
+    const std::byte* const data = memory_.data() + i * static_cast<std::size_t>(row.bytes());
+    const double start = steady_seconds();
+    activations_.set(std::span(x_).first(rows * row.width), row.width, row.format,
                      ActivationBits::k24);
-    const Product product{weights, nullptr, out_.data(), weights.rows};
+    const Product product{
+        {row.format, row.height, row.width, data, row.height}, nullptr, out_.data(), row.height};
     multiply({&product, 1}, activations_, team_);
+    return steady_seconds() - start;
   }
 
   static std::size_t layer_cache_bytes() {
@@ -188,12 +188,14 @@ class KernelBench {
   double attention_rate() {
     const std::size_t layers =
         fitting(memory_.bytes() / layer_cache_bytes(), 1, attend(0, kPositions - 1, 1));
-    const double seconds = next([&] {
-      double sum = 0;
-      for (std::size_t layer = 0; layer < layers; ++layer) sum += attend(layer, kPositions - 1, 1);
-      return sum;
+    std::vector<double> seconds;
+    next([&] {
+      for (std::size_t layer = 0; layer < layers; ++layer) {
+        seconds.push_back(attend(layer, kPositions - 1, 1));
+      }
+      return 0.0;
     });
-    return static_cast<double>(layers * layer_cache_bytes()) / seconds;
+    return static_cast<double>(layer_cache_bytes()) / median(seconds);
   }
   // 4 FLOPs for each pair of positions and channel: one product with the key, one with the value.
   static double prompt_attention_flops() {
