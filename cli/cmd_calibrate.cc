@@ -151,7 +151,7 @@ class Calibrating {
     kernels.threads = here_.threads;
     constexpr double kEnough = 3;  // seconds for matrices as large as those of models
     if (seconds < kEnough) {
-      kernels.width = 1024;
+      kernels.width = 512;
       measured_.notes.push_back(
           "the kernels were measured with small matrices, in a hurry: for figures that hold take "
           "--seconds 20 or more");

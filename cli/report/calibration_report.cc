@@ -67,6 +67,11 @@ void add_kernels(const KernelFigures& kernels, std::vector<Figure>& figures) {
     for (const auto& [positions, rate] : rates)
       figures.push_back(product_figure(kernels, format, positions, rate));
   }
+  for (const auto& [format, rates] : kernels.rates.wide) {
+    for (const auto& [positions, rate] : rates)
+      figures.push_back({"cpu", fmt::format("{}, {}, wide", format, positions_text(positions)),
+                         rate, Unit::kBytes, "matrices of 8,192 columns"});
+  }
   for (const auto& [format, starts] : kernels.rates.starts) {
     for (const auto& [positions, seconds] : starts)
       figures.push_back({"cpu", fmt::format("{}, {}, start", format, positions_text(positions)),
@@ -159,8 +164,10 @@ void take_host(const Measurements& measured, double nodes, Device& device) {
   if (measured.ram) device.memory_bandwidth = measured.ram->read / nodes;
   if (!measured.kernels) return;
   device.kernels = measured.kernels->rates;
-  for (auto& [format, rates] : device.kernels.products) {
-    for (auto& [positions, rate] : rates) rate /= nodes;
+  for (auto* const figures : {&device.kernels.products, &device.kernels.wide}) {
+    for (auto& [format, rates] : *figures) {
+      for (auto& [positions, rate] : rates) rate /= nodes;
+    }
   }
   device.kernels.attention /= nodes;
   device.kernels.prompt_attention /= nodes;
@@ -195,7 +202,7 @@ Machine measured_machine(const Measurements& measured, const Machine& probed) {
 
 namespace {
 
-// A line for each format, a column for each number of positions.
+// Lines of a format, a column for each number of positions: of its matrices, and of wide ones.
 std::string products_table(const KernelFigures& kernels) {
   std::vector<std::string> head{"WEIGHTS"};
   for (const unsigned positions : KernelFigures::kRows) head.push_back(positions_text(positions));
@@ -208,6 +215,15 @@ std::string products_table(const KernelFigures& kernels) {
     const auto starts = kernels.rates.starts.find(format);
     const bool known = starts != kernels.rates.starts.end() && !starts->second.empty();
     line.push_back(known ? fmt::format("{:.1f} us", starts->second.begin()->second * 1e6) : "-");
+    table.add(line);
+    const auto wide = kernels.rates.wide.find(format);
+    if (wide == kernels.rates.wide.end()) continue;
+    line = {"  wide"};
+    for (const auto& [positions, rate] : wide->second) {
+      const Figure figure{"", "", rate, Unit::kBytes, ""};
+      line.push_back(positions == KernelFigures::kPromptRows ? "" : shown(figure));
+    }
+    line.emplace_back("");
     table.add(line);
   }
   return table.text();

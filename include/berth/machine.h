@@ -36,13 +36,19 @@ struct KernelRates {
   // By the name of the weights' format ("bfloat16", "q4_k").
   using ByFormat = std::map<std::string, ByPositions, std::less<>>;
 
-  ByFormat products;     // bytes of weights that products read in a second
-  ByFormat starts;       // seconds that a product takes beside these: threads that begin and end
-                         // together, activations that are made ready
+  ByFormat products;  // bytes of weights that products read in a second
+  // The same for matrices of more columns than kNarrow: their activations leave the first cache.
+  // Where it is empty, `products` stands for these, too.
+  ByFormat wide;
+  // Seconds that a product takes beside these: threads that begin and end together, activations
+  // that are made ready.
+  ByFormat starts;
   double attention = 0;  // bytes of a 16-bit KV cache that attention of one position reads in
                          // a second
   double prompt_attention = 0;  // FLOP/s of attention among the positions of a prompt
   double layer = 0;             // seconds that a layer takes beside all these
+
+  static constexpr std::uint64_t kNarrow = 3072;
 
   bool operator==(const KernelRates&) const = default;
 };

@@ -88,10 +88,11 @@ void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32
 // Counts a matrix among the bytes of its format.
 void count_format(const ModelTensor& tensor, std::uint64_t bytes, bool expert, Chain& chain,
                   Unit& unit) {
-  const std::string name = weight_format_name(tensor.dtype);
-  const auto known = std::ranges::find(chain.formats, name);
+  const WeightFormat own{weight_format_name(tensor.dtype),
+                         tensor.shape.back() > KernelRates::kNarrow};
+  const auto known = std::ranges::find(chain.formats, own);
   const auto format = static_cast<std::uint32_t>(known - chain.formats.begin());
-  if (known == chain.formats.end()) chain.formats.push_back(name);
+  if (known == chain.formats.end()) chain.formats.push_back(own);
   auto entry = std::ranges::find(unit.formats, format, &FormatBytes::format);
   if (entry == unit.formats.end()) entry = unit.formats.insert(entry, {format, 0, 0});
   (expert ? entry->experts : entry->dense) += bytes;

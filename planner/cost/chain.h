@@ -18,6 +18,14 @@
 
 namespace berth {
 
+// What products with a matrix are measured by.
+struct WeightFormat {
+  std::string name;   // weight_format_name()
+  bool wide = false;  // more columns than KernelRates::kNarrow
+
+  bool operator==(const WeightFormat&) const = default;
+};
+
 // Bytes of a unit's matrices in one format of weights.
 struct FormatBytes {
   std::uint32_t format = 0;   // index into Chain::formats
@@ -70,7 +78,7 @@ struct Chain {
   std::vector<std::vector<std::uint32_t>> joined;  // groups of units that must share a device
   std::vector<std::vector<std::uint32_t>> tied;    // groups of units that share storage
   std::uint64_t activation_bytes = 2;              // width of an activation element
-  std::vector<std::string> formats;                // of matrices, as weight_format_name() says
+  std::vector<WeightFormat> formats;               // of matrices
   std::string weight_dtype;                        // torch's name of the dtype of most bytes
   double kv_element = 2;                           // bytes of an element of the KV cache
   double hidden = 0;                               // width of what units hand on

@@ -33,9 +33,11 @@ TimeModel::TimeModel(const Machine& machine, const Chain& chain, const Workload&
       const auto found = figures.find(format);
       return found == figures.end() ? nullptr : &found->second;
     };
-    for (const std::string& format : chain.formats) {
-      formats_on_.push_back(
-          {find(device.kernels.products, format), find(device.kernels.starts, format)});
+    for (const WeightFormat& format : chain.formats) {
+      const KernelRates& kernels = device.kernels;
+      const auto* const wide = format.wide ? find(kernels.wide, format.name) : nullptr;
+      formats_on_.push_back({wide != nullptr ? wide : find(kernels.products, format.name),
+                             find(kernels.starts, format.name)});
     }
     matvec_.push_back(measured == device.matvec.end() ? device.memory_bandwidth : measured->second);
   }

@@ -170,6 +170,10 @@ KernelRates read_kernels(const YamlValue& value) {
     kernels.products = read_by_format(
         *products, [](const YamlValue& rate) { return positive_rate(rate, parse_bandwidth); });
   }
+  if (const auto wide = map.get("wide")) {
+    kernels.wide = read_by_format(
+        *wide, [](const YamlValue& rate) { return positive_rate(rate, parse_bandwidth); });
+  }
   if (const auto starts = map.get("starts")) {
     kernels.starts = read_by_format(
         *starts, [](const YamlValue& seconds) { return parsed(seconds, parse_duration); });

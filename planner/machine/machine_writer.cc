@@ -78,6 +78,7 @@ std::string kernels_text(const KernelRates& kernels, const std::string& indent) 
       parts.push_back(std::string(key) + ": {" + join(formats, "," + indent + "  ") + "}");
   };
   add("products", kernels.products, 1, bandwidth);
+  add("wide", kernels.wide, 1, bandwidth);
   add("starts", kernels.starts, 1e-9, duration);
   if (kernels.attention >= 1) parts.push_back("attention: " + bandwidth(kernels.attention));
   if (kernels.prompt_attention >= 1)

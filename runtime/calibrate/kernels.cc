@@ -1,6 +1,7 @@
 #include "runtime/calibrate/kernels.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
 #include <optional>
@@ -37,7 +38,8 @@ class KernelBench {
       : options_(options),
         team_(options.threads),
         memory_(options.weights, "measuring the kernels"),
-        x_(std::size_t{KernelFigures::kPromptRows} * std::max(options.width, kHeads * kHeadSize),
+        x_(std::size_t{KernelFigures::kPromptRows} *
+               std::max(4 * options.width, kHeads * kHeadSize),
            0.5F),
         out_(x_.size()) {
     constexpr std::uint64_t kPart = 4u << 20;
@@ -97,46 +99,52 @@ class KernelBench {
     double a_product() const { return median(seconds); }
   };
 
-  // A product takes start + bytes / rate. Both follow from wide matrices and narrow ones, which
-  // take turns, so that what else runs slows both down. Where they do not tell, the wide ones
-  // alone are the rate.
+  // A product takes start + bytes / rate. Both follow from matrices of two sizes, which take turns,
+  // so that what else runs slows both down. Where they do not tell, the larger ones alone are the
+  // rate. Wide ones have a rate of their own.
   void measure_format(DType dtype, KernelFigures& figures) {
     const MatrixFormat format = *matrix_format(dtype);
     const std::string name = weight_format_name(dtype);
     for (const unsigned rows : KernelFigures::kRows) {
       // Many positions take long, and use each weight so often that fewer weights will do.
       const bool prompt = rows == KernelFigures::kPromptRows;
-      const std::size_t wide = options_.width;
-      const std::size_t narrow = std::max<std::size_t>(256, wide / 8);
-      Row large{format, prompt ? wide / 16 : wide, wide, 0, {}};
-      Row small{format, 2 * narrow, narrow, 0, {}};
-      for (Row* row : {&large, &small}) row->matrices = pieces(*row, rows);
+      const std::size_t width = options_.width;
+      const std::size_t height = prompt ? width / 8 : width;
+      const std::size_t narrow = std::max<std::size_t>(256, width / 4);
+      std::array<Row, 3> all{Row{format, height, width, 0, {}},
+                             Row{format, 2 * narrow, narrow, 0, {}},
+                             Row{format, height, 4 * width, 0, {}}};
+      for (Row& row : all) row.matrices = pieces(row, rows);
       next([&] {
-        for (Row* row : {&large, &small}) {
-          for (std::size_t i = 0; i < row->matrices; ++i) {
-            row->seconds.push_back(multiply_one(*row, i, rows));
+        for (Row& row : all) {
+          for (std::size_t i = 0; i < row.matrices; ++i) {
+            row.seconds.push_back(multiply_one(row, i, rows));
           }
         }
         return 0.0;
       });
+      const auto& [large, small, wide] = all;
       const double rate = (large.bytes() - small.bytes()) / (large.a_product() - small.a_product());
       const double plain = large.bytes() / large.a_product();
       const bool tells = rate > plain && rate < 1.5 * plain;
       const double used = tells ? rate : plain;
+      const double start = std::max(0.0, small.a_product() - small.bytes() / used);
       figures.rates.products[name][rows] = used;
-      figures.rates.starts[name][rows] = std::max(0.0, small.a_product() - small.bytes() / used);
+      figures.rates.starts[name][rows] = start;
+      const double own = wide.a_product() > 2 * start ? wide.a_product() - start : wide.a_product();
+      figures.rates.wide[name][rows] = wide.bytes() / own;
       if (!prompt) continue;
       figures.flops[name] =
           2.0 * rows * static_cast<double>(large.height * large.width) / large.a_product();
     }
   }
 
-  // How many matrices a pass may take, so that some passes fit into half of the next share of the
-  // time: at most as many as fit into the memory.
+  // How many matrices a pass may take, so that some passes fit into a third of the next share of
+  // the time: at most as many as fit into the memory.
   std::size_t pieces(const Row& row, unsigned rows) {
     const bool prompt = rows == KernelFigures::kPromptRows;
     const auto all = static_cast<std::size_t>(static_cast<double>(memory_.bytes()) / row.bytes());
-    return fitting(prompt ? 1 : std::max<std::size_t>(1, all), 0.5, multiply_one(row, 0, rows));
+    return fitting(prompt ? 1 : std::max<std::size_t>(1, all), 1.0 / 3, multiply_one(row, 0, rows));
   }
 
   // How many of `all` pieces of work, each of which takes `seconds`, a pass may do, so that some
@@ -232,7 +240,7 @@ class KernelBench {
 
 KernelFigures measure_kernels(const KernelOptions& options) {
   // One matrix of the widest format must fit, and the cache of one layer.
-  const std::uint64_t least = std::max<std::uint64_t>(8u << 20, 4 * options.width * options.width);
+  const std::uint64_t least = std::max<std::uint64_t>(8u << 20, 16 * options.width * options.width);
   if (options.weights < least) {
     throw Error("the kernels: " + format_size(options.weights) +
                 " is too little memory to measure with (" + format_size(least) + " are needed)");

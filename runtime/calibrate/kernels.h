@@ -20,9 +20,10 @@ struct KernelOptions {
   double seconds = 15;        // to spend
   std::uint64_t weights = 0;  // bytes of weights that a pass reads: about four times all caches
   std::size_t threads = 0;    // that compute; 0: one for each processor
-  // Rows and columns of a matrix: as in a model of 7 billion parameters. A multiple of 256.
-  // Products with matrices of an eighth of it tell what each takes beside its weights.
-  std::size_t width = 4096;
+  // Rows and columns of a matrix: as in a model of 1 billion parameters. A multiple of 256.
+  // Products with matrices of a quarter of it tell what each takes beside its weights, those of
+  // four times as many columns what wide ones take.
+  std::size_t width = 2048;
   const std::atomic<bool>* cancel = nullptr;
 };
 

@@ -21,7 +21,7 @@ KernelOptions small() {
   options.seconds = 0.05;
   options.weights = 8u << 20;
   options.threads = 2;
-  options.width = 512;
+  options.width = 256;
   return options;
 }
 
@@ -38,6 +38,7 @@ TEST(KernelFigures, AreMeasuredInEveryFormatAndNumberOfPositions) {
     ASSERT_EQ(rates.size(), std::size(KernelFigures::kRows)) << name;
     for (const unsigned rows : KernelFigures::kRows) EXPECT_GT(rates.at(rows), 0) << name << rows;
     EXPECT_GT(figures.flops.at(name), 0) << name;
+    EXPECT_EQ(figures.rates.wide.at(name).size(), rates.size()) << name;
     EXPECT_EQ(figures.rates.starts.at(name).size(), rates.size()) << name;
     for (const auto& [rows, start] : figures.rates.starts.at(name)) EXPECT_GE(start, 0) << name;
   }

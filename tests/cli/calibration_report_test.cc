@@ -21,6 +21,7 @@ Measurements made_up() {
   KernelFigures& kernels = *measured.kernels;
   kernels.rates.products = {{"bfloat16", {{1, 12e9}, {4, 11e9}, {8, 10e9}, {512, 0.4e9}}},
                             {"q4_k", {{1, 18e9}, {4, 9e9}, {8, 6e9}, {512, 0.1e9}}}};
+  kernels.rates.wide = {{"q4_k", {{1, 16e9}, {4, 8e9}, {8, 5e9}, {512, 0.05e9}}}};
   kernels.rates.starts = {{"q4_k", {{1, 5e-6}, {512, 1e-3}}}};
   kernels.flops = {{"bfloat16", 0.2e12}, {"q4_k", 0.18e12}};
   kernels.rates.attention = 7e9;
@@ -112,6 +113,7 @@ TEST(MeasuredMachine, DividesFiguresAmongNumaNodesWithProcessors) {
     EXPECT_EQ(machine.find(name)->flops, 0.1e12) << name;
     const KernelRates& kernels = machine.find(name)->kernels;
     EXPECT_EQ(kernels.products.at("q4_k").at(4), 4.5e9) << name;
+    EXPECT_EQ(kernels.wide.at("q4_k").at(8), 2.5e9) << name;
     EXPECT_EQ(kernels.attention, 3.5e9) << name;
     EXPECT_EQ(kernels.prompt_attention, 25e9) << name;
     EXPECT_EQ(kernels.layer, 30e-6) << name;
@@ -131,11 +133,12 @@ TEST(CalibrationReport, ListsEveryFigure) {
       HasSubstr("\nproducts on the cpu, computed by AVX2 with 2 threads\n"
                 "WEIGHTS   1 position  4 positions  8 positions  512 positions  START OF ONE\n"
                 "bfloat16  12.00 GB/s   11.00 GB/s   10.00 GB/s  200.0 GFLOP/s  -\n"
-                "q4_k      18.00 GB/s    9.00 GB/s    6.00 GB/s  180.0 GFLOP/s  5.0 us\n"));
+                "q4_k      18.00 GB/s    9.00 GB/s    6.00 GB/s  180.0 GFLOP/s  5.0 us\n"
+                "  wide    16.00 GB/s    8.00 GB/s    5.00 GB/s"));
   simdjson::dom::parser parser;
   const std::string json = calibration_json(made_up(), "m.yaml");
   const simdjson::dom::element root = parser.parse(json).value();
-  EXPECT_EQ(root["figures"].get_array().size(), 28u);
+  EXPECT_EQ(root["figures"].get_array().size(), 32u);
   EXPECT_EQ(double(root["figures"].at(0)["value"]), 20e9);
   EXPECT_EQ(std::string_view(root["figures"].at(0)["unit"]), "B/s");
   EXPECT_EQ(std::string_view(root["notes"].at(0)), "a note");

@@ -54,6 +54,7 @@ Machine measured_on(const fs::path& folder) {
   machine.devices[2].matvec = {{"bfloat16", 12e9}, {"float32", 19e9}};
   machine.devices[2].kernels.products = {{"bfloat16", {{1, 20e9}, {8, 12e9}, {512, 0.5e9}}},
                                          {"q4_k", {{1, 18.5e9}}}};
+  machine.devices[2].kernels.wide = {{"bfloat16", {{1, 17e9}}}};
   machine.devices[2].kernels.starts = {{"bfloat16", {{1, 3e-6}, {8, 12.5e-6}}}};
   machine.devices[2].kernels.attention = 7e9;
   machine.devices[2].kernels.prompt_attention = 90e9;
@@ -134,6 +135,7 @@ TEST_F(Calibration, IsReadBackAsItWasWritten) {
     EXPECT_EQ(is.flops, was.flops);
     EXPECT_EQ(is.matvec, was.matvec);
     EXPECT_EQ(is.kernels.products, was.kernels.products);
+    EXPECT_EQ(is.kernels.wide, was.kernels.wide);
     EXPECT_EQ(is.kernels.starts.size(), was.kernels.starts.size());
     EXPECT_EQ(is.kernels.attention, was.kernels.attention);
     EXPECT_EQ(is.kernels.prompt_attention, was.kernels.prompt_attention);

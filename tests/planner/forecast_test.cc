@@ -145,6 +145,23 @@ TEST(Forecast, CountsTheExpertsThatABatchIsExpectedToTouch) {
               kQ4 * (0.2e-9 + 0.5e-9) / 2 - kQ4 * touched * a_byte, 1e-9);
 }
 
+TEST(Forecast, HasRatesOfTheirOwnForWideMatrices) {
+  Machine machine = measured();
+  machine.devices[0].kernels.wide = {{"bfloat16", {{1, 1e9}}}};
+  const auto token = [&](const ModelTree& tree) {
+    return forecast_for(tree, machine, workload_of(1, 100)).estimate.seconds_per_token;
+  };
+  const double narrow = token(tree_of(0));
+  EXPECT_EQ(narrow,
+            forecast_for(tree_of(0), measured(), workload_of(1, 100)).estimate.seconds_per_token)
+      << "1,024 columns";
+  ModelTree wide = tree_of(0);
+  ModelTensor& matrix = wide.tensors[tensor_id(wide, "layers.0.attn.weight")];
+  ASSERT_EQ(matrix.shape, (Shape{4096, 1024}));
+  matrix.shape = {1024, 4096};
+  EXPECT_NEAR(token(wide) - narrow, kBf16 / 1e9 - kBf16 / 8e9, 1e-9);
+}
+
 TEST(Forecast, CountsWhatEachProductTakesBesideItsWeights) {
   Machine machine = measured();
   machine.devices[0].kernels.starts = {{"bfloat16", {{1, 2e-6}, {9, 10e-6}}}};
