@@ -4,11 +4,11 @@
 // at least four times as large as all last-level caches together, there are several passes, and
 // each is timed from the moment when all threads begin until the last one has ended. The buffer is
 // on huge pages. Three things differ. Threads are those that run models (ThreadTeam): pinned, and
-// each takes the next 4 MiB when it is free, so a processor that is busy otherwise slows a read
-// down as it slows a product down, and no product is quicker than this read. The result is the
-// median of the passes and not the best one, since a plan wants what is usual. And there are two
-// kernels: a plain read, because weights are read and not written, from four places at a time with
-// the widest loads that the processor has (read_loop.h); and STREAM's Copy.
+// each takes the next MiB when it is free, so a processor that is busy otherwise slows a read
+// down as it slows a product down, and no product is quicker than this read, but for noise. The
+// result is the median of pieces of 16 MiB and not the best one, since a plan wants what is usual.
+// And there are two kernels: a plain read, because weights are read and not written, from four
+// places at a time with the widest loads that the processor has (read_loop.h); and STREAM's Copy.
 #pragma once
 
 #include <atomic>
