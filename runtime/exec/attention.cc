@@ -67,16 +67,24 @@ at::Tensor attend_capped(const QueryBlock& block, double scale, double cap) {
 
 }  // namespace
 
-// Position p goes to place p modulo the size of the cache: the newest replace the oldest. Attention
-// to all that is kept does not depend on their order, as rotary embedding is done before.
-void KvCache::keep(const at::Tensor& from, at::Tensor& cache) const {
-  const std::int64_t size = cache.size(1);
-  const std::int64_t count = from.size(1);
+// Allocates the cache at first. Position p goes to place p modulo its size: the newest replace the
+// oldest. Attention to all that is kept does not depend on their order, as rotary embedding is done
+// before.
+void KvCache::keep(const Placed& from, Placed& cache, const CacheShape& shape) const {
+  if (!cache.value.defined()) {
+    const auto options = from.value.options();
+    cache = {at::empty({from.value.size(0), shape.positions, from.value.size(2)},
+                       shape.dtype ? options.dtype(*shape.dtype) : options),
+             from.device};
+  }
+  require_together({&from, &cache});
+  const std::int64_t size = cache.value.size(1);
+  const std::int64_t count = from.value.size(1);
   const std::int64_t last = std::min(count, size);
   for (std::int64_t done = 0; done < last;) {
     const std::int64_t place = (positions_ + count - last + done) % size;
     const std::int64_t step = std::min(last - done, size - place);
-    cache.narrow(1, place, step).copy_(from.narrow(1, count - last + done, step));
+    cache.value.narrow(1, place, step).copy_(from.value.narrow(1, count - last + done, step));
     done += step;
   }
 }
@@ -84,39 +92,41 @@ void KvCache::keep(const at::Tensor& from, at::Tensor& cache) const {
 void KvCache::append(const Placed& key, const Placed& value, const CacheShape& shape) {
   require_together({&key, &value});
   const std::int64_t count = key.value.size(1);
-  if (!keys_.value.defined()) {
-    const auto allocate = [&](const Placed& like) {
-      const auto options = like.value.options();
-      return Placed{at::empty({like.value.size(0), shape.positions, like.value.size(2)},
-                              shape.dtype ? options.dtype(*shape.dtype) : options),
-                    like.device};
-    };
-    keys_ = allocate(key);
-    values_ = allocate(value);
-  }
-  require_together({&key, &keys_});
-  if (count > 1 && positions_ + count > keys_.value.size(1)) {
+  if (count > 1 && positions_ + count > shape.positions) {
     if (positions_ > 0) throw Error("internal error: positions that are needed would be dropped");
     prompt_.emplace(key.value, value.value);
   }
-  keep(key.value, keys_.value);
-  keep(value.value, values_.value);
+  keep(key, keys_, shape);
+  keep(value, values_, shape);
   positions_ += count;
 }
 
+void KvCache::append_latent(const Placed& latent, std::int64_t value_width,
+                            const CacheShape& shape) {
+  value_width_ = value_width;
+  keep(latent, keys_, shape);
+  positions_ += latent.value.size(1);
+}
+
+at::Tensor KvCache::values_of(const at::Tensor& keys) const {
+  return values_.value.defined() ? values_.value : keys.narrow(2, 0, value_width_);
+}
+
 Placed KvCache::attend(const Placed& query, const AttentionOptions& options) {
-  require_together({&query, &keys_, &values_});
+  require_together({&query, &keys_});
   const std::int64_t heads = query.value.size(0);
   const std::int64_t count = query.value.size(1);
   const std::int64_t head_dim = query.value.size(2);
   const std::int64_t kv_heads = keys_.value.size(0);
   const std::int64_t groups = heads / kv_heads;
-  const auto [all_keys, all_values] = prompt_ ? *prompt_ : std::pair(keys_.value, values_.value);
+  const auto [all_keys, all_values] =
+      prompt_ ? *prompt_ : std::pair(keys_.value, values_of(keys_.value));
   // Where positions were dropped, all that is left is what the one query sees.
   const std::int64_t held = std::min(positions_, all_keys.size(1));
   const std::int64_t past = held - count;
   const std::int64_t step = std::clamp<std::int64_t>(kScoreElements / (heads * held), 1, count);
-  at::Tensor result = at::empty({heads, count, head_dim}, query.value.options());
+  const std::int64_t width = all_values.size(2);
+  at::Tensor result = at::empty({heads, count, width}, query.value.options());
   for (std::int64_t begin = 0; begin < count; begin += step) {
     const std::int64_t rows = std::min(step, count - begin);
     const std::int64_t first = past + begin;  // position of the first query in the block
@@ -135,7 +145,7 @@ Placed KvCache::attend(const Placed& query, const AttentionOptions& options) {
     const at::Tensor attended = options.softcap > 0
                                     ? attend_capped(block, options.scale, options.softcap)
                                     : attend_plain(block, options.scale);
-    result.narrow(1, begin, rows).copy_(attended.reshape({heads, rows, head_dim}));
+    result.narrow(1, begin, rows).copy_(attended.reshape({heads, rows, width}));
   }
   prompt_.reset();
   return {result, query.device};

@@ -34,24 +34,32 @@ class KvCache {
   // positions have to go, only the first call may append more than one.
   void append(const Placed& key, const Placed& value, const CacheShape& shape);
 
+  // The same for latent attention: what is kept of a position is one vector, [1, new positions,
+  // size], which is its key, and whose first `value_width` elements are its value.
+  void append_latent(const Placed& latent, std::int64_t value_width, const CacheShape& shape);
+
   // Attention of `query`, [heads, new positions, head size], whose positions were appended last; to
   // be called once after each append(). A window must be as large as what is kept, or larger than
   // all positions. There are n times as many heads as kv heads, and n heads in a row share a kv
-  // head. Returns the same shape. Scores and their softmax are computed for a block of queries at a
-  // time, so that memory stays bounded for long prompts, and in float32, as in transformers'
-  // default attention.
+  // head. Returns the same shape, but as wide as values. Scores and their softmax are computed for
+  // a block of queries at a time, so that memory stays bounded for long prompts, and in float32, as
+  // in transformers' default attention.
   Placed attend(const Placed& query, const AttentionOptions& options);
 
   std::int64_t positions() const { return positions_; }
   DeviceIndex device() const { return keys_.device; }
   // Of the memory that is kept.
-  std::uint64_t bytes() const { return keys_.value.nbytes() + values_.value.nbytes(); }
+  std::uint64_t bytes() const {
+    return keys_.value.nbytes() + (values_.value.defined() ? values_.value.nbytes() : 0);
+  }
 
  private:
-  void keep(const at::Tensor& from, at::Tensor& cache) const;
+  void keep(const Placed& from, Placed& cache, const CacheShape& shape) const;
+  at::Tensor values_of(const at::Tensor& keys) const;
 
   Placed keys_;
-  Placed values_;
+  Placed values_;                 // undefined: they are the beginnings of keys
+  std::int64_t value_width_ = 0;  // where they are
   // All keys and values of a prompt that is longer than what is kept, until attend() has seen them.
   std::optional<std::pair<at::Tensor, at::Tensor>> prompt_;
   std::int64_t positions_ = 0;

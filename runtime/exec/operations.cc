@@ -41,16 +41,18 @@ Placed Operations::weight_on(const std::string& name, DeviceIndex device) {
   return placement_.move(weights_.get(name), device);
 }
 
-Placed Operations::norm(const Placed& input, const std::string& module) {
+Placed Operations::norm(const Placed& input, const std::string& module,
+                        std::optional<double> epsilon) {
   const std::string weight = module + ".weight";
   const DeviceIndex device = weights_.has(weight) ? weights_.device(weight) : input.device;
-  Placed result = normalize(placement_.move(input, device), module);
+  Placed result =
+      normalize(placement_.move(input, device), module, epsilon.value_or(recipe_.norm_eps));
   result.value = result.value.to(dtype_);
   return result;
 }
 
 // A norm without weights is one whose weights change nothing.
-Placed Operations::normalize(const Placed& input, const std::string& module) {
+Placed Operations::normalize(const Placed& input, const std::string& module, double epsilon) {
   const std::int64_t width = input.value.size(-1);
   at::Tensor weight, bias;
   if (weights_.has(module + ".weight")) {
@@ -65,16 +67,13 @@ Placed Operations::normalize(const Placed& input, const std::string& module) {
     }
     // Each head may have weights of its own.
     if (weight.defined() && weight.dim() > 1) {
-      const at::Tensor plain =
-          at::layer_norm(input.value.to(dtype), {width}, {}, {}, recipe_.norm_eps);
+      const at::Tensor plain = at::layer_norm(input.value.to(dtype), {width}, {}, {}, epsilon);
       return {plain * weight, input.device};
     }
-    return {at::layer_norm(input.value.to(dtype), {width}, weight, bias, recipe_.norm_eps),
-            input.device};
+    return {at::layer_norm(input.value.to(dtype), {width}, weight, bias, epsilon), input.device};
   }
   const at::Tensor wide = input.value.to(at::kFloat);
-  const at::Tensor scaled =
-      wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + recipe_.norm_eps);
+  const at::Tensor scaled = wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
   if (!weight.defined()) return {scaled, input.device};
   if (recipe_.family->norms.kind == Norm::kRmsPlusOne) {
     return {scaled * (1.0 + weight.to(at::kFloat)), input.device};

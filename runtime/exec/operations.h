@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -33,13 +34,16 @@ class Operations {
   const Recipe& recipe() const { return recipe_; }
   bool has(const std::string& tensor) const { return weights_.has(tensor); }
   Placed move(const Placed& tensor, DeviceIndex device) { return placement_.move(tensor, device); }
+  Placed weight(const std::string& name) const { return weights_.get(name); }
   // A smaller tensor of a module, brought to `device`: a device map may have put it on another one.
   Placed weight_on(const std::string& name, DeviceIndex device);
 
   Placed add(const Placed& left, const Placed& right) const;
   // stream + change times the factor of the family.
   Placed add_change(const Placed& stream, const Placed& change) const;
-  Placed norm(const Placed& input, const std::string& module);
+  // `epsilon`: where it is not the model's.
+  Placed norm(const Placed& input, const std::string& module,
+              std::optional<double> epsilon = std::nullopt);
   // input x weight^T, plus the bias where the model has one. `transposed`: the weight is [in, out].
   Placed linear(const Placed& input, const std::string& module, bool transposed);
 
@@ -63,7 +67,7 @@ class Operations {
     at::Tensor cosine;  // [positions, rotating dimensions]
     at::Tensor sine;
   };
-  Placed normalize(const Placed& input, const std::string& module);
+  Placed normalize(const Placed& input, const std::string& module, double epsilon);
   Placed split_heads(const Placed& projected) const;
   // `heads` is [positions, heads, head size].
   Placed norm_heads(const LayerRecipe& layer, std::string_view name, const Placed& heads);

@@ -12,6 +12,7 @@
 
 #include "berth/error.h"
 #include "runtime/exec/attention.h"
+#include "runtime/exec/latent_attention.h"
 #include "runtime/exec/linear_attention.h"
 #include "runtime/exec/operations.h"
 #include "runtime/exec/placed.h"
@@ -160,6 +161,9 @@ Placed PlacedDecoder::mix(std::size_t layer, const Placed& input) {
   switch (recipe.mixing) {
     case Mixing::kAttention:
       return attention(layer, input);
+    case Mixing::kLatent:
+      return latent_attention(operations_, recipe, input, {positions_, {capacity_, cache_dtype_}},
+                              caches_[layer]);
     case Mixing::kLinear:
       return linear_attention(operations_, recipe, input, states_[layer]);
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -51,6 +52,8 @@ class Builder {
     if (from != to) ++pending_hops_;
     return to;
   }
+  /// What comes next starts from an activation that is on `device`.
+  void stand_at(DeviceIndex device) { at_ = device; }
   /// The activations go to `device`.
   void move_to(DeviceIndex device) { at_ = hop(at_, device); }
 

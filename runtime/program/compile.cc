@@ -8,6 +8,7 @@
 #include "runtime/program/builder.h"
 #include "runtime/program/experts_step.h"
 #include "runtime/program/gated_attention.h"
+#include "runtime/program/latent_attention.h"
 #include "runtime/program/linear_attention.h"
 
 namespace berth {
@@ -25,7 +26,7 @@ class Compiler : public Builder {
       throw Error("a KV cache of " + std::string(dtype_name(dtype)) + " cannot be computed with");
     }
     cache_format_ = *format;
-    state_format_ = *cache_format(weights.dtype(name_of(family_.ends.embedding)));
+    state_format_ = cache_format(stored).value_or(CacheFormat::kF32);
     for (const Rotary& rotary : recipe.rotaries) {
       angles_.push_back(std::make_shared<RotaryAngles>(rotary, capacity));
     }
@@ -129,6 +130,10 @@ class Compiler : public Builder {
     switch (layer.mixing) {
       case Mixing::kAttention:
         attention(layer);
+        return;
+      case Mixing::kLatent:
+        compile_latent_attention(*this, layer, angles_.at(*layer.rotary),
+                                 {cache_format_, capacity_});
         return;
       case Mixing::kLinear:
         compile_linear_attention(*this, layer, state_format_);

@@ -82,6 +82,35 @@ constexpr Family glm4_moe() {
   return family;
 }
 
+// Kimi K2 is DeepSeek-V3 with other sizes.
+constexpr Family deepseek_v3() {
+  Family family = like(glm4_moe(), "deepseek_v3");
+  family.attention.latent = true;
+  family.rotary.neighbours_key = "rope_interleave";
+  family.rotary.partial = false;
+  return family;
+}
+
+constexpr Family deepseek_v2() {
+  Family family = like(deepseek_v3(), "deepseek_v2");
+  family.rotary.neighbours_key = "";
+  family.rotary.neighbours = true;
+  family.mixture.score = RouterScore::kSoftmax;
+  family.mixture.correction = "";
+  family.mixture.normalize_key = "";  // known to the config, and not used
+  family.mixture.normalized = false;
+  family.mixture.best_of_group = 1;
+  family.mixture.method_key = "topk_method";
+  return family;
+}
+
+// GLM-4.7-Flash.
+constexpr Family glm4_moe_lite() {
+  Family family = like(deepseek_v3(), "glm4_moe_lite");
+  family.rotary.partial = true;
+  return family;
+}
+
 constexpr Family minimax_m2() {
   Family family = like(mixtral(), "minimax_m2");
   family.attention.query_norm = "self_attn.q_norm";
@@ -402,6 +431,10 @@ constexpr std::array kFamilies{
     ernie4_5_moe(),
     hunyuan_v1_moe(),
     qwen3_5_text(),
+    deepseek_v2(),
+    deepseek_v3(),
+    like(deepseek_v3(), "kimi_k2"),
+    glm4_moe_lite(),
 };
 
 }  // namespace

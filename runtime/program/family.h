@@ -92,13 +92,15 @@ struct AttentionModules {
   std::string_view scale_key;  // of scores; empty: one over the root of the next, or of head size
   std::string_view query_scalar_key;
   std::string_view cap_key;  // of scores
+  bool latent = false;       // latent attention, by the modules that mixing.h knows
   bool gated = false;        // the query's matrix makes a gate for each head, too, behind its query
 };
 
 struct RotaryKind {
-  bool partial = false;        // partial_rotary_factor counts; else whole heads rotate
-  bool neighbours = false;     // dimensions 2i and 2i + 1 make a pair; else i and i + half
-  bool by_layer_type = false;  // layers with a window have settings of their own
+  bool partial = false;             // partial_rotary_factor counts; else whole heads rotate
+  bool neighbours = false;          // dimensions 2i and 2i + 1 make a pair; else i and i + half
+  std::string_view neighbours_key;  // says so; empty: config.json has no say
+  bool by_layer_type = false;       // layers with a window have settings of their own
   Rotates rotates = Rotates::kAll;
   bool alpha = false;     // of type dynamic with an `alpha`, frequencies are stretched once, by it
   bool restarts = false;  // longrope: a sequence that becomes long is computed anew
@@ -132,10 +134,14 @@ struct MixtureModules {
 
   RouterScore score = RouterScore::kSoftmax;
   std::string_view correction;     // a tensor that is added to scores while experts are compared
-  std::string_view normalize_key;  // empty: shares add up to 1
+  std::string_view normalize_key;  // says whether shares add up to 1
+  bool normalized = true;          // whether they do, where there is no such key
   std::string_view groups_key, picked_groups_key;
   std::string_view scale_key;
   std::string_view least_sum_key;  // shares are divided by no less than this
+  std::size_t best_of_group = 2;   // a group is as good as the sum of so many of its experts
+  // A key that says "greedy" where groups do not count, or "group_limited_greedy"; empty: they do.
+  std::string_view method_key;
 };
 
 /// One row of the table.

@@ -25,6 +25,7 @@ enum class Buffer : std::uint8_t {
   kPicked,     // the rows that one expert computes
   kShared,     // what all rows go through beside their experts
   kShareGate,  // one number a row: how much of kShared counts
+  kLatent,     // what latent attention keeps of each row
   kGate,       // of what attention gives
   kLogits,
   kCount

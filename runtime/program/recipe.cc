@@ -181,6 +181,12 @@ void set_rotaries(const ModelConfig& config, Recipe& recipe) {
 
 void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
   const Family& family = *recipe.family;
+  if (family.attention.latent) {
+    recipe.latent = read_latent_sizes(config, tree);
+    recipe.heads = recipe.kv_heads = recipe.latent->heads;
+    recipe.head_dim = recipe.latent->rotary;
+    return;
+  }
   const std::string_view kv_key =
       family.attention.kv_heads_key.empty() ? "num_attention_heads" : family.attention.kv_heads_key;
   recipe.heads = require_positive(config, "num_attention_heads",
@@ -210,6 +216,16 @@ std::size_t count_of(const ModelConfig& config, std::string_view key) {
   return static_cast<std::size_t>(require_positive(config, key, config.require_integer(key)));
 }
 
+// Whether groups of experts count.
+bool by_groups(const ModelConfig& config, const MixtureModules& mixture) {
+  if (mixture.method_key.empty()) return true;
+  const std::string method = require_text(config, mixture.method_key);
+  if (method == "greedy") return false;
+  if (method == "group_limited_greedy") return true;
+  fail(config, mixture.method_key,
+       quote(method) + " cannot be run (greedy and group_limited_greedy can)");
+}
+
 Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
                      const LayerFacts& layer) {
   Routing routing;
@@ -220,8 +236,11 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
   if (routing.picked == 0 || routing.picked > routing.experts) {
     fail(config, "num_experts_per_tok", std::to_string(routing.picked) + " of " + experts);
   }
-  routing.groups = count_of(config, mixture.groups_key);
-  routing.picked_groups = count_of(config, mixture.picked_groups_key);
+  if (by_groups(config, mixture)) {
+    routing.groups = count_of(config, mixture.groups_key);
+    routing.picked_groups = count_of(config, mixture.picked_groups_key);
+    routing.best_of_group = mixture.best_of_group;
+  }
   if (routing.experts % routing.groups != 0) {
     fail(config, mixture.groups_key,
          std::to_string(routing.groups) + " groups do not divide " + experts);
@@ -235,9 +254,9 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
     fail(config, "num_experts_per_tok",
          std::to_string(routing.picked) + " are more than the picked groups have");
   }
-  if (!mixture.normalize_key.empty()) {
-    routing.normalized = config.boolean(mixture.normalize_key).value_or(false);
-  }
+  routing.normalized = mixture.normalize_key.empty()
+                           ? mixture.normalized
+                           : config.boolean(mixture.normalize_key).value_or(false);
   if (!mixture.scale_key.empty()) routing.scale = config.require_number(mixture.scale_key);
   if (!mixture.least_sum_key.empty()) {
     routing.least_sum = config.require_number(mixture.least_sum_key);
@@ -261,7 +280,9 @@ LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const L
     return !module.empty() && tree.find_module(layer.module(module)) != nullptr;
   };
   layer.head_norms = has(family.attention.query_norm);
-  if (has(kLinearBlock)) {
+  if (family.attention.latent) {
+    layer.mixing = Mixing::kLatent;
+  } else if (has(kLinearBlock)) {
     layer.mixing = Mixing::kLinear;
     recipe.linear = read_linear_sizes(config);
   }

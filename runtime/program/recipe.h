@@ -52,7 +52,8 @@ struct Recipe {
   double logit_softcap = 0;      // 0: none
   Routing routing;
   std::uint64_t restarts_after = 0;   // positions: a sequence that grows beyond is computed anew
-  std::optional<LinearSizes> linear;  // of the layers with linear attention
+  std::optional<LatentSizes> latent;  // of the layers with latent attention
+  std::optional<LinearSizes> linear;  // of those with linear attention
   std::uint64_t max_positions = 0;    // 0: unknown
 };
 

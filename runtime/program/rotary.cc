@@ -220,7 +220,9 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
   const double base = settings.require_positive("rope_theta");
   const std::int64_t dimensions = rotary_dimensions(settings, family, head_dim, type != "default");
   Rotary rotary;
-  rotary.neighbours = family.rotary.neighbours;
+  rotary.neighbours = family.rotary.neighbours_key.empty()
+                          ? family.rotary.neighbours
+                          : config.boolean(family.rotary.neighbours_key).value_or(false);
   rotary.inverse_frequency = plain_frequencies(base, dimensions);
   if (type == "llama3") {
     scale_llama3(settings, rotary.inverse_frequency);

@@ -22,6 +22,9 @@ SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_atte
              bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
 MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
+LATENT = dict(num_key_value_heads=4, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=6,
+              v_head_dim=10, n_routed_experts=6, num_experts_per_tok=3, moe_intermediate_size=20,
+              first_k_dense_replace=1)
 
 
 def rope(kind="default", **more):
@@ -166,6 +169,24 @@ MODELS = {
                    sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                    hidden_activation="gelu_pytorch_tanh", rope_parameters=rope(),
                    layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "deepseek_v3": dict(SMALL, **LATENT, model_type="deepseek_v3", q_lora_rank=20, n_shared_experts=2,
+                        n_group=3, topk_group=2, norm_topk_prob=True, attention_bias=True,
+                        rope_parameters=rope("yarn", factor=8.0, mscale=1.5, mscale_all_dim=0.7,
+                                             original_max_position_embeddings=8, beta_fast=4,
+                                             beta_slow=1)),
+    "deepseek_v3_halves": dict(SMALL, **LATENT, model_type="deepseek_v3", q_lora_rank=None,
+                               n_shared_experts=1, n_group=1, topk_group=1, norm_topk_prob=False,
+                               rope_interleave=False, routed_scaling_factor=0.5,
+                               rms_norm_eps=1e-3, rope_parameters=rope()),
+    "deepseek_v2": dict(SMALL, **LATENT, model_type="deepseek_v2", q_lora_rank=20, n_shared_experts=1,
+                        topk_method="group_limited_greedy", n_group=3, topk_group=2,
+                        routed_scaling_factor=1.5, mlp_bias=True, rope_parameters=rope()),
+    "deepseek_v2_greedy": dict(SMALL, **LATENT, model_type="deepseek_v2", q_lora_rank=None,
+                               n_shared_experts=2, tie_word_embeddings=True,
+                               rope_parameters=rope("linear", factor=2.0, mscale_all_dim=0.5)),
+    "glm4_moe_lite": dict(SMALL, **LATENT, model_type="glm4_moe_lite", q_lora_rank=20,
+                          n_shared_experts=1, mlp_layer_types=["sparse", "dense", "sparse"],
+                          rope_parameters=rope()),
     "qwen3_5_text": dict(SMALL, model_type="qwen3_5_text", head_dim=16,
                          rope_parameters=rope(partial_rotary_factor=0.5), linear_num_key_heads=2,
                          linear_num_value_heads=6, linear_key_head_dim=8, linear_value_head_dim=5,
