@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
@@ -63,6 +64,23 @@ at::Tensor attend_capped(const QueryBlock& block, double scale, double cap) {
   }
   const at::Tensor weights = at::softmax(scores, -1, at::kFloat).to(block.queries.scalar_type());
   return at::bmm(weights, block.values);
+}
+
+// A score of each head takes part in the softmax, and has no value. As transformers computes it,
+// products are rounded to the activations' dtype.
+at::Tensor attend_with_sinks(const QueryBlock& block, double scale, const at::Tensor& sinks) {
+  at::Tensor scores = at::bmm(block.queries, block.keys.transpose(1, 2)).mul_(scale);
+  const std::int64_t kv_heads = scores.size(0), rows = scores.size(1) / block.groups;
+  if (block.hidden.defined()) {
+    scores.view({kv_heads, block.groups, rows, scores.size(2)})
+        .masked_fill_(block.hidden, -std::numeric_limits<double>::infinity());
+  }
+  const at::Tensor own = sinks.to(scores.scalar_type())
+                             .view({kv_heads, block.groups, 1, 1})
+                             .expand({kv_heads, block.groups, rows, 1})
+                             .reshape({kv_heads, block.groups * rows, 1});
+  const at::Tensor weights = at::softmax(at::cat({scores, own}, 2), -1);
+  return at::bmm(weights.narrow(2, 0, scores.size(2)), block.values);
 }
 
 }  // namespace
@@ -142,9 +160,10 @@ Placed KvCache::attend(const Placed& query, const AttentionOptions& options) {
     if (rows > 1) {  // a single query sees all keys from `low` on
       block.hidden = hidden_keys(first, rows, low, columns, options.window, block.queries.device());
     }
-    const at::Tensor attended = options.softcap > 0
-                                    ? attend_capped(block, options.scale, options.softcap)
-                                    : attend_plain(block, options.scale);
+    const at::Tensor attended =
+        options.sinks.defined() ? attend_with_sinks(block, options.scale, options.sinks)
+        : options.softcap > 0   ? attend_capped(block, options.scale, options.softcap)
+                                : attend_plain(block, options.scale);
     result.narrow(1, begin, rows).copy_(attended.reshape({heads, rows, width}));
   }
   prompt_.reset();

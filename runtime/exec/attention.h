@@ -16,6 +16,7 @@ struct AttentionOptions {
   double scale = 1;
   double softcap = 0;        // 0: none
   std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
+  at::Tensor sinks = {};     // [heads]: scores that have no value; undefined: none
 };
 
 // The memory of a KvCache, which the plan's ledger counts.

@@ -24,6 +24,7 @@
 #include <limits>
 
 #include "berth/error.h"
+#include "runtime/exec/fused_experts.h"
 
 namespace berth {
 
@@ -357,23 +358,6 @@ Operations::Picked Operations::route(const LayerRecipe& layer, const Placed& inp
   return picked;
 }
 
-// What one expert makes of its rows, where the matrices of all are in two tensors.
-Placed Operations::expert_of_all(const LayerRecipe& layer, std::int64_t expert,
-                                 const Placed& rows) {
-  const MixtureModules& names = recipe_.family->mixture;
-  const auto product = [&](const Placed& input, std::string_view tensor) {
-    const Placed all = weights_.get(layer.module(tensor));
-    const Placed here = placement_.move(input, all.device);
-    const at::Tensor weight = all.value.select(0, expert);
-    return Placed{at::linear(here.value.to(weight.scalar_type()), weight).to(dtype_), all.device};
-  };
-  const Placed both = product(rows, names.all_gate_up);
-  const std::int64_t width = both.value.size(1) / 2;
-  const at::Tensor wide =
-      activate(both.value.narrow(1, 0, width)) * both.value.narrow(1, width, width);
-  return product({wide, both.device}, names.all_down);
-}
-
 // The results of the experts of each position, weighted by their shares. Only experts that some
 // position picked are run.
 Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
@@ -384,6 +368,9 @@ Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
   const auto wide = c10::promoteTypes(dtype_, at::kFloat);
   const Placed sum{at::zeros_like(here.value, here.value.options().dtype(wide)), here.device};
   const Placed shares{picked.shares, picked.device};
+  const auto activation = [this](const at::Tensor& x) { return activate(x); };
+  std::optional<FusedExperts> fused;
+  if (names.layout != ExpertLayout::kApart) fused.emplace(weights_, placement_, recipe_, layer);
   for (std::size_t expert = 0; expert < recipe_.routing.experts; ++expert) {
     const at::Tensor chosen =
         picked.experts.eq(static_cast<std::int64_t>(expert)).nonzero();  // (position, rank)
@@ -392,10 +379,9 @@ Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
     const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);
     const std::string module = layer.module(names.experts, std::to_string(expert)) + ".";
     const Placed rows{here.value.index_select(0, position), here.device};
-    Placed result = names.all_gate_up.empty()
-                        ? gated(rows, module + std::string(names.gate),
-                                module + std::string(names.up), module + std::string(names.down))
-                        : expert_of_all(layer, static_cast<std::int64_t>(expert), rows);
+    Placed result = fused ? fused->compute(rows, static_cast<std::int64_t>(expert), activation)
+                          : gated(rows, module + std::string(names.gate),
+                                  module + std::string(names.up), module + std::string(names.down));
     result = placement_.move(result, sum.device);
     require_together({&sum, &result, &shares});
     sum.value.index_add_(0, position, (result.value * share).to(wide));

@@ -82,7 +82,6 @@ class Operations {
                       const Placed& input);
   Picked route(const LayerRecipe& layer, const Placed& input);
   Placed experts(const LayerRecipe& layer, const Placed& input);
-  Placed expert_of_all(const LayerRecipe& layer, std::int64_t expert, const Placed& rows);
   Angles make_angles(const Rotary& rotary, std::int64_t first, std::int64_t count,
                      std::int64_t length, at::Device device) const;
   Angles angles(DeviceIndex device, std::size_t rotary, std::int64_t position, std::int64_t count,

@@ -178,8 +178,12 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   KvCache& cache = caches_[layer];
   const auto window = static_cast<std::int64_t>(std::min<std::uint64_t>(recipe.window, capacity_));
   cache.append(heads.key, heads.value, {window > 0 ? window : capacity_, cache_dtype_});
-  const Placed attended =
-      cache.attend(heads.query, {recipe.attention_scale, recipe_.attention_softcap, recipe.window});
+  AttentionOptions options{recipe.attention_scale, recipe_.attention_softcap, recipe.window};
+  if (!family_.attention.sinks.empty()) {
+    const std::string sinks = recipe.module(family_.attention.sinks);
+    options.sinks = operations_.weight_on(sinks, heads.key.device).value;
+  }
+  const Placed attended = cache.attend(heads.query, options);
   return operations_.join_heads(recipe, attended, heads.gate);
 }
 

@@ -30,6 +30,16 @@ enum class Gate : std::uint8_t {
 void activate(Gate gate, const float* x, const float* up, std::size_t count, float* out,
               const InstructionSet& set = instruction_set());
 
+/// The clamped gate of gpt-oss, whose inputs are pairs of a gate and of what it lets through:
+///   out[i] = gate sigmoid(alpha gate) (1 + up)
+/// with gate = min(pairs[2i], limit), and up = pairs[2i + 1] between -limit and limit. A NaN stays.
+struct ClampedGate {
+  float alpha = 0;  // not zero
+  float limit = 0;
+};
+void activate_pairs(const ClampedGate& gate, const float* pairs, std::size_t count, float* out,
+                    const InstructionSet& set = instruction_set());
+
 /// Rotates pairs of dimensions: i and i + half, for i below `half`, by the angles whose cosines and
 /// sines are given (Su et al., "RoFormer", arXiv 2104.09864, with the halves as transformers lays
 /// them). Further dimensions stay as they are.

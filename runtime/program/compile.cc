@@ -7,6 +7,7 @@
 #include "berth/error.h"
 #include "runtime/program/builder.h"
 #include "runtime/program/experts_step.h"
+#include "runtime/program/fused_experts.h"
 #include "runtime/program/gated_attention.h"
 #include "runtime/program/latent_attention.h"
 #include "runtime/program/linear_attention.h"
@@ -161,7 +162,13 @@ class Compiler : public Builder {
       query_norm = head_norms(layer, names.query_norm);
       key_norm = head_norms(layer, names.key_norm);
     }
+    std::vector<float> sinks;
+    if (!names.sinks.empty()) {
+      sinks = weights_.floats(layer.module(names.sinks));
+      hop(weights_.device(layer.module(names.sinks)), at_);
+    }
     auto& step = emit<AttentionStep>();
+    step.sinks = std::move(sinks);
     step.heads = static_cast<std::size_t>(recipe_.heads);
     step.kv_heads = static_cast<std::size_t>(recipe_.kv_heads);
     step.head_dim = static_cast<std::size_t>(recipe_.head_dim);
@@ -264,11 +271,9 @@ class Compiler : public Builder {
     step.gate = gate_of(recipe_.activation);
     step.from = input_;
     step.router = Router(recipe_.routing, std::move(correction));
-    for (std::size_t e = 0; e < recipe_.routing.experts; ++e) {
-      const bool apart = names.all_gate_up.empty();
-      step.experts.push_back(
-          apart ? expert(layer.module(names.experts, std::to_string(e)) + ".", home)
-                : expert_of_all(layer, e, home));
+    if (names.layout != ExpertLayout::kApart) add_fused_experts(*this, layer, home, step);
+    for (std::size_t e = step.experts.size(); e < recipe_.routing.experts; ++e) {
+      step.experts.push_back(expert(layer.module(names.experts, std::to_string(e)) + ".", home));
     }
     if (layer.shared) add_shared(layer, {input, shared, home});
   }
@@ -310,21 +315,6 @@ class Compiler : public Builder {
     made.in = Products(std::move(in));
     made.out = Products(std::move(out));
     made.hops = std::exchange(pending_hops_, before);
-    return made;
-  }
-
-  Expert expert_of_all(const LayerRecipe& layer, std::size_t number, DeviceIndex home) {
-    Expert made;
-    const std::string in = layer.module(family_.mixture.all_gate_up);
-    const std::string out = layer.module(family_.mixture.all_down);
-    const DeviceIndex first = weights_.device(in), second = weights_.device(out);
-    made.hops =
-        (home != first ? 1U : 0U) + (first != second ? 1U : 0U) + (second != home ? 1U : 0U);
-    std::vector<ProductPart> gate_up(1), down(1);
-    gate_up.front().weights = weights_.matrix(in, number);
-    down.front().weights = weights_.matrix(out, number);
-    made.in = Products(std::move(gate_up));
-    made.out = Products(std::move(down));
     return made;
   }
 

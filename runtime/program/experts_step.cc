@@ -4,6 +4,25 @@
 #include <cmath>
 
 namespace berth {
+namespace {
+
+// Holds stacks as long as it lives.
+class HeldStacks {
+ public:
+  explicit HeldStacks(const Stacks& stacks) : stacks_(stacks) {
+    for (const auto& stack : stacks_) stack->hold();
+  }
+  ~HeldStacks() {
+    for (const auto& stack : stacks_) stack->release();
+  }
+  HeldStacks(const HeldStacks&) = delete;
+  HeldStacks& operator=(const HeldStacks&) = delete;
+
+ private:
+  const Stacks& stacks_;
+};
+
+}  // namespace
 
 void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> shares,
                           float* change) const {
@@ -19,7 +38,11 @@ void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> sha
   float* const gated = pass.need(Buffer::kGated, width, shares.size());
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const float* const x = wide + i * 2 * width;
-    activate(gate, x, x + width, width, gated + i * width);
+    if (clamped) {
+      activate_pairs(*clamped, x, width, gated + i * width);
+    } else {
+      activate(gate, x, x + width, width, gated + i * width);
+    }
   }
   expert.out.run(pass, gated, shares.size(), rows, hidden);
   for (std::size_t i = 0; i < shares.size(); ++i) {
@@ -40,6 +63,7 @@ void ExpertsStep::run(Pass& pass) {
   const std::size_t hidden = experts.front().in.columns();
   float* const change = pass.need(Buffer::kChange, hidden);
   std::fill_n(change, pass.rows() * hidden, 0.0F);
+  const HeldStacks held(stacks);
   for (std::size_t e = 0; e < experts.size(); ++e) {
     if (shares_[e].empty()) continue;
     pass.hops += experts[e].hops;

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -11,6 +13,9 @@
 #include "runtime/program/steps.h"
 
 namespace berth {
+
+/// Weights of all experts in one tensor: see Stack.
+using Stacks = std::vector<std::shared_ptr<Stack>>;
 
 struct Expert {
   Products in;   // gate and up
@@ -27,6 +32,8 @@ struct ExpertsStep final : Step {
   std::vector<Expert> experts;
   Router router;
   Gate gate = Gate::kSilu;
+  std::optional<ClampedGate> clamped;  // instead: `in` makes pairs of a gate and an up
+  Stacks stacks;                       // that experts are parts of, if they are
   Buffer from = Buffer::kInput;
 
  private:

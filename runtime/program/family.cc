@@ -82,6 +82,19 @@ constexpr Family glm4_moe() {
   return family;
 }
 
+constexpr Family gpt_oss() {
+  Family family = like(kLlama, "gpt_oss");
+  family.attention.layer_types = true;
+  family.attention.sinks = "self_attn.sinks";
+  family.rotary.needs_type = true;
+  family.mixture.router = "mlp.router";
+  family.mixture.layout = ExpertLayout::kFusedTransposed;
+  family.mixture.clamped = true;
+  family.mixture.up = "gate_up_proj";
+  family.mixture.down = "down_proj";
+  return family;
+}
+
 // Kimi K2 is DeepSeek-V3 with other sizes.
 constexpr Family deepseek_v3() {
   Family family = like(glm4_moe(), "deepseek_v3");
@@ -337,8 +350,9 @@ constexpr Family flex_olmo() {
 constexpr Family granitemoe() {
   Family family = like(granite(), "granitemoe");
   family.mixture.router = "block_sparse_moe.router";
-  family.mixture.all_gate_up = "block_sparse_moe.experts.gate_up_proj";
-  family.mixture.all_down = "block_sparse_moe.experts.down_proj";
+  family.mixture.layout = ExpertLayout::kFused;
+  family.mixture.experts = "block_sparse_moe.experts";
+  family.mixture.up = "gate_up_proj";
   return family;
 }
 
@@ -364,6 +378,20 @@ constexpr Family hunyuan_v1_moe() {
   Family family = like(hunyuan_v1_dense(), "hunyuan_v1_moe");
   family.mixture.router = "mlp.gate.wg";
   family.mixture.shared.block = "mlp.shared_mlp";
+  return family;
+}
+
+constexpr Family qwen3_next() {
+  Family family = like(qwen3_5_text(), "qwen3_next");
+  family.mixture = qwen2_moe().mixture;
+  return family;
+}
+
+constexpr Family qwen3_5_moe_text() {
+  Family family = like(qwen3_next(), "qwen3_5_moe_text");
+  family.mixture.normalize_key = "";
+  family.mixture.layout = ExpertLayout::kFused;
+  family.mixture.up = "gate_up_proj";
   return family;
 }
 
@@ -431,6 +459,9 @@ constexpr std::array kFamilies{
     ernie4_5_moe(),
     hunyuan_v1_moe(),
     qwen3_5_text(),
+    qwen3_next(),
+    qwen3_5_moe_text(),
+    gpt_oss(),
     deepseek_v2(),
     deepseek_v3(),
     like(deepseek_v3(), "kimi_k2"),

@@ -92,6 +92,7 @@ struct AttentionModules {
   std::string_view scale_key;  // of scores; empty: one over the root of the next, or of head size
   std::string_view query_scalar_key;
   std::string_view cap_key;  // of scores
+  std::string_view sinks;    // a score for each head that has no value
   bool latent = false;       // latent attention, by the modules that mixing.h knows
   bool gated = false;        // the query's matrix makes a gate for each head, too, behind its query
 };
@@ -99,6 +100,7 @@ struct AttentionModules {
 struct RotaryKind {
   bool partial = false;             // partial_rotary_factor counts; else whole heads rotate
   bool neighbours = false;          // dimensions 2i and 2i + 1 make a pair; else i and i + half
+  bool needs_type = false;          // transformers' default is yarn: rope_type must be there
   std::string_view neighbours_key;  // says so; empty: config.json has no say
   bool by_layer_type = false;       // layers with a window have settings of their own
   Rotates rotates = Rotates::kAll;
@@ -117,6 +119,13 @@ struct FeedForwardModules {
   std::string_view down = "down_proj";
 };
 
+/// How the weights of experts are stored.
+enum class ExpertLayout : std::uint8_t {
+  kApart,           // each expert is a module
+  kFused,           // `up` is a tensor of all experts' gates and ups [experts, out, in], and so on
+  kFusedTransposed  // the same, [experts, in, out]
+};
+
 /// The block of a layer with experts, of which a router picks some for each position.
 struct MixtureModules {
   std::string_view router;  // empty: the family has no experts
@@ -124,9 +133,8 @@ struct MixtureModules {
   std::string_view gate = "gate_proj";  // of one expert, as the next two
   std::string_view up = "up_proj";
   std::string_view down = "down_proj";
-  // Or the matrices of all experts in two tensors: gate and up [experts, 2 x width, hidden], and
-  // down [experts, hidden, width].
-  std::string_view all_gate_up, all_down;
+  ExpertLayout layout = ExpertLayout::kApart;
+  bool clamped = false;  // gates and ups are pairs, clamped: swiglu_alpha and swiglu_limit
   // Beside the experts, for all positions; no block: none. Its gate is one number a position, whose
   // sigmoid it is multiplied by.
   FeedForwardModules shared{.block = ""};

@@ -265,6 +265,15 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
 }
 
 // The recipe of the layer that comes after those that `recipe` has.
+ClampedExperts clamped_experts(const ModelConfig& config) {
+  const ClampedExperts clamped{config.require_number("swiglu_alpha"),
+                               config.require_number("swiglu_limit")};
+  if (clamped.alpha == 0) fail(config, "swiglu_alpha", "0 cannot be run");
+  // torch's clamp() gives the upper limit where it is below the lower one.
+  if (!(clamped.limit >= 0)) fail(config, "swiglu_limit", "must not be negative to be run");
+  return clamped;
+}
+
 LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const LayerFacts& facts,
                        Recipe& recipe) {
   const Family& family = *recipe.family;
@@ -295,6 +304,7 @@ LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const L
     fail(config, "num_experts", "layers with different numbers of experts cannot be run");
   }
   recipe.routing = routing;
+  if (family.mixture.clamped) recipe.clamped = clamped_experts(config);
   layer.shared = has(family.mixture.shared.block);
   return layer;
 }

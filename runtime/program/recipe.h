@@ -34,6 +34,12 @@ struct LayerRecipe {
   }
 };
 
+/// The settings of experts whose gates are clamped.
+struct ClampedExperts {
+  double alpha = 0;
+  double limit = 0;
+};
+
 struct Recipe {
   const Family* family = nullptr;
   std::vector<LayerRecipe> layers;
@@ -51,6 +57,7 @@ struct Recipe {
   double attention_softcap = 0;  // 0: none
   double logit_softcap = 0;      // 0: none
   Routing routing;
+  std::optional<ClampedExperts> clamped;
   std::uint64_t restarts_after = 0;   // positions: a sequence that grows beyond is computed anew
   std::optional<LatentSizes> latent;  // of the layers with latent attention
   std::optional<LinearSizes> linear;  // of those with linear attention

@@ -216,6 +216,10 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
                    std::string_view layer_type) {
   if (family.attention.layer_types && !family.rotary.by_layer_type) refuse_nested(config);
   const RopeSettings settings(config, layer_type);
+  if (family.rotary.needs_type && !config.has("rope_parameters.rope_type")) {
+    settings.fail("rope_type", "missing, and transformers' default for " + config.model_type() +
+                                   " is not computed: 'yarn' with settings of its own");
+  }
   const std::string type = settings.type();
   const double base = settings.require_positive("rope_theta");
   const std::int64_t dimensions = rotary_dimensions(settings, family, head_dim, type != "default");

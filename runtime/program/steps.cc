@@ -151,6 +151,7 @@ void AttentionStep::run(Pass& pass) {
                    view.value(position, head));
     }
   });
+  settings.sinks = sinks.empty() ? nullptr : sinks.data();
   float* const out = pass.need(Buffer::kAttended, heads * head_dim);
   attend(view, settings, pass.first, pass.rows(), rows, width, out, pass.attention_space,
          pass.team);

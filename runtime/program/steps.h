@@ -133,6 +133,7 @@ struct AttentionStep final : Step {
   float clip = 0;                        // 0: none
   std::shared_ptr<RotaryAngles> rotary;  // null: none
   AttentionSettings settings;
+  std::vector<float> sinks;  // one for each head; empty: none
   CacheFormat format = CacheFormat::kF32;
   std::size_t capacity = 0;  // positions that the cache keeps
   OfEachSequence<std::vector<std::byte>> caches;

@@ -37,11 +37,23 @@ DeviceIndex disk_runner(const Plan& plan) {
 
 Matrix StoredMatrix::resident(HostBlock& block) const {
   Matrix matrix = matrix_;
-  if (matrix.data == nullptr) {
+  if (matrix.data == nullptr && stack_ != nullptr) {
+    matrix.data = stack_->bytes(block) + offset_;
+  } else if (matrix.data == nullptr) {
     block = loaded_->fetch(id_);
-    matrix.data = block.data.get() + offset_;
+    matrix.data = block.data.get();
   }
   return matrix;
+}
+
+const std::byte* Stack::bytes(HostBlock& block) {
+  if (block_.data == nullptr) {
+    block = loaded_->fetch(id_);
+    if (!held_) return block.data.get();
+    block_ = block;
+  }
+  block = block_;
+  return block.data.get();
 }
 
 ProgramWeights::ProgramWeights(const ModelTree& tree, const Plan& plan, const LoadedModel& loaded)
@@ -74,17 +86,25 @@ StoredMatrix ProgramWeights::matrix(const std::string& name) const {
           tensor};
 }
 
-StoredMatrix ProgramWeights::matrix(const std::string& name, std::size_t index) const {
+StackedMatrices ProgramWeights::matrices(const std::string& name) const {
   const TensorId tensor = id(name);
   const Shape& shape = tree_.tensors[tensor].shape;
-  if (shape.size() != 3) throw Error("tensor " + quote(name) + " holds no list of matrices");
+  if (shape.size() != 3) throw Error("tensor " + quote(name) + " has no three dimensions");
   const LoadedTensor& loaded = loaded_.tensor(tensor);
-  Matrix matrix{*matrix_format(loaded.dtype), shape[1], shape[2], nullptr};
-  const std::size_t offset = index * shape[1] * stored_row_bytes(matrix.format, shape[2]);
-  if (loaded.data != nullptr) {
-    matrix.data = static_cast<const std::byte*>(loaded.data) + offset;
+  if (!float_format(loaded.dtype)) {
+    throw Error("tensor " + quote(name) + " is " + std::string(dtype_name(loaded.dtype)) +
+                ", in which no expert of several in one tensor can be computed; --dequantize makes "
+                "plain weights");
   }
-  return {matrix, loaded_, tensor, offset};
+  const MatrixFormat format = *matrix_format(loaded.dtype);
+  StackedMatrices made{std::make_shared<Stack>(loaded_, tensor), {}};
+  const std::size_t bytes = shape[1] * stored_row_bytes(format, shape[2]);
+  const auto* const data = static_cast<const std::byte*>(loaded.data);
+  for (std::size_t i = 0; i < shape[0]; ++i) {
+    const std::byte* const own = data == nullptr ? nullptr : data + i * bytes;
+    made.matrices.emplace_back(Matrix{format, shape[1], shape[2], own, 0}, made.stack, i * bytes);
+  }
+  return made;
 }
 
 std::vector<float> ProgramWeights::floats(const std::string& name) const {

@@ -3,10 +3,13 @@
 // devices and, read when it is needed, of the disk tier.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "berth/load.h"
@@ -21,13 +24,40 @@ using DeviceIndex = std::uint32_t;  // into Plan::devices
 /// first GPU that holds weights, else the CPU.
 DeviceIndex disk_runner(const Plan& plan);
 
+/// A tensor of several matrices, such as those of all experts of a layer. Where it is on the disk
+/// tier, it is read once for all uses between hold() and release().
+class Stack {
+ public:
+  Stack(const LoadedModel& loaded, TensorId id) : loaded_(&loaded), id_(id) {}
+
+  bool on_disk() const { return loaded_->tensor(id_).data == nullptr; }
+  /// Reads the tensor from the disk at the first use from here on. Throws nothing.
+  void hold() { held_ = true; }
+  void release() {
+    held_ = false;
+    block_ = {};
+  }
+  /// The first of its bytes, which stay as long as `block` does. Throws Error where they cannot be
+  /// read.
+  const std::byte* bytes(HostBlock& block);
+
+ private:
+  const LoadedModel* loaded_;
+  TensorId id_;
+  bool held_ = false;
+  HostBlock block_;
+};
+
 /// A matrix that is in memory, or is read from the disk tier for each use.
 class StoredMatrix {
  public:
   StoredMatrix() = default;
-  /// `offset`: where the matrix begins in the bytes of the tensor.
-  StoredMatrix(Matrix matrix, const LoadedModel& loaded, TensorId id, std::size_t offset = 0)
-      : matrix_(matrix), loaded_(&loaded), id_(id), offset_(offset) {}
+  StoredMatrix(Matrix matrix, const LoadedModel& loaded, TensorId id)
+      : matrix_(matrix), loaded_(&loaded), id_(id) {}
+  /// One matrix of a stack, from byte `offset` on; `matrix` has no bytes where the stack is on
+  /// disk.
+  StoredMatrix(Matrix matrix, std::shared_ptr<Stack> stack, std::size_t offset)
+      : matrix_(matrix), stack_(std::move(stack)), offset_(offset) {}
 
   std::size_t rows() const { return matrix_.rows; }
   std::size_t columns() const { return matrix_.columns; }
@@ -42,7 +72,14 @@ class StoredMatrix {
   Matrix matrix_;
   const LoadedModel* loaded_ = nullptr;
   TensorId id_ = kNone;
-  std::size_t offset_ = 0;
+  std::shared_ptr<Stack> stack_;
+  std::size_t offset_ = 0;  // in the stack
+};
+
+/// The matrices of a stack, one after another, and the stack itself.
+struct StackedMatrices {
+  std::shared_ptr<Stack> stack;
+  std::vector<StoredMatrix> matrices;
 };
 
 class ProgramWeights {
@@ -55,8 +92,9 @@ class ProgramWeights {
   /// Throws Error where the model has no such tensor, as do the others.
   DeviceIndex device(const std::string& name) const;
   StoredMatrix matrix(const std::string& name) const;
-  /// One of the matrices of a tensor [matrices, rows, columns], whose format has no blocks.
-  StoredMatrix matrix(const std::string& name, std::size_t index) const;
+  /// Of a tensor with three dimensions: a matrix for each index of the first. Throws Error where it
+  /// is in a format with blocks.
+  StackedMatrices matrices(const std::string& name) const;
   /// All elements in float32.
   std::vector<float> floats(const std::string& name) const;
   DType dtype(const std::string& name) const;

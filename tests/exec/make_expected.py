@@ -25,6 +25,9 @@ MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
 LATENT = dict(num_key_value_heads=4, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=6,
               v_head_dim=10, n_routed_experts=6, num_experts_per_tok=3, moe_intermediate_size=20,
               first_k_dense_replace=1)
+LINEAR = dict(linear_num_key_heads=2, linear_num_value_heads=6, linear_key_head_dim=8,
+              linear_value_head_dim=5, linear_conv_kernel_dim=3,
+              layer_types=["linear_attention", "full_attention", "linear_attention"])
 
 
 def rope(kind="default", **more):
@@ -187,11 +190,19 @@ MODELS = {
     "glm4_moe_lite": dict(SMALL, **LATENT, model_type="glm4_moe_lite", q_lora_rank=20,
                           n_shared_experts=1, mlp_layer_types=["sparse", "dense", "sparse"],
                           rope_parameters=rope()),
-    "qwen3_5_text": dict(SMALL, model_type="qwen3_5_text", head_dim=16,
-                         rope_parameters=rope(partial_rotary_factor=0.5), linear_num_key_heads=2,
-                         linear_num_value_heads=6, linear_key_head_dim=8, linear_value_head_dim=5,
-                         linear_conv_kernel_dim=3,
-                         layer_types=["linear_attention", "full_attention", "linear_attention"]),
+    "gpt_oss": dict(SMALL, model_type="gpt_oss", head_dim=12, num_local_experts=5,
+                    num_experts_per_tok=2, intermediate_size=20, sliding_window=5, swiglu_limit=0.2,
+                    swiglu_alpha=1.3, rope_parameters=rope("yarn", factor=4.0, truncate=False,
+                                                           original_max_position_embeddings=10)),
+    "qwen3_next": dict(SMALL, **MOE, **LINEAR, model_type="qwen3_next", head_dim=16,
+                       shared_expert_intermediate_size=12, norm_topk_prob=True,
+                       mlp_only_layers=[1], attention_bias=True,
+                       rope_parameters=rope(partial_rotary_factor=0.25)),
+    "qwen3_5_moe_text": dict(SMALL, **MOE, **LINEAR, model_type="qwen3_5_moe_text", head_dim=16,
+                             shared_expert_intermediate_size=12, tie_word_embeddings=True,
+                             rope_parameters=rope(partial_rotary_factor=0.5)),
+    "qwen3_5_text": dict(SMALL, **LINEAR, model_type="qwen3_5_text", head_dim=16,
+                         rope_parameters=rope(partial_rotary_factor=0.5)),
 }
 
 
@@ -216,18 +227,19 @@ def made(name, shape):
 def fill(model, family):
     """The tree keeps experts apart, as checkpoints do, unless the family stores them in one tensor."""
     state = {}
+    fused = family in ("gpt_oss", "qwen3_5_moe_text")
     gate, up, down = ("w1", "w3", "w2") if family in ("mixtral", "minimax_m2") else ("gate_proj", "up_proj", "down_proj")
     for name, value in model.state_dict().items():
         base, _, last = name.rpartition(".")
-        if base.endswith("mlp.experts") and last == "gate_up_proj":
+        if fused or not base.endswith("mlp.experts"):
+            state[name] = made(name, value.shape)
+        elif last == "gate_up_proj":
             n, wide, hidden = value.shape
             state[name] = torch.stack([torch.cat([made(f"{base}.{e}.{w}.weight", (wide // 2, hidden))
                                                   for w in (gate, up)]) for e in range(n)])
-        elif base.endswith("mlp.experts") and last == "down_proj":
+        else:
             state[name] = torch.stack([made(f"{base}.{e}.{down}.weight", value.shape[1:])
                                        for e in range(value.shape[0])])
-        else:
-            state[name] = made(name, value.shape)
     if model.config.tie_word_embeddings:
         state["lm_head.weight"] = state[first_tied(model)]
     model.load_state_dict(state)
