@@ -20,17 +20,21 @@ FusedExperts::FusedExperts(const Weights& weights, Placement& placement, const R
                            const LayerRecipe& layer)
     : placement_(placement), recipe_(recipe) {
   const MixtureModules& names = recipe.family->mixture;
-  in_ = read(weights, layer.module(names.experts, names.up));
-  out_ = read(weights, layer.module(names.experts, names.down));
+  const std::string in = layer.module(names.experts, names.up);
+  const std::string out = layer.module(names.experts, names.down);
+  // Biases are copies, and come first: of the disk tier, no more than two tensors are held.
+  in_.bias = read_bias(weights, in);
+  out_.bias = read_bias(weights, out);
+  in_.weight = weights.get(in);
+  out_.weight = weights.get(out);
 }
 
-FusedExperts::Product FusedExperts::read(const Weights& weights, const std::string& name) const {
-  Product product{weights.get(name), {}};
+Placed FusedExperts::read_bias(const Weights& weights, const std::string& name) const {
   const std::string bias = name + "_bias";
-  if (weights.has(bias)) {
-    product.bias = placement_.move(weights.get(bias), product.weight.device);
-  }
-  return product;
+  if (!weights.has(bias)) return {};
+  Placed here = placement_.move(weights.get(bias), weights.device(name));
+  here.value = here.value.clone();
+  return here;
 }
 
 Placed FusedExperts::multiply(const Placed& x, const Product& product, std::int64_t expert) const {

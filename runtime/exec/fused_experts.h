@@ -27,7 +27,7 @@ class FusedExperts {
     Placed weight;  // [experts, out, in], or [experts, in, out]
     Placed bias;    // [experts, out]; undefined: none
   };
-  Product read(const Weights& weights, const std::string& name) const;
+  Placed read_bias(const Weights& weights, const std::string& name) const;
   Placed multiply(const Placed& x, const Product& product, std::int64_t expert) const;
 
   Placement& placement_;

@@ -29,21 +29,22 @@ Placed latent_attention(Operations& operations, const LayerRecipe& layer, const 
                         const LatentPositions& positions, KvCache& cache) {
   const auto name = [&](const char* module) { return layer.module(kLatentBlock, module); };
   const LatentSizes& sizes = *operations.recipe().latent;
-  const Placed up = operations.weight(name("kv_b_proj.weight"));
-  Placed query = operations.move(queries(operations, layer, input), up.device);
+  const DeviceIndex home = operations.device(name("kv_b_proj.weight"));
+  Placed query = operations.move(queries(operations, layer, input), home);
   const Placed both = operations.linear(input, name("kv_a_proj_with_mqa"), false);
   Placed latent{both.value.narrow(1, 0, sizes.rank), both.device};
   Placed turning{both.value.narrow(1, sizes.rank, sizes.rotary).unsqueeze(0), both.device};
-  turning = operations.move(turning, up.device);
+  turning = operations.move(turning, home);
   latent = operations.norm(latent, name("kv_a_layernorm"), kLatentEpsilon);
-  latent = operations.move(latent, up.device);
+  latent = operations.move(latent, home);
 
   Heads rotated{{query.value.narrow(2, sizes.plain, sizes.rotary), query.device}, turning, {}, {}};
   operations.rotate(rotated, *layer.rotary, positions.first, positions.shape.positions);
   const at::Tensor key = at::cat({latent.value.unsqueeze(0), rotated.key.value}, 2);
-  cache.append_latent({key, up.device}, sizes.rank, positions.shape);
+  cache.append_latent({key, home}, sizes.rank, positions.shape);
 
   // [heads, plain + value, rank]: what would make the keys of a latent, and its values.
+  const Placed up = operations.weight(name("kv_b_proj.weight"));
   const at::Tensor matrices =
       up.value.view({sizes.heads, sizes.plain + sizes.value, sizes.rank}).to(key.scalar_type());
   const at::Tensor to_keys = matrices.narrow(1, 0, sizes.plain);

@@ -35,6 +35,7 @@ class Operations {
   bool has(const std::string& tensor) const { return weights_.has(tensor); }
   Placed move(const Placed& tensor, DeviceIndex device) { return placement_.move(tensor, device); }
   Placed weight(const std::string& name) const { return weights_.get(name); }
+  DeviceIndex device(const std::string& tensor) const { return weights_.device(tensor); }
   // A smaller tensor of a module, brought to `device`: a device map may have put it on another one.
   Placed weight_on(const std::string& name, DeviceIndex device);
 

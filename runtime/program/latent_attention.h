@@ -24,6 +24,7 @@ struct LatentAttentionStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "latent attention"; }
   bool by_sequence() const override { return true; }
+  std::size_t kept_bytes() const override { return bytes_of_all(caches); }
   LatentSizes sizes;
   NormWeights norm;                      // of latents
   StoredMatrix up;                       // kv_b_proj: [heads x (plain + value), rank]

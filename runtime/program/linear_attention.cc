@@ -87,6 +87,12 @@ void LinearAttentionStep::set_strengths(const float* row, float* decays, float* 
   }
 }
 
+std::size_t LinearAttentionStep::kept_bytes() const {
+  std::size_t bytes = 0;
+  for (const LinearMemory& memory : memories.all()) bytes += memory.bytes();
+  return bytes;
+}
+
 void LinearAttentionStep::run(Pass& pass) {
   float* const rows = grouped ? ungrouped(pass) : pass.of(Buffer::kHeads);
   std::vector<float>& state = memories[pass.sequence].state;

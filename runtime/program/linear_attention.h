@@ -27,6 +27,7 @@ struct LinearAttentionStep final : Step {
   std::string_view name() const override { return "linear attention"; }
   bool by_sequence() const override { return true; }
   void forget(std::size_t sequence) override { memories[sequence] = {}; }
+  std::size_t kept_bytes() const override;
   LinearHeads heads;
   bool grouped = false;
   std::size_t kernel = 0;          // positions that the convolution sees

@@ -91,6 +91,7 @@ class OfEachSequence {
     if (sequence >= states_.size()) states_.resize(sequence + 1);
     return states_[sequence];
   }
+  const std::vector<State>& all() const { return states_; }
 
  private:
   std::vector<State> states_;

@@ -117,6 +117,12 @@ void AttentionStep::prepare(std::size_t position, float* row) const {
   if (norm_after_rotation) normalize();
 }
 
+std::size_t bytes_of_all(const OfEachSequence<std::vector<std::byte>>& caches) {
+  std::size_t bytes = 0;
+  for (const std::vector<std::byte>& cache : caches.all()) bytes += cache.size();
+  return bytes;
+}
+
 void AttentionStep::run(Pass& pass) {
   const std::size_t width = (heads + 2 * kv_heads) * head_dim;
   float* const rows = pass.of(Buffer::kHeads);

@@ -32,6 +32,8 @@ class Step {
   virtual std::string_view name() const = 0;
   /// Whether run() is called for the rows of each sequence: Pass::first and Pass::sequence.
   virtual bool by_sequence() const { return false; }
+  /// Bytes that it keeps of all sequences from pass to pass.
+  virtual std::size_t kept_bytes() const { return 0; }
 
   /// Forgets what is kept of a sequence, unless its first positions replace that anyway.
   virtual void forget(std::size_t /*sequence*/) {}
@@ -120,11 +122,15 @@ struct HeadNorms {
   void apply(float* heads, std::size_t count, std::size_t head_dim) const;
 };
 
+/// Bytes of the caches of all sequences.
+std::size_t bytes_of_all(const OfEachSequence<std::vector<std::byte>>& caches);
+
 /// kAttended = attention of kHeads over the layer's cache, after norms of heads and rotation.
 struct AttentionStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "attention"; }
   bool by_sequence() const override { return true; }
+  std::size_t kept_bytes() const override { return bytes_of_all(caches); }
   std::size_t heads = 0;
   std::size_t kv_heads = 0;
   std::size_t head_dim = 0;

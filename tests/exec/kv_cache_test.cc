@@ -1,12 +1,15 @@
 // The KV cache: what it keeps, and that attention over it is attention over everything that is
 // seen.
+#include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/softmax.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -61,6 +64,46 @@ void expect_attention(std::int64_t prompt, std::int64_t more, std::int64_t windo
 TEST(KvCache, AttendsToAllThatIsSeenWhateverItKeeps) {
   for (const std::int64_t window : {0, 1, 2, 5, 8, 100}) {
     for (const std::int64_t prompt : {1, 4, 5, 6, 13}) expect_attention(prompt, 14, window);
+  }
+}
+
+// Values that are the beginnings of keys are attended to as if they were kept apart.
+TEST(KvCache, KeepsOfALatentNothingButTheLatent) {
+  KvCache latents, apart;
+  const auto value_of = [](const Placed& latent) {
+    return Placed{latent.value.narrow(2, 0, kDim - 2).contiguous(), latent.device};
+  };
+  for (const std::int64_t count : {5, 1, 1, 3}) {
+    const Placed latent{made(count).value.narrow(0, 0, 1), 0};
+    const Placed query = made(count);
+    latents.append_latent(latent, kDim - 2, {10, {}});
+    apart.append(latent, value_of(latent), {10, {}});
+    const at::Tensor found = latents.attend(query, {0.5, 0, 0}).value;
+    EXPECT_TRUE(found.allclose(apart.attend(query, {0.5, 0, 0}).value, 1e-5, 1e-6));
+    EXPECT_EQ(found.size(2), kDim - 2);
+  }
+  EXPECT_EQ(latents.bytes(), 10u * kDim * 4);
+}
+
+// A sink takes its share of the softmax, and gives nothing.
+TEST(KvCache, GivesSinksTheirShare) {
+  KvCache cache, plain;
+  const Placed key = made(6), value = made(6), query = made(6);
+  cache.append(key, value, {6, {}});
+  plain.append(key, value, {6, {}});
+  const at::Tensor sinks = at::arange(kHeads, at::kFloat);
+  AttentionOptions options{1, 0, 0};
+  const at::Tensor without = plain.attend(query, options).value;
+  options.sinks = sinks;
+  const at::Tensor found = cache.attend(query, options).value;
+  for (std::int64_t head = 0; head < kHeads; ++head) {
+    for (std::int64_t row = 0; row < 6; ++row) {
+      const at::Tensor scores =
+          at::matmul(key.value[head].narrow(0, 0, row + 1), query.value[head][row]);
+      const double total = scores.exp().sum().item<double>();
+      const double share = total / (total + std::exp(static_cast<double>(head)));
+      EXPECT_TRUE(found[head][row].allclose(without[head][row] * share, 1e-4, 1e-5));
+    }
   }
 }
 

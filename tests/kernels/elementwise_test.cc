@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -102,6 +103,28 @@ TEST(Gates, AreTheFormulasFarOutToo) {
       activate(gate, &bad, nullptr, 1, &out, set);
       EXPECT_TRUE(std::isnan(out));
     }
+  });
+}
+
+TEST(Gates, OfPairsAreClamped) {
+  const ClampedGate gate{1.702F, 7};
+  std::vector<float> pairs;
+  for (int i = -300; i <= 300; ++i) {
+    pairs.push_back(static_cast<float>(i) / 20);
+    pairs.push_back(static_cast<float>(7 * i % 400) / 20);
+  }
+  on_every_set([&](const InstructionSet& set) {
+    std::vector<float> out(pairs.size() / 2);
+    activate_pairs(gate, pairs.data(), out.size(), out.data(), set);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const double opened = std::min<double>(pairs[2 * i], 7);
+      const double up = std::clamp<double>(pairs[2 * i + 1], -7, 7);
+      const double wanted = opened / (1 + std::exp(-1.702 * opened)) * (1 + up);
+      ASSERT_NEAR(out[i], wanted, 1e-6 * (1 + std::fabs(wanted))) << pairs[2 * i];
+    }
+    const float bad[] = {NAN, 1, 1, NAN};
+    activate_pairs(gate, bad, 2, out.data(), set);
+    EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));
   });
 }
 

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "planner/plan/kv_cache.h"
+#include "runtime/program/compile.h"
 #include "runtime/program/compiled_decoder.h"
 #include "tests/data_names.h"
 #include "tests/error_of.h"
@@ -136,6 +138,36 @@ TEST_P(Programs, GiveSequencesTheSameBitsTogetherAsAlone) {
     for (Feed& feed : feeds) feed.ids = std::span(more).subspan(step, 1);
     expect_as_alone(together->forward(feeds, nullptr), {0, 2},
                     static_cast<std::ptrdiff_t>(step + 1));
+  }
+}
+
+// What a run keeps of a sequence is what the plan counted: keys and values, latents, or states.
+TEST_P(Programs, KeepAsManyBytesOfALayerAsThePlanCounts) {
+  const Plan plan = made_plan(model_.tree, on_cpu);
+  const MadeLoad loaded(model_.tree, plan);
+  const Recipe recipe = make_recipe(model_);
+  const ProgramWeights weights(model_.tree, plan, loaded);
+  const std::size_t capacity = expected_.prompt.size() + 3;
+  const Program program = compile(recipe, weights, capacity, std::nullopt);
+  ThreadTeam team(1);
+  Pass pass(team);
+  const std::size_t count = expected_.prompt.size();
+  pass.begin(expected_.prompt);
+  for (const auto& step : program.body) {
+    if (step->by_sequence()) pass.show({0, 0, 0, count, count});
+    step->run(pass);
+    pass.show_all();
+  }
+  Workload workload;
+  workload.context = capacity;
+  workload.kv_dtype = DType::kF32;
+  for (std::size_t layer = 0; layer < recipe.layers.size(); ++layer) {
+    std::size_t kept = 0;
+    for (const auto& step : program.body) {
+      if (step->layer == static_cast<std::int32_t>(layer)) kept += step->kept_bytes();
+    }
+    EXPECT_EQ(kept, kv_cache_bytes(model_.tree.facts.layers[layer], workload)) << layer;
+    EXPECT_GT(kept, 0u) << layer;
   }
 }
 
