@@ -251,6 +251,84 @@ void move_small_block(MatrixFormat format, const Byte* stored, std::size_t row, 
   for (std::size_t j = 0; j < 4; ++j) put_word(entry + j * kGroupBytes, word_at(stored + 4 * j));
 }
 
+// The opposites of all this, for taking tiles apart.
+// `count` bytes of nibbles of the four lowest bits: the first `count` elements become the low ones.
+void to_nibbles(const Byte* q, std::size_t count, Byte* nibbles) {
+  for (std::size_t i = 0; i < count; ++i) {
+    nibbles[i] = static_cast<Byte>((q[i] & 15) | (q[count + i] & 15) << 4);
+  }
+}
+
+void pack_q6_k(const Block& block, Byte* stored) {
+  for (std::size_t half = 0; half < 2; ++half) {
+    const Byte* q = block.q + 128 * half;
+    Byte* low = stored + 64 * half;
+    Byte* high = stored + 128 + 32 * half;
+    for (std::size_t i = 0; i < 32; ++i) {
+      low[i] = static_cast<Byte>((q[i] & 15) | (q[i + 64] & 15) << 4);
+      low[i + 32] = static_cast<Byte>((q[i + 32] & 15) | (q[i + 96] & 15) << 4);
+      high[i] = static_cast<Byte>(q[i] >> 4 | q[i + 32] >> 4 << 2 | q[i + 64] >> 4 << 4 |
+                                  q[i + 96] >> 4 << 6);
+    }
+  }
+  std::memcpy(stored + 192, block.scales, 16);
+  put_half(stored + 208, 0, block.scale);
+}
+
+// Of formats with blocks of 256 elements.
+void pack_block(MatrixFormat format, const Block& block, Byte* stored) {
+  if (format == MatrixFormat::kQ6_K) {
+    pack_q6_k(block, stored);
+    return;
+  }
+  put_half(stored, 0, block.scale);
+  put_half(stored, 1, block.minimum);
+  std::memcpy(stored + 4, block.scales, 12);
+  const bool fifth = format == MatrixFormat::kQ5_K;
+  Byte* const nibbles = stored + (fifth ? 48 : 16);
+  for (std::size_t p = 0; p < 4; ++p) to_nibbles(block.q + 64 * p, 32, nibbles + 32 * p);
+  if (!fifth) return;
+  for (std::size_t i = 0; i < 32; ++i) {
+    unsigned bits = 0;
+    for (std::size_t e = 0; e < 8; ++e) bits |= (block.q[32 * e + i] >> 4 & 1u) << e;
+    stored[16 + i] = static_cast<Byte>(bits);
+  }
+}
+
+// The lowest bit of each byte.
+std::uint32_t bits_together(std::uint32_t bytes) {
+  return ((bytes & 0x01010101u) * 0x10204080u) >> 28;
+}
+
+void unmove_small_block(MatrixFormat format, const Byte* entry, std::size_t row, Byte* stored) {
+  if (format == MatrixFormat::kMxfp4) {
+    stored[0] = entry[row];
+    for (std::size_t j = 0; j < 4; ++j) {
+      put_word(stored + 1 + 4 * j, word_at(entry + kTileRows + 4 * row + j * kGroupBytes));
+    }
+    return;
+  }
+  const std::size_t halves = tile_shape(format).has_minimum ? 2 : 1;
+  for (std::size_t h = 0; h < halves; ++h, stored += 2, entry += kHalfBytes) {
+    std::memcpy(stored, entry + 2 * row, 2);
+  }
+  entry += 4 * row;
+  if (format == MatrixFormat::kQ8_0) {
+    for (std::size_t j = 0; j < 8; ++j) {
+      put_word(stored + 4 * j, word_at(entry + j * kGroupBytes) ^ 0x80808080u);  // - 128
+    }
+    return;
+  }
+  if (has_fifth_bit(format)) {
+    const std::uint32_t fifth = word_at(entry + kNibbleBytes);
+    std::uint32_t bits = 0;
+    for (std::size_t j = 0; j < 8; ++j) bits |= bits_together(fifth >> j) << 4 * j;
+    put_word(stored, bits);
+    stored += 4;
+  }
+  for (std::size_t j = 0; j < 4; ++j) put_word(stored + 4 * j, word_at(entry + j * kGroupBytes));
+}
+
 // Elements in float32, by ggml's formulas: each product and each sum is rounded.
 void dequantize(MatrixFormat format, const Block& block, float* out) {
   const TileShape shape = tile_shape(format);
@@ -288,6 +366,16 @@ void move_block(MatrixFormat format, const std::byte* stored, std::size_t row, s
     move_small_block(format, from, row, to);
   } else {
     put_block(format, unpack(format, from), row, to);
+  }
+}
+
+void unmove_block(MatrixFormat format, const std::byte* entry, std::size_t row, std::byte* stored) {
+  const auto* const from = reinterpret_cast<const Byte*>(entry);
+  auto* const to = reinterpret_cast<Byte*>(stored);
+  if (tile_shape(format).unit == 32) {
+    unmove_small_block(format, from, row, to);
+  } else {
+    pack_block(format, get_block(format, from, row), to);
   }
 }
 

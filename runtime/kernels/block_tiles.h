@@ -11,6 +11,9 @@ namespace berth {
 /// Moves a stored block of row `row` of 16 to its entry of a tile.
 void move_block(MatrixFormat format, const std::byte* stored, std::size_t row, std::byte* entry);
 
+/// The opposite: moves the block of row `row` of 16 out of its entry.
+void unmove_block(MatrixFormat format, const std::byte* entry, std::size_t row, std::byte* stored);
+
 /// The elements of a stored block in float32, by ggml's formulas: each product and each sum is
 /// rounded.
 void read_block(MatrixFormat format, const std::byte* stored, float* out);

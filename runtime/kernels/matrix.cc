@@ -47,6 +47,8 @@ std::size_t tile_bytes(MatrixFormat format, std::size_t columns, std::size_t gro
                             : kTileRows * stored_row_bytes(format, columns);
 }
 
+std::size_t tile_entry_bytes(MatrixFormat format) { return kTileRows * stored_block(format).bytes; }
+
 void make_tile(MatrixFormat format, const std::byte* stored, std::size_t rows, std::size_t columns,
                std::byte* tile) {
   const TileShape shape = tile_shape(format);
@@ -100,6 +102,32 @@ void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t
     if (++block == blocks) {
       block = 0;
       ++row;
+    }
+  }
+}
+
+void untile_stretch(const MatrixShape& shape, const std::byte* tiled, std::size_t at,
+                    std::size_t bytes, std::byte* matrix) {
+  const std::size_t row_bytes = stored_row_bytes(shape.format, shape.columns);
+  const std::size_t tiled_bytes = shape.tiled_rows() * row_bytes;
+  if (at + bytes > tiled_bytes) {  // the last rows are as they are stored
+    const std::size_t skipped = at < tiled_bytes ? tiled_bytes - at : 0;
+    std::memcpy(matrix + at + skipped, tiled + skipped, bytes - skipped);
+    bytes = skipped;
+  }
+  const std::size_t block_bytes = stored_block(shape.format).bytes;
+  const std::size_t entry_bytes = tile_entry_bytes(shape.format);
+  const std::size_t entries = row_bytes / block_bytes;  // of a tile
+  std::size_t tile = at / entry_bytes / entries;
+  std::size_t entry = at / entry_bytes % entries;
+  for (std::size_t done = 0; done < bytes; done += entry_bytes) {
+    std::byte* const own = matrix + tile * kTileRows * row_bytes + entry * block_bytes;
+    for (std::size_t row = 0; row < kTileRows; ++row) {
+      unmove_block(shape.format, tiled + done, row, own + row * row_bytes);
+    }
+    if (++entry == entries) {
+      entry = 0;
+      ++tile;
     }
   }
 }

@@ -74,6 +74,16 @@ struct MatrixShape {
 void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t at,
                   std::size_t bytes, std::byte* matrix);
 
+/// Bytes of one entry of a tile, which holds the same block of all its rows. A tile is a sequence
+/// of such entries, one for each block of a row, and no entry is ever cut.
+std::size_t tile_entry_bytes(MatrixFormat format);
+
+/// The opposite of tile_stretch(): puts the bytes [at, at + bytes) of a tiled matrix, whole entries
+/// or the rows after the last tile, where the same matrix has them when it is stored row by row.
+/// Several threads may do this for different stretches of one matrix.
+void untile_stretch(const MatrixShape& shape, const std::byte* tiled, std::size_t at,
+                    std::size_t bytes, std::byte* matrix);
+
 /// One row in float32: `out` has `columns` elements.
 void read_row(const Matrix& matrix, std::size_t row, float* out);
 

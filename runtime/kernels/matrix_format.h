@@ -1,8 +1,9 @@
 // The formats that products have a kernel for.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+
+#include "planner/checkpoint/tile_layout.h"
 
 namespace berth {
 
@@ -35,7 +36,5 @@ constexpr bool is_grouped(MatrixFormat format) { return format >= MatrixFormat::
 constexpr bool takes_floats(MatrixFormat format) {
   return !is_tiled(format) || format >= MatrixFormat::kF8E4M3;
 }
-
-inline constexpr std::size_t kTileRows = 16;
 
 }  // namespace berth

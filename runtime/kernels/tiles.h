@@ -1,4 +1,5 @@
-// How the tiles of each format lie in memory. Only this room includes it.
+// How the tiles of each format lie in memory, and in files: whoever changes that raises
+// kTilesVersion (planner/checkpoint/tile_layout.h). Only this room includes it.
 //
 // A tile of a format with blocks of 32 (or 256) elements is one entry for each 32 (or 256) columns:
 // scales (f16), minima (f16, where the format has them), scales of scales (of 256 elements: 12
