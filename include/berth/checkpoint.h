@@ -31,7 +31,8 @@ struct TensorInfo {
 };
 
 // How the elements of a tensor stand in its file where that is not as its shape says: in GGUF
-// files, and for the transposed, expanded and sliced views of PyTorch's.
+// files, those that Berth wrote for CPUs among them, and for the transposed, expanded and sliced
+// views of PyTorch's.
 struct StoredForm {
   // Where `sizes` is not empty, the tensor is taken as one of these sizes, row-major, and its
   // element (i, j, ...) stands in the file at element i * strides[0] + j * strides[1] + ... of the
@@ -39,6 +40,10 @@ struct StoredForm {
   Shape sizes = {};
   Shape strides = {};     // of a block format: whole blocks, but the last, which is 1
   bool plus_one = false;  // the file has F32 values that are greater by one than the model's
+  // A matrix of a block format whose whole groups of 16 rows are in tiles, as Berth's kernels want
+  // them: the same bytes in another order (docs/tiles.md). Its rows are in the model's order, so
+  // `sizes` is empty.
+  bool tiled = false;
 
   bool reorders() const { return !sizes.empty(); }
   // How many elements stand side by side in the file as in the tensor.
@@ -77,5 +82,8 @@ struct Checkpoint {
     return tensor.form == 0 ? nullptr : &forms[tensor.form - 1];
   }
 };
+
+// Whether matrices of the checkpoint are in tiles (StoredForm::tiled).
+bool has_tiles(const Checkpoint& checkpoint);
 
 }  // namespace berth

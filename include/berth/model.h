@@ -78,6 +78,7 @@ struct ModelTensor {
   ModuleId module = kNone;       // owner
   bool buffer = false;           // else a parameter
   bool rearranged = false;       // stored in another order of elements, so it is never mapped
+  bool tiled = false;            // stored in tiles (StoredForm::tiled), and mapped as such
   bool persistent = true;        // false: computed at load, never in a checkpoint (inv_freq)
   std::uint32_t source = kNone;  // index into Checkpoint::tensors; kNone without one
   TensorId tied_to = kNone;      // the tensor it shares storage with (the first of its group)

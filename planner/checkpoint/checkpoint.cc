@@ -18,4 +18,9 @@ std::uint64_t Checkpoint::bytes() const {
   return sum;
 }
 
+bool has_tiles(const Checkpoint& checkpoint) {
+  return std::any_of(checkpoint.forms.begin(), checkpoint.forms.end(),
+                     [](const StoredForm& form) { return form.tiled; });
+}
+
 }  // namespace berth

@@ -240,6 +240,12 @@ class Advisor {
 
 Advised export_with_advice(const ExportRow& tool, const ModelTree& tree, const Machine& machine,
                            const Request& request, const Plan& plan, const Replan& replan) {
+  if (std::any_of(tree.tensors.begin(), tree.tensors.end(),
+                  [](const ModelTensor& tensor) { return tensor.tiled; })) {
+    throw Error(std::string(tool.flag) +
+                ": the weights are in tiles, which no program but Berth reads: plan the file that "
+                "they were converted from");
+  }
   return Advisor(tool, tree, machine, request, plan, replan).run();
 }
 

@@ -55,6 +55,24 @@ TEST(GgufTypes, OthersHaveNone) {
   EXPECT_EQ(ggml_type_name(42), "42");
 }
 
+TEST(GgufTypes, HaveTheirNumbersBack) {
+  for (std::uint32_t number = 0; number < 42; ++number) {
+    const std::optional<DType> dtype = dtype_of_ggml(number);
+    if (dtype) {
+      EXPECT_EQ(ggml_type_of(*dtype), number);
+    }
+  }
+  EXPECT_FALSE(ggml_type_of(DType::kF8E4M3));
+}
+
+TEST(GgufTypes, ThoseInTilesAreNoneOfTheReference) {
+  EXPECT_TRUE(is_tiled_type(kTiledTypes + 3));
+  EXPECT_FALSE(dtype_of_ggml(kTiledTypes + 3));
+  for (const std::uint32_t number : {0u, 3u, 41u, 0x42550000u, 4294967295u}) {
+    EXPECT_FALSE(is_tiled_type(number)) << number;
+  }
+}
+
 TEST(GgufTypes, OnlyThoseWithAKernelBecomeFloats) {
   EXPECT_TRUE(can_convert(DType::kQ6_K, DType::kBF16));
   for (const DType dtype : {DType::kQ2_K, DType::kIQ4_XS, DType::kTQ2_0, DType::kMXFP4}) {

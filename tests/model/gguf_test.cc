@@ -115,6 +115,56 @@ TEST_F(Gguf, IsACheckpointInTheNamesOfTransformers) {
   EXPECT_EQ(*key, (StoredForm{.sizes = {2, 2, 8, 64}, .strides = {1024, 64, 128, 1}}));
 }
 
+constexpr std::uint32_t kInTiles = 0x42540000;
+
+// A Llama whose tensor `name` is in tiles, as Berth itself writes them.
+GgufWriter in_tiles(const std::string& name, std::uint32_t type, const Shape& shape) {
+  GgufWriter file = llama([&](const std::string& other) { return other != name; });
+  file.u32("berth.tiles", 1);
+  const DType dtype = type == kF32 ? DType::kF32 : DType::kQ8_0;
+  file.tensor(name, kInTiles + type, {shape.begin(), shape.end()},
+              std::string(*tensor_bytes(dtype, shape), '\0'));
+  return file;
+}
+
+// Their rows are in the order of transformers, also those that llama.cpp interleaves.
+TEST_F(Gguf, TilesAreAFormOfTheirOwn) {
+  const GgufModel model = open_gguf(write(in_tiles("blk.0.attn_q.weight", kQ8_0, {64, 64})));
+  const TensorInfo& query = find(model.checkpoint, "model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(query.dtype, DType::kQ8_0);
+  ASSERT_NE(model.checkpoint.form_of(query), nullptr);
+  EXPECT_EQ(*model.checkpoint.form_of(query), StoredForm{.tiled = true});
+  EXPECT_TRUE(has_tiles(model.checkpoint));
+  EXPECT_FALSE(has_tiles(open_gguf(write(llama())).checkpoint));
+  EXPECT_THAT(open_gguf(write(in_tiles("output.weight", kQ8_0, {10, 64}))).checkpoint.notes,
+              ElementsAre(HasSubstr("weights are in tiles")));
+}
+
+TEST_F(Gguf, TilesOfAnotherKindAreRefused) {
+  const auto error = [&](const GgufWriter& file) {
+    return error_of([&] { open_gguf(write(file)); });
+  };
+  const std::string q = "blk.0.attn_q.weight";
+  GgufWriter unversioned = llama([&](const std::string& name) { return name != q; });
+  unversioned.tensor(q, kInTiles + kQ8_0, {64, 64}, std::string(64 * 68, '\0'));
+  EXPECT_THAT(error(unversioned),
+              HasSubstr("tensor '" + q + "': is in tiles, but the file has no berth.tiles"));
+  GgufWriter newer = llama();
+  newer.u32("berth.tiles", 2);
+  EXPECT_THAT(error(newer), HasSubstr("model.gguf: berth.tiles: version 2 of tiles is not the one "
+                                      "that this Berth computes on (1): convert"));
+  EXPECT_THAT(
+      error(in_tiles(q, kF32, {64, 64})),
+      HasSubstr("is in tiles, which only matrices of a block format and lists of them can"));
+  EXPECT_THAT(
+      error(in_tiles("output_norm.weight", kQ8_0, {64})),
+      HasSubstr("is in tiles, which only matrices of a block format and lists of them can"));
+  EXPECT_THAT(error(in_tiles(q, kQ8_0, {1, 64, 64})),
+              HasSubstr("is in tiles, which it cannot be in a llama model"));
+  EXPECT_THAT(error(in_tiles("blk.0.other.weight", kQ8_0, {64, 64})),
+              HasSubstr("is in tiles, which it can be only in a model of a known family"));
+}
+
 TEST_F(Gguf, ConfigSaysWhatTheMetadataSays) {
   const ModelConfig config =
       ModelConfig::parse(open_gguf(write(llama({}, false))).config_json, "config");

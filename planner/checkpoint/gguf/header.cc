@@ -36,6 +36,17 @@ std::string_view GgufHeader::key_of(const GgufValue& value) const {
   return std::string_view(bytes_).substr(value.key_at, value.key_bytes);
 }
 
+std::vector<GgufHeader::Entry> GgufHeader::entries() const {
+  std::vector<GgufValue> in_order = values_;
+  std::ranges::sort(in_order, {}, &GgufValue::key_at);
+  std::vector<Entry> entries;
+  for (const GgufValue& value : in_order) {
+    const std::uint64_t begin = value.key_at - sizeof(std::uint64_t);  // the length of the key
+    entries.push_back({key_of(value), std::string_view(bytes_).substr(begin, value.end - begin)});
+  }
+  return entries;
+}
+
 const GgufValue* GgufHeader::find(std::string_view key) const {
   const auto found = std::ranges::lower_bound(
       values_, key, {}, [&](const GgufValue& value) { return key_of(value); });

@@ -21,6 +21,9 @@ namespace berth {
 
 inline constexpr std::string_view kGgufExtension = ".gguf";
 
+// The metadata key of files that have matrices in tiles: the version of the tiles' layout.
+inline constexpr std::string_view kTilesKey = "berth.tiles";
+
 enum class GgufType : std::uint32_t {
   kU8,
   kI8,
@@ -47,11 +50,13 @@ struct GgufValue {
   bool array = false;
   std::uint64_t count = 1;
   std::uint64_t at = 0;  // first byte of the value; of a string, the first byte of its length
+  std::uint64_t end = 0;
 };
 
 struct GgufTensor {
   std::string name;
   DType dtype = DType::kF32;
+  bool tiled = false;       // its matrices are in tiles (StoredForm::tiled)
   Shape shape;              // slowest dimension first, as everywhere in Berth
   std::uint64_t begin = 0;  // bytes [begin, end) of the file
   std::uint64_t end = 0;
@@ -76,6 +81,13 @@ class GgufHeader {
   std::vector<std::int64_t> integers(
       std::string_view key) const;  // a single number counts as a list of one
   std::vector<double> numbers(std::string_view key) const;  // the same
+
+  // All metadata in the order of the file: the keys, and the bytes that say key, type and value.
+  struct Entry {
+    std::string_view key;
+    std::string_view bytes;
+  };
+  std::vector<Entry> entries() const;
 
   // "file: key", for errors about a value; fail() throws one.
   std::string position(std::string_view key) const;

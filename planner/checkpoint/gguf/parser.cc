@@ -12,6 +12,7 @@
 #include "planner/checkpoint/name_table.h"
 #include "planner/checkpoint/shard_of.h"
 #include "planner/checkpoint/stand_in.h"
+#include "planner/checkpoint/tile_layout.h"
 
 namespace berth {
 
@@ -146,6 +147,7 @@ class GgufParser {
     }
     value.at = at_;
     skip_elements(value);
+    value.end = at_;
     header_.values_.push_back(value);
   }
 
@@ -191,6 +193,17 @@ class GgufParser {
       header_.fail("general.alignment",
                    std::to_string(alignment_) + " is not a power of two (at most 2^30)");
     }
+    check_tiles_version();
+  }
+
+  void check_tiles_version() {
+    const auto version = header_.unsigned_integer(kTilesKey);
+    if (!version || *version == kTilesVersion) return;
+    header_.fail(kTilesKey, "version " + std::to_string(*version) +
+                                " of tiles is not the one that this Berth computes on (" +
+                                std::to_string(kTilesVersion) +
+                                "): convert the original file again, with `berth convert --for "
+                                "cpu`");
   }
 
   void read_tensor() {
@@ -218,7 +231,8 @@ class GgufParser {
 
   void read_extent(GgufTensor& tensor) {
     const auto type = number<std::uint32_t>(key_);
-    const std::optional<DType> dtype = dtype_of_ggml(type);
+    tensor.tiled = is_tiled_type(type);
+    const std::optional<DType> dtype = dtype_of_ggml(tensor.tiled ? type - kTiledTypes : type);
     if (!dtype) {
       fail_at(key_ + ": type " + ggml_type_name(type) +
                   " has no size that is known: the file is newer than Berth, or its type was "
@@ -226,6 +240,7 @@ class GgufParser {
               at_ - 4);
     }
     tensor.dtype = *dtype;
+    if (tensor.tiled) check_tiles(tensor);
     const auto bytes = tensor_bytes(*dtype, tensor.shape);
     if (!bytes) {
       const std::uint64_t block = dtype_block(*dtype).elements;
@@ -246,6 +261,18 @@ class GgufParser {
     if (__builtin_add_overflow(tensor.begin, *bytes, &tensor.end)) {
       fail_at(key_ + ": offset and size overflow", at_ - 8);
     }
+  }
+
+  void check_tiles(const GgufTensor& tensor) {
+    if (!header_.has(kTilesKey)) {
+      fail_at(key_ + ": is in tiles, but the file has no " + std::string(kTilesKey) +
+                  " that says of which version",
+              at_ - 4);
+    }
+    const std::size_t rank = tensor.shape.size();
+    if (is_block_format(tensor.dtype) && (rank == 2 || rank == 3)) return;
+    fail_at(key_ + ": is in tiles, which only matrices of a block format and lists of them can be",
+            at_ - 4);
   }
 
   void locate_tensors() {

@@ -62,6 +62,13 @@ std::optional<DType> dtype_of_ggml(std::uint32_t type) {
   return type < std::size(kTypes) ? kTypes[type].dtype : std::nullopt;
 }
 
+std::optional<std::uint32_t> ggml_type_of(DType dtype) {
+  for (std::uint32_t type = 0; type < std::size(kTypes); ++type) {
+    if (kTypes[type].dtype == dtype) return type;
+  }
+  return std::nullopt;
+}
+
 std::string ggml_type_name(std::uint32_t type) {
   return type < std::size(kTypes) ? std::string(kTypes[type].name) : std::to_string(type);
 }

@@ -160,6 +160,12 @@ void open_as_family(const std::vector<Split>& splits, const GgufFamily& family, 
     read_rope_factors(split, heads.dimensions, rotary, rope_factors);
   }
   check_unique(checkpoint);
+  if (has_tiles(checkpoint)) {
+    checkpoint.notes.emplace_back(
+        "weights are in tiles, the order that Berth's kernels for CPUs want: no other program "
+        "reads "
+        "this file");
+  }
   model.config_json = gguf_config_json(first, family, heads, checkpoint, rope_factors);
 }
 
@@ -169,6 +175,10 @@ void open_by_names(const std::vector<Split>& splits, std::string note, GgufModel
   for (const Split& split : splits) {
     const auto shard = static_cast<std::uint32_t>(checkpoint.shards.size());
     for (const GgufTensor& tensor : split.header.tensors()) {
+      if (tensor.tiled) {
+        throw Error(split.header.source() + ": tensor " + quote(tensor.name) +
+                    " is in tiles, which it can be only in a model of a known family: " + note);
+      }
       checkpoint.tensors.push_back({.name = tensor.name,
                                     .dtype = tensor.dtype,
                                     .shape = tensor.shape,

@@ -192,6 +192,7 @@ class Namer {
     if (is_rotary_table(tensor.name)) return;
     const Place found = find_place(family_, tensor.name);
     if (found.line == nullptr) fail(tensor, "has no place in the model that the file describes");
+    if (tensor.tiled) check_tiles(tensor, found);
     if (found.lone_expert.empty()) {
       place(tensor, *found.line, found.prefix, found.leaf);
     } else {
@@ -210,7 +211,7 @@ class Namer {
     return name.replace(name.find("{}"), 2, number);
   }
 
-  TensorInfo info_of(const GgufTensor& tensor, std::string name) const {
+  TensorInfo info_of(const GgufTensor& tensor, std::string name) {
     TensorInfo info;
     info.name = std::move(name);
     info.dtype = tensor.dtype;
@@ -218,7 +219,17 @@ class Namer {
     info.shard = shard_;
     info.begin = tensor.begin;
     info.end = tensor.end;
+    if (tensor.tiled) info.form = form(StoredForm{.tiled = true});
     return info;
+  }
+
+  // What `convert` writes: rows in the model's order, one list of experts at most.
+  void check_tiles(const GgufTensor& tensor, const Place& found) const {
+    const GgufChange change = found.line->change;
+    const bool stacked = change == kExperts && found.lone_expert.empty();
+    if (change != kTransposed && change != kRow && tensor.shape.size() == (stacked ? 3 : 2)) return;
+    fail(tensor,
+         "is in tiles, which it cannot be in a " + std::string(family_.model_type) + " model");
   }
 
   void append(TensorInfo info) { checkpoint_.tensors.push_back(std::move(info)); }
@@ -268,6 +279,7 @@ class Namer {
 
   // Rows 2i and 2i + 1 of a stored head are rows i and i + half of the head in transformers.
   void interleave(const GgufTensor& tensor, std::uint64_t heads, TensorInfo& info) {
+    if (tensor.tiled) return;  // its rows are in the model's order
     const std::uint64_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
     if (heads == 0 || rows == 0 || rows % (2 * heads) != 0) {
       fail(tensor, "has " + std::to_string(rows) + " rows, which " + std::to_string(heads) +

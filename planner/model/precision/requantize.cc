@@ -54,6 +54,7 @@ void forget_checkpoint(ModelTree& tree) {
     tensor.source = kNone;
     tensor.dequantization = kNone;
     tensor.rearranged = false;
+    tensor.tiled = false;
   }
   tree.quantized.reset();
   tree.ignored_bytes = 0;

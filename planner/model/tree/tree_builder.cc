@@ -57,12 +57,13 @@ void adopt_stored(ModelTensor& tensor, const Checkpoint& checkpoint, std::uint32
                   std::optional<DType> wanted) {
   const TensorInfo& info = checkpoint.tensors[index];
   const StoredForm* form = checkpoint.form_of(info);
-  const bool cut = form != nullptr && is_block_format(info.dtype) &&
+  const bool cut = form != nullptr && form->reorders() && is_block_format(info.dtype) &&
                    form->run() % dtype_block(info.dtype).elements != 0;
   tensor.source = index;
   tensor.stored = info.dtype;
   tensor.dtype = memory_dtype(info.dtype, cut && !wanted ? DType::kF16 : wanted);
-  tensor.rearranged = form != nullptr;
+  tensor.tiled = form != nullptr && form->tiled;
+  tensor.rearranged = form != nullptr && !tensor.tiled;
   if (tensor.dtype == info.dtype || can_convert(info.dtype, tensor.dtype)) return;
   throw Error(checkpoint.shards[info.shard].path.string() + ": tensor " + quote(tensor.name) +
               " is stored as " + std::string(dtype_name(info.dtype)) +
