@@ -50,8 +50,9 @@ struct LoadOptions {
   bool emulate = false;
   // Puts matrices in block formats that go to host memory (private, or of devices that are
   // emulated) into tiles while they are read, and those on disk when they are fetched:
-  // LoadedTensor::tiled_rows. A run wants that; mapped ones stay as they are stored. Default: none
-  // is tiled.
+  // LoadedTensor::tiled_rows. A run wants that; mapped ones stay as they are stored, so that those
+  // of a file with tiles (StoredForm::tiled) are mapped in tiles. Default: no tensor is in tiles,
+  // and those of such a file are put in rows, in private memory of which a plan does not know.
   bool tile = false;
   // A file that `berth checksum` wrote: every tensor is compared with it as it is read, mapped ones
   // before load() returns, those on disk when they are fetched. Default: none, nothing is compared.

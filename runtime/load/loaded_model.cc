@@ -9,6 +9,7 @@
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/read_errors.h"
 #include "runtime/load/streamer.h"
+#include "runtime/load/untile.h"
 #include "runtime/quant/quant_layout.h"
 
 namespace berth {
@@ -47,7 +48,8 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     shapes_.insert(shapes_.end(), tensor.shape.begin(), tensor.shape.end());
     loaded.device = plan.tensor_device[id];
     loaded.bytes = destination.bytes;
-    if (destination.matrix != kNone) loaded.tiled_rows = tiled_[destination.matrix].tiled_rows();
+    if (destination.matrix != kNone && destination.tiling != Tiling::kUndone)
+      loaded.tiled_rows = tiled_[destination.matrix].tiled_rows();
     if (destination.device == kNone) continue;
     if (destination.kind == DestinationKind::kDisk && tensor.dequantization != kNone) {
       packed_[id] = {id, destination.source, model.tree.quantized->weights[tensor.dequantization],
@@ -148,8 +150,12 @@ HostBlock Loaded::fetch(TensorId id) const {
   const TensorInfo& info = checkpoint_.tensors[destination.source];
   Fetching file(*this);
   const StoredForm* form = checkpoint_.form_of(info);
-  const MatrixShape* matrix = destination.matrix == kNone ? nullptr : &tiled_[destination.matrix];
-  const bool as_it_is = info.dtype == wanted.dtype && form == nullptr && matrix == nullptr;
+  if (form != nullptr && form->tiled) form = nullptr;
+  const MatrixShape* matrix =
+      destination.tiling == Tiling::kMade ? &tiled_[destination.matrix] : nullptr;
+  const bool undone = destination.tiling == Tiling::kUndone;
+  const bool as_it_is =
+      info.dtype == wanted.dtype && form == nullptr && destination.tiling == Tiling::kKept;
   HostBlock block;
   block.bytes = destination.bytes;
   auto arena = std::make_shared<HostArena>(block.bytes, "tensor " + quote(info.name));
@@ -159,12 +165,23 @@ HostBlock Loaded::fetch(TensorId id) const {
   } else {
     // Steps of whole elements, which are converted while they are in the processor's cache.
     constexpr std::uint64_t kCached = 1u << 20;
-    const std::uint64_t step = kCached - kCached % dtype_block(info.dtype).bytes;
+    const std::uint64_t unit = undone ? tile_entry_bytes(tiled_[destination.matrix].format)
+                                      : dtype_block(info.dtype).bytes;
+    const std::uint64_t step = kCached - kCached % unit;
     const HostArena stored(std::min(step, info.bytes()), "converting a tensor");
     std::byte* to = block.data.get();
     for (std::uint64_t at = info.begin; at < info.end;) {
       const std::uint64_t stop = std::min(info.end, at + step);
       file.read_next(destination.source, at, stop, stored.data());
+      if (undone) {
+        for (const UntiledPiece& piece : untile_in_place(tiled_[destination.matrix], stored.data(),
+                                                         at - info.begin, stop - at)) {
+          copy_on_host({stored.data() + piece.from, piece.bytes, 0, info.dtype, wanted.dtype},
+                       block.data.get() + converted_bytes(piece.at, info.dtype, wanted.dtype));
+        }
+        at = stop;
+        continue;
+      }
       if (form != nullptr && form->plus_one) subtract_one(stored.data(), stop - at);
       const CopyJob job{stored.data(), stop - at,       0,       info.dtype, wanted.dtype,
                         form,          at - info.begin, nullptr, matrix};

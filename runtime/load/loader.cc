@@ -164,7 +164,8 @@ class Loading {
     std::uint64_t tables = 0;
     for (const PackedWeight& weight : schedule_.weights) tables += weight.made.table_bytes;
     std::uint64_t total = std::min<std::uint64_t>(slots_, schedule_.staged_chunks) * slot_bytes_ +
-                          bounce_count_ * bounce_bytes_ + std::min(tables, table_share_);
+                          bounce_count_ * bounce_bytes_ + std::min(tables, table_share_) +
+                          threads_ * schedule_.largest_tile;
     for (std::size_t i = 0; i < plan_.devices.size(); ++i) {
       const bool memory = ordinal_[i] < 0 && plan_.devices[i].kind != DeviceKind::kDisk;
       if (memory) total += schedule_.arena_bytes[i];

@@ -17,6 +17,7 @@
 #include "runtime/load/device_sink.h"
 #include "runtime/load/schedule.h"
 #include "runtime/load/streamer.h"
+#include "runtime/load/untile.h"
 #include "runtime/quant/quant_layout.h"
 #include "runtime/quant/weight_tables.h"
 
@@ -80,6 +81,7 @@ NaiveReport load_naively(const Model& model) {
   };
 
   // Copies the state dict into the model, as load_state_dict() does.
+  std::vector<bool> untiled(checkpoint.tensors.size(), false);
   for (TensorId id = 0; id < built.size(); ++id) {
     const ModelTensor& tensor = model.tree.tensors[id];
     if (!built[id] || tensor.source == kNone) continue;
@@ -97,6 +99,11 @@ NaiveReport load_naively(const Model& model) {
     }
     const StoredForm* form = checkpoint.form_of(info);
     if (form != nullptr && form->plus_one) subtract_one(state[tensor.source].get(), info.bytes());
+    const auto shape = tiled_shape(info);
+    if (form != nullptr && form->tiled && shape && !untiled[tensor.source]) {
+      untile_in_place(*shape, state[tensor.source].get(), 0, info.bytes());
+      untiled[tensor.source] = true;
+    }
     copy_on_host({state[tensor.source].get(), info.bytes(), 0, info.dtype, tensor.dtype, form},
                  built[id].get());
   }

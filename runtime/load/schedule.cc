@@ -33,7 +33,8 @@ struct Demand {
   DType dtype;
   TensorId tensor;
   std::uint32_t dequantization;  // ModelTensor::dequantization
-  std::uint32_t matrix;          // Destination::matrix
+  Tiling tiling;                 // of the Destination
+  std::uint32_t matrix;
 
   auto key() const { return std::tuple(source, device, dtype); }
 };
@@ -101,46 +102,73 @@ class Builder {
     Destination& at = schedule_.destinations[id];
     at = {DestinationKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};
-    const bool map = mappable(info, tensor, device);
-    if (!map) at.matrix = tiled_matrix(info, tensor, device);
+    if (is_stored_in_tiles(info)) keep_or_undo_tiles(info, tensor, at);
+    const bool map = at.tiling == Tiling::kKept && mappable(info, tensor, device);
+    if (!map && at.matrix == kNone) make_tiles(info, tensor, at);
     if (plan_.devices[device].kind == DeviceKind::kDisk) {
       // A tensor that is only cast is written to the offload file once. Others stay in their shard;
       // those that are dequantised or put in another order are so at each fetch.
-      const bool cast = !made && info.form == 0 && info.dtype != tensor.dtype;
+      const bool cast = !made && is_in_order(info) && info.dtype != tensor.dtype;
       at.kind = cast ? DestinationKind::kOffload : DestinationKind::kDisk;
       if (at.kind == DestinationKind::kOffload)
-        demands_.push_back({source, device, tensor.dtype, id, kNone, kNone});
+        demands_.push_back({source, device, tensor.dtype, id, kNone, at.tiling, at.matrix});
     } else if (map) {
       at.kind = DestinationKind::kMapped;
       at.offset = info.begin;
       schedule_.mapped.push_back({info.shard, info.begin, info.end});
     } else {
-      demands_.push_back({source, device, tensor.dtype, id, tensor.dequantization, at.matrix});
+      demands_.push_back(
+          {source, device, tensor.dtype, id, tensor.dequantization, at.tiling, at.matrix});
     }
   }
 
-  // Adds the shape of a matrix that is to be tiled, and returns its index; kNone for other tensors.
-  std::uint32_t tiled_matrix(const TensorInfo& info, const ModelTensor& tensor,
-                             std::uint32_t device) {
+  bool is_stored_in_tiles(const TensorInfo& info) const {
+    const StoredForm* const form = model_.checkpoint->form_of(info);
+    return form != nullptr && form->tiled;
+  }
+  // Whether its elements stand in the order of the model, be it in rows or in tiles.
+  bool is_in_order(const TensorInfo& info) const {
+    return info.form == 0 || is_stored_in_tiles(info);
+  }
+
+  bool in_host_memory(std::uint32_t device) const {
     const DeviceKind kind = plan_.devices[device].kind;
-    const bool host = options_.in_host_memory
-                          ? options_.in_host_memory(device)
-                          : kind == DeviceKind::kCpu || kind == DeviceKind::kDisk;
-    const auto format = matrix_format(tensor.dtype);
-    if (!options_.tile || !host || !format || tensor.dtype != info.dtype ||
-        tensor.dequantization != kNone || tensor.shape.size() != 2) {
-      return kNone;
+    return options_.in_host_memory ? options_.in_host_memory(device)
+                                   : kind == DeviceKind::kCpu || kind == DeviceKind::kDisk;
+  }
+
+  // Tiles stay where the kernels for host memory can compute on them, and somebody wants that.
+  void keep_or_undo_tiles(const TensorInfo& info, const ModelTensor& tensor, Destination& at) {
+    const auto shape = tiled_shape(info);
+    if (!shape || tensor.dequantization != kNone) {
+      fail(tensor, "is stored in tiles, which Berth has none of for " +
+                       std::string(dtype_name(info.dtype)));
     }
-    const MatrixShape shape{*format, tensor.shape[0], tensor.shape[1]};
-    if (shape.tiled_rows() == 0) return kNone;
-    schedule_.tiled.push_back(shape);
-    return static_cast<std::uint32_t>(schedule_.tiled.size() - 1);
+    const bool kept = options_.tile && in_host_memory(at.device) && tensor.dtype == info.dtype;
+    at.tiling = kept ? Tiling::kKept : Tiling::kUndone;
+    at.matrix = static_cast<std::uint32_t>(schedule_.tiled.size());
+    schedule_.tiled.push_back(*shape);
+    if (kept) return;
+    schedule_.largest_tile = std::max<std::uint64_t>(
+        schedule_.largest_tile, kTileRows * stored_row_bytes(shape->format, shape->columns));
+  }
+
+  // A matrix that kernels compute on in tiles, and that can have them, gets them.
+  void make_tiles(const TensorInfo& info, const ModelTensor& tensor, Destination& at) {
+    const auto shape = tiled_shape(info);
+    if (!options_.tile || !in_host_memory(at.device) || !shape || shape->tiled_rows() == 0 ||
+        tensor.dtype != info.dtype || tensor.dequantization != kNone) {
+      return;
+    }
+    at.tiling = Tiling::kMade;
+    at.matrix = static_cast<std::uint32_t>(schedule_.tiled.size());
+    schedule_.tiled.push_back(*shape);
   }
 
   bool mappable(const TensorInfo& info, const ModelTensor& tensor, std::uint32_t device) const {
     return tensor.dequantization == kNone && plan_.devices[device].kind == DeviceKind::kCpu &&
-           plan_.cpu_memory == CpuMemory::kMmap && info.dtype == tensor.dtype && info.form == 0 &&
-           info.begin % alignment(info.dtype) == 0 &&
+           plan_.cpu_memory == CpuMemory::kMmap && info.dtype == tensor.dtype &&
+           is_in_order(info) && info.begin % alignment(info.dtype) == 0 &&
            (!options_.mappable || options_.mappable(info.shard));
   }
 
@@ -182,8 +210,8 @@ class Builder {
     const bool single = demands_[last - 1].key() == demand.key();
     const bool in_place = single && !overlaps_[first] && demand.dequantization == kNone &&
                           plan_.devices[demand.device].kind == DeviceKind::kCpu &&
-                          info.dtype == demand.dtype && info.form == 0 && demand.matrix == kNone &&
-                          info.begin % alignment(info.dtype) == 0;
+                          info.dtype == demand.dtype && is_in_order(info) &&
+                          demand.tiling == Tiling::kKept && info.begin % alignment(info.dtype) == 0;
     if (info.bytes() > 0) extend_run(info, in_place, demand.device);
     if (demand.dequantization != kNone && info.bytes() > 0) add_weight(demand);
     std::uint64_t offset = 0;
@@ -244,8 +272,9 @@ class Builder {
                     demand.device,
                     info.dtype,
                     demand.dtype,
-                    model_.checkpoint->form_of(info)};
-    segment.matrix = demand.matrix;
+                    is_in_order(info) ? nullptr : model_.checkpoint->form_of(info)};
+    segment.tiling = demand.tiling;
+    if (demand.tiling != Tiling::kKept) segment.matrix = demand.matrix;
     if (demand.dequantization != kNone) {
       segment.weight = static_cast<std::uint32_t>(schedule_.weights.size() - 1);
     }
@@ -339,6 +368,9 @@ class Builder {
 
   // How many bytes are converted together and must not be split.
   std::uint64_t unit_of(const Segment& segment) const {
+    if (segment.tiling == Tiling::kUndone) {
+      return tile_entry_bytes(schedule_.tiled[segment.matrix].format);
+    }
     if (segment.weight == kNone) return dtype_block(segment.stored).bytes;
     return unit_bytes(schedule_.weights[segment.weight].layout.order);
   }
@@ -358,7 +390,7 @@ class Builder {
       return;
     }
     const bool reorders = segment.form != nullptr && segment.form->reorders();
-    if (reorders || segment.matrix != kNone) {
+    if (reorders || segment.tiling != Tiling::kKept) {
       clipped.at = clipped.from - segment.from;
     } else {
       clipped.to =
@@ -421,6 +453,12 @@ class Builder {
 };
 
 }  // namespace
+
+std::optional<MatrixShape> tiled_shape(const TensorInfo& info) {
+  const auto format = matrix_format(info.dtype);
+  if (!format || !is_tiled(*format) || info.shape.size() != 2) return std::nullopt;
+  return MatrixShape{*format, info.shape[0], info.shape[1]};
+}
 
 void require_plan_of(const Model& model, const Plan& plan) {
   if (!model.checkpoint) {

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "berth/plan.h"
@@ -34,19 +35,28 @@ enum class DestinationKind : std::uint8_t {
   kDisk,     // left in its shard
   kOffload,  // `offset` bytes into the offload file of the disk: not what is stored
 };
+
+// What becomes of the order of a matrix.
+enum class Tiling : std::uint8_t {
+  kKept,    // it stays as it is stored, in rows or in tiles
+  kMade,    // rows are put in tiles
+  kUndone,  // tiles are put in rows
+};
+
 struct Destination {
   DestinationKind kind = DestinationKind::kNothing;
   std::uint32_t source = kNone;  // index into Checkpoint::tensors
   std::uint32_t device = kNone;  // index into Plan::devices
   std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;       // that it takes in memory; of a tensor on disk: once it is fetched
-  std::uint32_t matrix = kNone;  // where it is tiled: index into Schedule::tiled
+  std::uint64_t bytes = 0;  // that it takes in memory; of a tensor on disk: once it is fetched
+  Tiling tiling = Tiling::kKept;
+  std::uint32_t matrix = kNone;  // of a matrix in tiles, in memory or stored: index into tiled
 };
 
 // Bytes of a staged chunk that are bound for one destination: file bytes [from, from + bytes)
 // become elements of `dtype`, `to` bytes into the memory of `device`. Where they are reordered,
-// tiled or dequantised, `to` is where the whole tensor begins, because they may belong anywhere in
-// it.
+// tiled, taken out of tiles or dequantised, `to` is where the whole tensor begins, because they may
+// belong anywhere in it.
 struct Segment {
   std::uint64_t from = 0;
   std::uint64_t bytes = 0;
@@ -55,13 +65,14 @@ struct Segment {
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
   const StoredForm* form = nullptr;  // belongs to the model's checkpoint; null: elements as stored
-  std::uint64_t at = 0;  // where it is reordered or tiled: offset of `from` in the stored tensor
+  std::uint64_t at = 0;  // where `to` is the tensor's: offset of `from` in the stored tensor
   std::uint32_t weight = kNone;  // where it is dequantised: index into Schedule::weights
-  std::uint32_t matrix = kNone;  // where it is tiled: index into Schedule::tiled
+  Tiling tiling = Tiling::kKept;
+  std::uint32_t matrix = kNone;  // where tiles are made or undone: index into Schedule::tiled
 
   // Whether the bytes are only copied.
   bool as_it_is() const {
-    return stored == dtype && form == nullptr && weight == kNone && matrix == kNone;
+    return stored == dtype && form == nullptr && weight == kNone && tiling == Tiling::kKept;
   }
 };
 
@@ -94,7 +105,8 @@ struct Schedule {
   std::vector<std::uint64_t> held_bytes;   // by device: of that, tensors; the rest aligns them
   std::vector<PackedWeight> weights;       // to be dequantised, in the order of their segments
   std::vector<QuantScheme> schemes;        // which PackedWeight::made.scheme indexes
-  std::vector<MatrixShape> tiled;          // matrices that are tiled
+  std::vector<MatrixShape> tiled;          // matrices in tiles, in memory or stored
+  std::uint64_t largest_tile = 0;          // of those that are undone, in bytes
   std::uint64_t largest_tables = 0;        // the largest PackedWeight::made.table_bytes
   std::uint64_t bytes_to_read = 0;         // sum of all chunks and of the parts of weights
   std::uint64_t staged_chunks = 0;
@@ -126,6 +138,9 @@ struct ScheduleOptions {
 // How many bytes a chunk of `chunk_bytes` can take in a slot: it may begin a little below a line of
 // the grid, so that no element is cut, and it is read in whole blocks.
 constexpr std::uint64_t slot_bytes(std::uint64_t chunk_bytes) { return chunk_bytes + 2 * kBlock; }
+
+// The shape of a stored tensor that kernels compute on in tiles; nothing for any other.
+std::optional<MatrixShape> tiled_shape(const TensorInfo& info);
 
 // Throws Error where the model has no weights, or the plan is for another model.
 void require_plan_of(const Model& model, const Plan& plan);

@@ -6,6 +6,7 @@
 
 #include "planner/base/position.h"
 #include "runtime/io/read_errors.h"
+#include "runtime/load/untile.h"
 #include "runtime/quant/table_cache.h"
 
 namespace berth {
@@ -81,24 +82,64 @@ class Streamer {
     const std::span segments(&schedule_.segments[chunk.first_segment], chunk.segments);
     subtract_ones(chunk, segments, at_begin);
     std::vector<DeviceSink*> busy;
-    std::vector<CopyJob> jobs;
     for (const Segment& segment : segments) {
       DeviceSink* sink = sinks_[segment.device].get();
       if (std::find(busy.begin(), busy.end(), sink) != busy.end()) continue;
       busy.push_back(sink);
-      jobs.clear();
-      for (const Segment& other : segments) {
-        if (other.device != segment.device || other.weight != kNone) continue;
-        jobs.push_back({at_begin + (other.from - chunk.begin), other.bytes, other.to, other.stored,
-                        other.dtype, other.form, other.at, nullptr,
-                        other.matrix == kNone ? nullptr : &schedule_.tiled[other.matrix]});
-      }
-      copy(*sink, jobs, slot, chunk.shard, segment.from);
+      copy(*sink, jobs_for(segment.device, chunk, segments, at_begin), slot, chunk.shard,
+           segment.from);
     }
+    copy_untiled(chunk, segments, at_begin, slot);
     for (const Segment& segment : segments) {
       if (segment.weight != kNone) dequantize(segment, chunk, at_begin, slot);
     }
     staging_.ring->release(slot, std::move(busy));
+  }
+
+  // The jobs of one device but those whose bytes are put in rows or dequantised.
+  std::vector<CopyJob> jobs_for(std::uint32_t device, const Chunk& chunk,
+                                std::span<const Segment> segments, const std::byte* at_begin) {
+    std::vector<CopyJob> jobs;
+    for (const Segment& segment : segments) {
+      if (segment.device != device || segment.weight != kNone ||
+          segment.tiling == Tiling::kUndone) {
+        continue;
+      }
+      jobs.push_back({at_begin + (segment.from - chunk.begin), segment.bytes, segment.to,
+                      segment.stored, segment.dtype, segment.form, segment.at, nullptr,
+                      segment.matrix == kNone ? nullptr : &schedule_.tiled[segment.matrix]});
+    }
+    return jobs;
+  }
+
+  // Takes matrices out of their tiles in the slot, once for all segments that share the bytes, and
+  // copies the rows. This comes last, because others may want the same bytes in tiles: those are in
+  // host memory, so that they are copied by now.
+  void copy_untiled(const Chunk& chunk, std::span<const Segment> segments, std::byte* at_begin,
+                    const StagingRing::Slot& slot) {
+    std::vector<UntiledPiece> pieces;
+    std::vector<CopyJob> jobs;
+    std::uint64_t done = chunk.begin;  // bytes up to here are in rows
+    for (const Segment& segment : segments) {
+      if (segment.tiling != Tiling::kUndone) continue;
+      std::byte* const stretch = at_begin + (segment.from - chunk.begin);
+      if (segment.from >= done) {
+        pieces =
+            untile_in_place(schedule_.tiled[segment.matrix], stretch, segment.at, segment.bytes);
+        done = segment.from + segment.bytes;
+      }
+      jobs.clear();
+      for (const UntiledPiece& piece : pieces) {
+        CopyJob job;
+        job.from = stretch + piece.from;
+        job.bytes = piece.bytes;
+        job.to = segment.to + converted_bytes(piece.at, segment.stored, segment.dtype);
+        job.stored = segment.stored;
+        job.dtype = segment.dtype;
+        jobs.push_back(job);
+      }
+      copy(*sinks_[segment.device], jobs, slot, chunk.shard, segment.from);
+    }
   }
 
   // Values that are stored plus one are put right in the slot, once for all segments that share
