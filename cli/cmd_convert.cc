@@ -1,4 +1,5 @@
-// berth convert: a checkpoint of any format, written as sharded safetensors.
+// berth convert: a checkpoint of any format, written as sharded safetensors; a GGUF model, written
+// anew with its weights in tiles.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -29,6 +30,7 @@ namespace berth {
 namespace {
 
 struct Input {
+  std::optional<Model> for_cpu;  // then nothing else is given but notes
   Checkpoint checkpoint;
   std::vector<ConvertTensor> tensors;
   std::vector<Companion> companions;
@@ -107,6 +109,12 @@ Input open_input(const Options& options) {
       options.settings.dtype ? options.settings.dtype->dtype : std::nullopt;
   Input input;
   Model model = open_model(options.model, dtype);
+  if (options.for_cpu) {
+    require_weights(model, options.model, "converted");
+    input.notes = model.checkpoint->notes;
+    input.for_cpu = std::move(model);
+    return input;
+  }
   require_weights(model, options.model, "converted");
   if (!model.components.empty()) {
     throw Error(fmt::format(
@@ -150,6 +158,13 @@ std::string growth_note(const Input& input) {
       format_size(written), format_size(held));
 }
 
+// What became of the tensors, for the report.
+std::string changes(const ConvertReport& report) {
+  if (report.tiled > 0) return fmt::format(", of which {} are in tiles", report.tiled);
+  if (report.converted > 0) return fmt::format(", of which {} got another dtype", report.converted);
+  return "";
+}
+
 std::string rate(std::uint64_t bytes, double seconds) {
   return seconds > 0 ? fmt::format(" ({:.2f} GB/s)", static_cast<double>(bytes) / seconds / 1e9)
                      : "";
@@ -159,9 +174,7 @@ std::string report_text(const Options& options, const Input& input, const Conver
   std::string out = fmt::format("{}   {} in {} file{}\n", options.out->string(),
                                 format_size(report.bytes_written), report.files.size(),
                                 report.files.size() == 1 ? "" : "s");
-  out += fmt::format(
-      "tensors     {}{}\n", report.tensors,
-      report.converted > 0 ? fmt::format(", of which {} got another dtype", report.converted) : "");
+  out += fmt::format("tensors     {}{}\n", report.tensors, changes(report));
   out += fmt::format("read        {} in {:.3f} s{}, everything written and on the disk\n",
                      format_size(report.bytes_read), report.seconds,
                      rate(report.bytes_read, report.seconds));
@@ -185,6 +198,7 @@ std::string report_json(const Options& options, const Input& input, const Conver
   json.member("out", options.out->string());
   json.member("tensors", report.tensors);
   json.member("converted", report.converted);
+  json.member("tiled", report.tiled);
   json.member("bytes_read", report.bytes_read);
   json.member("bytes_written", report.bytes_written);
   json.member("seconds", report.seconds);
@@ -211,9 +225,10 @@ std::string report_json(const Options& options, const Input& input, const Conver
 }  // namespace
 
 int cmd_convert(const Options& options) {
-  if (options.out->extension() == ".safetensors") {
-    throw UsageError(fmt::format("{}: OUT is a folder, which gets model.safetensors or its shards",
-                                 options.out->string()));
+  const std::string_view extension = options.for_cpu ? ".gguf" : ".safetensors";
+  if (options.out->extension() == extension) {
+    throw UsageError(fmt::format("{}: OUT is a folder, which gets model{} or its shards",
+                                 options.out->string(), extension));
   }
   const Input input = open_input(options);
   write_stderr(growth_note(input));
@@ -232,6 +247,7 @@ int cmd_convert(const Options& options) {
     ProgressBar bar("converting");
     convert.on_progress = [&bar](const LoadProgress& progress) { bar.draw(progress); };
     report = interrupt.run([&] {
+      if (input.for_cpu) return library.convert_for_cpu(*input.for_cpu, *options.out, convert);
       return library.convert(input.checkpoint, input.tensors, input.companions, *options.out,
                              convert);
     });

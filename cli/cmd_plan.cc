@@ -125,6 +125,11 @@ std::string printed_map(const Planned& planned) {
   if (planned.plan.policy != Policy::kDeviceMap) {  // else they are among the plan's
     notes = device_map_notes(planned.model.tree, planned.plan);
   }
+  if (planned.model.checkpoint && has_tiles(*planned.model.checkpoint)) {
+    notes.emplace_back(
+        "the weights are in tiles, which neither transformers nor accelerate reads: "
+        "the map is for the file that they were converted from");
+  }
   for (const std::string& note : notes) write_stderr("note: " + note + "\n");
   return device_map_json(planned.plan.device_map) + "\n";
 }

@@ -38,7 +38,8 @@ std::unique_ptr<LoadedModel> load_by_plan(const Options& options, const Planned&
   load.io = settings.io.value_or(load.io);
   load.staging = planned.plan.staging;
   load.emulate = emulate;
-  load.tile = options.command == Command::kRun;
+  // Tiles of a file stay as they are for a load, too: it measures what a run will get.
+  load.tile = options.command == Command::kRun || has_tiles(*planned.model.checkpoint);
   load.machine = now;
   if (settings.checksums || settings.verify.value_or(false)) {
     load.verify =

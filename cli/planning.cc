@@ -173,6 +173,11 @@ bool is_packed(const ModelTree& tree) {
                      [](const ModelTensor& tensor) { return is_block_format(tensor.dtype); });
 }
 
+bool is_in_tiles(const ModelTree& tree) {
+  return std::any_of(tree.tensors.begin(), tree.tensors.end(),
+                     [](const ModelTensor& tensor) { return tensor.tiled; });
+}
+
 std::map<DType, std::uint64_t> bytes_by_dtype(const ModelTree& tree) {
   std::map<DType, std::uint64_t> bytes;
   for (const ModelTensor& tensor : tree.tensors) {
@@ -313,13 +318,14 @@ PlanningTask ask_for(const Options& options, const Model& model) {
   std::vector<std::string> notes;
   Request request = make_request(settings, notes);
   // A run keeps keys and values in the dtype that it computes with: beside packed weights that is
-  // float32. And it wants packed weights in tiles, which mapped ones are not.
+  // float32. And it wants packed weights in tiles, which mapped ones are only if the file has them.
   if (options.command == Command::kRun) {
     const bool packed = is_packed(model.tree);
     if (!request.workload.kv_dtype) {
       request.workload.kv_dtype = packed ? DType::kF32 : most_common_dtype(model.tree);
     }
-    if (packed && !settings.cpu_memory) request.cpu_memory = CpuMemory::kPrivate;
+    if (packed && !is_in_tiles(model.tree) && !settings.cpu_memory)
+      request.cpu_memory = CpuMemory::kPrivate;
   }
   PlanningTask task;
   task.machine = choose_machine(options, model, request, task.probed, notes);

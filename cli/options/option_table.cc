@@ -5,6 +5,7 @@
 #include "berth/error.h"
 #include "cli/options/values.h"
 #include "planner/base/join.h"
+#include "planner/base/quote.h"
 #include "planner/machine/sizes.h"
 #include "runtime/io/engines.h"
 
@@ -30,6 +31,11 @@ Measure measure_from(std::string_view text) {
   if (text == "frugal") return Measure::kFrugal;
   if (text == "private") return Measure::kPrivate;
   throw Error("naive, frugal or private");
+}
+
+bool for_cpu_from(std::string_view text) {
+  if (text == "cpu") return true;
+  throw Error(quote(text) + " is nothing that weights are written for (cpu is)");
 }
 
 constexpr OptionRow kOptions[] = {
@@ -175,6 +181,16 @@ constexpr OptionRow kOptions[] = {
               "`bfloat16`; `config.json` then says so, too",
      .otherwise = "`auto`: as stored",
      .value = flag_value<&Settings::dtype, dtype_from>()},
+    {.flag = "--for",
+     .commands = kConvert,
+     .group = kConversion,
+     .shape = "cpu",
+     .help = "cpu: write a GGUF model anew as GGUF, with its weights in tiles, which a run maps",
+     .guide = "`cpu` writes a GGUF model anew as GGUF, with its weights "
+              "[in tiles](#weights-in-tiles), which a run maps and no other program reads",
+     .otherwise = "safetensors are written",
+     .value = flag_value<&Options::for_cpu, for_cpu_from>(),
+     .excludes = {"--dtype"}},
     {.flag = "--max-shard-size",
      .commands = kConvert,
      .group = kConversion,
@@ -646,7 +662,7 @@ constexpr CommandRow kCommands[] = {
      "berth run models/SmolLM2-135M-Instruct --prompt \"The capital of France is\" -n 20"},
     {Command::kCalibrate, "calibrate", "measure this machine, so that estimates hold here",
      "berth calibrate models/Llama-3.3-70B"},
-    {Command::kConvert, "convert", "write a checkpoint as sharded safetensors",
+    {Command::kConvert, "convert", "write a checkpoint as sharded safetensors, or for CPUs",
      "berth convert models/gpt2-medium-bin models/gpt2-medium", kConversion},
     {Command::kChecksum, "checksum", "write a checksum per tensor, for load and run --verify",
      "berth checksum models/SmolLM2-135M-Instruct", "Reading"},

@@ -44,6 +44,7 @@ struct Options {
   std::optional<std::filesystem::path> disk;  // calibrate: the folder whose disk is measured
   double seconds = 45;                        // calibrate: about how long to measure
   std::optional<std::uint64_t> max_shard;     // convert: bytes
+  bool for_cpu = false;                       // convert: for the kernels of CPUs
 };
 
 }  // namespace berth

@@ -61,6 +61,7 @@ struct ConvertReport {
   double seconds = 0;  // until everything is on the disk
   std::uint64_t tensors = 0;
   std::uint64_t converted = 0;       // tensors whose dtype changed
+  std::uint64_t tiled = 0;           // matrices that were put in tiles
   std::uint64_t bytes_read = 0;      // every needed byte once
   std::uint64_t bytes_written = 0;   // of all files but companions
   std::vector<ConvertedFile> files;  // of weights
@@ -81,5 +82,13 @@ BERTH_API ConvertReport convert(const Checkpoint& checkpoint,
                                 const std::vector<ConvertTensor>& tensors,
                                 const std::vector<Companion>& companions,
                                 const std::filesystem::path& out, const ConvertOptions& options);
+
+// Writes a GGUF model anew for CPUs, to the new folder `out`: in one file or in splits, with the
+// same metadata, names and formats. Its matrices in block formats are in tiles (StoredForm::tiled),
+// so that load() can map them in the form that kernels want. No other program reads such files.
+// `model` is as open_model() gives it where nothing is asked for. Throws as convert() does; also
+// for a model that is no GGUF file, that is in tiles already, or that has nothing to put in tiles.
+BERTH_API ConvertReport convert_for_cpu(const Model& model, const std::filesystem::path& out,
+                                        const ConvertOptions& options);
 
 }  // namespace berth

@@ -13,6 +13,7 @@ const berth::LoaderApi* berth_loader_api() {
                                     berth::measure_kernels,   berth::measure_disk,
                                     berth::measure_gpus,      berth::make_gpu_bench,
                                     berth::checksum_text,     berth::convert,
-                                    berth::clear_leftovers,   berth::remove_unfinished};
+                                    berth::convert_for_cpu,   berth::clear_leftovers,
+                                    berth::remove_unfinished};
   return &api;
 }

@@ -17,7 +17,7 @@
 
 namespace berth {
 
-inline constexpr int kLoaderApiVersion = 5;
+inline constexpr int kLoaderApiVersion = 6;
 inline constexpr const char* kLoaderDoor = "berth_loader_api";
 
 struct LoaderApi {
@@ -36,6 +36,8 @@ struct LoaderApi {
   ConvertReport (*convert)(const Checkpoint&, const std::vector<ConvertTensor>&,
                            const std::vector<Companion>&, const std::filesystem::path&,
                            const ConvertOptions&) = nullptr;
+  ConvertReport (*convert_for_cpu)(const Model&, const std::filesystem::path&,
+                                   const ConvertOptions&) = nullptr;
   // Removes what conversions to a folder left that were killed; a sentence about each.
   std::vector<std::string> (*clear_leftovers)(const std::filesystem::path&) = nullptr;
   void (*remove_unfinished)() noexcept = nullptr;  // of the library's own; for a signal handler

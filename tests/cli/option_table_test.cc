@@ -22,8 +22,8 @@ using ::testing::StartsWith;
 
 // Every option that takes a value takes one of its choices, or at least one of these texts.
 // Likewise for YAML.
-const std::vector<std::string> kTexts{"1",      "64MiB",  "float32", "balanced",   "mmap",
-                                      "direct", "0=1GiB", "0=1",     "lm_head=cpu"};
+const std::vector<std::string> kTexts{"1",      "64MiB",  "float32", "balanced",    "mmap",
+                                      "direct", "0=1GiB", "0=1",     "lm_head=cpu", "cpu"};
 const std::vector<std::string> kYaml{"1",
                                      "64MiB",
                                      "true",
