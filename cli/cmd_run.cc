@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
+#include <map>
 
 #include "cli/commands.h"
 #include "cli/loading.h"
@@ -69,17 +71,41 @@ std::string dequantization_note(const ModelTree& tree) {
                      format_size(stored), format_size(bytes));
 }
 
-// Whether packed weights would go to a GPU that is there, where no kernel computes with them yet.
-bool packed_on_gpu(const Options& options, const Planned& planned) {
-  const ModelTree& tree = planned.model.tree;
-  const bool emulate = options.settings.emulate.value_or(false);
+// The number of the GPU that computes with a tensor, where it is really there; -1 for host memory
+// and emulated GPUs.
+int real_gpu(const Plan& plan, TensorId id) {
+  std::uint32_t device = plan.tensor_device[id];
+  if (device >= plan.devices.size()) return -1;
+  if (plan.devices[device].kind == DeviceKind::kDisk) device = plan.disk_runner;
+  if (device >= plan.devices.size() || plan.devices[device].kind != DeviceKind::kCuda) return -1;
+  const std::string& name = plan.devices[device].name;
+  int number = -1;
+  std::from_chars(name.data(), name.data() + name.size(), number);
+  return number < loader_library().cuda_device_count() ? number : -1;
+}
+
+// What real GPUs would compute.
+struct GpuShare {
+  bool any = false;
+  int without_kernels = -1;    // a GPU that would get packed weights, and has no kernels for them
+  DType packed = DType::kF32;  // their format
+};
+GpuShare gpu_share(const Planned& planned) {
+  GpuShare share;
+  std::map<int, bool> has_kernels;
   for (TensorId id = 0; id < planned.plan.tensor_device.size(); ++id) {
-    const std::uint32_t device = planned.plan.tensor_device[id];
-    if (device >= planned.plan.devices.size() || !is_block_format(tree.tensors[id].dtype)) continue;
-    if (!is_gpu(planned.plan.devices[device].kind)) continue;
-    if (!emulate || loader_library().cuda_device_count() > 0) return true;
+    const int gpu = real_gpu(planned.plan, id);
+    if (gpu < 0) continue;
+    share.any = true;
+    const DType dtype = planned.model.tree.tensors[id].dtype;
+    if (!is_block_format(dtype)) continue;
+    const auto [known, is_new] = has_kernels.try_emplace(gpu);
+    if (is_new) known->second = loader_library().has_packed_kernels(gpu);
+    if (known->second && is_decodable(dtype)) continue;
+    share.without_kernels = gpu;
+    share.packed = dtype;
   }
-  return false;
+  return share;
 }
 
 // A plan that the run will keep to, where it fits. Where the user left the context or the length of
@@ -101,13 +127,22 @@ Planned plan_run(const Options& options) {
     if (!settings.batch) workload.batch = prompts;
     plan_opened(planned);
   }
-  if (!options.plan && !options.settings.dequantize && packed_on_gpu(options, planned)) {
-    write_stderr("note: weights that go to a GPU are dequantised: its kernels take plain ones\n");
+  const GpuShare gpus = gpu_share(planned);
+  if (gpus.without_kernels >= 0) {
+    const std::string why =
+        fmt::format("there are no kernels here for packed weights of {} on GPU {}",
+                    dtype_name(gpus.packed), gpus.without_kernels);
+    if (options.plan || options.settings.dequantize) {
+      throw Error(why + ": plan with --dequantize");
+    }
+    write_stderr("note: weights are dequantised: " + why + "\n");
     Options plain = options;
     plain.settings.dequantize = true;
     return plan_run(plain);
   }
-  if (planned.plan.fits()) executor_library().check_workload(planned.plan, run, positions);
+  RunOptions checked = run;
+  if (gpus.any) checked.kernels = Kernels::kReference;  // libtorch keeps the KV cache there
+  if (planned.plan.fits()) executor_library().check_workload(planned.plan, checked, positions);
   return planned;
 }
 

@@ -26,6 +26,7 @@ struct LoaderApi {
   NaiveReport (*load_naively)(const Model&) = nullptr;
   HostMemory (*host_memory)() = nullptr;
   int (*cuda_device_count)() = nullptr;                    // usable GPUs; 0 without a driver
+  bool (*has_packed_kernels)(int device) = nullptr;        // of a GPU: cuda/packed_product.h
   RamFigures (*measure_ram)(const RamOptions&) = nullptr;  // berth calibrate
   KernelFigures (*measure_kernels)(const KernelOptions&) = nullptr;
   DiskFigures (*measure_disk)(const DiskOptions&) = nullptr;

@@ -4,6 +4,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
@@ -27,6 +28,18 @@
 #include "runtime/exec/fused_experts.h"
 
 namespace berth {
+
+Placed Operations::embed(const std::string& weight, std::span<const std::int64_t> ids) {
+  if (weights_.for_kernels(weight)) {
+    const DeviceIndex device = weights_.device(weight);
+    const at::Tensor rows = rows_of(weights_.lying(weight), ids);
+    return {rows.to(placement_.torch_device(device), dtype_), device};
+  }
+  const at::Tensor host = at::from_blob(const_cast<std::int64_t*>(ids.data()),
+                                        {static_cast<std::int64_t>(ids.size())}, at::kLong);
+  const Placed table = weights_.get(weight);
+  return {at::embedding(table.value, host.to(table.value.device())).to(dtype_), table.device};
+}
 
 Placed Operations::add(const Placed& left, const Placed& right) const {
   require_together({&left, &right});
@@ -83,6 +96,7 @@ Placed Operations::normalize(const Placed& input, const std::string& module, dou
 }
 
 Placed Operations::linear(const Placed& input, const std::string& module, bool transposed) {
+  if (!transposed && weights_.for_kernels(module + ".weight")) return packed_linear(input, module);
   const Placed weight = weights_.get(module + ".weight");
   const Placed here = placement_.move(input, weight.device);
   require_together({&here, &weight});
@@ -99,6 +113,15 @@ Placed Operations::linear(const Placed& input, const std::string& module, bool t
     y = bias.defined() ? at::addmm(bias, x, weight.value) : at::mm(x, weight.value);
   }
   return {y.to(dtype_), weight.device};
+}
+
+Placed Operations::packed_linear(const Placed& input, const std::string& module) {
+  const DeviceIndex device = weights_.device(module + ".weight");
+  const Placed here = placement_.move(input, device);
+  at::Tensor y = products_.multiply(weights_.matrix(module + ".weight"), here.value);
+  const std::string bias = module + ".bias";
+  if (weights_.has(bias)) y = y + weight_on(bias, device).value.to(at::kFloat);
+  return {y.to(dtype_), device};
 }
 
 // Reshapes [positions, heads x head size] to [positions, heads, head size].

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
+#include "runtime/exec/packed.h"
 #include "runtime/exec/placed.h"
 #include "runtime/exec/weights.h"
 #include "runtime/program/recipe.h"
@@ -26,10 +28,7 @@ struct Heads {
 class Operations {
  public:
   Operations(const Weights& weights, Placement& placement, const Recipe& recipe)
-      : weights_(weights),
-        placement_(placement),
-        recipe_(recipe),
-        dtype_(weights.dtype(std::string(recipe.family->ends.embedding) + ".weight")) {}
+      : weights_(weights), placement_(placement), recipe_(recipe), dtype_(weights.activations()) {}
 
   const Recipe& recipe() const { return recipe_; }
   bool has(const std::string& tensor) const { return weights_.has(tensor); }
@@ -39,6 +38,9 @@ class Operations {
   // A smaller tensor of a module, brought to `device`: a device map may have put it on another one.
   Placed weight_on(const std::string& name, DeviceIndex device);
 
+  // The rows of an embedding that `ids` name. They are gathered where its weights lie, so only rows
+  // go from host memory to a GPU.
+  Placed embed(const std::string& weight, std::span<const std::int64_t> ids);
   Placed add(const Placed& left, const Placed& right) const;
   // stream + change times the factor of the family.
   Placed add_change(const Placed& stream, const Placed& change) const;
@@ -69,6 +71,7 @@ class Operations {
     at::Tensor sine;
   };
   Placed normalize(const Placed& input, const std::string& module, double epsilon);
+  Placed packed_linear(const Placed& input, const std::string& module);
   Placed split_heads(const Placed& projected) const;
   // `heads` is [positions, heads, head size].
   Placed norm_heads(const LayerRecipe& layer, std::string_view name, const Placed& heads);
@@ -92,6 +95,7 @@ class Operations {
   Placement& placement_;
   const Recipe& recipe_;
   at::ScalarType dtype_;  // of all activations, in whatever dtype the weights are
+  PackedProducts products_;
   std::map<std::pair<DeviceIndex, std::size_t>, Angles> angles_;  // by device and rotary embedding
 };
 

@@ -1,9 +1,7 @@
 #include "runtime/exec/reference_decoder.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -103,10 +101,7 @@ class PlacedDecoder final : public Decoder {
 };
 
 Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
-  const at::Tensor host = at::from_blob(const_cast<std::int64_t*>(ids.data()),
-                                        {static_cast<std::int64_t>(ids.size())}, at::kLong);
-  const Placed table = weights_.get(embedding_);
-  Placed hidden{at::embedding(table.value, host.to(table.value.device())), table.device};
+  Placed hidden = operations_.embed(embedding_, ids);
   if (recipe_.embedding_scale != 1) {
     // transformers rounds the first of these factors to the dtype before it multiplies.
     hidden.value =

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "berth/plan.h"
+#include "runtime/exec/packed.h"
 #include "runtime/exec/placed.h"
 
 namespace berth {
@@ -23,14 +24,22 @@ class Weights {
           const Placement& placement);
 
   bool has(std::string_view name) const { return ids_.contains(std::string(name)); }
-  // The tensor with this name. Throws Error where the model has none, or where it cannot be read
-  // from the disk.
+  // The tensor with this name; a matrix in blocks is dequantised to float32 each time. Throws Error
+  // where the model has none, or where it cannot be read from the disk.
   Placed get(const std::string& name) const;
-  // On which device get() returns the tensor, and its shape and dtype. These do not touch its
-  // bytes; they throw Error where the model has no such tensor.
+  // The dtype of all activations: that of the weights where they share one, else float32.
+  at::ScalarType activations() const { return activations_; }
+  // Whether products with a matrix are for PackedProducts: it is in a format with blocks, or in
+  // host memory and not in the dtype of the activations.
+  bool for_kernels(const std::string& name) const;
+  // Such a matrix where it lies: of the disk tier, in host memory.
+  KernelMatrix lying(const std::string& name) const;
+  // The same on the device that computes with it.
+  KernelMatrix matrix(const std::string& name) const;
+  // On which device get() returns the tensor, and its shape. These do not touch its bytes;
+  // they throw Error where the model has no such tensor.
   DeviceIndex device(const std::string& name) const;
   const Shape& shape(const std::string& name) const;
-  at::ScalarType dtype(const std::string& name) const;
 
  private:
   TensorId id(const std::string& name) const;
@@ -40,6 +49,7 @@ class Weights {
   const LoadedModel& loaded_;
   const Placement& placement_;
   std::unordered_map<std::string, TensorId> ids_;
+  at::ScalarType activations_ = at::kFloat;
 };
 
 }  // namespace berth

@@ -284,11 +284,9 @@ std::unique_ptr<Decoder> make_decoder(const Prepared& prepared, const Model& mod
     return make_compiled_decoder(prepared.recipe, model, plan, loaded, positions, options.cancel,
                                  options.activations, options.log);
   }
-  kernels = "libtorch: " + why_not;
-  if (needs_own_kernels(model.tree)) {
-    throw Error("libtorch cannot compute with the weights as they are stored (" + why_not +
-                "); --dequantize, or --dtype, makes plain ones of them");
-  }
+  // prepare() has refused packed weights for libtorch alone.
+  kernels =
+      (needs_own_kernels(model.tree) ? "libtorch, packed products: " : "libtorch: ") + why_not;
   if (!options.open_reference) {
     throw Error("libtorch's decoder would have to compute, and is not here: " + why_not);
   }

@@ -129,7 +129,13 @@ class Loading {
       return is_cold(model_.checkpoint->shards[shard], systems_[shard], options_.io);
     };
     options.tile = options_.tile;
-    options.in_host_memory = [this](std::uint32_t device) { return ordinal_[device] < 0; };
+    // What a GPU computes is not put into the CPU's tiles: neither its own weights nor those that
+    // it is sent from the disk.
+    options.in_host_memory = [this](std::uint32_t device) {
+      const bool sent = plan_.devices[device].kind == DeviceKind::kDisk &&
+                        plan_.disk_runner < plan_.devices.size();
+      return ordinal_[sent ? plan_.disk_runner : device] < 0;
+    };
     schedule_ = make_schedule(model_, plan_, options);
     slot_bytes_ = slot_bytes(options.chunk_bytes);
     table_share_ = table_share(options_.staging, schedule_.largest_tables);

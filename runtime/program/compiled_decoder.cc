@@ -3,23 +3,14 @@
 #include <algorithm>
 
 #include "berth/error.h"
-#include "planner/machine/cgroup.h"
 #include "runtime/program/as_stored.h"
 #include "runtime/program/compile.h"
+#include "runtime/program/threads.h"
 
 namespace berth {
 namespace {
 
 constexpr std::size_t kPositionsAtOnce = 256;
-
-// One thread for each processor, within the CPU quota of the control group: threads that spin
-// beyond it would use up the time of those that compute.
-std::size_t threads_to_use() {
-  const std::size_t processors = ThreadTeam::processors();
-  const double quota = read_cpu_quota();
-  if (quota <= 0 || quota >= static_cast<double>(processors)) return processors;
-  return std::max<std::size_t>(1, static_cast<std::size_t>(quota));
-}
 
 class CompiledDecoder final : public Decoder {
  public:

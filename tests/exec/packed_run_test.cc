@@ -10,6 +10,7 @@
 #include "runtime/exec/reference_decoder.h"
 #include "runtime/generate/executor.h"
 #include "runtime/load/environment.h"
+#include "runtime/program/recipe.h"
 #include "tests/cli/temporary_folder.h"
 #include "tests/error_of.h"
 #include "tests/program/made_model.h"
@@ -21,6 +22,8 @@ namespace {
 using ::testing::HasSubstr;
 
 using Logits = std::vector<std::vector<float>>;
+
+const std::vector<std::int64_t> kPrompt = {1, 5, 9, 33, 74, 2, 5};
 
 class PackedRun : public ::testing::TestWithParam<PackedFormat> {
  protected:
@@ -39,7 +42,7 @@ class PackedRun : public ::testing::TestWithParam<PackedFormat> {
       tiled_ += loaded->tensor(id).tiled_rows > 0;
     }
     RunOptions options;
-    options.prompt_ids = {{1, 5, 9, 33, 74, 2, 5}};
+    options.prompt_ids = {kPrompt};
     options.new_tokens = 4;
     options.stop_at_end_of_text = false;
     options.open_reference = [] { return &make_reference_decoder; };
@@ -94,6 +97,39 @@ TEST_P(PackedRun, GivesTheLogitsOfTheDequantisedFormWhereverWeightsAre) {
     EXPECT_EQ(logits(stored, on_cpu, Kernels::kOwn, true, CpuMemory::kMmap), tiled);
     EXPECT_EQ(tiled_, 2 * PackedModel::kLayers)
         << "rotary rows are put in order, so they are not mapped";
+  }
+}
+
+// Libtorch's decoder, which computes what is on real GPUs, takes packed matrices as well: here
+// those in host memory, as they are beside a GPU's.
+TEST_P(PackedRun, LibtorchsDecoderGivesTheSame) {
+  for (const bool experts : {false, true}) {
+    const Model stored = open_model(written(experts), std::nullopt);
+    const Logits expected = logits(stored, on_cpu, Kernels::kOwn, true);
+    const Recipe recipe = make_recipe(stored);
+    for (const Where& where : {Where(on_cpu), Where(by_turns)}) {
+      for (const bool tile : {false, true}) {
+        Plan plan = made_plan(stored.tree, where);
+        for (DeviceLedger& device : plan.devices) device.capacity = 1u << 30;
+        LoadOptions load_options;
+        load_options.emulate = true;
+        load_options.tile = tile;
+        const auto loaded = load(stored, plan, load_options, LoadEnvironment{});
+        const auto decoder =
+            make_reference_decoder(recipe, stored, plan, *loaded, kPrompt.size(), nullptr);
+        const auto width = static_cast<std::size_t>(decoder->logits_width());
+        Logits found;
+        const OnLogits take = [&](std::span<const float> rows) {
+          for (std::size_t at = 0; at < rows.size(); at += width) {
+            const auto row = rows.subspan(at, width);
+            found.emplace_back(row.begin(), row.end());
+          }
+        };
+        decoder->forward(std::span(kPrompt).first(5), take);  // a pass and another one
+        decoder->forward(std::span(kPrompt).subspan(5), take);
+        expect_close(found, expected);
+      }
+    }
   }
 }
 
