@@ -1,5 +1,6 @@
 // The KV cache: what it keeps, and that attention over it is attention over everything that is
 // seen.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
