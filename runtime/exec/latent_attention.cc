@@ -23,6 +23,23 @@ Placed queries(Operations& operations, const LayerRecipe& layer, const Placed& i
   return query;
 }
 
+// Attention of queries [heads, positions, plain + rotary] over latents: values, [heads, positions,
+// value]. `turned` is what of the queries rotates.
+at::Tensor attend(Operations& operations, const std::string& up_name, const Placed& query,
+                  const Placed& turned, KvCache& cache) {
+  const LatentSizes& sizes = *operations.recipe().latent;
+  const Placed up = operations.weight(up_name);
+  // [heads, plain + value, rank]: what would make the keys of a latent, and its values.
+  const at::Tensor matrices = up.value.view({sizes.heads, sizes.plain + sizes.value, sizes.rank})
+                                  .to(query.value.scalar_type());
+  const at::Tensor to_keys = matrices.narrow(1, 0, sizes.plain);
+  const at::Tensor to_values = matrices.narrow(1, sizes.plain, sizes.value);
+  const at::Tensor sought = at::bmm(query.value.narrow(2, 0, sizes.plain), to_keys);
+  const Placed both{at::cat({sought, turned.value}, 2), query.device};
+  const Placed sums = cache.attend(both, {sizes.scale, 0, 0});
+  return at::bmm(sums.value, to_values.transpose(1, 2));
+}
+
 }  // namespace
 
 Placed latent_attention(Operations& operations, const LayerRecipe& layer, const Placed& input,
@@ -30,7 +47,7 @@ Placed latent_attention(Operations& operations, const LayerRecipe& layer, const 
   const auto name = [&](const char* module) { return layer.module(kLatentBlock, module); };
   const LatentSizes& sizes = *operations.recipe().latent;
   const DeviceIndex home = operations.device(name("kv_b_proj.weight"));
-  Placed query = operations.move(queries(operations, layer, input), home);
+  const Placed query = operations.move(queries(operations, layer, input), home);
   const Placed both = operations.linear(input, name("kv_a_proj_with_mqa"), false);
   Placed latent{both.value.narrow(1, 0, sizes.rank), both.device};
   Placed turning{both.value.narrow(1, sizes.rank, sizes.rotary).unsqueeze(0), both.device};
@@ -43,17 +60,9 @@ Placed latent_attention(Operations& operations, const LayerRecipe& layer, const 
   const at::Tensor key = at::cat({latent.value.unsqueeze(0), rotated.key.value}, 2);
   cache.append_latent({key, home}, sizes.rank, positions.shape);
 
-  // [heads, plain + value, rank]: what would make the keys of a latent, and its values.
-  const Placed up = operations.weight(name("kv_b_proj.weight"));
-  const at::Tensor matrices =
-      up.value.view({sizes.heads, sizes.plain + sizes.value, sizes.rank}).to(key.scalar_type());
-  const at::Tensor to_keys = matrices.narrow(1, 0, sizes.plain);
-  const at::Tensor to_values = matrices.narrow(1, sizes.plain, sizes.value);
-  const at::Tensor sought = at::bmm(query.value.narrow(2, 0, sizes.plain), to_keys);
-  query.value = at::cat({sought, rotated.query.value}, 2);
-  const Placed sums = cache.attend(query, {sizes.scale, 0, 0});
-  const at::Tensor values = at::bmm(sums.value, to_values.transpose(1, 2));
-  const Placed joined{values.transpose(0, 1).reshape({values.size(1), -1}), sums.device};
+  const at::Tensor values =
+      attend(operations, name("kv_b_proj.weight"), query, rotated.query, cache);
+  const Placed joined{values.transpose(0, 1).reshape({values.size(1), -1}), home};
   return operations.linear(joined, name("o_proj"), false);
 }
 

@@ -176,7 +176,8 @@ Placed PlacedDecoder::attention(std::size_t layer, const Placed& input) {
   AttentionOptions options{recipe.attention_scale, recipe_.attention_softcap, recipe.window};
   if (!family_.attention.sinks.empty()) {
     const std::string sinks = recipe.module(family_.attention.sinks);
-    options.sinks = operations_.weight_on(sinks, heads.key.device).value;
+    // A copy: one that was read from the disk is not held until the layer's last product.
+    options.sinks = operations_.weight_on(sinks, heads.key.device).value.clone();
   }
   const Placed attended = cache.attend(heads.query, options);
   return operations_.join_heads(recipe, attended, heads.gate);
