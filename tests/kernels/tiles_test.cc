@@ -25,7 +25,7 @@ constexpr Format kFormats[] = {{MatrixFormat::kQ8_0, "Q8_0", 965978217917463806u
                                {MatrixFormat::kQ4_K, "Q4_K", 12808177316239181934u},
                                {MatrixFormat::kQ5_K, "Q5_K", 8870041825577955635u},
                                {MatrixFormat::kQ6_K, "Q6_K", 5219400089255686576u},
-    {MatrixFormat::kMxfp4, "MXFP4", 0}};
+                               {MatrixFormat::kMxfp4, "MXFP4", 4823742379936196590u}};
 
 using Bytes = std::vector<std::byte>;
 
