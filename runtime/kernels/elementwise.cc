@@ -1,6 +1,7 @@
 #include "runtime/kernels/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace berth {
 
@@ -18,6 +19,8 @@ void activate(Gate gate, const float* x, const float* up, std::size_t count, flo
               const InstructionSet& set) {
   set.activate({gate, x, up, count, out});
 }
+
+float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 
 void activate_pairs(const ClampedGate& gate, const float* pairs, std::size_t count, float* out,
                     const InstructionSet& set) {

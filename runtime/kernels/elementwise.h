@@ -30,6 +30,9 @@ enum class Gate : std::uint8_t {
 void activate(Gate gate, const float* x, const float* up, std::size_t count, float* out,
               const InstructionSet& set = instruction_set());
 
+/// 1 / (1 + e^-x)
+float sigmoid(float x);
+
 /// The clamped gate of gpt-oss, whose inputs are pairs of a gate and of what it lets through:
 ///   out[i] = gate sigmoid(alpha gate) (1 + up)
 /// with gate = min(pairs[2i], limit), and up = pairs[2i + 1] between -limit and limit. A NaN stays.

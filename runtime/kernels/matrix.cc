@@ -81,15 +81,24 @@ void tile_in_place(Matrix& matrix, ThreadTeam& team) {
   matrix.tiled_rows = matrix.rows / kTileRows * kTileRows;
 }
 
+namespace {
+
+// Rows that are in no tile are the same in both forms. Copies what of the stretch [at, at + bytes)
+// is theirs, and returns how many bytes stand before it.
+std::size_t copy_last_rows(const MatrixShape& shape, const std::byte* from, std::size_t at,
+                           std::size_t bytes, std::byte* matrix) {
+  const std::size_t tiled = shape.tiled_rows() * stored_row_bytes(shape.format, shape.columns);
+  const std::size_t before = std::min(bytes, tiled - std::min(at, tiled));
+  std::memcpy(matrix + at + before, from + before, bytes - before);
+  return before;
+}
+
+}  // namespace
+
 void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t at,
                   std::size_t bytes, std::byte* matrix) {
   const std::size_t row_bytes = stored_row_bytes(shape.format, shape.columns);
-  const std::size_t tiled_bytes = shape.tiled_rows() * row_bytes;
-  if (at + bytes > tiled_bytes) {  // the last rows stay as they are stored
-    const std::size_t skipped = at < tiled_bytes ? tiled_bytes - at : 0;
-    std::memcpy(matrix + at + skipped, stored + skipped, bytes - skipped);
-    bytes = skipped;
-  }
+  bytes = copy_last_rows(shape, stored, at, bytes, matrix);
   const TileShape tile = tile_shape(shape.format);
   const std::size_t block_bytes = stored_block(shape.format).bytes;
   const std::size_t blocks = row_bytes / block_bytes;
@@ -109,12 +118,7 @@ void tile_stretch(const MatrixShape& shape, const std::byte* stored, std::size_t
 void untile_stretch(const MatrixShape& shape, const std::byte* tiled, std::size_t at,
                     std::size_t bytes, std::byte* matrix) {
   const std::size_t row_bytes = stored_row_bytes(shape.format, shape.columns);
-  const std::size_t tiled_bytes = shape.tiled_rows() * row_bytes;
-  if (at + bytes > tiled_bytes) {  // the last rows are as they are stored
-    const std::size_t skipped = at < tiled_bytes ? tiled_bytes - at : 0;
-    std::memcpy(matrix + at + skipped, tiled + skipped, bytes - skipped);
-    bytes = skipped;
-  }
+  bytes = copy_last_rows(shape, tiled, at, bytes, matrix);
   const std::size_t block_bytes = stored_block(shape.format).bytes;
   const std::size_t entry_bytes = tile_entry_bytes(shape.format);
   const std::size_t entries = row_bytes / block_bytes;  // of a tile

@@ -1,7 +1,8 @@
 #include "runtime/program/experts_step.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "runtime/kernels/elementwise.h"
 
 namespace berth {
 namespace {
@@ -76,7 +77,7 @@ void AddSharedStep::run(Pass& pass) {
   const float* const shared = pass.of(Buffer::kShared);
   const float* const gate = pass.of(Buffer::kShareGate);
   for (std::size_t row = 0; row < pass.rows(); ++row) {
-    const float share = gated ? 1 / (1 + std::exp(-gate[row])) : 1;
+    const float share = gated ? sigmoid(gate[row]) : 1;
     for (std::size_t c = row * width; c < (row + 1) * width; ++c) change[c] += share * shared[c];
   }
 }

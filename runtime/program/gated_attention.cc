@@ -1,7 +1,8 @@
 #include "runtime/program/gated_attention.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "runtime/kernels/elementwise.h"
 
 namespace berth {
 
@@ -26,7 +27,7 @@ void GateAttendedStep::run(Pass& pass) {
   const float* const gates = pass.of(Buffer::kGate);
   for_rows(pass, [&](std::size_t row) {
     for (std::size_t i = row * width; i < (row + 1) * width; ++i) {
-      attended[i] *= 1 / (1 + std::exp(-gates[i]));
+      attended[i] *= sigmoid(gates[i]);
     }
   });
 }

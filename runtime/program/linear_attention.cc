@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/kernels/elementwise.h"
+
 namespace berth {
 namespace {
 
@@ -82,7 +84,7 @@ void LinearAttentionStep::set_strengths(const float* row, float* decays, float* 
   const float* const b = row + channels() + heads.values();
   const float* const a = b + heads.value_heads;
   for (std::size_t head = 0; head < heads.value_heads; ++head) {
-    strengths[head] = 1 / (1 + std::exp(-b[head]));
+    strengths[head] = sigmoid(b[head]);
     decays[head] = std::exp(-decay[head] * softplus(a[head] + decay_bias[head]));
   }
 }

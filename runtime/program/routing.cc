@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "runtime/kernels/elementwise.h"
+
 namespace berth {
 namespace {
 
@@ -27,7 +29,7 @@ void Router::score(const float* products) {
   const std::size_t count = routing_.experts;
   score_.resize(count);
   if (routing_.score == RouterScore::kSigmoid) {
-    for (std::size_t e = 0; e < count; ++e) score_[e] = 1 / (1 + std::exp(-products[e]));
+    for (std::size_t e = 0; e < count; ++e) score_[e] = sigmoid(products[e]);
   } else {
     const float most = *std::max_element(products, products + count);
     float total = 0;
