@@ -185,7 +185,7 @@ void measure(Arm& arm, std::byte* data, std::size_t capacity, std::size_t column
   std::vector<float> values(arm.batch * columns);
   for (float& value : values) value = std::normal_distribution<float>()(random);
   Activations x;
-  x.set(values, columns, format, ActivationBits::k24);
+  x.set(values, columns, format, usual_bits(format));
   // A matrix of some thousand rows at a time, as models have them: outputs stay in the cache.
   constexpr std::size_t kRows = 4096;
   std::vector<float> out(kRows * arm.batch);

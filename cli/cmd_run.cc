@@ -55,20 +55,27 @@ void write_answer(const RunReport& report) {
   }
 }
 
-// What a run does to quantised weights without being asked.
-std::string dequantization_note(const ModelTree& tree) {
-  std::uint64_t stored = 0;
-  std::uint64_t bytes = 0;
-  DType dtype = DType::kBF16;
+// What a run makes of quantised weights without being asked: a line for each format.
+std::string dequantization_notes(const ModelTree& tree) {
+  struct Sizes {
+    std::uint64_t stored = 0;
+    std::uint64_t made = 0;
+  };
+  std::map<DType, Sizes> sizes;
   for (const ModelTensor& tensor : tree.tensors) {
     if (tensor.dequantization == kNone || tensor.tied_to != kNone) continue;
-    stored += tree.stored_bytes(tensor);
-    bytes += tensor.bytes();
-    dtype = tensor.dtype;
+    sizes[tensor.dtype].stored += tree.stored_bytes(tensor);
+    sizes[tensor.dtype].made += tensor.bytes();
   }
-  return fmt::format("note: {} weights are dequantised to {} as they are loaded ({} become {})\n",
-                     tree.quantization.empty() ? "FP8" : tree.quantization, torch_dtype_name(dtype),
-                     format_size(stored), format_size(bytes));
+  std::string notes;
+  for (const auto& [dtype, size] : sizes) {
+    notes +=
+        fmt::format("note: {} weights are {} {} as they are loaded ({} become {})\n",
+                    tree.quantization.empty() ? "FP8" : tree.quantization,
+                    is_block_format(dtype) ? "kept quantised, in tiles of" : "dequantised to",
+                    weight_format_name(dtype), format_size(size.stored), format_size(size.made));
+  }
+  return notes;
 }
 
 // The number of the GPU that computes with a tensor, where it is really there; -1 for host memory
@@ -196,7 +203,7 @@ int cmd_run(const Options& options) {
   }
   const Planned planned = plan_run(options);
   if (planned.model.tree.quantized != nullptr && !settings.dequantize) {
-    write_stderr(dequantization_note(planned.model.tree));
+    write_stderr(dequantization_notes(planned.model.tree));
   }
   if (!options.verbose) {  // else the load's report has them
     for (const std::string& note : planned.model.tree.notes) {

@@ -249,13 +249,26 @@ void require_language_model(const Options& options, const Model& model) {
                   options.model.string(), model.tree.model_type));
 }
 
+// Whether some weights are made of several stored tensors without becoming plain ones.
+bool is_grouped(const ModelTree& tree) {
+  return std::any_of(tree.tensors.begin(), tree.tensors.end(), [](const ModelTensor& tensor) {
+    return tensor.dequantization != kNone && is_block_format(tensor.dtype);
+  });
+}
+
 // The model with its weights as they are stored, for a run that nobody asked for another form of
-// them. Nothing where no kernel computes with that form, and where it cannot be opened so.
+// them; those that are stored in several tensors each become one. Nothing where no kernel computes
+// with that form, and where it cannot be opened so.
 std::optional<Model> open_to_run_as_stored(const Options& options, Prediction prediction) {
   if (options.settings.kernels == Kernels::kReference) return std::nullopt;
   try {
     Model model = open_model(options.model, std::nullopt, Dequantize::kNo, prediction);
     if (!model.components.empty()) return std::nullopt;
+    if (is_quantized(model.tree) && model.checkpoint &&
+        whole_format(model.checkpoint->format) == nullptr) {
+      model = open_model(options.model, std::nullopt, Dequantize::kPacked, prediction);
+      if (!is_grouped(model.tree)) return std::nullopt;
+    }
     const std::string why = executor_library().why_not_as_stored(model);
     if (why.empty()) return model;
     write_stderr("note: the weights are not run as they are stored: " + why + "\n");

@@ -131,6 +131,8 @@ struct LoadedTensor {
   std::uint64_t bytes = 0;
   // The first rows of a matrix, a multiple of 16, that stand in tiles (LoadOptions::tile): the same
   // bytes in another order, as runtime/kernels/matrix.h says. Of a tensor on disk: once fetched.
+  // All rows of a weight that was made from several stored tensors (Dequantize::kPacked); one of
+  // [experts, in, out] then has out x in rows of each expert, one expert after another.
   std::uint64_t tiled_rows = 0;
 };
 

@@ -180,8 +180,13 @@ struct ModelTree {
 // tensors below them; any other unit stands for the tensors that are its own.
 std::vector<ModuleId> execution_units(const ModelTree& tree);
 
-// Whether quantised weights become plain ones as they are loaded, or stay as they are stored.
-enum class Dequantize : bool { kNo, kYes };
+// What becomes of quantised weights as they are loaded.
+enum class Dequantize : std::uint8_t {
+  kNo,      // they stay as they are stored, in several tensors each
+  kYes,     // they become plain ones
+  kPacked,  // each becomes one tensor that kernels for host memory compute with, in MXFP4 or a
+            // format that exists in memory only; a plain one where no such format can say it
+};
 
 // Whether layers of multi-token prediction that a checkpoint stores become part of the model.
 // transformers leaves them out.

@@ -1,10 +1,10 @@
 // What a tensor is: its element type and its shape.
 //
-// The element types are those of the safetensors format, and the block formats of GGUF. A block
-// format stores a fixed number of neighbouring elements of a row in one block of bytes, with scales
-// of its own, so that a single element has no size. Every type is given a block, so that all sizes
-// are worked out in the same way; the block of a plain type is one element, or the few elements
-// that fill whole bytes.
+// The element types are those of the safetensors format, the block formats of GGUF, and some that
+// exist in memory only. A block format stores a fixed number of neighbouring elements of a row in
+// one block of bytes, with scales of its own, so that a single element has no size. Every type is
+// given a block, so that all sizes are worked out in the same way; the block of a plain type is one
+// element, or the few elements that fill whole bytes.
 //
 // Everything here is a plain value. Nothing throws except std::bad_alloc.
 #pragma once
@@ -79,7 +79,21 @@ enum class DType : std::uint8_t {
   kMXFP4,
   kNVFP4,
   kQ1_0,
+  // Quantised weights of several stored tensors in one, which no file holds: codes of 4 bits with a
+  // scale (f32) and a zero point (a byte), and FP8 with a scale (f32), for each 32, 64 or 128
+  // columns of a row. Only kernels for host memory compute with them
+  // (runtime/kernels/group_tiles.h).
+  kU4G32,
+  kU4G64,
+  kU4G128,
+  kF8E4M3G32,
+  kF8E4M3G64,
+  kF8E4M3G128,
+  kF8E5M2G32,
+  kF8E5M2G64,
+  kF8E5M2G128,
 };
+inline constexpr DType kLastDType = DType::kF8E5M2G128;
 
 // "BF16", "Q4_1": as safetensors headers spell it, or ggml. parse_dtype() is the inverse for the
 // types that safetensors has, so not for block formats; nothing for any other text.
@@ -93,6 +107,10 @@ std::optional<DType> parse_torch_dtype(std::string_view name);  // "torch.bfloat
 // "bfloat16", "q4_k": as torch spells it, or else ggml in small letters. Machine files and reports
 // call the formats of weights so.
 std::string weight_format_name(DType dtype);
+
+// The type whose measured speed stands for this one's: of those that exist in memory only the one
+// of the same codes, E4M3 for FP8, with groups of 128; every other type itself.
+DType timed_as(DType dtype);
 
 // Elements that are stored together, and the bytes they take.
 struct DTypeBlock {
@@ -155,12 +173,24 @@ constexpr DTypeBlock dtype_block(DType dtype) {
       {32, 18},
       {32, 17},
       {64, 36},
-      {128, 18}};
+      {128, 18},
+      {32, 21},
+      {64, 37},
+      {128, 69},
+      {32, 36},
+      {64, 68},
+      {128, 132},
+      {32, 36},
+      {64, 68},
+      {128, 132}};
   return kBlocks[static_cast<std::size_t>(dtype)];
 }
 
-// True for the block formats of GGUF.
+// True for the block formats of GGUF, and for those that exist in memory only.
 constexpr bool is_block_format(DType dtype) { return dtype >= DType::kQ4_0; }
+
+// True for the block formats that exist in memory only.
+constexpr bool is_grouped_format(DType dtype) { return dtype >= DType::kU4G32; }
 
 // True for the block formats that are turned into floats: their blocks have a kernel. The others
 // can only be kept as they are stored.

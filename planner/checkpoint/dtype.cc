@@ -69,8 +69,18 @@ constexpr std::array kRows = {
     Row{DType::kMXFP4, "MXFP4", ""},
     Row{DType::kNVFP4, "NVFP4", ""},
     Row{DType::kQ1_0, "Q1_0", ""},
+    Row{DType::kU4G32, "U4_G32", ""},
+    Row{DType::kU4G64, "U4_G64", ""},
+    Row{DType::kU4G128, "U4_G128", ""},
+    Row{DType::kF8E4M3G32, "F8_E4M3_G32", ""},
+    Row{DType::kF8E4M3G64, "F8_E4M3_G64", ""},
+    Row{DType::kF8E4M3G128, "F8_E4M3_G128", ""},
+    Row{DType::kF8E5M2G32, "F8_E5M2_G32", ""},
+    Row{DType::kF8E5M2G64, "F8_E5M2_G64", ""},
+    Row{DType::kF8E5M2G128, "F8_E5M2_G128", ""},
 };
 
+static_assert(kRows.size() == static_cast<std::size_t>(kLastDType) + 1);
 static_assert(std::ranges::all_of(kRows, [](const Row& row) {
   return &row - kRows.data() == static_cast<std::ptrdiff_t>(row.dtype);
 }));
@@ -108,6 +118,11 @@ std::string weight_format_name(DType dtype) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
   return name;
+}
+
+DType timed_as(DType dtype) {
+  if (!is_grouped_format(dtype)) return dtype;
+  return dtype <= DType::kU4G128 ? DType::kU4G128 : DType::kF8E4M3G128;
 }
 
 bool is_convertible(DType dtype) {

@@ -88,7 +88,7 @@ void join_units(const ModelTree& tree, const std::vector<std::vector<std::uint32
 // Counts a matrix among the bytes of its format.
 void count_format(const ModelTensor& tensor, std::uint64_t bytes, bool expert, Chain& chain,
                   Unit& unit) {
-  const WeightFormat own{weight_format_name(tensor.dtype),
+  const WeightFormat own{weight_format_name(timed_as(tensor.dtype)),
                          tensor.shape.back() > KernelRates::kNarrow};
   const auto known = std::ranges::find(chain.formats, own);
   const auto format = static_cast<std::uint32_t>(known - chain.formats.begin());

@@ -70,9 +70,9 @@ class KernelBench {
  private:
   static std::vector<DType> known_formats() {
     std::vector<DType> formats;
-    for (int i = 0; i <= static_cast<int>(DType::kQ1_0); ++i) {
+    for (int i = 0; i <= static_cast<int>(kLastDType); ++i) {
       const auto dtype = static_cast<DType>(i);
-      if (matrix_format(dtype)) formats.push_back(dtype);
+      if (matrix_format(dtype) && timed_as(dtype) == dtype) formats.push_back(dtype);
     }
     return formats;
   }
@@ -91,11 +91,14 @@ class KernelBench {
   // kernel gives a processor to somebody else, a pass is not.
   struct Row {
     MatrixFormat format;
+    std::size_t group;
     std::size_t height;
     std::size_t width;
     std::size_t matrices;
     std::vector<double> seconds;  // of each product
-    double bytes() const { return static_cast<double>(height * stored_row_bytes(format, width)); }
+    double bytes() const {
+      return static_cast<double>(height / kTileRows * tile_bytes(format, width, group));
+    }
     double a_product() const { return median(seconds); }
   };
 
@@ -104,6 +107,7 @@ class KernelBench {
   // rate. Wide ones have a rate of their own.
   void measure_format(DType dtype, KernelFigures& figures) {
     const MatrixFormat format = *matrix_format(dtype);
+    const std::size_t group = group_columns(dtype);
     const std::string name = weight_format_name(dtype);
     for (const unsigned rows : KernelFigures::kRows) {
       // Many positions take long, and use each weight so often that fewer weights will do.
@@ -111,9 +115,9 @@ class KernelBench {
       const std::size_t width = options_.width;
       const std::size_t height = prompt ? width / 8 : width;
       const std::size_t narrow = std::max<std::size_t>(256, width / 4);
-      std::array<Row, 3> all{Row{format, height, width, 0, {}},
-                             Row{format, 2 * narrow, narrow, 0, {}},
-                             Row{format, height, 4 * width, 0, {}}};
+      std::array<Row, 3> all{Row{format, group, height, width, 0, {}},
+                             Row{format, group, 2 * narrow, narrow, 0, {}},
+                             Row{format, group, height, 4 * width, 0, {}}};
       for (Row& row : all) row.matrices = pieces(row, rows);
       next([&] {
         for (Row& row : all) {
@@ -162,9 +166,11 @@ class KernelBench {
     const std::byte* const data = memory_.data() + i * static_cast<std::size_t>(row.bytes());
     const double start = steady_seconds();
     activations_.set(std::span(x_).first(rows * row.width), row.width, row.format,
-                     ActivationBits::k24);
-    const Product product{
-        {row.format, row.height, row.width, data, row.height}, nullptr, out_.data(), row.height};
+                     usual_bits(row.format));
+    const Product product{{row.format, row.height, row.width, data, row.height, row.group},
+                          nullptr,
+                          out_.data(),
+                          row.height};
     multiply({&product, 1}, activations_, team_);
     return steady_seconds() - start;
   }

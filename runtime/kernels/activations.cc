@@ -83,7 +83,7 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   for (std::size_t p = 0; p < positions_; ++p) {
     std::copy_n(values.data() + p * columns, columns, floats_.data() + p * padded_);
   }
-  if (format != MatrixFormat::kBF16) return;
+  if (format != MatrixFormat::kBF16 || bits == ActivationBits::k24) return;
   bf16_.resize(floats_.size());
   std::transform(floats_.begin(), floats_.end(), bf16_.begin(), float_to_bf16);
   std::transform(bf16_.begin(), bf16_.end(), floats_.begin(), bf16_to_float);

@@ -18,6 +18,12 @@
 
 namespace berth {
 
+/// What a model whose weights are all plain computes with beside a format: bf16 beside BF16, and
+/// float32, or integers that are as exact, beside all others.
+constexpr ActivationBits usual_bits(MatrixFormat format) {
+  return format == MatrixFormat::kBF16 ? ActivationBits::k16 : ActivationBits::k24;
+}
+
 /// The block of 32 values beside a format, by the formula. Tests compare with it.
 ActivationBlock quantize_reference(const float* values, MatrixFormat format, ActivationBits bits);
 
@@ -49,12 +55,12 @@ class Activations {
   const ActivationBlock* blocks(std::size_t position) const {
     return blocks_.empty() ? nullptr : blocks_.data() + position * (columns_ / 32);
   }
-  /// Beside formats that take floats: f32, filled up with zeros to padded_columns(). Beside BF16
-  /// they were rounded to bf16, as transformers' are.
+  /// Beside formats that take floats: f32, filled up with zeros to padded_columns(). Beside BF16,
+  /// in fewer bits than 24, they were rounded to bf16, as transformers' are.
   const float* floats(std::size_t position) const {
     return floats_.empty() ? nullptr : floats_.data() + position * padded_;
   }
-  /// Beside BF16: the same as bf16.
+  /// Those that were rounded: the same as bf16.
   const std::uint16_t* bf16(std::size_t position) const {
     return bf16_.empty() ? nullptr : bf16_.data() + position * padded_;
   }

@@ -77,8 +77,8 @@ void float_positions(const ProductJob& job, std::size_t first) {
   constexpr int kChains = 4;  // sums of every fourth column: so many are added at a time
   const float* const x = job.floats + first * job.padded_columns;
   Floats sums[kPositions];
-  for (int p = 0; p < kPositions; ++p) sums[p] = load<Floats>(job.weights);
-  const std::byte* at = job.weights + kGroupScaleBytes;
+  for (int p = 0; p < kPositions; ++p) sums[p] = Floats{};
+  const std::byte* at = job.weights;
   for (std::size_t column = 0; column < job.columns; column += job.group) {
     const Floats scale = load<Floats>(at);
     at += kGroupScaleBytes;

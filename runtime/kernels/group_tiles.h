@@ -8,12 +8,13 @@
 // - kMxfp4: E2M1 in the orders kRows and kExperts, with powers of two for 32 columns each.
 //
 // An element is scale x (code - zero). Where a layout computes in 16 bits, dequantised elements are
-// rounded to them, and these are not.
+// rounded to them, and these are not. A NaN of E4M3 makes NaN of its row's whole group.
 #pragma once
 
 #include <cstddef>
 #include <optional>
 
+#include "berth/tensor.h"
 #include "cuda/dequant.h"
 #include "runtime/kernels/matrix_format.h"
 
@@ -23,6 +24,9 @@ struct GroupedForm {
   MatrixFormat format;
   std::size_t group;  // Matrix::group; 0 for MXFP4
 };
+
+/// The form of an element type that exists in memory only, or of MXFP4; nothing for any other.
+std::optional<GroupedForm> grouped_form(DType dtype);
 
 /// The form that products compute on; nothing where they have none for the layout: other codes or
 /// orders, columns in an order of their own (QuantTables::groups), or groups, zero points and

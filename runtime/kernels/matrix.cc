@@ -23,16 +23,20 @@ FloatFormat float_format(MatrixFormat format) {
 }
 
 DTypeBlock stored_block(MatrixFormat format) {
-  if (format == MatrixFormat::kMxfp4) return {32, 17};  // ggml-common.h
   return dtype_block(kTypes[static_cast<std::size_t>(format)]);
 }
 
 }  // namespace
 
 std::optional<MatrixFormat> matrix_format(DType dtype) {
+  if (is_grouped_format(dtype)) return grouped_form(dtype)->format;
   const auto* const found = std::find(std::begin(kTypes), std::end(kTypes), dtype);
   if (found == std::end(kTypes)) return std::nullopt;
   return static_cast<MatrixFormat>(found - std::begin(kTypes));
+}
+
+std::size_t group_columns(DType dtype) {
+  return is_grouped_format(dtype) ? dtype_block(dtype).elements : 0;
 }
 
 std::size_t block_elements(MatrixFormat format) { return stored_block(format).elements; }

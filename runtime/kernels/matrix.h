@@ -30,7 +30,11 @@ namespace berth {
 /// The format that the products have for an element type; nothing where they have none.
 std::optional<MatrixFormat> matrix_format(DType dtype);
 
+/// Matrix::group of an element type: 0 but for grouped formats.
+std::size_t group_columns(DType dtype);
+
 /// How many elements of a row are stored together: 1, 32 or 256. Columns must be a multiple of it.
+/// Not for grouped formats, which no file has; nor are the next two functions.
 std::size_t block_elements(MatrixFormat format);
 
 /// Bytes of one row as it is stored.

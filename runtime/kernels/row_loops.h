@@ -28,6 +28,11 @@ struct F16Row : F32Row {
   static constexpr std::size_t kBytes = 2;
   BERTH_INLINE static Floats weights(const std::byte* at) { return halves(at); }
 };
+// Beside activations that stay float32.
+struct WideBF16Row : F32Row {
+  static constexpr std::size_t kBytes = 2;
+  BERTH_INLINE static Floats weights(const std::byte* at) { return bf16_floats(at); }
+};
 // Both sides are bf16, so their products are exact in f32.
 struct BF16Row {
   static constexpr std::size_t kBytes = 2;

@@ -18,8 +18,8 @@
 // Grouped formats have an entry for each group of columns, all of which but the last are of one
 // size: scales (f32) of the rows, zero points (a byte) where the format has them, elements. Codes
 // of 4 bits lie as those of Q4_0. FP8 has the rows' bytes of a column, then those of the next, and
-// is filled up with zeros to a multiple of 4 columns; before its first entry is what the sums of
-// the rows begin with (f32): NaN where a row of E4M3 has one, whose code then means a number.
+// is filled up with zeros to a multiple of 4 columns; where a row has a NaN of E4M3, whose code
+// means a number as an f16, the scale of the group is NaN.
 #pragma once
 
 #include <cstddef>

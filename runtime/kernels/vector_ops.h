@@ -94,6 +94,28 @@ BERTH_INLINE Floats halves(const std::byte* from) {
 #endif
 }
 
+// Sixteen bf16.
+BERTH_INLINE Floats bf16_floats(const std::byte* from) {
+#if defined(__AVX512F__)
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(_mm512_maskz_cvtepu16_epi32(0xFFFF, words))
+                                  << 16);
+#elif defined(__AVX2__)
+  __m256i out[2];
+  for (int i = 0; i < 2; ++i) {
+    const __m128i words = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i);
+    out[i] = _mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16);
+  }
+  return load<Floats>(out);
+#else
+  std::uint16_t words[kLanes];
+  std::memcpy(words, from, sizeof words);
+  Ints out;
+  for (int i = 0; i < kLanes; ++i) out[i] = static_cast<std::int32_t>(words[i]) << 16;
+  return reinterpret_cast<Floats>(out);
+#endif
+}
+
 // Sixteen unsigned or signed bytes. (Compilers convert vectors of bytes one by one.)
 BERTH_INLINE Floats unsigned_bytes(const std::uint8_t* from) {
 #if defined(__AVX512F__)

@@ -13,6 +13,7 @@
 #include "cuda/reorder.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/numa.h"
+#include "runtime/kernels/group_stretch.h"
 #include "runtime/quant/float_format.h"
 #include "runtime/quant/weight_tables.h"
 
@@ -95,6 +96,25 @@ void tile_on_host(const CopyJob& job, std::byte* to) {
                 [&](std::size_t from, std::size_t at, std::size_t bytes) {
                   tile_stretch(*job.matrix, job.from + from, at, bytes, to);
                 });
+}
+
+// Makes tiles of packed values. `to` has only zeros before the first stretch.
+void tile_packed_on_host(const CopyJob& job, std::byte* to) {
+  const QuantTables tables = job.tables->on_host();
+  const auto form = grouped_form(job.dtype);
+  const char* what = nullptr;
+  if (!form) {
+    what = "it has tiles for no quantised weights of several tensors";
+  } else if (tables.groups != nullptr) {
+    what = "the inputs of the weight are in an order of their own (act-order)";
+  } else if (!tile_packed(job.tables->layout(), tables, *form, job.from, job.at, job.bytes, to,
+                          job.tables->seams())) {
+    what = form->format == MatrixFormat::kMxfp4 ? "some scales of the weight are no powers of two"
+                                                : "some zero points are no whole numbers to 255";
+  }
+  if (what == nullptr) return;
+  throw Error("no kernel computes with this weight as " + std::string(dtype_name(job.dtype)) +
+              ": " + what + "; --dequantize makes a plain one of it");
 }
 
 class HostSink final : public DeviceSink {
@@ -236,6 +256,10 @@ class CudaSink final : public DeviceSink {
 }  // namespace
 
 void copy_on_host(const CopyJob& job, std::byte* to) {
+  if (job.tables && is_block_format(job.dtype)) {
+    tile_packed_on_host(job, to);
+    return;
+  }
   if (job.tables) {
     dequantize_on_host(job.tables->layout(), job.tables->on_host(), job.from, job.at, job.bytes, to,
                        float_format(job.dtype));

@@ -30,10 +30,12 @@ struct CopyJob {
   std::uint64_t to = 0;
   DType stored = DType::kF32;
   DType dtype = DType::kF32;
-  const StoredForm* form = nullptr;      // null: the elements stay in their order
-  std::uint64_t at = 0;                  // offset of `from` in the stored tensor, in bytes
-  const WeightTables* tables = nullptr;  // where the bytes are packed values: those of the weight
-  const MatrixShape* matrix = nullptr;   // where they are to be tiled; for host memory only
+  const StoredForm* form = nullptr;  // null: the elements stay in their order
+  std::uint64_t at = 0;              // offset of `from` in the stored tensor, in bytes
+  // Where the bytes are packed values: the tables of the weight. If `dtype` is a format with
+  // blocks, its tiles are made, for host memory only; the memory must be zero before.
+  const WeightTables* tables = nullptr;
+  const MatrixShape* matrix = nullptr;  // where they are to be tiled; for host memory only
 
   bool reorders() const { return form != nullptr && form->reorders(); }
   // Whether the bytes are only copied.

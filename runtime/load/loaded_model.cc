@@ -50,6 +50,10 @@ Loaded::Loaded(const Model& model, const Plan& plan, const Schedule& schedule, M
     loaded.bytes = destination.bytes;
     if (destination.matrix != kNone && destination.tiling != Tiling::kUndone)
       loaded.tiled_rows = tiled_[destination.matrix].tiled_rows();
+    if (tensor.dequantization != kNone && is_block_format(tensor.dtype)) {
+      // Of [experts, in, out] each expert was turned.
+      loaded.tiled_rows = tensor.shape[0] * (tensor.shape.size() == 3 ? tensor.shape[2] : 1);
+    }
     if (destination.device == kNone) continue;
     if (destination.kind == DestinationKind::kDisk && tensor.dequantization != kNone) {
       packed_[id] = {id, destination.source, model.tree.quantized->weights[tensor.dequantization],

@@ -29,6 +29,9 @@ std::string why_not_as_stored(const ModelTree& tree, const Family& family) {
     const std::string what =
         "tensor " + quote(tensor.name) + " is " + std::string(dtype_name(tensor.dtype));
     if (!matrix_format(tensor.dtype)) return what + ", which has no kernel here";
+    const bool experts = tensor.shape.size() == 3 && tensor.dequantization != kNone &&
+                         family.mixture.layout == ExpertLayout::kFusedTransposed;
+    if (experts) continue;  // the load turns them
     if (tensor.shape.size() != 2) return what + ", which kernels take as a matrix only";
     if (family.transposed_weights) {
       return what + ", and " + std::string(family.model_type) + " computes with its transpose";

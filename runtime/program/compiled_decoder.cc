@@ -25,6 +25,10 @@ class CompiledDecoder final : public Decoder {
         cancel_(cancel),
         log_(log) {
     pass_.bits = bits;
+    const bool packed =
+        std::any_of(model.tree.tensors.begin(), model.tree.tensors.end(),
+                    [](const ModelTensor& tensor) { return is_block_format(tensor.dtype); });
+    if (packed) pass_.beside_bf16 = bits;
     if (log_ == nullptr) return;
     for (const auto* const steps : {&program_.body, &program_.head}) {
       for (const std::unique_ptr<Step>& step : *steps) {

@@ -53,7 +53,8 @@ void add_fused_experts(Builder& builder, const LayerRecipe& layer, DeviceIndex h
                              (second != home ? 1 : 0) + in.bias_hops + out.bias_hops;
   const bool transposed = names.layout == ExpertLayout::kFusedTransposed;
   for (std::size_t e = 0; e < recipe.routing.experts; ++e) {
-    step.experts.push_back({in.of(e, transposed), out.of(e, transposed), hops});
+    step.experts.push_back({in.of(e, transposed != in.stacked.turned),
+                            out.of(e, transposed != out.stacked.turned), hops});
   }
   step.stacks = {in.stacked.stack, out.stacked.stack};
   if (!recipe.clamped) return;

@@ -70,6 +70,8 @@ class Pass {
   std::uint64_t hops = 0;
   Activations activations;
   ActivationBits bits = ActivationBits::k24;  // beside packed weights
+  // Beside plain weights of BF16: rounded to bf16, unless the model has packed ones, too.
+  ActivationBits beside_bf16 = usual_bits(MatrixFormat::kBF16);
   std::vector<float> attention_space;
 
  private:

@@ -50,7 +50,8 @@ std::size_t Products::columns() const {
 // Whether two neighbouring parts are computed in one go. Of the disk tier, no more than one matrix
 // is in memory at a time.
 bool Products::together(const ProductPart& left, const ProductPart& right) {
-  return left.weights.format() == right.weights.format() && !left.weights.on_disk() &&
+  return left.weights.format() == right.weights.format() &&
+         left.weights.group() == right.weights.group() && !left.weights.on_disk() &&
          !right.weights.on_disk();
 }
 
@@ -68,7 +69,8 @@ void Products::run(Pass& pass, const float* from, std::size_t rows, float* to, s
                            width});
     } while (next < parts_.size() && together(first, parts_[next]));
     if (set_for != format) {
-      pass.activations.set(std::span(from, rows * columns()), columns(), format, pass.bits);
+      pass.activations.set(std::span(from, rows * columns()), columns(), format,
+                           format == MatrixFormat::kBF16 ? pass.beside_bf16 : pass.bits);
       set_for = format;
     }
     if (!transposed_) {

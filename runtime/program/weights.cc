@@ -81,7 +81,8 @@ StoredMatrix ProgramWeights::matrix(const std::string& name) const {
   const Shape& shape = tree_.tensors[tensor].shape;
   if (shape.size() != 2) throw Error("tensor " + quote(name) + " is no matrix");
   const LoadedTensor& loaded = loaded_.tensor(tensor);
-  return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows},
+  return {{*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows,
+           group_columns(loaded.dtype)},
           loaded_,
           tensor};
 }
@@ -91,18 +92,23 @@ StackedMatrices ProgramWeights::matrices(const std::string& name) const {
   const Shape& shape = tree_.tensors[tensor].shape;
   if (shape.size() != 3) throw Error("tensor " + quote(name) + " has no three dimensions");
   const LoadedTensor& loaded = loaded_.tensor(tensor);
-  if (!float_format(loaded.dtype)) {
+  const bool turned = loaded.tiled_rows > 0;
+  if (!float_format(loaded.dtype) && !turned) {
     throw Error("tensor " + quote(name) + " is " + std::string(dtype_name(loaded.dtype)) +
                 ", in which no expert of several in one tensor can be computed; --dequantize makes "
                 "plain weights");
   }
-  const MatrixFormat format = *matrix_format(loaded.dtype);
-  StackedMatrices made{std::make_shared<Stack>(loaded_, tensor), {}};
-  const std::size_t bytes = shape[1] * stored_row_bytes(format, shape[2]);
-  const auto* const data = static_cast<const std::byte*>(loaded.data);
+  Matrix expert;
+  expert.format = *matrix_format(loaded.dtype);
+  expert.rows = turned ? shape[2] : shape[1];
+  expert.columns = turned ? shape[1] : shape[2];
+  expert.tiled_rows = turned ? expert.rows : 0;
+  const std::size_t bytes = loaded.bytes / shape[0];
+  StackedMatrices made{std::make_shared<Stack>(loaded_, tensor), {}, turned};
   for (std::size_t i = 0; i < shape[0]; ++i) {
-    const std::byte* const own = data == nullptr ? nullptr : data + i * bytes;
-    made.matrices.emplace_back(Matrix{format, shape[1], shape[2], own, 0}, made.stack, i * bytes);
+    Matrix own = expert;
+    if (loaded.data != nullptr) own.data = loaded.data + i * bytes;
+    made.matrices.emplace_back(own, made.stack, i * bytes);
   }
   return made;
 }

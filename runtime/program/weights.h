@@ -62,6 +62,7 @@ class StoredMatrix {
   std::size_t rows() const { return matrix_.rows; }
   std::size_t columns() const { return matrix_.columns; }
   MatrixFormat format() const { return matrix_.format; }
+  std::size_t group() const { return matrix_.group; }  // Matrix::group
   bool on_disk() const { return matrix_.data == nullptr; }
 
   /// The matrix with its bytes. Those of the disk tier stay as long as `block` does. Throws Error
@@ -80,6 +81,7 @@ class StoredMatrix {
 struct StackedMatrices {
   std::shared_ptr<Stack> stack;
   std::vector<StoredMatrix> matrices;
+  bool turned = false;  // they are the transposes of those in the tensor
 };
 
 class ProgramWeights {
@@ -93,7 +95,7 @@ class ProgramWeights {
   DeviceIndex device(const std::string& name) const;
   StoredMatrix matrix(const std::string& name) const;
   /// Of a tensor with three dimensions: a matrix for each index of the first. Throws Error where it
-  /// is in a format with blocks.
+  /// is in a format with blocks, unless a load made it so (LoadedTensor::tiled_rows).
   StackedMatrices matrices(const std::string& name) const;
   /// All elements in float32.
   std::vector<float> floats(const std::string& name) const;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 
 #include "berth/checkpoint.h"
@@ -25,7 +26,8 @@ struct PackedWeight {
   std::uint32_t uses = 0;  // how many segments of the schedule are made of its packed values
 };
 
-// The tables of one weight, in host memory. Immutable once made, so many threads may use them.
+// The tables of one weight, in host memory. They do not change once made, so many threads may use
+// them.
 class WeightTables {
  public:
   // Reads each part of the weight once, with `read`. Throws Error naming the part where it is
@@ -41,12 +43,15 @@ class WeightTables {
   // Pointers to the tables within a copy of bytes() that begins at `base`.
   QuantTables at(const std::byte* base) const;
   QuantTables on_host() const { return at(memory_.data()); }
+  // For whoever makes tiles of the weight on several threads (tile_packed()).
+  std::mutex& seams() const { return seams_; }
 
  private:
   QuantLayout layout_;
   ZeroPointFinding zero_points_ = ZeroPointFinding::kAsSaid;
   HostArena memory_;
   std::uint64_t bytes_ = 0;
+  mutable std::mutex seams_;
   // Offsets of the tables in memory_, in bytes; kAbsent where there is no such table.
   static constexpr std::uint64_t kAbsent = ~std::uint64_t{0};
   std::uint64_t scales_ = kAbsent;

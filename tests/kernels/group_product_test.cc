@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <mutex>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "runtime/kernels/group_stretch.h"
 #include "runtime/kernels/group_tiles.h"
 #include "runtime/kernels/product.h"
 
@@ -196,6 +199,74 @@ TEST_P(GroupedProducts, OfNoNumbersAreNone) {
       ASSERT_EQ(std::isnan(found[i]), i % layout_.rows == bad) << set.name << ", output " << i;
     }
   }
+}
+
+// Cuts the packed values anywhere between two units, and tiles the pieces on several threads.
+TEST_P(GroupedProducts, HaveTilesThatAreMadeInStretches) {
+  const auto own = grouped_form(layout_, tables_);
+  ASSERT_TRUE(own);
+  if (takes_floats(own->format)) {  // a NaN, wherever the cut
+    packed_[3 * layout_.columns + 7] = std::byte{0x7F};
+    packed_[8 * layout_.columns - 1] = std::byte{0xFF};
+  }
+  std::vector<GroupedForm> forms{*own};
+  if (own->group % 64 == 0) forms.push_back({own->format, 32});
+  for (const GroupedForm& form : forms) {
+    const std::size_t bytes = tile_bytes(form.format, layout_.columns, form.group);
+    const std::size_t tiles = (layout_.rows + kTileRows - 1) / kTileRows;
+    std::vector<std::byte> expected(tiles * bytes);
+    for (std::size_t t = 0; t < tiles; ++t) {
+      make_grouped_tile(layout_, tables_, packed_.data(), t * kTileRows, form,
+                        expected.data() + t * bytes);
+    }
+    const std::size_t unit = unit_bytes(layout_.order);
+    for (const std::size_t cuts : {0, 1, 5, 60}) {
+      std::vector<std::size_t> at{0, packed_.size()};
+      for (std::size_t i = 0; i < cuts; ++i) at.push_back(random_() % packed_.size() / unit * unit);
+      std::sort(at.begin(), at.end());
+      std::vector<std::byte> found(expected.size());
+      std::mutex seams;
+      std::vector<char> said(at.size() - 1);
+      team_.run(at.size() - 1, [&](std::size_t part, std::size_t) {
+        said[part] = tile_packed(layout_, tables_, form, packed_.data() + at[part], at[part],
+                                 at[part + 1] - at[part], found.data(), seams);
+      });
+      EXPECT_EQ(std::count(said.begin(), said.end(), 1), static_cast<std::ptrdiff_t>(said.size()));
+      for (std::size_t i = 0; i < found.size(); i += 4) {  // NaN has many bits
+        float left, right;
+        std::memcpy(&left, &found[i], 4);
+        std::memcpy(&right, &expected[i], 4);
+        if (std::isnan(left) && std::isnan(right)) continue;
+        ASSERT_EQ(std::memcmp(&found[i], &expected[i], 4), 0) << cuts << " cuts, byte " << i;
+      }
+    }
+  }
+}
+
+TEST(TilePacked, SaysWhereAFormatCannotSayAZeroPointOrAScale) {
+  const std::vector<float> scales(4, 0.3F);
+  std::vector<float> zeros(4, 3);
+  QuantLayout layout;
+  layout.code = QuantCode::kU4;
+  layout.rows = 2;
+  layout.columns = layout.row_values = 64;
+  layout.group_columns = 32;
+  layout.row_step = 2;
+  layout.group_step = 1;
+  const std::vector<std::byte> packed(64);
+  std::mutex seams;
+  const auto tiled = [&](const GroupedForm& form, const QuantTables& tables) {
+    std::vector<std::byte> tile(tile_bytes(form.format, 64, form.group));
+    return tile_packed(layout, tables, form, packed.data(), 0, packed.size(), tile.data(), seams);
+  };
+  EXPECT_TRUE(tiled({MatrixFormat::kU4, 32}, {scales.data(), zeros.data()}));
+  for (const float zero : {-1.0F, 256.0F, 7.5F, std::numeric_limits<float>::quiet_NaN()}) {
+    zeros[3] = zero;
+    EXPECT_FALSE(tiled({MatrixFormat::kU4, 32}, {scales.data(), zeros.data()})) << zero;
+  }
+  layout.code = QuantCode::kF4;
+  EXPECT_FALSE(tiled({MatrixFormat::kMxfp4, 0}, {scales.data()}));
+  EXPECT_TRUE(tiled({MatrixFormat::kMxfp4, 0}, {}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, GroupedProducts, ::testing::ValuesIn(kCases),

@@ -156,16 +156,17 @@ TEST_P(Products, OfAPositionDependsOnNothingElse) {
   ThreadTeam alone(1), three(3);
   for (const InstructionSet& set : instruction_sets()) {
     if (!set.supported()) continue;
-    Activations all;
-    all.set(values, columns, format(), ActivationBits::k24);
-    const std::vector<float> together = products(weights, all, three, set);
-    for (std::size_t p = 0; p < positions; ++p) {
-      Activations one;
-      one.set(std::span(values).subspan(p * columns, columns), columns, format(),
-              ActivationBits::k24);
-      const std::vector<float> apart = products(weights, one, alone, set);
-      ASSERT_TRUE(std::equal(apart.begin(), apart.end(), together.begin() + p * rows))
-          << set.name << ", position " << p;
+    for (const ActivationBits bits : {ActivationBits::k24, usual_bits(format())}) {
+      Activations all;
+      all.set(values, columns, format(), bits);
+      const std::vector<float> together = products(weights, all, three, set);
+      for (std::size_t p = 0; p < positions; ++p) {
+        Activations one;
+        one.set(std::span(values).subspan(p * columns, columns), columns, format(), bits);
+        const std::vector<float> apart = products(weights, one, alone, set);
+        ASSERT_TRUE(std::equal(apart.begin(), apart.end(), together.begin() + p * rows))
+            << set.name << ", position " << p;
+      }
     }
   }
 }
@@ -252,7 +253,7 @@ TEST_P(Products, IsAsCloseToTheExactOneAsItsActivations) {
     for (std::size_t r = 0; r < rows; ++r) {
       double exact = 0;
       for (std::size_t c = 0; c < columns; ++c) {
-        // Beside bf16, activations are bf16.
+        // Beside bf16, activations of fewer bits are bf16.
         const double value = is_tiled(format()) ? values[c] : x.floats(0)[c];
         exact += static_cast<double>(weights.floats[r * columns + c]) * value;
       }

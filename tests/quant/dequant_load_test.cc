@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -17,6 +18,8 @@
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/convert/checksum_run.h"
+#include "runtime/kernels/group_tiles.h"
+#include "runtime/kernels/matrix.h"
 #include "runtime/load/device_sink.h"
 #include "runtime/quant/float_format.h"
 #include "runtime/quant/quant_layout.h"
@@ -25,6 +28,7 @@
 #include "tests/error_of.h"
 #include "tests/load/support.h"
 #include "tests/model/quantized_layers.h"
+#include "tests/quant/quantized_forms.h"
 
 namespace berth {
 namespace {
@@ -32,144 +36,13 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-struct Form {
-  std::string name;
-  std::string config;
-  std::vector<test::FakeTensor> tensors;
-};
-void PrintTo(const Form& form, std::ostream* out) { *out << form.name; }
-
-Form llama(const std::string& name, const std::string& quantization, const test::Layer& layer) {
-  return {name, test::small_config(quantization), test::small_tensors(layer)};
-}
-
-// Experts in MXFP4, as gpt-oss has them.
-Form gpt_oss() {
-  Form form;
-  form.name = "Mxfp4";
-  form.config = R"({"model_type":"gpt_oss","hidden_size":64,"intermediate_size":512,
-      "num_hidden_layers":1,"num_attention_heads":2,"num_key_value_heads":1,"head_dim":32,
-      "num_local_experts":3,"num_experts_per_tok":2,"vocab_size":16,"dtype":"bfloat16",
-      "quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":["lm_head"]}})";
-  const auto add = [&](const std::string& name, const Shape& shape, DType dtype = DType::kBF16) {
-    form.tensors.push_back({name, dtype, shape});
-  };
-  add("model.embed_tokens.weight", {16, 64});
-  add("model.norm.weight", {64});
-  add("lm_head.weight", {16, 64});
-  const std::string at = "model.layers.0.";
-  add(at + "input_layernorm.weight", {64});
-  add(at + "post_attention_layernorm.weight", {64});
-  add(at + "self_attn.sinks", {2});
-  for (const auto& [name, out, in] : {std::tuple("q_proj", 64, 64), std::tuple("k_proj", 32, 64),
-                                      std::tuple("v_proj", 32, 64), std::tuple("o_proj", 64, 64)}) {
-    const auto rows = static_cast<std::uint64_t>(out);
-    add(at + "self_attn." + name + ".weight", {rows, static_cast<std::uint64_t>(in)});
-    add(at + "self_attn." + name + ".bias", {rows});
-  }
-  add(at + "mlp.router.weight", {3, 64});
-  add(at + "mlp.router.bias", {3});
-  const std::string experts = at + "mlp.experts.";
-  add(experts + "gate_up_proj_bias", {3, 1024});
-  add(experts + "gate_up_proj_blocks", {3, 1024, 2, 16}, DType::kU8);
-  add(experts + "gate_up_proj_scales", {3, 1024, 2}, DType::kU8);
-  add(experts + "down_proj_bias", {3, 64});
-  add(experts + "down_proj_blocks", {3, 64, 16, 16}, DType::kU8);
-  add(experts + "down_proj_scales", {3, 64, 16}, DType::kU8);
-  return form;
-}
-
-std::vector<Form> forms() {
-  const auto compressed = [](const std::string& format, const std::string& weights) {
-    return R"({"quant_method":"compressed-tensors","format":")" + format +
-           R"(","ignore":["lm_head"],"config_groups":{"group_0":{"targets":["Linear"],"weights":)" +
-           weights + R"(,"input_activations":null}}})";
-  };
-  return {
-      llama("Fp8Blocks",
-            R"({"quant_method":"fp8","activation_scheme":"dynamic","weight_block_size":[128,128]})",
-            test::fp8_block_layer(DType::kF32)),
-      llama("Int8",
-            compressed("int-quantized", R"({"num_bits":8,"type":"int","strategy":"channel"})"),
-            test::scaled_layer(DType::kI8, 1, DType::kBF16)),
-      llama("Gptq", R"({"quant_method":"gptq","bits":4,"group_size":64,"desc_act":true})",
-            test::gptq_layer(4, 64)),
-      llama("Gptq2", R"({"quant_method":"gptq","bits":2,"group_size":32,"desc_act":false})",
-            test::gptq_layer(2, 32)),
-      llama("Awq", R"({"quant_method":"awq","bits":4,"group_size":64,"version":"gemm"})",
-            test::awq_layer(64)),
-      llama("Packed", compressed("pack-quantized", R"({"num_bits":4,"type":"int","strategy":"group",
-                  "group_size":32,"symmetric":false,"actorder":"group"})"),
-            test::packed_layer(32, true, true)),
-      llama("PackedRows", compressed("pack-quantized", R"({"num_bits":4,"type":"int",
-                  "strategy":"channel","symmetric":false})"),
-            test::packed_rows_layer()),
-      llama(
-          "Nvfp4",
-          compressed("nvfp4-pack-quantized",
-                     R"({"num_bits":4,"type":"float","strategy":"tensor_group","group_size":16})"),
-          test::nvfp4_layer()),
-      llama("Bnb4",
-            R"({"quant_method":"bitsandbytes","load_in_4bit":true,"bnb_4bit_quant_type":"nf4",
-           "bnb_4bit_use_double_quant":true})",
-            test::bnb4_layer(true)),
-      llama("Bnb8", R"({"quant_method":"bitsandbytes","load_in_8bit":true})", test::bnb8_layer()),
-      gpt_oss(),
-  };
-}
-
-// Contents of a stored tensor that make sense for its role: small positive floats, groups that
-// exist, a text that bitsandbytes writes, and any bytes for the others.
-std::vector<std::byte> contents(const Checkpoint& checkpoint, const TensorInfo& info,
-                                std::mt19937& random) {
-  std::vector<std::byte> bytes(info.bytes());
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-  if (is_convertible(info.dtype)) {
-    std::vector<float> values(info.bytes() * 8 / dtype_bits(info.dtype));
-    std::uniform_real_distribution<float> small(0.001f, 0.1f);
-    for (float& value : values) value = small(random);
-    cast_reference(values.data(), FloatFormat::kF32, bytes.data(), float_format(info.dtype),
-                   values.size());
-  } else if (info.name.ends_with("g_idx")) {
-    const bool gptq = info.name.ends_with(".g_idx");
-    const std::string scales =
-        info.name.substr(0, info.name.size() - (gptq ? 5 : 6)) + (gptq ? "scales" : "_scale");
-    const auto found = std::ranges::find(checkpoint.tensors, scales, &TensorInfo::name);
-    const auto groups = static_cast<std::uint32_t>(found->shape[gptq ? 0 : 1]);
-    for (std::size_t i = 0; i < bytes.size() / 4; ++i) {
-      const auto group = static_cast<std::uint32_t>(random() % groups);
-      std::memcpy(bytes.data() + 4 * i, &group, 4);
-    }
-  } else if (info.name.find("quant_state") != info.name.npos) {
-    std::string text = R"({"quant_type": "nf4", "nested_offset": 0.04566267505288124})";
-    text.resize(bytes.size(), ' ');
-    std::memcpy(bytes.data(), text.data(), text.size());
-  }
-  return bytes;
-}
-
-// Fills every tensor of the checkpoint in `folder` with contents, and returns these by index.
-std::vector<std::vector<std::byte>> fill(const std::filesystem::path& folder) {
-  std::mt19937 random(5);
-  const Checkpoint checkpoint = open_checkpoint(folder);
-  std::vector<std::vector<std::byte>> all;
-  std::fstream file(checkpoint.shards[0].path, std::ios::in | std::ios::out | std::ios::binary);
-  for (const TensorInfo& info : checkpoint.tensors) {
-    all.push_back(contents(checkpoint, info, random));
-    file.seekp(static_cast<std::streamoff>(info.begin));
-    file.write(reinterpret_cast<const char*>(all.back().data()),
-               static_cast<std::streamsize>(all.back().size()));
-  }
-  return all;
-}
-
-class DequantizedLoad : public ::testing::TestWithParam<Form> {
+class DequantizedLoad : public ::testing::TestWithParam<test::Form> {
  protected:
   void SetUp() override { open(DType::kBF16); }
 
   void open(DType dtype) {
     test::write_checkpoint(folder_, GetParam().config, GetParam().tensors);
-    stored_ = fill(folder_.path());
+    stored_ = test::fill(folder_.path());
     model_ = open_model(folder_.path(), dtype, Dequantize::kYes);
     options_.emulate = true;
     options_.staging = 256u << 10;
@@ -183,8 +56,26 @@ class DequantizedLoad : public ::testing::TestWithParam<Form> {
     return testing::make_test_plan(model_, tensors, mode);
   }
 
+  PackedWeight weight_of(TensorId id) const {
+    const ModelTensor& tensor = model_.tree.tensors[id];
+    return {id, tensor.source, model_.tree.quantized->weights[tensor.dequantization],
+            quant_layout(model_.tree, id, tensor.source, *model_.checkpoint), 1};
+  }
+  void with_tables(const PackedWeight& weight,
+                   const std::function<void(const QuantTables&)>& work) const {
+    const Checkpoint& checkpoint = *model_.checkpoint;
+    const WeightTables tables(
+        checkpoint, weight, model_.tree.quantized->schemes[weight.made.scheme],
+        [&](std::uint32_t, std::uint64_t begin, std::uint64_t, std::byte* to) {
+          const auto part = std::ranges::find(checkpoint.tensors, begin, &TensorInfo::begin);
+          const auto& bytes = stored_[static_cast<std::size_t>(part - checkpoint.tensors.begin())];
+          std::memcpy(to, bytes.data(), bytes.size());
+        });
+    work(tables.on_host());
+  }
+
   // What the plain loop makes of the whole weight.
-  std::vector<std::byte> expected(TensorId id) const {
+  virtual std::vector<std::byte> expected(TensorId id) const {
     const ModelTensor& tensor = model_.tree.tensors[id];
     const std::vector<std::byte>& packed = stored_[tensor.source];
     if (tensor.dequantization == kNone && tensor.stored == tensor.dtype) return packed;
@@ -194,19 +85,11 @@ class DequantizedLoad : public ::testing::TestWithParam<Form> {
                      float_format(tensor.dtype), tensor.elements());
       return made;
     }
-    const Checkpoint& checkpoint = *model_.checkpoint;
-    const PackedWeight weight{id, tensor.source,
-                              model_.tree.quantized->weights[tensor.dequantization],
-                              quant_layout(model_.tree, id, tensor.source, checkpoint), 1};
-    const WeightTables tables(
-        checkpoint, weight, model_.tree.quantized->schemes[weight.made.scheme],
-        [&](std::uint32_t, std::uint64_t begin, std::uint64_t, std::byte* to) {
-          const auto part = std::ranges::find(checkpoint.tensors, begin, &TensorInfo::begin);
-          const auto& bytes = stored_[static_cast<std::size_t>(part - checkpoint.tensors.begin())];
-          std::memcpy(to, bytes.data(), bytes.size());
-        });
-    dequantize_reference(weight.layout, tables.on_host(), packed.data(), 0, packed.size(),
-                         made.data(), float_format(tensor.dtype));
+    const PackedWeight weight = weight_of(id);
+    with_tables(weight, [&](const QuantTables& tables) {
+      dequantize_reference(weight.layout, tables, packed.data(), 0, packed.size(), made.data(),
+                           float_format(tensor.dtype));
+    });
     return made;
   }
 
@@ -300,7 +183,7 @@ TEST_P(DequantizedLoad, ReadsPartsAlikeWithAndWithoutDimensionsOfOne) {
       tensor.shape = shape;
     }
     test::write_checkpoint(folder, GetParam().config, tensors);
-    ASSERT_EQ(fill(folder.path()), stored_);
+    ASSERT_EQ(test::fill(folder.path()), stored_);
     model_ = open_model(folder.path(), DType::kBF16, Dequantize::kYes);
     expect_loaded(*load(model_, plan_over({"0", "cpu"}, CpuMemory::kPrivate), options_, {}));
   }
@@ -326,7 +209,114 @@ TEST_P(DequantizedLoad, PlansWhatItHolds) {
   EXPECT_EQ(bytes, 2 * model_.tree.parameters());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DequantizedLoad, ::testing::ValuesIn(forms()),
+// The same weights, each as one tensor of tiles.
+class GroupedLoad : public DequantizedLoad {
+ protected:
+  void SetUp() override {
+    open(DType::kBF16);
+    model_ = open_model(folder_.path(), std::nullopt, Dequantize::kPacked);
+  }
+  std::vector<std::byte> expected(TensorId id) const override {
+    const ModelTensor& tensor = model_.tree.tensors[id];
+    if (tensor.dequantization == kNone || !is_block_format(tensor.dtype)) {
+      return DequantizedLoad::expected(id);
+    }
+    const auto form = grouped_form(tensor.dtype);
+    const PackedWeight weight = weight_of(id);
+    const std::size_t bytes = tile_bytes(form->format, weight.layout.columns, form->group);
+    std::vector<std::byte> made(tensor.bytes());
+    EXPECT_EQ(made.size(), weight.layout.rows / kTileRows * bytes);
+    with_tables(weight, [&](const QuantTables& tables) {
+      for (std::uint64_t row = 0; row < weight.layout.rows; row += kTileRows) {
+        make_grouped_tile(weight.layout, tables, stored_[tensor.source].data(), row, *form,
+                          made.data() + row / kTileRows * bytes);
+      }
+    });
+    return made;
+  }
+};
+
+TEST_P(GroupedLoad, MakesTilesOfAllQuantisedWeights) {
+  std::size_t grouped = 0;
+  for (const ModelTensor& tensor : model_.tree.tensors) {
+    EXPECT_EQ(is_block_format(tensor.dtype), tensor.dequantization != kNone) << tensor.name;
+    grouped += is_block_format(tensor.dtype);
+  }
+  EXPECT_GE(grouped, 2u);
+  for (const CpuMemory mode : {CpuMemory::kMmap, CpuMemory::kPrivate}) {
+    const Plan plan = plan_over({"0", "cpu", "1", "disk"}, mode);
+    const auto loaded = load(model_, plan, options_, {});
+    expect_loaded(*loaded);
+    for (TensorId id = 0; id < model_.tree.tensors.size(); ++id) {
+      const ModelTensor& tensor = model_.tree.tensors[id];
+      const bool experts = tensor.shape.size() == 3;
+      const std::uint64_t rows = !is_block_format(tensor.dtype) ? 0
+                                 : experts                      ? tensor.shape[0] * tensor.shape[2]
+                                                                : tensor.shape[0];
+      EXPECT_EQ(loaded->tensor(id).tiled_rows, rows) << tensor.name;
+    }
+  }
+}
+
+TEST_P(GroupedLoad, PlansAndHoldsAboutWhatIsStored) {
+  const auto loaded = load(model_, plan_over({"0", "cpu"}, CpuMemory::kPrivate), options_, {});
+  std::uint64_t bytes = 0;
+  for (const DeviceLoad& device : loaded->report().devices) bytes += device.loaded;
+  EXPECT_EQ(bytes, model_.tree.bytes());
+  EXPECT_LT(bytes, model_.checkpoint->bytes() * 9 / 8);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GroupedLoad, ::testing::ValuesIn(test::grouped_forms()),
+                         [](const auto& value) { return value.param.name; });
+
+// A file that says that inputs are in order, and has them in another one, is found out as it is
+// loaded; so are weights that are said to be for a real GPU.
+TEST(GroupedLoads, AreRefusedWhereTilesCannotSayTheWeight) {
+  test::TempFolder folder;
+  const auto forms = test::grouped_forms();
+  const auto& form = *std::ranges::find(forms, "Gptq", &test::Form::name);
+  test::write_checkpoint(folder, form.config, form.tensors);
+  test::fill(folder.path());
+  const Model model = open_model(folder.path(), std::nullopt, Dequantize::kPacked);
+  const auto order = std::ranges::find_if(model.checkpoint->tensors, [](const TensorInfo& info) {
+    return info.name.ends_with("g_idx");
+  });
+  {
+    std::fstream file(model.checkpoint->shards[0].path,
+                      std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(order->begin)).put(1);
+  }
+  const Model changed = open_model(folder.path(), std::nullopt, Dequantize::kPacked);
+  LoadOptions options;
+  std::vector<testing::TestTensor> tensors(changed.tree.tensors.size());
+  const Plan plan = testing::make_test_plan(changed, tensors, CpuMemory::kPrivate);
+  EXPECT_THAT(
+      testing::error_of([&] { load(changed, plan, options, {}); }),
+      HasSubstr("no kernel computes with this weight as U4_G64: the inputs of the weight are "
+                "in an order of their own (act-order); --dequantize makes a plain one"));
+}
+
+// desc_act, where it is true or not said, and groups that 32 does not divide: plain weights.
+TEST(GroupedLoads, LeaveOutWhatNoFormatSays) {
+  const auto dtype_of = [](const std::string& config, const test::Layer& layer) {
+    test::TempFolder folder;
+    test::write_checkpoint(folder, test::small_config(config), test::small_tensors(layer));
+    const Model model = open_model(folder.path(), std::nullopt, Dequantize::kPacked);
+    const auto found = std::ranges::find(model.tree.tensors, "model.layers.0.mlp.up_proj.weight",
+                                         &ModelTensor::name);
+    return found->dtype;
+  };
+  const std::string gptq = R"({"quant_method":"gptq","bits":4,"group_size":128)";
+  EXPECT_EQ(dtype_of(gptq + R"(,"desc_act":false})", test::gptq_layer(4, 128)), DType::kU4G128);
+  EXPECT_EQ(dtype_of(gptq + R"(,"desc_act":true})", test::gptq_layer(4, 128)), DType::kBF16);
+  EXPECT_EQ(dtype_of(gptq + "}", test::gptq_layer(4, 128)), DType::kBF16);
+  EXPECT_EQ(dtype_of(gptq + "}", test::gptq_layer(4, 128, false)), DType::kU4G128);
+  EXPECT_EQ(dtype_of(R"({"quant_method":"gptq","bits":8,"group_size":128,"desc_act":false})",
+                     test::gptq_layer(8, 128)),
+            DType::kBF16);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DequantizedLoad, ::testing::ValuesIn(test::quantized_forms()),
                          [](const auto& value) { return value.param.name; });
 
 class FailingReader final : public Reader {
@@ -392,7 +382,7 @@ TEST_P(DequantizedFault, GroupsThatDoNotExistAreRefused) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Gptq, DequantizedFault, ::testing::Values(forms()[2]));
+INSTANTIATE_TEST_SUITE_P(Gptq, DequantizedFault, ::testing::Values(test::quantized_forms()[2]));
 
 class SymmetricGptq : public DequantizedLoad {
  protected:
@@ -426,7 +416,7 @@ TEST_P(SymmetricGptq, SaysWhereItTakesZeroPointsByTheirValues) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Gptq, SymmetricGptq, ::testing::Values(forms()[2]));
+INSTANTIATE_TEST_SUITE_P(Gptq, SymmetricGptq, ::testing::Values(test::quantized_forms()[2]));
 
 // Plain FP8 weights have no parts to read, so these tests are about the memory that the cache
 // allows.

@@ -123,11 +123,13 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
                           std::optional<DType> dtype, Dequantize dequantize) {
   const ModelConfig* config = skeleton.config.get();
   ModelTree tree;
-  const bool plain = dequantize == Dequantize::kYes;
+  const bool plain = dequantize != Dequantize::kNo;
+  const bool grouped = dequantize == Dequantize::kPacked;
   if (skeleton.architecture) {
     const Architecture& architecture = *skeleton.architecture;
     Quantization quantization = read_quantization(*config, architecture.fp8_dtypes);
     if (plain) quantization.plain_dtype = plain_dtype(config, dtype);
+    quantization.grouped = grouped;
     if (checkpoint) {
       try {
         match_checkpoint(skeleton.built, architecture, *config, quantization, *checkpoint, dtype);
@@ -160,7 +162,9 @@ ModelTree join_model_tree(Skeleton skeleton, const std::string& name, const Chec
   } else {
     tree = estimated_tree(*config, dtype);
   }
-  if (plain && checkpoint) dequantize_plain_fp8(tree, *checkpoint, plain_dtype(config, dtype));
+  if (plain && checkpoint) {
+    dequantize_plain_fp8(tree, *checkpoint, plain_dtype(config, dtype), grouped);
+  }
   tree.name = name;
   return tree;
 }

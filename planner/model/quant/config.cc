@@ -165,6 +165,7 @@ class QuantizationReader {
     out_.known = !flag("is_marlin_format");
     QuantScheme scheme;
     read_gptq_zeros(config_, out_);
+    out_.in_order = gptq_inputs_in_order(config_);
     scheme.zeros = out_.zeros;
     scheme.symmetric = out_.symmetric;
     scheme.format = QuantFormat::kGptq;

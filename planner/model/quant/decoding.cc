@@ -70,6 +70,19 @@ void read_gptq_zeros(const ModelConfig& config, Quantization& quantization) {
   quantization.symmetric = disagree ? std::nullopt : own ? own : beside;
 }
 
+bool gptq_inputs_in_order(const ModelConfig& config) {
+  bool any = false;
+  for (const std::string& root : {kRoot, kBeside}) {
+    for (const std::string& key : config.keys(root)) {
+      if (key != root + "desc_act" && !key.ends_with(".desc_act")) continue;
+      const std::optional<bool> shuffled = said(config, key);
+      if (!shuffled || *shuffled) return false;
+      any = true;
+    }
+  }
+  return any;
+}
+
 std::string rotation_problem(const ModelConfig& config) {
   constexpr const char* kWhat =
       ": activations are rotated as well as weights, which Berth cannot compute";

@@ -21,6 +21,10 @@ std::optional<bool> said(const ModelConfig& config, const std::string& key);
 // where the two disagree, and `known` and `undecodable` for a checkpoint_format of another layout.
 void read_gptq_zeros(const ModelConfig& config, Quantization& quantization);
 
+// Whether the config says of GPTQ's weights that inputs are in the order of their groups: desc_act
+// is false wherever it is set, and is set.
+bool gptq_inputs_in_order(const ModelConfig& config);
+
 // Why weights cannot be decoded as if they were a plain model's: some tools rotate weights and,
 // while the model runs, activations too. "" if nothing is rotated.
 std::string rotation_problem(const ModelConfig& config);

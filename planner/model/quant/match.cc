@@ -257,7 +257,7 @@ ModelTensor QuantMatcher::tensor_of(const Entry& entry, ModuleId module) const {
 void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
                           const std::vector<QuantPart>& parts) {
   if (quantization_.plain_dtype) {
-    return accept_plain(group, scheme, parts, *quantization_.plain_dtype);
+    return accept_plain(group, scheme, parts);
   }
   const ModuleId module = tree_.tensors[group.weight].module;
   Replacement replacement{group.weight, {}};
@@ -283,7 +283,7 @@ void QuantMatcher::accept(const Group& group, const QuantScheme& scheme,
 
 // The weight stays in the tree as the unquantised model has it, and remembers what it is made of.
 void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
-                                const std::vector<QuantPart>& parts, DType dtype) {
+                                const std::vector<QuantPart>& parts) {
   ModelTensor& weight = tree_.tensors[group.weight];
   const bool transposed = is_transposed(tree_.modules[weight.module]);
   const std::string problem = dequantization_problem(scheme, weight.shape, transposed);
@@ -310,7 +310,7 @@ void QuantMatcher::accept_plain(const Group& group, const QuantScheme& scheme,
       tree_.ignored_bytes += info.bytes();
     }
   }
-  weight.dtype = dtype;
+  weight.dtype = made_dtype(quantization_, scheme, weight, made);
   weight.dequantization = static_cast<std::uint32_t>(quantized_weights(tree_).weights.size());
   quantized_weights(tree_).weights.push_back(made);
   shares_[scheme_label(scheme)] += weight.elements();

@@ -68,7 +68,7 @@ class QuantMatcher {
   bool config_decides(const QuantScheme& stored) const;
   void accept(const Group& group, const QuantScheme& scheme, const std::vector<QuantPart>& parts);
   void accept_plain(const Group& group, const QuantScheme& scheme,
-                    const std::vector<QuantPart>& parts, DType dtype);
+                    const std::vector<QuantPart>& parts);
   void accept_unknown(const Group& group);
   void untie(TensorId id);
   void require_scales() const;

@@ -150,7 +150,7 @@ std::vector<ModelTensor> promised(ModelTree& tree, const ModelTensor& weight,
   return out;
 }
 
-// Makes the weight a plain one of plain_dtype, which is made from what a config promises to be
+// Makes the weight one of made_dtype(), which is made from what a config promises to be
 // stored.
 void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme& scheme,
                          const std::vector<QuantPart>& parts, const Quantization& quantization) {
@@ -173,7 +173,7 @@ void dequantize_promised(ModelTree& tree, ModelTensor& weight, const QuantScheme
     made.table_bytes += table_bytes(*role, bytes, elements);
   }
   weight.stored = parts[0].dtype;
-  weight.dtype = *quantization.plain_dtype;
+  weight.dtype = made_dtype(quantization, scheme, weight, made);
   weight.dequantization = static_cast<std::uint32_t>(quantized_weights(tree).weights.size());
   quantized_weights(tree).weights.push_back(made);
 }
@@ -290,6 +290,17 @@ const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& 
   const bool fits =
       fills_words(*scheme, tensor, transposed) && fills_groups(*scheme, tensor, transposed);
   return fits ? scheme : nullptr;
+}
+
+DType made_dtype(const Quantization& quantization, const QuantScheme& scheme,
+                 const ModelTensor& weight, const Dequantization& made) {
+  const bool shuffled = scheme.format == QuantFormat::kGptq && !quantization.in_order &&
+                        made.part(QuantRole::kOrder) != kNone;
+  std::optional<DType> grouped;
+  if (quantization.grouped && !shuffled) {
+    grouped = grouped_dtype(scheme, weight.stored, weight.shape);
+  }
+  return grouped.value_or(*quantization.plain_dtype);
 }
 
 void quantize_tree(ModelTree& tree, const Quantization& quantization, const ModelConfig& config,

@@ -12,6 +12,7 @@
 #include "berth/model.h"
 #include "planner/model/quant/module_patterns.h"
 #include "planner/model/tree/config.h"
+#include "planner/model/tree/dequantization.h"
 #include "planner/model/tree/quant_format.h"
 
 namespace berth {
@@ -44,6 +45,9 @@ struct Quantization {
   bool conv1d = false;                               // GPT-2's Conv1D is converted too
   std::map<std::string, DType, std::less<>> dtypes;  // of other tensors, by last name
   std::optional<DType> plain_dtype;  // if set, weights are dequantised; the tree stays plain
+  bool grouped = false;              // then: to grouped_dtype() where there is one
+  // GPTQ: the files that describe the model say that inputs are in the order of their groups.
+  bool in_order = false;
 };
 
 using DTypesByName = std::map<std::string, DType, std::less<>>;
@@ -51,6 +55,11 @@ using DTypesByName = std::map<std::string, DType, std::less<>>;
 // The scheme of a weight, or null if the weight stays as it is.
 const QuantScheme* scheme_of(const Quantization& quantization, const ModelTree& tree,
                              const ModelTensor& tensor);
+
+// The dtype of a weight that is made from what is stored: plain_dtype, or grouped_dtype() where
+// that is asked for and possible. Its `stored` is the dtype of the packed values.
+DType made_dtype(const Quantization& quantization, const QuantScheme& scheme,
+                 const ModelTensor& weight, const Dequantization& made);
 
 // Reads the config. `fp8_dtypes` are the family's own (Architecture::fp8_dtypes). Throws Error for
 // values that the method cannot have. A method that is not known is not an error here.

@@ -87,6 +87,52 @@ std::string dequantization_problem(const QuantScheme& scheme, std::span<const st
   return no_kernel(scheme);
 }
 
+std::optional<DType> grouped_dtype(const QuantScheme& scheme, DType packed,
+                                   std::span<const std::uint64_t> shape) {
+  constexpr std::uint64_t kTileRows = 16, kLeastGroup = 32;
+  if (scheme.format == QuantFormat::kMxfp4) {  // [experts, in, out]
+    const bool whole = shape.size() == 3 && shape[1] % kMxBlock == 0 && shape[2] % kMxBlock == 0;
+    return whole ? std::optional(DType::kMXFP4) : std::nullopt;
+  }
+  if (shape.size() != 2 || shape[0] % kTileRows != 0 || shape[1] % kLeastGroup != 0) {
+    return std::nullopt;
+  }
+  const bool each_group = scheme.grain == ScaleGrain::kGroup || scheme.grain == ScaleGrain::kTile;
+  std::uint64_t group = each_group && scheme.group != 0 ? scheme.group : shape[1];
+  constexpr DType kCodes[] = {DType::kU4G32, DType::kU4G64, DType::kU4G128};
+  constexpr DType kE4M3[] = {DType::kF8E4M3G32, DType::kF8E4M3G64, DType::kF8E4M3G128};
+  constexpr DType kE5M2[] = {DType::kF8E5M2G32, DType::kF8E5M2G64, DType::kF8E5M2G128};
+  std::span<const DType> formats;
+  switch (scheme.format) {
+    case QuantFormat::kScaled:
+      if (scheme.zero_points) return std::nullopt;
+      if (packed == DType::kF8E4M3) formats = kE4M3;
+      if (packed == DType::kF8E5M2) formats = kE5M2;
+      break;
+    case QuantFormat::kPacked:
+      if (scheme.bits == 4 && !scheme.input_order) formats = kCodes;
+      break;
+    case QuantFormat::kGptq:
+    case QuantFormat::kAwq:
+    case QuantFormat::kAwqGemv:
+      if (scheme.bits == 4) formats = kCodes;
+      group = scheme.group == 0 ? shape[1] : scheme.group;
+      break;
+    case QuantFormat::kPackedFloat:
+      if (scheme.scales == DType::kU8 && scheme.group == kMxBlock) return DType::kMXFP4;
+      break;
+    default:
+      break;
+  }
+  // The largest groups that divide those of the weight.
+  std::optional<DType> found;
+  for (const DType format : formats) {
+    const std::uint64_t own = dtype_block(format).elements;
+    if (group % own == 0 && shape[1] % own == 0) found = format;
+  }
+  return found;
+}
+
 // Tables hold 32-bit floats or indices. Zero points become unpacked, and a word packs at most 16.
 std::uint64_t table_bytes(QuantRole role, std::uint64_t stored_bytes, std::uint64_t elements) {
   switch (role) {
@@ -131,7 +177,8 @@ void require_in_order(const Checkpoint& checkpoint, std::uint32_t tensor) {
               "with .contiguous()");
 }
 
-void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype) {
+void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype,
+                          bool grouped) {
   for (ModelTensor& tensor : tree.tensors) {
     if (tensor.source == kNone || tensor.dequantization != kNone || !is_fp8(tensor.stored)) {
       continue;
@@ -147,6 +194,9 @@ void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType d
     std::vector<Dequantization>& weights = quantized_weights(tree).weights;
     tensor.dequantization = static_cast<std::uint32_t>(weights.size());
     tensor.dtype = dtype;
+    if (grouped) {
+      tensor.dtype = grouped_dtype(scheme, tensor.stored, tensor.shape).value_or(dtype);
+    }
     weights.push_back(made);
   }
   follow_ties(tree);

@@ -62,6 +62,13 @@ std::optional<QuantRole> quant_role(const QuantScheme& scheme, const std::string
 std::string dequantization_problem(const QuantScheme& scheme, std::span<const std::uint64_t> shape,
                                    bool transposed);
 
+// The format in which kernels for host memory compute with a weight of `shape` that is stored as
+// `packed` in this way: one that says the same codes, scales and zero points. Nothing where there
+// is none: other codes, rows that do not fill tiles of 16, groups that 32 does not divide. Inputs
+// must be in the order of their groups.
+std::optional<DType> grouped_dtype(const QuantScheme& scheme, DType packed,
+                                   std::span<const std::uint64_t> shape);
+
 // Throws Error for a part of a quantised weight that is a strided view of a PyTorch file: the
 // kernels read parts as they are stored.
 void require_in_order(const Checkpoint& checkpoint, std::uint32_t tensor);
@@ -75,7 +82,8 @@ std::uint32_t add_scheme(ModelTree& tree, const QuantScheme& scheme);
 // Gives tied tensors the dtype and dequantisation that the first of their group received.
 void follow_ties(ModelTree& tree);
 
-// Gives a dequantisation to `dtype` to every FP8 tensor that is stored plainly, without scales.
-void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype);
+// Gives a dequantisation to `dtype` to every FP8 tensor that is stored plainly, without scales; or,
+// if `grouped`, to grouped_dtype() where there is one.
+void dequantize_plain_fp8(ModelTree& tree, const Checkpoint& checkpoint, DType dtype, bool grouped);
 
 }  // namespace berth
