@@ -69,11 +69,13 @@ std::string dequantization_notes(const ModelTree& tree) {
   }
   std::string notes;
   for (const auto& [dtype, size] : sizes) {
-    notes +=
-        fmt::format("note: {} weights are {} {} as they are loaded ({} become {})\n",
-                    tree.quantization.empty() ? "FP8" : tree.quantization,
-                    is_block_format(dtype) ? "kept quantised, in tiles of" : "dequantised to",
-                    weight_format_name(dtype), format_size(size.stored), format_size(size.made));
+    const std::string name = weight_format_name(dtype);
+    const std::string what = is_block_format(dtype)
+                                 ? "are kept quantised, in tiles of " + name
+                                 : "are dequantised to " + name + " as they are loaded";
+    notes += fmt::format("note: {} weights {} ({} become {})\n",
+                         tree.quantization.empty() ? "FP8" : tree.quantization, what,
+                         format_size(size.stored), format_size(size.made));
   }
   return notes;
 }

@@ -283,7 +283,7 @@ std::optional<Model> open_to_run_as_stored(const Options& options, Prediction pr
 // stderr.
 Model open_for(const Options& options, std::optional<DType> dtype, std::optional<Dequantize> asked,
                Prediction prediction) {
-  if (options.command == Command::kRun && !dtype && !asked) {
+  if (options.command == Command::kRun && !dtype && asked != Dequantize::kYes) {
     if (std::optional<Model> stored = open_to_run_as_stored(options, prediction)) {
       return std::move(*stored);
     }

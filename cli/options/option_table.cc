@@ -206,7 +206,7 @@ constexpr OptionRow kOptions[] = {
      .help = "quantised weights become plain ones of --dtype as they are loaded",
      .guide = "quantised weights become plain ones of `--dtype` as they are loaded, "
               "[by format](#model-what-can-be-named)",
-     .otherwise = "off; a `run` turns those that no kernel computes with",
+     .otherwise = "off; a `run` turns those that no kernel computes with, unless it is `false`",
      .value = on<&Settings::dequantize>()},
     {.flag = "--mtp",
      .key = "mtp",

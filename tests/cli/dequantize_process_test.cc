@@ -132,28 +132,48 @@ TEST_F(DequantizeProcess, FollowsAPlanMadeWithIt) {
 }
 
 TEST_F(DequantizeProcess, RunComputesWhatThePlainWeightsDo) {
-  const auto run = [&](const std::filesystem::path& model, const std::string& logits) {
-    return berth({"run", model, "--prompt-ids", "3,17,5,80", "-n", "5", "--logits",
-                  folder_.path() / (logits + ".logits")});
+  const auto run = [&](const std::filesystem::path& model, const std::string& logits,
+                       std::vector<std::string> more) {
+    std::vector<std::string> arguments{
+        "run", model, "--prompt-ids", "3,17,5,80",
+        "-n",  "5",   "--logits",     folder_.path() / (logits + ".logits")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return berth(arguments);
   };
-  const Answer quantised = run(quantised_, "quantised");
-  const Answer plain = run(plain_, "plain");
+  const Answer quantised = run(quantised_, "quantised", {"--dequantize"});
+  const Answer plain = run(plain_, "plain", {});
   ASSERT_EQ(quantised.exit_code, 0) << quantised.talk;
   ASSERT_EQ(plain.exit_code, 0) << plain.talk;
   EXPECT_EQ(quantised.out, plain.out);
   EXPECT_EQ(read_file(folder_.path() / "quantised.logits"),
             read_file(folder_.path() / "plain.logits"));
-  EXPECT_THAT(quantised.talk,
-              HasSubstr("note: FP8 weights are dequantised to bfloat16 as they are loaded"));
   EXPECT_THAT(plain.talk, Not(HasSubstr("dequantised")));
+  const Answer floats = run(plain_, "plain", {"--dtype", "float32"});
+  for (const auto& more :
+       {std::vector<std::string>{}, {"--max-memory", "0=150KiB,cpu=1GiB", "--emulate"}}) {
+    const Answer kept = run(quantised_, "kept", more);
+    ASSERT_EQ(kept.exit_code, 0) << kept.talk;
+    EXPECT_EQ(kept.out, floats.out);
+    EXPECT_THAT(kept.talk, HasSubstr("note: FP8 weights are kept quantised, in tiles of "
+                                     "f8_e4m3_g128 ("));
+  }
 }
 
-TEST_F(DequantizeProcess, RunSaysWhatToDoWhereItMayNot) {
+TEST_F(DequantizeProcess, RunKeepsThemQuantisedOrSaysWhatToDo) {
   const std::string file = folder_.path() / "deploy.yaml";
   std::ofstream(file) << "model: quantised\ndequantize: false\nrun: {prompt_ids: [1]}\n";
+  const Answer kept = berth({"run", file});
+  EXPECT_EQ(kept.exit_code, 0) << kept.talk;
+  EXPECT_THAT(kept.talk, HasSubstr("kept quantised"));
+  const auto int8 = folder_.path() / "int8";
+  std::filesystem::create_directory(int8);
+  std::ofstream(int8 / "config.json")
+      << test::small_config(R"({"quant_method":"bitsandbytes","load_in_8bit":true})");
+  test::write_safetensors(int8 / "model.safetensors", test::small_tensors(test::bnb8_layer()));
+  std::ofstream(file) << "model: int8\ndequantize: false\nrun: {prompt_ids: [1]}\n";
   const Answer answer = berth({"run", file});
   EXPECT_EQ(answer.exit_code, 1);
-  EXPECT_THAT(answer.talk, HasSubstr("FP8 weights cannot be run as they are stored (tensor "));
+  EXPECT_THAT(answer.talk, HasSubstr("weights cannot be run as they are stored (tensor "));
 }
 
 // Packed weights are run as they are stored unless asked otherwise, and say the same.
