@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "cuda/cast_bits.h"
@@ -62,6 +63,21 @@ ActivationBlock quantize_reference(const float* values, MatrixFormat format, Act
   return block;
 }
 
+void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to) {
+  constexpr std::size_t kSideBySide = 16;
+  const std::size_t count = rows.size() / columns;
+  for (std::size_t first = 0; first < count; first += kSideBySide) {
+    const std::size_t width = std::min(kSideBySide, count - first);
+    for (std::size_t p = 0; p < width; ++p) {
+      const std::uint16_t* const from = rows.data() + (first + p) * columns;
+      std::uint16_t* const own = to + first * columns + 2 * p;
+      for (std::size_t pair = 0; pair < columns / 2; ++pair) {
+        std::memcpy(own + pair * 2 * width, from + 2 * pair, 2 * sizeof *from);
+      }
+    }
+  }
+}
+
 void Activations::set(std::span<const float> values, std::size_t columns, MatrixFormat format,
                       ActivationBits bits) {
   columns_ = columns;
@@ -71,6 +87,7 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   blocks_.clear();
   floats_.clear();
   bf16_.clear();
+  pairs_.clear();
   if (!takes_floats(format)) {
     blocks_.resize(positions_ * (columns / 32));
     const TileShape shape = tile_shape(format);
@@ -87,6 +104,9 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   bf16_.resize(floats_.size());
   std::transform(floats_.begin(), floats_.end(), bf16_.begin(), float_to_bf16);
   std::transform(bf16_.begin(), bf16_.end(), floats_.begin(), bf16_to_float);
+  if (!instruction_set().reads_pairs()) return;
+  pairs_.resize(bf16_.size());
+  put_in_pairs(bf16_, padded_, pairs_.data());
 }
 
 }  // namespace berth

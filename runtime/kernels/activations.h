@@ -39,6 +39,10 @@ struct LineAllocator {
   bool operator==(const LineAllocator&) const = default;
 };
 
+/// Reorders rows of `columns` numbers each, an even number, so that pairs of neighbouring ones of
+/// 16 rows stand side by side: [columns / 2, 16, 2], and with fewer rows at the end.
+void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to);
+
 /// The activations of some positions, made ready for products with matrices of one format.
 class Activations {
  public:
@@ -64,6 +68,11 @@ class Activations {
   const std::uint16_t* bf16(std::size_t position) const {
     return bf16_.empty() ? nullptr : bf16_.data() + position * padded_;
   }
+  /// The same for AMX, where the instruction set reads them: the pairs of 16 positions side by
+  /// side, from a multiple of 16 on, or of as many as are left. Put there by put_in_pairs().
+  const std::uint16_t* pairs(std::size_t position) const {
+    return pairs_.empty() ? nullptr : pairs_.data() + position * padded_;
+  }
   /// From a position to the next: a multiple of 32, and an odd one, so that the same columns of
   /// neighbouring positions do not compete for the same lines of a cache.
   std::size_t padded_columns() const { return padded_; }
@@ -76,6 +85,7 @@ class Activations {
   std::vector<ActivationBlock> blocks_;
   std::vector<float, LineAllocator<float>> floats_;
   std::vector<std::uint16_t, LineAllocator<std::uint16_t>> bf16_;
+  std::vector<std::uint16_t, LineAllocator<std::uint16_t>> pairs_;
 };
 
 }  // namespace berth

@@ -1,8 +1,7 @@
 // Products of tiles with five positions and more by AMX: 32 columns (or 16) of 16 rows with up to
 // 16 positions at once. The sums are exact integers, and what follows is that of tile_loops.h, so
 // the bits are those of all other instruction sets. Fewer positions wait for memory, not for
-// products, and bf16 keeps its own instruction: AMX sums bf16 in another order, so that one
-// position and many would not agree.
+// products. (bf16: amx_bf16_loop.h.)
 #include "runtime/kernels/amx_tiles.h"
 #include "runtime/kernels/tile_loops.h"
 

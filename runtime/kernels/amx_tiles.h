@@ -1,12 +1,14 @@
 // The operations of AMX that products need, and the same in plain C++, so that tests run the loops
 // on every processor. Both have tiles 0 to 7 of up to 16 rows of 64 bytes; only the rows and bytes
 // that were configured take part. (Intel 64 and IA-32 Architectures Software Developer's Manual,
-// volume 2: LDTILECFG, TILELOADD, TILEZERO, TDPBSUD, TILESTORED, TILERELEASE.)
+// volume 2: LDTILECFG, TILELOADD, TILEZERO, TDPBSUD, TDPBF16PS, TILESTORED, TILERELEASE.)
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#include "cuda/cast_bits.h"
 
 namespace berth {
 namespace {
@@ -42,6 +44,12 @@ struct AmxTiles {
   template <int kSums, int kLeft, int kRight>
   void multiply() {
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kLeft), "i"(kRight));
+  }
+  // Adds to f32 sums products of pairs of bf16: of a row of kLeft with a column of kRight, whose
+  // rows have a pair for each column.
+  template <int kSums, int kLeft, int kRight>
+  void multiply_bf16() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kLeft), "i"(kRight));
   }
 };
 #endif
@@ -86,6 +94,29 @@ struct EmulatedTiles {
                 static_cast<std::int8_t>(bytes[kLeft][m][4 * k + i]) * bytes[kRight][k][4 * n + i];
           }
         }
+        std::memcpy(&bytes[kSums][m][4 * n], &sum, sizeof sum);
+      }
+    }
+  }
+  template <int kSums, int kLeft, int kRight>
+  void multiply_bf16() {
+    const auto number = [&](int tile, std::size_t row, std::size_t i) {
+      std::uint16_t bits;
+      std::memcpy(&bits, &bytes[tile][row][2 * i], sizeof bits);
+      return bf16_to_float(bits);
+    };
+    for (std::size_t m = 0; m < config.rows[kSums]; ++m) {
+      for (std::size_t n = 0; n < config.row_bytes[kSums] / 4u; ++n) {
+        float sums[2] = {0, 0};  // of the first and of the second of each pair
+        for (std::size_t k = 0; k < config.row_bytes[kLeft] / 4u; ++k) {
+          for (std::size_t i = 0; i < 2; ++i) {
+            sums[i] =
+                __builtin_fmaf(number(kLeft, m, 2 * k + i), number(kRight, k, 2 * n + i), sums[i]);
+          }
+        }
+        float sum;
+        std::memcpy(&sum, &bytes[kSums][m][4 * n], sizeof sum);
+        sum += sums[0] + sums[1];
         std::memcpy(&bytes[kSums][m][4 * n], &sum, sizeof sum);
       }
     }

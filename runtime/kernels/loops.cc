@@ -23,7 +23,7 @@ namespace berth {
 #define BERTH_LOOPS_BUT_PRODUCTS(set)                                                  \
   transposed_##set, quantize_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
       activate_##set, delta_rule_##set
-#define BERTH_LOOPS_OF(set) products_##set, BERTH_LOOPS_BUT_PRODUCTS(set)
+#define BERTH_LOOPS_OF(set) products_##set, never, BERTH_LOOPS_BUT_PRODUCTS(set)
 
 BERTH_DECLARE_LOOPS(portable)
 #ifdef BERTH_X86_KERNELS
@@ -33,6 +33,8 @@ BERTH_DECLARE_LOOPS(avx512_bf16)
 #endif
 
 namespace {
+
+bool never() { return false; }
 
 #ifdef BERTH_X86_KERNELS
 // clang does not know "f16c" by name.
@@ -54,6 +56,8 @@ Amx amx() {
                            : Amx::kNone;
 }
 ProductLoop products_with_amx(MatrixFormat format, ActivationBits bits) {
+  const bool rounded = format == MatrixFormat::kBF16 && bits != ActivationBits::k24;
+  if (rounded && has_amx_bf16()) return product_amx_bf16;
   const ProductLoop loop = products_amx(format, bits);
   return loop != nullptr ? loop : products_avx512_bf16(format, bits);
 }
@@ -62,7 +66,7 @@ ProductLoop products_with_amx(MatrixFormat format, ActivationBits bits) {
 constexpr InstructionSet kSets[] = {
 #ifdef BERTH_X86_KERNELS
     {"AVX-512 with VNNI and BF16, and AMX", [] { return amx() == Amx::kReady; }, products_with_amx,
-     BERTH_LOOPS_BUT_PRODUCTS(avx512_bf16)},
+     has_amx_bf16, BERTH_LOOPS_BUT_PRODUCTS(avx512_bf16)},
     {"AVX-512 with VNNI and BF16 (AMX gives other products here)",
      [] { return amx() == Amx::kDisagrees; }, BERTH_LOOPS_OF(avx512_bf16)},
     {"AVX-512 with VNNI and BF16", has_avx512_bf16, BERTH_LOOPS_OF(avx512_bf16)},

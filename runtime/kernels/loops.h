@@ -12,6 +12,7 @@ struct InstructionSet {
   const char* name;
   bool (*supported)();
   ProductLoops products;
+  bool (*reads_pairs)();  // whether products of BF16 read Activations::pairs()
   TransposedLoops transposed;
   QuantizeLoop quantize;
   AttentionLoop attention;

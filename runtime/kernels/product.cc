@@ -15,7 +15,7 @@ std::size_t positions_at_once(const Activations& x, MatrixFormat format) {
   const std::size_t bytes = !takes_floats(format) ? x.columns() / 32 * sizeof(ActivationBlock)
                             : format == MatrixFormat::kBF16 ? x.padded_columns() * 2
                                                             : x.padded_columns() * 4;
-  return std::max<std::size_t>(8, kCache / std::max<std::size_t>(1, bytes) / 8 * 8);
+  return std::max<std::size_t>(16, kCache / std::max<std::size_t>(1, bytes) / 16 * 16);
 }
 
 double activation(const Activations& x, MatrixFormat format, std::size_t p, std::size_t column) {
@@ -70,7 +70,7 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
             weights = made.data();
           }
           loop({weights, rows, x.columns(), x.blocks(first), x.floats(first), x.bf16(first),
-                x.padded_columns(), count, out, product.stride, group});
+                x.padded_columns(), count, out, product.stride, group, x.pairs(first)});
           if (product.bias != nullptr)
             add_bias(product.bias + row, rows, count, out, product.stride);
         }
