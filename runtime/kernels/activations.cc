@@ -88,6 +88,7 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   floats_.clear();
   bf16_.clear();
   pairs_.clear();
+  split_.clear();
   if (!takes_floats(format)) {
     blocks_.resize(positions_ * (columns / 32));
     const TileShape shape = tile_shape(format);
@@ -104,9 +105,16 @@ void Activations::set(std::span<const float> values, std::size_t columns, Matrix
   bf16_.resize(floats_.size());
   std::transform(floats_.begin(), floats_.end(), bf16_.begin(), float_to_bf16);
   std::transform(bf16_.begin(), bf16_.end(), floats_.begin(), bf16_to_float);
-  if (!instruction_set().reads_pairs()) return;
-  pairs_.resize(bf16_.size());
-  put_in_pairs(bf16_, padded_, pairs_.data());
+  const InstructionSet& set = instruction_set();
+  if (set.reads_pairs()) {
+    pairs_.resize(bf16_.size());
+    put_in_pairs(bf16_, padded_, pairs_.data());
+  } else if (positions_ > 1 && set.reads_split()) {
+    split_.resize(floats_.size());
+    for (std::size_t i = 0; i < floats_.size(); ++i) {
+      split_[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = floats_[i];
+    }
+  }
 }
 
 }  // namespace berth

@@ -73,6 +73,11 @@ class Activations {
   const std::uint16_t* pairs(std::size_t position) const {
     return pairs_.empty() ? nullptr : pairs_.data() + position * padded_;
   }
+  /// The same in f32, where the instruction set reads them: of each 32 columns first those with
+  /// even numbers, then those with odd ones. Null for a single position.
+  const float* split(std::size_t position) const {
+    return split_.empty() ? nullptr : split_.data() + position * padded_;
+  }
   /// From a position to the next: a multiple of 32, and an odd one, so that the same columns of
   /// neighbouring positions do not compete for the same lines of a cache.
   std::size_t padded_columns() const { return padded_; }
@@ -86,6 +91,7 @@ class Activations {
   std::vector<float, LineAllocator<float>> floats_;
   std::vector<std::uint16_t, LineAllocator<std::uint16_t>> bf16_;
   std::vector<std::uint16_t, LineAllocator<std::uint16_t>> pairs_;
+  std::vector<float, LineAllocator<float>> split_;
 };
 
 }  // namespace berth

@@ -31,8 +31,8 @@ struct HeadRows {
 };
 
 /// out = x times the head's rows, transposed: x has as many elements as the matrix has columns, and
-/// out as many as the head has rows. Rounding is that of multiply(). The result of a position
-/// depends on nothing but itself.
+/// out as many as the head has rows. Activations are float32 beside every format. The result of a
+/// position depends on nothing but itself.
 void multiply_heads(const HeadRows& own, std::size_t positions, const HeadVectors<const float>& x,
                     const HeadVectors<float>& out, ThreadTeam& team,
                     const InstructionSet& set = instruction_set());

@@ -26,8 +26,9 @@ struct ProductJob {
   float* out;
   std::size_t stride;
   std::size_t group = 0;  // columns that share a scale, in grouped formats
-  const std::uint16_t* pairs =
-      nullptr;  // Activations::pairs(), where the instruction set reads them
+  // Where the instruction set reads them:
+  const float* split = nullptr;          // Activations::split()
+  const std::uint16_t* pairs = nullptr;  // Activations::pairs()
 };
 
 // Plain values and pointers go to these functions: an inline function of a class would be compiled

@@ -12,7 +12,10 @@ struct InstructionSet {
   const char* name;
   bool (*supported)();
   ProductLoops products;
-  bool (*reads_pairs)();  // whether products of BF16 read Activations::pairs()
+  // Whether products of BF16 read Activations::pairs(), or of several positions
+  // Activations::split().
+  bool (*reads_pairs)();
+  bool (*reads_split)();
   TransposedLoops transposed;
   QuantizeLoop quantize;
   AttentionLoop attention;

@@ -25,7 +25,7 @@ ProductLoop BERTH_LOOPS(products)(MatrixFormat format, ActivationBits bits) {
     case MatrixFormat::kF16:
       return row_loop<F16Row>;
     case MatrixFormat::kBF16:
-      return bits == ActivationBits::k24 ? row_loop<WideBF16Row> : row_loop<BF16Row>;
+      return bits == ActivationBits::k24 ? row_loop<WideBF16Row> : bf16_loop;
     case MatrixFormat::kQ8_0:
       return kTile<MatrixFormat::kQ8_0>[planes];
     case MatrixFormat::kQ4_0:

@@ -33,7 +33,8 @@ struct WideBF16Row : F32Row {
   static constexpr std::size_t kBytes = 2;
   BERTH_INLINE static Floats weights(const std::byte* at) { return bf16_floats(at); }
 };
-// Both sides are bf16, so their products are exact in f32.
+// Both sides are bf16, so their products are exact in f32. Of a pair the second product is added
+// first, as VDPBF16PS does.
 struct BF16Row {
   static constexpr std::size_t kBytes = 2;
   static constexpr std::size_t kColumns = 32;
@@ -57,10 +58,33 @@ struct BF16Row {
     return {reinterpret_cast<Floats>(pairs << 16), reinterpret_cast<Floats>(pairs & upper)};
   }
   BERTH_INLINE static Floats add(Loaded weight, Loaded value, Floats sums) {
-    return fma(weight.odd, value.odd, fma(weight.even, value.even, sums));
+    return fma(weight.even, value.even, fma(weight.odd, value.odd, sums));
   }
 #endif
   BERTH_INLINE static Loaded values(const void* at) { return weights(at); }
+};
+// The same products and sums, to the bit, in f32: quicker where the instruction for pairs takes
+// longer than two for single numbers, or is absent.
+struct BF16SplitRow {
+  static constexpr std::size_t kBytes = 2;
+  static constexpr std::size_t kColumns = 32;
+  using Activation = float;
+  struct Loaded {
+    Floats even;
+    Floats odd;
+  };
+  static const float* activations(const ProductJob& job) { return job.split; }
+  BERTH_INLINE static Loaded weights(const void* at) {
+    const Ints pairs = load<Ints>(at);
+    const Ints upper = broadcast(static_cast<std::int32_t>(0xFFFF0000));
+    return {reinterpret_cast<Floats>(pairs << 16), reinterpret_cast<Floats>(pairs & upper)};
+  }
+  BERTH_INLINE static Loaded values(const float* at) {
+    return {load<Floats>(at), load<Floats>(at + 16)};
+  }
+  BERTH_INLINE static Floats add(Loaded weight, Loaded value, Floats sums) {
+    return fma(weight.even, value.even, fma(weight.odd, value.odd, sums));
+  }
 };
 
 // Several positions are computed together, up to eight, with 2 KiB of each row at a time: so the
@@ -68,6 +92,11 @@ struct BF16Row {
 // Sums are kept in memory between these columns. Rows are taken in groups that fit the second
 // cache.
 constexpr int kPositionsAtOnce = 8;
+#if defined(__AVX512F__)
+constexpr int kRowsAtOnce = 4;
+#else
+constexpr int kRowsAtOnce = 2;
+#endif
 template <class Row>
 constexpr std::size_t kColumnsAtOnce = 2048 / Row::kBytes;
 constexpr std::size_t kGroup = 128u << 10;  // bytes
@@ -136,7 +165,7 @@ BERTH_INLINE void add_columns(const RowBlock<Row>& block, Floats (*to)[kPosition
 }
 
 // As many positions at a time as there are registers for.
-template <class Row, int kRows>
+template <class Row, int kRows, bool kPrefetch>
 BERTH_INLINE void add_positions(const RowBlock<Row>& block, std::size_t positions,
                                 Floats (*to)[kPositionsAtOnce]) {
   RowBlock<Row> part = block;
@@ -147,57 +176,62 @@ BERTH_INLINE void add_positions(const RowBlock<Row>& block, std::size_t position
     part.next = part.weights;  // they are fetched once
   };
 #if defined(__AVX512F__)
-  if (positions == 8) {
-    add_columns<Row, kRows, 8>(part, to, p);
-    return;
-  }
-  if (p + 4 <= positions) {
-    add_columns<Row, kRows, 4>(part, to, p);
+  while (p + 4 <= positions) {
+    if (p == 0) {
+      add_columns<Row, kRows, 4, kPrefetch>(part, to, p);
+    } else {
+      add_columns<Row, kRows, 4, false>(part, to, p);
+    }
     advance(4);
   }
 #endif
   while (p + 2 <= positions) {
-    add_columns<Row, kRows, 2>(part, to, p);
+    add_columns<Row, kRows, 2, kPrefetch>(part, to, p);
     advance(2);
   }
-  if (p < positions) add_columns<Row, kRows, 1>(part, to, p);
+  if (p < positions) add_columns<Row, kRows, 1, kPrefetch>(part, to, p);
 }
 
-// Lane sums of one position. Weights are used from end to end: a processor fetches them by itself.
+// Lane sums of one position. Weights are used from end to end; a processor fetches them by itself,
+// but too few at a time where the loop does not wait for anything else.
 template <class Row>
 BERTH_INLINE void one_position(const ProductJob& job, const typename Row::Activation* values,
                                RowSums& sums) {
+  constexpr std::size_t kAhead = 4096;
   const std::size_t row_bytes = job.columns * Row::kBytes;
   for (std::size_t row = 0; row < job.rows; ++row) {
     const std::byte* const weights = job.weights + row * row_bytes;
-    add_columns<Row, 1, 1, false>({weights, row_bytes, weights, values, 0, job.columns}, sums + row,
-                                  0);
+    add_columns<Row, 1, 1>({weights, row_bytes, weights + kAhead, values, 0, job.columns},
+                           sums + row, 0);
   }
 }
 
-// Lane sums of several positions.
-template <class Row>
+// Lane sums of several positions. kPrefetch: the first of them, for which weights come from memory.
+template <class Row, bool kPrefetch>
 BERTH_INLINE void some_positions(const ProductJob& job, const typename Row::Activation* values,
                                  std::size_t positions, RowSums& sums) {
   const std::size_t row_bytes = job.columns * Row::kBytes;
-  const std::size_t fit = kGroup / (row_bytes + 1) / 2 * 2;
-  const std::size_t together = fit < 2 ? 2 : fit < kTileRows ? fit : kTileRows;
+  const std::size_t fit = kGroup / (row_bytes + 1) / kRowsAtOnce * kRowsAtOnce;
+  const std::size_t together = fit < kRowsAtOnce ? kRowsAtOnce : fit < kTileRows ? fit : kTileRows;
   for (std::size_t first = 0; first < job.rows; first += together) {
     const std::size_t end = job.rows - first < together ? job.rows : first + together;
     const std::byte* next = job.weights + end * row_bytes;
     for (std::size_t column = 0; column < job.columns; column += kColumnsAtOnce<Row>) {
       const std::size_t left = job.columns - column;
       const std::size_t count = left < kColumnsAtOnce<Row> ? left : kColumnsAtOnce<Row>;
-      for (std::size_t row = first; row < end; row += 2) {
+      for (std::size_t row = first; row < end;) {
         const std::byte* const weights = job.weights + row * row_bytes + column * Row::kBytes;
         const RowBlock<Row> block{weights,         row_bytes,          next,
                                   values + column, job.padded_columns, count};
-        if (row + 2 <= end) {
-          add_positions<Row, 2>(block, positions, sums + row);
+        std::size_t rows = 1;
+        if (row + kRowsAtOnce <= end) {
+          add_positions<Row, kRowsAtOnce, kPrefetch>(block, positions, sums + row);
+          rows = kRowsAtOnce;
         } else {
-          add_positions<Row, 1>(block, positions, sums + row);
+          add_positions<Row, 1, kPrefetch>(block, positions, sums + row);
         }
-        next += 2 * count * Row::kBytes;
+        row += rows;
+        next += rows * count * Row::kBytes;
       }
     }
   }
@@ -213,7 +247,8 @@ BERTH_INLINE void sixteen_rows(const ProductJob& job) {
     if (count == 1) {
       one_position<Row>(job, values, sums);
     } else {
-      some_positions<Row>(job, values, count, sums);
+      first == 0 ? some_positions<Row, true>(job, values, count, sums)
+                 : some_positions<Row, false>(job, values, count, sums);
     }
     for (std::size_t p = 0; p < count; ++p) {
       Floats lanes[kTileRows];
@@ -233,6 +268,11 @@ void row_loop(const ProductJob& job) {
     part.out = job.out + row;
     sixteen_rows<Row>(part);
   }
+}
+
+// BF16 beside activations that were rounded to it.
+void bf16_loop(const ProductJob& job) {
+  job.split != nullptr&& job.positions > 1 ? row_loop<BF16SplitRow>(job) : row_loop<BF16Row>(job);
 }
 
 }  // namespace

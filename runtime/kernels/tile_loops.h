@@ -65,11 +65,12 @@ constexpr std::size_t element_bytes() {
 
 template <MatrixFormat kFormat, int kPositions>
 BERTH_INLINE Groups load_groups(const std::byte* at) {
-  constexpr std::size_t kAhead = 4096;  // bytes: the processor alone stops at the end of a page
-  if constexpr (kPositions > 1) {
-    for (std::size_t line = 0; line < element_bytes<kFormat>(); line += 64) {
-      __builtin_prefetch(at + kAhead + line);
-    }
+  // The processor alone stops at the end of a page, and fetches too little before that where the
+  // loop does not wait for anything else.
+  constexpr std::size_t kAhead = 4096;
+  constexpr int kCache = kPositions > 1 ? 3 : 2;  // the first one, or the second
+  for (std::size_t line = 0; line < element_bytes<kFormat>(); line += 64) {
+    __builtin_prefetch(at + kAhead + line, 0, kCache);
   }
   Groups groups;
   if constexpr (kFormat == MatrixFormat::kQ8_0) {
