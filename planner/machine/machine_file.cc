@@ -107,14 +107,14 @@ std::uint64_t read_capacity(const YamlValue& value, DeviceKind kind) {
   return bytes;
 }
 
-// Refuses a key that is no format of weights. The names are torch's, or else ggml's in small
-// letters, as the planner looks them up.
+// Refuses a key that is no format of weights. The names are torch's, or else ggml's or ours in
+// small letters, as the planner looks them up.
 void check_format(const YamlValue& value, const std::string& name) {
   static const std::vector<std::string> kFormats{
       "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int64",
       "int32",   "int16",   "int8",    "uint8",    "q8_0",          "q4_0",        "q4_1",
       "q5_0",    "q5_1",    "q2_k",    "q3_k",     "q4_k",          "q5_k",        "q6_k",
-      "iq4_nl",  "iq4_xs",  "mxfp4",   "nvfp4"};
+      "iq4_nl",  "iq4_xs",  "mxfp4",   "nvfp4",    "u4_g128",       "f8_e4m3_g128"};
   if (std::find(kFormats.begin(), kFormats.end(), name) != kFormats.end()) return;
   const auto hint = nearest(name, kFormats);
   value.fail(quote(name) + " is no dtype (" +
