@@ -44,7 +44,9 @@ def calibrate():
     if done.returncode != 0:
         raise RuntimeError(f"berth calibrate: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     ENVIRONMENT["BERTH_MACHINE_FILE"] = str(CALIBRATION)
-    return json.loads(done.stdout)
+    figures = json.loads(done.stdout)
+    figures.pop("file", None)  # where it was written says nothing of the machine
+    return figures
 
 
 def workload(work):

@@ -110,14 +110,15 @@ class KernelBench {
     const std::size_t group = group_columns(dtype);
     const std::string name = weight_format_name(dtype);
     for (const unsigned rows : KernelFigures::kRows) {
-      // Many positions take long, and use each weight so often that fewer weights will do.
+      // Many positions take long, and use each weight so often that fewer weights will do: but so
+      // many that making the activations ready counts as little as in a model.
       const bool prompt = rows == KernelFigures::kPromptRows;
       const std::size_t width = options_.width;
-      const std::size_t height = prompt ? width / 8 : width;
+      const std::size_t wide_height = prompt ? width / 4 : width;
       const std::size_t narrow = std::max<std::size_t>(256, width / 4);
-      std::array<Row, 3> all{Row{format, group, height, width, 0, {}},
+      std::array<Row, 3> all{Row{format, group, width, width, 0, {}},
                              Row{format, group, 2 * narrow, narrow, 0, {}},
-                             Row{format, group, height, 4 * width, 0, {}}};
+                             Row{format, group, wide_height, 4 * width, 0, {}}};
       for (Row& row : all) row.matrices = pieces(row, rows);
       next([&] {
         for (Row& row : all) {
@@ -166,7 +167,7 @@ class KernelBench {
     const std::byte* const data = memory_.data() + i * static_cast<std::size_t>(row.bytes());
     const double start = steady_seconds();
     activations_.set(std::span(x_).first(rows * row.width), row.width, row.format,
-                     usual_bits(row.format));
+                     usual_bits(row.format), &team_);
     const Product product{{row.format, row.height, row.width, data, row.height, row.group},
                           nullptr,
                           out_.data(),

@@ -14,6 +14,7 @@ namespace {
 
 constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
 constexpr float kMost8 = 127;
+constexpr std::size_t kSideBySide = 16;  // positions whose pairs stand together
 
 float limit_of(ActivationBits bits) { return bits == ActivationBits::k8 ? kMost8 : kMost16; }
 
@@ -64,7 +65,6 @@ ActivationBlock quantize_reference(const float* values, MatrixFormat format, Act
 }
 
 void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to) {
-  constexpr std::size_t kSideBySide = 16;
   const std::size_t count = rows.size() / columns;
   for (std::size_t first = 0; first < count; first += kSideBySide) {
     const std::size_t width = std::min(kSideBySide, count - first);
@@ -79,40 +79,63 @@ void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std:
 }
 
 void Activations::set(std::span<const float> values, std::size_t columns, MatrixFormat format,
-                      ActivationBits bits) {
+                      ActivationBits bits, ThreadTeam* team) {
+  const InstructionSet& set = instruction_set();
   columns_ = columns;
   positions_ = values.size() / columns;
   bits_ = bits;
   padded_ = ((columns + 31) / 32 | 1) * 32;
-  blocks_.clear();
-  floats_.clear();
-  bf16_.clear();
-  pairs_.clear();
-  split_.clear();
-  if (!takes_floats(format)) {
-    blocks_.resize(positions_ * (columns / 32));
-    const TileShape shape = tile_shape(format);
-    instruction_set().quantize({values.data(), blocks_.size(), limit_of(bits),
-                                bits == ActivationBits::k24, shape.bias, shape.scaled,
-                                blocks_.data()});
-    return;
+  const bool rounded = format == MatrixFormat::kBF16 && bits != ActivationBits::k24;
+  has_floats_ = takes_floats(format);
+  has_bf16_ = rounded;
+  has_pairs_ = rounded && set.reads_pairs();
+  has_split_ = rounded && !has_pairs_ && positions_ > 1 && set.reads_split();
+  const std::size_t count = positions_ * padded_;
+  if (!has_floats_) blocks_.resize(positions_ * (columns / 32));
+  if (has_floats_) floats_.resize(count);
+  if (has_bf16_) bf16_.resize(count);
+  if (has_pairs_) pairs_.resize(count);
+  if (has_split_) split_.resize(count);
+  // Sixteen positions at a time, as many as stand side by side in pairs().
+  const std::size_t groups = (positions_ + kSideBySide - 1) / kSideBySide;
+  const auto make = [&](std::size_t group) {
+    const std::size_t first = group * kSideBySide;
+    const std::size_t end = std::min(positions_, first + kSideBySide);
+    for (std::size_t p = first; p < end; ++p) {
+      const float* const row = values.data() + p * columns;
+      if (has_floats_) {
+        make_floats(row, p);
+        continue;
+      }
+      const TileShape shape = tile_shape(format);
+      set.quantize({row, columns / 32, limit_of(bits), bits == ActivationBits::k24, shape.bias,
+                    shape.scaled, blocks_.data() + p * (columns / 32)});
+    }
+    if (!has_pairs_) return;
+    put_in_pairs({bf16_.data() + first * padded_, (end - first) * padded_}, padded_,
+                 pairs_.data() + first * padded_);
+  };
+  if (team == nullptr || groups < 2) {
+    for (std::size_t group = 0; group < groups; ++group) make(group);
+  } else {
+    team->run(groups, [&](std::size_t group, std::size_t) { make(group); });
   }
-  floats_.assign(positions_ * padded_, 0);
-  for (std::size_t p = 0; p < positions_; ++p) {
-    std::copy_n(values.data() + p * columns, columns, floats_.data() + p * padded_);
-  }
-  if (format != MatrixFormat::kBF16 || bits == ActivationBits::k24) return;
-  bf16_.resize(floats_.size());
-  std::transform(floats_.begin(), floats_.end(), bf16_.begin(), float_to_bf16);
-  std::transform(bf16_.begin(), bf16_.end(), floats_.begin(), bf16_to_float);
-  const InstructionSet& set = instruction_set();
-  if (set.reads_pairs()) {
-    pairs_.resize(bf16_.size());
-    put_in_pairs(bf16_, padded_, pairs_.data());
-  } else if (positions_ > 1 && set.reads_split()) {
-    split_.resize(floats_.size());
-    for (std::size_t i = 0; i < floats_.size(); ++i) {
-      split_[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = floats_[i];
+}
+
+void Activations::make_floats(const float* row, std::size_t position) {
+  float* const floats = floats_.data() + position * padded_;
+  std::copy_n(row, columns_, floats);
+  std::fill(floats + columns_, floats + padded_, 0.0F);
+  if (!has_bf16_) return;
+  std::uint16_t* const bf16 = bf16_.data() + position * padded_;
+  for (std::size_t i = 0; i < padded_; ++i) bf16[i] = float_to_bf16(floats[i]);
+  for (std::size_t i = 0; i < padded_; ++i) floats[i] = bf16_to_float(bf16[i]);
+  if (!has_split_) return;
+  float* const split = split_.data() + position * padded_;
+  for (std::size_t first = 0; first < padded_; first += 32) {
+    for (std::size_t i = 0; i < 16; ++i) {
+      split[first + i] = floats[first + 2 * i];
+      split[first + 16 + i] = floats[first + 2 * i + 1];
     }
   }
 }

@@ -15,6 +15,7 @@
 #include "runtime/kernels/activation_block.h"
 #include "runtime/kernels/choice.h"
 #include "runtime/kernels/matrix.h"
+#include "runtime/kernels/team.h"
 
 namespace berth {
 
@@ -47,9 +48,10 @@ void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std:
 class Activations {
  public:
   /// `values` is [positions, columns], row by row; it is not kept. Columns must be a multiple of
-  /// block_elements(format). NaN and infinity make all products of their position NaN.
+  /// block_elements(format). NaN and infinity make all products of their position NaN. `team`
+  /// shares the work of many positions, if it is given.
   void set(std::span<const float> values, std::size_t columns, MatrixFormat format,
-           ActivationBits bits);
+           ActivationBits bits, ThreadTeam* team = nullptr);
 
   std::size_t positions() const { return positions_; }
   std::size_t columns() const { return columns_; }
@@ -57,36 +59,43 @@ class Activations {
 
   /// Beside formats with blocks.
   const ActivationBlock* blocks(std::size_t position) const {
-    return blocks_.empty() ? nullptr : blocks_.data() + position * (columns_ / 32);
+    return !has_floats_ ? blocks_.data() + position * (columns_ / 32) : nullptr;
   }
   /// Beside formats that take floats: f32, filled up with zeros to padded_columns(). Beside BF16,
   /// in fewer bits than 24, they were rounded to bf16, as transformers' are.
   const float* floats(std::size_t position) const {
-    return floats_.empty() ? nullptr : floats_.data() + position * padded_;
+    return has_floats_ ? floats_.data() + position * padded_ : nullptr;
   }
   /// Those that were rounded: the same as bf16.
   const std::uint16_t* bf16(std::size_t position) const {
-    return bf16_.empty() ? nullptr : bf16_.data() + position * padded_;
+    return has_bf16_ ? bf16_.data() + position * padded_ : nullptr;
   }
   /// The same for AMX, where the instruction set reads them: the pairs of 16 positions side by
   /// side, from a multiple of 16 on, or of as many as are left. Put there by put_in_pairs().
   const std::uint16_t* pairs(std::size_t position) const {
-    return pairs_.empty() ? nullptr : pairs_.data() + position * padded_;
+    return has_pairs_ ? pairs_.data() + position * padded_ : nullptr;
   }
   /// The same in f32, where the instruction set reads them: of each 32 columns first those with
   /// even numbers, then those with odd ones. Null for a single position.
   const float* split(std::size_t position) const {
-    return split_.empty() ? nullptr : split_.data() + position * padded_;
+    return has_split_ ? split_.data() + position * padded_ : nullptr;
   }
   /// From a position to the next: a multiple of 32, and an odd one, so that the same columns of
   /// neighbouring positions do not compete for the same lines of a cache.
   std::size_t padded_columns() const { return padded_; }
 
  private:
+  void make_floats(const float* row, std::size_t position);
+
   std::size_t positions_ = 0;
   std::size_t columns_ = 0;
   std::size_t padded_ = 0;
   ActivationBits bits_ = ActivationBits::k16;
+  // Which of the following hold those of the last set(); memory stays for the next one.
+  bool has_floats_ = true;
+  bool has_bf16_ = false;
+  bool has_pairs_ = false;
+  bool has_split_ = false;
   std::vector<ActivationBlock> blocks_;
   std::vector<float, LineAllocator<float>> floats_;
   std::vector<std::uint16_t, LineAllocator<std::uint16_t>> bf16_;

@@ -70,7 +70,8 @@ void Products::run(Pass& pass, const float* from, std::size_t rows, float* to, s
     } while (next < parts_.size() && together(first, parts_[next]));
     if (set_for != format) {
       pass.activations.set(std::span(from, rows * columns()), columns(), format,
-                           format == MatrixFormat::kBF16 ? pass.beside_bf16 : pass.bits);
+                           format == MatrixFormat::kBF16 ? pass.beside_bf16 : pass.bits,
+                           &pass.team);
       set_for = format;
     }
     if (!transposed_) {
