@@ -5,27 +5,26 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/expm1.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/minimum.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softmax.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/topk.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/where.h>
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
-#include <limits>
+#include <vector>
 
 #include "berth/error.h"
-#include "runtime/exec/fused_experts.h"
 
 namespace berth {
 
@@ -74,7 +73,9 @@ Placed Operations::normalize(const Placed& input, const std::string& module, dou
     require_together({&input, &own});
     weight = own.value;
   }
-  if (recipe_.family->norms.kind == Norm::kLayer) {
+  const Norm kind = recipe_.family->norms.kind;
+  if (kind == Norm::kLayerPlusOne && weight.defined()) weight = weight + 1.0;
+  if (kind == Norm::kLayer || kind == Norm::kLayerPlusOne) {
     const at::ScalarType dtype = weight.defined() ? weight.scalar_type() : at::kFloat;
     if (weights_.has(module + ".bias")) {
       bias = weight_on(module + ".bias", input.device).value.reshape({-1});
@@ -89,7 +90,7 @@ Placed Operations::normalize(const Placed& input, const std::string& module, dou
   const at::Tensor wide = input.value.to(at::kFloat);
   const at::Tensor scaled = wide * at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
   if (!weight.defined()) return {scaled, input.device};
-  if (recipe_.family->norms.kind == Norm::kRmsPlusOne) {
+  if (kind == Norm::kRmsPlusOne) {
     return {scaled * (1.0 + weight.to(at::kFloat)), input.device};
   }
   return {weight * scaled.to(input.value.scalar_type()), input.device};
@@ -153,6 +154,31 @@ Placed Operations::norm_heads(const LayerRecipe& layer, std::string_view name,
   return {at::stack(each, 1), heads.device};
 }
 
+// Of a projection that has all queries, all keys and all values in this order.
+Heads Operations::split_in_order(const Placed& fused) const {
+  const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
+  const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
+  const auto part = [&](std::int64_t begin, std::int64_t width) {
+    return split_heads({fused.value.narrow(1, begin, width).contiguous(), fused.device});
+  };
+  return {part(0, query_width),
+          part(query_width, kv_width),
+          part(query_width + kv_width, kv_width),
+          {}};
+}
+
+// Of one that has the queries of a key, the key and its value, key by key.
+Heads Operations::split_by_key(const Placed& fused) const {
+  const std::int64_t count = fused.value.size(0);
+  const std::int64_t queries = recipe_.heads / recipe_.kv_heads;
+  const at::Tensor groups =
+      fused.value.view({count, recipe_.kv_heads, queries + 2, recipe_.head_dim});
+  const auto part = [&](std::int64_t begin, std::int64_t width) {
+    return split_heads({groups.narrow(2, begin, width).reshape({count, -1}), fused.device});
+  };
+  return {part(0, queries), part(queries, 1), part(queries + 1, 1), {}};
+}
+
 Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
   const AttentionModules& names = recipe_.family->attention;
   const bool transposed = recipe_.family->transposed_weights;
@@ -172,15 +198,7 @@ Heads Operations::project_heads(const LayerRecipe& layer, const Placed& input) {
     heads.value = split_heads(linear(input, layer.module(names.value), transposed));
   } else {
     const Placed fused = linear(input, layer.module(names.fused), transposed);
-    const std::int64_t query_width = recipe_.heads * recipe_.head_dim;
-    const std::int64_t kv_width = recipe_.kv_heads * recipe_.head_dim;
-    const auto part = [&](std::int64_t begin, std::int64_t width) {
-      return split_heads({fused.value.narrow(1, begin, width).contiguous(), fused.device});
-    };
-    heads = {part(0, query_width),
-             part(query_width, kv_width),
-             part(query_width + kv_width, kv_width),
-             {}};
+    heads = names.fused_by_key ? split_by_key(fused) : split_in_order(fused);
   }
   // Where a device map put them on different devices, attention is computed on that of the keys.
   const DeviceIndex device = heads.key.device;
@@ -221,8 +239,8 @@ Operations::Angles Operations::make_angles(const Rotary& rotary, std::int64_t fi
   const at::Tensor half = at::arange(first, first + count, at::kFloat).unsqueeze(1) * frequency;
   const at::Tensor angle =
       rotary.neighbours ? half.repeat_interleave(2, 1) : at::cat({half, half}, 1);
-  return {(angle.cos() * rotary.factor).to(device, dtype_),
-          (angle.sin() * rotary.factor).to(device, dtype_)};
+  const double scale = rotary.scale(static_cast<std::uint64_t>(length));
+  return {(angle.cos() * scale).to(device, dtype_), (angle.sin() * scale).to(device, dtype_)};
 }
 
 Operations::Angles Operations::angles(DeviceIndex device, std::size_t rotary, std::int64_t position,
@@ -265,6 +283,17 @@ void Operations::rotate(Heads& heads, std::size_t rotary, std::int64_t position,
   const Angles here = angles(heads.key.device, rotary, position, heads.key.value.size(1), capacity);
   heads.query.value = rotated(heads.query.value, here.cosine, here.sine, neighbours);
   heads.key.value = rotated(heads.key.value, here.cosine, here.sine, neighbours);
+  const Rotary& own = recipe_.rotaries[rotary];
+  if (own.growth == 0) return;
+  std::vector<float> scales;
+  for (std::int64_t i = 0; i < heads.query.value.size(1); ++i) {
+    scales.push_back(static_cast<float>(own.query_scale(static_cast<std::uint64_t>(position + i))));
+  }
+  const auto count = static_cast<std::int64_t>(scales.size());
+  const at::Tensor scale = at::from_blob(scales.data(), {1, count, 1}, at::kFloat);
+  // A copy, where nothing converts: the scales end here.
+  heads.query.value =
+      heads.query.value * scale.to(heads.query.value.options(), false, /*copy=*/true);
 }
 
 Placed Operations::join_heads(const LayerRecipe& layer, const Placed& heads, const Placed& gate) {
@@ -288,8 +317,25 @@ at::Tensor Operations::activate(const at::Tensor& input) const {
       return at::gelu(input, "tanh");
     case Activation::kRelu:
       return at::relu(input);
+    case Activation::kReluSquared:
+      return at::relu(input).square();
+    case Activation::kXielu:
+      break;  // xielu()
   }
   return input;
+}
+
+// As transformers' XIELUActivation computes it.
+Placed Operations::xielu(const Placed& input, const std::string& module) {
+  const auto number = [&](const char* name) {
+    return weight_on(module + "." + name, input.device).value.to(dtype_);
+  };
+  const at::Tensor& x = input.value;
+  const at::Tensor beta = number("beta");
+  const at::Tensor positive = at::softplus(number("alpha_p"));
+  const at::Tensor negative = beta + at::softplus(number("alpha_n"));
+  const at::Tensor below = (at::expm1(at::minimum(x, number("eps"))) - x) * negative + beta * x;
+  return {at::where(x > 0, positive * x * x + beta * x, below), input.device};
 }
 
 Placed Operations::gated(const Placed& input, const std::string& gate, const std::string& up,
@@ -325,7 +371,11 @@ Placed Operations::feed_forward(const LayerRecipe& layer, const FeedForwardModul
   switch (names.kind) {
     case FeedForward::kPlain: {
       Placed wide = linear(input, up, transposed);
-      wide.value = activate(wide.value);
+      if (recipe_.activation == Activation::kXielu) {
+        wide = xielu(wide, layer.module(names.block, names.activation));
+      } else {
+        wide.value = activate(wide.value);
+      }
       return linear(wide, down, transposed);
     }
     case FeedForward::kGated:
@@ -339,77 +389,6 @@ Placed Operations::feed_forward(const LayerRecipe& layer, const FeedForwardModul
     }
   }
   throw Error("internal error: an unknown feed-forward");
-}
-
-// The experts that the router picks for each position, [positions, picked], and their shares, in
-// float32.
-Operations::Picked Operations::route(const LayerRecipe& layer, const Placed& input) {
-  const Routing& routing = recipe_.routing;
-  const MixtureModules& names = recipe_.family->mixture;
-  const Placed router = linear(input, layer.module(names.router), false);
-  const bool sigmoid = routing.score == RouterScore::kSigmoid;
-  const at::Tensor wide = router.value.to(at::kFloat);
-  const at::Tensor scores = sigmoid ? at::sigmoid(wide) : at::softmax(wide, -1);
-  at::Tensor choice = scores;
-  if (!names.correction.empty()) {
-    const Placed correction = weight_on(layer.module(names.correction), router.device);
-    choice = choice + correction.value.to(at::kFloat).reshape({1, -1});
-  }
-  if (routing.picked_groups < routing.groups) {
-    const auto groups = static_cast<std::int64_t>(routing.groups);
-    const at::Tensor members = choice.view({choice.size(0), groups, -1});
-    const auto best =
-        std::min<std::int64_t>(static_cast<std::int64_t>(routing.best_of_group), members.size(2));
-    const at::Tensor sums = std::get<0>(at::topk(members, best, -1)).sum(-1);
-    const at::Tensor kept =
-        std::get<1>(at::topk(sums, static_cast<std::int64_t>(routing.picked_groups), -1));
-    const at::Tensor dropped =
-        at::ones_like(sums, sums.options().dtype(at::kBool)).scatter(1, kept, false);
-    choice = members.masked_fill(dropped.unsqueeze(2), -std::numeric_limits<double>::infinity())
-                 .view({choice.size(0), -1});
-  }
-  Picked picked;
-  picked.device = router.device;
-  picked.experts = std::get<1>(at::topk(choice, static_cast<std::int64_t>(routing.picked), -1));
-  picked.shares = scores.gather(1, picked.experts);
-  if (routing.normalized) {
-    const at::Tensor sum = picked.shares.sum(-1, /*keepdim=*/true);
-    const at::Tensor least = (sigmoid ? sum + 1e-20 : sum).clamp_min(routing.least_sum);
-    picked.shares = picked.shares / least;
-  }
-  if (routing.scale != 1) picked.shares = picked.shares * routing.scale;
-  return picked;
-}
-
-// The results of the experts of each position, weighted by their shares. Only experts that some
-// position picked are run.
-Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
-  const MixtureModules& names = recipe_.family->mixture;
-  const Picked picked = route(layer, input);
-  const Placed here = placement_.move(input, picked.device);
-  // Sums are kept in float32, as transformers keeps them.
-  const auto wide = c10::promoteTypes(dtype_, at::kFloat);
-  const Placed sum{at::zeros_like(here.value, here.value.options().dtype(wide)), here.device};
-  const Placed shares{picked.shares, picked.device};
-  const auto activation = [this](const at::Tensor& x) { return activate(x); };
-  std::optional<FusedExperts> fused;
-  if (names.layout != ExpertLayout::kApart) fused.emplace(weights_, placement_, recipe_, layer);
-  for (std::size_t expert = 0; expert < recipe_.routing.experts; ++expert) {
-    const at::Tensor chosen =
-        picked.experts.eq(static_cast<std::int64_t>(expert)).nonzero();  // (position, rank)
-    if (chosen.size(0) == 0) continue;
-    const at::Tensor position = chosen.select(1, 0);
-    const at::Tensor share = shares.value.index({position, chosen.select(1, 1)}).unsqueeze(1);
-    const std::string module = layer.module(names.experts, std::to_string(expert)) + ".";
-    const Placed rows{here.value.index_select(0, position), here.device};
-    Placed result = fused ? fused->compute(rows, static_cast<std::int64_t>(expert), activation)
-                          : gated(rows, module + std::string(names.gate),
-                                  module + std::string(names.up), module + std::string(names.down));
-    result = placement_.move(result, sum.device);
-    require_together({&sum, &result, &shares});
-    sum.value.index_add_(0, position, (result.value * share).to(wide));
-  }
-  return {sum.value.to(dtype_), sum.device};
 }
 
 }  // namespace berth

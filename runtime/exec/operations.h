@@ -73,6 +73,9 @@ class Operations {
   Placed normalize(const Placed& input, const std::string& module, double epsilon);
   Placed packed_linear(const Placed& input, const std::string& module);
   Placed split_heads(const Placed& projected) const;
+  Heads split_in_order(const Placed& fused) const;
+  Heads split_by_key(const Placed& fused) const;
+  Placed xielu(const Placed& input, const std::string& module);
   // `heads` is [positions, heads, head size].
   Placed norm_heads(const LayerRecipe& layer, std::string_view name, const Placed& heads);
   Placed gated(const Placed& input, const std::string& gate, const std::string& up,
@@ -84,6 +87,7 @@ class Operations {
   };
   Placed feed_forward(const LayerRecipe& layer, const FeedForwardModules& names,
                       const Placed& input);
+  Picked mix_sparsely(const Placed& router) const;
   Picked route(const LayerRecipe& layer, const Placed& input);
   Placed experts(const LayerRecipe& layer, const Placed& input);
   Angles make_angles(const Rotary& rotary, std::int64_t first, std::int64_t count,

@@ -15,6 +15,7 @@
 #include "runtime/exec/operations.h"
 #include "runtime/exec/placed.h"
 #include "runtime/exec/plain_errors.h"
+#include "runtime/exec/short_convolution.h"
 #include "runtime/exec/weights.h"
 
 namespace berth {
@@ -131,19 +132,21 @@ Placed PlacedDecoder::residual_block(const Placed& stream, const BlockNames& nam
                                      const std::function<Placed(const Placed&)>& block) {
   const Placed here = at_norm(stream, names.norm, names.home);
   Placed change = block(names.norm.empty() ? here : operations_.norm(here, names.norm));
-  if (!names.out_norm.empty()) change = operations_.norm(change, names.out_norm);
+  if (!names.out_norm.empty() && weights_.has(names.out_norm + ".weight")) {
+    change = operations_.norm(change, names.out_norm);
+  }
   return operations_.add_change(placement_.move(here, change.device), change);
 }
 
 // A layer whose blocks see the same stream.
 Placed PlacedDecoder::both_blocks(std::size_t layer, const Placed& stream) {
   const LayerRecipe& recipe = recipe_.layers[layer];
-  const std::string norm = recipe.module(family_.norms.attention);
-  const std::string second = recipe.module(family_.norms.feed_forward);
+  const std::string norm = recipe.module(recipe.attention_norm);
+  const std::string second = recipe.module(recipe.feed_forward_norm);
   const Placed here = at_norm(stream, norm, attention_home(family_, recipe));
   Placed input = operations_.norm(here, norm);
   const Placed attended = attention(layer, input);
-  if (!family_.norms.feed_forward.empty() && weights_.has(second + ".weight")) {
+  if (!recipe.feed_forward_norm.empty() && weights_.has(second + ".weight")) {
     input = operations_.norm(here, second);
   }
   const Placed sum = operations_.add_change(placement_.move(here, attended.device), attended);
@@ -161,6 +164,8 @@ Placed PlacedDecoder::mix(std::size_t layer, const Placed& input) {
                               caches_[layer]);
     case Mixing::kLinear:
       return linear_attention(operations_, recipe, input, states_[layer]);
+    case Mixing::kConvolution:
+      return short_convolution(operations_, recipe, input, states_[layer].inputs);
   }
   throw Error("internal error: an unknown kind of layer");
 }
@@ -224,13 +229,14 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
     };
     const Norms& norms = family_.norms;
     hidden = residual_block(
-        hidden, {name(norms.attention), name(norms.attention_out), attention_home(family_, recipe)},
+        hidden,
+        {name(recipe.attention_norm), name(norms.attention_out), attention_home(family_, recipe)},
         [&](const Placed& input) { return mix(layer, input); });
     log_step("attention", number, hidden.device, began);
     began = started();
     hidden = residual_block(
         hidden,
-        {name(norms.feed_forward), name(norms.feed_forward_out),
+        {name(recipe.feed_forward_norm), name(norms.feed_forward_out),
          feed_forward_home(family_, recipe)},
         [&](const Placed& input) { return operations_.feed_forward(recipe, input); });
     log_step("feed-forward", number, hidden.device, began);

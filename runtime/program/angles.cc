@@ -9,24 +9,24 @@ namespace berth {
 
 RotaryAngles::RotaryAngles(Rotary rotary, std::size_t capacity)
     : rotary_(std::move(rotary)), half_(rotary_.inverse_frequency.size()) {
-  if (!by_length()) fill(rotary_.inverse_frequency, 0, capacity);
+  if (!by_length()) fill(0, capacity, capacity);
 }
 
 void RotaryAngles::prepare(std::size_t first, std::size_t count, std::size_t length) {
   if (!by_length() || (first == first_ && count == count_ && length == length_)) return;
-  fill(rotary_.frequencies(length), first, count);
+  fill(first, count, length);
   count_ = count;
   length_ = length;
 }
 
-void RotaryAngles::fill(const std::vector<float>& frequencies, std::size_t first,
-                        std::size_t count) {
+void RotaryAngles::fill(std::size_t first, std::size_t count, std::size_t length) {
+  const std::vector<float> frequencies = rotary_.frequencies(length);
   first_ = first;
   cosine_.clear();
   sine_.clear();
   cosine_.reserve(count * half_);
   sine_.reserve(count * half_);
-  const auto factor = static_cast<float>(rotary_.factor);
+  const auto factor = static_cast<float>(rotary_.scale(length));
   for (std::size_t p = first; p < first + count; ++p) {
     for (const float frequency : frequencies) {
       const float angle = static_cast<float>(p) * frequency;

@@ -20,11 +20,13 @@ class RotaryAngles {
   /// they are there already.
   void prepare(std::size_t first, std::size_t count, std::size_t length);
 
+  double query_scale(std::size_t position) const { return rotary_.query_scale(position); }
   /// Rotates the first dimensions of a head at `position`; the others stay as they are.
   void turn(std::size_t position, float* head) const;
 
  private:
-  void fill(const std::vector<float>& frequencies, std::size_t first, std::size_t count);
+  // Of a pass that ends at `length`.
+  void fill(std::size_t first, std::size_t count, std::size_t length);
 
   Rotary rotary_;
   std::size_t half_ = 0;   // pairs of dimensions that rotate

@@ -10,36 +10,24 @@ std::string last_word(const std::string& module) { return module.substr(module.r
 
 }  // namespace
 
-Gate gate_of(Activation activation) {
-  switch (activation) {
-    case Activation::kSilu:
-      return Gate::kSilu;
-    case Activation::kGelu:
-      return Gate::kGelu;
-    case Activation::kGeluTanh:
-      return Gate::kGeluTanh;
-    case Activation::kRelu:
-      break;
-  }
-  return Gate::kRelu;
-}
-
 NormWeights Builder::norm_weights(const std::string& module, Norm kind, std::size_t width) {
+  const bool layer = kind == Norm::kLayer || kind == Norm::kLayerPlusOne;
+  const bool plus_one = kind == Norm::kRmsPlusOne || kind == Norm::kLayerPlusOne;
   NormWeights norm;
-  norm.kind = kind == Norm::kLayer ? NormKind::kLayer : NormKind::kRms;
+  norm.kind = layer ? NormKind::kLayer : NormKind::kRms;
   norm.epsilon = static_cast<float>(recipe_.norm_eps);
   if (has_norm(module)) {
     norm.weight = weights_.floats(module + ".weight");
   } else {
-    norm.weight.assign(width, kind == Norm::kRmsPlusOne ? 0.0F : 1.0F);
+    norm.weight.assign(width, plus_one ? 0.0F : 1.0F);
   }
-  if (kind == Norm::kLayer && weights_.has(module + ".bias")) {
+  if (layer && weights_.has(module + ".bias")) {
     norm.bias = weights_.floats(module + ".bias");
     hop(weights_.device(module + ".bias"), weights_.device(module + ".weight"));
-  } else if (kind == Norm::kLayer) {
+  } else if (layer) {
     norm.bias.assign(norm.weight.size(), 0.0F);
   }
-  if (kind == Norm::kRmsPlusOne) {
+  if (plus_one) {
     for (float& weight : norm.weight) weight += 1;
   }
   return norm;

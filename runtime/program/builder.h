@@ -17,9 +17,6 @@
 
 namespace berth {
 
-/// The gate of the kernels that is an activation function.
-Gate gate_of(Activation activation);
-
 // Modules are given by their full names in the module tree. What finds a tensor throws Error where
 // the model has none of its name.
 class Builder {

@@ -9,8 +9,11 @@
 #include "runtime/program/experts_step.h"
 #include "runtime/program/fused_experts.h"
 #include "runtime/program/gated_attention.h"
+#include "runtime/program/grouped_heads.h"
 #include "runtime/program/latent_attention.h"
 #include "runtime/program/linear_attention.h"
+#include "runtime/program/short_convolution.h"
+#include "runtime/program/xielu.h"
 
 namespace berth {
 namespace {
@@ -41,9 +44,9 @@ class Compiler : public Builder {
         both_blocks(layer);
         continue;
       }
-      half(layer, family_.norms.attention, family_.norms.attention_out,
-           attention_home(family_, layer), [&] { mix(layer); });
-      half(layer, family_.norms.feed_forward, family_.norms.feed_forward_out,
+      half(layer, layer.attention_norm, family_.norms.attention_out, attention_home(family_, layer),
+           [&] { mix(layer); });
+      half(layer, layer.feed_forward_norm, family_.norms.feed_forward_out,
            feed_forward_home(family_, layer), [&] { feed_forward(layer); });
     }
     head();
@@ -95,7 +98,9 @@ class Compiler : public Builder {
     begin_block(layer, norm_name, home);
     const DeviceIndex stream = at_;
     block();
-    if (!out_norm.empty()) norm(layer.module(out_norm), Buffer::kChange, Buffer::kChange);
+    if (!out_norm.empty() && has_norm(layer.module(out_norm))) {
+      norm(layer.module(out_norm), Buffer::kChange, Buffer::kChange);
+    }
     add(stream);
   }
 
@@ -110,12 +115,12 @@ class Compiler : public Builder {
   // A layer whose blocks see the same stream: stream += attention(norm(stream)) +
   // feed_forward(norm(stream)), with norms of their own or with the same one.
   void both_blocks(const LayerRecipe& layer) {
-    begin_block(layer, family_.norms.attention, attention_home(family_, layer));
+    begin_block(layer, layer.attention_norm, attention_home(family_, layer));
     const DeviceIndex stream = at_;
     attention(layer);
     const DeviceIndex attended = at_;
     at_ = stream;
-    const std::string_view second = family_.norms.feed_forward;
+    const std::string_view second = layer.feed_forward_norm;
     if (!second.empty() && has_norm(layer.module(second))) {
       begin_block(layer, second, feed_forward_home(family_, layer));
     }
@@ -139,13 +144,17 @@ class Compiler : public Builder {
       case Mixing::kLinear:
         compile_linear_attention(*this, layer, state_format_);
         return;
+      case Mixing::kConvolution:
+        compile_short_convolution(*this, layer, state_format_);
+        return;
     }
   }
 
   void attention(const LayerRecipe& layer) {
     const AttentionModules& names = family_.attention;
     if (!names.fused.empty()) {
-      product(layer.module(names.fused), family_.transposed_weights, input_, Buffer::kHeads);
+      product(layer.module(names.fused), family_.transposed_weights, input_,
+              names.fused_by_key ? Buffer::kWide : Buffer::kHeads);
     } else {
       products({layer.module(names.query), layer.module(names.key), layer.module(names.value)}, 1,
                input_, names.gated ? Buffer::kWide : Buffer::kHeads);
@@ -156,6 +165,12 @@ class Compiler : public Builder {
       split.heads = static_cast<std::size_t>(recipe_.heads);
       split.head_dim = static_cast<std::size_t>(recipe_.head_dim);
       split.kv_width = static_cast<std::size_t>(2 * recipe_.kv_heads * recipe_.head_dim);
+    }
+    if (names.fused_by_key) {
+      auto& split = emit<SplitGroupsStep>();
+      split.groups = static_cast<std::size_t>(recipe_.kv_heads);
+      split.queries = static_cast<std::size_t>(recipe_.heads / recipe_.kv_heads);
+      split.head_dim = static_cast<std::size_t>(recipe_.head_dim);
     }
     HeadNorms query_norm, key_norm;
     if (layer.head_norms) {
@@ -241,14 +256,19 @@ class Compiler : public Builder {
     } else {
       product(up, family_.transposed_weights, input_, Buffer::kWide);
     }
-    gate(names.kind != FeedForward::kPlain);
+    if (recipe_.activation == Activation::kXielu) {
+      const auto& before = static_cast<const ProductStep&>(*program_.body.back());
+      compile_xielu(*this, layer.module(names.block, names.activation), before.width);
+    } else {
+      gate(names.kind != FeedForward::kPlain);
+    }
     product(layer.module(names.block, names.down), family_.transposed_weights, Buffer::kGated, to);
   }
 
   void gate(bool gated) {
     const auto& before = static_cast<const ProductStep&>(*program_.body.back());
     auto& step = emit<GateStep>();
-    step.gate = gate_of(recipe_.activation);
+    step.activation = recipe_.activation;
     step.gated = gated;
     step.width = gated ? before.width / 2 : before.width;
   }
@@ -262,13 +282,13 @@ class Compiler : public Builder {
     product(layer.module(names.router), false, input_, Buffer::kRouter);
     const DeviceIndex home = at_;
     std::vector<float> correction;
-    if (!names.correction.empty()) {
-      const std::string tensor = layer.module(names.correction);
+    const std::string tensor = layer.module(names.correction);
+    if (!names.correction.empty() && weights_.has(tensor)) {
       correction = weights_.floats(tensor);
       hop(weights_.device(tensor), home);
     }
     auto& step = emit<ExpertsStep>();
-    step.gate = gate_of(recipe_.activation);
+    step.activation = recipe_.activation;
     step.from = input_;
     step.router = Router(recipe_.routing, std::move(correction));
     if (names.layout != ExpertLayout::kApart) add_fused_experts(*this, layer, home, step);

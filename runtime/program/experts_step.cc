@@ -42,7 +42,7 @@ void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> sha
     if (clamped) {
       activate_pairs(*clamped, x, width, gated + i * width);
     } else {
-      activate(gate, x, x + width, width, gated + i * width);
+      activate(activation, x, x + width, width, gated + i * width);
     }
   }
   expert.out.run(pass, gated, shares.size(), rows, hidden);

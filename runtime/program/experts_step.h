@@ -31,7 +31,7 @@ struct ExpertsStep final : Step {
   std::string_view name() const override { return "experts"; }
   std::vector<Expert> experts;
   Router router;
-  Gate gate = Gate::kSilu;
+  Activation activation = Activation::kSilu;
   std::optional<ClampedGate> clamped;  // instead: `in` makes pairs of a gate and an up
   Stacks stacks;                       // that experts are parts of, if they are
   Buffer from = Buffer::kInput;

@@ -44,6 +44,18 @@ constexpr Family mixtral() {
   return family;
 }
 
+// Phi-3.5-MoE.
+constexpr Family phimoe() {
+  Family family = like(mixtral(), "phimoe");
+  family.norms.kind = Norm::kLayer;
+  family.rotary.scaled_by_length = true;
+  family.rotary.restarts = true;
+  family.mixture.router = "mlp.router";
+  family.mixture.score = RouterScore::kSparseMixer;
+  family.mixture.jitter_key = "router_jitter_noise";
+  return family;
+}
+
 constexpr Family qwen2_moe() {
   Family family = like(qwen2(), "qwen2_moe");
   family.mixture.router = "mlp.gate";
@@ -168,19 +180,18 @@ constexpr Family qwen3_5_text() {
   return family;
 }
 
+constexpr Family vaultgemma() {
+  Family family = like(gemma2(), "vaultgemma");
+  family.norms.attention_out = "";
+  family.norms.feed_forward_out = "";
+  return family;
+}
+
 constexpr Family gemma3_text() {
   Family family = like(gemma2(), "gemma3_text");
   family.attention.query_norm = "self_attn.q_norm";
   family.attention.key_norm = "self_attn.k_norm";
   family.rotary.by_layer_type = true;
-  return family;
-}
-
-// The text model within Gemma 3 with its vision tower.
-constexpr Family gemma3() {
-  Family family = like(gemma3_text(), "gemma3");
-  family.ends.embedding = "model.language_model.embed_tokens";
-  family.ends.final_norm = "model.language_model.norm";
   return family;
 }
 
@@ -228,6 +239,15 @@ constexpr Family granite() {
   family.ends.logit_divisor_key = "logits_scaling";
   family.residual.scale_key = "residual_multiplier";
   family.attention.scale_key = "attention_multiplier";
+  return family;
+}
+
+constexpr Family hyperclovax() {
+  Family family = like(granite(), "hyperclovax");
+  family.ends.logit_divisor_key = "";
+  family.ends.logit_scale_key = "logits_scaling";
+  family.norms.attention_out = "post_norm1";
+  family.norms.feed_forward_out = "post_norm2";
   return family;
 }
 
@@ -330,6 +350,124 @@ constexpr Family hunyuan_v1_dense() {
   return family;
 }
 
+// Llama whose feed-forward block has no gate.
+constexpr Family without_gate(Family family, std::string_view model_type) {
+  family.model_type = model_type;
+  family.feed_forward.kind = FeedForward::kPlain;
+  return family;
+}
+
+constexpr Family nemotron() {
+  Family family = without_gate(kLlama, "nemotron");
+  family.norms.kind = Norm::kLayerPlusOne;
+  family.norms.epsilon_key = "norm_eps";
+  family.rotary.partial = true;
+  return family;
+}
+
+constexpr Family jais2() {
+  Family family = without_gate(kLlama, "jais2");
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "layer_norm_eps";
+  return family;
+}
+
+constexpr Family apertus() {
+  Family family = without_gate(kLlama, "apertus");
+  family.norms.attention = "attention_layernorm";
+  family.norms.feed_forward = "feedforward_layernorm";
+  family.attention.query_norm = "self_attn.q_norm";
+  family.attention.key_norm = "self_attn.k_norm";
+  family.feed_forward.activation = "act_fn";
+  return family;
+}
+
+// Code World Model.
+constexpr Family cwm() {
+  Family family = like(kLlama, "cwm");
+  family.attention.layer_types = true;
+  return family;
+}
+
+// One matrix makes queries, keys and values, key by key.
+constexpr Family gpt_neox() {
+  Family family = without_gate(kLlama, "gpt_neox");
+  family.ends.embedding = "gpt_neox.embed_in";
+  family.ends.final_norm = "gpt_neox.final_layer_norm";
+  family.norms.kind = Norm::kLayer;
+  family.norms.epsilon_key = "layer_norm_eps";
+  family.residual.parallel_key = "use_parallel_residual";
+  family.attention.fused = "attention.query_key_value";
+  family.attention.fused_by_key = true;
+  family.attention.heads_divide_stream = true;
+  family.attention.out = "attention.dense";
+  family.rotary.partial = true;
+  family.feed_forward.up = "dense_h_to_4h";
+  family.feed_forward.down = "dense_4h_to_h";
+  return family;
+}
+
+constexpr Family persimmon() {
+  Family family = like(gpt_neox(), "persimmon");
+  family.ends = kLlama.ends;
+  family.ends.final_norm = "model.final_layernorm";
+  family.residual = kLlama.residual;
+  family.attention.fused = "self_attn.query_key_value";
+  family.attention.out = "self_attn.dense";
+  family.attention.query_norm = "self_attn.q_layernorm";
+  family.attention.key_norm = "self_attn.k_layernorm";
+  return family;
+}
+
+constexpr Family falcon() {
+  Family family = like(gpt_neox(), "falcon");
+  family.ends.embedding = "transformer.word_embeddings";
+  family.ends.final_norm = "transformer.ln_f";
+  family.norms.epsilon_key = "layer_norm_epsilon";
+  family.norms.paired_attention = "ln_attn";
+  family.norms.paired_feed_forward = "ln_mlp";
+  family.residual.parallel_key = "parallel_attn";
+  family.residual.grouped_key = "new_decoder_architecture";
+  family.attention.fused = "self_attention.query_key_value";
+  family.attention.out = "self_attention.dense";
+  family.rotary.partial = false;
+  family.feed_forward.activation_key = "activation";
+  return family;
+}
+
+// Layers with short convolutions beside those with attention; config.json says which.
+constexpr Family lfm2() {
+  Family family = like(kLlama, "lfm2");
+  family.ends.final_norm = "model.embedding_norm";
+  family.norms.epsilon_key = "norm_eps";
+  family.norms.attention = "operator_norm";
+  family.norms.feed_forward = "ffn_norm";
+  family.attention.query_norm = "self_attn.q_layernorm";
+  family.attention.key_norm = "self_attn.k_layernorm";
+  family.attention.out = "self_attn.out_proj";
+  family.feed_forward.activation_key = "";
+  family.feed_forward.block = "feed_forward";
+  family.feed_forward.gate = "w1";
+  family.feed_forward.up = "w3";
+  family.feed_forward.down = "w2";
+  return family;
+}
+
+constexpr Family lfm2_moe() {
+  Family family = like(lfm2(), "lfm2_moe");
+  family.mixture.router = "feed_forward.gate";
+  family.mixture.experts = "feed_forward.experts";
+  family.mixture.gate = "w1";
+  family.mixture.up = "w3";
+  family.mixture.down = "w2";
+  family.mixture.score = RouterScore::kSigmoid;
+  family.mixture.correction = "feed_forward.expert_bias";
+  family.mixture.added_to_sum = 1e-6;
+  family.mixture.normalize_key = "norm_topk_prob";
+  family.mixture.scale_key = "routed_scaling_factor";
+  return family;
+}
+
 constexpr Family olmoe() {
   Family family = like(kLlama, "olmoe");
   family.attention.query_norm = "self_attn.q_norm";
@@ -395,6 +533,42 @@ constexpr Family qwen3_5_moe_text() {
   return family;
 }
 
+// The text model within one that also sees. A prompt of text alone has the same position in all
+// three directions of their rotary embedding, which then is the usual one.
+constexpr Family beside_vision(Family family, std::string_view model_type) {
+  family.model_type = model_type;
+  family.ends.embedding = "model.language_model.embed_tokens";
+  family.ends.final_norm = "model.language_model.norm";
+  return family;
+}
+
+constexpr Family ministral3() {
+  Family family = like(kLlama, "ministral3");
+  family.rotary.queries_grow = true;
+  return family;
+}
+
+// Mistral Small 3.1 and later, and Ministral 3.
+constexpr Family mistral3(const Family& text) {
+  Family family = beside_vision(text, "mistral3");
+  family.text_type = text.model_type;
+  return family;
+}
+
+constexpr Family qwen3_vl() {
+  Family family = beside_vision(qwen3(), "qwen3_vl");
+  family.attention.layer_types = false;
+  return family;
+}
+
+constexpr Family qwen3_vl_moe() {
+  Family family = beside_vision(qwen3_moe(), "qwen3_vl_moe");
+  family.mixture.normalize_key = "";
+  family.mixture.layout = ExpertLayout::kFused;
+  family.mixture.up = "gate_up_proj";
+  return family;
+}
+
 constexpr Family gpt2() {
   Family family = like(kLlama, "gpt2");
   family.ends.embedding = "transformer.wte";
@@ -421,6 +595,9 @@ constexpr std::array kFamilies{
     kLlama,
     like(kLlama, "mistral"),
     like(qwen2(), "ministral"),
+    ministral3(),
+    mistral3(like(kLlama, "mistral")),
+    mistral3(ministral3()),
     like(kLlama, "seed_oss"),
     qwen2(),
     qwen3(),
@@ -428,13 +605,15 @@ constexpr std::array kFamilies{
     phi3(),
     gemma(),
     gemma2(),
+    vaultgemma(),
     gemma3_text(),
-    gemma3(),
+    beside_vision(gemma3_text(), "gemma3"),
     olmo(),
     olmo2(),
     olmo3(),
     exaone4(),
     granite(),
+    hyperclovax(),
     cohere(),
     cohere2(),
     smollm3(),
@@ -442,10 +621,23 @@ constexpr std::array kFamilies{
     glm4(),
     with_neighbours("ernie4_5"),
     with_neighbours("helium"),
+    without_gate(kLlama, "arcee"),
+    nemotron(),
+    jais2(),
+    apertus(),
+    cwm(),
+    like(kLlama, "exaone"),
+    like(kLlama, "internlm3"),
+    like(kLlama, "iquestcoder"),
+    gpt_neox(),
+    persimmon(),
+    falcon(),
+    lfm2(),
     hunyuan_v1_dense(),
     starcoder2(),
     stablelm(),
     mixtral(),
+    phimoe(),
     qwen2_moe(),
     qwen3_moe(),
     glm4_moe(),
@@ -458,9 +650,14 @@ constexpr std::array kFamilies{
     granitemoeshared(),
     ernie4_5_moe(),
     hunyuan_v1_moe(),
+    lfm2_moe(),
     qwen3_5_text(),
     qwen3_next(),
     qwen3_5_moe_text(),
+    beside_vision(qwen3_5_text(), "qwen3_5"),
+    beside_vision(qwen3_5_moe_text(), "qwen3_5_moe"),
+    qwen3_vl(),
+    qwen3_vl_moe(),
     gpt_oss(),
     deepseek_v2(),
     deepseek_v3(),

@@ -52,32 +52,18 @@ float* LinearAttentionStep::ungrouped(Pass& pass) const {
 
 // Replaces queries, keys and values by what the convolution makes of them and of those before.
 void LinearAttentionStep::convolve_rows(Pass& pass, float* rows) {
-  const std::size_t bytes = cache_vector_bytes(format, channels());
-  const std::size_t before = kernel - 1;
-  float* const window = pass.need(Buffer::kGated, channels(), before + pass.rows());
-  const auto at = [&](std::size_t i) { return std::span(window + i * channels(), channels()); };
-  std::vector<std::byte>& inputs = memories[pass.sequence].inputs;
-  inputs.resize(kernel * bytes);  // zeros at first
-  for (std::size_t i = 0; i < before; ++i) {
-    load_vector(format, inputs.data() + (i + 1) * bytes, at(i));
-  }
+  std::vector<std::byte>& kept = memories[pass.sequence].inputs;
+  float* const window = inputs.begin(pass, kept);
   for_rows(pass, [&](std::size_t row) {
-    // Rounded as what is kept, so that it does not matter where a prompt is divided.
-    std::vector<std::byte> kept(bytes);
-    store_vector(format, std::span(rows + row * width(), channels()), kept.data());
-    load_vector(format, kept.data(), at(before + row));
+    std::copy_n(rows + row * width(), channels(), inputs.own(window, row));
+    inputs.set(window, row);
   });
   for_rows(pass, [&](std::size_t row) {
     float* const own = rows + row * width();
-    convolve(convolution.data(), at(row).data(), kernel, channels(), own);
+    convolve(convolution.data(), window + row * channels(), inputs.kernel(), channels(), own);
     activate(activation, own, nullptr, channels(), own);
   });
-  // The window has kernel - 1 positions at least in addition to those of the pass.
-  const std::size_t end = before + pass.rows();
-  const std::size_t kept = std::min(kernel, end);
-  for (std::size_t i = 0; i < kept; ++i) {
-    store_vector(format, at(end - kept + i), inputs.data() + (kernel - kept + i) * bytes);
-  }
+  inputs.keep(window, pass.rows(), kept);
 }
 
 void LinearAttentionStep::set_strengths(const float* row, float* decays, float* strengths) const {
@@ -100,9 +86,6 @@ void LinearAttentionStep::run(Pass& pass) {
   std::vector<float>& state = memories[pass.sequence].state;
   state.resize(heads.value_heads * heads.key_dim * heads.value_dim);
   convolve_rows(pass, rows);
-  const float root = std::sqrt(static_cast<float>(heads.key_dim));
-  const NormWeights query_norm = to_length(1 / root, heads.key_dim);
-  const NormWeights key_norm = to_length(1, heads.key_dim);
   float* const decays = pass.need(Buffer::kRouter, 2 * heads.value_heads);
   float* const strengths = decays + pass.rows() * heads.value_heads;
   for_rows(pass, [&](std::size_t row) {
@@ -143,14 +126,17 @@ void compile_linear_attention(Builder& builder, const LayerRecipe& layer, CacheF
                 static_cast<std::size_t>(sizes.value_heads),
                 static_cast<std::size_t>(sizes.key_dim), static_cast<std::size_t>(sizes.value_dim)};
   step.grouped = grouped;
-  step.kernel = static_cast<std::size_t>(sizes.kernel);
+  step.inputs = ConvolutionInputs(format, static_cast<std::size_t>(sizes.kernel),
+                                  static_cast<std::size_t>(sizes.channels()));
   step.convolution = weights.floats(name("conv1d.weight"));
-  step.activation = gate_of(builder.recipe().activation);
+  step.activation = builder.recipe().activation;
   step.decay = weights.floats(name("A_log"));
   for (float& x : step.decay) x = std::exp(x);
   step.decay_bias = weights.floats(name("dt_bias"));
+  const float root = std::sqrt(static_cast<float>(step.heads.key_dim));
+  step.query_norm = to_length(1 / root, step.heads.key_dim);
+  step.key_norm = to_length(1, step.heads.key_dim);
   step.norm = builder.norm_weights(name("norm"), Norm::kRms);
-  step.format = format;
   builder.product(name("out_proj"), false, Buffer::kAttended, Buffer::kChange);
 }
 

@@ -6,6 +6,7 @@
 
 #include "runtime/kernels/delta_rule.h"
 #include "runtime/program/builder.h"
+#include "runtime/program/convolution_inputs.h"
 
 namespace berth {
 
@@ -30,13 +31,13 @@ struct LinearAttentionStep final : Step {
   std::size_t kept_bytes() const override;
   LinearHeads heads;
   bool grouped = false;
-  std::size_t kernel = 0;          // positions that the convolution sees
-  std::vector<float> convolution;  // [channels, kernel]
-  Gate activation = Gate::kSilu;   // behind the convolution
-  std::vector<float> decay;        // of each value head: a state loses its share decay x softplus(
-  std::vector<float> decay_bias;   // a + bias) in the exponent
-  NormWeights norm;                // of each value head's result, before the gate
-  CacheFormat format = CacheFormat::kF32;  // of the inputs that are kept
+  ConvolutionInputs inputs;
+  std::vector<float> convolution;             // [channels, kernel]
+  Activation activation = Activation::kSilu;  // behind the convolution
+  std::vector<float> decay;       // of each value head: a state loses its share decay x softplus(
+  std::vector<float> decay_bias;  // a + bias) in the exponent
+  NormWeights query_norm, key_norm;
+  NormWeights norm;  // of each value head's result, before the gate
   OfEachSequence<LinearMemory> memories;
 
  private:

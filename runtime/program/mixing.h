@@ -1,4 +1,5 @@
-// What layers do between positions where it is not plain attention: latent and linear attention.
+// What layers do between positions where it is not plain attention: latent and linear attention,
+// and short convolutions.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 namespace berth {
 
 /// What a layer does between positions.
-enum class Mixing : std::uint8_t { kAttention, kLatent, kLinear };
+enum class Mixing : std::uint8_t { kAttention, kLatent, kLinear, kConvolution };
 
 /// Multi-head latent attention (DeepSeek-AI, "DeepSeek-V2", arXiv 2405.04434): the sizes that
 /// config.json gives it. Keys and values of all heads are made of one latent a position, and a part
@@ -54,5 +55,8 @@ inline constexpr double kLatentEpsilon = 1e-6;
 
 /// The name of the modules of linear attention in a layer of any family that has it.
 inline constexpr std::string_view kLinearBlock = "linear_attn";
+
+/// The name of the modules of a short convolution in a layer of any family that has it.
+inline constexpr std::string_view kConvolutionBlock = "conv";
 
 }  // namespace berth

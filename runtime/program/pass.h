@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -109,9 +110,10 @@ void for_rows(Pass& pass, const Work& work) {
     return;
   }
   const std::size_t parts = pass.team.parts(rows, 4);
-  pass.team.run(parts, [&](std::size_t part, std::size_t) {
+  const auto own = [&](std::size_t part, std::size_t) {
     for (std::size_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) work(row);
-  });
+  };
+  pass.team.run(parts, std::ref(own));  // a copy would be allocated
 }
 
 }  // namespace berth

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
+#include <vector>
 
 #include "berth/error.h"
 #include "planner/base/join.h"
@@ -12,11 +14,19 @@ namespace berth {
 namespace {
 
 const Family& find_family(const ModelConfig& config) {
+  const auto text = config.text("text_config.model_type");
+  std::string name(config.model_type());
+  std::vector<std::string_view> names;
   for (const Family& family : families()) {
-    if (family.model_type == config.model_type()) return family;
+    if (std::ranges::find(names, family.model_type) == names.end()) {
+      names.push_back(family.model_type);
+    }
+    if (family.model_type != config.model_type()) continue;
+    if (family.text_type.empty() || !text || *text == family.text_type) return family;
+    name = config.model_type() + " around " + *text;
   }
-  throw Error(config.source() + ": model_type " + quote(config.model_type()) +
-              " cannot be run (these can: " + join(families(), ", ", &Family::model_type) + ")");
+  throw Error(config.source() + ": model_type " + quote(name) + " cannot be run (these can: " +
+              join(names, ", ", [](std::string_view one) { return one; }) + ")");
 }
 
 [[noreturn]] void fail(const ModelConfig& config, std::string_view key, const std::string& what) {
@@ -30,6 +40,7 @@ std::string require_text(const ModelConfig& config, std::string_view key) {
 }
 
 Activation find_activation(const ModelConfig& config, const Family& family) {
+  if (family.feed_forward.activation_key.empty()) return Activation::kSilu;
   const std::string name = require_text(config, family.feed_forward.activation_key);
   if (name == "silu" || name == "swish") return Activation::kSilu;
   if (name == "gelu" && !family.feed_forward.gelu_is_tanh) return Activation::kGelu;
@@ -37,13 +48,16 @@ Activation find_activation(const ModelConfig& config, const Family& family) {
     return Activation::kGeluTanh;  // names of one formula
   }
   if (name == "relu") return Activation::kRelu;
-  fail(config, family.feed_forward.activation_key,
-       quote(name) + " cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh and relu can)");
+  if (name == "relu2") return Activation::kReluSquared;
+  if (name == "xielu" && !family.feed_forward.activation.empty()) return Activation::kXielu;
+  fail(
+      config, family.feed_forward.activation_key,
+      quote(name) + " cannot be run (silu, gelu, gelu_new, gelu_pytorch_tanh, relu and relu2 can)");
 }
 
 // Throws Error for fields that change what a model computes in ways that the code here cannot.
 void refuse_unsupported(const ModelConfig& config) {
-  for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
+  for (const char* key : {"add_cross_attention", "use_bidirectional_attention", "alibi"}) {
     if (config.boolean(key).value_or(false)) {
       throw Error(config.source() + ": " + key + ": true cannot be run");
     }
@@ -66,7 +80,7 @@ double cap(const ModelConfig& config, std::string_view key) {
 double attention_scale(const ModelConfig& config, const Family& family, std::int64_t head_dim,
                        std::size_t layer) {
   if (!family.attention.scale_key.empty()) {
-    return config.require_number(family.attention.scale_key);
+    if (const auto scale = config.number(family.attention.scale_key)) return *scale;
   }
   auto dimensions = static_cast<double>(head_dim);
   if (!family.attention.query_scalar_key.empty()) {
@@ -141,6 +155,17 @@ double factor(const ModelConfig& config, std::string_view key) {
   return key.empty() ? 1 : config.require_number(key);
 }
 
+bool is_parallel(const ModelConfig& config, const Residual& residual) {
+  if (residual.parallel_key.empty()) return residual.parallel;
+  const bool parallel = config.boolean(residual.parallel_key).value_or(false);
+  if (!parallel && !residual.grouped_key.empty() &&
+      config.boolean(residual.grouped_key).value_or(false)) {
+    fail(config, residual.parallel_key,
+         "false cannot be run with " + std::string(residual.grouped_key));
+  }
+  return parallel;
+}
+
 void set_factors(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
   const Family& family = *recipe.family;
   recipe.norm_eps = family.norms.epsilon_key.empty()
@@ -156,10 +181,7 @@ void set_factors(const ModelConfig& config, const ModelTree& tree, Recipe& recip
   recipe.attention_softcap = cap(config, family.attention.cap_key);
   recipe.logit_softcap = cap(config, family.ends.logit_cap_key);
   recipe.clip = cap(config, family.attention.clip_key);
-  recipe.parallel = family.residual.parallel;
-  if (!family.residual.parallel_key.empty()) {
-    recipe.parallel = config.boolean(family.residual.parallel_key).value_or(false);
-  }
+  recipe.parallel = is_parallel(config, family.residual);
 }
 
 // One rotary embedding, or one for layers that see all positions and one for those with a window.
@@ -179,12 +201,39 @@ void set_rotaries(const ModelConfig& config, Recipe& recipe) {
   }
 }
 
+// The elements of a position in the KV cache of a layer that has one.
+std::int64_t cached_elements(const ModelConfig& config, const ModelTree& tree) {
+  const auto& layers = tree.facts.layers;
+  const auto with_cache =
+      std::ranges::find_if(layers, [](const LayerFacts& layer) { return layer.kv_elements > 0; });
+  if (with_cache != layers.end()) return static_cast<std::int64_t>(with_cache->kv_elements);
+  throw Error(config.source() + ": no layer has a KV cache, so the model cannot be run");
+}
+
+// Heads that divide the width of the stream. The template knows how many keys there are.
+void set_divided_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
+  recipe.heads = require_positive(config, "num_attention_heads",
+                                  config.require_integer("num_attention_heads"));
+  recipe.head_dim = static_cast<std::int64_t>(tree.facts.hidden) / recipe.heads;
+  recipe.kv_heads =
+      recipe.head_dim == 0 ? 0 : cached_elements(config, tree) / (2 * recipe.head_dim);
+  if (recipe.kv_heads == 0 || recipe.heads % recipe.kv_heads != 0) {
+    fail(config, "num_attention_heads",
+         std::to_string(recipe.heads) + " cannot share " + std::to_string(recipe.kv_heads) +
+             " keys");
+  }
+}
+
 void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe) {
   const Family& family = *recipe.family;
   if (family.attention.latent) {
     recipe.latent = read_latent_sizes(config, tree);
     recipe.heads = recipe.kv_heads = recipe.latent->heads;
     recipe.head_dim = recipe.latent->rotary;
+    return;
+  }
+  if (family.attention.heads_divide_stream) {
+    set_divided_heads(config, tree, recipe);
     return;
   }
   const std::string_view kv_key =
@@ -199,15 +248,8 @@ void set_heads(const ModelConfig& config, const ModelTree& tree, Recipe& recipe)
   }
   // The architecture template knows how each family finds head_dim, and the size of the KV cache
   // shows it.
-  const auto& layers = tree.facts.layers;
-  const auto with_cache =
-      std::ranges::find_if(layers, [](const LayerFacts& layer) { return layer.kv_elements > 0; });
-  if (with_cache == layers.end()) {
-    throw Error(config.source() + ": no layer has a KV cache, so the model cannot be run");
-  }
   recipe.head_dim =
-      require_positive(config, "head_dim",
-                       static_cast<std::int64_t>(with_cache->kv_elements) / (2 * recipe.kv_heads));
+      require_positive(config, "head_dim", cached_elements(config, tree) / (2 * recipe.kv_heads));
 }
 
 // A count that must be at least 1; 1 where the family does not know the key.
@@ -230,6 +272,7 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
                      const LayerFacts& layer) {
   Routing routing;
   routing.score = mixture.score;
+  routing.added = mixture.score == RouterScore::kSigmoid ? mixture.added_to_sum : 0;
   routing.experts = layer.experts;
   routing.picked = layer.experts_per_token;
   const std::string experts = std::to_string(routing.experts) + " experts";
@@ -257,6 +300,13 @@ Routing make_routing(const ModelConfig& config, const MixtureModules& mixture,
   routing.normalized = mixture.normalize_key.empty()
                            ? mixture.normalized
                            : config.boolean(mixture.normalize_key).value_or(false);
+  if (!mixture.jitter_key.empty()) {
+    routing.jitter = config.require_number(mixture.jitter_key);
+    if (routing.picked != 2) {
+      fail(config, "num_experts_per_tok",
+           std::to_string(routing.picked) + " cannot be run: its router picks 2");
+    }
+  }
   if (!mixture.scale_key.empty()) routing.scale = config.require_number(mixture.scale_key);
   if (!mixture.least_sum_key.empty()) {
     routing.least_sum = config.require_number(mixture.least_sum_key);
@@ -289,11 +339,23 @@ LayerRecipe make_layer(const ModelConfig& config, const ModelTree& tree, const L
     return !module.empty() && tree.find_module(layer.module(module)) != nullptr;
   };
   layer.head_norms = has(family.attention.query_norm);
+  const Norms& norms = family.norms;
+  const bool paired = has(norms.paired_attention);
+  if (paired && !config.boolean(family.residual.grouped_key).value_or(false)) {
+    fail(config, family.residual.grouped_key,
+         "must be true where each block has a norm of its own");
+  }
+  layer.attention_norm = paired ? norms.paired_attention : norms.attention;
+  layer.feed_forward_norm = paired ? norms.paired_feed_forward : norms.feed_forward;
   if (family.attention.latent) {
     layer.mixing = Mixing::kLatent;
   } else if (has(kLinearBlock)) {
     layer.mixing = Mixing::kLinear;
     recipe.linear = read_linear_sizes(config);
+  } else if (has(kConvolutionBlock)) {
+    layer.mixing = Mixing::kConvolution;
+    recipe.convolution_kernel = static_cast<std::size_t>(
+        require_positive(config, "conv_L_cache", config.require_integer("conv_L_cache")));
   }
   layer.experts = facts.experts > 0;
   if (!layer.experts) return layer;

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "berth/model.h"
+#include "runtime/program/activation.h"
 #include "runtime/program/family.h"
 #include "runtime/program/mixing.h"
 #include "runtime/program/rotary.h"
@@ -15,13 +17,13 @@
 
 namespace berth {
 
-enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
-
 struct LayerRecipe {
   std::string name;          // "model.layers.3"
   std::uint64_t window = 0;  // how many keys a query sees, its own included; 0: all
   double attention_scale = 1;
   Mixing mixing = Mixing::kAttention;
+  std::string_view attention_norm;  // before a block; empty: none
+  std::string_view feed_forward_norm;
   std::optional<std::size_t> rotary;  // into Recipe::rotaries; nothing: no rotation
   bool head_norms = false;            // queries and keys are normalized
   bool experts = false;               // else its feed-forward block is the same for all positions
@@ -58,10 +60,11 @@ struct Recipe {
   double logit_softcap = 0;      // 0: none
   Routing routing;
   std::optional<ClampedExperts> clamped;
-  std::uint64_t restarts_after = 0;   // positions: a sequence that grows beyond is computed anew
-  std::optional<LatentSizes> latent;  // of the layers with latent attention
-  std::optional<LinearSizes> linear;  // of those with linear attention
-  std::uint64_t max_positions = 0;    // 0: unknown
+  std::uint64_t restarts_after = 0;    // positions: a sequence that grows beyond is computed anew
+  std::optional<LatentSizes> latent;   // of the layers with latent attention
+  std::optional<LinearSizes> linear;   // of those with linear attention
+  std::size_t convolution_kernel = 0;  // positions that the layers with short convolutions see
+  std::uint64_t max_positions = 0;     // 0: unknown
 };
 
 /// The full names of the modules where a layer's attention, and what comes after it, are computed.

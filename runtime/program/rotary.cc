@@ -173,6 +173,14 @@ void scale_longrope(const RopeSettings& settings, Rotary& rotary) {
           .value_or(factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(context)));
 }
 
+// Phi-3.5-MoE, as transformers computes it: the length decides about the scale of cosines and
+// sines, and not about frequencies.
+void scale_by_length(const RopeSettings& settings, Rotary& rotary) {
+  rotary.long_frequency = rotary.inverse_frequency;
+  rotary.factor = settings.require_positive("short_mscale");
+  rotary.long_factor = settings.require_positive("long_mscale");
+}
+
 // Throws Error if each type of layer has rotary settings of its own, which not all families read.
 void refuse_nested(const ModelConfig& config) {
   for (const char* type : {"full_attention", "sliding_attention"}) {
@@ -222,12 +230,19 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
   }
   const std::string type = settings.type();
   const double base = settings.require_positive("rope_theta");
+  if (family.rotary.scaled_by_length && type != "default" && type != "longrope") {
+    settings.fail("rope_type", quote(type) + " cannot be run (default and longrope can)");
+  }
   const std::int64_t dimensions = rotary_dimensions(settings, family, head_dim, type != "default");
   Rotary rotary;
   rotary.neighbours = family.rotary.neighbours_key.empty()
                           ? family.rotary.neighbours
                           : config.boolean(family.rotary.neighbours_key).value_or(false);
   rotary.inverse_frequency = plain_frequencies(base, dimensions);
+  if (family.rotary.queries_grow) {
+    rotary.growth = settings.require("llama_4_scaling_beta");
+    rotary.growth_length = settings.trained();
+  }
   if (type == "llama3") {
     scale_llama3(settings, rotary.inverse_frequency);
   } else if (type == "linear") {
@@ -249,6 +264,7 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
     scale_yarn(settings, base, rotary);
   } else if (type == "longrope") {
     scale_longrope(settings, rotary);
+    if (family.rotary.scaled_by_length) scale_by_length(settings, rotary);
   } else if (type != "default") {
     settings.fail("rope_type", quote(type) +
                                    " cannot be run (default, linear, dynamic, yarn, "

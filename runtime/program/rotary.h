@@ -2,6 +2,7 @@
 // 2104.09864). Formulas of scaled frequencies are those of transformers (modeling_rope_utils.py).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -16,13 +17,25 @@ namespace berth {
 struct Rotary {
   std::vector<float> inverse_frequency;  // half as many as there are dimensions that rotate
   double factor = 1;                     // of cosines and sines
+  double long_factor = 0;                // the same beyond `trained`; 0: no other one
   bool neighbours = false;            // dimensions 2i and 2i + 1 make a pair; else i and i + half
   std::uint64_t trained = 0;          // 0: the length does not matter
   std::vector<float> long_frequency;  // beyond `trained`, of type longrope
   double base = 0, stretch = 0;       // beyond `trained`, of type dynamic
+  double growth = 0, growth_length = 0;  // of queries; 0: none
 
   /// The frequencies of a pass that ends at position `length`, not included.
   std::vector<float> frequencies(std::uint64_t length) const;
+  /// What a query is multiplied with at a position: 1 below `growth_length`, and then more (Meta,
+  /// Llama 4's scaling of temperature).
+  double query_scale(std::uint64_t position) const {
+    if (growth == 0) return 1;
+    return 1 + growth * std::log(1 + std::floor(static_cast<double>(position) / growth_length));
+  }
+  /// What scales cosines and sines in such a pass.
+  double scale(std::uint64_t length) const {
+    return long_factor != 0 && length > trained ? long_factor : factor;
+  }
 };
 
 /// What `rope_parameters` asks for, of type default, linear, dynamic, yarn, longrope or llama3.

@@ -59,14 +59,34 @@ void Router::drop_groups() {
   }
 }
 
+void Router::mix_sparsely(const float* products) {
+  const auto most_distant = static_cast<float>(2 * routing_.jitter);
+  choice_.assign(products, products + routing_.experts);
+  shares_.clear();
+  while (shares_.size() < routing_.picked) {
+    const auto best = std::ranges::max_element(choice_);
+    const float most = *best;
+    float total = 0;
+    for (std::size_t e = 0; e < choice_.size(); ++e) {
+      const float distance = (most - products[e]) / std::max(std::abs(products[e]), most);
+      if (!(distance > most_distant)) total += std::exp(choice_[e] - most);
+    }
+    shares_.push_back({static_cast<std::size_t>(best - choice_.begin()), 1 / total});
+    *best = -std::numeric_limits<float>::infinity();
+  }
+}
+
 std::span<const ExpertShare> Router::pick(const float* products) {
+  if (routing_.score == RouterScore::kSparseMixer) {
+    mix_sparsely(products);
+    return shares_;
+  }
   score(products);
   if (routing_.picked_groups < routing_.groups) drop_groups();
   order_largest(choice_, routing_.picked, order_);
   float total = 0;
   for (std::size_t i = 0; i < routing_.picked; ++i) total += score_[order_[i]];
-  // transformers adds this to the sum, which is nothing unless all scores are nothing.
-  if (routing_.score == RouterScore::kSigmoid) total += 1e-20F;
+  total += static_cast<float>(routing_.added);
   total = std::max(total, static_cast<float>(routing_.least_sum));
   const auto scale = static_cast<float>(routing_.scale);
   shares_.clear();

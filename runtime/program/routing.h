@@ -9,7 +9,13 @@
 namespace berth {
 
 /// What the router's products become before experts are compared.
-enum class RouterScore : std::uint8_t { kSoftmax, kSigmoid };
+enum class RouterScore : std::uint8_t {
+  kSoftmax,
+  kSigmoid,
+  // Softmax for each of the two best experts, among those that are nearly as good and not picked
+  // before (Liu et al., "GRIN: gradient-informed MoE", arXiv 2409.12136).
+  kSparseMixer
+};
 
 struct Routing {
   RouterScore score = RouterScore::kSoftmax;
@@ -22,7 +28,9 @@ struct Routing {
   std::size_t best_of_group = 2;
   bool normalized = true;  // shares of the picked experts add up to 1
   double least_sum = 0;    // what they are divided by for that is at least this
+  double added = 0;        // to what they are divided by
   double scale = 1;        // of all shares, in the end
+  double jitter = 0;       // kSparseMixer: experts count that are worse by twice this share at most
 };
 
 struct ExpertShare {
@@ -48,6 +56,7 @@ class Router {
  private:
   void score(const float* products);
   void drop_groups();
+  void mix_sparsely(const float* products);
 
   Routing routing_;
   std::vector<float> correction_;

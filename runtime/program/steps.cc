@@ -116,6 +116,8 @@ void AttentionStep::prepare(std::size_t position, float* row) const {
     for (std::size_t head = 0; head < heads + kv_heads; ++head) {
       rotary->turn(position, row + head * head_dim);
     }
+    const auto scale = static_cast<float>(rotary->query_scale(position));
+    for (std::size_t i = 0; scale != 1 && i < heads * head_dim; ++i) row[i] *= scale;
   }
   if (norm_after_rotation) normalize();
 }
@@ -179,7 +181,7 @@ void GateStep::run(Pass& pass) {
   const std::size_t stride = gated ? 2 * width : width;
   for_rows(pass, [&](std::size_t row) {
     const float* const x = wide + row * stride;
-    activate(gate, x, gated ? x + width : nullptr, width, out + row * width);
+    activate(activation, x, gated ? x + width : nullptr, width, out + row * width);
   });
 }
 

@@ -18,6 +18,7 @@
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/product.h"
 #include "runtime/kernels/team.h"
+#include "runtime/program/activation.h"
 #include "runtime/program/angles.h"
 #include "runtime/program/pass.h"
 #include "runtime/program/weights.h"
@@ -149,11 +150,12 @@ struct AttentionStep final : Step {
   void prepare(std::size_t position, float* row) const;
 };
 
-/// kGated = gate(kWide) x the columns from `width` on, or gate(kWide) where it is not `gated`.
+/// kGated = activation(kWide) x the columns from `width` on, or activation(kWide) where it is not
+/// `gated`.
 struct GateStep final : Step {
   void run(Pass& pass) override;
   std::string_view name() const override { return "gate"; }
-  Gate gate = Gate::kSilu;
+  Activation activation = Activation::kSilu;
   bool gated = true;
   std::size_t width = 0;
 };

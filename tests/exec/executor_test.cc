@@ -366,6 +366,30 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
   EXPECT_THAT(error(), HasSubstr("rope_type: 'proportional' cannot be run"));
   set_config("\"vocab_size\": 64", "\"vocab_size\": 64, \"hidden_act\": \"mish\"");
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'mish' cannot be run"));
+  const std::string size = "\"vocab_size\": 64";
+  set_config(size, size + ", \"hidden_act\": \"xielu\"");
+  EXPECT_THAT(error(), HasSubstr("hidden_act: 'xielu' cannot be run"));
+}
+
+// What a config.json of a family asks for, and the error that says so before weights are read.
+TEST(FamiliesConfigs, AreRefusedWhereTheyAskForWhatIsNotComputed) {
+  const auto error_for = [](const std::string& config) {
+    const Folder folder;
+    std::ofstream(folder.path() / "config.json") << config;
+    const Model model = open_model(folder.path() / "config.json", std::nullopt);
+    return error_of([&] { make_recipe(model); });
+  };
+  const std::string falcon = R"({"model_type": "falcon", "num_hidden_layers": 1, )";
+  EXPECT_THAT(error_for(falcon + R"("alibi": true})"), HasSubstr("alibi: true cannot be run"));
+  EXPECT_THAT(error_for(falcon + R"("new_decoder_architecture": true, "parallel_attn": false})"),
+              HasSubstr("parallel_attn: false cannot be run with new_decoder_architecture"));
+  EXPECT_THAT(error_for(falcon + R"("num_ln_in_parallel_attn": 2})"),
+              HasSubstr("new_decoder_architecture: must be true where each block has a norm"));
+  const std::string phimoe = R"({"model_type": "phimoe", "num_hidden_layers": 1, )";
+  EXPECT_THAT(error_for(phimoe + R"("num_experts_per_tok": 3})"),
+              HasSubstr("num_experts_per_tok: 3 cannot be run: its router picks 2"));
+  EXPECT_THAT(error_for(phimoe + R"("rope_scaling": {"rope_type": "linear", "factor": 2.0}})"),
+              HasSubstr("rope_type: 'linear' cannot be run (default and longrope can)"));
 }
 
 TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {

@@ -21,6 +21,7 @@ SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_atte
              num_key_value_heads=2, vocab_size=64, max_position_embeddings=40, dtype="float32",
              bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
+NEOX = {k: v for k, v in SMALL.items() if k != "num_key_value_heads"}
 MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20)
 LATENT = dict(num_key_value_heads=4, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=6,
               v_head_dim=10, n_routed_experts=6, num_experts_per_tok=3, moe_intermediate_size=20,
@@ -32,6 +33,19 @@ LINEAR = dict(linear_num_key_heads=2, linear_num_value_heads=6, linear_key_head_
 
 def rope(kind="default", **more):
     return {"rope_type": kind, "rope_theta": 10000.0, **more}
+
+
+PIXTRAL = dict(model_type="pixtral", hidden_size=8, intermediate_size=16, num_hidden_layers=1,
+               num_attention_heads=2, image_size=8, patch_size=4, head_dim=4)
+MINISTRAL = rope("yarn", factor=4.0, original_max_position_embeddings=5, llama_4_scaling_beta=0.3,
+                 mscale=1.0, mscale_all_dim=1.0)
+
+
+def around(text, **vision):
+    """A model that also sees, around a text model."""
+    return dict(model_type=text["model_type"].removesuffix("_text"), dtype="float32", text_config=text,
+                vision_config=dict(depth=1, hidden_size=8, intermediate_size=16, num_heads=2, patch_size=4,
+                                   out_hidden_size=32, num_position_embeddings=16, **vision))
 
 
 MODELS = {
@@ -172,6 +186,65 @@ MODELS = {
                    sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
                    hidden_activation="gelu_pytorch_tanh", rope_parameters=rope(),
                    layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "hyperclovax": dict(SMALL, model_type="hyperclovax", embedding_multiplier=3.0, logits_scaling=0.5,
+                        residual_multiplier=0.4, attention_multiplier=0.3, rope_parameters=rope()),
+    "hyperclovax_plain": dict(SMALL, model_type="hyperclovax", use_post_norm=False, rope_parameters=rope()),
+    "vaultgemma": dict(SMALL, model_type="vaultgemma", head_dim=16, query_pre_attn_scalar=24,
+                       sliding_window=4, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+                       attention_bias=True, rope_parameters=rope()),
+    "ministral3": dict(SMALL, model_type="ministral3", head_dim=16, sliding_window=6,
+                       rope_parameters=MINISTRAL),
+    "mistral3": dict(model_type="mistral3", dtype="float32", vision_config=PIXTRAL, text_config=dict(
+        SMALL, model_type="mistral", head_dim=16, sliding_window=None, rope_parameters=rope())),
+    "mistral3_ministral3": dict(model_type="mistral3", dtype="float32", vision_config=PIXTRAL,
+                                text_config=dict(SMALL, model_type="ministral3", head_dim=16,
+                                                 rope_parameters=MINISTRAL)),
+    "qwen3_5": around(dict(SMALL, **LINEAR, model_type="qwen3_5_text", head_dim=16,
+                           rope_parameters=rope(partial_rotary_factor=0.5, mrope_section=[2, 1, 1]))),
+    "qwen3_5_moe": around(dict(SMALL, **MOE, **LINEAR, model_type="qwen3_5_moe_text", head_dim=16,
+                               shared_expert_intermediate_size=12,
+                               rope_parameters=rope(partial_rotary_factor=0.5, mrope_section=[2, 1, 1]))),
+    "qwen3_vl": around(dict(SMALL, model_type="qwen3_vl_text", head_dim=16, attention_bias=True,
+                            rope_parameters=rope(mrope_section=[4, 2, 2])), deepstack_visual_indexes=[0]),
+    "qwen3_vl_moe": around(dict(SMALL, **MOE, model_type="qwen3_vl_moe_text", head_dim=16,
+                                mlp_only_layers=[1], rope_parameters=rope(mrope_section=[4, 2, 2])),
+                           deepstack_visual_indexes=[0]),
+    "arcee": dict(SMALL, model_type="arcee", attention_bias=True, mlp_bias=True, rope_parameters=rope()),
+    "nemotron": dict(SMALL, model_type="nemotron", attention_bias=True, mlp_bias=True, norm_eps=1e-3,
+                     rope_parameters=rope(partial_rotary_factor=0.5)),
+    "jais2": dict(SMALL, model_type="jais2", head_dim=16, rope_parameters=rope()),
+    "apertus": dict(SMALL, model_type="apertus", attention_bias=True, rope_parameters=rope(
+        "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16)),
+    "cwm": dict(SMALL, model_type="cwm", head_dim=16, sliding_window=5, num_hidden_layers=5,
+                mlp_bias=True, rope_parameters=rope("linear", factor=2.0)),
+    "exaone": dict(SMALL, model_type="exaone", num_layers=2, activation_function="gelu",
+                   layer_norm_epsilon=1e-3, rope_parameters=rope()),
+    "internlm3": dict(SMALL, model_type="internlm3", head_dim=16, bias=True, qkv_bias=True,
+                      rope_parameters=rope()),
+    "iquestcoder": dict(SMALL, model_type="iquestcoder", head_dim=16, rope_parameters=rope()),
+    "gpt_neox": dict(NEOX, model_type="gpt_neox", rotary_pct=0.5, hidden_act="gelu_new"),
+    "gpt_neox_serial": dict(NEOX, model_type="gpt_neox", use_parallel_residual=False,
+                            attention_bias=False, rope_parameters=rope(partial_rotary_factor=1.0)),
+    "persimmon": dict(NEOX, model_type="persimmon", rope_parameters=rope(partial_rotary_factor=0.5)),
+    "falcon": dict(NEOX, model_type="falcon", bias=True, activation="relu"),
+    "falcon_serial": dict(NEOX, model_type="falcon", multi_query=False, parallel_attn=False,
+                          ffn_hidden_size=40, tie_word_embeddings=False),
+    "falcon_grouped": dict(NEOX, model_type="falcon", new_decoder_architecture=True, num_kv_heads=2),
+    "falcon_grouped_one_norm": dict(NEOX, model_type="falcon", new_decoder_architecture=True,
+                                    num_kv_heads=2, num_ln_in_parallel_attn=1),
+    "phimoe": dict(SMALL, model_type="phimoe", num_local_experts=5, attention_bias=True,
+                   lm_head_bias=True, router_jitter_noise=0.2, sliding_window=5, rope_parameters=rope()),
+    "phimoe_longrope": dict(SMALL, model_type="phimoe", num_local_experts=4,
+                            original_max_position_embeddings=14, rope_parameters=rope(
+        "longrope", short_factor=[1.0, 1.5, 2.0, 4.0], long_factor=[2.0, 3.0, 5.0, 7.0],
+        original_max_position_embeddings=14, short_mscale=1.1, long_mscale=1.4)),
+    "lfm2": dict(SMALL, model_type="lfm2", conv_bias=True, conv_L_cache=4, block_multiple_of=8,
+                 layer_types=["conv", "full_attention", "conv"], rope_parameters=rope()),
+    "lfm2_moe": dict(SMALL, model_type="lfm2_moe", num_experts=5, num_experts_per_tok=2,
+                     num_dense_layers=1, moe_intermediate_size=20, routed_scaling_factor=1.5,
+                     num_hidden_layers=4, layer_types=["conv", "full_attention", "conv", "full_attention"],
+                     rope_parameters=rope()),
     "deepseek_v3": dict(SMALL, **LATENT, model_type="deepseek_v3", q_lora_rank=20, n_shared_experts=2,
                         n_group=3, topk_group=2, norm_topk_prob=True, attention_bias=True,
                         rope_parameters=rope("yarn", factor=8.0, mscale=1.5, mscale_all_dim=0.7,
@@ -227,11 +300,11 @@ def made(name, shape):
 def fill(model, family):
     """The tree keeps experts apart, as checkpoints do, unless the family stores them in one tensor."""
     state = {}
-    fused = family in ("gpt_oss", "qwen3_5_moe_text")
-    gate, up, down = ("w1", "w3", "w2") if family in ("mixtral", "minimax_m2") else ("gate_proj", "up_proj", "down_proj")
+    fused = family in ("gpt_oss", "qwen3_5_moe_text", "qwen3_5_moe", "qwen3_vl_moe")
+    gate, up, down = ("w1", "w3", "w2") if family in ("mixtral", "minimax_m2", "phimoe", "lfm2_moe") else ("gate_proj", "up_proj", "down_proj")
     for name, value in model.state_dict().items():
         base, _, last = name.rpartition(".")
-        if fused or not base.endswith("mlp.experts"):
+        if fused or not base.endswith((".mlp.experts", ".feed_forward.experts")):
             state[name] = made(name, value.shape)
         elif last == "gate_up_proj":
             n, wide, hidden = value.shape
@@ -259,7 +332,10 @@ for name in names:
         json.dump(fields, f, indent=1)
         f.write("\n")
     config = transformers.AutoConfig.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    # Some of the text models have a class of their own, which leaves out what is around them.
+    sees = hasattr(config, "vision_config")
+    auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    model = auto.from_config(config, attn_implementation="eager")
     fill(model.float().eval(), config.model_type)
     prompt = torch.tensor([PROMPT])
     model.generation_config.eos_token_id = None
