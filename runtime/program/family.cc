@@ -98,7 +98,6 @@ constexpr Family gpt_oss() {
   Family family = like(kLlama, "gpt_oss");
   family.attention.layer_types = true;
   family.attention.sinks = "self_attn.sinks";
-  family.rotary.needs_type = true;
   family.mixture.router = "mlp.router";
   family.mixture.layout = ExpertLayout::kFusedTransposed;
   family.mixture.clamped = true;

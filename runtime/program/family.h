@@ -109,7 +109,6 @@ struct AttentionModules {
 struct RotaryKind {
   bool partial = false;             // partial_rotary_factor counts; else whole heads rotate
   bool neighbours = false;          // dimensions 2i and 2i + 1 make a pair; else i and i + half
-  bool needs_type = false;          // transformers' default is yarn: rope_type must be there
   std::string_view neighbours_key;  // says so; empty: config.json has no say
   bool by_layer_type = false;       // layers with a window have settings of their own
   Rotates rotates = Rotates::kAll;

@@ -62,6 +62,12 @@ void refuse_unsupported(const ModelConfig& config) {
       throw Error(config.source() + ": " + key + ": true cannot be run");
     }
   }
+  if (!config.boolean("is_causal").value_or(true)) {
+    throw Error(config.source() + ": is_causal: false cannot be run");
+  }
+  if (!config.keys("per_layer_config.").empty()) {
+    fail(config, "per_layer_config", "settings of single layers cannot be run");
+  }
 }
 
 std::int64_t require_positive(const ModelConfig& config, std::string_view key, std::int64_t value) {

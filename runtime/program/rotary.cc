@@ -13,6 +13,9 @@
 namespace berth {
 namespace {
 
+// What templates give as the type where a family's default is more than a type.
+constexpr std::string_view kUnsaidType = "unsaid";
+
 // The rotary settings of all layers, or those of one kind of layer. Where each kind has its own, an
 // older config has those of layers that see all positions in `rope_scaling`.
 class RopeSettings {
@@ -224,11 +227,11 @@ Rotary make_rotary(const ModelConfig& config, const Family& family, std::int64_t
                    std::string_view layer_type) {
   if (family.attention.layer_types && !family.rotary.by_layer_type) refuse_nested(config);
   const RopeSettings settings(config, layer_type);
-  if (family.rotary.needs_type && !config.has("rope_parameters.rope_type")) {
-    settings.fail("rope_type", "missing, and transformers' default for " + config.model_type() +
-                                   " is not computed: 'yarn' with settings of its own");
-  }
   const std::string type = settings.type();
+  if (type == kUnsaidType) {
+    settings.fail("rope_type", "missing, and transformers' default for " + config.model_type() +
+                                   " is not computed: a scaling with settings of its own");
+  }
   const double base = settings.require_positive("rope_theta");
   if (family.rotary.scaled_by_length && type != "default" && type != "longrope") {
     settings.fail("rope_type", quote(type) + " cannot be run (default and longrope can)");

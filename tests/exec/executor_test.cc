@@ -369,6 +369,10 @@ TEST_F(Executor, RefusesConfigFieldsWithEffectsItDoesNotCompute) {
   const std::string size = "\"vocab_size\": 64";
   set_config(size, size + ", \"hidden_act\": \"xielu\"");
   EXPECT_THAT(error(), HasSubstr("hidden_act: 'xielu' cannot be run"));
+  set_config(size, size + ", \"is_causal\": false");
+  EXPECT_THAT(error(), HasSubstr("is_causal: false cannot be run"));
+  set_config(size, size + ", \"per_layer_config\": {\"1\": {\"sliding_window\": 2}}");
+  EXPECT_THAT(error(), HasSubstr("per_layer_config: settings of single layers cannot be run"));
 }
 
 // What a config.json of a family asks for, and the error that says so before weights are read.
@@ -390,6 +394,11 @@ TEST(FamiliesConfigs, AreRefusedWhereTheyAskForWhatIsNotComputed) {
               HasSubstr("num_experts_per_tok: 3 cannot be run: its router picks 2"));
   EXPECT_THAT(error_for(phimoe + R"("rope_scaling": {"rope_type": "linear", "factor": 2.0}})"),
               HasSubstr("rope_type: 'linear' cannot be run (default and longrope can)"));
+  for (const char* family : {"apertus", "cwm", "gpt_oss", "ministral3"}) {
+    EXPECT_THAT(error_for(R"({"model_type": ")" + std::string(family) + R"("})"),
+                HasSubstr("rope_type: missing, and transformers' default for " +
+                          std::string(family) + " is not computed"));
+  }
 }
 
 TEST(ExecutorHeads, RefusesAModelThatGivesNoLogitsOfTokens) {
