@@ -56,7 +56,7 @@ class PlacedDecoder final : public Decoder {
   }
 
   using Decoder::forward;
-  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
+  std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
 
  private:
   Placed embed(std::span<const std::int64_t> ids);
@@ -99,6 +99,7 @@ class PlacedDecoder final : public Decoder {
   std::vector<KvCache> caches_;
   std::vector<LinearState> states_;  // of the layers with linear attention
   std::int64_t positions_ = 0;
+  std::vector<float> logits_;  // of the last rows
 };
 
 Placed PlacedDecoder::embed(std::span<const std::int64_t> ids) {
@@ -200,7 +201,7 @@ std::vector<float> PlacedDecoder::logits(const Placed& hidden) {
   return {begin, begin + values.numel()};
 }
 
-std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnLogits& all) {
+std::span<const float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnLogits& all) {
   if (feeds.size() != 1) throw Error("internal error: libtorch's decoder runs one sequence");
   const std::span<const std::int64_t> ids = feeds.front().ids;
   const c10::InferenceMode inference;
@@ -250,17 +251,16 @@ std::vector<float> PlacedDecoder::forward(std::span<const Feed> feeds, const OnL
   const auto rows = [&](std::int64_t begin, std::int64_t number) {
     return Placed{hidden.value.narrow(0, begin, number), hidden.device};
   };
-  std::vector<float> block;
   const std::int64_t width = logits_width();
   const std::int64_t at_once = std::max<std::int64_t>(1, kLogitElements / width);
   for (std::int64_t begin = all ? 0 : count - 1; begin < count; begin += at_once) {
     check_cancel();
-    block = logits(rows(begin, std::min(at_once, count - begin)));
-    if (all) all(block);
+    logits_ = logits(rows(begin, std::min(at_once, count - begin)));
+    if (all) all(logits_);
   }
   log_step("head", -1, hidden.device, head_began);
   if (log_ != nullptr) log_->add_pass(static_cast<std::uint64_t>(count), pass_began);
-  return {block.end() - width, block.end()};
+  return std::span(logits_).last(static_cast<std::size_t>(width));
 }
 
 // Turns errors of libtorch into Berth's own.
@@ -272,8 +272,8 @@ class WithPlainErrors final : public Decoder {
   std::uint64_t hops() const override { return decoder_->hops(); }
   void restart(std::size_t sequence) override { decoder_->restart(sequence); }
   using Decoder::forward;
-  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
-    std::vector<float> logits;
+  std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+    std::span<const float> logits;
     with_plain_errors([&] { logits = decoder_->forward(feeds, all); });
     return logits;
   }

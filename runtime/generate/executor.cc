@@ -254,21 +254,22 @@ class DecoderOfEach final : public Decoder {
   std::uint64_t hops() const override { return hops_; }
   void restart(std::size_t sequence) override { decoders_.at(sequence)->restart(0); }
   using Decoder::forward;
-  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
-    std::vector<float> last;
+  std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+    last_.clear();
     hops_ = 0;
     for (const Feed& feed : feeds) {
       Decoder& decoder = *decoders_.at(feed.sequence);
-      const std::vector<float> own = decoder.forward(feed.ids, all);
-      last.insert(last.end(), own.begin(), own.end());
+      const std::span<const float> own = decoder.forward(feed.ids, all);
+      last_.insert(last_.end(), own.begin(), own.end());
       hops_ += decoder.hops();
     }
-    return last;
+    return last_;
   }
 
  private:
   std::vector<std::unique_ptr<Decoder>> decoders_;
   std::uint64_t hops_ = 0;
+  std::vector<float> last_;  // what forward() gives
 };
 
 // The decoder of a run; says in `kernels` what computes.
@@ -316,7 +317,7 @@ class Generation {
 
   // Takes what was computed of feeds(): [feeds, width].
   void take(std::span<const float> logits, std::size_t width) {
-    std::vector<Feed> next;
+    next_.clear();
     for (std::size_t i = 0; i < feeds_.size() && options_.new_tokens > 0; ++i) {
       const std::size_t sequence = feeds_[i].sequence;
       std::vector<std::int64_t>& ids = generated_[sequence].new_ids;
@@ -324,10 +325,10 @@ class Generation {
       texts_[sequence]->add(ids.back());
       const bool ended = std::find(ends_.begin(), ends_.end(), ids.back()) != ends_.end();
       if (!ended && ids.size() < options_.new_tokens) {
-        next.push_back({sequence, std::span(ids).last(1)});
+        next_.push_back({sequence, std::span(ids).last(1)});
       }
     }
-    feeds_ = std::move(next);
+    std::swap(feeds_, next_);
   }
 
   std::vector<Generated> finish() {
@@ -341,6 +342,7 @@ class Generation {
   std::vector<Generated> generated_;
   std::vector<std::unique_ptr<TextStream>> texts_;
   std::vector<Feed> feeds_;
+  std::vector<Feed> next_;
 };
 
 }  // namespace
@@ -364,7 +366,7 @@ RunReport run(const Model& model, const Plan& plan, const LoadedModel& loaded,
   }
   Generation generation(prepared, plan.workload.batch, options);
   const auto prefill_start = Clock::now();
-  std::vector<float> logits = decoder->forward(generation.feeds(), on_logits);
+  std::span<const float> logits = decoder->forward(generation.feeds(), on_logits);
   report.prefill_seconds = seconds_since(prefill_start);
   if (logits_file) logits_file->finish();
   if (options.log != nullptr) options.log->prompt_passes = options.log->passes.size();

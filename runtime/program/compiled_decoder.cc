@@ -48,10 +48,9 @@ class CompiledDecoder final : public Decoder {
   }
 
   using Decoder::forward;
-  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
+  std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) override {
     check(feeds);
-    std::vector<float> last;
-    last.reserve(feeds.size() * program_.vocabulary);
+    last_.clear();
     feed_ = 0;
     taken_ = 0;
     while (feed_ < feeds.size()) {
@@ -69,10 +68,10 @@ class CompiledDecoder final : public Decoder {
       for (std::size_t i = 0; i < last_rows_.size(); ++i) {
         const std::size_t row = all ? last_rows_[i] : i;
         const auto own = found.subspan(row * program_.vocabulary, program_.vocabulary);
-        last.insert(last.end(), own.begin(), own.end());
+        last_.insert(last_.end(), own.begin(), own.end());
       }
     }
-    return last;
+    return last_;
   }
 
  private:
@@ -151,6 +150,7 @@ class CompiledDecoder final : public Decoder {
   const std::atomic<bool>* cancel_;
   StepLog* log_;
   std::vector<std::size_t> positions_;  // of each sequence: how many are computed
+  std::vector<float> last_;             // what forward() gives
 
   // Of the pass.
   std::vector<std::int64_t> ids_;

@@ -7,7 +7,6 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <vector>
 
 namespace berth {
 
@@ -37,12 +36,12 @@ class Decoder {
 
   // Runs tokens of some sequences, each sequence at most once and each id less than the number of
   // rows of the embedding, at the positions that follow those of the sequence's earlier ones.
-  // Returns the logits of the last token of each, [feeds, logits_width()], in float32. `all`, where
-  // it is not empty, is called with the logits of every token, in their order. Throws Interrupted
-  // when cancelled.
-  virtual std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) = 0;
+  // Returns the logits of the last token of each, [feeds, logits_width()], in float32; they are the
+  // decoder's, and valid until its next call. `all`, where it is not empty, is called with the
+  // logits of every token, in their order. Throws Interrupted when cancelled.
+  virtual std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) = 0;
   // The same for tokens of the first sequence.
-  std::vector<float> forward(std::span<const std::int64_t> ids, const OnLogits& all) {
+  std::span<const float> forward(std::span<const std::int64_t> ids, const OnLogits& all) {
     const Feed feed{0, ids};
     return forward(std::span(&feed, 1), all);
   }

@@ -54,7 +54,10 @@ void ExpertsStep::compute(Pass& pass, Expert& expert, std::span<const Share> sha
 
 void ExpertsStep::run(Pass& pass) {
   shares_.resize(experts.size());
-  for (std::vector<Share>& own : shares_) own.clear();
+  for (std::vector<Share>& own : shares_) {
+    own.clear();
+    own.reserve(1);  // so that no token allocates because it is the first to pick an expert
+  }
   const float* const products = pass.of(Buffer::kRouter);
   for (std::size_t row = 0; row < pass.rows(); ++row) {
     for (const ExpertShare& one : router.pick(products + row * experts.size())) {

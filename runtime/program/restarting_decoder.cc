@@ -9,9 +9,10 @@ void RestartingDecoder::restart(std::size_t sequence) {
   decoder_->restart(sequence);
 }
 
-std::vector<float> RestartingDecoder::forward(std::span<const Feed> feeds, const OnLogits& all) {
-  std::vector<Feed> sent(feeds.begin(), feeds.end());
-  for (Feed& feed : sent) {
+std::span<const float> RestartingDecoder::forward(std::span<const Feed> feeds,
+                                                  const OnLogits& all) {
+  sent_.assign(feeds.begin(), feeds.end());
+  for (Feed& feed : sent_) {
     if (feed.sequence >= ids_.size()) ids_.resize(feed.sequence + 1);
     std::vector<std::int64_t>& ids = ids_[feed.sequence];
     const std::size_t before = ids.size();
@@ -21,7 +22,7 @@ std::vector<float> RestartingDecoder::forward(std::span<const Feed> feeds, const
     decoder_->restart(feed.sequence);
     feed.ids = ids;
   }
-  return decoder_->forward(sent, all);
+  return decoder_->forward(sent_, all);
 }
 
 }  // namespace berth

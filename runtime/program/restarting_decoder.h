@@ -22,12 +22,13 @@ class RestartingDecoder final : public Decoder {
   void restart(std::size_t sequence) override;
   using Decoder::forward;
   /// `all` must be empty where a sequence restarts: it would get the rows of earlier tokens again.
-  std::vector<float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
+  std::span<const float> forward(std::span<const Feed> feeds, const OnLogits& all) override;
 
  private:
   std::unique_ptr<Decoder> decoder_;
   std::uint64_t length_;
   std::vector<std::vector<std::int64_t>> ids_;  // of each sequence, all so far
+  std::vector<Feed> sent_;                      // of the call
 };
 
 }  // namespace berth

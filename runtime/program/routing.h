@@ -52,6 +52,7 @@ class Router {
   std::span<const ExpertShare> pick(const float* products);
 
   std::size_t experts() const { return routing_.experts; }
+  std::size_t picked() const { return routing_.picked; }
 
  private:
   void score(const float* products);

@@ -9,7 +9,7 @@ void EmbedStep::run(Pass& pass) {
   const Matrix rows = table.resident(block);
   const Matrix learned = positions ? positions->resident(positions_block) : Matrix{};
   float* const stream = pass.need(Buffer::kStream, rows.columns);
-  std::vector<float> position(positions ? rows.columns : 0);
+  float* const position = positions ? pass.need(Buffer::kInput, rows.columns, 1) : nullptr;
   for (std::size_t i = 0; i < pass.rows(); ++i) {
     float* const out = stream + i * rows.columns;
     read_row(rows, static_cast<std::size_t>(pass.ids[i]), out);
@@ -17,7 +17,7 @@ void EmbedStep::run(Pass& pass) {
       for (std::size_t c = 0; c < rows.columns; ++c) out[c] *= scale;
     }
     if (!positions) continue;
-    read_row(learned, pass.first + i, position.data());
+    read_row(learned, pass.first + i, position);
     for (std::size_t c = 0; c < rows.columns; ++c) out[c] += position[c];
   }
 }

@@ -35,7 +35,7 @@ class Programs : public ::testing::TestWithParam<std::string> {
     std::vector<float> all;
     for (std::size_t begin = 0; begin < prompt.size(); begin += at_once) {
       const auto part = prompt.subspan(begin, std::min(at_once, prompt.size() - begin));
-      const std::vector<float> last = decoder->forward(part, [&](std::span<const float> rows) {
+      const std::span<const float> last = decoder->forward(part, [&](std::span<const float> rows) {
         all.insert(all.end(), rows.begin(), rows.end());
       });
       EXPECT_TRUE(std::equal(last.begin(), last.end(), all.end() - decoder->logits_width()));
@@ -109,7 +109,8 @@ TEST_P(Programs, GiveSequencesTheSameBitsTogetherAsAlone) {
   std::vector<std::vector<float>> alone;
   for (const auto& ids : sequences) {
     const auto own = decoder();
-    std::vector<float> logits = own->forward(ids, nullptr);
+    const auto first = own->forward(ids, nullptr);
+    std::vector<float> logits(first.begin(), first.end());
     for (const std::int64_t& id : more) {
       const auto next = own->forward({&id, 1}, nullptr);
       logits.insert(logits.end(), next.begin(), next.end());
@@ -118,8 +119,8 @@ TEST_P(Programs, GiveSequencesTheSameBitsTogetherAsAlone) {
   }
   const auto together = decoder();
   const auto width = static_cast<std::ptrdiff_t>(together->logits_width());
-  const auto expect_as_alone = [&](const std::vector<float>& found,
-                                   const std::vector<std::size_t>& of, std::ptrdiff_t step) {
+  const auto expect_as_alone = [&](std::span<const float> found, const std::vector<std::size_t>& of,
+                                   std::ptrdiff_t step) {
     ASSERT_EQ(found.size(), of.size() * static_cast<std::size_t>(width));
     auto at = found.begin();
     for (const std::size_t sequence : of) {

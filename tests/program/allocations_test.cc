@@ -1,0 +1,106 @@
+// How often a compiled decoder allocates memory while it makes tokens. This binary counts all that
+// is allocated in it.
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <span>
+#include <string>
+
+#include "runtime/program/compile.h"
+#include "runtime/program/compiled_decoder.h"
+#include "runtime/program/experts_step.h"
+#include "tests/program/made_model.h"
+
+namespace {
+
+std::atomic<std::size_t> allocations{0};
+
+void* counted(std::size_t size, std::size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  // aligned_alloc() takes multiples of the alignment.
+  void* const memory =
+      std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace berth::testing {
+namespace {
+
+// How often kernels hand work to the threads for one token. Each time the work is copied into a
+// std::function, which may allocate: that is the only allocation that is left.
+std::size_t hand_overs(const Program& program) {
+  std::size_t count = 0;
+  for (const auto* const steps : {&program.body, &program.head}) {
+    for (const std::unique_ptr<Step>& step : *steps) {
+      if (dynamic_cast<const ProductStep*>(step.get()) != nullptr) {
+        ++count;
+      } else if (const auto* experts = dynamic_cast<const ExpertsStep*>(step.get())) {
+        count += 2 * experts->router.picked();
+      } else if (step->name() == "latent attention") {
+        count += 3;
+      } else if (step->name() == "attention" || step->name() == "linear attention") {
+        ++count;
+      }
+    }
+  }
+  return count;
+}
+
+// On one thread: others may take their first part, and memory for it, at any token.
+class Allocations : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void SetUpTestSuite() {
+    cpu_set_t allowed;
+    ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &allowed)) ++first;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  }
+};
+
+TEST_P(Allocations, AreNoneForATokenButWhatIsHandedToThreads) {
+  const Model model = open_made(GetParam());
+  const Plan plan = made_plan(model.tree, [](const auto&, TensorId) { return kCpu; });
+  const MadeLoad loaded(model.tree, plan);
+  const Recipe recipe = make_recipe(model);
+  const Expected expected = read_expected(GetParam());
+  const ProgramWeights weights(model.tree, plan, loaded);
+  const std::size_t most = hand_overs(compile(recipe, weights, 40, std::nullopt));
+  const auto decoder = make_compiled_decoder(recipe, model, plan, loaded, 40, nullptr);
+  decoder->forward(expected.prompt, nullptr);
+  // Ids of the prompt: the experts that they pick have memory since then.
+  const std::span<const std::int64_t> ids(expected.prompt);
+  const auto next = [&](std::size_t i) { decoder->forward(ids.subspan(i, 1), nullptr); };
+  for (std::size_t i = 0; i < 4; ++i) next(i);
+  for (std::size_t i = 4; i < 8; ++i) {
+    const std::size_t before = allocations.load();
+    next(i);
+    EXPECT_LE(allocations.load() - before, most) << "token " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Allocations,
+                         ::testing::Values("deepseek_v3", "gemma2", "gpt2", "gpt_neox", "gpt_oss",
+                                           "lfm2", "llama", "mistral", "qwen3_moe", "qwen3_next"),
+                         [](const auto& family) { return family.param; });
+
+}  // namespace
+}  // namespace berth::testing
