@@ -54,7 +54,10 @@ const std::vector<Rename> kLlamaNames = {
     {"model\\.layers\\.(\\d+)\\.self_attn\\.o_proj\\.", "blk.$1.attn_output."},
     {"model\\.layers\\.(\\d+)\\.mlp\\.(gate|up|down)_proj\\.", "blk.$1.ffn_$2."},
     {"model\\.layers\\.(\\d+)\\.mlp\\.gate_up_proj\\.", "blk.$1.ffn_up."},
-    {"model\\.layers\\.(\\d+)\\.mlp\\.gate\\.", "blk.$1.ffn_gate_inp."}};
+    {"model\\.layers\\.(\\d+)\\.mlp\\.gate\\.", "blk.$1.ffn_gate_inp."},
+    {"model\\.layers\\.(\\d+)\\.mlp\\.shared_expert_gate\\.", "blk.$1.ffn_gate_inp_shexp."},
+    {"model\\.layers\\.(\\d+)\\.mlp\\.shared_expert\\.(gate|up|down)_proj\\.",
+     "blk.$1.ffn_$2_shexp."}};
 
 std::vector<Rename> gemma2_names() {
   std::vector<Rename> names = kLlamaNames;
@@ -99,7 +102,32 @@ const std::vector<Family> kFamilies = {
       {"\"layer_types\": \\[[^\\]]*\\]", "\"use_cache\": true"}},
      kLlamaNames},
     {"qwen3", "qwen3", {}, kLlamaNames},
+    {"qwen2_moe",
+     "qwen2moe",
+     {{"\"use_sliding_window\": true", "\"use_sliding_window\": false"},
+      {"\"layer_types\": \\[[^\\]]*\\]", "\"use_cache\": true"},
+      {"\"mlp_only_layers\": \\[[^\\]]*\\]", "\"mlp_only_layers\": []"}},
+     kLlamaNames},
+    {"qwen3_moe",
+     "qwen3moe",
+     {{"\"attention_bias\": true", "\"attention_bias\": false"},
+      {"\"decoder_sparse_step\": 2", "\"decoder_sparse_step\": 1"}},
+     kLlamaNames},
     {"phi3", "phi3", {}, kLlamaNames},
+    {"gemma",
+     "gemma",
+     {{"\"attention_bias\": true", "\"attention_bias\": false"}},
+     kLlamaNames,
+     false,
+     false,
+     true},
+    {"gemma3_older",
+     "gemma3",
+     {{"\"rope_local_base_freq\": 80.0", "\"query_pre_attn_scalar\": 8"}},
+     gemma2_names(),
+     false,
+     false,
+     true},
     {"gemma2",
      "gemma2",
      {{"\"query_pre_attn_scalar\": 24", "\"query_pre_attn_scalar\": 16"}},
@@ -161,6 +189,18 @@ Values transposed(const Values& values, std::size_t rows, std::size_t columns) {
   return out;
 }
 
+void write_experts(const ModelConfig& config, const std::string& arch, GgufWriter& file) {
+  const auto copy = [&](const char* theirs, const char* ours) {
+    const auto value = config.integer(ours);
+    if (value) file.u32(arch + theirs, static_cast<std::uint32_t>(*value));
+    return value.has_value();
+  };
+  if (!copy("expert_count", "num_local_experts") && !copy("expert_count", "num_experts")) return;
+  copy("expert_used_count", "num_experts_per_tok");
+  copy("expert_feed_forward_length", "moe_intermediate_size");
+  copy("expert_shared_feed_forward_length", "shared_expert_intermediate_size");
+}
+
 void write_metadata(const Family& family, const ModelConfig& config, std::size_t head_size,
                     GgufWriter& file) {
   const std::string arch = family.architecture + ".";
@@ -183,23 +223,29 @@ void write_metadata(const Family& family, const ModelConfig& config, std::size_t
            static_cast<std::uint32_t>(
                static_cast<double>(head_size) *
                config.number("rope_parameters.partial_rotary_factor").value_or(1)));
+  // Of Gemma 3, those of the layers that see all positions; its converter knows no others.
+  const std::string rope =
+      family.architecture == "gemma3" ? "rope_parameters.full_attention." : "rope_parameters.";
+  const auto theta = config.number(rope + "rope_theta");
   file.f32(arch + "rope.freq_base",
-           static_cast<float>(*config.number("rope_parameters.rope_theta")));
+           static_cast<float>(theta ? *theta : config.require_number("rope_theta")));
   // The families' own defaults of transformers, which these configs rely on.
   const bool large = family.name == "phi3" || family.name == "mixtral";
   file.f32(arch + "attention.layer_norm_rms_epsilon", large ? 1e-5F : 1e-6F);
-  if (config.text("rope_parameters.rope_type") == "linear") {
+  for (const char* scaling : {"rope_parameters.", "rope_scaling."}) {
+    if (config.text(std::string(scaling) + "rope_type") != "linear") continue;
     file.text(arch + "rope.scaling.type", "linear");
     file.f32(arch + "rope.scaling.factor",
-             static_cast<float>(*config.number("rope_parameters.factor")));
+             static_cast<float>(config.require_number(std::string(scaling) + "factor")));
+    break;
   }
   if (const auto window = config.integer("sliding_window")) {
     file.u32(arch + "attention.sliding_window", static_cast<std::uint32_t>(*window));
   }
-  if (const auto experts = config.integer("num_local_experts")) {
-    file.u32(arch + "expert_count", static_cast<std::uint32_t>(*experts));
-    file.u32(arch + "expert_used_count", integer("num_experts_per_tok", ""));
+  if (const auto pattern = config.integer("sliding_window_pattern")) {
+    file.u32(arch + "attention.sliding_window_pattern", static_cast<std::uint32_t>(*pattern));
   }
+  write_experts(config, arch, file);
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
     if (const auto cap = config.number(key)) file.f32(arch + key, static_cast<float>(*cap));
   }
@@ -232,7 +278,10 @@ void write_gguf(const Family& family, const Model& model, const std::filesystem:
     file.floats("rope_freqs.weight", {divisors.size()}, divisors);
   }
   std::map<std::string, std::pair<std::vector<std::uint64_t>, Values>> experts;
-  const std::regex expert("model\\.layers\\.(\\d+)\\.mlp\\.experts\\.(\\d+)\\.w([123])\\.weight");
+  const std::regex expert("model\\.layers\\.(\\d+)\\.mlp\\.experts\\.(\\d+)\\.(\\w+)\\.weight");
+  const std::map<std::string, std::string> kinds{{"w1", "gate"},        {"w2", "down"},
+                                                 {"w3", "up"},          {"gate_proj", "gate"},
+                                                 {"down_proj", "down"}, {"up_proj", "up"}};
   for (const ModelTensor& tensor : model.tree.tensors) {
     if (!tensor.persistent || tensor.tied_to != kNone) continue;
     std::vector<std::uint64_t> shape(tensor.shape.begin(), tensor.shape.end());
@@ -240,9 +289,8 @@ void write_gguf(const Family& family, const Model& model, const std::filesystem:
     std::string name(tensor.name);
     std::smatch match;
     if (std::regex_match(name, match, expert)) {
-      const char* const kinds[] = {"gate", "down", "up"};
-      const std::string kind = kinds[std::stoi(match[3]) - 1];
-      auto& [all_shape, all] = experts["blk." + match[1].str() + ".ffn_" + kind + "_exps.weight"];
+      auto& [all_shape, all] =
+          experts["blk." + match[1].str() + ".ffn_" + kinds.at(match[3]) + "_exps.weight"];
       all_shape = {all_shape.empty() ? 1 : all_shape[0] + 1, shape[0], shape[1]};
       all.insert(all.end(), values.begin(), values.end());
       continue;
@@ -259,6 +307,7 @@ void write_gguf(const Family& family, const Model& model, const std::filesystem:
       values = transposed(values, shape[0], shape[1]);
       std::swap(shape[0], shape[1]);
     }
+    if (name.ends_with("ffn_gate_inp_shexp.weight")) shape.erase(shape.begin());  // one row
     if (family.plus_one && name.find("norm.") != name.npos) {
       for (float& value : values) value += 1;
     }
