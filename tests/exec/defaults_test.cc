@@ -5,6 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "berth/error.h"
 #include "planner/model/open/build_model_tree.h"
@@ -91,9 +96,17 @@ Lines described(const Model& model) {
   FoldedLines folded;
   for (std::size_t i = 0; i < recipe.layers.size(); ++i) {
     folded.add("run scale ", i, " " + number(recipe.layers[i].attention_scale));
+    folded.add("run window ", i, " " + std::to_string(recipe.layers[i].window));
   }
-  const Lines scales = folded.take();
-  lines.insert(lines.end(), scales.begin(), scales.end());
+  const Lines of_layers = folded.take();
+  lines.insert(lines.end(), of_layers.begin(), of_layers.end());
+  lines.push_back("run residual_scale " + number(recipe.residual_scale));
+  lines.push_back("run logit_scale " + number(recipe.logit_scale));
+  lines.push_back("run clip " + number(recipe.clip));
+  const Routing& routing = recipe.routing;
+  lines.push_back("run routed_scale " + number(routing.scale));
+  lines.push_back(fmt::format("run norm_topk {}", routing.normalized ? 1 : 0));
+  lines.push_back(fmt::format("run groups {} of {}", routing.picked_groups, routing.groups));
   return lines;
 }
 
@@ -147,6 +160,47 @@ INSTANTIATE_TEST_SUITE_P(All, Defaults,
                          testing::Values("gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3",
                                          "mixtral", "gemma2"),
                          [](const auto& family) { return std::string(family.param); });
+
+// run_defaults.txt, which make_run_defaults.py writes: a config.json for each family that has
+// nothing but what the family needs, and what transformers computes with.
+struct RunDefault {
+  std::string config;
+  Lines lines;
+};
+
+std::map<std::string, RunDefault> read_run_defaults() {
+  std::ifstream in(std::filesystem::path(BERTH_SOURCE_DIR) / "tests/exec/run_defaults.txt");
+  std::map<std::string, RunDefault> found;
+  RunDefault* last = nullptr;
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("= ")) {
+      const std::string text = line.substr(2);
+      last = &found[ModelConfig::parse(text, "config.json").model_type()];
+      last->config = text;
+    } else if (last != nullptr) {
+      last->lines.push_back(line);
+    }
+  }
+  return found;
+}
+
+class RunDefaults : public testing::TestWithParam<std::string> {};
+
+TEST_P(RunDefaults, AreThoseOfTransformersWhereAllKeysAreLeftOut) {
+  const auto all = read_run_defaults();
+  const auto found = all.find(GetParam());
+  ASSERT_NE(found, all.end()) << "run make_run_defaults.py";
+  compare(described(opened(found->second.config)), found->second.lines);
+}
+
+std::vector<std::string> names_of_families() {
+  std::set<std::string> names;
+  for (const Family& family : families()) names.emplace(family.model_type);
+  return {names.begin(), names.end()};
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RunDefaults, testing::ValuesIn(names_of_families()),
+                         [](const auto& family) { return family.param; });
 
 }  // namespace
 }  // namespace berth
