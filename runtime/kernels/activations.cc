@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "cuda/cast_bits.h"
 #include "runtime/kernels/loops.h"
+#include "runtime/kernels/pairs.h"
 #include "runtime/kernels/tiles.h"
 
 namespace berth {
@@ -14,7 +14,6 @@ namespace {
 
 constexpr float kMost16 = 32639;  // 256 x 127 + 127: both planes fit a signed byte
 constexpr float kMost8 = 127;
-constexpr std::size_t kSideBySide = 16;  // positions whose pairs stand together
 
 float limit_of(ActivationBits bits) { return bits == ActivationBits::k8 ? kMost8 : kMost16; }
 
@@ -62,20 +61,6 @@ ActivationBlock quantize_reference(const float* values, MatrixFormat format, Act
     block.rest_offsets[i] = -shape.bias * rests[i];
   }
   return block;
-}
-
-void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to) {
-  const std::size_t count = rows.size() / columns;
-  for (std::size_t first = 0; first < count; first += kSideBySide) {
-    const std::size_t width = std::min(kSideBySide, count - first);
-    for (std::size_t p = 0; p < width; ++p) {
-      const std::uint16_t* const from = rows.data() + (first + p) * columns;
-      std::uint16_t* const own = to + first * columns + 2 * p;
-      for (std::size_t pair = 0; pair < columns / 2; ++pair) {
-        std::memcpy(own + pair * 2 * width, from + 2 * pair, 2 * sizeof *from);
-      }
-    }
-  }
 }
 
 void Activations::set(std::span<const float> values, std::size_t columns, MatrixFormat format,

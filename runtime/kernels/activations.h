@@ -40,10 +40,6 @@ struct LineAllocator {
   bool operator==(const LineAllocator&) const = default;
 };
 
-/// Reorders rows of `columns` numbers each, an even number, so that pairs of neighbouring ones of
-/// 16 rows stand side by side: [columns / 2, 16, 2], and with fewer rows at the end.
-void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to);
-
 /// The activations of some positions, made ready for products with matrices of one format.
 class Activations {
  public:
@@ -71,7 +67,8 @@ class Activations {
     return has_bf16_ ? bf16_.data() + position * padded_ : nullptr;
   }
   /// The same for AMX, where the instruction set reads them: the pairs of 16 positions side by
-  /// side, from a multiple of 16 on, or of as many as are left. Put there by put_in_pairs().
+  /// side, from a multiple of 16 on, or of as many as are left. Put there by put_in_pairs()
+  /// (pairs.h).
   const std::uint16_t* pairs(std::size_t position) const {
     return has_pairs_ ? pairs_.data() + position * padded_ : nullptr;
   }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cuda/cast_bits.h"
-#include "runtime/kernels/activations.h"
+#include "runtime/kernels/pairs.h"
 #include "runtime/kernels/tiles.h"
 
 namespace berth {

@@ -8,7 +8,6 @@
 
 #include "cuda/cast_bits.h"
 #include "cuda/dequant.h"
-#include "runtime/kernels/group_tiles.h"
 #include "runtime/kernels/tiles.h"
 
 namespace berth {

@@ -20,11 +20,6 @@
 
 namespace berth {
 
-struct GroupedForm {
-  MatrixFormat format;
-  std::size_t group;  // Matrix::group; 0 for MXFP4
-};
-
 /// The form of an element type that exists in memory only, or of MXFP4; nothing for any other.
 std::optional<GroupedForm> grouped_form(DType dtype);
 

@@ -1,6 +1,7 @@
 // The formats that products have a kernel for.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "planner/checkpoint/tile_layout.h"
@@ -36,5 +37,11 @@ constexpr bool is_grouped(MatrixFormat format) { return format >= MatrixFormat::
 constexpr bool takes_floats(MatrixFormat format) {
   return !is_tiled(format) || format >= MatrixFormat::kF8E4M3;
 }
+
+/// A format with the columns that share a scale, where it leaves that open.
+struct GroupedForm {
+  MatrixFormat format;
+  std::size_t group;  // Matrix::group; 0 for MXFP4
+};
 
 }  // namespace berth

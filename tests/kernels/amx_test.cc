@@ -10,6 +10,7 @@
 #include "runtime/kernels/activations.h"
 #include "runtime/kernels/amx_bf16_loop.h"
 #include "runtime/kernels/amx_loops.h"
+#include "runtime/kernels/pairs.h"
 
 namespace berth {
 namespace {
