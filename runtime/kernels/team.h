@@ -13,7 +13,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
 
@@ -21,7 +20,20 @@ namespace berth {
 
 class ThreadTeam {
  public:
-  using Work = std::function<void(std::size_t part, std::size_t thread)>;
+  /// A function of a part and a thread that somebody else owns: to hand it over allocates nothing.
+  class Work {
+   public:
+    template <class Function>
+    Work(const Function& function)  // NOLINT: as a std::function is made
+        : function_(&function), call_([](const void* own, std::size_t part, std::size_t thread) {
+            (*static_cast<const Function*>(own))(part, thread);
+          }) {}
+    void operator()(std::size_t part, std::size_t thread) const { call_(function_, part, thread); }
+
+   private:
+    const void* function_;
+    void (*call_)(const void* own, std::size_t part, std::size_t thread);
+  };
 
   /// `threads`: how many compute, the caller's own included; 0: one for each processor that the
   /// process may run on. Where fewer can be started, there are fewer.
