@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "runtime/io/shard_files.h"
 
 #ifndef MADV_POPULATE_READ
@@ -56,8 +57,8 @@ HostArena::HostArena(std::uint64_t bytes, const std::string& purpose) {
   const std::uint64_t reserved = wanted + kHugePage;
   void* raw = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) {
-    throw Error("cannot get " + std::to_string(bytes) + " bytes of host memory for " + purpose +
-                ": " + std::strerror(errno));
+    throw DoesNotFit("cannot get " + std::to_string(bytes) + " bytes of host memory for " +
+                     purpose + ": " + std::strerror(errno));
   }
   const auto start = reinterpret_cast<std::uintptr_t>(raw);
   const std::uintptr_t aligned = (start + kHugePage - 1) / kHugePage * kHugePage;

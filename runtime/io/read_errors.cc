@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/quote.h"
 #include "runtime/io/shard_files.h"
 
@@ -33,16 +33,17 @@ void require_complete(const Checkpoint& checkpoint, std::uint32_t shard, std::ui
                       const ReadOutcome& outcome) {
   if (outcome.reached == end) return;
   const std::string position = position_in_shard(checkpoint, shard, outcome.reached) + ": ";
-  if (outcome.error != 0) throw Error(position + "cannot read: " + std::strerror(outcome.error));
+  if (outcome.error != 0)
+    throw BrokenFile(position + "cannot read: " + std::strerror(outcome.error));
   // A read that began behind the end of the file says only that. Where the end is, the file tells.
   const Shard& file = checkpoint.shards[shard];
   const std::optional<std::uint64_t> bytes = bytes_now(file);
   if (!bytes || *bytes > outcome.reached) {
-    throw Error(position + "the file is truncated: reading it ends here, " +
-                std::to_string(end - outcome.reached) + " bytes short");
+    throw BrokenFile(position + "the file is truncated: reading it ends here, " +
+                     std::to_string(end - outcome.reached) + " bytes short");
   }
-  throw Error(position + "the file is truncated: it has " + std::to_string(*bytes) +
-              " bytes now, " + std::to_string(file.file_bytes) + " when its header was read");
+  throw BrokenFile(position + "the file is truncated: it has " + std::to_string(*bytes) +
+                   " bytes now, " + std::to_string(file.file_bytes) + " when its header was read");
 }
 
 }  // namespace berth

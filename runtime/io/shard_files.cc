@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/join.h"
 #include "runtime/io/engines.h"
 
@@ -20,19 +21,20 @@ void compare(const Shard& shard, const struct stat& now) {
       static_cast<std::int64_t>(now.st_mtim.tv_sec) * 1'000'000'000 + now.st_mtim.tv_nsec;
   const auto bytes = static_cast<std::uint64_t>(now.st_size);
   if (bytes != shard.file_bytes) {
-    throw Error(shard.path.string() + ": the file changed since its header was read: " +
-                std::to_string(shard.file_bytes) + " bytes then, " + std::to_string(bytes) +
-                " now; load again when nothing writes to it");
+    throw BrokenFile(shard.path.string() + ": the file changed since its header was read: " +
+                     std::to_string(shard.file_bytes) + " bytes then, " + std::to_string(bytes) +
+                     " now; load again when nothing writes to it");
   }
   if (now.st_dev != shard.device || now.st_ino != shard.inode || mtime_ns != shard.mtime_ns) {
-    throw Error(shard.path.string() +
-                ": the file was replaced or written to since its header was read; load again when "
-                "nothing writes to it");
+    throw BrokenFile(
+        shard.path.string() +
+        ": the file was replaced or written to since its header was read; load again when "
+        "nothing writes to it");
   }
 }
 
 [[noreturn]] void fail_errno(const Shard& shard, const char* doing) {
-  throw Error(shard.path.string() + ": " + doing + ": " + std::strerror(errno));
+  throw BrokenFile(shard.path.string() + ": " + doing + ": " + std::strerror(errno));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "berth/error.h"
 #include "cuda/device.h"
+#include "planner/base/error_kinds.h"
 #include "planner/cost/memory.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/io/numa.h"
@@ -68,8 +69,8 @@ class Loading {
   void check_request() const {
     require_plan_of(model_, plan_);
     if (!plan_.fits()) {
-      throw Error("the plan does not fit its devices: " + std::to_string(plan_.shortfall->bytes) +
-                  " bytes are missing");
+      throw DoesNotFit("the plan does not fit its devices: " +
+                       std::to_string(plan_.shortfall->bytes) + " bytes are missing");
     }
     require_staging(options_.staging);
   }
@@ -186,7 +187,7 @@ class Loading {
         options_.machine ? *options_.machine : environment_.probe(model_.checkpoint->folder);
     if (environment_.recheck) {
       const std::string problem = environment_.recheck(plan_, now, options_.emulate);
-      if (!problem.empty()) throw Error(problem);
+      if (!problem.empty()) throw DoesNotFit(problem);
     }
     for (const DeviceLedger& row : plan_.devices) {
       const Device* const device = now.find(row.name);
@@ -196,10 +197,11 @@ class Loading {
     const bool cpu = now.find("cpu") != nullptr;
     const std::uint64_t free = now.host_capacity();
     if (cpu && host_bytes() > free) {
-      throw Error("host memory: the load needs " + std::to_string(host_bytes()) +
-                  " bytes (weights there, emulated devices and staging), " + std::to_string(free) +
-                  " are free now, " + std::to_string(host_bytes() - free) +
-                  " too few; free some, or plan with a smaller budget for cpu");
+      throw DoesNotFit("host memory: the load needs " + std::to_string(host_bytes()) +
+                       " bytes (weights there, emulated devices and staging), " +
+                       std::to_string(free) + " are free now, " +
+                       std::to_string(host_bytes() - free) +
+                       " too few; free some, or plan with a smaller budget for cpu");
     }
     std::uint64_t mapped = 0;
     for (const MappedRange& range : schedule_.mapped) mapped += range.end - range.begin;
@@ -216,8 +218,8 @@ class Loading {
   static void enforce_capacity(const DeviceLedger& device, std::uint64_t weights) {
     const std::uint64_t space = device.capacity - std::min(device.capacity, device.reserved);
     if (weights <= space) return;
-    throw Error("device " + device.name + " (emulated): out of memory: the weights need " +
-                std::to_string(weights) + " bytes, the device has " + std::to_string(space));
+    throw DoesNotFit("device " + device.name + " (emulated): out of memory: the weights need " +
+                     std::to_string(weights) + " bytes, the device has " + std::to_string(space));
   }
 
   void make_memory() {
