@@ -17,22 +17,27 @@ target_compile_features(berth_options INTERFACE $<INSTALL_INTERFACE:cxx_std_20>)
 target_compile_definitions(berth_options INTERFACE
   "$<INSTALL_INTERFACE:BERTH_INSTALLED_CONFIGS=\"$<INSTALL_PREFIX>/${berth_configs_dir}\">")
 
-install(TARGETS berth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# Component `runtime` is what runs, which Python's package has inside (pyproject.toml); `development`
+# is what programs are built with. Without a component both are installed.
+install(TARGETS berth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 install(TARGETS berth_options berth_base berth_checkpoint berth_model berth_machine berth_planner
   berth_loader
-  EXPORT berth ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS berth_executor LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(TARGET berth_reference)
-  install(TARGETS berth_reference LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-endif()
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir})
+  EXPORT berth ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
+foreach(library berth_c berth_executor berth_reference)
+  if(TARGET ${library})
+    install(TARGETS ${library} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
+  endif()
+endforeach()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/configs/ DESTINATION ${berth_configs_dir} COMPONENT runtime)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/berth DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-  FILES_MATCHING PATTERN "*.h")
+  COMPONENT development FILES_MATCHING PATTERN "*.h")
 
-install(EXPORT berth NAMESPACE berth:: FILE berthTargets.cmake DESTINATION ${berth_package_dir})
+install(EXPORT berth NAMESPACE berth:: FILE berthTargets.cmake DESTINATION ${berth_package_dir}
+  COMPONENT development)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/berthConfig.cmake.in
   ${PROJECT_BINARY_DIR}/berthConfig.cmake INSTALL_DESTINATION ${berth_package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/berthConfigVersion.cmake
   VERSION ${PROJECT_VERSION} COMPATIBILITY ExactVersion)
 install(FILES ${PROJECT_BINARY_DIR}/berthConfig.cmake ${PROJECT_BINARY_DIR}/berthConfigVersion.cmake
-  DESTINATION ${berth_package_dir})
+  DESTINATION ${berth_package_dir} COMPONENT development)
