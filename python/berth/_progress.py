@@ -1,0 +1,95 @@
+"""Loads that Ctrl-C can stop, and that show a bar when they are long."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Callable, TypeVar
+
+from ._library import PROGRESS
+
+T = TypeVar("T")
+
+_BAR_AFTER = 2.0  # seconds
+
+
+class Watch:
+    """What a load reports to. `callback` is for LoadOptions.progress."""
+
+    def __init__(self, show: bool):
+        self.stop = False
+        self._show = show and sys.stderr is not None and sys.stderr.isatty()
+        self._bar = None
+        self.callback = PROGRESS(self._report)
+
+    def _report(self, done: int, total: int, seconds: float, _user) -> int:
+        try:
+            if self._show and self._bar is None and seconds >= _BAR_AFTER:
+                self._bar = _make_bar(total)
+                self._show = self._bar is not None
+            if self._bar is not None:
+                self._bar.n = done
+                self._bar.refresh()
+        except Exception:  # a bar that fails must not end a load
+            self._show, self._bar = False, None
+        return int(self.stop)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _make_bar(total: int):
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc="berth")
+
+
+def interruptible(work: Callable[[Watch], T], show_progress: bool) -> T:
+    """Runs work(watch) so that Ctrl-C stops it: KeyboardInterrupt is raised when the load has ended
+    and its threads are gone.
+
+    Python looks at signals on its main thread, between its own instructions: never while that
+    thread is in a call of the library. So where this is called on the main thread, the call is made
+    on another one.
+    """
+    watch = Watch(show_progress)
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return work(watch)
+        return _on_a_thread(work, watch)
+    finally:
+        watch.close()
+
+
+def _on_a_thread(work: Callable[[Watch], T], watch: Watch) -> T:
+    done = threading.Event()
+    result: list = []
+
+    def run() -> None:
+        try:
+            result.append((work(watch), None))
+        except BaseException as error:  # noqa: B902: raised again where it belongs
+            result.append((None, error))
+        finally:
+            done.set()
+
+    interrupt = None
+    thread = threading.Thread(target=run, name="berth-load")
+    thread.start()
+    while True:
+        try:
+            done.wait()
+            thread.join()
+            break
+        except KeyboardInterrupt as pressed:
+            interrupt = pressed
+            watch.stop = True
+    value, error = result.pop()
+    if interrupt is not None:
+        raise interrupt from None
+    if error is not None:
+        raise error
+    return value

@@ -1,0 +1,47 @@
+"""Tests run against the sources in python/ and the library that BERTH_LIBRARY names, or the one in
+build/; against an installed package where BERTH_INSTALLED is set."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # its threads would count as left behind
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+if not os.environ.get("BERTH_INSTALLED"):
+    sys.path.insert(0, str(ROOT / "python"))
+    os.environ.setdefault("BERTH_LIBRARY", str(ROOT / "build" / "libberth_c.so"))
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def anonymous_bytes() -> int:
+    """Private memory of this process."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon")
+
+
+@pytest.fixture
+def held():
+    """Checks that a test leaves as many threads, descriptors and mapped weights as it found."""
+
+    def count():
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        return (
+            len(os.listdir("/proc/self/task")),
+            len(os.listdir("/proc/self/fd")),
+            maps.count(".safetensors"),
+        )
+
+    before = count()
+    yield
+    for _ in range(1000):  # the kernel takes a joined thread off the list a moment after the join
+        if count() == before:
+            break
+        os.sched_yield()
+    assert count() == before
