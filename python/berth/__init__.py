@@ -12,7 +12,9 @@ from ._errors import BrokenFile, DoesNotFit, Error, Interrupted, NoSuchFile, Usa
 
 TYPE_CHECKING = False  # type checkers take it for True; typing's own would take time to import
 if TYPE_CHECKING:
+    from .dispatch import load_checkpoint_and_dispatch
     from .files import load_file, safe_open
+    from .hub import LoadedReport, from_pretrained, transformers
     from .planning import Plan, infer_auto_device_map, plan
 
 __all__ = [
@@ -20,18 +22,26 @@ __all__ = [
     "DoesNotFit",
     "Error",
     "Interrupted",
+    "LoadedReport",
     "NoSuchFile",
     "Plan",
     "UsageError",
+    "from_pretrained",
     "infer_auto_device_map",
+    "load_checkpoint_and_dispatch",
     "load_file",
     "plan",
     "safe_open",
+    "transformers",
 ]
 
 _MODULES = {
+    "load_checkpoint_and_dispatch": "dispatch",
     "load_file": "files",
     "safe_open": "files",
+    "LoadedReport": "hub",
+    "from_pretrained": "hub",
+    "transformers": "hub",
     "Plan": "planning",
     "infer_auto_device_map": "planning",
     "plan": "planning",

@@ -50,6 +50,19 @@ class LoadOptions(ctypes.Structure):
     ]
 
 
+class Target(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("tensor", c_uint32),
+        ("device", c_int32),
+        ("data", c_void_p),
+        ("bytes", c_uint64),
+        ("dtype", c_char_p),
+        ("start", POINTER(c_uint64)),
+        ("size", POINTER(c_uint64)),
+    ]
+
+
 class LoadReport(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64),
@@ -78,6 +91,17 @@ _SIGNATURES = {
             c_size_t,
             POINTER(LoadOptions),
             POINTER(c_void_p),
+            POINTER(LoadReport),
+            POINTER(ErrorStruct),
+        ],
+    ),
+    "berth_load_into": (
+        c_int32,
+        [
+            c_void_p,
+            POINTER(Target),
+            c_size_t,
+            POINTER(LoadOptions),
             POINTER(LoadReport),
             POINTER(ErrorStruct),
         ],

@@ -58,6 +58,11 @@ class Files:
         return names
 
     @property
+    def handle(self) -> c_void_p:
+        """For calls of the library; valid as long as the files are open."""
+        return self._handle
+
+    @property
     def is_open(self) -> bool:
         return self.close.alive
 

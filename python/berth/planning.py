@@ -275,7 +275,15 @@ def module_tree(model: "torch.nn.Module", no_split: Union[Sequence[str], None] =
             classes.update(getattr(module, "_no_split_modules", None) or ())
         no_split = sorted(classes)
     root = node(model, "", "")
-    ties = [names for names in holders.values() if len(names) > 1]
+    groups = {name: names for names in holders.values() for name in names}
+    # transformers ties some models only after it has loaded them.
+    for target, source in (getattr(model, "all_tied_weights_keys", None) or {}).items():
+        if target in groups and source in groups and groups[target] is not groups[source]:
+            groups[source].extend(groups[target])
+            for name in groups[target]:
+                groups[name] = groups[source]
+    ties = [names for names in {id(names): names for names in groups.values()}.values()
+            if len(names) > 1]
     return {"root": root, "no_split_classes": list(no_split), "ties": ties}
 
 

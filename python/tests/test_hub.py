@@ -1,0 +1,261 @@
+"""from_pretrained() by Berth gives what transformers gives: state dict, logits and reports, bit for
+bit."""
+
+import warnings
+
+import pytest
+import torch
+
+import berth
+from berth import hub
+
+transformers = pytest.importorskip("transformers", minversion="5.0")
+transformers.logging.set_verbosity_error()
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 101,
+    "max_position_embeddings": 64,
+}
+MIXTURES = {
+    "mixtral": {"num_local_experts": 5, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                  "head_dim": 8},
+    "qwen2_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                  "shared_expert_intermediate_size": 16, "decoder_sparse_step": 2},
+}
+DENSE = {
+    "llama": {},
+    "qwen2": {"tie_word_embeddings": True},
+    "gemma2": {"head_dim": 8},
+}
+MODELS = {**DENSE, **MIXTURES}
+
+
+@pytest.fixture(autouse=True)
+def no_warnings_of_ours():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without Berth.*|.*stacks experts itself.*")
+        yield
+
+
+def make(folder, kind, dtype=torch.float32, **saving):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **{**SMALL, **MODELS[kind]})
+    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
+    model.save_pretrained(folder, **saving)
+    return folder
+
+
+def expect_same(load, **options):
+    """What `load` gives with Berth and without; returns the model that Berth loaded."""
+    plain, said = load(output_loading_info=True, **options)
+    with berth.transformers():
+        ours, also = load(output_loading_info=True, **options)
+    assert said == also
+    theirs = plain.state_dict()
+    assert list(ours.state_dict()) == list(theirs)
+    for name, tensor in ours.state_dict().items():
+        assert tensor.dtype == theirs[name].dtype and tensor.device == theirs[name].device, name
+        if tensor.device.type != "meta":
+            assert torch.equal(tensor, theirs[name]), name
+    assert [p.requires_grad for p in ours.parameters()] == [
+        p.requires_grad for p in plain.parameters()
+    ]
+    return plain, ours
+
+
+def expect_same_logits(plain, ours):
+    ids = torch.arange(1, 20)[None]
+    with torch.no_grad():
+        assert torch.equal(plain(ids).logits, ours(ids).logits)
+
+
+def causal(folder):
+    return lambda **options: transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("dtype", ["auto", torch.bfloat16])
+def test_models_are_the_same(tmp_path, kind, dtype):
+    plain, ours = expect_same(causal(make(tmp_path, kind)), dtype=dtype)
+    expect_same_logits(plain, ours)
+    assert isinstance(ours.berth_report, berth.LoadedReport)
+    assert not hasattr(plain, "berth_report")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
+def test_shards_are_the_same(tmp_path, kind):
+    make(tmp_path, kind, max_shard_size="30KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    expect_same_logits(*expect_same(causal(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_experts_are_read_into_their_stack(tmp_path, kind, monkeypatch):
+    """No stored expert is made a tensor of its own, and the model saves what it was made from."""
+    make(tmp_path / "in", kind)
+    mapped = []
+    index = hub._Mapped.__getitem__
+    monkeypatch.setattr(
+        hub._Mapped,
+        "__getitem__",
+        lambda self, key: mapped.append(self._files.names[self._index]) or index(self, key),
+    )
+    with berth.transformers():
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "in")
+    assert mapped and not any(".experts." in name for name in mapped)
+    model.save_pretrained(tmp_path / "out")
+    before = berth.load_file(tmp_path / "in" / "model.safetensors")
+    after = berth.load_file(tmp_path / "out" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_reports_are_the_same(tmp_path):
+    """Missing, unexpected and mismatched keys, and heads that are made anew."""
+    make(tmp_path, "llama")
+    weights = berth.load_file(tmp_path / "model.safetensors")
+    import safetensors.torch
+
+    weights = {name: tensor.clone() for name, tensor in weights.items()}
+    weights["other.weight"] = torch.zeros(3)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    weights["model.norm.weight"] = torch.zeros(7)
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def load(**options):
+        torch.manual_seed(1)
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path, ignore_mismatched_sizes=True, **options
+        )
+
+    expect_same(load)
+
+    def load_classifier(**options):
+        torch.manual_seed(1)
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            tmp_path, ignore_mismatched_sizes=True, num_labels=3, **options
+        )
+
+    expect_same(load_classifier)
+
+
+def test_a_mixture_with_a_missing_expert_is_reported_the_same(tmp_path):
+    import safetensors.torch
+
+    make(tmp_path, "qwen3_moe")
+    weights = berth.load_file(tmp_path / "model.safetensors")
+    weights = {n: t.clone() for n, t in weights.items() if "layers.1.mlp.experts.2." not in n}
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    def load(**options):
+        torch.manual_seed(1)
+        return causal(tmp_path)(ignore_mismatched_sizes=True, **options)
+
+    expect_same(load)
+
+
+def test_modules_that_stay_in_float32(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+                                   vocab_size=101, feed_forward_proj="gated-gelu")
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+
+    def load(**options):
+        return transformers.T5ForConditionalGeneration.from_pretrained(tmp_path, **options)
+
+    _, ours = expect_same(load, dtype=torch.float16)
+    kinds = {p.dtype for p in ours.parameters()}
+    assert kinds == {torch.float16, torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral"])
+def test_layers_on_the_disk(tmp_path, kind):
+    pytest.importorskip("accelerate")
+    make(tmp_path, kind)
+    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk",
+              "model.layers.2": "disk", "model.norm": "cpu", "model.rotary_emb": "cpu",
+              "lm_head": "cpu"}
+    plain, ours = expect_same(causal(tmp_path), device_map=places,
+                              offload_folder=str(tmp_path / "offload"))
+    expect_same_logits(plain, ours)
+    after = ours.berth_report.after_load
+    assert set(after) == {"cpu", "disk"} and after["disk"] > 0
+    assert ours.berth_report.nothing_on_gpu
+
+
+def test_from_pretrained_places_and_reports(tmp_path, capfd):
+    make(tmp_path, "qwen2")
+    model = berth.from_pretrained(tmp_path, dtype="auto")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    expect_same_logits(plain, model)
+    report = model.berth_report
+    if not torch.cuda.is_available():
+        assert model.hf_device_map == {"": "cpu"} if hasattr(model, "hf_device_map") else True
+        assert report.after_load == {"cpu": sum(p.numel() * 4 for p in model.parameters())}
+        assert report.nothing_on_gpu
+        assert "nothing is on a GPU" in capfd.readouterr().err
+        assert report.mapped == report.after_load["cpu"]  # the head is tied
+    assert report.planned_peak is not None
+    with pytest.raises(berth.DoesNotFit, match="does not fit"):
+        berth.from_pretrained(tmp_path, max_memory={"cpu": 1000, "disk": 1000})
+
+
+def test_other_classes(tmp_path):
+    make(tmp_path, "llama")
+    model = berth.from_pretrained(tmp_path, auto_class=transformers.AutoModel, device_map=None)
+    assert type(model).__name__ == "LlamaModel"
+
+
+# ---- What Berth leaves to transformers
+
+
+def test_files_of_torch_are_loaded_plainly(tmp_path):
+    make(tmp_path, "llama")
+    torch.save(dict(berth.load_file(tmp_path / "model.safetensors")), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.warns(UserWarning, match="loaded without Berth: its files are not safetensors"):
+        with berth.transformers():
+            model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not hasattr(model, "berth_report")
+
+
+def test_an_unknown_version_loads_plainly(tmp_path, monkeypatch):
+    make(tmp_path, "llama")
+    plain = transformers.PreTrainedModel._load_pretrained_model
+    monkeypatch.setattr(transformers.PreTrainedModel, "_load_pretrained_model",
+                        staticmethod(lambda *a, **k: plain(*a, **k)))
+    with pytest.warns(UserWarning, match="this version of transformers is not known"):
+        with berth.transformers():
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+def test_nothing_stays_behind(tmp_path):
+    make(tmp_path, "llama")
+    before = transformers.PreTrainedModel._load_pretrained_model
+    with pytest.raises(ZeroDivisionError):
+        with berth.transformers():
+            with berth.transformers():
+                1 / 0
+    assert transformers.PreTrainedModel._load_pretrained_model is before
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not hasattr(model, "berth_report")
+
+
+def test_a_model_of_the_local_cache_by_its_id(tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--someone--small" / "snapshots" / "0123abc"
+    make(snapshot, "llama")
+    refs = tmp_path / "models--someone--small" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0123abc")
+    model = berth.from_pretrained("someone/small", cache_dir=str(tmp_path), local_files_only=True)
+    assert torch.equal(
+        model.lm_head.weight, berth.load_file(snapshot / "model.safetensors")["lm_head.weight"]
+    )
+
+
