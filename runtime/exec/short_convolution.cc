@@ -6,8 +6,32 @@
 #include <ATen/ops/zeros.h>
 
 #include <optional>
+#include <string_view>
 
 namespace berth {
+namespace {
+
+// The convolution over [channels, positions], whose weights are not held any longer than this.
+at::Tensor convolve(Operations& operations, const LayerRecipe& layer, const Placed& seen) {
+  const auto small = [&](std::string_view own) {
+    return operations.weight_on(layer.module(kConvolutionBlock, own), seen.device).value;
+  };
+  std::optional<at::Tensor> bias;
+  // A copy: one that was read from the disk is not held beside the weights.
+  if (operations.has(layer.module(kConvolutionBlock, "conv.bias"))) {
+    bias = small("conv.bias").clone();
+  }
+  const at::Tensor weights = small("conv.weight");
+  const std::int64_t channels = seen.value.size(0);
+  return at::conv1d(seen.value.unsqueeze(0).to(weights.scalar_type()),
+                    weights.view({channels, 1, -1}), bias, at::IntArrayRef{1}, at::IntArrayRef{0},
+                    at::IntArrayRef{1}, channels)
+      .squeeze(0)
+      .transpose(0, 1)
+      .to(seen.value.scalar_type());
+}
+
+}  // namespace
 
 Placed short_convolution(Operations& operations, const LayerRecipe& layer, const Placed& input,
                          Placed& kept) {
@@ -21,20 +45,9 @@ Placed short_convolution(Operations& operations, const LayerRecipe& layer, const
   if (!kept.value.defined()) {
     kept = {at::zeros({channels, kernel}, projected.value.options()), projected.device};
   }
-  const at::Tensor weights = operations.weight_on(name("conv.weight"), projected.device).value;
-  std::optional<at::Tensor> bias;
-  if (operations.has(name("conv.bias"))) {
-    bias = operations.weight_on(name("conv.bias"), projected.device).value;
-  }
-  const at::Tensor fresh = (part(0) * part(2)).transpose(0, 1);
-  const at::Tensor seen = at::cat({kept.value.narrow(1, 1, kernel - 1), fresh}, 1);
-  const at::Tensor convolved =
-      at::conv1d(seen.unsqueeze(0).to(weights.scalar_type()), weights.view({channels, 1, kernel}),
-                 bias, at::IntArrayRef{1}, at::IntArrayRef{0}, at::IntArrayRef{1}, channels)
-          .squeeze(0)
-          .transpose(0, 1)
-          .to(fresh.scalar_type());
-  const at::Tensor all = at::cat({kept.value, fresh}, 1);
+  const at::Tensor all = at::cat({kept.value, (part(0) * part(2)).transpose(0, 1)}, 1);
+  const Placed seen{all.narrow(1, 1, all.size(1) - 1), projected.device};
+  const at::Tensor convolved = convolve(operations, layer, seen);
   kept.value.copy_(all.narrow(1, all.size(1) - kernel, kernel));
   return operations.linear({part(1) * convolved, projected.device}, name("out_proj"), false);
 }
