@@ -1,5 +1,7 @@
 // Loading for the C interface: tensors in memory that Berth owns, each with an owner of its own,
 // and into memory of the caller.
+#include "berth/load.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -9,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "berth/load.h"
 #include "berth/machine.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/tree_builder.h"
