@@ -97,7 +97,8 @@ class KernelBench {
     std::size_t matrices;
     std::vector<double> seconds;  // of each product
     double bytes() const {
-      return static_cast<double>(height / kTileRows * tile_bytes(format, width, group));
+      const std::size_t tiles = height / kTileRows;
+      return static_cast<double>(tiles * tile_bytes(format, width, group));
     }
     double a_product() const { return median(seconds); }
   };
