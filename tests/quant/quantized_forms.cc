@@ -25,7 +25,7 @@ Form gpt_oss() {
   form.name = "Mxfp4";
   form.config = R"({"model_type":"gpt_oss","hidden_size":64,"intermediate_size":512,
       "num_hidden_layers":1,"num_attention_heads":2,"num_key_value_heads":1,"head_dim":32,
-      "num_local_experts":3,"num_experts_per_tok":2,"vocab_size":16,"dtype":"bfloat16",
+      "num_local_experts":3,"num_experts_per_tok":2,"vocab_size":16,"rope_parameters":{"rope_type":"default","rope_theta":150000.0},"dtype":"bfloat16",
       "quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":["lm_head"]}})";
   const auto add = [&](const std::string& name, const Shape& shape, DType dtype = DType::kBF16) {
     form.tensors.push_back({name, dtype, shape});
