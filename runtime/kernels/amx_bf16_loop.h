@@ -11,8 +11,6 @@
 namespace berth {
 namespace {
 
-constexpr std::size_t kPairPositions = 16;  // whose pairs stand side by side: Activations::pairs()
-
 // The tiles: sums of up to three groups of positions, their activations, the weights.
 template <class Tiles>
 class Bf16Tiles {
@@ -26,7 +24,7 @@ class Bf16Tiles {
   // kGroups groups.
   template <int kGroups>
   void multiply(std::size_t row, std::size_t rows, std::size_t first, std::size_t count) {
-    const std::size_t last_width = count - (kGroups - 1) * kPairPositions;
+    const std::size_t last_width = count - (kGroups - 1) * kSideBySide;
     configure<kGroups>(rows, last_width);
     const std::size_t row_bytes = 2 * job_.columns;
     const std::byte* const weights = job_.weights + row * row_bytes;
@@ -58,7 +56,7 @@ class Bf16Tiles {
     TileConfig config = {};
     config.palette = 1;
     for (int g = 0; g < kGroups; ++g) {
-      const std::size_t width = g + 1 < kGroups ? kPairPositions : last_width;
+      const std::size_t width = g + 1 < kGroups ? kSideBySide : last_width;
       config.rows[g] = static_cast<std::uint8_t>(rows);
       config.rows[3 + g] = 16;
       config.row_bytes[g] = config.row_bytes[3 + g] = static_cast<std::uint16_t>(4 * width);
@@ -75,32 +73,32 @@ class Bf16Tiles {
   }
   template <int kGroups>
   void add(std::size_t first, std::size_t last_width, std::size_t block) {
-    add_group<0>(first, kGroups == 1 ? last_width : kPairPositions, block);
+    add_group<0>(first, kGroups == 1 ? last_width : kSideBySide, block);
     if constexpr (kGroups > 1) {
-      add_group<1>(first, kGroups == 2 ? last_width : kPairPositions, block);
+      add_group<1>(first, kGroups == 2 ? last_width : kSideBySide, block);
     }
     if constexpr (kGroups > 2) add_group<2>(first, last_width, block);
   }
   template <int kGroup>
   void add_group(std::size_t first, std::size_t width, std::size_t block) {
     const std::uint16_t* const pairs =
-        job_.pairs + (first + kGroup * kPairPositions) * job_.padded_columns + 32 * block * width;
+        job_.pairs + (first + kGroup * kSideBySide) * job_.padded_columns + 32 * block * width;
     tiles_.template load<3 + kGroup>(pairs, 4 * width);
     tiles_.template multiply_bf16<kGroup, kWeights, 3 + kGroup>();
   }
   template <int kGroups>
   void store(std::size_t row, std::size_t rows, std::size_t first, std::size_t last_width) {
-    store_group<0>(row, rows, first, kGroups == 1 ? last_width : kPairPositions);
+    store_group<0>(row, rows, first, kGroups == 1 ? last_width : kSideBySide);
     if constexpr (kGroups > 1) {
-      store_group<1>(row, rows, first, kGroups == 2 ? last_width : kPairPositions);
+      store_group<1>(row, rows, first, kGroups == 2 ? last_width : kSideBySide);
     }
     if constexpr (kGroups > 2) store_group<2>(row, rows, first, last_width);
   }
   template <int kGroup>
   void store_group(std::size_t row, std::size_t rows, std::size_t first, std::size_t width) {
-    float sums[kTileRows][kPairPositions];
+    float sums[kTileRows][kSideBySide];
     tiles_.template store<kGroup>(sums, sizeof sums[0]);
-    float* const out = job_.out + (first + kGroup * kPairPositions) * job_.stride + row;
+    float* const out = job_.out + (first + kGroup * kSideBySide) * job_.stride + row;
     for (std::size_t p = 0; p < width; ++p) {
       for (std::size_t r = 0; r < rows; ++r) out[p * job_.stride + r] = sums[r][p];
     }
@@ -112,15 +110,15 @@ class Bf16Tiles {
 
 template <class Tiles>
 void amx_bf16_loop(const ProductJob& job) {
-  constexpr std::size_t kMost = 3 * kPairPositions;
+  constexpr std::size_t kMost = 3 * kSideBySide;
   Bf16Tiles<Tiles> tiles(job);
   for (std::size_t row = 0; row < job.rows; row += kTileRows) {
     const std::size_t rows = job.rows - row < kTileRows ? job.rows - row : kTileRows;
     for (std::size_t first = 0; first < job.positions; first += kMost) {
       const std::size_t left = job.positions - first;
-      if (left <= kPairPositions) {
+      if (left <= kSideBySide) {
         tiles.template multiply<1>(row, rows, first, left);
-      } else if (left <= 2 * kPairPositions) {
+      } else if (left <= 2 * kSideBySide) {
         tiles.template multiply<2>(row, rows, first, left);
       } else {
         tiles.template multiply<3>(row, rows, first, left < kMost ? left : kMost);

@@ -12,6 +12,8 @@
 
 namespace berth {
 
+inline constexpr std::size_t kSideBySide = 16;  // positions whose pairs stand together
+
 // Products of some rows with some positions: out[position * stride + row] for each. Tiles give at
 // most 16 rows at a time, plain formats any number.
 struct ProductJob {

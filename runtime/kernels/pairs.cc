@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/kernels/jobs.h"
+
 namespace berth {
 
 void put_in_pairs(std::span<const std::uint16_t> rows, std::size_t columns, std::uint16_t* to) {
