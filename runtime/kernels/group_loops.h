@@ -37,7 +37,7 @@ void code_positions(const ProductJob& job, std::size_t first) {
     }
     const std::size_t end = (column + columns_from(job, column)) / 32;
     for (std::size_t b = column / 32; b < end; ++b, at += kNibbleBytes) {
-      const Groups groups = load_groups<MatrixFormat::kU4, kPositions>(at);
+      const Groups groups = load_groups<MatrixFormat::kU4, kPositions>(at, job);
       for (int p = 0; p < kPositions; ++p) {
         products[p] += vectors.of<MatrixFormat::kU4, kPlanes, 1>(groups, 0, p, x[p][b]);
         totals[p] += x[p][b].total;

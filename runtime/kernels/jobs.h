@@ -28,6 +28,7 @@ struct ProductJob {
   float* out;
   std::size_t stride;
   std::size_t group = 0;  // columns that share a scale, in grouped formats
+  std::size_t ahead = 0;  // bytes that a product with one position fetches before their turn
   // Where the instruction set reads them:
   const float* split = nullptr;          // Activations::split()
   const std::uint16_t* pairs = nullptr;  // Activations::pairs()

@@ -23,7 +23,8 @@ namespace berth {
 #define BERTH_LOOPS_BUT_PRODUCTS(set)                                                  \
   transposed_##set, quantize_##set, attention_##set, rms_norm_##set, layer_norm_##set, \
       activate_##set, delta_rule_##set
-#define BERTH_LOOPS_OF(set, splits) products_##set, never, splits, BERTH_LOOPS_BUT_PRODUCTS(set)
+#define BERTH_LOOPS_OF(set, splits) \
+  products_##set, never, splits, fetched_ahead, BERTH_LOOPS_BUT_PRODUCTS(set)
 
 BERTH_DECLARE_LOOPS(portable)
 #ifdef BERTH_X86_KERNELS
@@ -36,6 +37,17 @@ namespace {
 
 bool never() { return false; }
 bool always() { return true; }
+
+// Processors fetch memory that is read from end to end by themselves. Intel's stop at the end of a
+// page, and fetch too little before that where a loop does not wait for anything else: told of what
+// comes 4 KiB later, an Emerald Rapids reads Q4_1 at 21 GB/s instead of 14. AMD's do better alone:
+// of what a plain read gives, a Genoa reached 0.90 to 0.99 alone, and 0.64 to 1.03 told of it.
+std::size_t fetched_ahead() {
+#ifdef BERTH_X86_KERNELS
+  if (__builtin_cpu_is("amd")) return 0;
+#endif
+  return 4096;
+}
 
 #ifdef BERTH_X86_KERNELS
 // clang does not know "f16c" by name.
@@ -71,7 +83,7 @@ ProductLoop products_with_amx(MatrixFormat format, ActivationBits bits) {
 constexpr InstructionSet kSets[] = {
 #ifdef BERTH_X86_KERNELS
     {"AVX-512 with VNNI and BF16, and AMX", [] { return amx() == Amx::kReady; }, products_with_amx,
-     has_amx_bf16, is_intel, BERTH_LOOPS_BUT_PRODUCTS(avx512_bf16)},
+     has_amx_bf16, is_intel, fetched_ahead, BERTH_LOOPS_BUT_PRODUCTS(avx512_bf16)},
     {"AVX-512 with VNNI and BF16 (AMX gives other products here)",
      [] { return amx() == Amx::kDisagrees; }, BERTH_LOOPS_OF(avx512_bf16, is_intel)},
     {"AVX-512 with VNNI and BF16", has_avx512_bf16, BERTH_LOOPS_OF(avx512_bf16, is_intel)},

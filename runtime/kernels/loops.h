@@ -16,6 +16,7 @@ struct InstructionSet {
   // Activations::split().
   bool (*reads_pairs)();
   bool (*reads_split)();
+  std::size_t (*ahead)();  // ProductJob::ahead
   TransposedLoops transposed;
   QuantizeLoop quantize;
   AttentionLoop attention;

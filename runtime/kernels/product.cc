@@ -70,7 +70,7 @@ void multiply(std::span<const Product> products, const Activations& x, ThreadTea
             weights = made.data();
           }
           loop({weights, rows, x.columns(), x.blocks(first), x.floats(first), x.bf16(first),
-                x.padded_columns(), count, out, product.stride, group, x.split(first),
+                x.padded_columns(), count, out, product.stride, group, set.ahead(), x.split(first),
                 x.pairs(first)});
           if (product.bias != nullptr)
             add_bias(product.bias + row, rows, count, out, product.stride);

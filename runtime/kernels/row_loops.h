@@ -113,16 +113,14 @@ BERTH_INLINE void add_positions(const RowBlock<Row>& block, std::size_t position
   if (p < positions) add_columns<Row, kRows, 1, kPrefetch>(part, to, p);
 }
 
-// Lane sums of one position. Weights are used from end to end; a processor fetches them by itself,
-// but too few at a time where the loop does not wait for anything else.
+// Lane sums of one position. Weights are used from end to end.
 template <class Row>
 BERTH_INLINE void one_position(const ProductJob& job, const typename Row::Activation* values,
                                RowSums& sums) {
-  constexpr std::size_t kAhead = 4096;
   const std::size_t row_bytes = job.columns * Row::kBytes;
   for (std::size_t row = 0; row < job.rows; ++row) {
     const std::byte* const weights = job.weights + row * row_bytes;
-    add_columns<Row, 1, 1>({weights, row_bytes, weights + kAhead, values, 0, job.columns},
+    add_columns<Row, 1, 1>({weights, row_bytes, weights + job.ahead, values, 0, job.columns},
                            sums + row, 0);
   }
 }

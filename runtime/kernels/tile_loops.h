@@ -64,13 +64,11 @@ constexpr std::size_t element_bytes() {
 }
 
 template <MatrixFormat kFormat, int kPositions>
-BERTH_INLINE Groups load_groups(const std::byte* at) {
-  // The processor alone stops at the end of a page, and fetches too little before that where the
-  // loop does not wait for anything else.
-  constexpr std::size_t kAhead = 4096;
+BERTH_INLINE Groups load_groups(const std::byte* at, const ProductJob& job) {
+  const std::size_t ahead = kPositions > 1 ? 4096 : job.ahead;
   constexpr int kCache = kPositions > 1 ? 3 : 2;  // the first one, or the second
   for (std::size_t line = 0; line < element_bytes<kFormat>(); line += 64) {
-    __builtin_prefetch(at + kAhead + line, 0, kCache);
+    __builtin_prefetch(at + ahead + line, 0, kCache);
   }
   Groups groups;
   if constexpr (kFormat == MatrixFormat::kQ8_0) {
@@ -169,8 +167,9 @@ struct VectorProducts {
 
 // One entry of 32 columns, for kPositions positions. `block`: the number of these columns.
 template <MatrixFormat kFormat, int kPlanes, int kPositions, class Products>
-BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
-                            std::size_t block, Floats (&sums)[kPositions], Products& products) {
+BERTH_INLINE void add_entry(const ProductJob& job, const std::byte* entry,
+                            const ActivationBlock* const (&x)[kPositions], std::size_t block,
+                            Floats (&sums)[kPositions], Products& products) {
   constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
   constexpr bool kHasExponent = kFormat == MatrixFormat::kMxfp4;
   constexpr std::size_t kScaleBytes = kHasExponent  ? kTileRows
@@ -178,7 +177,7 @@ BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const
                                                     : kHalfBytes;
   const Floats scale = kHasExponent ? half_powers(entry) : halves(entry);
   const Floats minimum = kHasMinimum ? halves(entry + kHalfBytes) : Floats{};
-  const Groups groups = load_groups<kFormat, kPositions>(entry + kScaleBytes);
+  const Groups groups = load_groups<kFormat, kPositions>(entry + kScaleBytes, job);
   products.template begin<kPlanes, 1>(groups, 0, block);
   for (int p = 0; p < kPositions; ++p) {
     const ActivationBlock& own = x[p][block];
@@ -190,8 +189,9 @@ BERTH_INLINE void add_entry(const std::byte* entry, const ActivationBlock* const
 
 // One entry of 256 columns, whose scales have scales: these multiply the sums of the whole entry.
 template <MatrixFormat kFormat, int kPlanes, int kPositions, class Products>
-BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* const (&x)[kPositions],
-                             std::size_t block, Floats (&sums)[kPositions], Products& products) {
+BERTH_INLINE void add_nested(const ProductJob& job, const std::byte* entry,
+                             const ActivationBlock* const (&x)[kPositions], std::size_t block,
+                             Floats (&sums)[kPositions], Products& products) {
   constexpr bool kHasMinimum = tile_shape(kFormat).has_minimum;
   constexpr int kParts = 32 / tile_shape(kFormat).scaled;
   const std::byte* at = entry + (kHasMinimum ? 2 : 1) * kHalfBytes;
@@ -200,7 +200,7 @@ BERTH_INLINE void add_nested(const std::byte* entry, const ActivationBlock* cons
   Floats scaled[kPositions] = {};
   Floats least[kPositions] = {};
   for (int b = 0; b < 8; ++b, at += element_bytes<kFormat>()) {
-    const Groups groups = load_groups<kFormat, kPositions>(at);
+    const Groups groups = load_groups<kFormat, kPositions>(at, job);
     for (int part = 0; part < kParts; ++part) {
       const Floats scale = scales_of(scales, b * kParts + part);
       products.template begin<kPlanes, kParts>(groups, part, block + b);
@@ -240,9 +240,9 @@ BERTH_INLINE void tile_positions(const ProductJob& job, std::size_t first, std::
   const std::byte* entry = job.weights;
   for (std::size_t column = 0; column < job.columns; column += kShape.unit, entry += kShape.bytes) {
     if constexpr (kShape.unit == 256) {
-      add_nested<kFormat, kPlanes>(entry, blocks, column / 32, sums, products);
+      add_nested<kFormat, kPlanes>(job, entry, blocks, column / 32, sums, products);
     } else {
-      add_entry<kFormat, kPlanes>(entry, blocks, column / 32, sums, products);
+      add_entry<kFormat, kPlanes>(job, entry, blocks, column / 32, sums, products);
     }
   }
   for (std::size_t p = 0; p < count; ++p) {
