@@ -54,48 +54,171 @@ void load_cached(CacheFormat format, const std::byte* from, std::size_t dim, flo
   for (std::size_t j = dim; j < padded_to_lanes(dim); ++j) to[j] = 0;
 }
 
-// What one query makes of the keys begin to end of a block, which are rows of `space`.
+// Which vector of a cache is that of a position.
+BERTH_INLINE std::size_t place_of(const CacheView& cache, std::size_t kv_head,
+                                  std::size_t position) {
+  const std::size_t at = position >= cache.fresh_first ? position - cache.fresh_first
+                         : position < cache.capacity   ? position
+                                                       : position % cache.capacity;
+  return at * cache.kv_heads + kv_head;
+}
+
+BERTH_INLINE void fetch(const std::byte* from, std::size_t bytes) {
+  for (std::size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line);
+}
+
+// 0, 1, 2 and so on.
+BERTH_INLINE Ints numbers() { return Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+
+// The keys of a block that a query sees: `begin` to `end`.
+struct Range {
+  std::size_t begin;
+  std::size_t end;
+};
+
+// What one query has made of the keys so far.
 struct Row {
   const float* query;
   float* sums;
-  float& most;
-  float& total;
+  float* most;
+  float* total;
 };
 
-void add_keys(const Row& row, const AttentionSettings& settings, const AttentionSpace& space,
-              std::size_t key_dim, std::size_t value_dim, std::size_t value_stride,
-              std::size_t begin, std::size_t end) {
-  float scores[kKeysAtOnce];
-  for (float& score : scores) score = -__builtin_inff();
-  float most = row.most;
-  for (std::size_t k = begin; k < end; ++k) {
-    const float* key = space.keys + k * key_dim;
-    Floats sums{};
+// Sums of a row that are added to at the same time: one alone would wait for its own last addition.
+constexpr std::size_t kSumsAtOnce = 4;
+
+// The products of the rows' queries with 16 keys, lane by lane, from key `first` on. Instead of
+// keys that are not seen, the nearest that is.
+template <std::size_t kRows>
+BERTH_INLINE void multiply_keys(const Row (&rows)[kRows], const float* keys, std::size_t key_dim,
+                                std::size_t first, const Range& seen,
+                                Floats (&products)[kRows][kLanes]) {
+  for (std::size_t k = 0; k < kLanes; k += kSumsAtOnce) {
+    const float* key[kSumsAtOnce];
+    Floats sums[kRows][kSumsAtOnce] = {};
+#pragma GCC unroll 4
+    for (std::size_t s = 0; s < kSumsAtOnce; ++s) {
+      key[s] = keys + least(greatest(first + k + s, seen.begin), seen.end - 1) * key_dim;
+    }
     for (std::size_t i = 0; i < key_dim; i += kLanes) {
-      sums = fma(load<Floats>(row.query + i), load<Floats>(key + i), sums);
+      Floats part[kRows];
+#pragma GCC unroll 2
+      for (std::size_t r = 0; r < kRows; ++r) part[r] = load<Floats>(rows[r].query + i);
+#pragma GCC unroll 4
+      for (std::size_t s = 0; s < kSumsAtOnce; ++s) {
+        const Floats own = in_register(load<Floats>(key[s] + i));
+#pragma GCC unroll 2
+        for (std::size_t r = 0; r < kRows; ++r) sums[r][s] = fma(part[r], own, sums[r][s]);
+      }
     }
-    float score = sum_of(sums) * settings.scale;
-    if (settings.softcap > 0) score = settings.softcap * ::tanhf(score / settings.softcap);
-    scores[k] = score;
-    most = score > most || __builtin_isnan(score) ? score : most;  // a NaN stays
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t s = 0; s < kSumsAtOnce; ++s) products[r][k + s] = sums[r][s];
+    }
   }
-  const float rescale = __builtin_isinf(row.most) ? 0 : ::expf(row.most - most);
-  Floats weights[kKeysAtOnce / kLanes];
+}
+
+// Of each pair the greater, or what is NaN.
+BERTH_INLINE Floats greater(Floats a, Floats b) { return b > a || b != b ? b : a; }
+
+BERTH_INLINE float greatest_lane(Floats lanes) {
+  float values[kLanes];
+  std::memcpy(values, &lanes, sizeof values);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      const float other = values[i + half];
+      if (other > values[i] || __builtin_isnan(other)) values[i] = other;
+    }
+  }
+  return values[0];
+}
+
+BERTH_INLINE Floats capped(Floats scores, float cap) {
+  float values[kLanes];
+  std::memcpy(values, &scores, sizeof values);
+  for (float& value : values) value = cap * ::tanhf(value / cap);
+  return load<Floats>(values);
+}
+
+// Adds weight x value, key by key, to `kCount` registers of each row's sums, from element `at` on.
+template <std::size_t kCount, std::size_t kRows>
+BERTH_INLINE void add_values(const Row (&rows)[kRows], const float (&rescale)[kRows],
+                             const float (&weights)[kRows][kKeysAtOnce], const float* values,
+                             std::size_t stride, const Range& seen, std::size_t at) {
+  Floats sums[kRows][kCount];
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t s = 0; s < kCount; ++s) {
+      sums[r][s] = load<Floats>(rows[r].sums + at + s * kLanes) * rescale[r];
+    }
+  }
+  for (std::size_t k = seen.begin; k < seen.end; ++k) {
+    Floats weight[kRows];
+#pragma GCC unroll 2
+    for (std::size_t r = 0; r < kRows; ++r) weight[r] = broadcast(weights[r][k]);
+#pragma GCC unroll 4
+    for (std::size_t s = 0; s < kCount; ++s) {
+      const Floats value = in_register(load<Floats>(values + k * stride + at + s * kLanes));
+#pragma GCC unroll 2
+      for (std::size_t r = 0; r < kRows; ++r) sums[r][s] = fma(weight[r], value, sums[r][s]);
+    }
+  }
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t s = 0; s < kCount; ++s) store(sums[r][s], rows[r].sums + at + s * kLanes);
+  }
+}
+
+constexpr std::size_t kKeyParts = kKeysAtOnce / kLanes;
+
+// Makes weights of the scores of a block. Returns what multiplies the sums so far.
+BERTH_INLINE float weigh(const Row& row, const Floats (&scores)[kKeyParts],
+                         float (&weights)[kKeysAtOnce]) {
+  Floats lanes = broadcast(*row.most);
+  for (const Floats& part : scores) lanes = greater(lanes, part);
+  const float most = greatest_lane(lanes);
+  const float rescale = __builtin_isinf(*row.most) ? 0 : ::expf(*row.most - most);
   Floats total{};
-  for (std::size_t i = 0; i < kKeysAtOnce / kLanes; ++i) {
-    weights[i] = exp_of(load<Floats>(scores + i * kLanes) - most);
-    total += weights[i];
+  for (std::size_t part = 0; part < kKeyParts; ++part) {
+    const Floats some = exp_of(scores[part] - most);
+    store(some, weights + part * kLanes);
+    total += some;
   }
-  row.most = most;
-  row.total = row.total * rescale + sum_of(total);
-  float weight[kKeysAtOnce];
-  std::memcpy(weight, weights, sizeof weight);
-  for (std::size_t i = 0; i < value_dim; i += kLanes) {
-    Floats sums = load<Floats>(row.sums + i) * rescale;
-    for (std::size_t k = begin; k < end; ++k) {
-      sums = fma(broadcast(weight[k]), load<Floats>(space.values + k * value_stride + i), sums);
+  *row.most = most;
+  *row.total = *row.total * rescale + sum_of(total);
+  return rescale;
+}
+
+// What the keys of a block are to rows that see the same of them.
+template <std::size_t kRows>
+void add_keys(const Row (&rows)[kRows], const AttentionSettings& settings,
+              const AttentionSpace& space, std::size_t key_dim, std::size_t value_dim,
+              std::size_t value_stride, const Range& seen) {
+  Floats scores[kRows][kKeyParts];
+  for (std::size_t part = 0; part < kKeyParts; ++part) {
+    const std::size_t first = part * kLanes;
+    const bool some = first < seen.end && first + kLanes > seen.begin;
+    Floats products[kRows][kLanes];
+    if (some) multiply_keys<kRows>(rows, space.keys, key_dim, first, seen, products);
+    const Ints key = numbers() + static_cast<std::int32_t>(first);
+    const Ints inside = (key >= static_cast<std::int32_t>(seen.begin)) &
+                        (key < static_cast<std::int32_t>(seen.end));
+    for (std::size_t r = 0; r < kRows; ++r) {
+      scores[r][part] = broadcast(-__builtin_inff());
+      if (!some) continue;
+      Floats found = sums_of(products[r]) * settings.scale;
+      if (settings.softcap > 0) found = capped(found, settings.softcap);
+      scores[r][part] = inside ? found : scores[r][part];
     }
-    std::memcpy(row.sums + i, &sums, sizeof sums);
+  }
+  float weights[kRows][kKeysAtOnce];
+  float rescale[kRows];
+  for (std::size_t r = 0; r < kRows; ++r) rescale[r] = weigh(rows[r], scores[r], weights[r]);
+  std::size_t i = 0;
+  for (; i + kSumsAtOnce * kLanes <= value_dim; i += kSumsAtOnce * kLanes) {
+    add_values<kSumsAtOnce, kRows>(rows, rescale, weights, space.values, value_stride, seen, i);
+  }
+  for (; i < value_dim; i += kLanes) {
+    add_values<1, kRows>(rows, rescale, weights, space.values, value_stride, seen, i);
   }
 }
 
@@ -128,28 +251,48 @@ void BERTH_LOOPS(attention)(const AttentionJob& job, const AttentionSpace& space
   };
   const std::size_t key_bytes = cache_vector_bytes(cache.format, cache.key_dim);
   const std::size_t value_bytes = cache_vector_bytes(cache.format, cache.value_dim);
+  const auto key_at = [&](std::size_t position) {
+    return (position >= cache.fresh_first ? cache.fresh_keys : cache.keys) +
+           place_of(cache, job.kv_head, position) * key_bytes;
+  };
+  const auto value_at = [&](std::size_t position) {
+    return (position >= cache.fresh_first ? cache.fresh_values : cache.values) +
+           place_of(cache, job.kv_head, position) * value_bytes;
+  };
   const std::size_t low = first_seen(job.first + job.begin);
   const std::size_t last = job.first + job.begin + job.count - 1;
   for (std::size_t block = low / kKeysAtOnce * kKeysAtOnce; block <= last; block += kKeysAtOnce) {
     const std::size_t end = least(block + kKeysAtOnce, last + 1);
     for (std::size_t p = greatest(block, low); p < end; ++p) {
-      const bool fresh = p >= cache.fresh_first;
-      const std::size_t place =
-          (fresh ? p - cache.fresh_first : p % cache.capacity) * cache.kv_heads + job.kv_head;
-      load_cached(cache.format, (fresh ? cache.fresh_keys : cache.keys) + place * key_bytes,
-                  cache.key_dim, space.keys + (p - block) * key_dim);
+      // What is needed next comes from memory while this block is computed with.
+      const std::size_t next = least(p + kKeysAtOnce, last);
+      fetch(key_at(next), key_bytes);
+      load_cached(cache.format, key_at(p), cache.key_dim, space.keys + (p - block) * key_dim);
       if (!own_values) continue;
-      load_cached(cache.format, (fresh ? cache.fresh_values : cache.values) + place * value_bytes,
-                  cache.value_dim, space.values + (p - block) * value_dim);
+      fetch(value_at(next), value_bytes);
+      load_cached(cache.format, value_at(p), cache.value_dim,
+                  space.values + (p - block) * value_dim);
     }
-    for (std::size_t row = 0; row < rows; ++row) {
+    const auto seen_by = [&](std::size_t row) -> Range {
       const std::size_t position = job.first + job.begin + row / heads;
-      const std::size_t from = greatest(block, first_seen(position));
-      const std::size_t to = least(end, position + 1);
-      if (from >= to) continue;
-      add_keys({space.queries + row * key_dim, space.sums + row * value_dim, space.most[row],
-                space.total[row]},
-               settings, space, key_dim, value_dim, value_stride, from - block, to - block);
+      const std::size_t after = greatest(block, least(end, position + 1));
+      return {greatest(block, first_seen(position)) - block, after - block};
+    };
+    const auto state = [&](std::size_t row) -> Row {
+      return {space.queries + row * key_dim, space.sums + row * value_dim, space.most + row,
+              space.total + row};
+    };
+    for (std::size_t row = 0; row < rows;) {
+      const Range seen = seen_by(row);
+      const Range next = row + 1 < rows ? seen_by(row + 1) : Range{};
+      const bool two = row + 1 < rows && next.begin == seen.begin && next.end == seen.end;
+      if (seen.begin < seen.end && two) {
+        add_keys<2>({state(row), state(row + 1)}, settings, space, key_dim, value_dim, value_stride,
+                    seen);
+      } else if (seen.begin < seen.end) {
+        add_keys<1>({state(row)}, settings, space, key_dim, value_dim, value_stride, seen);
+      }
+      row += two ? 2 : 1;
     }
   }
   for (std::size_t row = 0; row < rows; ++row) {

@@ -39,9 +39,22 @@ BERTH_INLINE void store(Vector vector, void* to) {
   std::memcpy(to, &vector, sizeof vector);
 }
 
-BERTH_INLINE Floats broadcast(float value) { return Floats{} + value; }
+// Not 0 + value, which is an addition: it makes 0 of -0.
+BERTH_INLINE Floats broadcast(float value) {
+  return Floats{value, value, value, value, value, value, value, value,
+                value, value, value, value, value, value, value, value};
+}
 BERTH_INLINE Ints broadcast(std::int32_t value) { return Ints{} + value; }
 BERTH_INLINE Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
+
+// A vector that is loaded once, though several operations read it: a compiler may load it for each.
+template <class Vector>
+BERTH_INLINE Vector in_register(Vector vector) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(vector));
+#endif
+  return vector;
+}
 
 // A byte, and the same bits of every byte after a shift.
 template <int kShift>
