@@ -85,13 +85,14 @@ def chosen_arms(pattern):
 def main(options, out):
     build_tools()
     arms = chosen_arms(options.only or "")
-    h.progress("berth calibrate")
-    try:
-        calibration, notes = calibrate(), []
-    except (h.Unavailable, RuntimeError, ValueError) as error:
-        calibration, notes = {}, [f"estimates are not calibrated: {error}"]
-    results = Results(arms, calibration)
+    results, notes = Results(arms), []
     for round_ in range(options.repetitions):
+        # Once a round, because how fast memory is changes within minutes where others use it too.
+        h.progress(f"{round_ + 1}: berth calibrate")
+        try:
+            results.calibrations.append(calibrate())
+        except (h.Unavailable, RuntimeError, ValueError) as error:
+            notes.append(f"round {round_ + 1}: estimates are not calibrated: {error}")
         h.interleave_round(results.arms, round_, words=f"{round_ + 1}: ")
 
     wrong, guarded = checks.same_ids(results)
@@ -104,7 +105,7 @@ def main(options, out):
     notes += h.failures(results.arms) + llama_build() + [f"The processor has {', '.join(flags())}."]
     body += ["### Notes", "\n".join(f"- {note}" for note in notes)]
     h.publish("execution", "Generating tokens", "\n\n".join(body),
-              {"calibration": calibration, "wrong": wrong, "planned": planned_rows,
+              {"calibrations": results.calibrations, "wrong": wrong, "planned": planned_rows,
                "arms": h.raw(results.arms)}, out)
     if wrong:
         raise h.Unavailable("the tokens are wrong: " + "; ".join(wrong))

@@ -34,7 +34,6 @@ def read_rate():
     return json.loads(said)["bytes_per_second"]
 
 
-@functools.cache
 def calibrate():
     """Measures this machine, and lets all runs and plans use that. Returns what `berth calibrate
     --json` prints. Where it fails they use default speeds."""

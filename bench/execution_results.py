@@ -5,14 +5,18 @@ from execution_models import GPU
 
 
 class Results:
-    def __init__(self, arms, calibration):
-        """`arms`: {(form, program, work): Arm}; `calibration`: what `berth calibrate --json` says."""
+    def __init__(self, arms):
+        """`arms`: {(form, program, work): Arm}."""
         self.by_key = arms
         self.arms = list(arms.values())
         self.forms = list(dict.fromkeys(form for form, _, _ in arms))
+        self.calibrations = []  # what `berth calibrate --json` said, round by round
 
-        self.gpu_memory = next((figure["value"] for figure in calibration.get("figures", [])
-                                if figure["what"] == "memory read"), None)
+    @property
+    def gpu_memory(self):
+        rates = [figure["value"] for calibration in self.calibrations
+                 for figure in calibration.get("figures", []) if figure["what"] == "memory read"]
+        return h.median(rates) if rates else None
 
     def form(self, model, name):
         return next((f for f in self.forms if (f.model, f.name) == (model, name)), None)

@@ -50,20 +50,31 @@ class KernelBench {
     });
   }
 
+  // All of it several times over, within the time: other users of memory come and go, and a format
+  // whose only turn is in a quiet spell would seem faster than another.
   KernelFigures measure() {
+    constexpr int kRounds = 5;
+    std::vector<Products> products;
+    for (const DType dtype : known_formats()) {
+      for (const unsigned rows : KernelFigures::kRows) products.push_back(products_of(dtype, rows));
+    }
+    Others others;
+    end_ = steady_seconds() + options_.seconds;
+    for (int round = 0; round < kRounds; ++round) {
+      if (round > 0 && steady_seconds() >= end_) break;
+      // One share each, and three for what is not a product.
+      constexpr std::size_t kOthers = 3;
+      left_ = (products.size() + kOthers) * static_cast<std::size_t>(kRounds - round);
+      for (Products& some : products) measure_products(some);
+      measure_others(others);
+    }
     KernelFigures figures;
     figures.instructions = instruction_set().name;
     figures.threads = team_.size();
-    const std::vector<DType> formats = known_formats();
-    // One share a format and number of positions, and three for what is not a product.
-    constexpr std::size_t kOthers = 3;
-    left_ = formats.size() * std::size(KernelFigures::kRows) + kOthers;
-    end_ = steady_seconds() + options_.seconds;
-    for (const DType dtype : formats) measure_format(dtype, figures);
-    figures.rates.attention = attention_rate();
-    figures.rates.prompt_attention =
-        prompt_attention_flops() / next([&] { return attend(0, 0, KernelFigures::kPromptRows); });
-    figures.rates.layer = next([&] { return small_layers(); }) / kSmallLayers;
+    for (const Products& some : products) conclude(some, figures);
+    figures.rates.attention = static_cast<double>(layer_cache_bytes()) / median(others.attention);
+    figures.rates.prompt_attention = prompt_attention_flops() / median(others.prompt_attention);
+    figures.rates.layer = median(others.layer);
     return figures;
   }
 
@@ -77,13 +88,16 @@ class KernelBench {
     return formats;
   }
 
-  // The median of the seconds that `pass` returns, within the next share of the time.
-  double next(const std::function<double()>& pass) {
+  // Calls `pass` again and again, within the next share of the time.
+  void next(const std::function<void()>& pass) {
     Repeat several;
     several.seconds = (end_ - steady_seconds()) / static_cast<double>(left_--);
     several.most = kMostPasses;
     several.cancel = options_.cancel;
-    return median(repeat(several, pass));
+    repeat(several, [&] {
+      pass();
+      return 0.0;
+    });
   }
 
   // Matrices of one size, one behind the other in memory, that are multiplied in passes. What
@@ -103,46 +117,60 @@ class KernelBench {
     double a_product() const { return median(seconds); }
   };
 
-  // A product takes start + bytes / rate. Both follow from matrices of two sizes, which take turns,
-  // so that what else runs slows both down. Where they do not tell, the larger ones alone are the
-  // rate. Wide ones have a rate of their own.
-  void measure_format(DType dtype, KernelFigures& figures) {
+  // The products of one format with so many positions: with matrices of two sizes, and with wide
+  // ones, which take turns, so that what else runs slows all of them down.
+  struct Products {
+    std::string name;
+    unsigned rows;
+    Row large, small, wide;
+  };
+
+  Products products_of(DType dtype, unsigned rows) const {
     const MatrixFormat format = *matrix_format(dtype);
     const std::size_t group = group_columns(dtype);
-    const std::string name = weight_format_name(dtype);
-    for (const unsigned rows : KernelFigures::kRows) {
-      // Many positions take long, and use each weight so often that fewer weights will do: but so
-      // many that making the activations ready counts as little as in a model.
-      const bool prompt = rows == KernelFigures::kPromptRows;
-      const std::size_t width = options_.width;
-      const std::size_t wide_height = prompt ? width / 4 : width;
-      const std::size_t narrow = std::max<std::size_t>(256, width / 4);
-      std::array<Row, 3> all{Row{format, group, width, width, 0, {}},
-                             Row{format, group, 2 * narrow, narrow, 0, {}},
-                             Row{format, group, wide_height, 4 * width, 0, {}}};
-      for (Row& row : all) row.matrices = pieces(row, rows);
-      next([&] {
-        for (Row& row : all) {
-          for (std::size_t i = 0; i < row.matrices; ++i) {
-            row.seconds.push_back(multiply_one(row, i, rows));
-          }
-        }
-        return 0.0;
-      });
-      const auto& [large, small, wide] = all;
-      const double rate = (large.bytes() - small.bytes()) / (large.a_product() - small.a_product());
-      const double plain = large.bytes() / large.a_product();
-      const bool tells = rate > plain && rate < 1.5 * plain;
-      const double used = tells ? rate : plain;
-      const double start = std::max(0.0, small.a_product() - small.bytes() / used);
-      figures.rates.products[name][rows] = used;
-      figures.rates.starts[name][rows] = start;
-      const double own = wide.a_product() > 2 * start ? wide.a_product() - start : wide.a_product();
-      figures.rates.wide[name][rows] = wide.bytes() / own;
-      if (!prompt) continue;
-      figures.flops[name] =
-          2.0 * rows * static_cast<double>(large.height * large.width) / large.a_product();
+    // Many positions take long, and use each weight so often that fewer weights will do: but so
+    // many that making the activations ready counts as little as in a model.
+    const bool prompt = rows == KernelFigures::kPromptRows;
+    const std::size_t width = options_.width;
+    const std::size_t wide_height = prompt ? width / 4 : width;
+    const std::size_t narrow = std::max<std::size_t>(256, width / 4);
+    return {weight_format_name(dtype),
+            rows,
+            {format, group, width, width, 0, {}},
+            {format, group, 2 * narrow, narrow, 0, {}},
+            {format, group, wide_height, 4 * width, 0, {}}};
+  }
+
+  void measure_products(Products& products) {
+    const std::array<Row*, 3> all{&products.large, &products.small, &products.wide};
+    for (Row* row : all) {
+      if (row->matrices == 0) row->matrices = pieces(*row, products.rows);
     }
+    next([&] {
+      for (Row* row : all) {
+        for (std::size_t i = 0; i < row->matrices; ++i) {
+          row->seconds.push_back(multiply_one(*row, i, products.rows));
+        }
+      }
+    });
+  }
+
+  // A product takes start + bytes / rate. Both follow from matrices of two sizes. Where they do not
+  // tell, the larger ones alone are the rate. Wide ones have a rate of their own.
+  static void conclude(const Products& products, KernelFigures& figures) {
+    const auto& [name, rows, large, small, wide] = products;
+    const double rate = (large.bytes() - small.bytes()) / (large.a_product() - small.a_product());
+    const double plain = large.bytes() / large.a_product();
+    const bool tells = rate > plain && rate < 1.5 * plain;
+    const double used = tells ? rate : plain;
+    const double start = std::max(0.0, small.a_product() - small.bytes() / used);
+    figures.rates.products[name][rows] = used;
+    figures.rates.starts[name][rows] = start;
+    const double own = wide.a_product() > 2 * start ? wide.a_product() - start : wide.a_product();
+    figures.rates.wide[name][rows] = wide.bytes() / own;
+    if (rows != KernelFigures::kPromptRows) return;
+    figures.flops[name] =
+        2.0 * rows * static_cast<double>(large.height * large.width) / large.a_product();
   }
 
   // How many matrices a pass may take, so that some passes fit into a third of the next share of
@@ -201,17 +229,22 @@ class KernelBench {
                   space_, team_);
     return steady_seconds() - start;
   }
-  double attention_rate() {
+  // The seconds of what is not a product.
+  struct Others {
+    std::vector<double> attention;  // of one position over the cache of a layer
+    std::vector<double> prompt_attention;
+    std::vector<double> layer;
+  };
+  void measure_others(Others& others) {
     const std::size_t layers =
         fitting(memory_.bytes() / layer_cache_bytes(), 1, attend(0, kPositions - 1, 1));
-    std::vector<double> seconds;
     next([&] {
       for (std::size_t layer = 0; layer < layers; ++layer) {
-        seconds.push_back(attend(layer, kPositions - 1, 1));
+        others.attention.push_back(attend(layer, kPositions - 1, 1));
       }
-      return 0.0;
     });
-    return static_cast<double>(layer_cache_bytes()) / median(seconds);
+    next([&] { others.prompt_attention.push_back(attend(0, 0, KernelFigures::kPromptRows)); });
+    next([&] { others.layer.push_back(small_layers() / kSmallLayers); });
   }
   // 4 FLOPs for each pair of positions and channel: one product with the key, one with the value.
   static double prompt_attention_flops() {
