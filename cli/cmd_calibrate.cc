@@ -159,8 +159,10 @@ class Calibrating {
     // As many bytes as RAM was measured over: four times the caches, if that much is free.
     kernels.weights =
         measured_.ram ? measured_.ram->bytes : std::min(std::uint64_t{1} << 30, available() / 4);
+    kernels.folder = target_.folder;
     kernels.cancel = cancel_;
     measured_.kernels = loader_library().measure_kernels(kernels);
+    take(measured_.kernels->notes);
   }
 
   void measure_disk(double seconds) {

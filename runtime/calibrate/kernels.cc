@@ -10,6 +10,7 @@
 #include "berth/error.h"
 #include "berth/tensor.h"
 #include "planner/machine/sizes.h"
+#include "runtime/calibrate/mapped_copy.h"
 #include "runtime/calibrate/repeat.h"
 #include "runtime/io/memory.h"
 #include "runtime/kernels/activations.h"
@@ -48,6 +49,13 @@ class KernelBench {
       const std::uint64_t begin = part * kPart;
       std::memset(memory_.data() + begin, kFill, std::min(kPart, memory_.bytes() - begin));
     });
+    if (options.folder.empty()) return;
+    try {
+      mapped_.emplace(std::span(memory_.data(), memory_.bytes()), options.folder);
+    } catch (const Error& error) {
+      notes_.push_back(std::string(error.what()) +
+                       "; plain weights were measured in private memory");
+    }
   }
 
   // All of it several times over, within the time: other users of memory come and go, and a format
@@ -71,6 +79,7 @@ class KernelBench {
     KernelFigures figures;
     figures.instructions = instruction_set().name;
     figures.threads = team_.size();
+    figures.notes = notes_;
     for (const Products& some : products) conclude(some, figures);
     figures.rates.attention = static_cast<double>(layer_cache_bytes()) / median(others.attention);
     figures.rates.prompt_attention = prompt_attention_flops() / median(others.prompt_attention);
@@ -193,7 +202,9 @@ class KernelBench {
 
   // The seconds of the product with matrix `i`.
   double multiply_one(const Row& row, std::size_t i, std::size_t rows) {
-    const std::byte* const data = memory_.data() + i * static_cast<std::size_t>(row.bytes());
+    const bool mapped = mapped_ && !is_tiled(row.format);
+    const std::byte* const data =
+        (mapped ? mapped_->data() : memory_.data()) + i * static_cast<std::size_t>(row.bytes());
     const double start = steady_seconds();
     activations_.set(std::span(x_).first(rows * row.width), row.width, row.format,
                      usual_bits(row.format), &team_);
@@ -270,6 +281,8 @@ class KernelBench {
   const KernelOptions& options_;
   ThreadTeam team_;
   HostArena memory_;
+  std::optional<MappedCopy> mapped_;  // of the same bytes
+  std::vector<std::string> notes_;
   std::vector<float> x_, out_;
   std::vector<float> space_;
   Activations activations_;

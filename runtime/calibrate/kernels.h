@@ -2,15 +2,18 @@
 //
 // Products are measured as a run makes them: activations are made ready, then multiplied with
 // matrices of KernelOptions::width, so many of them that none is still in a cache when its turn
-// comes again. Attention is measured over caches of bfloat16 in the same way. Figures are medians
-// of several passes.
+// comes again. Weights lie where they do in a run by default: those of plain formats in a mapped
+// file, others in private memory. Attention is measured over caches of bfloat16 in the same way.
+// Figures are medians of several passes.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "berth/machine.h"
 
@@ -24,6 +27,9 @@ struct KernelOptions {
   // Products with matrices of a quarter of it tell what each takes beside its weights, those of
   // four times as many columns what wide ones take.
   std::size_t width = 2048;
+  // Where a file is made that weights of plain formats are mapped from, as a load does it by
+  // default; empty: they are in anonymous memory, as are all others.
+  std::filesystem::path folder;
   const std::atomic<bool>* cancel = nullptr;
 };
 
@@ -32,6 +38,7 @@ struct KernelFigures {
   std::map<std::string, double, std::less<>> flops;  // FLOP/s of kPromptRows positions, by format
   std::string instructions;                          // the instruction set that was chosen
   std::size_t threads = 0;                           // that computed
+  std::vector<std::string> notes;
 
   /// How many positions at once are measured. The last stands for prompts.
   static constexpr unsigned kRows[] = {1, 4, 8, 512};

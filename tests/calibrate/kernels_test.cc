@@ -4,17 +4,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <filesystem>
 #include <vector>
 
 #include "berth/tensor.h"
+#include "runtime/calibrate/mapped_copy.h"
 #include "runtime/calibrate/read_loop.h"
 #include "runtime/kernels/matrix.h"
+#include "tests/cli/temporary_folder.h"
 #include "tests/error_of.h"
 
 namespace berth::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 KernelOptions small() {
   KernelOptions options;
@@ -49,6 +55,26 @@ TEST(KernelFigures, AreMeasuredInEveryFormatAndNumberOfPositions) {
   EXPECT_GT(figures.rates.layer, 0);
   EXPECT_EQ(figures.threads, 2u);
   EXPECT_NE(figures.instructions, "");
+}
+
+TEST(KernelFigures, AreOfMappedWeightsWhereAFileCanBeMade) {
+  const TemporaryFolder folder;
+  KernelOptions options = small();
+  options.folder = folder.path();
+  EXPECT_THAT(measure_kernels(options).notes, IsEmpty());
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "the file has no name";
+  options.folder = folder.path() / "missing";
+  EXPECT_THAT(measure_kernels(options).notes,
+              ElementsAre(HasSubstr("missing: no weights can be mapped from a file there: No such "
+                                    "file or directory; plain weights were measured in private")));
+}
+
+TEST(MappedCopy, HoldsTheSameBytes) {
+  const TemporaryFolder folder;
+  std::vector<std::byte> bytes(10'000);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i % 251);
+  const MappedCopy copy(bytes, folder.path());
+  EXPECT_EQ(std::memcmp(copy.data(), bytes.data(), bytes.size()), 0);
 }
 
 TEST(KernelFigures, AreNotMeasuredWithTooLittleMemoryOrWhenCancelled) {
