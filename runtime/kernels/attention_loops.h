@@ -67,6 +67,10 @@ BERTH_INLINE void fetch(const std::byte* from, std::size_t bytes) {
   for (std::size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line);
 }
 
+// How many positions earlier the vectors of the first block are fetched: of a short cache there is
+// no other block, and they lie too far apart for a processor to fetch them by itself.
+constexpr std::size_t kSoon = 8;
+
 // 0, 1, 2 and so on.
 BERTH_INLINE Ints numbers() { return Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 
@@ -267,9 +271,11 @@ void BERTH_LOOPS(attention)(const AttentionJob& job, const AttentionSpace& space
       // What is needed next comes from memory while this block is computed with.
       const std::size_t next = least(p + kKeysAtOnce, last);
       fetch(key_at(next), key_bytes);
+      if (block <= low) fetch(key_at(least(p + kSoon, last)), key_bytes);
       load_cached(cache.format, key_at(p), cache.key_dim, space.keys + (p - block) * key_dim);
       if (!own_values) continue;
       fetch(value_at(next), value_bytes);
+      if (block <= low) fetch(value_at(least(p + kSoon, last)), value_bytes);
       load_cached(cache.format, value_at(p), cache.value_dim,
                   space.values + (p - block) * value_dim);
     }
