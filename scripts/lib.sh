@@ -60,6 +60,12 @@ jobs() {
   echo $((by_memory < 1 ? 1 : by_memory < $(nproc) ? by_memory : $(nproc)))
 }
 
+# Prints ON where warnings are errors: with the compiler that CI uses. Another one may have opinions of
+# its own.
+strict() {
+  if "${CXX:-c++}" --version | grep -q '^[^ ]*++[^ ]* (Debian 12\.'; then echo ON; else echo OFF; fi
+}
+
 # configure PRESET OPTION...: runs CMake where something that decides its outcome has changed. What
 # CMake itself watches (CMakeLists.txt and what they include) is left to ninja.
 configure() {

@@ -23,8 +23,8 @@ std::filesystem::path find_library(const std::string& name) {
     if (std::filesystem::exists(candidate, error)) return candidate.lexically_normal();
   }
   throw Error(fmt::format(
-      "{} is neither beside {} nor in ../lib: this berth was built without it (configure with "
-      "-DBERTH_RUNTIME=ON)",
+      "{} is neither beside {} nor in ../lib: this berth was built without libtorch, as Python's "
+      "package is (build it by scripts/build, or configure with -DBERTH_RUNTIME=ON)",
       name, self.string()));
 }
 

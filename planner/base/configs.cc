@@ -38,10 +38,11 @@ fs::path find_config_dir() {
   const fs::path exe = self_path();
   const fs::path installed = exe.parent_path().parent_path() / "share/berth/configs";
   if (!exe.empty() && fs::is_directory(installed, ignored)) return installed;
-  const fs::path built_from = BERTH_SOURCE_CONFIGS;
+  const fs::path built_from = BERTH_SOURCE_CONFIGS;  // empty where sources are not to be looked for
   if (fs::is_directory(built_from, ignored)) return built_from;
-  throw Error("no configs folder: neither " + installed.string() + " nor " + built_from.string() +
-              " exists (set BERTH_CONFIGS to the folder that holds architectures/)");
+  throw Error("no configs folder: there is no " + installed.string() +
+              (built_from.empty() ? "" : " and no " + built_from.string()) +
+              " (set BERTH_CONFIGS to the folder that holds architectures/)");
 }
 
 }  // namespace berth

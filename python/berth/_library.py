@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pathlib
 import threading
 from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 
 from ._errors import BrokenFile, DoesNotFit, Error, Interrupted, NoSuchFile, UsageError
+from ._paths import NATIVE
 
 C_VERSION = 1  # BERTH_C_VERSION
 MEMORY_MAP, MEMORY_PRIVATE = 0, 1
@@ -118,12 +118,9 @@ _SIGNATURES = {
 _lock = threading.Lock()
 _library = None
 
-# What an installed package has inside: bin/, lib/ and share/berth/configs/.
-NATIVE = pathlib.Path(__file__).parent / "_native"
-
 
 def _open() -> ctypes.CDLL:
-    path = os.environ.get("BERTH_LIBRARY") or str(NATIVE / "lib" / "libberth_c.so")
+    path = os.environ.get("BERTH_LIBRARY") or os.path.join(NATIVE, "lib", "libberth_c.so")
     try:
         opened = ctypes.CDLL(path)
     except OSError as error:
@@ -140,8 +137,8 @@ def _open() -> ctypes.CDLL:
             f"{path}: has interface {opened.berth_c_version()}, this package needs {C_VERSION}: "
             "install both from one build"
         )
-    configs = NATIVE / "share" / "berth" / "configs"
-    if configs.is_dir():
+    configs = os.path.join(NATIVE, "share", "berth", "configs")
+    if os.path.isdir(configs):
         opened.berth_set_configs(os.fsencode(configs))
     return opened
 

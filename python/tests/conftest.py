@@ -1,6 +1,7 @@
 """Tests run against the sources in python/ and the library that BERTH_LIBRARY names, or the one in
 build/; against an installed package where BERTH_INSTALLED is set."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -38,8 +39,10 @@ def held():
             maps.count(".safetensors"),
         )
 
+    gc.collect()  # what earlier tests have left
     before = count()
     yield
+    gc.collect()
     for _ in range(1000):  # the kernel takes a joined thread off the list a moment after the join
         if count() == before:
             break

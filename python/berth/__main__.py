@@ -1,0 +1,5 @@
+"""python -m berth: the command."""
+
+from ._command import main
+
+main()
