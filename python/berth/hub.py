@@ -20,7 +20,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Union
 
-from ._errors import DoesNotFit
+from ._errors import BrokenFile, DoesNotFit
 from ._library import LoadOptions, Target, call, library
 from ._progress import Watch
 from ._tensors import TORCH_NAMES, stored_name, to_torch
@@ -238,8 +238,10 @@ def _why_not(model: Any, state_dict: Any, checkpoint_files: Any, load_config: An
     """Why Berth leaves a load to transformers; "" where it does not."""
     if state_dict is not None or not checkpoint_files:
         return "it is not made from files"
-    if not all(str(file).endswith(".safetensors") for file in checkpoint_files):
-        return "its files are not safetensors"
+    if not all(str(file).endswith((".safetensors", ".bin")) for file in checkpoint_files):
+        return "its files are neither safetensors nor PyTorch's"
+    if getattr(load_config, "disable_mmap", False):
+        return "disable_mmap asks for reading without mappings"
     quantizer = load_config.hf_quantizer
     if quantizer is not None:
         method = getattr(quantizer.quantization_config, "quant_method", "a quantizer")
@@ -251,6 +253,17 @@ def _why_not(model: Any, state_dict: Any, checkpoint_files: Any, load_config: An
     if is_deepspeed_zero3_enabled():
         return "DeepSpeed loads it"
     return ""
+
+
+def _open(checkpoint_files: list) -> tuple[Union[Files, None], str]:
+    """The files, or None and why Berth leaves them to transformers: files of PyTorch may hold more
+    than Berth takes from them, such as objects of Python."""
+    try:
+        return Files(checkpoint_files), ""
+    except BrokenFile as error:
+        if str(checkpoint_files[0]).endswith(".safetensors"):
+            raise
+        return None, str(error)
 
 
 # ---- The hooks
@@ -272,12 +285,13 @@ def _loading(plain: Any) -> Any:
         how = _state.how
         if how is None:
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
-        why = _why_not(model, state_dict, checkpoint_files, load_config)
-        if why:
+        files, why = None, _why_not(model, state_dict, checkpoint_files, load_config)
+        if not why:
+            files, why = _open(checkpoint_files)
+        if files is None:
             warnings.warn(f"{type(model).__name__}: loaded without Berth: {why}", stacklevel=3)
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
         watch = Watch(False)
-        files = Files(checkpoint_files)
         with PeakSampler() as sampler:
             try:
                 ours = _state_dict(model, files, load_config, watch)

@@ -1,6 +1,9 @@
 """from_pretrained() by Berth gives what transformers gives: state dict, logits and reports, bit for
 bit."""
 
+import inspect
+import json
+import os
 import warnings
 
 import pytest
@@ -34,6 +37,11 @@ DENSE = {
     "gemma2": {"head_dim": 8},
 }
 MODELS = {**DENSE, **MIXTURES}
+
+
+def takes(option):
+    """Whether this transformers knows an option of from_pretrained()."""
+    return option in inspect.getsource(transformers.PreTrainedModel.from_pretrained)
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +101,52 @@ def test_shards_are_the_same(tmp_path, kind):
     make(tmp_path, kind, max_shard_size="30KB")
     assert (tmp_path / "model.safetensors.index.json").exists()
     expect_same_logits(*expect_same(causal(tmp_path)))
+
+
+def torch_files(folder, shards):
+    """Turns the safetensors file of a folder into files of PyTorch."""
+    weights = {k: t.clone() for k, t in berth.load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names = [f"pytorch_model-{i + 1:05}-of-{shards:05}.bin" for i in range(shards)]
+    if shards == 1:
+        torch.save(weights, folder / "pytorch_model.bin")
+        return
+    of = {key: names[i % shards] for i, key in enumerate(weights)}
+    for name in names:
+        torch.save({key: weights[key] for key in weights if of[key] == name}, folder / name)
+    index = {"metadata": {"total_size": 0}, "weight_map": of}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+def test_files_of_torch_of_before_1_6_are_the_same(tmp_path):
+    torch_files(make(tmp_path, "llama"), 1)
+    weights = torch.load(tmp_path / "pytorch_model.bin")
+    torch.save(weights, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    _, ours = expect_same(causal(tmp_path))
+    assert isinstance(ours.berth_report, berth.LoadedReport)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3_moe"])
+@pytest.mark.parametrize("dtype", ["auto", torch.float16])
+def test_files_of_torch_are_the_same(tmp_path, kind, shards, dtype):
+    torch_files(make(tmp_path, kind), shards)
+    plain, ours = expect_same(causal(tmp_path), dtype=dtype)
+    expect_same_logits(plain, ours)
+    assert ours.berth_report.after_load.keys() == {"cpu"}
+
+
+@pytest.mark.parametrize("folder", os.environ.get("BERTH_TEST_MODELS", "").split())
+@pytest.mark.parametrize("dtype", ["auto", torch.bfloat16])
+def test_other_models_are_the_same(folder, dtype):
+    """Models of BERTH_TEST_MODELS, folders with spaces between them."""
+    try:
+        causal(folder)()
+    except (ValueError, RuntimeError) as error:
+        pytest.skip(f"transformers {transformers.__version__} does not load it: {error}")
+    plain, ours = expect_same(causal(folder), dtype=dtype)
+    expect_same_logits(plain, ours)
+    assert isinstance(ours.berth_report, berth.LoadedReport)
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
@@ -215,14 +269,32 @@ def test_other_classes(tmp_path):
 # ---- What Berth leaves to transformers
 
 
-def test_files_of_torch_are_loaded_plainly(tmp_path):
+def test_a_file_of_torch_that_berth_cannot_read_is_left_to_transformers(tmp_path):
+    """Such a file may hold more than Berth takes. This one nobody can read."""
+    torch_files(make(tmp_path, "llama"), 1)
+    file = tmp_path / "pytorch_model.bin"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="loaded without Berth: .*pytorch_model.bin: "):
+        with pytest.raises(Exception) as error, berth.transformers():
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not isinstance(error.value, berth.Error)
+
+
+def test_a_broken_file_has_the_message_of_the_command(tmp_path):
     make(tmp_path, "llama")
-    torch.save(dict(berth.load_file(tmp_path / "model.safetensors")), tmp_path / "pytorch_model.bin")
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.warns(UserWarning, match="loaded without Berth: its files are not safetensors"):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(berth.BrokenFile, match="model.safetensors: ") as error:
+        berth.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not takes("disable_mmap"), reason="this transformers has no disable_mmap")
+def test_what_is_not_to_be_mapped_is_loaded_plainly(tmp_path):
+    make(tmp_path, "llama")
+    with pytest.warns(UserWarning, match="loaded without Berth: disable_mmap"):
         with berth.transformers():
-            model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert not hasattr(model, "berth_report")
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path, disable_mmap=True)
 
 
 def test_an_unknown_version_loads_plainly(tmp_path, monkeypatch):
