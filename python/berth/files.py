@@ -59,7 +59,9 @@ class Files:
 
     @property
     def handle(self) -> c_void_p:
-        """For calls of the library; valid as long as the files are open."""
+        """For calls of the library. Raises Error when the files are closed."""
+        if not self.close.alive:
+            raise Error("the file is closed")
         return self._handle
 
     @property
@@ -77,6 +79,10 @@ class Files:
     def shape(self, i: int) -> tuple:
         tensor = self._tensors[i]
         return tuple(tensor.shape[: tensor.rank])
+
+    def bytes(self, i: int) -> int:
+        """In memory, in the stored dtype."""
+        return self._tensors[i].bytes
 
     def paths(self) -> Iterator[str]:
         for i in range(len(self._tensors) or 1):
@@ -110,18 +116,19 @@ class Files:
             if watch is not None:
                 options.progress = watch.callback
             handed = Handed(count)
-            call(library().berth_load, self._handle, wanted, count, ctypes.byref(options),
+            call(library().berth_load, self.handle, wanted, count, ctypes.byref(options),
                  handed.pointers, None)
             return handed
 
-        if memory == "mmap" and dtype is None:
-            return work()  # nothing is read, but what cannot be mapped
+        # What cannot be mapped is read: of a whole file that may be much.
+        if memory == "mmap" and dtype is None and not all_of_it:
+            return work()
         return interruptible(work, show_progress)
 
     def map_one(self, i: int) -> "torch.Tensor":
         """One tensor as torch's, mapped: the quick way of load() for those who ask one by one."""
         handed = Handed(1)
-        call(library().berth_load, self._handle, ctypes.byref(c_uint32(i)), 1, None,
+        call(library().berth_load, self.handle, ctypes.byref(c_uint32(i)), 1, None,
              handed.pointers, None)
         return to_torch(handed, (self.dtype(i),), self.info((i,), None))[0]
 

@@ -20,10 +20,10 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Union
 
-from ._errors import BrokenFile, DoesNotFit
+from ._errors import BrokenFile, DoesNotFit, Error, UsageError
 from ._library import LoadOptions, Target, call, library
 from ._progress import Watch
-from ._tensors import TORCH_NAMES, stored_name, to_torch
+from ._tensors import TORCH_NAMES, stored_name
 from .files import Files
 from .planning import Plan, plan
 
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedReport", "from_pretrained", "transformers"]
 
-_SIGNATURE = ["model", "state_dict", "checkpoint_files", "load_config"]
+# The functions of transformers that are wrapped, and the arguments that they are known to take.
+_LOADING_TAKES = ["model", "state_dict", "checkpoint_files", "load_config"]
+_PLACING_TAKES = ["model", "device_map", "max_memory", "hf_quantizer"]
 
 
 class LoadedReport(NamedTuple):
@@ -85,11 +87,41 @@ class _How:
 # ---- Tensors that are asked for later
 
 
+class _Source:
+    """The files of one load. transformers asks for their tensors on threads of its own, which still
+    run when a load ends by an exception."""
+
+    def __init__(self, files: Files):
+        self.files = files
+        self.watch = Watch(False)
+        self._changed = threading.Condition()
+        self._users = 0
+
+    def __enter__(self) -> Files:
+        with self._changed:
+            self._users += 1
+        return self.files
+
+    def __exit__(self, *_exception: Any) -> None:
+        with self._changed:
+            self._users -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Stops what is being read, waits for that and closes the files. What asks later gets an
+        Error."""
+        self.watch.stop = True
+        with self._changed:
+            self._changed.wait_for(lambda: self._users == 0)
+            self.files.close()
+
+
 class _Mapped:
     """A stored tensor, which is mapped when it is indexed, as safetensors' slices are."""
 
-    def __init__(self, files: Files, index: int):
-        self._files, self._index = files, index
+    def __init__(self, source: _Source, index: int):
+        self._source, self._index = source, index
+        self._files = source.files
 
     def get_shape(self) -> list:
         return list(self._files.shape(self._index))
@@ -102,24 +134,23 @@ class _Mapped:
         return self._files.shape(self._index)
 
     def __getitem__(self, key: Any) -> "torch.Tensor":
-        handed = self._files.load([self._index], False, "mmap", None, False)
-        info = self._files.info([self._index], None)
-        return to_torch(handed, {self._files.dtype(self._index)}, info)[0][key]
+        with self._source as files:
+            return files.map_one(self._index)[key]
 
 
 class _Stacked:
     """Stored tensors that make up one, each at a place of its own in it. They are read there when
     it is known of which dtype it is to be."""
 
-    def __init__(self, files: Files, places: list, shape: tuple, watch: Watch):
-        self._files, self._places, self._watch = files, places, watch
+    def __init__(self, source: _Source, places: list, shape: tuple):
+        self._source, self._places = source, places
         self.shape = shape
 
     def get_shape(self) -> list:
         return list(self.shape)
 
     def get_dtype(self) -> str:
-        return self._files.dtype(self._places[0][0])
+        return self._source.files.dtype(self._places[0][0])
 
     def __getitem__(self, key: Any) -> Any:
         return self if key is Ellipsis else self.to()[key]
@@ -139,9 +170,10 @@ class _Stacked:
             target.bytes = count * element
             target.dtype = name.encode()
         options = LoadOptions(struct_size=ctypes.sizeof(LoadOptions))
-        options.progress = self._watch.callback
-        call(library().berth_load_into, self._files.handle, targets, len(targets),
-             ctypes.byref(options), None)
+        options.progress = self._source.watch.callback
+        with self._source as files:
+            call(library().berth_load_into, files.handle, targets, len(targets),
+                 ctypes.byref(options), None)
         return found.to(device)
 
 
@@ -186,12 +218,12 @@ def _places(files: Files, by_pattern: dict, patterns: list, shape: tuple) -> Uni
     return found if row == shape[1] else None
 
 
-def _state_dict(model: Any, files: Files, load_config: Any, watch: Watch) -> dict:
+def _state_dict(model: Any, source: _Source, load_config: Any) -> dict:
     """The checkpoint for transformers' converter: tensors by their stored names, but stacks of
     experts by the names that they have in the model."""
-    tensors: dict = {name: _Mapped(files, i) for i, name in enumerate(files.names)}
+    tensors: dict = {name: _Mapped(source, i) for i, name in enumerate(source.files.names)}
     try:
-        return _with_stacks(dict(tensors), model, files, load_config, watch)
+        return _with_stacks(dict(tensors), model, source, load_config)
     except (AttributeError, ImportError, TypeError) as error:
         warnings.warn(
             f"this version of transformers is not known: it stacks experts itself ({error})",
@@ -200,9 +232,10 @@ def _state_dict(model: Any, files: Files, load_config: Any, watch: Watch) -> dic
         return tensors
 
 
-def _with_stacks(tensors: dict, model: Any, files: Files, load_config: Any, watch: Watch) -> dict:
+def _with_stacks(tensors: dict, model: Any, source: _Source, load_config: Any) -> dict:
     from transformers import core_model_loading as core
 
+    files = source.files
     mapping = load_config.weight_mapping or []
     converters = [entry for entry in mapping if isinstance(entry, core.WeightConverter)]
     if not any(map(_stack_of, converters)):
@@ -230,7 +263,7 @@ def _with_stacks(tensors: dict, model: Any, files: Files, load_config: Any, watc
         for all_of in names.values():
             for name in all_of:
                 del tensors[name]
-        tensors[key] = _Stacked(files, places, tuple(meta[key].shape), watch)
+        tensors[key] = _Stacked(source, places, tuple(meta[key].shape))
     return tensors
 
 
@@ -269,13 +302,13 @@ def _open(checkpoint_files: list) -> tuple[Union[Files, None], str]:
 # ---- The hooks
 
 
-def _known(function: Any) -> bool:
-    """Whether the function that is to be wrapped takes what it is known to take."""
+def _takes(function: Any, arguments: list) -> bool:
+    """Whether the first arguments of a function have these names."""
     try:
         names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return False
-    return names[: len(_SIGNATURE)] == _SIGNATURE
+    return names[: len(arguments)] == arguments
 
 
 def _loading(plain: Any) -> Any:
@@ -285,22 +318,23 @@ def _loading(plain: Any) -> Any:
         how = _state.how
         if how is None:
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
-        files, why = None, _why_not(model, state_dict, checkpoint_files, load_config)
+        files = None
+        try:
+            why = _why_not(model, state_dict, checkpoint_files, load_config)
+        except (AttributeError, ImportError) as error:
+            why = f"this version of transformers is not known ({error})"
         if not why:
             files, why = _open(checkpoint_files)
         if files is None:
             warnings.warn(f"{type(model).__name__}: loaded without Berth: {why}", stacklevel=3)
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
-        watch = Watch(False)
+        source = _Source(files)
         with PeakSampler() as sampler:
             try:
-                ours = _state_dict(model, files, load_config, watch)
+                ours = _state_dict(model, source, load_config)
                 result = plain(model, ours, checkpoint_files, load_config, *rest, **more)
-            except KeyboardInterrupt:
-                watch.stop = True  # transformers' threads end by themselves
-                raise
             finally:
-                files.close()
+                source.end()
         model.berth_report = report_of(model, how.plan, sampler, load_config.device_map)
         return result
 
@@ -315,7 +349,13 @@ def _placing(plain: Any) -> Any:
         how = _state.how
         if how is None or device_map != "auto" or hf_quantizer is not None:
             return plain(model, device_map, max_memory, hf_quantizer, *rest, **more)
-        how.plan = plan(model, max_memory, **(how.plan_arguments or {}))
+        try:
+            how.plan = plan(model, max_memory, **(how.plan_arguments or {}))
+        except (DoesNotFit, UsageError):
+            raise
+        except Error as error:
+            warnings.warn(f"{type(model).__name__}: placed without Berth: {error}", stacklevel=3)
+            return plain(model, device_map, max_memory, hf_quantizer, *rest, **more)
         if not how.plan.fits:
             missing = how.plan.shortfall or {}
             raise DoesNotFit(
@@ -427,28 +467,27 @@ def transformers(**plan_arguments: Any) -> Iterator[None]:
             model = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M")
 
     device_map="auto" places by Berth's planner. What Berth cannot take is loaded as transformers
-    does it, with one warning that says why. It is for the thread that enters it.
+    does it, with one warning that says why; so is everything with a transformers whose inner
+    functions Berth does not know. It is for the thread that enters it.
 
     Args:
         plan_arguments: those of plan() that place, such as policy="throughput".
-
-    Raises:
-        Error: transformers is of a version that Berth does not know.
     """
     from transformers import modeling_utils
 
     model_class = modeling_utils.PreTrainedModel
     with _hook_lock:
         if not _hooks:
-            plain = model_class._load_pretrained_model
-            if not _known(plain):
+            plain = getattr(model_class, "_load_pretrained_model", None)
+            placing = getattr(modeling_utils, "_get_device_map", None)
+            if not _takes(plain, _LOADING_TAKES) or not _takes(placing, _PLACING_TAKES):
                 warnings.warn(
                     "this version of transformers is not known: models are loaded without Berth",
                     stacklevel=3,
                 )
             else:
                 model_class._load_pretrained_model = staticmethod(_loading(plain))
-                modeling_utils._get_device_map = _placing(modeling_utils._get_device_map)
+                modeling_utils._get_device_map = _placing(placing)
         _hooks.append(None)
     before, _state.how = _state.how, _How(plan_arguments)
     try:
@@ -457,7 +496,7 @@ def transformers(**plan_arguments: Any) -> Iterator[None]:
         _state.how = before
         with _hook_lock:
             _hooks.pop()
-            loading = model_class._load_pretrained_model
+            loading = getattr(model_class, "_load_pretrained_model", None)
             if not _hooks and hasattr(loading, "berth_plain"):
                 model_class._load_pretrained_model = staticmethod(loading.berth_plain)
                 modeling_utils._get_device_map = modeling_utils._get_device_map.berth_plain

@@ -4,13 +4,16 @@ bit."""
 import inspect
 import json
 import os
+import signal
+import threading
 import warnings
 
 import pytest
 import torch
 
 import berth
-from berth import hub
+from berth import _progress, hub
+from berth.files import Files
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
 transformers.logging.set_verbosity_error()
@@ -331,3 +334,54 @@ def test_a_model_of_the_local_cache_by_its_id(tmp_path, monkeypatch):
     )
 
 
+
+
+def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, held):
+    """KeyboardInterrupt comes when nothing reads any more, and nothing stays behind."""
+    make(tmp_path, "qwen3_moe")
+    pressed = []
+    report = _progress.Watch._report
+
+    def press(watch, *arguments):
+        if not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return report(watch, *arguments)
+
+    monkeypatch.setattr(_progress.Watch, "_report", press)
+    with pytest.raises(KeyboardInterrupt):
+        berth.from_pretrained(tmp_path)
+        threading.Event().wait(10)  # the signal is on its way, should the load have been quicker
+    assert pressed
+    monkeypatch.undo()
+    assert isinstance(berth.from_pretrained(tmp_path).berth_report, berth.LoadedReport)
+
+
+def test_what_asks_after_the_end_gets_an_error(tmp_path):
+    make(tmp_path, "llama")
+    source = hub._Source(Files([tmp_path / "model.safetensors"]))
+    late = hub._Mapped(source, 0)
+    source.end()
+    with pytest.raises(berth.Error, match="the file is closed"):
+        late[...]
+
+
+def test_functions_that_are_not_known_load_plainly(tmp_path, monkeypatch):
+    from transformers import modeling_utils
+
+    make(tmp_path, "llama")
+    monkeypatch.setattr(modeling_utils, "_get_device_map", lambda model, places: places)
+    with pytest.warns(UserWarning, match="this version of transformers is not known"):
+        with berth.transformers():
+            pass
+
+
+def test_what_berth_cannot_plan_is_placed_by_accelerate(tmp_path, monkeypatch):
+    def no_plan(*_arguments, **_options):
+        raise berth.Error("torch.int3: is no dtype of weights")
+
+    make(tmp_path, "llama")
+    monkeypatch.setattr(hub, "plan", no_plan)
+    with pytest.warns(UserWarning, match="placed without Berth: torch.int3"):
+        model = berth.from_pretrained(tmp_path, max_memory={"cpu": "1GiB"})
+    assert model.berth_report.planned_peak is None
