@@ -5,6 +5,7 @@ package must not know it. Run it from a folder that has nothing to do with eithe
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -55,6 +56,11 @@ def check_command(model):
     torchless = subprocess.run([berth, "run", model, "--prompt-ids", "1", "--kernels", "reference"],
                                capture_output=True, text=True)
     assert torchless.returncode != 0 and "was built without libtorch" in torchless.stderr
+
+
+def check_plugin():
+    found = importlib.metadata.entry_points(group="vllm.general_plugins")
+    assert [point.load().__module__ for point in found if point.name == "berth"] == ["berth.vllm"]
 
 
 def check_module(berth, model):
@@ -108,6 +114,7 @@ def main():
         before = digest(model)
         check_command(model)
         check_module(berth, model)
+        check_plugin()
         opened = pathlib.Path("/proc/self/maps").read_text()
         assert os.path.dirname(berth.__file__) + "/_native/lib/libberth_c.so" in opened
         with_torch = check_tensors(berth, model)
