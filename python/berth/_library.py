@@ -167,4 +167,8 @@ def call(function, *arguments) -> None:
 
 
 def texts(values) -> ctypes.Array:
+    """Bytes as texts of C, which end with a zero and so can have none inside."""
+    for value in values:
+        if b"\0" in value:
+            raise UsageError(f"{value!r}: has a zero byte inside")
     return (c_char_p * len(values))(*values)

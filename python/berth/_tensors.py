@@ -10,7 +10,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint64, c_void_p
 from itertools import repeat
 
-from ._errors import Error
+from ._errors import Error, UsageError
 
 # What torch calls the types that safetensors has, "BF16" and the like.
 TORCH_NAMES = {
@@ -204,5 +204,5 @@ def stored_name(dtype) -> str:
     if name in TORCH_NAMES:
         return name
     if name not in STORED_NAMES:
-        raise Error(f"{dtype}: is no dtype of weights")
+        raise UsageError(f"{dtype}: is no dtype of weights")
     return STORED_NAMES[name]

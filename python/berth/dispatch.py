@@ -100,6 +100,7 @@ def load_checkpoint_and_dispatch(
     if strict:
         _require_same(set(known), set(files.names), tied)
     offloaded: dict = {}
+    planned_peak = 0  # what is not on the CPU, or mapped there, needs no private memory
     with PeakSampler() as sampler:
         for i, name in enumerate(files.names):
             if name not in known:
@@ -118,9 +119,11 @@ def load_checkpoint_and_dispatch(
                 set_module_tensor_to_device(model, name, "meta", dtype=kind)
             else:
                 device = main_device if away else place
+                if device == "cpu" and TORCH_NAMES[files.dtype(i)] != str(kind).removeprefix("torch."):
+                    planned_peak += known[name].numel() * kind.itemsize
                 set_module_tensor_to_device(model, name, device, value=files.map_one(i), dtype=kind)
         retie_parameters(model, tied)
-    model.berth_report = report_of(model, None, sampler, places)
+    model.berth_report = report_of(model, planned_peak, sampler, places)
     if device_map is None:
         return model
     return dispatch_model(

@@ -34,6 +34,8 @@ class Files:
     from many threads."""
 
     def __init__(self, paths: Sequence["Path"]):
+        if not paths:
+            raise UsageError("no file is named")
         native = library()
         handle = c_void_p()
         call(native.berth_open, texts([os.fsencode(path) for path in paths]), len(paths),

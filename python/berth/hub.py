@@ -25,7 +25,7 @@ from ._library import LoadOptions, Target, call, library
 from ._progress import Watch
 from ._tensors import TORCH_NAMES, stored_name
 from .files import Files
-from .planning import Plan, plan
+from .planning import plan
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ _PLACING_TAKES = ["model", "device_map", "max_memory", "hf_quantizer"]
 class LoadedReport(NamedTuple):
     """What a load did. Sizes are bytes. str() of it is one line."""
 
-    planned_peak: Union[int, None]  # private host memory that the plan expected; None: no plan
+    planned_peak: int  # the private host memory that the load was to take, known before it began
     measured_peak: int  # the most private host memory above what was in use before
     private: int  # private host memory that is in use now, above what was before
     mapped: int  # weights that are mapped from their files, and not private
@@ -55,14 +55,14 @@ class LoadedReport(NamedTuple):
         def size(count: int) -> str:
             return f"{count / 2**30:.2f} GiB"
 
-        planned = "" if self.planned_peak is None else f" ({size(self.planned_peak)} planned)"
         places = ", ".join(
             f"{size(count)} on {'gpu ' if isinstance(device, int) else ''}{device}"
             for device, count in self.after_load.items()
         )
         gpu = "; nothing is on a GPU" if self.nothing_on_gpu else ""
         return (
-            f"load peak {size(self.measured_peak)} of host memory{planned}; after load {places}, "
+            f"load peak {size(self.measured_peak)} of host memory ({size(self.planned_peak)} planned); "
+            f"after load {places}, "
             f"{size(self.mapped)} of it mapped from files{gpu}"
         )
 
@@ -81,7 +81,6 @@ _hooks: list = []  # what to put back, by the last who leaves
 class _How:
     def __init__(self, plan_arguments: Union[dict, None]):
         self.plan_arguments = plan_arguments
-        self.plan: Union[Plan, None] = None
 
 
 # ---- Tensors that are asked for later
@@ -267,6 +266,32 @@ def _with_stacks(tensors: dict, model: Any, source: _Source, load_config: Any) -
     return tensors
 
 
+# Threads of transformers that make tensors ready.
+_THREADS = min(4, os.cpu_count() or 4)
+
+
+def _private_need(model: Any, tensors: dict, device_map: Any) -> int:
+    """The most private host memory that the load of `tensors` takes, in bytes. On the CPU those are
+    private that are stacked, or stored in another dtype than the model's; the others are mapped.
+    Stacks for other devices pass through host memory, one for each thread. Where transformers
+    renames a tensor, it counts as mapped."""
+    private = 0
+    passing = []
+    for name, wanted in model.state_dict().items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            continue
+        size = wanted.numel() * wanted.element_size()
+        on_cpu = place_of(name, wanted, device_map) == "cpu"
+        stacked = isinstance(tensor, _Stacked)
+        dtype = str(wanted.dtype).removeprefix("torch.")
+        if on_cpu and (stacked or TORCH_NAMES.get(tensor.get_dtype()) != dtype):
+            private += size
+        elif stacked:
+            passing.append(size)
+    return private + sum(sorted(passing)[-_THREADS:])
+
+
 def _why_not(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any) -> str:
     """Why Berth leaves a load to transformers; "" where it does not."""
     if state_dict is not None or not checkpoint_files:
@@ -332,10 +357,11 @@ def _loading(plain: Any) -> Any:
         with PeakSampler() as sampler:
             try:
                 ours = _state_dict(model, source, load_config)
+                planned = _private_need(model, ours, load_config.device_map)
                 result = plain(model, ours, checkpoint_files, load_config, *rest, **more)
             finally:
                 source.end()
-        model.berth_report = report_of(model, how.plan, sampler, load_config.device_map)
+        model.berth_report = report_of(model, planned, sampler, load_config.device_map)
         return result
 
     load.berth_plain = plain
@@ -350,19 +376,19 @@ def _placing(plain: Any) -> Any:
         if how is None or device_map != "auto" or hf_quantizer is not None:
             return plain(model, device_map, max_memory, hf_quantizer, *rest, **more)
         try:
-            how.plan = plan(model, max_memory, **(how.plan_arguments or {}))
+            made = plan(model, max_memory, **(how.plan_arguments or {}))
         except (DoesNotFit, UsageError):
             raise
         except Error as error:
             warnings.warn(f"{type(model).__name__}: placed without Berth: {error}", stacklevel=3)
             return plain(model, device_map, max_memory, hf_quantizer, *rest, **more)
-        if not how.plan.fits:
-            missing = how.plan.shortfall or {}
+        if not made.fits:
+            missing = made.shortfall or {}
             raise DoesNotFit(
                 f"{type(model).__name__} does not fit: {missing['bytes']} bytes are missing: "
                 f"{missing['cause']}"
             )
-        return how.plan.device_map
+        return made.device_map
 
     get_device_map.berth_plain = plain
     return get_device_map
@@ -401,7 +427,7 @@ def _private_bytes() -> int:
 
 
 def report_of(
-    model: Any, made: Union[Plan, None], sampler: PeakSampler, device_map: Any
+    model: Any, planned_peak: int, sampler: PeakSampler, device_map: Any
 ) -> LoadedReport:
     """What a load did, as long as nothing is dispatched. Tied tensors count once, also before
     transformers has tied them."""
@@ -420,7 +446,7 @@ def report_of(
         if place == "cpu" and tensor.device.type == "cpu" and is_mapped(tensor.data_ptr()):
             mapped += size
     return LoadedReport(
-        planned_peak=None if made is None else made.load_peak.host_bytes,
+        planned_peak=planned_peak,
         measured_peak=max(0, sampler.peak - sampler.before),
         private=max(0, sampler.after - sampler.before),
         mapped=mapped,

@@ -12,7 +12,7 @@ import weakref
 from ctypes import c_char_p, c_void_p
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence, Union
 
-from ._errors import DoesNotFit, UsageError
+from ._errors import DoesNotFit, Error, UsageError
 from ._library import PLAN_JSON, PLAN_SVG, PLAN_TEXT, PLAN_VERBOSE, call, library, texts
 from ._tensors import stored_name
 
@@ -249,9 +249,11 @@ def module_tree(model: "torch.nn.Module", no_split: Union[Sequence[str], None] =
             if tensor is None:
                 continue
             holders.setdefault(id(tensor), []).append(prefix + name)
-            found.append(
-                {"name": name, "dtype": stored_name(tensor.dtype), "shape": list(tensor.shape)}
-            )
+            try:
+                dtype = stored_name(tensor.dtype)
+            except UsageError as error:
+                raise Error(f"{prefix}{name}: {error}") from None
+            found.append({"name": name, "dtype": dtype, "shape": list(tensor.shape)})
         return found
 
     def node(module: "torch.nn.Module", name: str, prefix: str) -> dict:

@@ -299,6 +299,12 @@ def test_errors_have_names(file, tmp_path):
         berth.load_file(file, memory="paper")
     with pytest.raises(berth.UsageError):
         berth.load_file(file, dtype=torch.int64)
+    with pytest.raises(berth.UsageError, match="float17: is no dtype"):
+        berth.load_file(file, dtype="float17")
+    with pytest.raises(berth.UsageError, match="no file is named"):
+        berth.load_file([])
+    with pytest.raises(berth.UsageError, match="has a zero byte inside"):
+        berth.load_file(f"{file}\0.txt")
     with pytest.raises(berth.UsageError):
         berth.safe_open(file, framework="tf")
 

@@ -98,6 +98,14 @@ def test_errors_have_names(config, tmp_path):
         berth.plan(config)
 
 
+def test_a_dtype_that_no_file_has_is_an_error():
+    model = torch.nn.Linear(2, 2)
+    model.odd = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex128))
+    with pytest.raises(berth.Error, match="odd: torch.complex128: is no dtype of weights") as error:
+        berth.plan(model)
+    assert not isinstance(error.value, berth.UsageError)
+
+
 # ---- Models of torch
 
 
