@@ -201,6 +201,16 @@ PRESETS = {
                             num_attention_heads=32, num_key_value_heads=8, head_dim=128,
                             tie_word_embeddings=False),
         parameters=8_030_261_248, fill="random", shards=16),
+    # A mixture like Mixtral, whose experts transformers stacks while it loads: 1.44 GB of bfloat16.
+    "mixture-1.4gb": dict(
+        config={"architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
+                "dtype": "bfloat16", "hidden_size": 1024, "intermediate_size": 1792,
+                "num_hidden_layers": 8, "num_attention_heads": 16, "num_key_value_heads": 4,
+                "num_local_experts": 16, "num_experts_per_tok": 2, "hidden_act": "silu",
+                "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
+                "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"},
+                "vocab_size": 2048, "tie_word_embeddings": False},
+        fill="random", shards=3),
     # SmolLM2-135M's shapes: 0.27 GB of bfloat16 in one file.
     "small": dict(
         config=llama_config(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
