@@ -62,10 +62,12 @@ std::string own_folder() {
 
 void* open_runtime() {
   const std::string name = "libcudart.so." BERTH_CUDART_MAJOR;
-  // The first finds one that the process has already, and then asks LD_LIBRARY_PATH and the system.
-  // The second is where NVIDIA's wheels put it, seen from site-packages/berth/_native/lib.
+  // One that the process has already: two of them would each have a state of their own.
+  if (void* library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return library;
+  // Then where NVIDIA's wheels put it, seen from site-packages/berth/_native/lib, because torch
+  // opens that one; then what LD_LIBRARY_PATH and the system have.
   for (const std::string& path :
-       {name, own_folder() + "/../../../nvidia/cu" BERTH_CUDART_MAJOR "/lib/" + name,
+       {own_folder() + "/../../../nvidia/cu" BERTH_CUDART_MAJOR "/lib/" + name, name,
         "/usr/local/cuda/lib64/" + name}) {
     if (void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
   }

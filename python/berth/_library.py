@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import sys
 import threading
 from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from importlib.util import find_spec
 
 from ._errors import BrokenFile, DoesNotFit, Error, Interrupted, NoSuchFile, UsageError
 from ._paths import NATIVE
@@ -119,7 +122,22 @@ _lock = threading.Lock()
 _library = None
 
 
+def _open_cuda_runtime() -> None:
+    """Opens CUDA's runtime where torch would, should torch be imported later: Berth's library takes
+    one that is open (cuda/late_cudart.cc), and a process must not have two."""
+    if "torch" in sys.modules:
+        return
+    found = find_spec("nvidia")
+    for folder in (found and found.submodule_search_locations) or ():
+        path = os.path.join(folder, "cu13", "lib", "libcudart.so.13")
+        if os.path.exists(path):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(path)
+            return
+
+
 def _open() -> ctypes.CDLL:
+    _open_cuda_runtime()
     path = os.environ.get("BERTH_LIBRARY") or os.path.join(NATIVE, "lib", "libberth_c.so")
     try:
         opened = ctypes.CDLL(path)
