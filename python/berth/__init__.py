@@ -12,9 +12,10 @@ from ._errors import BrokenFile, DoesNotFit, Error, Interrupted, NoSuchFile, Usa
 
 TYPE_CHECKING = False  # type checkers take it for True; typing's own would take time to import
 if TYPE_CHECKING:
+    from ._report import LoadedReport
     from .dispatch import load_checkpoint_and_dispatch
     from .files import load_file, safe_open
-    from .hub import LoadedReport, from_pretrained, transformers
+    from .hub import from_pretrained, transformers
     from .planning import Plan, infer_auto_device_map, plan
 
 __all__ = [
@@ -39,7 +40,7 @@ _MODULES = {
     "load_checkpoint_and_dispatch": "dispatch",
     "load_file": "files",
     "safe_open": "files",
-    "LoadedReport": "hub",
+    "LoadedReport": "_report",
     "from_pretrained": "hub",
     "transformers": "hub",
     "Plan": "planning",

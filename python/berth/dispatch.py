@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Iterator, Sequence, Union
 
 from ._errors import Error, UsageError
+from ._report import PeakSampler, place_of, report_of
 from ._tensors import TORCH_NAMES, stored_name
 from .files import Files
-from .hub import PeakSampler, place_of, report_of
 from .planning import infer_auto_device_map
 
 if TYPE_CHECKING:

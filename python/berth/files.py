@@ -15,7 +15,7 @@ from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Iterator, Sequence, Union
 
 from ._errors import Error, UsageError
-from ._library import MEMORY_MAP, MEMORY_PRIVATE, LoadOptions, LoadReport, TensorStruct, call, library, texts
+from ._library import MEMORY_MAP, MEMORY_PRIVATE, LoadOptions, TensorStruct, call, library, texts
 from ._progress import interruptible
 from ._tensors import Handed, stored_name, to_numpy, to_torch
 

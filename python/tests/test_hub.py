@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import berth
-from berth import _progress, hub
+from berth import _checkpoint, _progress, hub
 from berth.files import Files
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
@@ -157,9 +157,9 @@ def test_experts_are_read_into_their_stack(tmp_path, kind, monkeypatch):
     """No stored expert is made a tensor of its own, and the model saves what it was made from."""
     make(tmp_path / "in", kind)
     mapped = []
-    index = hub._Mapped.__getitem__
+    index = _checkpoint._Mapped.__getitem__
     monkeypatch.setattr(
-        hub._Mapped,
+        _checkpoint._Mapped,
         "__getitem__",
         lambda self, key: mapped.append(self._files.names[self._index]) or index(self, key),
     )
@@ -376,8 +376,8 @@ def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, held):
 
 def test_what_asks_after_the_end_gets_an_error(tmp_path):
     make(tmp_path, "llama")
-    source = hub._Source(Files([tmp_path / "model.safetensors"]))
-    late = hub._Mapped(source, 0)
+    source = _checkpoint.Source(Files([tmp_path / "model.safetensors"]))
+    late = _checkpoint._Mapped(source, 0)
     source.end()
     with pytest.raises(berth.Error, match="the file is closed"):
         late[...]

@@ -1,0 +1,133 @@
+"""What a load of a model did: how memory was used meanwhile, and where the weights are afterwards."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LoadedReport", "PeakSampler", "place_of", "report_of"]
+
+
+class LoadedReport(NamedTuple):
+    """What a load did. Sizes are bytes. str() of it is one line."""
+
+    planned_peak: int  # the private host memory that the load was to take, known before it began
+    measured_peak: int  # the most private host memory above what was in use before
+    private: int  # private host memory that is in use now, above what was before
+    mapped: int  # weights that are mapped from their files, and not private
+    after_load: dict  # weights by device: the number of a GPU, "cpu", "disk"
+
+    @property
+    def nothing_on_gpu(self) -> bool:
+        return not any(isinstance(device, int) for device in self.after_load)
+
+    def __str__(self) -> str:
+        def size(count: int) -> str:
+            return f"{count / 2**30:.2f} GiB"
+
+        places = ", ".join(
+            f"{size(count)} on {'gpu ' if isinstance(device, int) else ''}{device}"
+            for device, count in self.after_load.items()
+        )
+        gpu = "; nothing is on a GPU" if self.nothing_on_gpu else ""
+        return (
+            f"load peak {size(self.measured_peak)} of host memory ({size(self.planned_peak)} planned); "
+            f"after load {places}, "
+            f"{size(self.mapped)} of it mapped from files{gpu}"
+        )
+
+
+class PeakSampler:
+    """The most private memory of this process while it lives, above what was in use before."""
+
+    def __enter__(self) -> "PeakSampler":
+        self.before = self.peak = _private_bytes()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="berth-peak", daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.01):
+            self.peak = max(self.peak, _private_bytes())
+
+    def __exit__(self, *_exception: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.after = _private_bytes()
+        self.peak = max(self.peak, self.after)
+
+
+def _private_bytes() -> int:
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def report_of(
+    model: Any, planned_peak: int, sampler: PeakSampler, device_map: Any
+) -> LoadedReport:
+    """What a load did, as long as nothing is dispatched. Tied tensors count once, also before
+    transformers has tied them."""
+    after: dict = {}
+    mapped = 0
+    is_mapped = _mappings()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    seen = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in tied or id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        size = tensor.numel() * tensor.element_size()
+        place = place_of(name, tensor, device_map)
+        after[place] = after.get(place, 0) + size
+        if place == "cpu" and tensor.device.type == "cpu" and is_mapped(tensor.data_ptr()):
+            mapped += size
+    return LoadedReport(
+        planned_peak=planned_peak,
+        measured_peak=max(0, sampler.peak - sampler.before),
+        private=max(0, sampler.after - sampler.before),
+        mapped=mapped,
+        after_load=after,
+    )
+
+
+def place_of(name: str, tensor: "torch.Tensor", device_map: Any) -> Union[int, str]:
+    place: Any = tensor.device if tensor.device.type != "meta" else "cpu"
+    if device_map:
+        path = name
+        while path not in device_map and path:
+            path = path.rpartition(".")[0]
+        place = device_map.get(path, place)
+    if isinstance(place, int):
+        return place
+    kind, _, index = str(place).partition(":")
+    return int(index or 0) if kind == "cuda" else kind
+
+
+def _mappings() -> Any:
+    """A function that says whether an address is in a mapped file of weights."""
+    ranges = []
+    with contextlib.suppress(OSError), open("/proc/self/maps") as maps:
+        for line in maps:
+            fields = line.split(maxsplit=5)
+            if len(fields) == 6 and fields[5].startswith("/") and fields[1].startswith("rw"):
+                begin, _, end = fields[0].partition("-")
+                ranges.append((int(begin, 16), int(end, 16)))
+    begins = [begin for begin, _ in ranges]
+
+    def is_mapped(address: int) -> bool:
+        i = bisect.bisect_right(begins, address) - 1
+        return i >= 0 and address < ranges[i][1]
+
+    return is_mapped
