@@ -35,19 +35,14 @@ _PLACING_TAKES = ["model", "device_map", "max_memory", "hf_quantizer"]
 
 
 class _State(threading.local):
-    """What is loaded by Berth on this thread: None, or how."""
+    """Whether this thread loads by Berth: None, or the arguments with which plan() places."""
 
-    how: Any = None
+    plan_arguments: Union[dict, None] = None
 
 
 _state = _State()
 _hook_lock = threading.Lock()
 _hooks: list = []  # what to put back, by the last who leaves
-
-
-class _How:
-    def __init__(self, plan_arguments: Union[dict, None]):
-        self.plan_arguments = plan_arguments
 
 
 def _why_not(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any) -> str:
@@ -98,8 +93,7 @@ def _loading(plain: Any) -> Any:
     @functools.wraps(plain)
     def load(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any,
              *rest: Any, **more: Any) -> Any:
-        how = _state.how
-        if how is None:
+        if _state.plan_arguments is None:
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
         files = None
         try:
@@ -130,11 +124,11 @@ def _placing(plain: Any) -> Any:
     @functools.wraps(plain)
     def get_device_map(model: Any, device_map: Any, max_memory: Any, hf_quantizer: Any,
                        *rest: Any, **more: Any) -> Any:
-        how = _state.how
-        if how is None or device_map != "auto" or hf_quantizer is not None:
+        arguments = _state.plan_arguments
+        if arguments is None or device_map != "auto" or hf_quantizer is not None:
             return plain(model, device_map, max_memory, hf_quantizer, *rest, **more)
         try:
-            made = plan(model, max_memory, **(how.plan_arguments or {}))
+            made = plan(model, max_memory, **arguments)
         except (DoesNotFit, UsageError):
             raise
         except Error as error:
@@ -182,11 +176,11 @@ def transformers(**plan_arguments: Any) -> Iterator[None]:
                 model_class._load_pretrained_model = staticmethod(_loading(plain))
                 modeling_utils._get_device_map = _placing(placing)
         _hooks.append(None)
-    before, _state.how = _state.how, _How(plan_arguments)
+    before, _state.plan_arguments = _state.plan_arguments, plan_arguments
     try:
         yield
     finally:
-        _state.how = before
+        _state.plan_arguments = before
         with _hook_lock:
             _hooks.pop()
             loading = getattr(model_class, "_load_pretrained_model", None)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import types
 import warnings
 
 import pytest
@@ -287,6 +288,59 @@ def test_other_classes(tmp_path):
 
 
 # ---- What Berth leaves to transformers
+
+
+@pytest.mark.parametrize(
+    "settings, why",
+    [
+        ({}, ""),
+        ({"hf_quantizer": types.SimpleNamespace(
+            quantization_config=types.SimpleNamespace(quant_method="gptq"))},
+         "it is quantised, and gptq loads in its own way"),
+        ({"device_mesh": object()}, "it is loaded by tensor parallelism"),
+        ({"disable_mmap": True}, "disable_mmap asks for reading without mappings"),
+    ],
+)
+def test_why_a_load_is_left_to_transformers(settings, why):
+    config = types.SimpleNamespace(**{"hf_quantizer": None, **settings})
+    assert hub._why_not(None, None, ["model.safetensors"], config) == why
+    assert hub._why_not(None, {}, ["model.safetensors"], config) == "it is not made from files"
+    assert "neither safetensors" in hub._why_not(None, None, ["tf_model.h5"], config)
+
+
+def test_deepspeed_loads_by_itself(monkeypatch):
+    import transformers.integrations
+
+    monkeypatch.setattr(transformers.integrations, "is_deepspeed_zero3_enabled", lambda: True)
+    config = types.SimpleNamespace(hf_quantizer=None)
+    assert hub._why_not(None, None, ["model.safetensors"], config) == "DeepSpeed loads it"
+
+
+def test_a_quantised_model_is_loaded_plainly_with_one_warning(tmp_path):
+    """transformers asks for the quantizer's package before anything is loaded, so one is made up."""
+    from transformers.quantizers import auto, base
+
+    class Quantizer(base.HfQuantizer):
+        requires_calibration = False
+        is_trainable = True
+
+        def is_serializable(self, *_arguments, **_options):
+            return True
+
+    class Config(transformers.utils.quantization_config.QuantizationConfigMixin):
+        def __init__(self, quant_method="made_up", **_options):
+            self.quant_method = quant_method
+
+    make(tmp_path, "llama")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(auto.AUTO_QUANTIZER_MAPPING, "made_up", Quantizer)
+        patch.setitem(auto.AUTO_QUANTIZATION_CONFIG_MAPPING, "made_up", Config)
+        with pytest.warns(UserWarning, match="it is quantised, and made_up loads") as said:
+            with berth.transformers():
+                model = transformers.AutoModelForCausalLM.from_pretrained(
+                    tmp_path, quantization_config=Config())
+    assert sum("without Berth" in str(warning.message) for warning in said) == 1
+    assert not hasattr(model, "berth_report")
 
 
 def test_a_file_of_torch_that_berth_cannot_read_is_left_to_transformers(tmp_path):
