@@ -205,6 +205,13 @@ void CopyStream::copy_to_host(void* to, const void* from, std::size_t bytes) {
                    "copying from device " + std::to_string(device_));
 }
 
+void CopyStream::fill_with_zeros(void* to, std::size_t bytes) {
+  if (bytes == 0) return;
+  select_device(device_);
+  BERTH_CUDA_CHECK(cudaMemsetAsync(to, 0, bytes, stream_of(stream_)),
+                   "clearing memory of device " + std::to_string(device_));
+}
+
 void CopyStream::cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
                       std::size_t count) {
   select_device(device_);

@@ -107,6 +107,7 @@ class CopyStream {
   };
   void copy_to_device(std::span<const Copy> copies);
   void copy_to_host(void* to, const void* from, std::size_t bytes);
+  void fill_with_zeros(void* to, std::size_t bytes);
   void cast(const void* from, FloatFormat from_format, void* to, FloatFormat to_format,
             std::size_t count);
   // See dequantize_on_device(); all pointers are to memory of this device.

@@ -6,6 +6,8 @@
 #include "cuda/dequant.h"
 #include "cuda/device.h"
 #include "cuda/gpu_bench.h"
+#include "cuda/group_tiling.h"
+#include "cuda/grouped_product.h"
 #include "cuda/packed_product.h"
 #include "cuda/read_words.h"
 #include "cuda/reorder.h"
@@ -58,6 +60,7 @@ CopyStream& CopyStream::operator=(CopyStream&&) noexcept = default;
 void CopyStream::copy_to_device(std::span<const Copy>) { refuse(); }
 void CopyStream::copy_to_device(void*, const void*, std::size_t) { refuse(); }
 void CopyStream::copy_to_host(void*, const void*, std::size_t) { refuse(); }
+void CopyStream::fill_with_zeros(void*, std::size_t) { refuse(); }
 void CopyStream::cast(const void*, FloatFormat, void*, FloatFormat, std::size_t) { refuse(); }
 void CopyStream::dequantize(const QuantLayout&, const QuantTables&, const void*, std::uint64_t,
                             std::uint64_t, void*, FloatFormat) {
@@ -93,6 +96,19 @@ void dequantize_rows_on_device(const PackedMatrix&, const std::int64_t*, std::si
   refuse();
 }
 bool has_packed_kernels(int) { return false; }
+
+void tile_packed_on_device(const QuantLayout&, const QuantTables&, const GroupTile&, const void*,
+                           std::uint64_t, std::uint64_t, void*, CudaStreamHandle) {
+  refuse();
+}
+void multiply_grouped_on_device(const GroupedMatrix&, const PackedInput&, void*,
+                                const PackedOutput&, CudaStreamHandle) {
+  refuse();
+}
+void grouped_rows_on_device(const GroupedMatrix&, const RowChoice&, const PackedOutput&,
+                            CudaStreamHandle) {
+  refuse();
+}
 
 void xor_words_on_device(const void*, std::size_t, std::uint32_t*, CudaStreamHandle) { refuse(); }
 

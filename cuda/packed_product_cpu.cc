@@ -1,29 +1,10 @@
 // The emulation of the kernels of packed_kernels.cu: one lane after another, in the order in which
 // a GPU adds what they have.
+#include "cuda/activation_group.h"
 #include "cuda/packed_loops.h"
 
 namespace berth {
 namespace {
-
-ActivationGroup make_group(const PackedInput& x, std::size_t first) {
-  std::uint32_t largest = 0;
-  for (std::size_t i = 0; i < 32; ++i) {
-    const std::uint32_t magnitude = bits_of(float_at(x.data, x.format, first + i)) & 0x7FFFFFFFu;
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  ActivationGroup group{};
-  group.scale = group_scale(largest);
-  int integers = 0, rests = 0;
-  for (int i = 0; i < 32; ++i) {
-    const float value = float_at(x.data, x.format, first + static_cast<std::size_t>(i));
-    const Planes planes = planes_of(value, group.scale);
-    put_planes(planes, i, group);
-    integers += planes.integer;
-    rests += planes.rest;
-  }
-  group.total = group_total(group.scale, integers, rests);
-  return group;
-}
 
 // The sums of 32 lanes, added pair by pair as the butterfly of a warp does.
 float warp_sum(const float (&lanes)[kWarpLanes]) {

@@ -86,23 +86,29 @@ std::optional<GroupedForm> grouped_form(const QuantLayout& layout, const QuantTa
           padded_columns(group)};
     case QuantCode::kU4:
       if (layout.order == QuantOrder::kRowsHigh || group % 32 != 0 || layout.columns % 32 != 0 ||
-          !for_all_groups(layout, [&](std::size_t row, std::size_t column) {
-            return is_small_whole(zero_of(layout, tables, row, column));
-          })) {
+          !says_all({MatrixFormat::kU4, group}, layout, tables)) {
         return std::nullopt;
       }
       return GroupedForm{MatrixFormat::kU4, group};
     case QuantCode::kF4:
       if (group != 32 || layout.columns % 32 != 0 || tables.zeros != nullptr || layout.zero != 0 ||
-          !for_all_groups(layout, [&](std::size_t row, std::size_t column) {
-            return is_power_of_two(scale_of(layout, tables, row, column));
-          })) {
+          !says_all({MatrixFormat::kMxfp4, 0}, layout, tables)) {
         return std::nullopt;
       }
       return GroupedForm{MatrixFormat::kMxfp4, 0};
     default:
       return std::nullopt;
   }
+}
+
+bool says_all(const GroupedForm& form, const QuantLayout& layout, const QuantTables& tables) {
+  return for_all_groups(layout, [&](std::size_t row, std::size_t column) {
+    if (form.format == MatrixFormat::kU4) {
+      return is_small_whole(zero_of(layout, tables, row, column));
+    }
+    return form.format != MatrixFormat::kMxfp4 ||
+           is_power_of_two(scale_of(layout, tables, row, column));
+  });
 }
 
 std::size_t grouped_tile_bytes(MatrixFormat format, std::size_t columns, std::size_t group) {

@@ -28,6 +28,10 @@ std::optional<GroupedForm> grouped_form(DType dtype);
 /// scales that the format cannot say.
 std::optional<GroupedForm> grouped_form(const QuantLayout& layout, const QuantTables& tables);
 
+/// Whether a format can say all zero points and scales of a weight whose columns are in the order
+/// of their groups.
+bool says_all(const GroupedForm& form, const QuantLayout& layout, const QuantTables& tables);
+
 /// Bytes of a tile of a grouped format or of MXFP4.
 std::size_t grouped_tile_bytes(MatrixFormat format, std::size_t columns, std::size_t group);
 

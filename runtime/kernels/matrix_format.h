@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/group_tile.h"
 #include "planner/checkpoint/tile_layout.h"
 
 namespace berth {
@@ -43,5 +44,19 @@ struct GroupedForm {
   MatrixFormat format;
   std::size_t group;  // Matrix::group; 0 for MXFP4
 };
+
+/// The tiles of a grouped format or of MXFP4, as host memory and GPUs have them.
+constexpr GroupTile group_tile(const GroupedForm& form) {
+  switch (form.format) {
+    case MatrixFormat::kU4:
+      return {GroupCode::kU4, form.group};
+    case MatrixFormat::kF8E4M3:
+      return {GroupCode::kF8E4M3, form.group};
+    case MatrixFormat::kF8E5M2:
+      return {GroupCode::kF8E5M2, form.group};
+    default:
+      return {GroupCode::kMxfp4, kCellColumns};
+  }
+}
 
 }  // namespace berth

@@ -19,7 +19,8 @@
 // size: scales (f32) of the rows, zero points (a byte) where the format has them, elements. Codes
 // of 4 bits lie as those of Q4_0. FP8 has the rows' bytes of a column, then those of the next, and
 // is filled up with zeros to a multiple of 4 columns; where a row has a NaN of E4M3, whose code
-// means a number as an f16, the scale of the group is NaN.
+// means a number as an f16, the scale of the group is NaN. GPUs have tiles of these and of MXFP4,
+// too, so where their numbers lie is written in cuda/group_tile.h.
 #pragma once
 
 #include <cstddef>
