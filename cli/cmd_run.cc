@@ -93,6 +93,12 @@ int real_gpu(const Plan& plan, TensorId id) {
   return number < loader_library().cuda_device_count() ? number : -1;
 }
 
+// Whether there are kernels on GPUs for a weight in a packed format: GGUF's blocks that can be
+// decoded, and tiles of weights that are stored in several tensors.
+bool gpus_compute_packed(const ModelTensor& tensor) {
+  return is_decodable(tensor.dtype) || tensor.dequantization != kNone;
+}
+
 // What real GPUs would compute.
 struct GpuShare {
   bool any = false;
@@ -106,13 +112,13 @@ GpuShare gpu_share(const Planned& planned) {
     const int gpu = real_gpu(planned.plan, id);
     if (gpu < 0) continue;
     share.any = true;
-    const DType dtype = planned.model.tree.tensors[id].dtype;
-    if (!is_block_format(dtype)) continue;
+    const ModelTensor& tensor = planned.model.tree.tensors[id];
+    if (!is_block_format(tensor.dtype)) continue;
     const auto [known, is_new] = has_kernels.try_emplace(gpu);
     if (is_new) known->second = loader_library().has_packed_kernels(gpu);
-    if (known->second && is_decodable(dtype)) continue;
+    if (known->second && gpus_compute_packed(tensor)) continue;
     share.without_kernels = gpu;
-    share.packed = dtype;
+    share.packed = tensor.dtype;
   }
   return share;
 }

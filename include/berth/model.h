@@ -184,8 +184,8 @@ std::vector<ModuleId> execution_units(const ModelTree& tree);
 enum class Dequantize : std::uint8_t {
   kNo,      // they stay as they are stored, in several tensors each
   kYes,     // they become plain ones
-  kPacked,  // each becomes one tensor that kernels for host memory compute with, in MXFP4 or a
-            // format that exists in memory only; a plain one where no such format can say it
+  kPacked,  // each becomes one tensor that kernels of host memory and GPUs compute with, in MXFP4
+            // or a format that exists in memory only; a plain one where no such format can say it
 };
 
 // Whether layers of multi-token prediction that a checkpoint stores become part of the model.

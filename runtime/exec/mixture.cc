@@ -94,7 +94,9 @@ Placed Operations::experts(const LayerRecipe& layer, const Placed& input) {
   const Placed shares{picked.shares, picked.device};
   const auto activation = [this](const at::Tensor& x) { return activate(x); };
   std::optional<FusedExperts> fused;
-  if (names.layout != ExpertLayout::kApart) fused.emplace(weights_, placement_, recipe_, layer);
+  if (names.layout != ExpertLayout::kApart) {
+    fused.emplace(weights_, placement_, recipe_, layer, products_);
+  }
   for (std::size_t expert = 0; expert < recipe_.routing.experts; ++expert) {
     const at::Tensor chosen =
         picked.experts.eq(static_cast<std::int64_t>(expert)).nonzero();  // (position, rank)

@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <mutex>
 #include <string>
+#include <variant>
 
 #include "berth/error.h"
+#include "cuda/grouped_product.h"
 #include "cuda/packed_product.h"
 #include "runtime/kernels/product.h"
 #include "runtime/program/threads.h"
@@ -66,10 +68,57 @@ FloatFormat float_format(at::ScalarType type) {
   }
 }
 
-// As the GPU's kernels know it.
-PackedMatrix on_gpu(const Matrix& matrix) {
+// As the GPU's kernels know it: in GGUF's blocks, or in tiles.
+using GpuMatrix = std::variant<PackedMatrix, GroupedMatrix>;
+
+GpuMatrix on_gpu(const Matrix& matrix) {
+  const bool made = is_grouped(matrix.format) || matrix.format == MatrixFormat::kMxfp4;
+  if (made && matrix.tiled_rows == matrix.rows) {
+    return GroupedMatrix{group_tile({matrix.format, matrix.group}), matrix.rows, matrix.columns,
+                         matrix.data};
+  }
   if (matrix.tiled_rows > 0) throw Error("internal error: a matrix on a GPU is in the CPU's tiles");
-  return {block_format(matrix.format), matrix.rows, matrix.columns, matrix.data};
+  return PackedMatrix{block_format(matrix.format), matrix.rows, matrix.columns, matrix.data};
+}
+
+// What the two have in common. The stream is that of the device that is selected.
+
+std::size_t workspace_bytes(const PackedMatrix& matrix, std::size_t positions) {
+  return packed_workspace_bytes(positions, matrix.columns);
+}
+std::size_t workspace_bytes(const GroupedMatrix& matrix, std::size_t positions) {
+  return grouped_workspace_bytes(matrix, positions);
+}
+
+void enqueue_product(const PackedMatrix& matrix, const PackedInput& x, void* workspace,
+                     const PackedOutput& y, CudaStreamHandle stream) {
+  multiply_packed_on_device(matrix, x, workspace, y, stream);
+}
+void enqueue_product(const GroupedMatrix& matrix, const PackedInput& x, void* workspace,
+                     const PackedOutput& y, CudaStreamHandle stream) {
+  multiply_grouped_on_device(matrix, x, workspace, y, stream);
+}
+
+void enqueue_rows(const PackedMatrix& matrix, const std::int64_t* ids, std::size_t count,
+                  const PackedOutput& to, CudaStreamHandle stream) {
+  dequantize_rows_on_device(matrix, ids, count, to, stream);
+}
+void enqueue_rows(const GroupedMatrix& matrix, const std::int64_t* ids, std::size_t count,
+                  const PackedOutput& to, CudaStreamHandle stream) {
+  grouped_rows_on_device(matrix, {ids, 0, count}, to, stream);
+}
+
+// `count` rows from `first` on.
+void enqueue_slab(const PackedMatrix& matrix, std::size_t first, std::size_t count,
+                  const PackedOutput& to, CudaStreamHandle stream) {
+  const BlockSize block = block_size(matrix.format);
+  const std::size_t row_blocks = matrix.columns / block.elements;
+  const auto* from = static_cast<const std::byte*>(matrix.data) + first * row_blocks * block.bytes;
+  dequantize_on_device(from, matrix.format, to.data, to.format, count * row_blocks, stream);
+}
+void enqueue_slab(const GroupedMatrix& matrix, std::size_t first, std::size_t count,
+                  const PackedOutput& to, CudaStreamHandle stream) {
+  grouped_rows_on_device(matrix, {nullptr, first, count}, to, stream);
 }
 
 CudaStreamHandle current_stream(at::Device device) {
@@ -82,35 +131,31 @@ at::Tensor floats(std::int64_t rows, std::int64_t columns, at::Device device) {
 
 std::int64_t signed_size(std::size_t size) { return static_cast<std::int64_t>(size); }
 
-at::Tensor multiply_blocks(const PackedMatrix& matrix, const at::Tensor& x, at::Device device) {
+template <class AnyMatrix>
+at::Tensor multiply_packed(const AnyMatrix& matrix, const at::Tensor& x, at::Device device) {
   const auto positions = static_cast<std::size_t>(x.size(0));
   const at::Tensor input = x.contiguous();
-  const at::Tensor workspace =
-      at::empty({signed_size(packed_workspace_bytes(positions, matrix.columns))},
-                at::TensorOptions(at::kByte).device(device));
+  const at::Tensor workspace = at::empty({signed_size(workspace_bytes(matrix, positions))},
+                                         at::TensorOptions(at::kByte).device(device));
   at::Tensor y = floats(x.size(0), signed_size(matrix.rows), device);
-  multiply_packed_on_device(matrix,
-                            {input.const_data_ptr(), float_format(input.scalar_type()), positions},
-                            workspace.mutable_data_ptr(), {y.mutable_data_ptr(), FloatFormat::kF32},
-                            current_stream(device));
+  enqueue_product(matrix, {input.const_data_ptr(), float_format(input.scalar_type()), positions},
+                  workspace.mutable_data_ptr(), {y.mutable_data_ptr(), FloatFormat::kF32},
+                  current_stream(device));
   return y;
 }
 
-at::Tensor multiply_slabs(const PackedMatrix& matrix, const at::Tensor& x, at::Device device) {
+template <class AnyMatrix>
+at::Tensor multiply_slabs(const AnyMatrix& matrix, const at::Tensor& x, at::Device device) {
   const auto rows = signed_size(matrix.rows), columns = signed_size(matrix.columns);
   const at::Tensor input = x.to(at::kBFloat16);
   const std::int64_t at_once = std::clamp<std::int64_t>(kSlabBytes / (2 * columns), 1, rows);
   const at::Tensor slab =
       at::empty({at_once, columns}, at::TensorOptions(at::kBFloat16).device(device));
-  const BlockSize block = block_size(matrix.format);
-  const std::size_t row_blocks = matrix.columns / block.elements;
   at::Tensor y = floats(x.size(0), rows, device);
   for (std::int64_t first = 0; first < rows; first += at_once) {
     const std::int64_t count = std::min(at_once, rows - first);
-    const auto* from = static_cast<const std::byte*>(matrix.data) +
-                       static_cast<std::size_t>(first) * row_blocks * block.bytes;
-    dequantize_on_device(from, matrix.format, slab.mutable_data_ptr(), FloatFormat::kBF16,
-                         static_cast<std::size_t>(count) * row_blocks, current_stream(device));
+    enqueue_slab(matrix, static_cast<std::size_t>(first), static_cast<std::size_t>(count),
+                 {slab.mutable_data_ptr(), FloatFormat::kBF16}, current_stream(device));
     y.narrow(1, first, count).copy_(at::mm(input, slab.narrow(0, 0, count).t(), at::kFloat));
   }
   return y;
@@ -128,10 +173,12 @@ at::Tensor dequantised(const KernelMatrix& weights) {
     return all;
   }
   const c10::DeviceGuard guard(weights.where);
-  const PackedMatrix packed = on_gpu(matrix);
-  dequantize_on_device(packed.data, packed.format, all.mutable_data_ptr(), FloatFormat::kF32,
-                       matrix.rows * matrix.columns / block_size(packed.format).elements,
-                       current_stream(weights.where));
+  std::visit(
+      [&](const auto& packed) {
+        enqueue_slab(packed, 0, packed.rows, {all.mutable_data_ptr(), FloatFormat::kF32},
+                     current_stream(weights.where));
+      },
+      on_gpu(matrix));
   return all;
 }
 
@@ -149,9 +196,12 @@ at::Tensor rows_of(const KernelMatrix& weights, std::span<const std::int64_t> id
   const at::Tensor numbers =
       at::from_blob(const_cast<std::int64_t*>(ids.data()), {signed_size(ids.size())}, at::kLong)
           .to(weights.where);
-  dequantize_rows_on_device(on_gpu(matrix), numbers.const_data_ptr<std::int64_t>(), ids.size(),
-                            {rows.mutable_data_ptr(), FloatFormat::kF32},
-                            current_stream(weights.where));
+  std::visit(
+      [&](const auto& packed) {
+        enqueue_rows(packed, numbers.const_data_ptr<std::int64_t>(), ids.size(),
+                     {rows.mutable_data_ptr(), FloatFormat::kF32}, current_stream(weights.where));
+      },
+      on_gpu(matrix));
   return rows;
 }
 
@@ -163,9 +213,12 @@ at::Tensor PackedProducts::multiply(const KernelMatrix& weights, const at::Tenso
   }
   if (!weights.where.is_cpu()) {
     const c10::DeviceGuard guard(weights.where);
-    const PackedMatrix packed = on_gpu(matrix);
-    return x.size(0) <= kPackedRows ? multiply_blocks(packed, x, weights.where)
-                                    : multiply_slabs(packed, x, weights.where);
+    return std::visit(
+        [&](const auto& packed) {
+          return x.size(0) <= kPackedRows ? multiply_packed(packed, x, weights.where)
+                                          : multiply_slabs(packed, x, weights.where);
+        },
+        on_gpu(matrix));
   }
   if (team_ == nullptr) team_ = shared_team();
   const at::Tensor input = x.to(at::kFloat).contiguous();

@@ -1,8 +1,9 @@
-// Products of tensors of ATen with matrices that stay as they are stored: on a GPU by the kernels
-// of cuda/packed_product.h, in host memory by those of runtime/kernels.
+// Products of tensors of ATen with matrices that stay packed: on a GPU by the kernels of
+// cuda/packed_product.h (blocks as they are stored) and cuda/grouped_product.h (tiles of weights
+// that are stored in several tensors), in host memory by those of runtime/kernels.
 //
 // On a GPU, all work goes to libtorch's current stream, and nothing waits for it. Up to
-// kPackedRows positions are computed on the blocks themselves, with activations in 24 bits. Beyond,
+// kPackedRows positions are computed on the packed bytes themselves. Beyond,
 // a slab of rows at a time becomes bfloat16 in memory of at most kSlabBytes, which libtorch's
 // matrix product then takes: that rounds activations and weights to bfloat16 and sums in float32.
 #pragma once
@@ -19,7 +20,7 @@
 
 namespace berth {
 
-// A matrix and what keeps its bytes.
+// A matrix and what keeps its bytes, which may be those of several matrices.
 struct KernelMatrix {
   Matrix matrix;  // its data is in the memory of `where`
   at::Device where = at::kCPU;
@@ -42,7 +43,7 @@ at::Tensor rows_of(const KernelMatrix& matrix, std::span<const std::int64_t> ids
 class PackedProducts {
  public:
   // x weights^T in float32, [positions, rows]; `x` is [positions, columns], where the matrix is. On
-  // a GPU only matrices in formats with blocks.
+  // a GPU only matrices in formats with blocks, also in tiles of several stored tensors.
   at::Tensor multiply(const KernelMatrix& weights, const at::Tensor& x);
 
  private:

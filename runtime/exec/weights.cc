@@ -18,7 +18,20 @@ bool in_blocks(const ModelTensor& tensor) {
   return is_block_format(tensor.dtype) && matrix_format(tensor.dtype) && tensor.shape.size() == 2;
 }
 
+bool has_experts_in_tiles(const ModelTensor& tensor) {
+  return is_block_format(tensor.dtype) && matrix_format(tensor.dtype) &&
+         tensor.dequantization != kNone && tensor.shape.size() == 3;
+}
+
 }  // namespace
+
+KernelMatrix rows_from(const KernelMatrix& matrix, std::size_t first, std::size_t rows) {
+  KernelMatrix found = matrix;
+  const Matrix& all = matrix.matrix;
+  found.matrix.data += first / kTileRows * tile_bytes(all.format, all.columns, all.group);
+  found.matrix.rows = found.matrix.tiled_rows = rows;
+  return found;
+}
 
 std::optional<at::ScalarType> scalar_type(DType dtype) {
   switch (dtype) {
@@ -43,11 +56,11 @@ Weights::Weights(const ModelTree& tree, const Plan& plan, const LoadedModel& loa
   for (TensorId id = 0; id < tree.tensors.size(); ++id) {
     const ModelTensor& tensor = tree.tensors[id];
     if (!tensor.persistent) continue;
-    if (!scalar_type(tensor.dtype) && !in_blocks(tensor)) {
+    if (!scalar_type(tensor.dtype) && !in_blocks(tensor) && !has_experts_in_tiles(tensor)) {
       throw Error(
           "tensor " + quote(tensor.name) + " is " + std::string(dtype_name(tensor.dtype)) +
           ", and no model can be run in that dtype (F32, F16, BF16 and F64 can be used, and "
-          "matrices in GGUF's blocks)");
+          "matrices in packed formats)");
     }
     ids_.emplace(tensor.name, id);
     if (tensor.buffer) continue;
@@ -94,7 +107,12 @@ KernelMatrix Weights::lying(const std::string& name) const {
   const Shape& shape = tree_.tensors[tensor_id].shape;
   const LoadedTensor& loaded = loaded_.tensor(tensor_id);
   KernelMatrix found;
-  found.matrix = {*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows};
+  found.matrix = {*matrix_format(loaded.dtype), shape[0], shape[1], loaded.data, loaded.tiled_rows,
+                  group_columns(loaded.dtype)};
+  if (shape.size() == 3) {  // each expert was turned
+    found.matrix.rows = shape[0] * shape[2];
+    found.matrix.columns = shape[1];
+  }
   if (loaded.data != nullptr) {
     found.where = placement_.torch_device(device(name));
   } else {
@@ -102,6 +120,10 @@ KernelMatrix Weights::lying(const std::string& name) const {
     found.matrix.data = found.fetched.data.get();
   }
   return found;
+}
+
+bool Weights::has_packed_experts(const std::string& name) const {
+  return has_experts_in_tiles(tree_.tensors[id(name)]);
 }
 
 KernelMatrix Weights::matrix(const std::string& name) const {

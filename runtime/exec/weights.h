@@ -16,6 +16,9 @@ namespace berth {
 // The dtypes that can be computed with; nothing for others.
 std::optional<at::ScalarType> scalar_type(DType dtype);
 
+// `rows` rows of a matrix in tiles, from `first` on; both are whole tiles.
+KernelMatrix rows_from(const KernelMatrix& matrix, std::size_t first, std::size_t rows);
+
 class Weights {
  public:
   // Throws Error naming the tensor where one has a dtype that cannot be computed with. All
@@ -36,6 +39,9 @@ class Weights {
   KernelMatrix lying(const std::string& name) const;
   // The same on the device that computes with it.
   KernelMatrix matrix(const std::string& name) const;
+  // Whether the experts of [experts, in, out] are in tiles: matrices of [out, in]. Then matrix()
+  // has them one under another, and rows_from() gives one.
+  bool has_packed_experts(const std::string& name) const;
   // On which device get() returns the tensor, and its shape. These do not touch its bytes;
   // they throw Error where the model has no such tensor.
   DeviceIndex device(const std::string& name) const;

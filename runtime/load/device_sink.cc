@@ -10,6 +10,7 @@
 #include "berth/error.h"
 #include "cuda/block_format.h"
 #include "cuda/device.h"
+#include "cuda/group_tiling.h"
 #include "cuda/reorder.h"
 #include "runtime/io/memory.h"
 #include "runtime/io/numa.h"
@@ -98,24 +99,37 @@ void tile_on_host(const CopyJob& job, std::byte* to) {
                 });
 }
 
+[[noreturn]] void refuse_tiles(const CopyJob& job, const char* why) {
+  throw Error("no kernel computes with this weight as " + std::string(dtype_name(job.dtype)) +
+              ": " + why + "; --dequantize makes a plain one of it");
+}
+[[noreturn]] void refuse_numbers(const CopyJob& job, const GroupedForm& form) {
+  refuse_tiles(job, form.format == MatrixFormat::kMxfp4
+                        ? "some scales of the weight are no powers of two"
+                        : "some zero points are no whole numbers to 255");
+}
+
+// The form of the tiles that a job makes of packed values. Throws Error where there is none.
+GroupedForm form_to_tile(const CopyJob& job) {
+  const auto form = grouped_form(job.dtype);
+  if (!form) refuse_tiles(job, "it has tiles for no quantised weights of several tensors");
+  if (job.tables->on_host().groups != nullptr) {
+    refuse_tiles(job, "the inputs of the weight are in an order of their own (act-order)");
+  }
+  return *form;
+}
+
 // Makes tiles of packed values. `to` has only zeros before the first stretch.
 void tile_packed_on_host(const CopyJob& job, std::byte* to) {
-  const QuantTables tables = job.tables->on_host();
-  const auto form = grouped_form(job.dtype);
-  const char* what = nullptr;
-  if (!form) {
-    what = "it has tiles for no quantised weights of several tensors";
-  } else if (tables.groups != nullptr) {
-    what = "the inputs of the weight are in an order of their own (act-order)";
-  } else if (!tile_packed(job.tables->layout(), tables, *form, job.from, job.at, job.bytes, to,
-                          job.tables->seams())) {
-    what = form->format == MatrixFormat::kMxfp4 ? "some scales of the weight are no powers of two"
-                                                : "some zero points are no whole numbers to 255";
+  const GroupedForm form = form_to_tile(job);
+  if (!tile_packed(job.tables->layout(), job.tables->on_host(), form, job.from, job.at, job.bytes,
+                   to, job.tables->seams())) {
+    refuse_numbers(job, form);
   }
-  if (what == nullptr) return;
-  throw Error("no kernel computes with this weight as " + std::string(dtype_name(job.dtype)) +
-              ": " + what + "; --dequantize makes a plain one of it");
 }
+
+// Whether a job makes tiles of packed values, rather than plain numbers.
+bool makes_tiles(const CopyJob& job) { return job.tables != nullptr && is_block_format(job.dtype); }
 
 class HostSink final : public DeviceSink {
  public:
@@ -137,9 +151,11 @@ class HostSink final : public DeviceSink {
 
 class CudaSink final : public DeviceSink {
  public:
-  CudaSink(int ordinal, std::uint64_t bytes, std::uint32_t slots, std::uint64_t slot_bytes,
-           SinkNeeds needs)
-      : arena_(std::make_shared<DeviceArena>(ordinal, bytes)),
+  // `owner` keeps `memory`; null where somebody else does.
+  CudaSink(int ordinal, std::byte* memory, std::shared_ptr<void> owner, std::uint32_t slots,
+           std::uint64_t slot_bytes, SinkNeeds needs)
+      : memory_(memory),
+        owner_(std::move(owner)),
         scratch_(ordinal, needs.raw ? slot_bytes : 0),
         converted_(ordinal, needs.converted ? kDeviceStep : 0),
         stream_(ordinal) {
@@ -147,45 +163,23 @@ class CudaSink final : public DeviceSink {
     for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
   }
 
-  std::byte* memory() const override { return arena_->data(); }
-  std::shared_ptr<void> memory_owner() const override { return arena_; }
+  void fill_with_zeros(std::uint64_t bytes) { stream_.fill_with_zeros(memory_, bytes); }
 
-  // The stream keeps its order, so one scratch buffer is enough: a copy into it waits for the cast
-  // out of it that came before. The lock keeps the copy and the cast of one job together.
+  std::byte* memory() const override { return memory_; }
+  std::shared_ptr<void> memory_owner() const override { return owner_; }
+
+  // Whether zero points and scales are such as tiles can say is looked at once for each weight, by
+  // the thread that copies its tables, while others go on.
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
-    const std::scoped_lock lock(mutex_);
-    std::vector<CopyStream::Copy> plain;
-    for (const CopyJob& job : jobs) {
-      if (!job.as_it_is()) continue;
-      plain.push_back({arena_->data() + job.to, job.from, job.bytes});
-    }
-    stream_.copy_to_device(plain);
-    for (const CopyJob& job : jobs) {
-      if (job.as_it_is()) continue;
-      std::byte* to = arena_->data() + job.to;
-      if (job.tables) {
-        const QuantTables tables = job.tables->at(tables_of(*job.tables));
-        stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
-        stream_.dequantize(job.tables->layout(), tables, scratch_.data(), job.at, job.bytes, to,
-                           float_format(job.dtype));
-        continue;
-      }
-      stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
-      if (!job.reorders()) {
-        convert(scratch_.data(), job.bytes, job, to);
-      } else if (job.stored == job.dtype) {
-        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
-                          stream_.handle());
-      } else {
-        in_steps(job, kDeviceStep, [&](std::uint64_t at, std::uint64_t bytes) {
-          convert(scratch_.data() + at, bytes, job, converted_.data());
-          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
-                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
-                            stream_.handle());
-        });
+    std::vector<const CopyJob*> with_new_tables;
+    enqueue(jobs, slot, with_new_tables);
+    for (const CopyJob* job : with_new_tables) {
+      if (!makes_tiles(*job)) continue;
+      const GroupedForm form = form_to_tile(*job);
+      if (!says_all(form, job->tables->layout(), job->tables->on_host())) {
+        refuse_numbers(*job, form);
       }
     }
-    stream_.record(events_[slot]);
   }
 
   // The tables' memory is used again for other tables. These are copied there later in the stream,
@@ -218,6 +212,57 @@ class CudaSink final : public DeviceSink {
     }
   }
 
+  // The stream keeps its order, so one scratch buffer is enough: a copy into it waits for the cast
+  // out of it that came before. The lock keeps the copy and the cast of one job together.
+  void enqueue(std::span<const CopyJob> jobs, std::uint32_t slot,
+               std::vector<const CopyJob*>& with_new_tables) {
+    const std::scoped_lock lock(mutex_);
+    std::vector<CopyStream::Copy> plain;
+    for (const CopyJob& job : jobs) {
+      if (!job.as_it_is()) continue;
+      plain.push_back({memory_ + job.to, job.from, job.bytes});
+    }
+    stream_.copy_to_device(plain);
+    for (const CopyJob& job : jobs) {
+      if (job.as_it_is()) continue;
+      std::byte* to = memory_ + job.to;
+      if (job.tables) {
+        if (!tables_.contains(job.tables)) with_new_tables.push_back(&job);
+        unpack(job, to);
+        continue;
+      }
+      stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+      if (!job.reorders()) {
+        convert(scratch_.data(), job.bytes, job, to);
+      } else if (job.stored == job.dtype) {
+        reorder_on_device(scratch_.data(), job.at, job.bytes, reorder_of(job), to,
+                          stream_.handle());
+      } else {
+        in_steps(job, kDeviceStep, [&](std::uint64_t at, std::uint64_t bytes) {
+          convert(scratch_.data() + at, bytes, job, converted_.data());
+          reorder_on_device(converted_.data(), converted_bytes(job.at + at, job.stored, job.dtype),
+                            converted_bytes(bytes, job.stored, job.dtype), reorder_of(job), to,
+                            stream_.handle());
+        });
+      }
+    }
+    stream_.record(events_[slot]);
+  }
+
+  // Makes tiles or plain numbers of packed values.
+  void unpack(const CopyJob& job, std::byte* to) {
+    const QuantLayout& layout = job.tables->layout();
+    const QuantTables tables = job.tables->at(tables_of(*job.tables));
+    stream_.copy_to_device(scratch_.data(), job.from, job.bytes);
+    if (makes_tiles(job)) {
+      tile_packed_on_device(layout, tables, group_tile(form_to_tile(job)), scratch_.data(), job.at,
+                            job.bytes, to, stream_.handle());
+    } else {
+      stream_.dequantize(layout, tables, scratch_.data(), job.at, job.bytes, to,
+                         float_format(job.dtype));
+    }
+  }
+
   struct Tables {
     DeviceArena memory;
     std::uint64_t bytes = 0;
@@ -243,7 +288,8 @@ class CudaSink final : public DeviceSink {
     return held->second.memory.data();
   }
 
-  std::shared_ptr<DeviceArena> arena_;
+  std::byte* memory_;
+  std::shared_ptr<void> owner_;
   DeviceArena scratch_;
   DeviceArena converted_;
   std::map<const WeightTables*, Tables> tables_;
@@ -256,7 +302,7 @@ class CudaSink final : public DeviceSink {
 }  // namespace
 
 void copy_on_host(const CopyJob& job, std::byte* to) {
-  if (job.tables && is_block_format(job.dtype)) {
+  if (makes_tiles(job)) {
     tile_packed_on_host(job, to);
     return;
   }
@@ -299,7 +345,12 @@ std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint6
 
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                            std::uint64_t slot_bytes, SinkNeeds needs) {
-  return std::make_unique<CudaSink>(ordinal, bytes, slots, slot_bytes, needs);
+  auto arena = std::make_shared<DeviceArena>(ordinal, bytes);
+  std::byte* const memory = arena->data();
+  auto sink =
+      std::make_unique<CudaSink>(ordinal, memory, std::move(arena), slots, slot_bytes, needs);
+  if (needs.zeros) sink->fill_with_zeros(bytes);
+  return sink;
 }
 
 }  // namespace berth

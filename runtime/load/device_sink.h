@@ -33,7 +33,7 @@ struct CopyJob {
   const StoredForm* form = nullptr;  // null: the elements stay in their order
   std::uint64_t at = 0;              // offset of `from` in the stored tensor, in bytes
   // Where the bytes are packed values: the tables of the weight. If `dtype` is a format with
-  // blocks, its tiles are made, for host memory only; the memory must be zero before.
+  // blocks, its tiles are made; the memory must be zero before.
   const WeightTables* tables = nullptr;
   const MatrixShape* matrix = nullptr;  // where they are to be tiled; for host memory only
 
@@ -73,10 +73,11 @@ class DeviceSink {
 std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint64_t bytes,
                                            int node = -1);
 
-// Which scratch memory the jobs need on a GPU, besides the memory that they write to.
+// What the jobs need on a GPU, besides the memory that they write to.
 struct SinkNeeds {
-  bool raw = false;        // for bytes as stored: some job does not only copy
-  bool converted = false;  // between the two steps of jobs that both convert and reorder
+  bool raw = false;        // scratch memory for bytes as stored: some job does not only copy
+  bool converted = false;  // and between the two steps of jobs that both convert and reorder
+  bool zeros = false;      // that memory is zero before: some job makes tiles of packed values
 };
 
 // A sink with `bytes` bytes of memory of CUDA device `ordinal`, events for `slots` staging slots,

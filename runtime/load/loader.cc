@@ -130,8 +130,8 @@ class Loading {
       return is_cold(model_.checkpoint->shards[shard], systems_[shard], options_.io);
     };
     options.tile = options_.tile;
-    // What a GPU computes is not put into the CPU's tiles: neither its own weights nor those that
-    // it is sent from the disk.
+    // GGUF's blocks that a GPU computes with are not put into tiles: neither its own weights nor
+    // those that it is sent from the disk.
     options.in_host_memory = [this](std::uint32_t device) {
       const bool sent = plan_.devices[device].kind == DeviceKind::kDisk &&
                         plan_.disk_runner < plan_.devices.size();
@@ -240,14 +240,8 @@ class Loading {
         offload_ = std::make_shared<OffloadFile>(offload_folder(), bytes, environment_.disk_space);
         sinks_[i] = make_offload_sink(offload_);
       } else if (ordinal_[i] >= 0) {
-        SinkNeeds needs;
-        for (const Segment& segment : schedule_.segments) {
-          if (segment.device != i || segment.as_it_is()) continue;
-          const bool reorders = segment.form != nullptr && segment.form->reorders();
-          needs.raw |= reorders || segment.weight != kNone || segment.stored != segment.dtype;
-          needs.converted |= reorders && segment.stored != segment.dtype;
-        }
-        sinks_[i] = make_cuda_sink(ordinal_[i], bytes, slots_, slot_bytes_, needs);
+        sinks_[i] =
+            make_cuda_sink(ordinal_[i], bytes, slots_, slot_bytes_, sink_needs(schedule_, i));
         if (!page_lock) page_lock = page_lock_through(ordinal_[i]);
         gpus.push_back(cuda_pci_address(ordinal_[i]));
       } else {

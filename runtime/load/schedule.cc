@@ -99,10 +99,6 @@ class Builder {
       fail(tensor, "is stored as " + std::string(dtype_name(info.dtype)) +
                        " and cannot be turned into " + std::string(dtype_name(tensor.dtype)));
     }
-    if (made && is_block_format(tensor.dtype) && !in_host_memory(device)) {
-      fail(tensor, "is to be " + std::string(dtype_name(tensor.dtype)) +
-                       ", with which only kernels for host memory compute");
-    }
     Destination& at = schedule_.destinations[id];
     at = {DestinationKind::kArena, source, device, 0,
           made ? tensor.bytes() : memory_bytes(info, tensor.dtype)};

@@ -194,6 +194,18 @@ class Streamer {
 
 }  // namespace
 
+SinkNeeds sink_needs(const Schedule& schedule, std::uint32_t device) {
+  SinkNeeds needs;
+  for (const Segment& segment : schedule.segments) {
+    if (segment.device != device || segment.as_it_is()) continue;
+    const bool reorders = segment.form != nullptr && segment.form->reorders();
+    needs.raw |= reorders || segment.weight != kNone || segment.stored != segment.dtype;
+    needs.converted |= reorders && segment.stored != segment.dtype;
+    needs.zeros |= segment.weight != kNone && is_block_format(segment.dtype);
+  }
+  return needs;
+}
+
 ZeroPointNotes stream(const Checkpoint& checkpoint, const Schedule& schedule, ShardFiles& files,
                       std::span<const std::unique_ptr<DeviceSink>> sinks, Staging staging,
                       Verifier* verifier, std::size_t threads, std::uint64_t table_share,

@@ -22,6 +22,9 @@ struct Staging {
   BounceBuffers* bounce = nullptr;
 };
 
+// What the sink of a device (an index into the plan's) needs where it is a GPU.
+SinkNeeds sink_needs(const Schedule& schedule, std::uint32_t device);
+
 // Reads every chunk and sends its bytes to their destinations. `sinks` has an entry for each device
 // of the plan, which is null where nothing goes there. The staging ring must have been made for
 // `threads` threads. `verifier` may be null; else it gets every byte as it was read. `table_share`

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -15,12 +16,16 @@
 #include "berth/loader.h"
 #include "berth/planner.h"
 #include "cuda/dequant.h"
+#include "cuda/group_tiling.h"
 #include "planner/checkpoint/open/open_checkpoint.h"
 #include "planner/model/tree/dequantization.h"
 #include "runtime/convert/checksum_run.h"
 #include "runtime/kernels/group_tiles.h"
 #include "runtime/kernels/matrix.h"
 #include "runtime/load/device_sink.h"
+#include "runtime/load/environment.h"
+#include "runtime/load/schedule.h"
+#include "runtime/load/streamer.h"
 #include "runtime/quant/float_format.h"
 #include "runtime/quant/quant_layout.h"
 #include "runtime/quant/table_cache.h"
@@ -266,11 +271,74 @@ TEST_P(GroupedLoad, PlansAndHoldsAboutWhatIsStored) {
   EXPECT_LT(bytes, model_.checkpoint->bytes() * 9 / 8);
 }
 
+// A device that makes tiles as a GPU does.
+class TilingDevice final : public DeviceSink {
+ public:
+  TilingDevice(std::unique_ptr<DeviceSink> inner, std::size_t& stretches)
+      : inner_(std::move(inner)), stretches_(stretches) {}
+  std::byte* memory() const override { return inner_->memory(); }
+  std::shared_ptr<void> memory_owner() const override { return inner_->memory_owner(); }
+  void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
+    const std::scoped_lock lock(mutex_);  // a stream does one after the other
+    for (const CopyJob& job : jobs) {
+      if (job.tables == nullptr || !is_block_format(job.dtype)) {
+        inner_->copy({&job, 1}, slot);
+        continue;
+      }
+      ++stretches_;
+      tile_packed_emulated(job.tables->layout(), job.tables->on_host(),
+                           group_tile(*grouped_form(job.dtype)), job.from, job.at, job.bytes,
+                           memory() + job.to);
+    }
+  }
+  bool done(std::uint32_t slot) override { return inner_->done(slot); }
+  void wait(std::uint32_t slot) override { inner_->wait(slot); }
+  void finish() override { inner_->finish(); }
+  void drain() noexcept override { inner_->drain(); }
+
+ private:
+  std::unique_ptr<DeviceSink> inner_;
+  std::size_t& stretches_;
+  std::mutex mutex_;
+};
+
+TEST_P(GroupedLoad, MakesTheSameTilesOnAGpu) {
+  std::size_t stretches = 0;
+  LoadEnvironment environment;
+  environment.wrap_sink = [&](std::unique_ptr<DeviceSink> sink, const DeviceLedger& device) {
+    if (device.kind != DeviceKind::kCuda) return sink;
+    return std::unique_ptr<DeviceSink>(std::make_unique<TilingDevice>(std::move(sink), stretches));
+  };
+  expect_loaded(
+      *load(model_, plan_over({"0", "cpu", "1"}, CpuMemory::kPrivate), options_, environment));
+  EXPECT_GT(stretches, 0u);
+}
+
+// What the schedule gives to a GPU that is really there, and how many bytes that is: those that the
+// planner counts.
+TEST_P(GroupedLoad, StaysQuantisedOnAGpuAsPlanned) {
+  const Plan plan = make_plan(model_.tree, budget_machine({{"0", 1u << 30}}), Request{});
+  ASSERT_TRUE(plan.fits());
+  ASSERT_EQ(plan.devices[0].kind, DeviceKind::kCuda);
+  const Schedule schedule = make_schedule(model_, plan, {});
+  EXPECT_EQ(schedule.held_bytes[0], plan.devices[0].weights);
+  EXPECT_EQ(schedule.held_bytes[0], model_.tree.bytes());
+  EXPECT_LT(schedule.held_bytes[0], model_.checkpoint->bytes() * 9 / 8);
+  std::size_t tiled = 0;
+  for (const Segment& segment : schedule.segments) {
+    tiled += segment.weight != kNone && is_block_format(segment.dtype);
+  }
+  EXPECT_GT(tiled, 0u);
+  const SinkNeeds needs = sink_needs(schedule, 0);
+  EXPECT_TRUE(needs.raw);
+  EXPECT_TRUE(needs.zeros);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, GroupedLoad, ::testing::ValuesIn(test::grouped_forms()),
                          [](const auto& value) { return value.param.name; });
 
 // A file that says that inputs are in order, and has them in another one, is found out as it is
-// loaded; so are weights that are said to be for a real GPU.
+// loaded.
 TEST(GroupedLoads, AreRefusedWhereTilesCannotSayTheWeight) {
   test::TempFolder folder;
   const auto forms = test::grouped_forms();

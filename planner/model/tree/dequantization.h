@@ -62,10 +62,10 @@ std::optional<QuantRole> quant_role(const QuantScheme& scheme, const std::string
 std::string dequantization_problem(const QuantScheme& scheme, std::span<const std::uint64_t> shape,
                                    bool transposed);
 
-// The format in which kernels for host memory compute with a weight of `shape` that is stored as
-// `packed` in this way: one that says the same codes, scales and zero points. Nothing where there
-// is none: other codes, rows that do not fill tiles of 16, groups that 32 does not divide. Inputs
-// must be in the order of their groups.
+// The format in which kernels of host memory and GPUs compute with a weight of `shape` that is
+// stored as `packed` in this way: one that says the same codes, scales and zero points. Nothing
+// where there is none: other codes, rows that do not fill tiles of 16, groups that 32 does not
+// divide. Inputs must be in the order of their groups.
 std::optional<DType> grouped_dtype(const QuantScheme& scheme, DType packed,
                                    std::span<const std::uint64_t> shape);
 
