@@ -44,6 +44,17 @@ std::string cuda_device_name(int device) {
   return properties.name;
 }
 
+bool is_device_memory(int device, const void* data) {
+  select_device(device);
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  const bool managed = attributes.type == cudaMemoryTypeManaged;
+  return managed || (attributes.type == cudaMemoryTypeDevice && attributes.device == device);
+}
+
 std::string cuda_pci_address(int device) {
   char address[32] = {};
   if (cudaDeviceGetPCIBusId(address, sizeof address, device) == cudaSuccess) return address;
@@ -228,6 +239,13 @@ void CopyStream::dequantize(const QuantLayout& layout, const QuantTables& tables
 void CopyStream::record(CopyEvent& event) {
   BERTH_CUDA_CHECK(cudaEventRecord(event_of(event.event_), stream_of(stream_)),
                    "recording an event on device " + std::to_string(device_));
+}
+
+void CopyStream::wait_for(CudaStreamHandle other) {
+  const CopyEvent event(device_);
+  const std::string doing = "waiting for a stream of device " + std::to_string(device_);
+  BERTH_CUDA_CHECK(cudaEventRecord(event_of(event.event_), stream_of(other)), doing);
+  BERTH_CUDA_CHECK(cudaStreamWaitEvent(stream_of(stream_), event_of(event.event_), 0), doing);
 }
 
 void CopyStream::synchronize() {

@@ -31,6 +31,8 @@ struct CudaMemory {
 // Makes a context on `device` where there is none yet.
 CudaMemory cuda_memory(int device);
 std::string cuda_device_name(int device);
+// Whether an address is of memory of this device. Makes a context on it.
+bool is_device_memory(int device, const void* data);
 std::string cuda_pci_address(int device);  // "0000:3B:00.0"; empty where the driver does not say
 
 // Keeps [data, data + bytes) page-locked as long as it lives, for copies to and from all GPUs. It
@@ -114,6 +116,9 @@ class CopyStream {
   void dequantize(const QuantLayout& layout, const QuantTables& tables, const void* from,
                   std::uint64_t first, std::uint64_t bytes, void* to, FloatFormat to_format);
   void record(CopyEvent& event);
+  // What is enqueued from now on waits for all that the stream `other` of the same device has got
+  // by now. Null: CUDA's default stream. `other` need not be of this program.
+  void wait_for(CudaStreamHandle other);
   void synchronize();     // waits for everything that was enqueued; throws Error where it failed
   void drain() noexcept;  // the same on the way out of an error, which hides failures
 

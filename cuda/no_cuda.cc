@@ -35,6 +35,7 @@ int cuda_device_count() { return 0; }
 CudaMemory cuda_memory(int) { refuse(); }
 std::string cuda_device_name(int) { refuse(); }
 std::string cuda_pci_address(int) { refuse(); }
+bool is_device_memory(int, const void*) { refuse(); }
 
 HostRegistration::HostRegistration(int, void*, std::size_t) { refuse(); }
 HostRegistration::~HostRegistration() = default;
@@ -67,6 +68,7 @@ void CopyStream::dequantize(const QuantLayout&, const QuantTables&, const void*,
   refuse();
 }
 void CopyStream::record(CopyEvent&) { refuse(); }
+void CopyStream::wait_for(CudaStreamHandle) { refuse(); }
 void CopyStream::synchronize() {}
 void CopyStream::drain() noexcept {}
 

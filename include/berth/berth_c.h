@@ -95,12 +95,13 @@ typedef int32_t (*berth_progress)(uint64_t bytes_done, uint64_t bytes_total, dou
 
 typedef struct berth_load_options {
   uint64_t struct_size;
-  uint32_t memory;         /* berth_load() only. Default: BERTH_MEMORY_MAP */
-  uint32_t reserved;       /* 0 */
-  const char* dtype;       /* berth_load() only: what floating-point tensors become ("BF16", "F16",
-                              "F32", "F64"). Default: as they are stored */
-  const char* io;          /* "auto", "buffered", "direct" or "uring". Default: "auto" */
-  uint64_t staging;        /* the most bytes that buffers may take. Default: 128 MiB */
+  uint32_t memory;   /* berth_load() only. Default: BERTH_MEMORY_MAP */
+  uint32_t emulate;  /* berth_load_into() only. 1: the memory of GPUs that are not here is host
+                        memory, for tests. Default: such GPUs are an error */
+  const char* dtype; /* berth_load() only: what floating-point tensors become ("BF16", "F16",
+                        "F32", "F64"). Default: as they are stored */
+  const char* io;    /* "auto", "buffered", "direct" or "uring". Default: "auto" */
+  uint64_t staging;  /* the most bytes that buffers may take. Default: 128 MiB */
   berth_progress progress; /* Default: none */
   void* user;              /* for `progress` */
 } berth_load_options;
@@ -140,18 +141,31 @@ BERTH_C_API berth_status berth_load(const berth_files* files, const uint32_t* te
 typedef struct berth_target {
   uint64_t struct_size;
   uint32_t tensor;       /* an index */
-  int32_t device;        /* -1: host memory, which is all there is so far */
+  int32_t device;        /* whose memory it is: the number of a CUDA device, or -1, host memory */
   void* data;            /* aligned to the element; written to in row-major order, without gaps */
   uint64_t bytes;        /* of memory there: exactly what the elements need */
   const char* dtype;     /* what elements become there, as in berth_load_options; NULL: as stored */
   const uint64_t* start; /* the box begins at these indices, one for each dimension; NULL: at 0 */
   const uint64_t* size;  /* and has these sizes; NULL: it is the whole tensor */
+  void* stream; /* on a GPU: the cudaStream_t whose work may still use that memory, as it may
+                   where an allocator has just handed it out again; NULL: the default stream */
 } berth_target;
+
+/* How many GPUs berth_load_into() can fill: 0 where there is no driver, no CUDA runtime, or no CUDA
+ * in this build. Their numbers are CUDA's, from 0 on. */
+BERTH_C_API int32_t berth_gpu_count(void);
 
 /* Loads tensors, or boxes of them, into memory that the caller owns. Targets must not overlap.
  * Every byte of the files that is needed is read once, also where several targets need it, except
  * between files that are in the page cache and files that are not. On an error what is in the
- * memory of the targets is undefined, and nothing writes to it any more. */
+ * memory of the targets is undefined, and nothing writes to it any more.
+ *
+ * GPUs. Bytes pass through page-locked staging straight to their targets. What is converted on the
+ * way passes through at most 16 MiB of the GPU's memory, which is all that is taken there besides.
+ * The first copy waits for what `stream` of the targets has got by now, so the caller need not;
+ * when this returns, all bytes are there, and any stream may use them. The calling thread's current
+ * device stays as it was. A GPU that is not here, and memory that is not the GPU's, are errors
+ * before anything is read. CUDA's own failures are BERTH_ERROR and name CUDA's error. */
 BERTH_C_API berth_status berth_load_into(const berth_files* files, const berth_target* targets,
                                          size_t count, const berth_load_options* options,
                                          berth_load_report* report, berth_error* error);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "berth/machine.h"
+#include "cuda/device.h"
 #include "planner/base/quote.h"
 #include "planner/model/tree/tree_builder.h"
 #include "runtime/c/dlpack.h"
@@ -52,6 +53,7 @@ LoadOptions load_options(const berth_load_options& given) {
     options.io = *engine;
   }
   if (given.staging != 0) options.staging = given.staging;
+  options.emulate = given.emulate != 0;
   if (given.progress != nullptr) {
     options.on_progress = [given](const LoadProgress& now) {
       if (given.progress(now.bytes_done, now.bytes_total, now.seconds, given.user) != 0) {
@@ -291,10 +293,12 @@ LoadTarget target_of(const berth_files& files, const berth_target& given) {
   target.dtype = given.dtype == nullptr ? info.dtype : dtype_of(given.dtype);
   target.to = static_cast<std::byte*>(given.data);
   const std::string name = "tensor " + quote(info.name) + ": ";
-  if (given.device != -1) {
+  if (given.device < -1) {
     throw BadArgument(name + "device " + std::to_string(given.device) +
-                      ": targets are in host memory, -1");
+                      ": is neither the number of a GPU nor -1, host memory");
   }
+  target.device = given.device;
+  target.stream = given.stream;
   if (given.size != nullptr) {
     target.size = Shape(given.size, given.size + info.shape.size());
     target.start =
@@ -339,6 +343,8 @@ berth_status berth_load(const berth_files* files, const uint32_t* tensors, size_
     loading.hand_over(out);
   });
 }
+
+int32_t berth_gpu_count(void) { return cuda_device_count(); }
 
 berth_status berth_load_into(const berth_files* files, const berth_target* targets, size_t count,
                              const berth_load_options* options, berth_load_report* report,

@@ -128,6 +128,24 @@ void tile_packed_on_host(const CopyJob& job, std::byte* to) {
   }
 }
 
+// Copies to addresses instead of memory of its own.
+class AddressSink final : public DeviceSink {
+ public:
+  explicit AddressSink(std::byte* base) : base_(base) {}
+  std::byte* memory() const override { return base_; }
+  std::shared_ptr<void> memory_owner() const override { return nullptr; }
+  void copy(std::span<const CopyJob> jobs, std::uint32_t) override {
+    for (const CopyJob& job : jobs) copy_on_host(job, base_ + job.to);
+  }
+  bool done(std::uint32_t) override { return true; }
+  void wait(std::uint32_t) override {}
+  void finish() override {}
+  void drain() noexcept override {}
+
+ private:
+  std::byte* base_;
+};
+
 // Whether a job makes tiles of packed values, rather than plain numbers.
 bool makes_tiles(const CopyJob& job) { return job.tables != nullptr && is_block_format(job.dtype); }
 
@@ -163,6 +181,8 @@ class CudaSink final : public DeviceSink {
     for (std::uint32_t i = 0; i < slots; ++i) events_.emplace_back(ordinal);
   }
 
+  // What is copied from now on waits for the work of another stream.
+  void wait_for(CudaStreamHandle stream) { stream_.wait_for(stream); }
   void fill_with_zeros(std::uint64_t bytes) { stream_.fill_with_zeros(memory_, bytes); }
 
   std::byte* memory() const override { return memory_; }
@@ -343,6 +363,10 @@ std::unique_ptr<DeviceSink> make_host_sink(const std::string& device, std::uint6
   return std::make_unique<HostSink>(std::move(arena));
 }
 
+std::unique_ptr<DeviceSink> make_address_sink(std::byte* base) {
+  return std::make_unique<AddressSink>(base);
+}
+
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                            std::uint64_t slot_bytes, SinkNeeds needs) {
   auto arena = std::make_shared<DeviceArena>(ordinal, bytes);
@@ -350,6 +374,15 @@ std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std
   auto sink =
       std::make_unique<CudaSink>(ordinal, memory, std::move(arena), slots, slot_bytes, needs);
   if (needs.zeros) sink->fill_with_zeros(bytes);
+  return sink;
+}
+
+std::unique_ptr<DeviceSink> make_cuda_sink_at(int ordinal, std::byte* base,
+                                              std::span<const CudaStreamHandle> before,
+                                              std::uint32_t slots, std::uint64_t slot_bytes,
+                                              SinkNeeds needs) {
+  auto sink = std::make_unique<CudaSink>(ordinal, base, nullptr, slots, slot_bytes, needs);
+  for (const CudaStreamHandle stream : before) sink->wait_for(stream);
   return sink;
 }
 

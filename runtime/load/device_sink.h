@@ -87,6 +87,15 @@ struct SinkNeeds {
 std::unique_ptr<DeviceSink> make_cuda_sink(int ordinal, std::uint64_t bytes, std::uint32_t slots,
                                            std::uint64_t slot_bytes, SinkNeeds needs);
 
+// Sinks whose memory is that of somebody else, who keeps it: `base` is the address that `to` of
+// jobs counts from. In host memory, and of CUDA device `ordinal`, where copies begin when the
+// streams `before` have done what they have got by now (null: the default stream).
+std::unique_ptr<DeviceSink> make_address_sink(std::byte* base);
+std::unique_ptr<DeviceSink> make_cuda_sink_at(int ordinal, std::byte* base,
+                                              std::span<const CudaStreamHandle> before,
+                                              std::uint32_t slots, std::uint64_t slot_bytes,
+                                              SinkNeeds needs);
+
 // Does one job on the host: a memcpy, a cast, a tiling or a dequantisation, all but the last also
 // with elements put in another order. `to` is where the first element goes; of a job that reorders,
 // tiles or dequantises it is where the whole tensor begins. job.to is not looked at.

@@ -2,15 +2,18 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "berth/error.h"
+#include "cuda/device.h"
 #include "planner/base/quote.h"
 #include "runtime/io/memory.h"
 #include "runtime/load/schedule.h"
@@ -86,22 +89,43 @@ TensorInfo stored_target(const Checkpoint& checkpoint, const LoadTarget& target,
   return info;
 }
 
-// Copies to addresses instead of memory of its own.
-class AddressSink final : public DeviceSink {
- public:
-  explicit AddressSink(std::byte* base) : base_(base) {}
-  std::byte* memory() const override { return base_; }
-  std::shared_ptr<void> memory_owner() const override { return nullptr; }
-  void copy(std::span<const CopyJob> jobs, std::uint32_t) override {
-    for (const CopyJob& job : jobs) copy_on_host(job, base_ + job.to);
-  }
-  bool done(std::uint32_t) override { return true; }
-  void wait(std::uint32_t) override {}
-  void finish() override {}
-  void drain() noexcept override {}
+// Does work on a thread of its own: what acts on a GPU selects it for its thread, and which device
+// the caller's thread has selected is the caller's business.
+template <typename Work>
+void on_another_thread(const Work& work) {
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
 
- private:
-  std::byte* base_;
+bool is_here(int device) { return device >= 0 && device < cuda_device_count(); }
+
+// The sinks of a part, and the staging before them.
+struct Ways {
+  std::unique_ptr<StagingRing> ring;
+  std::vector<std::unique_ptr<DeviceSink>> sinks;  // by device
+
+  Ways() = default;
+  Ways(const Ways&) = delete;
+  Ways& operator=(const Ways&) = delete;
+  ~Ways() {
+    if (!on_gpus) return;
+    try {
+      on_another_thread([&] { clear(); });
+    } catch (const std::exception&) {  // no thread can be had
+    }
+  }
+  void clear() {
+    sinks.clear();  // they copy out of the ring
+    ring.reset();
+  }
+  bool on_gpus = false;
 };
 
 class LoadingInto {
@@ -121,6 +145,7 @@ class LoadingInto {
     start_ = std::chrono::steady_clock::now();
     find_systems();
     for (const LoadTarget& target : targets_) target_bytes(checkpoint_, target);
+    find_devices();
     divide();
     for (const bool cold : {false, true}) {
       if (!(cold ? cold_ : warm_).empty()) load_part(cold ? cold_ : warm_, cold);
@@ -147,6 +172,37 @@ class LoadingInto {
     }
   }
 
+  // Lists the devices of the targets. Throws Error for one that is not here.
+  void find_devices() {
+    for (const LoadTarget& target : targets_) {
+      if (std::ranges::find(devices_, target.device) != devices_.end()) continue;
+      if (target.device >= 0 && !is_here(target.device) && !options_.emulate) {
+        fail(checkpoint_.tensors[target.source],
+             "device " + std::to_string(target.device) + " is not on this machine (it has " +
+                 std::to_string(cuda_device_count()) + " usable GPUs)");
+      }
+      devices_.push_back(target.device);
+      any_gpu_ |= is_here(target.device);
+    }
+    if (any_gpu_) on_another_thread([&] { check_addresses(); });
+  }
+
+  void check_addresses() const {
+    for (const LoadTarget& target : targets_) {
+      if (!is_here(target.device) || target_bytes(checkpoint_, target) == 0 ||
+          is_device_memory(target.device, target.to)) {
+        continue;
+      }
+      fail(checkpoint_.tensors[target.source],
+           "its memory is not memory of GPU " + std::to_string(target.device));
+    }
+  }
+
+  std::uint32_t device_of(const LoadTarget& target) const {
+    return static_cast<std::uint32_t>(std::ranges::find(devices_, target.device) -
+                                      devices_.begin());
+  }
+
   // Tells targets whose bytes are in the page cache from the others.
   void divide() {
     std::map<std::uint32_t, bool> cold;  // by shard that is used
@@ -162,9 +218,10 @@ class LoadingInto {
     }
   }
 
-  // The targets as a model with one tensor each, on one device. That is called a GPU so that all
-  // bytes go through staging.
-  Model model_of(const std::vector<std::uint32_t>& part, std::byte*& base, Plan& plan) {
+  // The targets as a model with one tensor each. All devices are called GPUs, also host memory, so
+  // that all bytes go through staging. `bases`: by device, the lowest address of a target.
+  Model model_of(const std::vector<std::uint32_t>& part, std::vector<std::byte*>& bases,
+                 Plan& plan) {
     Model model;
     Checkpoint& stored = model.checkpoint.emplace();
     stored.format = checkpoint_.format;
@@ -180,10 +237,13 @@ class LoadingInto {
     std::ranges::stable_sort(
         order, {}, [&](std::uint32_t k) { return std::pair(infos[k].shard, infos[k].begin); });
     model.tree.modules.emplace_back();
-    base = nullptr;
+    bases.assign(devices_.size(), nullptr);
     for (const std::uint32_t k : order) {
       const LoadTarget& target = targets_[part[k]];
+      const std::uint32_t device = device_of(target);
+      std::byte*& base = bases[device];
       if (!base || (target.to && target.to < base)) base = target.to;
+      plan.tensor_device.push_back(device);
       ModelTensor tensor;
       tensor.name = model.tree.names.add(infos[k].name);
       tensor.stored = infos[k].dtype;
@@ -195,38 +255,40 @@ class LoadingInto {
       stored.tensors.push_back(std::move(infos[k]));
       to_.push_back(target.to);
     }
-    plan.devices.push_back({.name = "memory of the caller", .kind = DeviceKind::kCuda});
-    plan.tensor_device.assign(part.size(), 0);
+    for (const int device : devices_) {
+      plan.devices.push_back({.name = device < 0 ? "memory of the caller" : std::to_string(device),
+                              .kind = DeviceKind::kCuda});
+    }
     return model;
   }
 
   void load_part(const std::vector<std::uint32_t>& part, bool cold) {
     to_.clear();
-    std::byte* base = nullptr;
+    std::vector<std::byte*> bases;
     Plan plan;
-    const Model model = model_of(part, base, plan);
+    const Model model = model_of(part, bases, plan);
     ScheduleOptions wanted;
     wanted.chunk_bytes = chunk_for(options_.staging);
     wanted.cold = [cold](std::uint32_t) { return cold; };
     wanted.destination_offset = [&](TensorId id) {
-      return static_cast<std::uint64_t>(to_[id] - base);
+      return static_cast<std::uint64_t>(to_[id] - bases[plan.tensor_device[id]]);
     };
     wanted.in_host_memory = [](std::uint32_t) { return false; };
     Schedule schedule = make_schedule(model, plan, wanted);
     if (!cold) read_in_place(schedule);
-    stream_part(*model.checkpoint, schedule, base, cold);
+    stream_part(*model.checkpoint, schedule, plan, bases, cold);
   }
 
-  // What is only copied to one place can be read there at once, by an engine that writes no byte
-  // beyond what it is asked for.
-  static void read_in_place(Schedule& schedule) {
+  // What is only copied to one place in host memory can be read there at once, by an engine that
+  // writes no byte beyond what it is asked for.
+  void read_in_place(Schedule& schedule) const {
     schedule.staged_chunks = 0;
     schedule.largest_staged = 0;
     for (Chunk& chunk : schedule.chunks) {
       const Segment* const segment =
           chunk.segments == 1 ? &schedule.segments[chunk.first_segment] : nullptr;
-      if (segment && segment->as_it_is() && segment->from == chunk.begin &&
-          segment->bytes == chunk.end - chunk.begin) {
+      if (segment && devices_[segment->device] < 0 && segment->as_it_is() &&
+          segment->from == chunk.begin && segment->bytes == chunk.end - chunk.begin) {
         chunk.in_place = true;
         chunk.device = segment->device;
         chunk.to = segment->to;
@@ -238,28 +300,67 @@ class LoadingInto {
     }
   }
 
-  void stream_part(const Checkpoint& stored, const Schedule& schedule, std::byte* base, bool cold) {
+  // Makes the sinks of all devices, and their staging, for `slots` slots of `slot_bytes` bytes.
+  void make_ways(const Schedule& schedule, const Plan& plan, const std::vector<std::byte*>& bases,
+                 std::uint32_t slots, std::uint64_t slot_bytes, std::size_t threads, Ways& ways) {
+    PageLock page_lock = environment_.page_lock;
+    ways.on_gpus = any_gpu_;
+    for (std::uint32_t i = 0; i < devices_.size(); ++i) {
+      const int device = devices_[i];
+      if (!is_here(device)) {
+        ways.sinks.push_back(make_address_sink(bases[i]));
+      } else {
+        ways.sinks.push_back(make_cuda_sink_at(device, bases[i], streams_of(device), slots,
+                                               slot_bytes, sink_needs(schedule, i)));
+        if (!page_lock) page_lock = page_lock_through(device);
+      }
+      if (environment_.wrap_sink) {
+        ways.sinks[i] = environment_.wrap_sink(std::move(ways.sinks[i]), plan.devices[i]);
+      }
+    }
+    if (schedule.staged_chunks > 0) {
+      ways.ring = std::make_unique<StagingRing>(slots, slot_bytes, threads, std::move(page_lock));
+    }
+  }
+
+  // The streams that may still use memory of a device's targets.
+  std::vector<CudaStreamHandle> streams_of(int device) const {
+    std::vector<CudaStreamHandle> streams;
+    for (const LoadTarget& target : targets_) {
+      if (target.device != device) continue;
+      if (std::ranges::find(streams, target.stream) == streams.end()) {
+        streams.push_back(target.stream);
+      }
+    }
+    return streams;
+  }
+
+  void stream_part(const Checkpoint& stored, const Schedule& schedule, const Plan& plan,
+                   const std::vector<std::byte*>& bases, bool cold) {
     std::vector<std::uint32_t> uses(stored.shards.size(), 0);
     for (const Chunk& chunk : schedule.chunks) ++uses[chunk.shard];
     ShardFiles files(stored.shards, systems_, uses,
                      ReadPolicy{cold ? options_.io : IoEngine::kBuffered, false},
                      environment_.wrap_reader);
     if (!files.note().empty()) report_.notes.push_back(files.note());
-    std::vector<std::unique_ptr<DeviceSink>> sinks;
-    sinks.push_back(std::make_unique<AddressSink>(base));
     const std::uint64_t slot = std::min(slot_bytes(chunk_for(options_.staging)),
                                         std::max<std::uint64_t>(schedule.largest_staged, kBlock));
-    const auto threads = static_cast<std::size_t>(std::clamp<std::uint64_t>(
-        std::min<std::uint64_t>(options_.staging / slot, schedule.chunks.size()), 1,
-        cold ? kDiskThreads : reading_threads()));
-    std::unique_ptr<StagingRing> ring;
+    // A device copies out of one slot while its thread fills another one.
+    const bool late = std::ranges::any_of(devices_, [](int device) { return device >= 0; });
+    const std::uint64_t budget = options_.staging / slot;
+    const auto threads = static_cast<std::size_t>(
+        std::clamp<std::uint64_t>(std::min<std::uint64_t>(budget, schedule.chunks.size()), 1,
+                                  cold ? kDiskThreads : reading_threads()));
+    const auto slots = static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>((late ? 2 : 1) * threads, 1, std::max<std::uint64_t>(budget, 1)));
     if (schedule.staged_chunks > 0) {
-      ring = std::make_unique<StagingRing>(static_cast<std::uint32_t>(threads), slot, threads,
-                                           PageLock());
       report_.planned_peak_bytes =
           std::max(report_.planned_peak_bytes,
-                   std::min<std::uint64_t>(threads, schedule.staged_chunks) * slot);
+                   std::min<std::uint64_t>(slots, schedule.staged_chunks) * slot);
     }
+    Ways ways;
+    const auto make = [&] { make_ways(schedule, plan, bases, slots, slot, threads, ways); };
+    any_gpu_ ? on_another_thread(make) : make();
     WorkControl control;
     control.cancel = options_.cancel;
     control.elapsed = [this] { return seconds(); };
@@ -271,7 +372,13 @@ class LoadingInto {
         options_.on_progress(progress);
       };
     }
-    stream(stored, schedule, files, sinks, {ring.get(), nullptr}, nullptr, threads, 0, control);
+    stream(stored, schedule, files, ways.sinks, {ways.ring.get(), nullptr}, nullptr, threads, 0,
+           control);
+    if (ways.ring && ways.ring->not_locked() > 0) {
+      report_.notes.push_back(std::to_string(ways.ring->not_locked()) +
+                              " staging slots could not be page-locked: copies to the GPU were "
+                              "slower");
+    }
     report_.bytes_read += files.bytes_read();
     for (std::uint32_t i = 0; i < stored.shards.size(); ++i) {
       const std::string choice = files.choice(i);
@@ -293,6 +400,8 @@ class LoadingInto {
   std::vector<std::uint32_t> used_;       // shards
   std::vector<std::uint32_t> warm_;       // targets
   std::vector<std::uint32_t> cold_;
+  std::vector<int> devices_;    // of targets: numbers of GPUs, -1 for host memory
+  bool any_gpu_ = false;        // of this machine
   std::vector<std::byte*> to_;  // of the part that is loaded, by TensorId
   LoadReport report_;
 };

@@ -258,14 +258,6 @@ class Loading {
     }
   }
 
-  // Page-locks through a GPU that is used anyway: on any other one this would make a context, which
-  // takes memory, for nothing.
-  static PageLock page_lock_through(int ordinal) {
-    return [ordinal](std::byte* data, std::uint64_t bytes) {
-      return HostRegistration(ordinal, data, bytes);
-    };
-  }
-
   std::filesystem::path offload_folder() const {
     return options_.offload_folder.empty() ? default_offload_folder() : options_.offload_folder;
   }

@@ -8,6 +8,12 @@
 
 namespace berth {
 
+PageLock page_lock_through(int ordinal) {
+  return [ordinal](std::byte* data, std::uint64_t bytes) {
+    return HostRegistration(ordinal, data, bytes);
+  };
+}
+
 StagingRing::StagingRing(std::uint32_t slots, std::uint64_t slot_bytes, std::size_t threads,
                          PageLock page_lock, int node)
     : slot_bytes_(slot_bytes),

@@ -20,6 +20,10 @@ namespace berth {
 // Page-locks memory for copies to GPUs. Throws Error where the driver refuses.
 using PageLock = std::function<HostRegistration(std::byte* data, std::uint64_t bytes)>;
 
+// Through a GPU that is used anyway: on any other one this would make a context, which takes
+// memory, for nothing.
+PageLock page_lock_through(int ordinal);
+
 class StagingRing {
  public:
   struct Slot {

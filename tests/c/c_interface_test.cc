@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -202,12 +203,21 @@ TEST(CErrors, SayOfWhichKindTheyAre) {
   options.progress = nullptr;
 
   std::vector<float> memory(10'000);
-  berth_target target{sizeof target, 0, -1, memory.data(), 4, nullptr, nullptr, nullptr};
+  berth_target target{sizeof target, 0, -1, memory.data(), 4, nullptr, nullptr, nullptr, nullptr};
   EXPECT_EQ(berth_load_into(opened.files, &target, 1, nullptr, nullptr, &error), BERTH_USAGE);
   EXPECT_STREQ(error.message, "tensor 'a': takes 40000 bytes as it is asked for, not 4");
   target.bytes = 40'000;
-  target.device = 0;
+  target.device = -2;
   EXPECT_EQ(berth_load_into(opened.files, &target, 1, nullptr, nullptr, &error), BERTH_USAGE);
+  EXPECT_STREQ(error.message,
+               "tensor 'a': device -2: is neither the number of a GPU nor -1, host memory");
+  target.device = 1000;
+  EXPECT_EQ(berth_load_into(opened.files, &target, 1, nullptr, nullptr, &error), BERTH_ERROR);
+  EXPECT_THAT(error.message, HasSubstr("tensor 'a': device 1000 is not on this machine (it has "));
+  options.emulate = 1;  // then its memory is host memory
+  EXPECT_EQ(berth_load_into(opened.files, &target, 1, &options, nullptr, &error), BERTH_OK);
+  EXPECT_EQ(std::memcmp(memory.data(), tensors[0].bytes.data(), 40'000), 0);
+  options.emulate = 0;
   target.device = -1;
 
   std::filesystem::resize_file(file, 5000);
@@ -220,6 +230,26 @@ TEST(CErrors, SayOfWhichKindTheyAre) {
   EXPECT_EQ(Opened(folder.path() / "none").status, BERTH_NO_FILE);
   EXPECT_EQ(loaded, nullptr);
 }
+
+// Callers that were compiled when targets had no streams.
+TEST(CTargets, MayBeShorterThanTheyAreNow) {
+  const TempFolder folder;
+  std::mt19937 random(3);
+  std::vector<TestTensor> tensors(1, named("a", {4}));
+  testing::write_model(folder.path(), tensors, 1, random, false);
+  Opened opened(folder.path());
+  float memory[4] = {};
+  berth_target target{};
+  target.struct_size = offsetof(berth_target, stream);
+  target.device = -1;
+  target.data = memory;
+  target.bytes = sizeof memory;
+  target.stream = &target;  // is not looked at
+  ASSERT_EQ(berth_load_into(opened.files, &target, 1, nullptr, nullptr, nullptr), BERTH_OK);
+  EXPECT_EQ(std::memcmp(memory, tensors[0].bytes.data(), sizeof memory), 0);
+}
+
+TEST(CTargets, AreOnGpusOfThisMachine) { EXPECT_GE(berth_gpu_count(), 0); }
 
 TEST(CFiles, AreOpenedTogether) {
   const TempFolder one;

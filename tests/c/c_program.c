@@ -75,7 +75,7 @@ int main(void) {
   float column[2] = {0, 0};
   const uint64_t start[2] = {0, 2};
   const uint64_t size[2] = {2, 1};
-  berth_target target = {sizeof target, 0, -1, column, sizeof column, NULL, start, size};
+  berth_target target = {sizeof target, 0, -1, column, sizeof column, NULL, start, size, NULL};
   CHECK(berth_load_into(files, &target, 1, NULL, NULL, &error) == BERTH_OK);
   CHECK(column[0] == 2 && column[1] == 5); /* what the file holds, not what was written above */
 

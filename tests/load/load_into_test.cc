@@ -9,11 +9,15 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <numeric>
 #include <random>
+#include <set>
+#include <string>
 
 #include "runtime/load/tensor_memory.h"
 #include "tests/error_of.h"
+#include "tests/load/late_device.h"
 #include "tests/load/support.h"
 
 namespace berth {
@@ -134,6 +138,40 @@ TEST_P(LoadInto, FillsWholeTensorsAndNothingElse) {
   }
 }
 
+// Devices that are not here have their targets in host memory, and copy later than they are told
+// to.
+TEST_P(LoadInto, FillsMemoryOfSeveralDevices) {
+  auto tensors = testing::random_tensors(random_, 60, 3, {"cpu"}, true);
+  std::erase_if(tensors, [](const TestTensor& tensor) { return tensor.tied_to >= 0; });
+  const Model model = testing::write_model(folder_.path(), tensors, 3, random_, true);
+  Memory memory;
+  std::set<std::string> expected;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    for (int copy = 0; copy < 1 + (i % 7 == 0); ++copy) {  // some are wanted by two devices
+      LoadTarget target{model.tree.tensors[i].source, tensors[i].dtype};
+      target.device = 1000 + static_cast<int>(i + static_cast<std::size_t>(copy)) % 3;
+      if (target.device == 1002) target.device = -1;
+      expected.insert(target.device < 0 ? "memory of the caller" : std::to_string(target.device));
+      memory.add(*model.checkpoint, target, testing::in_memory(tensors[i]));
+    }
+  }
+  options_.emulate = true;
+  LoadEnvironment environment;
+  std::set<std::string> wrapped;
+  environment.wrap_sink = [&](std::unique_ptr<DeviceSink> sink, const DeviceLedger& device) {
+    wrapped.insert(device.name);
+    // What is only copied to host memory is read there in place, so that sink is not told of it.
+    return device.name == "memory of the caller"
+               ? std::move(sink)
+               : std::make_unique<testing::LateDevice>(std::move(sink));
+  };
+  const LoadReport report = load_into(*model.checkpoint, memory.allot(), options_, environment);
+  memory.expect_loaded();
+  EXPECT_EQ(wrapped, expected);
+  EXPECT_LE(report.bytes_read, model.checkpoint->bytes());
+  EXPECT_LE(report.planned_peak_bytes, options_.staging);
+}
+
 TEST_P(LoadInto, FillsBoxesOfTensors) {
   std::vector<TestTensor> tensors(12);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -178,6 +216,69 @@ TEST(LoadIntoErrors, NameWhatIsWrong) {
             "tensor 'w': has 2 dimensions, which a box of it must have, too");
   EXPECT_EQ(wrong({0, DType::kF32, nullptr, {1, 5}, {3, 2}}),
             "tensor 'w': the box from 5 with 2 in dimension 1 is not within its 6");
+}
+
+TEST(LoadIntoErrors, NameADeviceThatIsNotHere) {
+  const TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(1);
+  tensors[0].name = "w";
+  tensors[0].shape = {4, 6};
+  const Model model = testing::write_model(folder.path(), tensors, 1, random, false);
+  float memory[24] = {};
+  LoadTarget target{0, DType::kF32, reinterpret_cast<std::byte*>(memory)};
+  target.device = 1000;
+  EXPECT_THAT(error_of([&] {
+                load_into(*model.checkpoint, {&target, 1}, {});
+              }),
+              ::testing::MatchesRegex("tensor 'w': device 1000 is not on this machine \\(it has "
+                                      "[0-9]+ usable GPUs\\)"));
+  EXPECT_EQ(memory[0], 0);
+}
+
+// A GPU that fails, at once or when its copies are done.
+TEST(LoadIntoErrors, OfADeviceLeaveNothingBehind) {
+  const TempFolder folder;
+  std::mt19937 random(1);
+  std::vector<TestTensor> tensors(1);
+  tensors[0].name = "w";
+  tensors[0].shape = {1000, 1000};
+  const Model model = testing::write_model(folder.path(), tensors, 1, random, false);
+  std::vector<std::byte> memory(4'000'000);
+  LoadTarget target{0, DType::kF32, memory.data()};
+  target.device = 1000;
+  LoadOptions options;
+  options.emulate = true;
+  options.staging = 256u << 10;
+  class Failing final : public DeviceSink {
+   public:
+    explicit Failing(std::unique_ptr<DeviceSink> inner) : inner_(std::move(inner)) {}
+    std::byte* memory() const override { return inner_->memory(); }
+    std::shared_ptr<void> memory_owner() const override { return nullptr; }
+    void copy(std::span<const CopyJob>, std::uint32_t) override {
+      throw Error("copying to device 1000: an illegal memory access was encountered");
+    }
+    bool done(std::uint32_t) override { return true; }
+    void wait(std::uint32_t) override {}
+    void finish() override {}
+    void drain() noexcept override {}
+
+   private:
+    std::unique_ptr<DeviceSink> inner_;
+  };
+  for (const bool late : {false, true}) {
+    LoadEnvironment environment;
+    environment.wrap_sink = [&](std::unique_ptr<DeviceSink> sink, const DeviceLedger&) {
+      std::unique_ptr<DeviceSink> failing = std::make_unique<Failing>(std::move(sink));
+      return late ? std::make_unique<testing::LateDevice>(std::move(failing)) : std::move(failing);
+    };
+    const testing::Held before = testing::held();
+    EXPECT_THAT(error_of([&] {
+                  load_into(*model.checkpoint, {&target, 1}, options, environment);
+                }),
+                ::testing::HasSubstr("an illegal memory access was encountered"));
+    EXPECT_EQ(testing::held(), before);
+  }
 }
 
 TEST(LoadIntoErrors, LeaveNothingBehind) {
