@@ -3,13 +3,13 @@ and experts that transformers would stack, which are read straight into the stac
 
 from __future__ import annotations
 
-import ctypes
+import math
 import os
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Union
 
-from ._library import LoadOptions, Target, call, library
+from . import _into
 from ._progress import Watch
 from ._report import place_of
 from ._tensors import TORCH_NAMES, stored_name
@@ -67,6 +67,10 @@ class _Mapped:
     def shape(self) -> tuple:
         return self._files.shape(self._index)
 
+    @property
+    def places(self) -> list:
+        return [(self._index, 0, math.prod(self.shape))]
+
     def __getitem__(self, key: Any) -> "torch.Tensor":
         with self._source as files:
             return files.map_one(self._index)[key]
@@ -77,38 +81,87 @@ class _Stacked:
     it is known of which dtype it is to be."""
 
     def __init__(self, source: Source, places: list, shape: tuple):
-        self._source, self._places = source, places
+        self._source, self.places = source, places
         self.shape = shape
 
     def get_shape(self) -> list:
         return list(self.shape)
 
     def get_dtype(self) -> str:
-        return self._source.files.dtype(self._places[0][0])
+        return self._source.files.dtype(self.places[0][0])
 
     def __getitem__(self, key: Any) -> Any:
         return self if key is Ellipsis else self.to()[key]
 
     def to(self, device: Any = "cpu", dtype: Any = None) -> "torch.Tensor":
-        import torch
-
-        name = self.get_dtype() if dtype is None else stored_name(dtype)
-        found = torch.empty(self.shape, dtype=getattr(torch, TORCH_NAMES[name]))
-        element = found.element_size()
-        targets = (Target * len(self._places))()
-        for target, (index, at, count) in zip(targets, self._places):
-            target.struct_size = ctypes.sizeof(Target)
-            target.tensor = index
-            target.device = -1
-            target.data = found.data_ptr() + at * element
-            target.bytes = count * element
-            target.dtype = name.encode()
-        options = LoadOptions(struct_size=ctypes.sizeof(LoadOptions))
-        options.progress = self._source.watch.callback
+        kind = self.get_dtype() if dtype is None else stored_name(dtype)
+        found = _into.empty(self.shape, kind, _into.gpu_of(device))
         with self._source as files:
-            call(library().berth_load_into, files.handle, targets, len(targets),
-                 ctypes.byref(options), None)
+            _into.fill(files, _into.targets_of([(found, kind, self.places)]), self._source.watch)
         return found.to(device)
+
+
+class _Batch:
+    """What goes to GPUs: all of it is read in one load, when the first tensor is asked for."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._lock = threading.Lock()
+        self._waiting: list = []
+        self._loaded: dict = {}
+        self._failure: Union[BaseException, None] = None
+
+    def add(self, later: "_OnGpu") -> None:
+        self._waiting.append(later)
+
+    def take(self, later: "_OnGpu") -> Union["torch.Tensor", None]:
+        """The tensor; None where it has been taken."""
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._load()
+            except BaseException as failure:
+                self._failure = failure
+                raise
+            return self._loaded.pop(later, None)
+
+    def _load(self) -> None:
+        wanted, self._waiting = self._waiting, []
+        if not wanted:
+            return
+        tensors = [
+            (_into.empty(each.shape, each.kind, each.gpu), each.kind, each.places) for each in wanted
+        ]
+        with self._source as files:
+            _into.fill(files, _into.targets_of(tensors), self._source.watch)
+        self._loaded.update((each, tensor) for each, (tensor, _, _) in zip(wanted, tensors))
+
+
+class _OnGpu:
+    """A tensor of a batch: `later`, which is to be on a GPU, as a stored dtype."""
+
+    def __init__(self, batch: _Batch, later: Any, gpu: int, kind: str):
+        self._batch, self._later, self.gpu, self.kind = batch, later, gpu, kind
+        self.shape, self.places = later.shape, later.places
+        batch.add(self)
+
+    def get_shape(self) -> list:
+        return self._later.get_shape()
+
+    def get_dtype(self) -> str:
+        return self._later.get_dtype()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self if key is Ellipsis else self._later[key]
+
+    def to(self, device: Any = None, dtype: Any = None) -> "torch.Tensor":
+        kind = self.kind if dtype is None else stored_name(dtype)
+        if device is not None and _into.gpu_of(device) == self.gpu and kind == self.kind:
+            found = self._batch.take(self)
+            if found is not None:
+                return found
+        return self._later[...].to(device=device, dtype=dtype)
 
 
 def _stack_of(converter: Any) -> bool:
@@ -154,7 +207,8 @@ def state_dict_of(model: Any, source: Source, load_config: Any) -> dict:
     experts by the names that they have in the model."""
     tensors: dict = {name: _Mapped(source, i) for i, name in enumerate(source.files.names)}
     try:
-        return _with_stacks(dict(tensors), model, source, load_config)
+        stacked = _with_stacks(dict(tensors), model, source, load_config)
+        return _with_gpus(stacked, model, source, load_config)
     except (AttributeError, ImportError, TypeError) as error:
         warnings.warn(
             f"this version of transformers is not known: it stacks experts itself ({error})",
@@ -198,6 +252,40 @@ def _with_stacks(tensors: dict, model: Any, source: Source, load_config: Any) ->
     return tensors
 
 
+# What needs no care on its way to a GPU: one element of the file is one of torch's.
+_FLOATS = frozenset("F16 BF16 F32 F64".split())
+_PLAIN = _FLOATS | frozenset("BOOL U8 I8 I16 I32 I64".split())
+
+
+def _with_gpus(tensors: dict, model: Any, source: Source, load_config: Any) -> dict:
+    """The same, where what a GPU gets unchanged but for its dtype is read straight into its memory."""
+    from transformers import core_model_loading as core
+
+    places = load_config.device_map or {}
+    if all(_into.gpu_of(place) is None for place in places.values()):
+        return tensors
+    mapping = load_config.weight_mapping or []
+    converters = [entry for entry in mapping if isinstance(entry, core.WeightConverter)]
+    renamings = [entry for entry in mapping if isinstance(entry, core.WeightRenaming)]
+    meta = model.state_dict()
+    batch = _Batch(source)
+    found: dict = {}
+    for name, later in tensors.items():
+        key, pattern = core.rename_source_key(
+            name, renamings, converters, model.base_model_prefix, meta
+        )
+        found[name] = later
+        if pattern is not None or key not in meta:
+            continue
+        gpu = _into.gpu_of(place_of(key, meta[key], places))
+        stored = later.get_dtype()
+        if gpu is None or stored not in _PLAIN:
+            continue
+        kind = stored_name(meta[key].dtype)
+        found[name] = _OnGpu(batch, later, gpu, kind if kind in _FLOATS and stored in _FLOATS else stored)
+    return found
+
+
 # Threads of transformers that make tensors ready.
 _THREADS = min(4, os.cpu_count() or 4)
 
@@ -205,15 +293,19 @@ _THREADS = min(4, os.cpu_count() or 4)
 def private_need(model: Any, tensors: dict, device_map: Any) -> int:
     """The most private host memory that the load of `tensors` takes, in bytes. On the CPU those are
     private that are stacked, or stored in another dtype than the model's; the others are mapped.
-    Stacks for other devices pass through host memory, one for each thread. Where transformers
-    renames a tensor, it counts as mapped."""
+    Stacks for other devices pass through host memory, one for each thread; what is read straight to
+    GPUs passes through staging. Where transformers renames a tensor, it counts as mapped."""
     private = 0
     passing = []
+    staged = 0
     for name, wanted in model.state_dict().items():
         tensor = tensors.get(name)
         if tensor is None:
             continue
         size = wanted.numel() * wanted.element_size()
+        if isinstance(tensor, _OnGpu):
+            staged += size
+            continue
         on_cpu = place_of(name, wanted, device_map) == "cpu"
         stacked = isinstance(tensor, _Stacked)
         dtype = str(wanted.dtype).removeprefix("torch.")
@@ -221,4 +313,4 @@ def private_need(model: Any, tensors: dict, device_map: Any) -> int:
             private += size
         elif stacked:
             passing.append(size)
-    return private + sum(sorted(passing)[-_THREADS:])
+    return private + sum(sorted(passing)[-_THREADS:]) + min(staged, _into.STAGING)

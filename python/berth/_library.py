@@ -44,7 +44,7 @@ class LoadOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64),
         ("memory", c_uint32),
-        ("reserved", c_uint32),
+        ("emulate", c_uint32),
         ("dtype", c_char_p),
         ("io", c_char_p),
         ("staging", c_uint64),
@@ -63,6 +63,7 @@ class Target(ctypes.Structure):
         ("dtype", c_char_p),
         ("start", POINTER(c_uint64)),
         ("size", POINTER(c_uint64)),
+        ("stream", c_void_p),
     ]
 
 
@@ -109,6 +110,7 @@ _SIGNATURES = {
             POINTER(ErrorStruct),
         ],
     ),
+    "berth_gpu_count": (c_int32, []),
     "berth_plan_make": (
         c_int32,
         [c_char_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p), POINTER(ErrorStruct)],

@@ -14,10 +14,11 @@ import weakref
 from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Iterator, Sequence, Union
 
+from . import _into
 from ._errors import Error, UsageError
 from ._library import MEMORY_MAP, MEMORY_PRIVATE, LoadOptions, TensorStruct, call, library, texts
 from ._progress import interruptible
-from ._tensors import Handed, stored_name, to_numpy, to_torch
+from ._tensors import TORCH_NAMES, Handed, stored_name, to_numpy, to_torch
 
 if TYPE_CHECKING:
     import torch
@@ -174,8 +175,9 @@ def load_file(
 
     Args:
         filename: a path, or several whose tensors have different names.
-        device: where the tensors are to be, as torch names it. What is not "cpu" is copied there by
-            torch, tensor by tensor.
+        device: where the tensors are to be, as torch names it. Berth reads straight into memory of
+            CUDA GPUs that torch allocates; to other devices, and where Berth finds no CUDA, torch
+            copies tensor by tensor.
         memory: "mmap" maps the file copy-on-write, so that bytes are read when they are first
             touched; tensors that are not aligned in the file are read at once. "private" reads all
             of it now, into memory of the process: quicker where all of it will be touched.
@@ -192,6 +194,12 @@ def load_file(
     """
     files = Files(_paths(filename))
     everything = range(len(files.names))
+    gpu = None if _is_cpu(device) else _into.gpu_of(device)
+    if gpu is not None and all(name in TORCH_NAMES for name in files.dtypes()):
+        tensors = _load_to_gpu(files, gpu, dtype, show_progress)
+        names = files.names
+        files.close()
+        return dict(zip(names, tensors))
     handed = files.load(everything, True, memory, dtype, show_progress)
     occurring = files.dtypes() if dtype is None else files.dtypes() | {stored_name(dtype)}
     tensors = to_torch(handed, occurring, files.info(everything, dtype))
@@ -200,6 +208,21 @@ def load_file(
     if not _is_cpu(device):
         tensors = [tensor.to(device) for tensor in tensors]
     return dict(zip(names, tensors))
+
+
+def _load_to_gpu(files: Files, gpu: int, dtype: Any, show_progress: bool) -> list:
+    """All tensors, in memory of a GPU that torch allocates."""
+    info = files.info(range(len(files.names)), dtype)
+    wanted = []
+    for i in range(len(files.names)):
+        kind, shape, _ = info(i)
+        if kind == "F4":  # torch's type holds two of them
+            shape = (*shape[:-1], shape[-1] // 2)
+        tensor = _into.empty(shape, kind, gpu)
+        wanted.append((tensor, kind, ((i, 0, tensor.numel()),)))
+    targets = _into.targets_of(wanted)
+    interruptible(lambda watch: _into.fill(files, targets, watch), show_progress)
+    return [tensor for tensor, _, _ in wanted]
 
 
 def _is_cpu(device: Any) -> bool:
