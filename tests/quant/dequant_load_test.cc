@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -274,7 +275,7 @@ TEST_P(GroupedLoad, PlansAndHoldsAboutWhatIsStored) {
 // A device that makes tiles as a GPU does.
 class TilingDevice final : public DeviceSink {
  public:
-  TilingDevice(std::unique_ptr<DeviceSink> inner, std::size_t& stretches)
+  TilingDevice(std::unique_ptr<DeviceSink> inner, std::atomic<std::size_t>& stretches)
       : inner_(std::move(inner)), stretches_(stretches) {}
   std::byte* memory() const override { return inner_->memory(); }
   std::shared_ptr<void> memory_owner() const override { return inner_->memory_owner(); }
@@ -298,12 +299,12 @@ class TilingDevice final : public DeviceSink {
 
  private:
   std::unique_ptr<DeviceSink> inner_;
-  std::size_t& stretches_;
+  std::atomic<std::size_t>& stretches_;  // of all devices
   std::mutex mutex_;
 };
 
 TEST_P(GroupedLoad, MakesTheSameTilesOnAGpu) {
-  std::size_t stretches = 0;
+  std::atomic<std::size_t> stretches{0};
   LoadEnvironment environment;
   environment.wrap_sink = [&](std::unique_ptr<DeviceSink> sink, const DeviceLedger& device) {
     if (device.kind != DeviceKind::kCuda) return sink;
