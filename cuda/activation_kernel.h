@@ -36,6 +36,9 @@ __global__ void activation_kernel(PackedInput x, std::size_t groups, ActivationG
   }
 }
 
+// Groups of threads whose threads loop over what is left: enough to fill any GPU.
+constexpr unsigned kMostGroups = 4096;
+
 inline unsigned groups_of_threads(std::size_t units, std::size_t each) {
   return static_cast<unsigned>((units + each - 1) / each);
 }

@@ -157,7 +157,6 @@ void run_grouped_rows(const GroupedMatrix& matrix, const RowChoice& rows, const 
                       const Launch& launch) {
   require_whole_groups(matrix);
   if (rows.count == 0) return;
-  constexpr unsigned kMostGroups = 4096;  // enough to fill any GPU; threads loop over the rest
   const unsigned wanted =
       groups_of_threads(row_elements(rows.count, matrix.columns), kGroupedThreads);
   with_code(matrix.tile.code, [&](auto tag) {

@@ -115,7 +115,6 @@ __global__ void rows_kernel(const Byte* matrix, std::size_t row_bytes, std::size
 
 // `launch(groups, kernel, arguments...)` runs a kernel with so many groups of kThreads threads, one
 // kernel after another.
-
 template <class Block, int kPositions, int kRows, class Launch>
 void run_product(const ProductJob& job, const Launch& launch) {
   const auto together = static_cast<std::size_t>(kWarps / warps_of_row(job.steps));
@@ -166,7 +165,6 @@ void run_rows(const PackedMatrix& matrix, const std::int64_t* ids, std::size_t c
               const PackedOutput& to, const Launch& launch) {
   require_whole_blocks(matrix);
   if (count == 0) return;
-  constexpr unsigned kMostGroups = 4096;  // enough to fill any GPU; threads loop over the rest
   const std::size_t elements = count * matrix.columns;
   const unsigned wanted = groups_of_threads(elements, kThreads);
   with_block(matrix.format, [&](auto block) {
