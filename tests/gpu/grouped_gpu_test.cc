@@ -10,32 +10,16 @@
 #include "cuda/device.h"
 #include "cuda/group_tiling.h"
 #include "cuda/grouped_product.h"
+#include "tests/gpu/gpu_memory.h"
 #include "tests/kernels/grouped_matrix.h"
 #include "tests/kernels/packed_matrix.h"
 
 namespace berth::testing {
 namespace {
 
-class GroupedGpu : public ::testing::TestWithParam<GroupedCase> {
+class GroupedGpu : public ::testing::TestWithParam<GroupedCase>, protected GpuMemory {
  protected:
-  void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no usable GPU on this machine";
-    ASSERT_TRUE(has_packed_kernels(0)) << "the GPU is older than what is compiled for";
-    stream_ = CopyStream(0);
-  }
-
-  DeviceArena on_device(const void* data, std::size_t bytes) {
-    DeviceArena arena(0, bytes);
-    stream_.copy_to_device(arena.data(), data, bytes);
-    stream_.synchronize();
-    return arena;
-  }
-  std::vector<std::byte> on_host(const DeviceArena& arena, std::size_t bytes) {
-    std::vector<std::byte> host(bytes);
-    stream_.copy_to_host(host.data(), arena.data(), bytes);
-    stream_.synchronize();
-    return host;
-  }
+  void SetUp() override { begin(); }
 
   void compare(std::size_t rows, std::size_t groups, std::size_t positions, FloatFormat format) {
     const std::size_t columns = groups * GetParam().group;
@@ -59,7 +43,6 @@ class GroupedGpu : public ::testing::TestWithParam<GroupedCase> {
   }
 
   std::mt19937 random_{61};
-  CopyStream stream_;
 };
 
 TEST_P(GroupedGpu, ProductsGiveTheBitsOfTheEmulation) {

@@ -16,37 +16,18 @@
 #include "runtime/load/offload.h"
 #include "tests/error_of.h"
 #include "tests/load/late_device.h"
+#include "tests/load/passing_device.h"
 #include "tests/load/support.h"
 
 namespace berth {
 namespace {
 
 using ::testing::AllOf;
+using testing::FailingDevice;
 using ::testing::HasSubstr;
 using testing::LateDevice;
 using testing::TempFolder;
 using testing::TestTensor;
-
-// Fails at the n-th copy.
-class FailingDevice final : public DeviceSink {
- public:
-  FailingDevice(std::unique_ptr<DeviceSink> inner, int after)
-      : inner_(std::move(inner)), left_(after) {}
-  std::byte* memory() const override { return inner_->memory(); }
-  std::shared_ptr<void> memory_owner() const override { return inner_->memory_owner(); }
-  void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
-    if (--left_ < 0) throw Error("copying to device 0: an illegal memory access was encountered");
-    inner_->copy(jobs, slot);
-  }
-  bool done(std::uint32_t slot) override { return inner_->done(slot); }
-  void wait(std::uint32_t slot) override { inner_->wait(slot); }
-  void finish() override { inner_->finish(); }
-  void drain() noexcept override { inner_->drain(); }
-
- private:
-  std::unique_ptr<DeviceSink> inner_;
-  std::atomic<int> left_;
-};
 
 class DeviceFaults : public ::testing::Test {
  protected:

@@ -18,6 +18,7 @@
 #include "runtime/load/tensor_memory.h"
 #include "tests/error_of.h"
 #include "tests/load/late_device.h"
+#include "tests/load/passing_device.h"
 #include "tests/load/support.h"
 
 namespace berth {
@@ -250,26 +251,11 @@ TEST(LoadIntoErrors, OfADeviceLeaveNothingBehind) {
   LoadOptions options;
   options.emulate = true;
   options.staging = 256u << 10;
-  class Failing final : public DeviceSink {
-   public:
-    explicit Failing(std::unique_ptr<DeviceSink> inner) : inner_(std::move(inner)) {}
-    std::byte* memory() const override { return inner_->memory(); }
-    std::shared_ptr<void> memory_owner() const override { return nullptr; }
-    void copy(std::span<const CopyJob>, std::uint32_t) override {
-      throw Error("copying to device 1000: an illegal memory access was encountered");
-    }
-    bool done(std::uint32_t) override { return true; }
-    void wait(std::uint32_t) override {}
-    void finish() override {}
-    void drain() noexcept override {}
-
-   private:
-    std::unique_ptr<DeviceSink> inner_;
-  };
   for (const bool late : {false, true}) {
     LoadEnvironment environment;
     environment.wrap_sink = [&](std::unique_ptr<DeviceSink> sink, const DeviceLedger&) {
-      std::unique_ptr<DeviceSink> failing = std::make_unique<Failing>(std::move(sink));
+      std::unique_ptr<DeviceSink> failing =
+          std::make_unique<testing::FailingDevice>(std::move(sink), 0);
       return late ? std::make_unique<testing::LateDevice>(std::move(failing)) : std::move(failing);
     };
     const testing::Held before = testing::held();

@@ -32,6 +32,7 @@
 #include "runtime/quant/table_cache.h"
 #include "runtime/verify/checksums.h"
 #include "tests/error_of.h"
+#include "tests/load/passing_device.h"
 #include "tests/load/support.h"
 #include "tests/model/quantized_layers.h"
 #include "tests/quant/quantized_forms.h"
@@ -273,17 +274,15 @@ TEST_P(GroupedLoad, PlansAndHoldsAboutWhatIsStored) {
 }
 
 // A device that makes tiles as a GPU does.
-class TilingDevice final : public DeviceSink {
+class TilingDevice final : public testing::PassingDevice {
  public:
   TilingDevice(std::unique_ptr<DeviceSink> inner, std::atomic<std::size_t>& stretches)
-      : inner_(std::move(inner)), stretches_(stretches) {}
-  std::byte* memory() const override { return inner_->memory(); }
-  std::shared_ptr<void> memory_owner() const override { return inner_->memory_owner(); }
+      : PassingDevice(std::move(inner)), stretches_(stretches) {}
   void copy(std::span<const CopyJob> jobs, std::uint32_t slot) override {
     const std::scoped_lock lock(mutex_);  // a stream does one after the other
     for (const CopyJob& job : jobs) {
       if (job.tables == nullptr || !is_block_format(job.dtype)) {
-        inner_->copy({&job, 1}, slot);
+        PassingDevice::copy({&job, 1}, slot);
         continue;
       }
       ++stretches_;
@@ -292,13 +291,8 @@ class TilingDevice final : public DeviceSink {
                            memory() + job.to);
     }
   }
-  bool done(std::uint32_t slot) override { return inner_->done(slot); }
-  void wait(std::uint32_t slot) override { inner_->wait(slot); }
-  void finish() override { inner_->finish(); }
-  void drain() noexcept override { inner_->drain(); }
 
  private:
-  std::unique_ptr<DeviceSink> inner_;
   std::atomic<std::size_t>& stretches_;  // of all devices
   std::mutex mutex_;
 };
