@@ -4,6 +4,7 @@ build/; against an installed package where BERTH_INSTALLED is set."""
 import gc
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -48,3 +49,22 @@ def held():
             break
         os.sched_yield()
     assert count() == before
+
+
+@pytest.fixture
+def ctrl_c_while_reading(monkeypatch):
+    """A Ctrl-C comes with the first report of a load's progress. Gives a list that has an entry once
+    it has come."""
+    from berth import _progress
+
+    pressed = []
+    report = _progress.Watch._report
+
+    def press(watch, *arguments):
+        if not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return report(watch, *arguments)
+
+    monkeypatch.setattr(_progress.Watch, "_report", press)
+    return pressed

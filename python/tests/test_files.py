@@ -5,7 +5,6 @@ import gc
 import json
 import os
 import pathlib
-import signal
 import struct
 import threading
 
@@ -15,7 +14,6 @@ import safetensors.torch
 import torch
 
 import berth
-from berth import _progress
 
 from conftest import anonymous_bytes
 
@@ -338,19 +336,10 @@ def test_too_large_for_this_machine(tmp_path, held):
         berth.load_file(path, memory="private")
 
 
-def test_ctrl_c_stops_a_load(tmp_path, monkeypatch, held):
+def test_ctrl_c_stops_a_load(tmp_path, ctrl_c_while_reading, held):
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file({"w": torch.randn(4 << 20)}, path)
-    pressed = []
-    report = _progress.Watch._report
-
-    def press(watch, *arguments):
-        if not pressed:
-            pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
-        return report(watch, *arguments)
-
-    monkeypatch.setattr(_progress.Watch, "_report", press)
+    pressed = ctrl_c_while_reading
     with pytest.raises(KeyboardInterrupt):
         berth.load_file(path, memory="private")
         threading.Event().wait(10)  # the signal is on its way, should the load have been quicker

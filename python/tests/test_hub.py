@@ -4,7 +4,6 @@ bit."""
 import inspect
 import json
 import os
-import signal
 import threading
 import types
 import warnings
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 import berth
-from berth import _checkpoint, _progress, hub
+from berth import _checkpoint, hub
 from berth.files import Files
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
@@ -405,21 +404,10 @@ def test_a_model_of_the_local_cache_by_its_id(tmp_path, monkeypatch):
     )
 
 
-
-
-def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, held):
+def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, ctrl_c_while_reading, held):
     """KeyboardInterrupt comes when nothing reads any more, and nothing stays behind."""
     make(tmp_path, "qwen3_moe")
-    pressed = []
-    report = _progress.Watch._report
-
-    def press(watch, *arguments):
-        if not pressed:
-            pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
-        return report(watch, *arguments)
-
-    monkeypatch.setattr(_progress.Watch, "_report", press)
+    pressed = ctrl_c_while_reading
     with pytest.raises(KeyboardInterrupt):
         berth.from_pretrained(tmp_path)
         threading.Event().wait(10)  # the signal is on its way, should the load have been quicker
