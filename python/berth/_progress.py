@@ -49,19 +49,24 @@ def _make_bar(total: int):
 
 def interruptible(work: Callable[[Watch], T], show_progress: bool) -> T:
     """Runs work(watch) so that Ctrl-C stops it: KeyboardInterrupt is raised when the load has ended
-    and its threads are gone.
+    and its threads are gone."""
+    watch = Watch(show_progress)
+    try:
+        return run_watched(work, watch)
+    finally:
+        watch.close()
+
+
+def run_watched(work: Callable[[Watch], T], watch: Watch) -> T:
+    """The same with a watch of the caller's.
 
     Python looks at signals on its main thread, between its own instructions: never while that
     thread is in a call of the library. So where this is called on the main thread, the call is made
     on another one.
     """
-    watch = Watch(show_progress)
-    try:
-        if threading.current_thread() is not threading.main_thread():
-            return work(watch)
-        return _on_a_thread(work, watch)
-    finally:
-        watch.close()
+    if threading.current_thread() is not threading.main_thread():
+        return work(watch)
+    return _on_a_thread(work, watch)
 
 
 def _on_a_thread(work: Callable[[Watch], T], watch: Watch) -> T:

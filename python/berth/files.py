@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence, Union
 from . import _into
 from ._errors import Error, UsageError
 from ._library import MEMORY_MAP, MEMORY_PRIVATE, LoadOptions, TensorStruct, call, library, texts
-from ._progress import interruptible
+from ._progress import Watch, interruptible, run_watched
 from ._tensors import TORCH_NAMES, Handed, stored_name, to_numpy, to_torch
 
 if TYPE_CHECKING:
@@ -87,6 +87,18 @@ class Files:
         """In memory, in the stored dtype."""
         return self._tensors[i].bytes
 
+    def is_mappable(self, i: int) -> bool:
+        """Whether a tensor surely needs no reading to be handed out as it is stored: others may stand
+        in another order, or not be aligned."""
+        tensor = self._tensors[i]
+        count = 1
+        for extent in tensor.shape[: tensor.rank]:
+            count *= extent
+        if count == 0 or tensor.begin * count % tensor.bytes != 0:
+            return False
+        path = library().berth_file(self._handle, tensor.file)
+        return path.endswith(b".safetensors")
+
     def paths(self) -> Iterator[str]:
         for i in range(len(self._tensors) or 1):
             path = library().berth_file(self._handle, i)
@@ -105,8 +117,9 @@ class Files:
         return {ctypes.string_at(pointer).decode() for pointer in pointers}
 
     def load(self, indices: Sequence[int], all_of_it: bool, memory: str, dtype: Any,
-             show_progress: bool) -> Handed:
-        """Tensors as Berth hands them out. With `all_of_it`, `indices` are 0, 1, 2, ..."""
+             show_progress: bool, watch: Union[Watch, None] = None) -> Handed:
+        """Tensors as Berth hands them out. With `all_of_it`, `indices` are 0, 1, 2, ...; a `watch` of
+        the caller's can stop the load."""
         if memory not in _MEMORY:
             raise UsageError(f"memory={memory!r}: is neither 'mmap' nor 'private'")
         count = len(indices)
@@ -123,6 +136,8 @@ class Files:
                  handed.pointers, None)
             return handed
 
+        if watch is not None:
+            return run_watched(work, watch)
         # What cannot be mapped is read: of a whole file that may be much.
         if memory == "mmap" and dtype is None and not all_of_it:
             return work()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import os
 import sys
@@ -89,6 +90,19 @@ def _takes(function: Any, arguments: list) -> bool:
     return names[: len(arguments)] == arguments
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps Python from looking for cycles meanwhile. A load makes many objects that all stay, which
+    Python takes for a reason to look at every object of the process: 150 ms where torch is loaded."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _loading(plain: Any) -> Any:
     @functools.wraps(plain)
     def load(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any,
@@ -106,14 +120,17 @@ def _loading(plain: Any) -> Any:
             warnings.warn(f"{type(model).__name__}: loaded without Berth: {why}", stacklevel=3)
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
         source = Source(files)
-        with PeakSampler() as sampler:
+        with _no_collection(), PeakSampler() as sampler:
             try:
-                ours = state_dict_of(model, source, load_config)
-                planned = private_need(model, ours, load_config.device_map)
+                meta = model.state_dict()
+                ours = state_dict_of(model, meta, source, load_config)
+                planned = private_need(meta, ours, load_config.device_map)
                 result = plain(model, ours, checkpoint_files, load_config, *rest, **more)
             finally:
                 source.end()
-        model.berth_report = report_of(model, planned, sampler, load_config.device_map)
+        model.berth_report = report_of(
+            model, planned, sampler, load_config.device_map, source.mappings
+        )
         return result
 
     load.berth_plain = plain

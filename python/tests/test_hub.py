@@ -161,7 +161,7 @@ def test_experts_are_read_into_their_stack(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(
         _checkpoint._Mapped,
         "__getitem__",
-        lambda self, key: mapped.append(self._files.names[self._index]) or index(self, key),
+        lambda self, key: mapped.append(self._files.names[self.index]) or index(self, key),
     )
     with berth.transformers():
         model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "in")
@@ -275,8 +275,9 @@ def test_what_a_mixture_takes_is_known_before(tmp_path, dtype, size):
     if dtype == "auto":
         assert report.planned_peak == experts and report.mapped == others
     else:
-        # transformers renames the gates, so they are left out of what was planned.
-        assert experts + 0.9 * others < report.planned_peak <= experts + others
+        # transformers renames the gates, so they are left out of what was planned; what is
+        # converted passes through staging.
+        assert experts + 0.9 * others < report.planned_peak <= experts + 2 * others
         assert report.mapped == 0
 
 
