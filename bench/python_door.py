@@ -29,12 +29,12 @@ class Group:
     """Arms that do the same, Berth's first. `cold`: whether they are measured cold, too."""
 
     def __init__(self, title, preset, names, cold=True, on_gpu=False):
-        self.title, self.preset, self.names = title, preset, names
+        self.title, self.preset, self.names = title, preset.split(), names
         self.states, self.on_gpu = (["cold", "warm"] if cold else ["warm"]), on_gpu
         self.arms = {}
 
     def measure(self, repetitions):
-        folder = h.checkpoint(self.preset)
+        folder = h.checkpoint(*self.preset)
         files = sorted(folder.glob("*.safetensors"))
         prepare = {"cold": lambda: h.make_cold(files), "warm": lambda: h.make_warm(files)}
         for state in self.states:
@@ -76,6 +76,12 @@ PRIVATE = Group("load_file, 2.47 GB, private", "bf16-2.5gb", {
     "Run:ai + clone": "runai_private", "fastsafetensors": "fastsafetensors_private"})
 DENSE = Group("from_pretrained, 2.47 GB, mapped and touched", "bf16-2.5gb", {
     "berth.from_pretrained": "berth_model", "transformers": "transformers_model"})
+CONVERTED = Group("load_file, 4.94 GB of float32 to bfloat16", "bf16-2.5gb --dtype=float32", {
+    "berth.load_file(dtype=)": "berth_converted", "safetensors + to()": "safetensors_converted"})
+CONVERTED_MODEL = Group("from_pretrained, 4.94 GB of float32 to bfloat16",
+                        "bf16-2.5gb --dtype=float32", {
+                            "berth.from_pretrained": "berth_converted_model",
+                            "transformers": "transformers_converted_model"})
 MIXTURE = Group("from_pretrained, a mixture of 1.44 GB", "mixture-1.4gb", {
     "berth.from_pretrained": "berth_model", "transformers": "transformers_model"})
 OFFLOADED = Group("one token through 30 layers on the disk", "small", {
@@ -101,6 +107,10 @@ def verdicts():
                   DENSE.times("transformers"), 1),
         h.verdict("2.47 GB by from_pretrained, cold: times transformers",
                   DENSE.times("transformers", "cold"), 1),
+        h.verdict("float32 to bfloat16 by load_file, warm: times safetensors",
+                  CONVERTED.times("safetensors + to()"), 1),
+        h.verdict("float32 to bfloat16 by from_pretrained, warm: times transformers",
+                  CONVERTED_MODEL.times("transformers"), 1),
         h.verdict("mixture, warm: times transformers", MIXTURE.times("transformers"), 2),
         h.verdict("mixture, warm: private peak over the weights", mixture_peak, 1.05,
                   at_least=False),
@@ -112,7 +122,7 @@ def main(options, out):
     h.build_tools()
     if not os.path.exists(os.environ.get("BERTH_LIBRARY", h.ROOT / LIBRARY)):
         raise h.Unavailable(f"{LIBRARY} is not built (scripts/build berth_c)")
-    groups = [MANY, PRIVATE, DENSE, MIXTURE, OFFLOADED]
+    groups = [MANY, PRIVATE, DENSE, CONVERTED, CONVERTED_MODEL, MIXTURE, OFFLOADED]
     if h.machine()["gpus"]:
         groups.append(GPU)
     for group in groups:

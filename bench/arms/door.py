@@ -67,6 +67,19 @@ def berth_private(folder):
     timed_tensors(folder, lambda: load_file(folder, memory="private"))
 
 
+def safetensors_converted(folder):
+    import safetensors.torch
+    import torch
+    timed_tensors(folder, lambda: {name: tensor.to(torch.bfloat16) for file in files_of(folder)
+                                   for name, tensor in safetensors.torch.load_file(file).items()})
+
+
+def berth_converted(folder):
+    import torch
+    load_file = berth().load_file
+    timed_tensors(folder, lambda: load_file(folder, dtype=torch.bfloat16))
+
+
 def fastsafetensors_private(folder):
     import torch  # noqa: F401
     from fastsafetensors import SafeTensorsFileLoader, SingleGroup
@@ -123,6 +136,17 @@ def berth_model(folder):
     timed_model(folder, lambda hf: module.from_pretrained(folder, device_map=None))
 
 
+def transformers_converted_model(folder):
+    timed_model(folder, lambda hf: hf.AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16"))
+
+
+def berth_converted_model(folder):
+    module = berth()
+    module.from_pretrained  # noqa: B018
+    timed_model(folder, lambda hf: module.from_pretrained(folder, device_map=None,
+                                                          dtype="bfloat16"))
+
+
 def transformers_gpu(folder):
     timed_model(folder, lambda hf: hf.AutoModelForCausalLM.from_pretrained(
         folder, device_map={"": 0}), "cuda:0")
@@ -175,7 +199,8 @@ def berth_offloaded(folder):
 
 ARMS = {f.__name__: f for f in (
     safetensors_mapped, berth_mapped, safetensors_private, berth_private, fastsafetensors_private,
-    runai_private, transformers_model, berth_model, transformers_gpu, berth_gpu,
+    runai_private, safetensors_converted, berth_converted, transformers_model, berth_model,
+    transformers_converted_model, berth_converted_model, transformers_gpu, berth_gpu,
     accelerate_offloaded, berth_offloaded)}
 
 if __name__ == "__main__":
