@@ -20,4 +20,9 @@ inline constexpr int kInstanceShare = 24;
 inline constexpr int kInstanceShare = 1;
 #endif
 
+// Whether a test that counts its instances in `turn` tries the next one: each of `share` in turn.
+constexpr bool is_its_turn(unsigned& turn, int share = kInstanceShare) {
+  return turn++ % static_cast<unsigned>(share) == 0;
+}
+
 }  // namespace berth
