@@ -155,6 +155,12 @@ typedef struct berth_target {
  * in this build. Their numbers are CUDA's, from 0 on. */
 BERTH_C_API int32_t berth_gpu_count(void);
 
+/* The bytes of host memory that this process can take now without swapping: what is free, and file
+ * cache that the kernel can drop, within every limit of the process's control groups. 0: unknown.
+ * berth_load() compares private memory with it by itself; before a load into memory of the caller,
+ * whoever allocates that memory can. */
+BERTH_C_API uint64_t berth_free_host_memory(void);
+
 /* Loads tensors, or boxes of them, into memory that the caller owns. Targets must not overlap.
  * Every byte of the files that is needed is read once, also where several targets need it, except
  * between files that are in the page cache and files that are not. On an error what is in the

@@ -111,6 +111,7 @@ _SIGNATURES = {
         ],
     ),
     "berth_gpu_count": (c_int32, []),
+    "berth_free_host_memory": (c_uint64, []),
     "berth_plan_make": (
         c_int32,
         [c_char_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p), POINTER(ErrorStruct)],

@@ -14,6 +14,7 @@
 #include "berth/machine.h"
 #include "cuda/device.h"
 #include "planner/base/quote.h"
+#include "planner/machine/cgroup.h"
 #include "planner/model/tree/tree_builder.h"
 #include "runtime/c/dlpack.h"
 #include "runtime/c/files.h"
@@ -345,6 +346,12 @@ berth_status berth_load(const berth_files* files, const uint32_t* tensors, size_
 }
 
 int32_t berth_gpu_count(void) { return cuda_device_count(); }
+
+uint64_t berth_free_host_memory(void) {
+  HostLimits memory = read_host_memory();
+  if (memory.total == 0) memory = kernel_memory();
+  return memory.available;
+}
 
 berth_status berth_load_into(const berth_files* files, const berth_target* targets, size_t count,
                              const berth_load_options* options, berth_load_report* report,

@@ -11,6 +11,7 @@
 #include <random>
 
 #include "berth/berth_c.h"
+#include "planner/machine/cgroup.h"
 #include "runtime/c/dlpack.h"
 #include "tests/load/support.h"
 
@@ -250,6 +251,11 @@ TEST(CTargets, MayBeShorterThanTheyAreNow) {
 }
 
 TEST(CTargets, AreOnGpusOfThisMachine) { EXPECT_GE(berth_gpu_count(), 0); }
+
+TEST(CMachine, HasFreeHostMemoryWithinWhatIsInstalled) {
+  EXPECT_GT(berth_free_host_memory(), 0u);
+  EXPECT_LE(berth_free_host_memory(), kernel_memory().total);
+}
 
 TEST(CFiles, AreOpenedTogether) {
   const TempFolder one;
