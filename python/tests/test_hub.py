@@ -405,9 +405,14 @@ def test_a_model_of_the_local_cache_by_its_id(tmp_path, monkeypatch):
     )
 
 
-def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, ctrl_c_while_reading, held):
+@pytest.fixture
+def loaded_once(tmp_path):
+    """A model that has been loaded: transformers keeps a thread for its bars from its first load on."""
+    berth.from_pretrained(make(tmp_path, "qwen3_moe"))
+
+
+def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, loaded_once, ctrl_c_while_reading, held):
     """KeyboardInterrupt comes when nothing reads any more, and nothing stays behind."""
-    make(tmp_path, "qwen3_moe")
     pressed = ctrl_c_while_reading
     with pytest.raises(KeyboardInterrupt):
         berth.from_pretrained(tmp_path)
