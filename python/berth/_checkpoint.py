@@ -3,11 +3,12 @@ and experts that transformers would stack, which are read straight into the stac
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, Union
 
 from . import _into
 from ._progress import Watch, run_watched
@@ -18,7 +19,7 @@ from .files import Files
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Source", "private_need", "state_dict_of"]
+__all__ = ["Source", "StateDict", "private_need"]
 
 
 class Source:
@@ -92,6 +93,11 @@ class _Mapped:
     def places(self) -> list:
         return [(self.index, 0, math.prod(self.shape))]
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it takes no private memory. What is not aligned in its file is read."""
+        return self._files.is_aligned(self.index)
+
     def __getitem__(self, key: Any) -> "torch.Tensor":
         tensor = self._source.map_one(self.index)
         return tensor if key is Ellipsis else tensor[key]
@@ -100,6 +106,8 @@ class _Mapped:
 class _Stacked:
     """Stored tensors that make up one, each at a place of its own in it. They are read there when
     it is known of which dtype it is to be."""
+
+    is_mapped = False
 
     def __init__(self, source: Source, places: list, shape: tuple):
         self._source, self.places = source, places
@@ -245,97 +253,180 @@ def _places(files: Files, by_pattern: dict, patterns: list, shape: tuple) -> Uni
     return found if row == shape[1] else None
 
 
-def state_dict_of(model: Any, meta: dict, source: Source, load_config: Any) -> dict:
-    """The checkpoint for transformers' converter: tensors by their stored names, but stacks of
-    experts by the names that they have in the model, whose state dict is `meta`."""
-    tensors: dict = {name: _Mapped(source, i) for i, name in enumerate(source.files.names)}
-    try:
-        stacked = _with_stacks(dict(tensors), model, meta, source, load_config)
-        found = _with_batch(stacked, model, meta, source, load_config)
-        source.map([each.index for each in found.values() if isinstance(each, _Mapped)])
-        return found
-    except (AttributeError, ImportError, TypeError) as error:
-        warnings.warn(
-            f"this version of transformers is not known: it stacks experts itself ({error})",
-            stacklevel=4,
-        )
-        return tensors
-
-
-def _with_stacks(tensors: dict, model: Any, meta: dict, source: Source, load_config: Any) -> dict:
+def _renamed(
+    names: Iterable[str], model: Any, meta: dict, load_config: Any
+) -> tuple[dict, list]:
+    """What transformers will make of stored names: for each its name in the model, and the pattern
+    of the converter that takes it, or None. Its rules remember what they have matched, and some go
+    by that; so copies are asked, in the order in which it asks. Returns these, too."""
     from transformers import core_model_loading as core
 
-    files = source.files
-    mapping = load_config.weight_mapping or []
-    converters = [entry for entry in mapping if isinstance(entry, core.WeightConverter)]
-    if not any(map(_stack_of, converters)):
-        return tensors
+    mapping = copy.deepcopy(load_config.weight_mapping or [])
     renamings = [entry for entry in mapping if isinstance(entry, core.WeightRenaming)]
-    by_source = {pattern: c for c in converters for pattern in c.source_patterns}
+    converters = [entry for entry in mapping if isinstance(entry, core.WeightConverter)]
+    found = {
+        name: core.rename_source_key(name, renamings, converters, model.base_model_prefix, meta)
+        for name in sorted(names, key=core.dot_natural_key)
+    }
+    return found, mapping
 
-    def renamed(name: str) -> tuple:
-        return core.rename_source_key(name, renamings, converters, model.base_model_prefix, meta)
 
-    stacks: dict = {}
-    for name in sorted(files.names, key=core.dot_natural_key):
-        key, pattern = renamed(name)
-        if pattern is None or key not in meta or not _stack_of(by_source[pattern]):
+class StateDict(dict):
+    """The checkpoint for transformers' converter: tensors by their stored names, but stacks of
+    experts by the names that they have in the model.
+
+    Attributes:
+        meta: the model's own state dict, before anything is loaded.
+        targets: for each name, that of the tensor in the model and the pattern of the converter
+            that takes it, or None. Empty where all tensors are mapped as they are, and where this
+            version of transformers is not known.
+    """
+
+    def __init__(self, model: Any, source: Source, load_config: Any):
+        super().__init__((name, _Mapped(source, i)) for i, name in enumerate(source.files.names))
+        self.meta = model.state_dict()
+        self.targets: dict = {}
+        self._source, self._places = source, load_config.device_map or {}
+        self._converters = {
+            pattern: rule for rule in load_config.weight_mapping or []
+            if hasattr(rule, "operations") for pattern in rule.source_patterns
+        }
+        stored = dict(self)
+        try:
+            self._kept = _kept_dtypes(model, load_config)
+            if not self._is_all_mapped():
+                self.targets, used = _renamed(self, model, self.meta, load_config)
+                self._stack(model, load_config, used)
+                self._batch()
+        except (AttributeError, ImportError, TypeError) as error:
+            self.clear()
+            self.update(stored)
+            self.targets = {}
+            self._kept = lambda name: None
+            warnings.warn(
+                f"this version of transformers is not known: it stacks experts itself ({error})",
+                stacklevel=4,
+            )
+        source.map([each.index for name, each in self.items()
+                    if isinstance(each, _Mapped) and self._is_wanted(name)])
+
+    def _is_all_mapped(self) -> bool:
+        """The usual case, of which no names need be known: all of one dtype, and on the CPU."""
+        if self._converters:
+            return False
+        if any(_into.gpu_of(place) is not None for place in self._places.values()):
+            return False
+        stored = {TORCH_NAMES.get(each) for each in self._source.files.dtypes()}
+        return {_name_of(tensor.dtype) for tensor in self.meta.values()} == stored
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether transformers may ask for a tensor: not for those that the model lacks."""
+        return not self.targets or self.targets[name][0] in self.meta
+
+    def is_converted(self, name: str) -> bool:
+        """Whether transformers makes something else of a tensor of the checkpoint, which is then no
+        longer where it was."""
+        key, pattern = self.targets.get(name, (name, None))
+        if pattern is None:
+            return False
+        same_shape = key in self.meta and self[name].shape == tuple(self.meta[key].shape)
+        operations = self._converters[pattern].operations
+        return not all(_is_view(operation, same_shape) for operation in operations)
+
+    def dtype_of(self, name: str) -> str:
+        """What torch calls the dtype that a tensor of the checkpoint will have."""
+        key = self.targets.get(name, (name, None))[0]
+        if key in self.meta:
+            return _name_of(self._kept(key) or self.meta[key].dtype)
+        return TORCH_NAMES[self[name].get_dtype()]
+
+    def place_of(self, name: str) -> Union[int, str]:
+        """Where a tensor of the checkpoint goes: the number of a GPU, "cpu" or "disk"."""
+        key = self.targets.get(name, (name, None))[0]
+        return place_of(key, self.meta.get(key), self._places)
+
+    def _stack(self, model: Any, load_config: Any, used: list) -> None:
+        """Takes stacks in the place of their experts, where transformers then does just the same
+        with everything else."""
+        source = self._source
+        stacks = _stacks(self.targets, self.meta, source.files, self._converters)
+        if not stacks:
+            return
+        targets = {key: (key, None) for key in stacks}
+        taken = {index for places in stacks.values() for index, _, _ in places}
+        targets.update(
+            (name, target) for name, target in self.targets.items() if self[name].index not in taken
+        )
+        found, used_then = _renamed(targets, model, self.meta, load_config)
+        if found != targets or any(_newly_used(used, used_then)):
+            return
+        for index in taken:
+            del self[source.files.names[index]]
+        for key, places in stacks.items():
+            self[key] = _Stacked(source, places, tuple(self.meta[key].shape))
+        self.targets = targets
+        # What matched experts counts as used: transformers saves a model by that.
+        for entry, copied in zip(load_config.weight_mapping, used):
+            if getattr(copied, "_was_used", False):
+                entry._was_used = True
+
+    def _batch(self) -> None:
+        """What a GPU gets unchanged but for its dtype is read straight into its memory, and what the
+        CPU gets in another dtype than the stored one is converted while it is read."""
+        batch = _Batch(self._source)
+        for name, (key, pattern) in self.targets.items():
+            later = self[name]
+            stored = later.get_dtype()
+            if pattern is not None or key not in self.meta or stored not in _PLAIN:
+                continue
+            place = self.place_of(name)
+            gpu = _into.gpu_of(place)
+            kind = stored_name(self.dtype_of(name))
+            if kind not in _FLOATS or stored not in _FLOATS:
+                kind = stored
+            converted = gpu is None and place == "cpu" and kind != stored
+            if gpu is not None or (converted and isinstance(later, _Mapped)):
+                self[name] = _InBatch(batch, later, gpu, kind)
+
+
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _newly_used(before: list, now: list) -> Iterator[bool]:
+    """Whether a rule of transformers has matched now, and had not before."""
+    for one, other in zip(before, now):
+        yield getattr(other, "_was_used", False) and not getattr(one, "_was_used", False)
+
+
+def _stacks(targets: dict, meta: dict, files: Files, by_source: dict) -> dict:
+    """The stacks that can be read in one piece: their names in the model, and where each expert
+    begins and how many elements it has. `by_source` are the converters by their patterns."""
+    stackers = {pattern for pattern, converter in by_source.items() if _stack_of(converter)}
+    if not stackers:
+        return {}
+    sources: dict = {}  # by the name in the model: indices by pattern
+    left: set = set()  # what else makes up a tensor of the model is for transformers to say
+    for name, (key, pattern) in targets.items():
+        if pattern in stackers and key in meta and files.dtype(files.index(name)) in _FLOATS:
+            sources.setdefault(key, {}).setdefault(pattern, []).append(files.index(name))
+        else:
+            left.add(key)
+    found = {}
+    for key, indices in sources.items():
+        of = {id(by_source[pattern]): by_source[pattern] for pattern in indices}
+        if key in left or key in targets or len(of) != 1:
             continue
-        stacks.setdefault((key, id(by_source[pattern])), (by_source[pattern], {}))[1].setdefault(
-            pattern, []
-        ).append(name)
-    for (key, _), (converter, names) in stacks.items():
-        indices = {p: [files.index(name) for name in all_of] for p, all_of in names.items()}
+        (converter,) = of.values()
         places = _places(files, indices, list(converter.source_patterns), tuple(meta[key].shape))
-        if places is None or key in tensors or renamed(key) != (key, None):
-            continue  # transformers knows what to do, or to say
-        for all_of in names.values():
-            for name in all_of:
-                del tensors[name]
-        tensors[key] = _Stacked(source, places, tuple(meta[key].shape))
-    return tensors
+        if places is not None:
+            found[key] = places
+    return found
 
 
 # What needs no care on its way to a GPU: one element of the file is one of torch's.
 _FLOATS = frozenset("F16 BF16 F32 F64".split())
 _PLAIN = _FLOATS | frozenset("BOOL U8 I8 I16 I32 I64".split())
-
-
-def _with_batch(tensors: dict, model: Any, meta: dict, source: Source, load_config: Any) -> dict:
-    """The same, where what a GPU gets unchanged but for its dtype is read straight into its memory,
-    and what the CPU gets in another dtype than the stored one is converted while it is read."""
-    from transformers import core_model_loading as core
-
-    places = load_config.device_map or {}
-    if all(_into.gpu_of(place) is None for place in places.values()):
-        dtypes = {TORCH_NAMES.get(stored) for stored in source.files.dtypes()}
-        if {str(tensor.dtype).removeprefix("torch.") for tensor in meta.values()} == dtypes:
-            return tensors  # the usual case: all of one dtype
-    mapping = load_config.weight_mapping or []
-    converters = [entry for entry in mapping if isinstance(entry, core.WeightConverter)]
-    renamings = [entry for entry in mapping if isinstance(entry, core.WeightRenaming)]
-    kept = _kept_dtypes(model, load_config)
-    batch = _Batch(source)
-    found: dict = {}
-    for name, later in tensors.items():
-        found[name] = later
-        stored = later.get_dtype()
-        if stored not in _PLAIN:
-            continue
-        key, pattern = core.rename_source_key(
-            name, renamings, converters, model.base_model_prefix, meta
-        )
-        if pattern is not None or key not in meta:
-            continue
-        place = place_of(key, meta[key], places)
-        gpu = _into.gpu_of(place)
-        kind = stored_name(kept(key) or meta[key].dtype)
-        if kind not in _FLOATS or stored not in _FLOATS:
-            kind = stored
-        converted = gpu is None and str(place) == "cpu" and kind != stored
-        if gpu is not None or (converted and isinstance(later, _Mapped)):
-            found[name] = _InBatch(batch, later, gpu, kind)
-    return found
 
 
 def _kept_dtypes(model: Any, load_config: Any) -> Callable[[str], Any]:
@@ -360,30 +451,60 @@ def _kept_dtypes(model: Any, load_config: Any) -> Callable[[str], Any]:
 _THREADS = min(4, os.cpu_count() or 4)
 
 
-def private_need(meta: dict, tensors: dict, device_map: Any) -> int:
-    """The most private host memory that the load of `tensors` takes, in bytes, for a model whose
-    state dict is `meta`. On the CPU those are
-    private that are stacked, or stored in another dtype than the model's; the others are mapped.
-    Stacks for other devices pass through host memory, one for each thread; what is read straight to
-    GPUs, or converted, passes through staging. Where transformers renames a tensor, it counts as
-    mapped."""
-    private = 0
-    passing = []
-    staged = 0
-    for name, wanted in meta.items():
-        tensor = tensors.get(name)
-        if tensor is None:
+def _is_view(operation: Any, same_shape: bool) -> bool:
+    """Whether what an operation of transformers gives is in the memory of what it is given, as far as
+    that is known. `same_shape`: whether that has the shape of the result."""
+    kind = type(operation).__name__
+    if kind in ("Chunk", "Split"):
+        return operation.dim == 0
+    if kind == "Transpose":  # of what may stand in either order
+        return same_shape and getattr(operation, "check_dims", False)
+    return kind == "Force16BytesAlignment"
+
+
+class _Need(NamedTuple):
+    """The host memory that a tensor takes: bytes that stay private, those that pass through on
+    their way to another device, those that go straight to a GPU, and those of what transformers
+    makes it of, which are there until it is made."""
+
+    private: int = 0
+    passing: int = 0
+    staged: int = 0
+    sources: int = 0
+
+
+def _need_of(tensor: Any, wanted: str, converted: bool, place: Any) -> _Need:
+    import torch
+
+    size = math.prod(tensor.shape) * getattr(torch, wanted).itemsize
+    if isinstance(tensor, _InBatch):
+        return _Need(private=0 if tensor.gpu is not None else size, staged=size)
+    if not converted and tensor.is_mapped and TORCH_NAMES.get(tensor.get_dtype()) == wanted:
+        return _Need()
+    sources = size if converted else 0
+    return _Need(private=size, sources=sources) if place == "cpu" else _Need(0, size, 0, sources)
+
+
+def private_need(tensors: StateDict) -> int:
+    """The most private host memory that the load of `tensors` takes, in bytes. On the CPU those are
+    private that are stacked or otherwise converted, stored in another dtype than the model's, or
+    not aligned in their file; the others are mapped. What is private and goes elsewhere passes
+    through host memory, one tensor for each thread; what is read straight to GPUs, or converted
+    while it is read, passes through staging. While transformers makes a tensor of others, those are
+    there, too."""
+    private = staged = 0
+    passing: dict = {}
+    sources: dict = {}
+    for name, tensor in tensors.items():
+        key, _ = tensors.targets.get(name, (name, None))
+        if tensors.targets and key not in tensors.meta:
             continue
-        size = wanted.numel() * wanted.element_size()
-        if isinstance(tensor, _InBatch):
-            staged += size
-            private += 0 if tensor.gpu is not None else size
-            continue
-        on_cpu = place_of(name, wanted, device_map) == "cpu"
-        stacked = isinstance(tensor, _Stacked)
-        dtype = str(wanted.dtype).removeprefix("torch.")
-        if on_cpu and (stacked or TORCH_NAMES.get(tensor.get_dtype()) != dtype):
-            private += size
-        elif stacked:
-            passing.append(size)
-    return private + sum(sorted(passing)[-_THREADS:]) + min(staged, _into.STAGING)
+        need = _need_of(
+            tensor, tensors.dtype_of(name), tensors.is_converted(name), tensors.place_of(name)
+        )
+        private += need.private
+        staged += need.staged
+        passing[key] = passing.get(key, 0) + need.passing
+        sources[key] = sources.get(key, 0) + need.sources
+    together = sum(sorted(passing.values())[-_THREADS:])
+    return private + together + 2 * max(sources.values(), default=0) + min(staged, _into.STAGING)

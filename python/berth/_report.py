@@ -108,8 +108,10 @@ def report_of(
     )
 
 
-def place_of(name: str, tensor: "torch.Tensor", device_map: Any) -> Union[int, str]:
-    place: Any = tensor.device if tensor.device.type != "meta" else "cpu"
+def place_of(
+    name: str, tensor: Union["torch.Tensor", None], device_map: Any
+) -> Union[int, str]:
+    place: Any = "cpu" if tensor is None or tensor.device.type == "meta" else tensor.device
     if device_map:
         path = name
         while path not in device_map and path:

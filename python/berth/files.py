@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import struct
 import weakref
@@ -87,14 +88,17 @@ class Files:
         """In memory, in the stored dtype."""
         return self._tensors[i].bytes
 
+    def is_aligned(self, i: int) -> bool:
+        """Whether a tensor begins in its file where its elements may."""
+        tensor = self._tensors[i]
+        count = math.prod(tensor.shape[: tensor.rank])
+        return count == 0 or tensor.begin * count % tensor.bytes == 0
+
     def is_mappable(self, i: int) -> bool:
         """Whether a tensor surely needs no reading to be handed out as it is stored: others may stand
         in another order, or not be aligned."""
         tensor = self._tensors[i]
-        count = 1
-        for extent in tensor.shape[: tensor.rank]:
-            count *= extent
-        if count == 0 or tensor.begin * count % tensor.bytes != 0:
+        if tensor.bytes == 0 or not self.is_aligned(i):
             return False
         path = library().berth_file(self._handle, tensor.file)
         return path.endswith(b".safetensors")

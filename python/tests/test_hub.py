@@ -62,11 +62,27 @@ def make(folder, kind, dtype=torch.float32, **saving):
     return folder
 
 
-def expect_same(load, **options):
-    """What `load` gives with Berth and without; returns the model that Berth loaded."""
+def rewrite(folder, change):
+    """Changes the tensors of a folder's safetensors file: change(tensors by name)."""
+    import safetensors.torch
+
+    file = folder / "model.safetensors"
+    weights = {name: tensor.clone() for name, tensor in berth.load_file(file).items()}
+    change(weights)
+    safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+
+
+def expect_same(load, why="", **options):
+    """What `load` gives without Berth and with it: both models. `why` is what Berth says where it
+    leaves the load to transformers."""
     plain, said = load(output_loading_info=True, **options)
-    with berth.transformers():
-        ours, also = load(output_loading_info=True, **options)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with berth.transformers():
+            ours, also = load(output_loading_info=True, **options)
+    left = [str(each.message) for each in warned if "without Berth" in str(each.message)]
+    assert len(left) == bool(why) and (not why or why in left[0]), left
+    assert hasattr(ours, "berth_report") == (not why)
     assert said == also
     theirs = plain.state_dict()
     assert list(ours.state_dict()) == list(theirs)
@@ -88,6 +104,16 @@ def expect_same_logits(plain, ours):
 
 def causal(folder):
     return lambda **options: transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+def causal_seeded(folder):
+    """For what is missing in the files, and made anew."""
+
+    def load(**options):
+        torch.manual_seed(1)
+        return causal(folder)(**options)
+
+    return load
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -139,6 +165,55 @@ def test_files_of_torch_are_the_same(tmp_path, kind, shards, dtype):
     assert ours.berth_report.after_load.keys() == {"cpu"}
 
 
+def change_torch_file(folder, change):
+    file = folder / "pytorch_model.bin"
+    weights = torch.load(file)
+    torch.save(change(weights), file)
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda weights: {**weights, "epoch": 3}, "'epoch' is no tensor"),
+        (lambda weights: {"state_dict": weights}, "'state_dict' is no tensor"),
+        (lambda weights: {name: t.t().contiguous().t() if t.dim() == 2 else t
+                          for name, t in weights.items()}, "do not stand one after another"),
+        (lambda weights: list(weights.values()), "pytorch_model.bin: "),
+    ],
+)
+def test_what_files_of_torch_hold_besides_is_left_to_transformers(tmp_path, change, why):
+    """It reports objects that stand beside tensors, and keeps how tensors are laid out."""
+    torch_files(make(tmp_path, "llama"), 1)
+    change_torch_file(tmp_path, change)
+    try:
+        causal(tmp_path)()
+    except Exception as error:
+        with pytest.warns(UserWarning, match=why), berth.transformers():
+            with pytest.raises(type(error)):
+                causal(tmp_path)()
+        return
+    plain, ours = expect_same(causal_seeded(tmp_path), why)
+    assert [t.stride() for t in ours.parameters()] == [t.stride() for t in plain.parameters()]
+
+
+def test_a_tensor_of_two_shards_is_that_of_the_last(tmp_path):
+    import safetensors.torch
+
+    make(tmp_path / "safetensors", "llama", max_shard_size="30KB")
+    first, *_, last = sorted((tmp_path / "safetensors").glob("model-*.safetensors"))
+    name, tensor = next(iter(berth.load_file(first).items()))
+    weights = {other: t.clone() for other, t in berth.load_file(last).items()}
+    safetensors.torch.save_file({**weights, name: tensor + 1}, last, metadata={"format": "pt"})
+    _, ours = expect_same(causal(tmp_path / "safetensors"), "is also in")
+    assert torch.equal(ours.state_dict()[name], tensor + 1)
+
+    torch_files(make(tmp_path / "torch", "llama"), 2)
+    first, last = sorted((tmp_path / "torch").glob("*.bin"))
+    name, tensor = next(iter(torch.load(first).items()))
+    torch.save({**torch.load(last), name: tensor + 1}, last)
+    expect_same(causal(tmp_path / "torch"), "is also in")
+
+
 @pytest.mark.parametrize("folder", os.environ.get("BERTH_TEST_MODELS", "").split())
 @pytest.mark.parametrize("dtype", ["auto", torch.bfloat16])
 def test_other_models_are_the_same(folder, dtype):
@@ -173,17 +248,72 @@ def test_experts_are_read_into_their_stack(tmp_path, kind, monkeypatch):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def to_bytes(weights):
+    for name in weights:
+        if ".experts." in name:
+            weights[name] = (weights[name] * 100).to(torch.int8)
+
+
+def to_float8(weights):
+    for name in weights:
+        if ".experts." in name:
+            weights[name] = weights[name].to(torch.float8_e4m3fn)
+
+
+def mixed(weights):
+    for i, name in enumerate(weights):
+        weights[name] = weights[name].to([torch.float16, torch.float64, torch.bfloat16][i % 3])
+
+
+def stacked(weights):
+    """As a model is saved whose experts were stacked by hand."""
+    for layer in range(SMALL["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}.mlp.experts."
+        of = {
+            part: torch.stack([weights.pop(f"{prefix}{i}.{part}_proj.weight") for i in range(6)])
+            for part in ("gate", "up", "down")
+        }
+        weights[prefix + "gate_up_proj"] = torch.cat([of["gate"], of["up"]], 1)
+        weights[prefix + "down_proj"] = of["down"]
+
+
+@pytest.mark.parametrize("change", [to_bytes, to_float8, mixed, stacked])
+def test_experts_that_are_stored_in_other_ways_are_the_same(tmp_path, change):
+    rewrite(make(tmp_path, "qwen3_moe"), change)
+    plain, ours = expect_same(causal(tmp_path), dtype=torch.bfloat16)
+    rules = getattr(plain, "_weight_conversions", None)
+    assert repr(rules) == repr(getattr(ours, "_weight_conversions", None))
+
+
+def test_rules_of_transformers_that_remember_are_asked_by_transformers_alone(tmp_path):
+    """Some rename only what comes behind a name that they have seen."""
+    from transformers import core_model_loading as core
+
+    class Remembering(core.WeightRenaming):
+        __slots__ = ("seen",)
+
+        def rename_source_key(self, key):
+            self.seen = [*getattr(self, "seen", []), key]
+            return key, None
+
+    rule = Remembering(source_patterns="never", target_patterns="never")
+    files = Files([make(tmp_path, "llama") / "model.safetensors"])
+    settings = types.SimpleNamespace(weight_mapping=[rule], device_map={"": "cpu"})
+    model = causal(tmp_path)(dtype=torch.bfloat16)
+    made = _checkpoint.StateDict(model, _checkpoint.Source(files), settings)
+    assert set(made) == set(files.names) == set(made.targets)
+    assert not hasattr(rule, "seen")
+
+
 def test_reports_are_the_same(tmp_path):
     """Missing, unexpected and mismatched keys, and heads that are made anew."""
-    make(tmp_path, "llama")
-    weights = berth.load_file(tmp_path / "model.safetensors")
-    import safetensors.torch
 
-    weights = {name: tensor.clone() for name, tensor in weights.items()}
-    weights["other.weight"] = torch.zeros(3)
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    weights["model.norm.weight"] = torch.zeros(7)
-    safetensors.torch.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    def change(weights):
+        weights["other.weight"] = torch.zeros(3)
+        del weights["model.layers.1.mlp.up_proj.weight"]
+        weights["model.norm.weight"] = torch.zeros(7)
+
+    rewrite(make(tmp_path, "llama"), change)
 
     def load(**options):
         torch.manual_seed(1)
@@ -203,12 +333,11 @@ def test_reports_are_the_same(tmp_path):
 
 
 def test_a_mixture_with_a_missing_expert_is_reported_the_same(tmp_path):
-    import safetensors.torch
+    def change(weights):
+        for name in [name for name in weights if "layers.1.mlp.experts.2." in name]:
+            del weights[name]
 
-    make(tmp_path, "qwen3_moe")
-    weights = berth.load_file(tmp_path / "model.safetensors")
-    weights = {n: t.clone() for n, t in weights.items() if "layers.1.mlp.experts.2." not in n}
-    safetensors.torch.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    rewrite(make(tmp_path, "qwen3_moe"), change)
 
     def load(**options):
         torch.manual_seed(1)
@@ -275,10 +404,37 @@ def test_what_a_mixture_takes_is_known_before(tmp_path, dtype, size):
     if dtype == "auto":
         assert report.planned_peak == experts and report.mapped == others
     else:
-        # transformers renames the gates, so they are left out of what was planned; what is
-        # converted passes through staging.
-        assert experts + 0.9 * others < report.planned_peak <= experts + 2 * others
-        assert report.mapped == 0
+        # What is converted passes through staging.
+        assert report.planned_peak == experts + 2 * others and report.mapped == 0
+
+
+@pytest.mark.parametrize("dim, copies", [(0, 0), (1, 3 + 2)])
+def test_what_transformers_makes_of_a_tensor_is_planned(tmp_path, dim, copies):
+    """A part of its rows is still in the file; a part of its columns is a copy, of which one more is
+    counted while it is made, and the tensor itself."""
+    from transformers import core_model_loading as core
+
+    rule = core.WeightConverter(
+        source_patterns="mlp.gate_proj.weight", target_patterns="mlp.gate_proj.weight",
+        operations=[core.Chunk(dim=dim)],
+    )
+    files = Files([make(tmp_path, "llama") / "model.safetensors"])
+    settings = types.SimpleNamespace(weight_mapping=[rule], device_map=None)
+    made = _checkpoint.StateDict(causal(tmp_path)(), _checkpoint.Source(files), settings)
+    size = 4 * SMALL["hidden_size"] * SMALL["intermediate_size"]
+    assert _checkpoint.private_need(made) == copies * size
+
+
+def test_what_is_not_aligned_is_planned_as_private(tmp_path):
+    file = make(tmp_path, "llama") / "model.safetensors"
+    data = file.read_bytes()
+    header = json.dumps(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])).encode()
+    header += b" " * (5 - len(header) % 4)
+    weights = data[8 + int.from_bytes(data[:8], "little") :]
+    file.write_bytes(len(header).to_bytes(8, "little") + header + weights)
+    _, ours = expect_same(causal(tmp_path))
+    report = ours.berth_report
+    assert report.planned_peak == report.after_load["cpu"] == len(weights) and report.mapped == 0
 
 
 def test_other_classes(tmp_path):
@@ -304,6 +460,7 @@ def test_other_classes(tmp_path):
 def test_why_a_load_is_left_to_transformers(settings, why):
     config = types.SimpleNamespace(**{"hf_quantizer": None, **settings})
     assert hub._why_not(None, None, ["model.safetensors"], config) == why
+    assert "neither safetensors" in hub._why_not(None, {}, ["model.gguf"], config)
     assert hub._why_not(None, {}, ["model.safetensors"], config) == "it is not made from files"
     assert "neither safetensors" in hub._why_not(None, None, ["tf_model.h5"], config)
 
@@ -369,6 +526,15 @@ def test_what_is_not_to_be_mapped_is_loaded_plainly(tmp_path):
     with pytest.warns(UserWarning, match="loaded without Berth: disable_mmap"):
         with berth.transformers():
             transformers.AutoModelForCausalLM.from_pretrained(tmp_path, disable_mmap=True)
+
+
+@pytest.mark.skipif(
+    not hasattr(transformers.modeling_utils, "_is_on_hf_mount"),
+    reason="this transformers knows no mounts of the Hub",
+)
+def test_a_mount_of_the_hub_is_not_mapped(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.modeling_utils, "_is_on_hf_mount", lambda file: True)
+    expect_same(causal(make(tmp_path, "llama")), "a mount of the Hub")
 
 
 def test_an_unknown_version_loads_plainly(tmp_path, monkeypatch):
