@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Union
 
 from ._checkpoint import Source, StateDict, private_need
 from ._errors import BrokenFile, DoesNotFit, Error, UsageError
+from ._library import library
 from ._report import LoadedReport, PeakSampler, report_of
 from .files import Files
 from .planning import plan
@@ -33,6 +34,9 @@ __all__ = ["LoadedReport", "from_pretrained", "transformers"]
 # The functions of transformers that are wrapped, and the arguments that they are known to take.
 _LOADING_TAKES = ["model", "state_dict", "checkpoint_files", "load_config"]
 _PLACING_TAKES = ["model", "device_map", "max_memory", "hf_quantizer"]
+
+# The least bytes of private memory for which a load looks at what is free.
+_LEAST_CHECKED = 64 << 20
 
 
 class _State(threading.local):
@@ -129,6 +133,24 @@ def _what_else(paths: list, files: Files) -> str:
     return ""
 
 
+def _free_host_memory() -> int:
+    """Bytes that this process can take; 0 where that is not known."""
+    return library().berth_free_host_memory()
+
+
+def _require_space(model: Any, need: int) -> None:
+    """Raises DoesNotFit where host memory is too short for the private memory of a load."""
+    if need < _LEAST_CHECKED:
+        return
+    free = _free_host_memory()
+    if 0 < free < need:
+        raise DoesNotFit(
+            f"{type(model).__name__}: host memory: the load needs {need} private bytes, {free} are "
+            f"free now, {need - free} too few; free some, or give parts of the model to other "
+            "devices by device_map"
+        )
+
+
 # ---- The hooks
 
 
@@ -175,6 +197,7 @@ def _loading(plain: Any) -> Any:
             try:
                 ours = StateDict(model, source, load_config)
                 planned = private_need(ours)
+                _require_space(model, planned)
                 result = plain(model, ours, checkpoint_files, load_config, *rest, **more)
             finally:
                 source.end()

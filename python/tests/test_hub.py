@@ -437,6 +437,33 @@ def test_what_is_not_aligned_is_planned_as_private(tmp_path):
     assert report.planned_peak == report.after_load["cpu"] == len(weights) and report.mapped == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"device_map": {"": "cpu"}}, {"device_map": "auto"}])
+def test_private_memory_that_is_not_free_is_an_error_before_bytes_move(
+    tmp_path, monkeypatch, options
+):
+    read = []
+    fill = _checkpoint._into.fill
+    monkeypatch.setattr(_checkpoint._into, "fill", lambda *a: read.append(1) or fill(*a))
+    monkeypatch.setattr(hub, "_LEAST_CHECKED", 1)
+    make(tmp_path / "mixture", "mixtral")
+    make(tmp_path / "dense", "llama")
+    need = berth.from_pretrained(tmp_path / "mixture").berth_report.planned_peak
+    for free in (need, 0):  # 0: unknown
+        monkeypatch.setattr(hub, "_free_host_memory", lambda: free)
+        assert berth.from_pretrained(tmp_path / "mixture", **options).berth_report
+    monkeypatch.setattr(hub, "_free_host_memory", lambda: need - 7)
+    read.clear()
+    message = f"the load needs {need} private bytes, {need - 7} are free now, 7 too few"
+    with pytest.raises(berth.DoesNotFit, match=message) as error:
+        berth.from_pretrained(tmp_path / "mixture", **options)
+    assert isinstance(error.value, MemoryError) and not read
+    assert berth.from_pretrained(tmp_path / "dense", **options).berth_report  # is mapped
+
+
+def test_the_library_says_how_much_host_memory_is_free():
+    assert 0 < hub._free_host_memory() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def test_other_classes(tmp_path):
     make(tmp_path, "llama")
     model = berth.from_pretrained(tmp_path, auto_class=transformers.AutoModel, device_map=None)
