@@ -23,6 +23,16 @@ class LoadedReport(NamedTuple):
     mapped: int  # weights that are mapped from their files, and not private
     after_load: dict  # weights by device: the number of a GPU, "cpu", "disk"
 
+    def and_then(self, later: "LoadedReport") -> "LoadedReport":
+        """This load and a later one into the same model, such as that of an adapter."""
+        return LoadedReport(
+            planned_peak=self.planned_peak + later.planned_peak,
+            measured_peak=max(self.measured_peak, self.private + later.measured_peak),
+            private=self.private + later.private,
+            mapped=later.mapped,
+            after_load=later.after_load,
+        )
+
     @property
     def nothing_on_gpu(self) -> bool:
         return not any(isinstance(device, int) for device in self.after_load)
@@ -82,30 +92,45 @@ def report_of(
     device_map: Any,
     mappings: Union[list, None] = None,
 ) -> LoadedReport:
-    """What a load did, as long as nothing is dispatched. Tied tensors count once, also before
-    transformers has tied them. `mappings` are the addresses of mapped weights, [begin, end) each;
-    default: those that the kernel knows, which it takes a millisecond to list."""
-    after: dict = {}
-    mapped = 0
-    is_mapped = _is_in(sorted(_mapped_files() if mappings is None else mappings))
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    seen = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if name in tied or id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        size = tensor.numel() * tensor.element_size()
-        place = place_of(name, tensor, device_map)
-        after[place] = after.get(place, 0) + size
-        if place == "cpu" and tensor.device.type == "cpu" and is_mapped(tensor.data_ptr()):
-            mapped += size
+    """What a load did, as long as nothing is dispatched. `mappings` as for places_of()."""
+    after_load, mapped = places_of(model, device_map, mappings)
     return LoadedReport(
         planned_peak=planned_peak,
         measured_peak=max(0, sampler.peak - sampler.before),
         private=max(0, sampler.after - sampler.before),
         mapped=mapped,
-        after_load=after,
+        after_load=after_load,
     )
+
+
+def places_of(
+    model: Any, device_map: Any, mappings: Union[list, None] = None
+) -> tuple[dict, int]:
+    """The bytes of weights by device, and those that are mapped from files. Tied tensors, and others
+    that share their memory, count once, also before transformers has tied them. `mappings` are the
+    addresses of mapped weights, [begin, end) each; default: those that the kernel knows, which it
+    takes a millisecond to list."""
+    after: dict = {}
+    mapped = 0
+    is_mapped = _is_in(sorted(_mapped_files() if mappings is None else mappings))
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    tensors = model.state_dict(keep_vars=True)
+    seen = set()
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        # What is not there yet, or stays on the disk, is told apart by its name alone.
+        if tensor.device.type == "meta" and tied.get(name) in tensors:
+            tensor = tensors[tied[name]]
+        no_address = tensor.device.type == "meta" or size == 0
+        same = id(tensor) if no_address else (tensor.device, tensor.data_ptr(), size)
+        if same in seen:
+            continue
+        seen.add(same)
+        place = place_of(name, tensor, device_map)
+        after[place] = after.get(place, 0) + size
+        if place == "cpu" and tensor.device.type == "cpu" and is_mapped(tensor.data_ptr()):
+            mapped += size
+    return after, mapped
 
 
 def place_of(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Union
 from ._checkpoint import Source, StateDict, private_need
 from ._errors import BrokenFile, DoesNotFit, Error, UsageError
 from ._library import library
-from ._report import LoadedReport, PeakSampler, report_of
+from ._report import LoadedReport, PeakSampler, places_of, report_of
 from .files import Files
 from .planning import plan
 
@@ -34,20 +34,26 @@ __all__ = ["LoadedReport", "from_pretrained", "transformers"]
 # The functions of transformers that are wrapped, and the arguments that they are known to take.
 _LOADING_TAKES = ["model", "state_dict", "checkpoint_files", "load_config"]
 _PLACING_TAKES = ["model", "device_map", "max_memory", "hf_quantizer"]
+# What ties weights after loading, in older and newer versions, and its first arguments.
+_FINISHING = ["_finalize_load_state_dict", "_finalize_model_loading"]
+_FINISHING_TAKES = ["model", "load_config"]
 
 # The least bytes of private memory for which a load looks at what is free.
 _LEAST_CHECKED = 64 << 20
 
 
 class _State(threading.local):
-    """Whether this thread loads by Berth: None, or the arguments with which plan() places."""
+    """Of this thread: whether it loads by Berth, which is None, or the arguments with which plan()
+    places; and where the weights are mapped that it has loaded last."""
 
     plan_arguments: Union[dict, None] = None
+    mappings: Union[list, None] = None
 
 
 _state = _State()
 _hook_lock = threading.Lock()
-_hooks: list = []  # what to put back, by the last who leaves
+_hooks: list = []  # those that are there
+_users = 0  # how many are in transformers(); the last who leaves removes them
 
 
 def _why_not(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any) -> str:
@@ -180,7 +186,7 @@ def _loading(plain: Any) -> Any:
     @functools.wraps(plain)
     def load(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any,
              *rest: Any, **more: Any) -> Any:
-        if _state.plan_arguments is None:
+        if _state.plan_arguments is None or isinstance(state_dict, StateDict):
             return plain(model, state_dict, checkpoint_files, load_config, *rest, **more)
         files = None
         try:
@@ -201,13 +207,26 @@ def _loading(plain: Any) -> Any:
                 result = plain(model, ours, checkpoint_files, load_config, *rest, **more)
             finally:
                 source.end()
-        model.berth_report = report_of(
-            model, planned, sampler, load_config.device_map, source.mappings
-        )
+        before = getattr(model, "berth_report", None)
+        _state.mappings = source.mappings if before is None else None  # there are others, too
+        report = report_of(model, planned, sampler, load_config.device_map, _state.mappings)
+        model.berth_report = report if before is None else before.and_then(report)
         return result
 
-    load.berth_plain = plain
     return load
+
+
+def _finishing(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def finish(model: Any, load_config: Any, *rest: Any, **more: Any) -> Any:
+        result = plain(model, load_config, *rest, **more)
+        report = getattr(model, "berth_report", None)
+        if _state.plan_arguments is not None and report is not None:
+            after_load, mapped = places_of(model, load_config.device_map, _state.mappings)
+            model.berth_report = report._replace(after_load=after_load, mapped=mapped)
+        return result
+
+    return finish
 
 
 def _placing(plain: Any) -> Any:
@@ -232,8 +251,49 @@ def _placing(plain: Any) -> Any:
             )
         return made.device_map
 
-    get_device_map.berth_plain = plain
     return get_device_map
+
+
+class _Hook:
+    """A function of transformers that is wrapped while anybody is in transformers()."""
+
+    def __init__(self, owner: Any, name: str, takes: list, wrap: Any):
+        self._owner, self._name, self._wrap = owner, name, wrap
+        self._plain = inspect.getattr_static(owner, name, None)  # with its staticmethod
+        self._ours: Any = None
+        self.is_known = _takes(getattr(owner, name, None), takes)
+
+    def put(self) -> None:
+        wrapped = self._wrap(getattr(self._owner, self._name))
+        self._ours = staticmethod(wrapped) if isinstance(self._owner, type) else wrapped
+        setattr(self._owner, self._name, self._ours)
+
+    def remove(self) -> None:
+        """Leaves it where somebody else has wrapped it meanwhile: outside it only passes on."""
+        if inspect.getattr_static(self._owner, self._name, None) is self._ours:
+            setattr(self._owner, self._name, self._plain)
+
+
+def _put_hooks() -> list:
+    """Raises nothing: where a function is not what Berth knows, it warns and wraps none."""
+    from transformers import modeling_utils
+
+    model_class = modeling_utils.PreTrainedModel
+    hooks = [
+        _Hook(model_class, "_load_pretrained_model", _LOADING_TAKES, _loading),
+        _Hook(modeling_utils, "_get_device_map", _PLACING_TAKES, _placing),
+    ]
+    if not all(hook.is_known for hook in hooks):
+        warnings.warn(
+            "this version of transformers is not known: models are loaded without Berth",
+            stacklevel=4,
+        )
+        return []
+    finishing = [_Hook(model_class, name, _FINISHING_TAKES, _finishing) for name in _FINISHING]
+    hooks += [hook for hook in finishing if hook.is_known]
+    for hook in hooks:
+        hook.put()
+    return hooks
 
 
 @contextlib.contextmanager
@@ -250,33 +310,23 @@ def transformers(**plan_arguments: Any) -> Iterator[None]:
     Args:
         plan_arguments: those of plan() that place, such as policy="throughput".
     """
-    from transformers import modeling_utils
+    global _hooks, _users
 
-    model_class = modeling_utils.PreTrainedModel
     with _hook_lock:
-        if not _hooks:
-            plain = getattr(model_class, "_load_pretrained_model", None)
-            placing = getattr(modeling_utils, "_get_device_map", None)
-            if not _takes(plain, _LOADING_TAKES) or not _takes(placing, _PLACING_TAKES):
-                warnings.warn(
-                    "this version of transformers is not known: models are loaded without Berth",
-                    stacklevel=3,
-                )
-            else:
-                model_class._load_pretrained_model = staticmethod(_loading(plain))
-                modeling_utils._get_device_map = _placing(placing)
-        _hooks.append(None)
+        if _users == 0:
+            _hooks = _put_hooks()
+        _users += 1
     before, _state.plan_arguments = _state.plan_arguments, plan_arguments
     try:
         yield
     finally:
         _state.plan_arguments = before
         with _hook_lock:
-            _hooks.pop()
-            loading = getattr(model_class, "_load_pretrained_model", None)
-            if not _hooks and hasattr(loading, "berth_plain"):
-                model_class._load_pretrained_model = staticmethod(loading.berth_plain)
-                modeling_utils._get_device_map = modeling_utils._get_device_map.berth_plain
+            _users -= 1
+            if _users == 0:
+                for hook in _hooks:
+                    hook.remove()
+                _hooks = []
 
 
 def from_pretrained(

@@ -1,6 +1,7 @@
 """from_pretrained() by Berth gives what transformers gives: state dict, logits and reports, bit for
 bit."""
 
+import functools
 import inspect
 import json
 import os
@@ -464,6 +465,30 @@ def test_the_library_says_how_much_host_memory_is_free():
     assert 0 < hub._free_host_memory() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def tied_after_load(model):
+    """Bytes of memory that the weights are in."""
+    return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
+
+
+def test_weights_are_counted_as_they_are_tied_in_the_end(tmp_path):
+    """Ties that the config asks for and that the files do not have, and the other way round."""
+
+    def head_alone(weights):
+        del weights["model.embed_tokens.weight"]
+
+    make(tmp_path / "both", "llama")
+    rewrite(make(tmp_path / "head", "llama"), head_alone)
+    torch_files(make(tmp_path / "shared", "llama"), 1)
+    change_torch_file(
+        tmp_path / "shared",
+        lambda weights: {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]},
+    )
+    for folder in ("both", "head", "shared"):
+        for tied in (True, False):
+            _, ours = expect_same(causal_seeded(tmp_path / folder), tie_word_embeddings=tied)
+            assert ours.berth_report.after_load == {"cpu": tied_after_load(ours)}, (folder, tied)
+
+
 def test_other_classes(tmp_path):
     make(tmp_path, "llama")
     model = berth.from_pretrained(tmp_path, auto_class=transformers.AutoModel, device_map=None)
@@ -564,6 +589,29 @@ def test_a_mount_of_the_hub_is_not_mapped(tmp_path, monkeypatch):
     expect_same(causal(make(tmp_path, "llama")), "a mount of the Hub")
 
 
+def test_who_wraps_the_same_function_meanwhile_keeps_it(tmp_path):
+    make(tmp_path, "llama")
+    model_class = transformers.PreTrainedModel
+    original = inspect.getattr_static(model_class, "_load_pretrained_model")
+    calls = []
+    with berth.transformers():
+        inner = model_class._load_pretrained_model
+
+        @functools.wraps(inner)
+        def outer(*arguments, **options):
+            calls.append(1)
+            return inner(*arguments, **options)
+
+        model_class._load_pretrained_model = staticmethod(outer)
+    try:
+        assert not hasattr(causal(tmp_path)(), "berth_report")
+        for _ in range(2):
+            assert isinstance(berth.from_pretrained(tmp_path).berth_report, berth.LoadedReport)
+        assert len(calls) == 3
+    finally:
+        model_class._load_pretrained_model = original
+
+
 def test_an_unknown_version_loads_plainly(tmp_path, monkeypatch):
     make(tmp_path, "llama")
     plain = transformers.PreTrainedModel._load_pretrained_model
@@ -576,12 +624,12 @@ def test_an_unknown_version_loads_plainly(tmp_path, monkeypatch):
 
 def test_nothing_stays_behind(tmp_path):
     make(tmp_path, "llama")
-    before = transformers.PreTrainedModel._load_pretrained_model
+    before = dict(vars(transformers.PreTrainedModel))
     with pytest.raises(ZeroDivisionError):
         with berth.transformers():
             with berth.transformers():
                 1 / 0
-    assert transformers.PreTrainedModel._load_pretrained_model is before
+    assert dict(vars(transformers.PreTrainedModel)) == before
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     assert not hasattr(model, "berth_report")
 
