@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple,
 from . import _into
 from ._progress import Watch, run_watched
 from ._report import place_of
-from ._tensors import TORCH_NAMES, stored_name, to_torch
+from ._tensors import STORED_NAMES, TORCH_NAMES, stored_name, to_torch
 from .files import Files
 
 if TYPE_CHECKING:
@@ -287,13 +287,13 @@ class StateDict(dict):
         self.meta = model.state_dict()
         self.targets: dict = {}
         self._source, self._places = source, load_config.device_map or {}
-        self._converters = {
-            pattern: rule for rule in load_config.weight_mapping or []
-            if hasattr(rule, "operations") for pattern in rule.source_patterns
-        }
         stored = dict(self)
         try:
             self._kept = _kept_dtypes(model, load_config)
+            self._converters = {
+                pattern: rule for rule in load_config.weight_mapping or []
+                if hasattr(rule, "operations") for pattern in rule.source_patterns
+            }
             if not self._is_all_mapped():
                 self.targets, used = _renamed(self, model, self.meta, load_config)
                 self._stack(model, load_config, used)
@@ -338,7 +338,7 @@ class StateDict(dict):
         key = self.targets.get(name, (name, None))[0]
         if key in self.meta:
             return _name_of(self._kept(key) or self.meta[key].dtype)
-        return TORCH_NAMES[self[name].get_dtype()]
+        return TORCH_NAMES.get(self[name].get_dtype(), "uint8")
 
     def place_of(self, name: str) -> Union[int, str]:
         """Where a tensor of the checkpoint goes: the number of a GPU, "cpu" or "disk"."""
@@ -381,7 +381,7 @@ class StateDict(dict):
                 continue
             place = self.place_of(name)
             gpu = _into.gpu_of(place)
-            kind = stored_name(self.dtype_of(name))
+            kind = STORED_NAMES.get(self.dtype_of(name), stored)
             if kind not in _FLOATS or stored not in _FLOATS:
                 kind = stored
             converted = gpu is None and place == "cpu" and kind != stored

@@ -306,6 +306,17 @@ def test_rules_of_transformers_that_remember_are_asked_by_transformers_alone(tmp
     assert not hasattr(rule, "seen")
 
 
+def test_rules_that_are_not_known_are_left_to_transformers(tmp_path):
+    files = Files([make(tmp_path, "llama") / "model.safetensors"])
+    settings = types.SimpleNamespace(
+        weight_mapping=[types.SimpleNamespace(operations=[])], device_map=None
+    )
+    model = causal(tmp_path)(dtype=torch.bfloat16)
+    with pytest.warns(UserWarning, match="not known: it stacks experts itself"):
+        made = _checkpoint.StateDict(model, _checkpoint.Source(files), settings)
+    assert set(made) == set(files.names) and _checkpoint.private_need(made) > 0
+
+
 def test_reports_are_the_same(tmp_path):
     """Missing, unexpected and mismatched keys, and heads that are made anew."""
 
