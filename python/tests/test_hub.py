@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import berth
-from berth import _checkpoint, hub
+from berth import _checkpoint, _state_dict, _taken, hub
 from berth.files import Files
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
@@ -233,9 +233,9 @@ def test_experts_are_read_into_their_stack(tmp_path, kind, monkeypatch):
     """No stored expert is made a tensor of its own, and the model saves what it was made from."""
     make(tmp_path / "in", kind)
     mapped = []
-    index = _checkpoint._Mapped.__getitem__
+    index = _checkpoint.Mapped.__getitem__
     monkeypatch.setattr(
-        _checkpoint._Mapped,
+        _checkpoint.Mapped,
         "__getitem__",
         lambda self, key: mapped.append(self._files.names[self.index]) or index(self, key),
     )
@@ -301,7 +301,7 @@ def test_rules_of_transformers_that_remember_are_asked_by_transformers_alone(tmp
     files = Files([make(tmp_path, "llama") / "model.safetensors"])
     settings = types.SimpleNamespace(weight_mapping=[rule], device_map={"": "cpu"})
     model = causal(tmp_path)(dtype=torch.bfloat16)
-    made = _checkpoint.StateDict(model, _checkpoint.Source(files), settings)
+    made = _state_dict.StateDict(model, _checkpoint.Source(files), settings)
     assert set(made) == set(files.names) == set(made.targets)
     assert not hasattr(rule, "seen")
 
@@ -313,8 +313,8 @@ def test_rules_that_are_not_known_are_left_to_transformers(tmp_path):
     )
     model = causal(tmp_path)(dtype=torch.bfloat16)
     with pytest.warns(UserWarning, match="not known: it stacks experts itself"):
-        made = _checkpoint.StateDict(model, _checkpoint.Source(files), settings)
-    assert set(made) == set(files.names) and _checkpoint.private_need(made) > 0
+        made = _state_dict.StateDict(model, _checkpoint.Source(files), settings)
+    assert set(made) == set(files.names) and _state_dict.private_need(made) > 0
 
 
 def test_reports_are_the_same(tmp_path):
@@ -432,9 +432,9 @@ def test_what_transformers_makes_of_a_tensor_is_planned(tmp_path, dim, copies):
     )
     files = Files([make(tmp_path, "llama") / "model.safetensors"])
     settings = types.SimpleNamespace(weight_mapping=[rule], device_map=None)
-    made = _checkpoint.StateDict(causal(tmp_path)(), _checkpoint.Source(files), settings)
+    made = _state_dict.StateDict(causal(tmp_path)(), _checkpoint.Source(files), settings)
     size = 4 * SMALL["hidden_size"] * SMALL["intermediate_size"]
-    assert _checkpoint.private_need(made) == copies * size
+    assert _state_dict.private_need(made) == copies * size
 
 
 def test_what_is_not_aligned_is_planned_as_private(tmp_path):
@@ -522,10 +522,10 @@ def test_other_classes(tmp_path):
 )
 def test_why_a_load_is_left_to_transformers(settings, why):
     config = types.SimpleNamespace(**{"hf_quantizer": None, **settings})
-    assert hub._why_not(None, None, ["model.safetensors"], config) == why
-    assert "neither safetensors" in hub._why_not(None, {}, ["model.gguf"], config)
-    assert hub._why_not(None, {}, ["model.safetensors"], config) == "it is not made from files"
-    assert "neither safetensors" in hub._why_not(None, None, ["tf_model.h5"], config)
+    assert _taken.why_not(None, None, ["model.safetensors"], config) == why
+    assert "neither safetensors" in _taken.why_not(None, {}, ["model.gguf"], config)
+    assert _taken.why_not(None, {}, ["model.safetensors"], config) == "it is not made from files"
+    assert "neither safetensors" in _taken.why_not(None, None, ["tf_model.h5"], config)
 
 
 def test_deepspeed_loads_by_itself(monkeypatch):
@@ -533,7 +533,7 @@ def test_deepspeed_loads_by_itself(monkeypatch):
 
     monkeypatch.setattr(transformers.integrations, "is_deepspeed_zero3_enabled", lambda: True)
     config = types.SimpleNamespace(hf_quantizer=None)
-    assert hub._why_not(None, None, ["model.safetensors"], config) == "DeepSpeed loads it"
+    assert _taken.why_not(None, None, ["model.safetensors"], config) == "DeepSpeed loads it"
 
 
 def test_a_quantised_model_is_loaded_plainly_with_one_warning(tmp_path):
@@ -677,7 +677,7 @@ def test_ctrl_c_ends_a_load(tmp_path, monkeypatch, loaded_once, ctrl_c_while_rea
 def test_what_asks_after_the_end_gets_an_error(tmp_path):
     make(tmp_path, "llama")
     source = _checkpoint.Source(Files([tmp_path / "model.safetensors"]))
-    late = _checkpoint._Mapped(source, 0)
+    late = _checkpoint.Mapped(source, 0)
     source.end()
     with pytest.raises(berth.Error, match="the file is closed"):
         late[...]
