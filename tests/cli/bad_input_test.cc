@@ -234,6 +234,12 @@ const Broken kBroken[] = {
        return std::vector<std::string>{"load", f.write("config.json", tiny_config())};
      },
      "config.json"},
+    {"AFolderWithAConfigAloneCannotBeLoaded",
+     [](const auto& f) {
+       f.write("config.json", tiny_config());
+       return std::vector<std::string>{"load", f.path()};
+     },
+     "describes a model without its weights: it can be planned, not loaded"},
     {"ConfigCannotBeConverted",
      [](const auto& f) {
        return std::vector<std::string>{"convert", f.write("config.json", tiny_config()),

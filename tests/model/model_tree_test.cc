@@ -333,6 +333,25 @@ TEST(ModelTree, FindsModulesByName) {
   EXPECT_EQ(tree.find_module("model.lay"), nullptr);
 }
 
+TEST(OpenModel, PlansAFolderThatHasAConfigAlone) {
+  TempFolder folder;
+  folder.write("config.json", std::string(kLlama) + "}");
+  folder.write("tokenizer.json", "{}");
+  folder.write("training_args.bin", "of no model");
+  const Model ours = open_model(folder.path(), std::nullopt);
+  const Model alone = open_model(folder / "config.json", std::nullopt);
+  EXPECT_FALSE(ours.checkpoint);
+  EXPECT_EQ(ours.tree.name, alone.tree.name);
+  EXPECT_EQ(ours.tree.tensors.size(), alone.tree.tensors.size());
+  EXPECT_EQ(ours.tree.notes, alone.tree.notes);
+  // Weights that cannot be opened are not passed over.
+  for (const char* name : {"model.safetensors.index.json", "tf_model.h5", "weights.safetensors"}) {
+    folder.write(name, "");
+    EXPECT_NE(open_error(folder.path()), "") << name;
+    std::filesystem::remove(folder / name);
+  }
+}
+
 TEST(OpenModel, SaysWhatAFolderLacks) {
   TempFolder folder;
   EXPECT_THAT(open_error(folder.path()), HasSubstr("holds no .safetensors file"));

@@ -222,6 +222,23 @@ std::vector<std::string> notes_of_others(const fs::path& folder, const WeightFor
   return notes;
 }
 
+bool holds_weights(const fs::path& folder) {
+  std::vector<fs::path> files = list(folder);
+  std::erase_if(files,
+                [](const fs::path& file) { return weights_kind(file) == WeightsKind::kTraining; });
+  const auto is_named_so = [](const fs::path& file) {
+    const std::string name = file.filename().string();
+    const bool foreign = std::ranges::any_of(
+        kForeign, [&](const auto& maker) { return name.ends_with(maker.first); });
+    const bool index = name.find(".index.") != name.npos && name.ends_with(".json");
+    return foreign || index || name.ends_with(kGgufExtension);
+  };
+  // Names first: to look into files takes longer.
+  return std::ranges::any_of(files, is_named_so) ||
+         std::ranges::any_of(
+             files, [](const fs::path& file) { return weight_format_of(file) != nullptr; });
+}
+
 void fail_without_weights(const fs::path& folder) {
   std::string other;
   std::string foreign;

@@ -48,6 +48,10 @@ Variant find_variant(const std::filesystem::path& folder, const WeightFormat& fo
 std::vector<std::string> notes_of_others(const std::filesystem::path& folder,
                                          const WeightFormat& format);
 
+// Whether a folder holds files of weights, or an index of some, whether Berth reads them or not.
+// The state of an optimizer and the like do not count.
+bool holds_weights(const std::filesystem::path& folder);
+
 // What else lies in a folder without weights that could be opened, so that the error can say it.
 [[noreturn]] void fail_without_weights(const std::filesystem::path& folder);
 

@@ -145,12 +145,40 @@ Model open_component(Model model, const std::string& name, const Skeleton& skele
   return model;
 }
 
+// A config or a module tree as JSON.
+Model open_json(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
+  Model model;
+  if (is_tree_json(path)) {
+    model.tree = read_tree_json(path, dtype);
+    return model;
+  }
+  std::string note;
+  ModelConfig config = read_config(path, note);
+  if (is_component(config)) {
+    throw Error(path.string() + ": the config of " + config.text("_class_name").value_or("") +
+                ", a component of a diffusers pipeline, does not say which tensors it has: name "
+                "the folder that holds its weights");
+  }
+  if (config.model_type().empty()) {
+    throw Error(path.string() +
+                ": neither a config ('model_type' is missing) nor a module tree "
+                "('root' is missing)");
+  }
+  join_with_config(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype),
+                   dtype, dequantize);
+  add_note(model.tree, std::move(note));
+  return model;
+}
+
 Model open_folder(const ModelPath& at, std::optional<DType> dtype, Dequantize dequantize) {
   std::error_code ignored;
   const fs::path config = at.path / "config.json";
   const std::string name = folder_name(at.path);
+  const bool has_config = fs::exists(config, ignored);
+  // As the config alone is planned: its weights may not have been downloaded yet.
+  if (has_config && !holds_weights(at.path)) return open_json(config, dtype, dequantize);
   Model model;
-  if (!fs::exists(config, ignored)) {
+  if (!has_config) {
     model.checkpoint = open_checkpoint(at);
     model.checkpoint->notes.push_back(describe(*model.checkpoint));
     return open_by_names(std::move(model), name, dtype, dequantize);
@@ -196,31 +224,6 @@ Model open_weights(const ModelPath& at, std::optional<DType> dtype, Dequantize d
       return open_component(std::move(model), name, skeleton, dtype);
   }
   join_with_config(model, name, std::move(skeleton), dtype, dequantize);
-  add_note(model.tree, std::move(note));
-  return model;
-}
-
-// A config or a module tree as JSON.
-Model open_json(const fs::path& path, std::optional<DType> dtype, Dequantize dequantize) {
-  Model model;
-  if (is_tree_json(path)) {
-    model.tree = read_tree_json(path, dtype);
-    return model;
-  }
-  std::string note;
-  ModelConfig config = read_config(path, note);
-  if (is_component(config)) {
-    throw Error(path.string() + ": the config of " + config.text("_class_name").value_or("") +
-                ", a component of a diffusers pipeline, does not say which tensors it has: name "
-                "the folder that holds its weights");
-  }
-  if (config.model_type().empty()) {
-    throw Error(path.string() +
-                ": neither a config ('model_type' is missing) nor a module tree "
-                "('root' is missing)");
-  }
-  join_with_config(model, folder_name(path.parent_path()), build_skeleton(std::move(config), dtype),
-                   dtype, dequantize);
   add_note(model.tree, std::move(note));
   return model;
 }
