@@ -79,7 +79,7 @@ typedef struct berth_tensor {
 /* In the order of the files, then of the offsets. An index into it names a tensor elsewhere. The
  * names stand one after another in memory, each with its zero; so do the shapes. */
 BERTH_C_API const berth_tensor* berth_tensors(const berth_files* files, size_t* count);
-/* The path of a file, or NULL where there are not so many. */
+/* The whole path of a file, or NULL where there are not so many. */
 BERTH_C_API const char* berth_file(const berth_files* files, size_t index);
 
 /* ---- Loading -------------------------------------------------------------------------------- */

@@ -33,6 +33,7 @@ void append(Checkpoint& all, Checkpoint more) {
 
 Checkpoint open_one(const char* path) {
   if (path == nullptr) throw BadArgument("berth_open: a path is NULL");
+  if (*path == '\0') throw NoFile("'': the name of the file is empty");
   std::error_code ignored;
   if (!std::filesystem::exists(resolve_model(path).path, ignored)) {
     throw NoFile(std::string(path) + ": no such file or folder");
@@ -58,7 +59,13 @@ void require_unique(const Checkpoint& checkpoint) {
 using namespace berth;
 
 berth_files::berth_files(Checkpoint opened) : checkpoint(std::move(opened)) {
-  for (const Shard& shard : checkpoint.shards) paths.push_back(shard.path.string());
+  for (Shard& shard : checkpoint.shards) {
+    // Files are opened again when tensors are loaded; the program may be in another folder by then.
+    std::error_code error;
+    const std::filesystem::path whole = std::filesystem::absolute(shard.path, error);
+    if (!error) shard.path = whole;
+    paths.push_back(shard.path.string());
+  }
   first_of_shard.assign(checkpoint.shards.size() + 1, 0);
   std::size_t name_bytes = 0;
   std::size_t sizes = 0;

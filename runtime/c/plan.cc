@@ -68,6 +68,7 @@ berth_status berth_plan_make(const char* model, const char* const* arguments, si
                              berth_plan** plan, berth_error* error) {
   return guarded(error, BERTH_ERROR, [&] {
     if (plan == nullptr) throw BadArgument("berth_plan_make: there is no place for the handle");
+    if (model != nullptr && *model == '\0') throw NoFile("'': the name of the model is empty");
     const Options options = parse(model, arguments, count);
     std::error_code ignored;
     if (!std::filesystem::exists(resolve_model(options.model).path, ignored)) {

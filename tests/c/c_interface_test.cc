@@ -286,6 +286,38 @@ TEST(CFiles, AreOpenedTogether) {
   EXPECT_THAT(error.message, HasSubstr("tensor 'b' is also in"));
 }
 
+TEST(CFiles, AreFoundFromAnotherFolder) {
+  const TempFolder folder;
+  std::mt19937 random(3);
+  std::vector<TestTensor> tensors(1, named("a", {3}));
+  testing::write_model(folder.path(), tensors, 1, random, false);
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  const Opened opened("model.safetensors");
+  std::filesystem::current_path(before);
+  ASSERT_EQ(opened.status, BERTH_OK) << opened.error.message;
+  EXPECT_EQ(berth_file(opened.files, 0), (folder.path() / "model.safetensors").string());
+  for (const std::uint32_t memory : {BERTH_MEMORY_MAP, BERTH_MEMORY_PRIVATE}) {
+    const berth_load_options options = options_of(memory);
+    DLManagedTensor* loaded = nullptr;
+    berth_error error{};
+    ASSERT_EQ(berth_load(opened.files, nullptr, 1, &options, &loaded, nullptr, &error), BERTH_OK)
+        << error.message;
+    EXPECT_EQ(std::memcmp(loaded->dl_tensor.data, tensors[0].bytes.data(), 12), 0);
+    loaded->deleter(loaded);
+  }
+}
+
+TEST(CFiles, HaveNames) {
+  const Opened opened("");
+  EXPECT_EQ(opened.status, BERTH_NO_FILE);
+  EXPECT_STREQ(opened.error.message, "'': the name of the file is empty");
+  berth_plan* plan = nullptr;
+  berth_error error{};
+  EXPECT_EQ(berth_plan_make("", nullptr, 0, &plan, &error), BERTH_NO_FILE);
+  EXPECT_STREQ(error.message, "'': the name of the model is empty");
+}
+
 // ---- Plans
 
 class CPlan : public ::testing::Test {
