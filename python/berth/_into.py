@@ -7,6 +7,7 @@ import mmap
 from ctypes import c_size_t, c_void_p
 from typing import TYPE_CHECKING, Any, Sequence, Union
 
+from ._errors import DoesNotFit
 from ._library import LoadOptions, Target, call, library
 from ._tensors import TORCH_NAMES
 
@@ -37,11 +38,15 @@ def gpu_of(device: Any) -> Union[int, None]:
 
 
 def empty(shape: Sequence[int], dtype: str, gpu: Union[int, None]) -> "torch.Tensor":
-    """Memory of torch's own allocator for a tensor of the stored dtype; None means the CPU."""
+    """Memory of torch's own allocator for a tensor of the stored dtype; None means the CPU. Raises
+    DoesNotFit where a GPU has too little."""
     import torch
 
     device = "cpu" if gpu is None else torch.device("cuda", gpu)
-    made = torch.empty(shape, dtype=getattr(torch, TORCH_NAMES[dtype]), device=device)
+    try:
+        made = torch.empty(shape, dtype=getattr(torch, TORCH_NAMES[dtype]), device=device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise DoesNotFit(f"GPU {gpu}: " + " ".join(str(error).split())) from None
     if device == "cpu":
         _ask_for_large_pages(made.data_ptr(), made.numel() * made.element_size())
     return made

@@ -9,6 +9,7 @@ import sys
 import threading
 from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from importlib.util import find_spec
+from typing import Any, Sequence
 
 from ._errors import BrokenFile, DoesNotFit, Error, Interrupted, NoSuchFile, UsageError
 from ._paths import NATIVE
@@ -187,7 +188,17 @@ def call(function, *arguments) -> None:
         raise _KINDS.get(status, Error)(error.message.decode("utf-8", "replace"))
 
 
-def texts(values) -> ctypes.Array:
+def path_bytes(path: Any) -> bytes:
+    """A path as the library takes it. Raises UsageError where it cannot be one."""
+    try:
+        return os.fsencode(path)
+    except TypeError:
+        raise UsageError(f"{path!r}: is no path") from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{path!r}: has characters that no path can have") from None
+
+
+def texts(values: Sequence[bytes]) -> ctypes.Array:
     """Bytes as texts of C, which end with a zero and so can have none inside."""
     for value in values:
         if b"\0" in value:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar, Union
 
 from ._library import PROGRESS
 
@@ -18,7 +19,7 @@ class Watch:
 
     def __init__(self, show: bool):
         self.stop = False
-        self._show = show and sys.stderr is not None and sys.stderr.isatty()
+        self._show = show and _is_terminal(sys.stderr)
         self._bar = None
         self.callback = PROGRESS(self._report)
 
@@ -36,7 +37,17 @@ class Watch:
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(Exception):
+                self._bar.close()
+
+
+def _is_terminal(stream: Any) -> bool:
+    """False also for what programs put in the place of stderr: nothing, something closed, or an
+    object that only writes."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 def _make_bar(total: int):
@@ -49,7 +60,7 @@ def _make_bar(total: int):
 
 def interruptible(work: Callable[[Watch], T], show_progress: bool) -> T:
     """Runs work(watch) so that Ctrl-C stops it: KeyboardInterrupt is raised when the load has ended
-    and its threads are gone."""
+    and its threads are gone. So is what another handler of a signal raises, such as an alarm's."""
     watch = Watch(show_progress)
     try:
         return run_watched(work, watch)
@@ -81,20 +92,28 @@ def _on_a_thread(work: Callable[[Watch], T], watch: Watch) -> T:
         finally:
             done.set()
 
-    interrupt = None
+    raised: Union[BaseException, None] = None  # by the handler of a signal
     thread = threading.Thread(target=run, name="berth-load")
-    thread.start()
+    try:
+        thread.start()
+    except BaseException as error:
+        if thread not in threading.enumerate() and not done.is_set():  # it has not begun
+            if not isinstance(error, RuntimeError):
+                raise
+            return work(watch)  # no thread can be had, as when Python ends
+        raised = error
+        watch.stop = True
     while True:
         try:
-            done.wait()
+            done.wait()  # first: a join() that is interrupted takes the thread for ended
             thread.join()
             break
-        except KeyboardInterrupt as pressed:
-            interrupt = pressed
+        except BaseException as error:  # noqa: B902: raised again below
+            raised = error
             watch.stop = True
-    value, error = result.pop()
-    if interrupt is not None:
-        raise interrupt from None
-    if error is not None:
-        raise error
+    value, failure = result.pop()
+    if raised is not None:
+        raise raised from None
+    if failure is not None:
+        raise failure
     return value

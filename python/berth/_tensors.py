@@ -78,6 +78,12 @@ def _give_back(pointer: int) -> None:
     managed.contents.deleter(managed)
 
 
+class NoDtype(Error):
+    """torch or numpy has no dtype for a tensor, which stands at `position` of those asked for."""
+
+    position = 0
+
+
 class _Owner:
     """Gives a tensor back when nothing refers to it any more."""
 
@@ -122,7 +128,7 @@ def _torch_from_bytes(pointer: int, dtype: str, shape, size: int):
 
     if dtype not in TORCH_NAMES or not hasattr(torch, TORCH_NAMES[dtype]):
         _give_back(pointer)
-        raise Error(f"torch {torch.__version__} has no dtype for {dtype}")
+        raise NoDtype(f"torch {torch.__version__} has no dtype for {dtype}")
     kind = getattr(torch, TORCH_NAMES[dtype])
     if dtype == "F4":
         shape = (*shape[:-1], shape[-1] // 2)
@@ -161,7 +167,11 @@ def to_torch(handed: Handed, dtypes, info):
                     _give_back(pointer)
                 raise
         else:
-            tensors.append(_torch_from_bytes(pointer, dtype, shape, size))
+            try:
+                tensors.append(_torch_from_bytes(pointer, dtype, shape, size))
+            except NoDtype as error:
+                error.position = i
+                raise
     return tensors
 
 
@@ -172,7 +182,11 @@ def to_numpy(handed: Handed, info):
     arrays = []
     for i in range(len(handed.pointers)):
         dtype, shape, size = info(i)
-        kind = _numpy_dtype(dtype)
+        try:
+            kind = _numpy_dtype(dtype)
+        except NoDtype as error:
+            error.position = i
+            raise
         pointer = handed.take(i)
         if size == 0:
             _give_back(pointer)
@@ -192,9 +206,11 @@ def _numpy_dtype(stored: str):
 
             return numpy.dtype(getattr(ml_dtypes, name))
         except (ImportError, AttributeError):
-            raise Error(f"numpy has no dtype for {stored}; install ml_dtypes, or use torch") from None
+            raise NoDtype(
+                f"numpy has no dtype for {stored}; install ml_dtypes, or use torch"
+            ) from None
     if not name or name.startswith("float4"):
-        raise Error(f"numpy has no dtype for {stored}")
+        raise NoDtype(f"numpy has no dtype for {stored}")
     return numpy.dtype(name)
 
 

@@ -5,7 +5,11 @@ import gc
 import json
 import os
 import pathlib
+import pickle
+import signal
 import struct
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -358,9 +362,6 @@ def test_loads_on_other_threads(file):
 
 def test_files_of_a_process_that_ends(file):
     """Tensors that live at the end of a process do not disturb it."""
-    import subprocess
-    import sys
-
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -372,3 +373,314 @@ part = opened.get_tensor("layer.0.weight")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert pathlib.Path(file).exists()
+
+
+def written(path, header, data=b""):
+    """A safetensors file of a header that no writer would write."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+# ---- Calls as they are made of safetensors
+
+
+def test_load_file_takes_what_safetensors_takes(file):
+    for options in ({"backend": "pread"}, {"backend": "mmap"}, {"device": None}):
+        ours, theirs = berth.load_file(file, **options), safetensors.torch.load_file(file, **options)
+        assert list(ours) == list(theirs)
+        assert all(same(ours[name], theirs[name]) for name in theirs)
+    with berth.safe_open(file, "pt", None, backend="pread") as opened:
+        assert same(opened.get_tensor("ünïcode"), torch.arange(5))
+
+
+@pytest.mark.parametrize("device", ["disk", "CPU", "cuda:x", -1, 1.5, "npu:0"])
+def test_what_is_no_device_is_refused(file, device):
+    for call in (lambda: berth.load_file(file, device=device),
+                 lambda: berth.safe_open(file, device=device)):
+        with pytest.raises(berth.UsageError, match="is no device of torch"):
+            call()
+
+
+@pytest.mark.parametrize("framework", ["tf", "tensorflow", "jax", "flax", "mlx", "paddle"])
+def test_other_frameworks_are_told_what_to_do(file, framework):
+    with pytest.raises(berth.UsageError, match=f"{framework} makes its own of the latter"):
+        berth.safe_open(file, framework)
+
+
+@pytest.mark.parametrize("value", [None, 3, 1.5, object(), [3], [None]])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(berth.UsageError, match="is no path|is neither a path nor several"):
+        berth.load_file(value)
+    with pytest.raises(berth.UsageError, match="is no path"):
+        berth.safe_open(value)
+
+
+def test_paths_that_cannot_be(file):
+    for empty in ("", b""):
+        for call in (berth.load_file, berth.safe_open, berth.plan):
+            with pytest.raises(berth.NoSuchFile, match="'': the name of the .* is empty"):
+                call(empty)
+    with pytest.raises(berth.UsageError, match="has characters that no path can have"):
+        berth.load_file("\ud800")
+    with open(file, "rb") as opened, pytest.raises(berth.UsageError, match="is neither a path"):
+        berth.load_file(opened)
+
+
+def test_names_that_are_no_texts_are_refused(file):
+    with berth.safe_open(file) as opened:
+        for name in (3, None, ["a"]):
+            for call in (opened.get_tensor, opened.get_slice):
+                with pytest.raises(berth.UsageError, match="is no name of a tensor"):
+                    call(name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "a\nb", "a b", "😀", "a.b[0]", "'", "a" * 500, "/..//"])
+def test_odd_names(tmp_path, name):
+    path = tmp_path / "odd.safetensors"
+    safetensors.torch.save_file({name: torch.arange(3), "plain": torch.ones(2)}, path)
+    assert list(berth.load_file(path)) == list(safetensors.torch.load_file(path))
+    with berth.safe_open(path) as opened:
+        assert torch.equal(opened.get_tensor(name), torch.arange(3))
+
+
+def test_names_with_half_a_surrogate_pair(tmp_path):
+    """PyTorch writes what is no UTF-8."""
+    torch.save({"a\ud800": torch.arange(3)}, tmp_path / "odd.bin")
+    assert list(berth.load_file(tmp_path / "odd.bin")) == ["a\ud800"]
+
+
+@pytest.mark.parametrize("header, expected", [
+    ({}, None), ({"__metadata__": {}}, {}), ({"__metadata__": None}, None),
+    ({"__metadata__": {"a": "1", "ü": "\n"}}, {"a": "1", "ü": "\n"}),
+    (b'{"__metadata__":{"a":"1","a":"2"}}', {"a": "2"}), (b"{}   ", None),
+])
+def test_files_without_tensors(tmp_path, header, expected):
+    path = written(tmp_path / "none.safetensors", header)
+    assert berth.load_file(path) == safetensors.torch.load_file(path) == {}
+    with berth.safe_open(path) as ours, safetensors.safe_open(path, "pt") as theirs:
+        assert ours.metadata() == theirs.metadata() == expected
+        assert ours.keys() == [] and ours.get_tensors() == {}
+
+
+def test_a_tensor_that_torch_has_no_dtype_for_is_named(tmp_path):
+    header = {"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+              "six": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [1, 4]}}
+    path = written(tmp_path / "six.safetensors", header, b"xxxx")
+    with pytest.raises(berth.Error, match="tensor 'six': torch .* has no dtype for F6_E2M3"):
+        berth.load_file(path)
+    for framework in ("pt", "np"):
+        with berth.safe_open(path, framework) as opened:
+            assert opened.get_tensor("a")[0] == ord("x")
+            with pytest.raises(berth.Error, match="tensor 'six': .* has no dtype for F6_E2M3"):
+                opened.get_tensor("six")
+            assert opened.get_slice("six").get_dtype() == "F6_E2M3"
+
+
+@pytest.mark.parametrize("header, data", [
+    ({"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}, b"xy"),
+    ({"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}, b"xy"),
+    ({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+      "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}, b"xyz"),
+    (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'
+     b'"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', b"xy"),
+    (b'{"__metadata__":{"a":1}}', b""), (b'{"a\xff":{}}', b""), (b"<html>", b""), (b"{}\0", b""),
+    ({"a": {"dtype": "U9", "shape": [1], "data_offsets": [0, 1]}}, b"x"),
+])
+def test_what_safetensors_refuses_is_refused(tmp_path, header, data):
+    path = written(tmp_path / "broken.safetensors", header, data)
+    with pytest.raises(safetensors.SafetensorError):
+        safetensors.torch.load_file(path)
+    with pytest.raises(berth.BrokenFile, match="broken.safetensors"):
+        berth.load_file(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(berth.BrokenFile, match="pipe.safetensors"):
+        berth.load_file(tmp_path / "pipe.safetensors")
+
+
+# ---- Open files
+
+
+def test_an_open_file_is_found_from_another_folder(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    opened = berth.safe_open(file.name)
+    private = berth.safe_open(file.name, backend="pread")
+    monkeypatch.chdir("/")
+    assert opened.metadata() == {"format": "pt"}
+    for each in (opened, private):
+        assert same(each.get_tensor("ünïcode"), torch.arange(5))
+
+
+def test_metadata_of_a_file_that_is_gone(file):
+    opened = berth.safe_open(file)
+    file.unlink()
+    with pytest.raises(berth.BrokenFile, match="changed since its header was read"):
+        opened.metadata()
+
+
+def test_a_file_may_be_closed_while_others_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({f"t{i}": torch.full((1000,), i) for i in range(50)}, path)
+    wrong = []
+
+    def read(opened):
+        try:
+            while True:
+                for i, name in enumerate(opened.offset_keys()):
+                    opened.get_slice(name).get_shape()
+                    if opened.get_tensor(name)[0] != int(name[1:]):
+                        wrong.append(name)
+        except berth.Error as error:
+            if "is closed" not in str(error):
+                wrong.append(error)
+        except BaseException as error:
+            wrong.append(error)
+
+    for backend in ("mmap", "pread") * 5:
+        opened = berth.safe_open(path, backend=backend)
+        threads = [threading.Thread(target=read, args=(opened,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        opened.get_tensor("t0")
+        opened.__exit__(None, None, None)
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_tensors_are_sent_to_other_processes(file):
+    tensors = berth.load_file(file)
+    plain = {name: tensors[name] for name in ("layer.9.weight", "layer.6.bias", "ünïcode")}
+    again = pickle.loads(pickle.dumps(plain))
+    assert all(same(again[name], plain[name]) for name in plain)
+    child = os.fork()
+    if child == 0:  # a load works in a fork, and what it writes stays there
+        found = berth.load_file(file, memory="private")
+        good = all(same(found[name], tensors[name]) for name in found)
+        tensors["layer.9.bias"].zero_()
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert same(tensors["layer.9.bias"], safetensors.torch.load_file(file)["layer.9.bias"])
+
+
+def test_saving_one_tensor_writes_one(tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({f"t{i}": torch.randn(1 << 16) for i in range(8)}, path)
+    for memory in ("mmap", "private"):
+        tensor = berth.load_file(path, memory=memory)["t3"]
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+        torch.save(tensor, tmp_path / "one.pt")
+        assert (tmp_path / "one.pt").stat().st_size < 2 * tensor.nbytes
+
+
+# ---- Signals and threads
+
+
+class Rung(Exception):
+    pass
+
+
+def test_what_another_handler_raises_stops_a_load(tmp_path, monkeypatch, held):
+    """Such as an alarm's: nothing reads on behind it."""
+    from berth import _progress
+
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({"w": torch.randn(4 << 20)}, path)
+    report = _progress.Watch._report
+    rung = []
+
+    def ring(watch, *arguments):
+        if not rung:
+            rung.append(True)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return report(watch, *arguments)
+
+    def raise_rung(*_):
+        raise Rung
+
+    monkeypatch.setattr(_progress.Watch, "_report", ring)
+    before = signal.signal(signal.SIGUSR1, raise_rung)
+    try:
+        with pytest.raises(Rung):
+            berth.load_file(path, memory="private")
+            threading.Event().wait(10)
+    finally:
+        assert signal.signal(signal.SIGUSR1, before) is raise_rung
+    gc.collect()
+
+
+@pytest.mark.parametrize("backend", ["mmap", "pread"])
+def test_ctrl_c_stops_a_large_tensor(tmp_path, monkeypatch, ctrl_c_while_reading, held, backend):
+    """Also one that is not aligned in its file, and so is read."""
+    from berth import files
+
+    monkeypatch.setattr(files, "_LONG", 1 << 20)
+    size = 16 << 20
+    path = written(tmp_path / "odd.safetensors", {
+        "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+        "w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [1, 1 + size]},
+    }, bytes(1 + size))
+    with berth.safe_open(path, backend=backend) as opened:
+        with pytest.raises(KeyboardInterrupt):
+            opened.get_tensor("w")
+            threading.Event().wait(10)
+    assert ctrl_c_while_reading
+    del opened
+    gc.collect()
+
+
+def test_a_load_without_a_usable_stderr(file, monkeypatch):
+    class OnlyWrites:
+        def write(self, text):
+            pass
+
+    closed = open(os.devnull, "w")
+    closed.close()
+    for stream in (None, OnlyWrites(), closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert "ünïcode" in berth.load_file(file, memory="private")
+
+
+def test_files_are_loaded_when_python_ends(file):
+    """No thread can be had then."""
+    code = f"""
+import atexit, sys
+sys.path[:0] = {sys.path!r}
+import berth, torch
+atexit.register(lambda: print(len(berth.load_file({str(file)!r}, memory="private"))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) == len(safetensors.torch.load_file(file))
+
+
+def test_other_threads_run_while_a_file_is_read(tmp_path):
+    """Python is told to change threads only where one waits, or gives up the GIL."""
+    from berth import files
+
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file({"w": torch.zeros(32 << 20, dtype=torch.uint8)}, path)
+    stop = threading.Event()
+    counted = [0]
+
+    def count():
+        while not stop.is_set():
+            counted[0] += 1
+            os.sched_yield()
+
+    opened = files.Files([path])
+    thread = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    thread.start()
+    try:
+        before = counted[0]
+        opened.load((0,), False, "private", None, False)
+        assert counted[0] > before
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
