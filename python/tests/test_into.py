@@ -120,6 +120,58 @@ def test_modules_that_stay_in_float32_are_read_as_they_are(tmp_path, fake_gpu, m
     assert len(fake_gpu) == 1
 
 
+def test_safe_open_reads_large_tensors_straight(tmp_path, fake_gpu, monkeypatch):
+    """Small ones are mapped, and copied by torch."""
+    from berth import files
+
+    file, tensors = written(tmp_path)
+    monkeypatch.setattr(files, "_is_cpu", lambda device: False)
+    monkeypatch.setattr(files, "_LONG", 1000)
+    with berth.safe_open(file, device="cpu") as opened:
+        large = [name for name in tensors if tensors[name].nbytes >= 1000]
+        for name, tensor in tensors.items():
+            assert same(opened.get_tensor(name), tensor), name
+            assert same(opened.get_slice(name)[...], tensor), name
+        assert fake_gpu == [1] * 2 * len(large)
+        assert same(opened.get_slice("a")[3:5], tensors["a"][3:5])
+        assert len(fake_gpu) == 2 * len(large)
+        assert all(same(found, tensors[name]) for name, found in opened.get_tensors().items())
+        assert fake_gpu[-1] == len(tensors)
+
+
+def test_a_gpu_that_is_full_is_named(tmp_path, fake_gpu, monkeypatch):
+    file, _ = written(tmp_path)
+
+    def full(*_shape, **_options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 MiB")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(berth.DoesNotFit, match="CUDA out of memory. Tried to allocate"):
+        berth.load_file(file, device="cuda:0")
+
+
+def test_a_dtype_of_integers_is_refused_on_gpus_too(tmp_path, fake_gpu):
+    file, _ = written(tmp_path)
+    with pytest.raises(berth.UsageError, match="tensors become float16"):
+        berth.load_file(file, device="cuda:0", dtype=torch.int64)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_dispatched_model_is_read_in_one_load(tmp_path, fake_gpu, dtype):
+    dispatch = pytest.importorskip("test_dispatch")
+    torch.manual_seed(0)
+    model = dispatch.transformers.AutoModelForCausalLM.from_config(dispatch.config()).eval()
+    model.save_pretrained(tmp_path)
+    ours = berth.load_checkpoint_and_dispatch(
+        dispatch.empty(), tmp_path, device_map={"": "cpu"}, dtype=dtype
+    )
+    assert fake_gpu == [len(model.state_dict())]
+    found = ours.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert same(found[name], tensor if dtype is None else tensor.to(dtype)), name
+    assert ours.berth_report.planned_peak > 0  # the staging
+
+
 @on_gpu
 def test_load_file_to_a_gpu(tmp_path):
     file, tensors = written(tmp_path)
