@@ -4,16 +4,27 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import json
 import os
 import pathlib
 import tempfile
 import weakref
 from ctypes import c_char_p, c_void_p
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence, Union
 
 from ._errors import DoesNotFit, Error, UsageError
-from ._library import PLAN_JSON, PLAN_SVG, PLAN_TEXT, PLAN_VERBOSE, call, library, texts
+from ._library import (
+    PLAN_JSON,
+    PLAN_SVG,
+    PLAN_TEXT,
+    PLAN_VERBOSE,
+    call,
+    library,
+    path_bytes,
+    texts,
+)
+from ._hub_cache import cached_model
 from ._tensors import stored_name
 
 if TYPE_CHECKING:
@@ -34,18 +45,34 @@ class LoadPeak(NamedTuple):
 
 
 class Plan:
-    """A plan, as plan() makes it. In a notebook it shows itself as a picture."""
+    """A plan, as plan() makes it. In a notebook it shows itself as a picture. It can be copied and
+    pickled, and equals another one that says the same."""
 
     def __init__(self, handle: c_void_p):
-        self._handle = handle
-        self._free = weakref.finalize(self, library().berth_plan_free, handle)
-        self._json = self._text(PLAN_JSON)
-        self._values: dict[str, Any] = json.loads(self._json)
+        self._handle: Union[c_void_p, None] = handle
+        weakref.finalize(self, library().berth_plan_free, handle)
+        self._texts: dict[int, str] = {}  # by form
+        self._values: dict[str, Any] = json.loads(self._text(PLAN_JSON))
 
     def _text(self, form: int) -> str:
-        text = c_char_p()
-        call(library().berth_plan_text, self._handle, form, ctypes.byref(text))
-        return (text.value or b"").decode()
+        if form not in self._texts:
+            text = c_char_p()
+            call(library().berth_plan_text, self._handle, form, ctypes.byref(text))
+            # A path in it may be of bytes that are no text.
+            self._texts[form] = (text.value or b"").decode("utf-8", "replace")
+        return self._texts[form]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has no handle, and so all that could be asked of one.
+        for form in (PLAN_JSON, PLAN_TEXT, PLAN_VERBOSE, PLAN_SVG):
+            self._text(form)
+        return {"_handle": None, "_texts": dict(self._texts), "_values": self._values}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
 
     @property
     def fits(self) -> bool:
@@ -104,7 +131,7 @@ class Plan:
 
     def to_json(self) -> str:
         """What `berth plan --json` prints, with the keys that docs/guide.md promises."""
-        return self._json
+        return self._text(PLAN_JSON)
 
     def __repr__(self) -> str:
         verdict = "fits" if self.fits else "does not fit"
@@ -116,17 +143,30 @@ def _device(name: str) -> Union[int, str]:
     return int(name) if name.isdigit() else name
 
 
-def _list(values: Union[str, Sequence[Any]]) -> str:
-    return values if isinstance(values, str) else ",".join(str(value) for value in values)
+def _list(name: str, values: Any) -> str:
+    if isinstance(values, (str, int)):
+        return str(values)
+    if isinstance(values, Mapping) or not hasattr(values, "__iter__"):
+        raise UsageError(f"{name}={values!r}: is no list")
+    return ",".join(str(value) for value in values)
 
 
-def _pairs(values: Union[str, Mapping[Any, Any]]) -> str:
+def _pairs(name: str, values: Any) -> str:
     if isinstance(values, str):
         return values
-    return ",".join(f"{key}={value}" for key, value in values.items())
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{name}={values!r}: is no dict")
+    return ",".join(f"{key}={_number_word(value)}" for key, value in values.items())
+
+
+def _number_word(value: Any) -> str:
+    """Programs compute sizes, and so hand over 1.5e9 and numpy.int64(7)."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _dtype_word(dtype: Any) -> str:
+    if isinstance(dtype, enum.Enum):  # accelerate's CustomDtype
+        dtype = dtype.value
     return str(dtype).removeprefix("torch.")
 
 
@@ -140,7 +180,7 @@ def plan(
     dtype: Union["torch.dtype", str, None] = None,
     dequantize: bool = False,
     reserve: Union[Mapping["Device", "Size"], "Size", None] = None,
-    exclude: Union[Sequence["Device"], None] = None,
+    exclude: Union[Sequence["Device"], "Device", None] = None,
     priority: Union[Mapping["Device", int], None] = None,
     no_split: Union[Sequence[str], None] = None,
     overrides: Union[Mapping[str, "Device"], None] = None,
@@ -152,14 +192,19 @@ def plan(
     kv_dtype: Union["torch.dtype", str, None] = None,
     cpu_memory: Union[str, None] = None,
     staging: Union["Size", None] = None,
+    mtp: bool = False,
+    emulate: bool = False,
+    prefault: bool = False,
+    io: Union[str, None] = None,
 ) -> Plan:
     """Decides where every tensor of a model would live, by its metadata alone.
 
     Args:
         model: whatever `berth plan` takes for MODEL: a folder with config.json, a file of weights,
-            a config.json alone. Or a model of torch, which may be on the meta device: whatever can
-            be built is planned, custom code included. Of such a model Berth knows no times, and no
-            KV cache.
+            a config.json alone. Or the id of a model in the local Hub cache, "org/name" or
+            "org/name@revision"; nothing is downloaded. Or a model of torch, which may be on the
+            meta device: whatever can be built is planned, custom code included. Of such a model
+            Berth knows no times, and no KV cache.
         max_memory: the most bytes of weights on each device, {0: "24GiB", "cpu": "64GiB"}. Without
             it and without `machine`, this machine is looked at.
         policy: "auto" (the default), "throughput", or Accelerate's "balanced", "balanced_low_0" and
@@ -177,6 +222,9 @@ def plan(
         batch, context, prompt_tokens, new_tokens, kv_dtype: the work that is planned for.
         cpu_memory: "mmap" (the default), "private" or "pinned".
         staging: the most bytes of the buffers for loading.
+        mtp: the layers of multi-token prediction that the checkpoint stores are loaded, too.
+        emulate: GPUs that the device map names and that are not here get as much space as host RAM.
+        prefault, io: how a load that follows the plan reads; they change no place.
 
     Returns:
         The plan. A model that does not fit gives one, too, which says what is missing.
@@ -189,16 +237,18 @@ def plan(
 
     def add(flag: str, value: Any) -> None:
         if value is not None:
-            words.extend([flag, str(value)])
+            words.extend([flag, _number_word(value)])
 
-    add("--max-memory", None if max_memory is None else _pairs(max_memory))
+    add("--max-memory", None if max_memory is None else _pairs("max_memory", max_memory))
     add("--policy", policy)
-    add("--machine", machine)
+    add("--machine", None if machine is None else os.fsdecode(path_bytes(machine)))
     add("--dtype", None if dtype is None else _dtype_word(dtype))
-    add("--reserve", _pairs(reserve) if isinstance(reserve, Mapping) else reserve)
-    add("--exclude", None if exclude is None else _list(exclude))
-    add("--priority", None if priority is None else _pairs(priority))
-    add("--no-split", None if no_split is None else _list(no_split))
+    add("--reserve", _pairs("reserve", reserve) if isinstance(reserve, Mapping) else reserve)
+    add("--exclude", None if exclude is None else _list("exclude", exclude))
+    add("--priority", None if priority is None else _pairs("priority", priority))
+    add("--no-split", None if no_split is None else _list("no_split", no_split))
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise UsageError(f"overrides={overrides!r}: is no dict")
     for pattern, device in (overrides or {}).items():
         add("--override", f"{pattern}={device}")
     add("--batch", batch)
@@ -208,25 +258,30 @@ def plan(
     add("--kv-dtype", None if kv_dtype is None else _dtype_word(kv_dtype))
     add("--cpu-memory", cpu_memory)
     add("--staging", staging)
-    if dequantize:
-        words.append("--dequantize")
-    if never_offload:
-        words.append("--never-offload")
+    add("--io", io)
+    switches = {"--dequantize": dequantize, "--never-offload": never_offload, "--mtp": mtp,
+                "--emulate": emulate, "--prefault": prefault}
+    words.extend(flag for flag, wanted in switches.items() if wanted)
 
     with tempfile.TemporaryDirectory(prefix="berth-") as folder:
         if isinstance(device_map, Mapping):
             file = pathlib.Path(folder) / "device_map.json"
-            file.write_text(json.dumps(device_map))
+            file.write_text(json.dumps({
+                name: device if isinstance(device, int) else str(device)
+                for name, device in device_map.items()
+            }))
             device_map = file
         add("--device-map", device_map)
-        if not isinstance(model, (str, os.PathLike)):
+        if isinstance(model, (str, bytes, os.PathLike)):
+            model = cached_model(model)
+        else:
             if not isinstance(model, _Tree):
                 model = _Tree(type(model).__name__, module_tree(model))
             file = pathlib.Path(folder) / f"{model.name}.json"
             file.write_text(json.dumps(model.tree))
             model = file
         handle = c_void_p()
-        call(library().berth_plan_make, os.fsencode(model),
+        call(library().berth_plan_make, *texts([path_bytes(model)]),
              texts([os.fsencode(word) for word in words]), len(words), ctypes.byref(handle))
         return Plan(handle)
 
@@ -235,28 +290,52 @@ class _Tree(NamedTuple):
     """A model of torch, written down."""
 
     name: str
-    tree: dict
+    tree: dict[str, Any]
 
 
-def module_tree(model: "torch.nn.Module", no_split: Union[Sequence[str], None] = None) -> dict:
+# What stands for accelerate's dtypes that torch lacks.
+_CUSTOM_DTYPES = {"fp8": "F8_E4M3", "int4": "F4"}
+
+
+def module_tree(
+    model: "torch.nn.Module",
+    no_split: Union[Sequence[str], None] = None,
+    dtype_of: Union[Callable[[str, "torch.Tensor"], Any], None] = None,
+) -> dict[str, Any]:
     """A model as the module tree that `berth plan` reads: modules in the order in which they were
-    registered, with the names, dtypes and shapes of their tensors, and which of these are tied."""
+    registered, with the names, dtypes and shapes of their tensors, and which of these are tied.
+    dtype_of(name, tensor) says of which dtype a tensor is to be taken; None: of its own.
+
+    Raises:
+        UsageError: `model` is no model. Error: a tensor has no shape yet, or a dtype that files of
+        weights do not have.
+    """
     holders: dict[int, list[str]] = {}
 
-    def tensors(named: Mapping[str, Any], prefix: str) -> list[dict]:
+    def described(full_name: str, tensor: Any) -> dict[str, Any]:
+        dtype = tensor.dtype if dtype_of is None else dtype_of(full_name, tensor)
+        word = _dtype_word(dtype)
+        try:
+            stored = _CUSTOM_DTYPES.get(word) or stored_name(word)
+            shape = list(tensor.shape)
+        except UsageError:
+            raise Error(f"{full_name}: {dtype}: is no dtype of weights") from None
+        except RuntimeError as error:  # of a lazy module
+            raise Error(f"{full_name}: its shape is not known yet ({error})") from None
+        if shape and word == "float4_e2m1fn_x2":  # two elements of the file are one of torch's
+            shape[-1] *= 2
+        return {"dtype": stored, "shape": shape}
+
+    def tensors(named: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
         found = []
         for name, tensor in named.items():
             if tensor is None:
                 continue
             holders.setdefault(id(tensor), []).append(prefix + name)
-            try:
-                dtype = stored_name(tensor.dtype)
-            except UsageError as error:
-                raise Error(f"{prefix}{name}: {error}") from None
-            found.append({"name": name, "dtype": dtype, "shape": list(tensor.shape)})
+            found.append({"name": name, **described(prefix + name, tensor)})
         return found
 
-    def node(module: "torch.nn.Module", name: str, prefix: str) -> dict:
+    def node(module: "torch.nn.Module", name: str, prefix: str) -> dict[str, Any]:
         return {
             "name": name,
             "cls": type(module).__name__,
@@ -289,11 +368,19 @@ def module_tree(model: "torch.nn.Module", no_split: Union[Sequence[str], None] =
     return {"root": root, "no_split_classes": list(no_split), "ties": ties}
 
 
+_ACCELERATES = ("balanced", "balanced_low_0", "sequential")
+
+
 def infer_auto_device_map(
     model: "torch.nn.Module",
     max_memory: Union[Mapping["Device", "Size"], None] = None,
     no_split_module_classes: Union[Sequence[str], str, None] = None,
     dtype: Union["torch.dtype", str, None] = None,
+    special_dtypes: Union[Mapping[str, Union["torch.dtype", str]], None] = None,
+    verbose: bool = False,
+    clean_result: bool = True,
+    offload_buffers: bool = False,
+    fallback_allocation: bool = False,
     **options: Any,
 ) -> dict[str, Union[int, str]]:
     """A device map for a model of torch, as accelerate.infer_auto_device_map gives one, by Berth's
@@ -305,7 +392,13 @@ def infer_auto_device_map(
         no_split_module_classes: classes whose modules stay on one device. Default: those that the
             model names itself (`_no_split_modules`).
         dtype: what the weights will become when they are loaded.
-        options: those of plan().
+        special_dtypes: tensors by name that will become another dtype.
+        verbose: prints the plan.
+        clean_result, offload_buffers, fallback_allocation: of accelerate, and without effect. A map
+            is as short as can be; buffers count where their modules are; and a module that has no
+            place on one device is tried on all others.
+        options: those of plan(). policy="sequential" gives accelerate's own map, "balanced" and
+            "balanced_low_0" those of its device_map of that name, whether they fit or not.
 
     Returns:
         Modules and where they go: the number of a GPU, "cpu" or "disk".
@@ -315,11 +408,28 @@ def infer_auto_device_map(
     """
     if isinstance(no_split_module_classes, str):
         no_split_module_classes = [no_split_module_classes]
-    tree = _Tree(type(model).__name__, module_tree(model, no_split_module_classes))
-    found = plan(tree, max_memory, dtype=dtype, **options)
-    if not found.fits:
+    dtype_of = None
+    if special_dtypes:
+        dtype_of = _special_dtypes(special_dtypes, dtype)
+        dtype = None
+    tree = _Tree(type(model).__name__, module_tree(model, no_split_module_classes, dtype_of))
+    found = plan(tree, max_memory, dtype=dtype, **options)  # type: ignore[arg-type]
+    if verbose:
+        print(found.explain(verbose=True))
+    if not found.fits and options.get("policy") not in _ACCELERATES:
         missing = found.shortfall or {}
         raise DoesNotFit(
             f"{tree.name} does not fit: {missing['bytes']} bytes are missing: {missing['cause']}"
         )
     return found.device_map
+
+
+def _special_dtypes(special: Mapping[str, Any], usual: Any) -> Callable[[str, Any], Any]:
+    """dtype_of() of module_tree(): `special` by name, else `usual` for what is floating-point."""
+
+    def dtype_of(name: str, tensor: "torch.Tensor") -> Any:
+        if name in special:
+            return special[name]
+        return tensor.dtype if usual is None or not tensor.is_floating_point() else usual
+
+    return dtype_of
