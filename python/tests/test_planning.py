@@ -17,8 +17,6 @@ import berth
 from berth import _hub_cache
 from berth.planning import module_tree
 
-from conftest import ROOT
-
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
