@@ -12,6 +12,7 @@
 #include "cli/process/terminal.h"
 #include "cli/report/plan_file.h"
 #include "planner/base/digits.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/quote.h"
 #include "planner/machine/calibration.h"
 #include "planner/machine/named_machine.h"
@@ -77,7 +78,7 @@ void reserve_on_nodes(std::uint64_t bytes, Machine& machine) {
 void apply_reserve(const std::vector<Reserve>& reserve, Machine& machine) {
   for (const Reserve& entry : reserve) {
     if (!entry.device.empty() && !machine.find(entry.device)) {
-      throw Error(
+      throw NoSuchName(
           fmt::format("reserve: device {} is not on {}", quote(entry.device), machine.source));
     }
     for (Device& device : machine.devices) {
@@ -97,7 +98,7 @@ void require_meaning(const Request& request, const ModelTree& tree, const Machin
       return budget.device == entry.device;
     });
     if (!budgeted && !machine.find(entry.device)) {
-      throw Error(
+      throw NoSuchName(
           fmt::format("priority: device {} is not on {}", quote(entry.device), machine.source));
     }
   }
@@ -107,7 +108,7 @@ void require_meaning(const Request& request, const ModelTree& tree, const Machin
           return glob_matches(glob, module.name) || glob_matches(glob, module.cls);
         });
     if (!any) {
-      throw Error(
+      throw NoSuchName(
           fmt::format("no_split {}: matches no module and no class of {}", quote(glob), tree.name));
     }
   }

@@ -19,4 +19,10 @@ class BrokenFile : public Error {
   using Error::Error;
 };
 
+// A request names what is not there: a machine, a device, a module.
+class NoSuchName : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace berth

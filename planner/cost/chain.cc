@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/quote.h"
 #include "planner/base/saturating.h"
 #include "planner/model/tree/depth_first.h"
@@ -178,8 +179,8 @@ std::vector<std::vector<std::uint32_t>> keep_together(const ModelTree& tree,
   }
   for (std::size_t i = 0; i < globs.size(); ++i) {
     if (!used[i]) {
-      throw Error("no_split: " + quote(globs[i]) + " matches no module and no class of " +
-                  tree.name);
+      throw NoSuchName("no_split: " + quote(globs[i]) + " matches no module and no class of " +
+                       tree.name);
     }
   }
   for (std::uint32_t u = 0; u < chain.units.size(); ++u) {

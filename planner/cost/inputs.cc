@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/join.h"
 #include "planner/base/quote.h"
 #include "planner/cost/host_nodes.h"
@@ -83,7 +84,7 @@ void pin(PlanInputs& inputs) {
       inputs.pinned[t] = device;
       inputs.pinned_by[t] = i;
     }
-    if (!any) throw Error(where + ": matches no module and no tensor of " + tree.name);
+    if (!any) throw NoSuchName(where + ": matches no module and no tensor of " + tree.name);
   }
   std::vector<bool> on_host(tree.tensors.size(), false);
   for (TensorId t = 0; t < tree.tensors.size(); ++t) {

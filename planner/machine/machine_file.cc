@@ -11,6 +11,7 @@
 #include "berth/configs.h"
 #include "berth/error.h"
 #include "berth/machine.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/join.h"
 #include "planner/base/near_miss.h"
 #include "planner/base/position.h"
@@ -324,8 +325,8 @@ fs::path find_file(const fs::path& name) {
   std::string advice = known.empty() ? "" : "there: " + join(known, ", ");
   if (const auto hint = nearest(name.stem().string(), known))
     advice = "did you mean " + quote(*hint) + "?";
-  throw Error(printable(name.string()) + ": no such machine file, neither here nor in " +
-              folder.string() + (advice.empty() ? "" : " (" + advice + ")"));
+  throw NoSuchName(printable(name.string()) + ": no such machine file, neither here nor in " +
+                   folder.string() + (advice.empty() ? "" : " (" + advice + ")"));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "berth/configs.h"
 #include "berth/error.h"
+#include "planner/base/error_kinds.h"
 #include "planner/base/join.h"
 #include "planner/base/near_miss.h"
 #include "planner/base/quote.h"
@@ -80,9 +81,9 @@ Machine multiplied(Machine machine, unsigned count) {
   std::optional<std::string> near = wanted ? nearest(wanted->of, known) : std::nullopt;
   near = near ? std::to_string(wanted->count) + "x" + *near : nearest(name, known);
   const std::string hint = near ? "did you mean " + quote(*near) + "? " : "";
-  throw Error(printable(name) + ": no such machine file, neither here nor in " +
-              (find_config_dir() / "hardware").string() + " (" + hint +
-              "there: " + join(known, ", ") + ")");
+  throw NoSuchName(printable(name) + ": no such machine file, neither here nor in " +
+                   (find_config_dir() / "hardware").string() + " (" + hint +
+                   "there: " + join(known, ", ") + ")");
 }
 
 }  // namespace
@@ -96,8 +97,9 @@ Machine read_named_machine(const fs::path& name) {
   const Machine one = read_machine_file(wanted->of);
   const auto gpus = std::ranges::count_if(one.devices, is_gpu, &Device::kind);
   if (gpus != 1) {
-    throw Error(printable(text) + ": no such machine file, and " + printable(wanted->of) + " has " +
-                std::to_string(gpus) + " GPUs; only of a machine with one can there be several");
+    throw NoSuchName(printable(text) + ": no such machine file, and " + printable(wanted->of) +
+                     " has " + std::to_string(gpus) +
+                     " GPUs; only of a machine with one can there be several");
   }
   if (wanted->count > kMostGpus) {
     throw Error(printable(text) + ": at most " + std::to_string(kMostGpus) + " GPUs");

@@ -127,6 +127,11 @@ def test_arguments_of_the_wrong_kind_are_refused(config):
         ({"policy": "ballanced"}, "did you mean 'balanced'"),
         ({"dtype": "bfloat"}, "did you mean 'bfloat16'"),
         ({"context": 1.5}, "'1.5' is not a whole number"),
+        ({"machine": "2x409"}, "no such machine file, .*did you mean '2x4090'"),
+        ({"no_split": ["Foo"]}, "no_split 'Foo': matches no module"),
+        ({"overrides": {"lm_hea": "cpu"}}, "'lm_hea': matches no module and no tensor"),
+        ({"max_memory": {0: "1GiB"}, "reserve": {7: "1KiB"}}, "reserve: device '7' is not on"),
+        ({"max_memory": {0: "1GiB"}, "priority": {7: 1}}, "priority: device '7' is not on"),
         ({"io": "direkt"}, "did you mean 'direct'|direkt"),
     ]:
         with pytest.raises(berth.UsageError, match=what):

@@ -56,6 +56,8 @@ berth_status guarded(berth_error* error, berth_status otherwise, const Work& wor
     return fill_error(error, BERTH_BROKEN_FILE, e.what());
   } catch (const NoFile& e) {
     return fill_error(error, BERTH_NO_FILE, e.what());
+  } catch (const NoSuchName& e) {
+    return fill_error(error, BERTH_USAGE, e.what());
   } catch (const BadArgument& e) {
     return fill_error(error, BERTH_USAGE, e.what());
   } catch (const Error& e) {
