@@ -191,7 +191,7 @@ class Files:
 
     def map_one(self, i: int) -> "torch.Tensor":
         """One tensor as torch's, mapped: the quick way of load() for those who ask one by one."""
-        if self.bytes(i) >= _LONG:
+        if self.bytes(i) >= _LONG and not self.is_mappable(i):
             return _to_torch(self, (i,), self.load((i,), False, "mmap", None, False),
                              (self.dtype(i),))[0]
         handed = Handed(1)

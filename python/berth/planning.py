@@ -14,6 +14,7 @@ from ctypes import c_char_p, c_void_p
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence, Union
 
 from ._errors import DoesNotFit, Error, UsageError
+from ._hub_cache import cached_model
 from ._library import (
     PLAN_JSON,
     PLAN_SVG,
@@ -24,7 +25,6 @@ from ._library import (
     path_bytes,
     texts,
 )
-from ._hub_cache import cached_model
 from ._tensors import stored_name
 
 if TYPE_CHECKING:
