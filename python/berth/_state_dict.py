@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Union
 from . import _into
 from ._checkpoint import Batch, InBatch, Mapped, Source, Stacked
 from ._report import place_of
-from ._tensors import STORED_NAMES, TORCH_NAMES
+from ._tensors import FLOATS, STORED_NAMES, TORCH_NAMES
 from .files import Files
 
 __all__ = ["StateDict", "private_need"]
@@ -185,7 +185,7 @@ class StateDict(dict):
             place = self.place_of(name)
             gpu = _into.gpu_of(place)
             kind = STORED_NAMES.get(self.dtype_of(name), stored)
-            if kind not in _FLOATS or stored not in _FLOATS:
+            if kind not in FLOATS or stored not in FLOATS:
                 kind = stored
             converted = gpu is None and place == "cpu" and kind != stored
             if gpu is not None or (converted and isinstance(later, Mapped)):
@@ -211,7 +211,7 @@ def _stacks(targets: dict, meta: dict, files: Files, by_source: dict) -> dict:
     sources: dict = {}  # by the name in the model: indices by pattern
     left: set = set()  # what else makes up a tensor of the model is for transformers to say
     for name, (key, pattern) in targets.items():
-        if pattern in stackers and key in meta and files.dtype(files.index(name)) in _FLOATS:
+        if pattern in stackers and key in meta and files.dtype(files.index(name)) in FLOATS:
             sources.setdefault(key, {}).setdefault(pattern, []).append(files.index(name))
         else:
             left.add(key)
@@ -228,8 +228,7 @@ def _stacks(targets: dict, meta: dict, files: Files, by_source: dict) -> dict:
 
 
 # What needs no care on its way to a GPU: one element of the file is one of torch's.
-_FLOATS = frozenset("F16 BF16 F32 F64".split())
-_PLAIN = _FLOATS | frozenset("BOOL U8 I8 I16 I32 I64".split())
+_PLAIN = FLOATS.keys() | frozenset("BOOL U8 I8 I16 I32 I64".split())
 
 
 def _kept_dtypes(model: Any, load_config: Any) -> Callable[[str], Any]:

@@ -12,6 +12,9 @@ from itertools import repeat
 
 from ._errors import Error, UsageError
 
+# The types that are converted into each other, and the bytes of an element.
+FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+
 # What torch calls the types that safetensors has, "BF16" and the like.
 TORCH_NAMES = {
     "BOOL": "bool",
@@ -123,6 +126,11 @@ def _buffer(pointer: int, size: int):
     return buffer
 
 
+def torch_shape(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """The shape that torch gives to a tensor of a stored dtype: its F4 holds two elements."""
+    return (*shape[:-1], shape[-1] // 2) if dtype == "F4" else shape
+
+
 def _torch_from_bytes(pointer: int, dtype: str, shape, size: int):
     import torch
 
@@ -130,8 +138,7 @@ def _torch_from_bytes(pointer: int, dtype: str, shape, size: int):
         _give_back(pointer)
         raise NoDtype(f"torch {torch.__version__} has no dtype for {dtype}")
     kind = getattr(torch, TORCH_NAMES[dtype])
-    if dtype == "F4":
-        shape = (*shape[:-1], shape[-1] // 2)
+    shape = torch_shape(shape, dtype)
     if size == 0:
         _give_back(pointer)
         return torch.empty(shape, dtype=kind)

@@ -14,7 +14,7 @@ from ._errors import BrokenFile, Error, UsageError
 from ._library import path_bytes
 from ._progress import interruptible
 from ._report import PeakSampler, place_of, report_of
-from ._tensors import STORED_NAMES, TORCH_NAMES, stored_name
+from ._tensors import FLOATS, STORED_NAMES, TORCH_NAMES, torch_shape
 from .files import Files
 from .planning import infer_auto_device_map
 
@@ -187,7 +187,7 @@ def _wanted(model: Any, files: Files, checkpoint: Any, places: Union[dict[str, A
             surplus.append(name)
             continue
         tensor = known[name]
-        shape = _torch_shape(files, i)
+        shape = torch_shape(files.shape(i), files.dtype(i))
         if shape != tuple(tensor.shape):
             raise Error(
                 f"{os.fspath(checkpoint)}: tensor {name!r} has shape {list(shape)}, that of the "
@@ -251,18 +251,15 @@ def _read_to_gpus(files: Files, wanted: Sequence[_Wanted]) -> dict[int, "torch.T
         gpu = None if each.device in (None, "meta") else _into.gpu_of(each.device)
         stored = files.dtype(each.index)
         kind = STORED_NAMES.get(str(each.dtype).removeprefix("torch."), "")
-        if gpu is None or (kind != stored and not {kind, stored} <= _FLOATS):
+        if gpu is None or (kind != stored and not {kind, stored} <= FLOATS.keys()):
             continue  # torch copies it, and converts it if need be
-        tensor = _into.empty(_torch_shape(files, each.index), kind, gpu)
+        tensor = _into.empty(torch_shape(files.shape(each.index), stored), kind, gpu)
         targets.append((tensor, kind, ((each.index, 0, tensor.numel()),)))
         found[each.index] = tensor
     if targets:
         made = _into.targets_of(targets)
         interruptible(lambda watch: _into.fill(files, made, watch), True)
     return found
-
-
-_FLOATS = frozenset(("F16", "BF16", "F32", "F64"))
 
 
 def _stored_dtype(files: Files, i: int) -> "torch.dtype":
@@ -273,12 +270,6 @@ def _stored_dtype(files: Files, i: int) -> "torch.dtype":
     if found is None:
         raise Error(f"tensor {files.names[i]!r}: torch has no dtype for {stored}")
     return found
-
-
-def _torch_shape(files: Files, i: int) -> tuple[int, ...]:
-    shape = files.shape(i)
-    # torch's type holds two of these elements.
-    return (*shape[:-1], shape[-1] // 2) if files.dtype(i) == "F4" else shape
 
 
 def _becomes(stored: "torch.dtype", asked: Union["torch.dtype", None],

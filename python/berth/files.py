@@ -27,7 +27,16 @@ from ._library import (
     texts,
 )
 from ._progress import Watch, interruptible, run_watched
-from ._tensors import TORCH_NAMES, Handed, NoDtype, stored_name, to_numpy, to_torch
+from ._tensors import (
+    FLOATS,
+    TORCH_NAMES,
+    Handed,
+    NoDtype,
+    stored_name,
+    to_numpy,
+    to_torch,
+    torch_shape,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -207,17 +216,14 @@ class Files:
             i = indices[k]
             stored = self.dtype(i)
             shape = self.shape(i)
-            if wanted is not None and stored in _FLOATS:
-                size = _FLOATS[wanted]
+            if wanted is not None and stored in FLOATS:
+                size = FLOATS[wanted]
                 for extent in shape:
                     size *= extent
                 return wanted, shape, size
             return stored, shape, self.bytes(i)
 
         return of
-
-
-_FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 
 
 def _decoded(name: bytes) -> str:
@@ -234,7 +240,7 @@ def _paths(value: Any) -> list:
 
 
 def _require_float(dtype: Any) -> None:
-    if dtype is not None and stored_name(dtype) not in _FLOATS:
+    if dtype is not None and stored_name(dtype) not in FLOATS:
         raise UsageError(f"dtype={dtype}: tensors become float16, bfloat16, float32 or float64")
 
 
@@ -327,9 +333,7 @@ def _load_to_gpu(files: Files, indices: Sequence[int], gpu: int, dtype: Any,
     wanted = []
     for k, i in enumerate(indices):
         kind, shape, _ = info(k)
-        if kind == "F4":  # torch's type holds two of them
-            shape = (*shape[:-1], shape[-1] // 2)
-        tensor = _into.empty(shape, kind, gpu)
+        tensor = _into.empty(torch_shape(shape, kind), kind, gpu)
         wanted.append((tensor, kind, ((i, 0, tensor.numel()),)))
     targets = _into.targets_of(wanted)
     interruptible(lambda watch: _into.fill(files, targets, watch), show_progress)
